@@ -1,0 +1,40 @@
+"""striate: a workbench for convolutional networks. The public names, each loaded when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from striate.api import build, evaluate, load, train
+    from striate.errors import StriateError
+    from striate.evaluation.record import Evaluation
+    from striate.records import Finding, Interval
+    from striate.trained import Trained
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "train": "striate.api",
+    "load": "striate.api",
+    "build": "striate.api",
+    "evaluate": "striate.api",
+    "Trained": "striate.trained",
+    "Evaluation": "striate.evaluation.record",
+    "Finding": "striate.records",
+    "Interval": "striate.records",
+    "StriateError": "striate.errors",
+}
+
+__all__ = ["Evaluation", "Finding", "Interval", "StriateError", "Trained", "build", "evaluate", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `import striate` costs milliseconds: torch alone takes over a second.
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'striate' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,37 @@
+"""Where the data come from and how an image becomes an input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Fit = Literal["crop", "stretch", "pad"]
+Layout = Literal["auto", "NF", "NCL", "NHW", "NHWC", "NCHW", "NCDHW"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Fields of `data.*`. `None` means decided from the data; what was decided is written to config.yaml."""
+
+    source: str = "mnist5k"
+    """A name (`mnist5k`), folder, archive, manifest, idx folder, CIFAR pickles or `.npz`."""
+    size: tuple[Annotated[int, Ge(1), Le(8192)], Annotated[int, Ge(1), Le(8192)]] | None = None
+    """Height and width in pixels of every input; None takes the commonest size found."""
+    channels: Literal[1, 3] | None = None
+    """1 for gray, 3 for RGB; None takes RGB if any image has color."""
+    fit: Fit = "crop"
+    """How another aspect ratio is made to fit: the center kept, the whole stretched, or the rest padded."""
+    layout: Layout = "auto"
+    """The order of axes of the arrays in an `.npz`."""
+    val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1
+    """Share of each class that becomes the validation split where the source gives none."""
+    test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
+    """Share of each class that becomes the test split where the source gives none."""
+    split_seed: int = 0
+    """Another value gives another content-stable split."""
+    max_pixels: Annotated[int, Ge(1)] = 64_000_000
+    """A picture with more pixels is refused before it is decoded."""
+    fingerprint: str | None = None
+    """What was decided: a hash of inputs, targets and splits. A run goes on only with the same data."""

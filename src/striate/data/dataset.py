@@ -1,0 +1,82 @@
+"""What a data set is once it has been read: whole tensors, a split each, with sample ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from striate.records import Finding
+
+Kind = Literal["image", "grid", "table"]
+Annotation = Literal["class", "number", "mask"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples as whole tensors.
+
+    `inputs`: (N, C, *spatial) uint8 for images, (N, C, *spatial) or (N, F) float32 otherwise.
+    `targets`: (N,) int64 class numbers, (N, T) float32 numbers, or (N, H, W) uint8 class masks (255 = ignored).
+    `ids`: (N,) int64, the position of the sample in the source's listing, the same in every run.
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    ids: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One row of split.csv. `path` is relative to the source, or the sample id where there are no files;
+    `split` is `train`, `val`, `test` or `unreadable`; `label` is text (class name, number, or mask's path)."""
+
+    path: str
+    label: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How one file becomes one input: all that `predict` must repeat.
+
+    `channels`, `size` (height, width) and `fit` belong to images; a table or grid has only `input_shape`.
+    """
+
+    kind: Kind
+    input_shape: tuple[int, ...]
+    fit: Literal["crop", "stretch", "pad"] = "crop"
+    max_pixels: int = 64_000_000
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set ready for training.
+
+    `splits` maps `train`, `val`, `test` to samples; `classes` are names in the order of class numbers (empty for
+    numbers); `features` and `target_names` name the columns of a table; `notes` say in a sentence each what was
+    decided for the user; `findings` what was noticed (unreadable or ignored files, leaks in given splits).
+    """
+
+    name: str
+    source: str
+    kind: Kind
+    annotation: Annotation
+    splits: dict[str, Split]
+    classes: tuple[str, ...]
+    preparation: Preparation
+    rows: tuple[SplitRow, ...]
+    fingerprint: str
+    features: tuple[str, ...] = ()
+    target_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input without the batch: (C, *spatial) or (F,)."""
+        return self.preparation.input_shape

@@ -1,0 +1,80 @@
+"""Every error that a user can meet.
+
+    StriateError (a ValueError)      the request cannot be carried out; exit code 2
+    ├── UsageError                   the command line or a function's arguments
+    ├── ConfigError                  a configuration field or file
+    ├── DataError                    the data: a name, folder, archive, manifest, image, label
+    ├── ModelError                   the network: a name, file, head, or a shape that does not fit
+    │   └── LayerStringError         a layer string, with the character it points at
+    ├── RunError                     a run directory or checkpoint
+    └── TrainingError                training cannot start or go on
+        └── NonFiniteLoss            the loss became infinite or not a number
+
+Each says where it happened, what came, what was expected, and a remedy that works when pasted.
+"""
+
+from __future__ import annotations
+
+
+class StriateError(ValueError):
+    """A request that cannot be carried out, told so that the reader can mend it.
+
+    `where` names the file, field, layer or argument; `got` what came; `expected` what would have been right;
+    `remedy` what to type or change. All are single paragraphs of plain text.
+    """
+
+    def __init__(self, where: str, got: str, expected: str, remedy: str) -> None:
+        self.where, self.got, self.expected, self.remedy = where, got, expected, remedy
+        super().__init__(where, got, expected, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.where}\n  got:      {self.got}\n  expected: {self.expected}\n  remedy:   {self.remedy}"
+
+    def to_json(self) -> dict[str, str]:
+        """The error as the `--json` document of a verb."""
+        return {"where": self.where, "got": self.got, "expected": self.expected, "remedy": self.remedy}
+
+
+class UsageError(StriateError):
+    """The command line or a function's arguments."""
+
+
+class ConfigError(StriateError):
+    """A configuration field or file."""
+
+
+class DataError(StriateError):
+    """The data: a name, folder, archive, manifest, image or label."""
+
+
+class ModelError(StriateError):
+    """The network: a name, a file, its head, or a shape that does not fit."""
+
+
+class LayerStringError(ModelError):
+    """A layer string that cannot be read or built; `text[position]` is the character it points at."""
+
+    def __init__(self, text: str, position: int, got: str, expected: str, remedy: str) -> None:
+        self.text, self.position = text, position
+        super().__init__(f"layer string, character {position + 1}", got, expected, remedy)
+
+    def __str__(self) -> str:
+        # A window of the text keeps the pointer on one terminal line, however long the string is.
+        start = max(0, self.position - 40)
+        window = self.text[start : self.position + 36].replace("\n", " ").replace("\t", " ")
+        before, after = "…" if start else "", "…" if self.position + 36 < len(self.text) else ""
+        pointer = " " * (self.position - start + len(before)) + "^"
+        where, details = super().__str__().split("\n", 1)
+        return f"{where}\n  {before}{window}{after}\n  {pointer}\n{details}"
+
+
+class RunError(StriateError):
+    """A run directory or checkpoint."""
+
+
+class TrainingError(StriateError):
+    """Training cannot start or go on."""
+
+
+class NonFiniteLoss(TrainingError):
+    """The loss became infinite or not a number; the last good checkpoint is kept."""

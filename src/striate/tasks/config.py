@@ -1,0 +1,24 @@
+"""What is asked of the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """Fields of `task.*`. A field that does not belong to the chosen task is refused, never ignored."""
+
+    name: Literal["auto", "classify", "regress", "segment"] = "auto"
+    """`auto` follows the annotations: class names, numbers, or masks."""
+    loss: Literal["auto", "cross-entropy", "hinge", "squared", "absolute", "huber"] = "auto"
+    """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers."""
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of each target spread evenly over all classes (cross-entropy)."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs each class by the inverse of its frequency in the training split."""
+    margin: Annotated[float, Gt(0)] = 1.0
+    """Margin of the multi-class hinge loss."""
