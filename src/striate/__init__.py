@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from striate.errors import StriateError
     from striate.evaluation.record import Evaluation
     from striate.records import Finding, Interval
-    from striate.trained import Trained
+    from striate.training.trained import Trained
 
 __version__ = "0.1.0"
 
@@ -19,7 +19,7 @@ _PUBLIC = {
     "load": "striate.api",
     "build": "striate.api",
     "evaluate": "striate.api",
-    "Trained": "striate.trained",
+    "Trained": "striate.training.trained",
     "Evaluation": "striate.evaluation.record",
     "Finding": "striate.records",
     "Interval": "striate.records",

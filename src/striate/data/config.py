@@ -1,4 +1,4 @@
-"""Where the data come from and how an image becomes an input."""
+"""Where the data come from, how an image becomes an input, and how training images vary."""
 
 from __future__ import annotations
 
@@ -35,3 +35,15 @@ class DataConfig:
     """A picture with more pixels is refused before it is decoded."""
     fingerprint: str | None = None
     """What was decided: a hash of inputs, targets and splits. A run goes on only with the same data."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Fields of `augment.*`: how training images vary. None is decided by the recipe; 0 or false turns off."""
+
+    shift: Annotated[int, Ge(0), Le(512)] | None = None
+    """Largest shift along each axis in pixels, any whole number of pixels being equally likely."""
+    flip: bool | None = None
+    """Mirror half of the images left to right."""
+    crop: Annotated[float, Gt(0), Le(1)] | None = None
+    """Smallest share of the area that a random crop keeps (then resized back); 1 turns it off."""

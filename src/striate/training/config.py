@@ -11,21 +11,9 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from striate.data.config import DataConfig
+from striate.data.config import AugmentConfig, DataConfig
 from striate.models.config import ModelConfig
 from striate.tasks.config import TaskConfig
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """Fields of `augment.*`: how training images vary. None is decided by the recipe; 0 or false turns off."""
-
-    shift: Annotated[int, Ge(0), Le(512)] | None = None
-    """Largest shift along each axis in pixels, any whole number of pixels being equally likely."""
-    flip: bool | None = None
-    """Mirror half of the images left to right."""
-    crop: Annotated[float, Gt(0), Le(1)] | None = None
-    """Smallest share of the area that a random crop keeps (then resized back); 1 turns it off."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""From a data set and a configuration to the task; from a checkpoint back to the same task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from striate.data.dataset import Dataset
+from striate.errors import ConfigError, DataError, RunError
+from striate.tasks.classify import Classify
+from striate.tasks.config import TaskConfig
+from striate.tasks.protocol import Task
+from striate.tasks.regress import Regress
+from striate.tasks.segment import IGNORED, Segment
+
+_OF_ANNOTATION = {"class": "classify", "number": "regress", "mask": "segment"}
+_LOSSES = {
+    "classify": ("cross-entropy", "hinge"),
+    "regress": ("squared", "absolute", "huber"),
+    "segment": ("cross-entropy",),
+}
+_FIELDS = {
+    "classify": {"label_smoothing", "class_weights", "margin"},
+    "regress": set(),
+    "segment": {"class_weights"},
+}
+
+
+def make_task(data: Dataset, config: TaskConfig) -> Task:
+    """The task that the annotations ask for. Raises ConfigError on a field that does not belong to it."""
+    name = _OF_ANNOTATION[data.annotation]
+    if config.name not in ("auto", name):
+        raise ConfigError(
+            "task.name",
+            f"{config.name!r} for {data.name}, whose targets are {_plural(data.annotation)}",
+            f"{name!r}",
+            f"leave the task out, or give --task {name}",
+        )
+    loss = _LOSSES[name][0] if config.loss == "auto" else config.loss
+    _refuse_foreign_fields(name, loss, config)
+    train = data.splits["train"]
+    if name == "regress":
+        mean, std = train.targets.double().mean(0), train.targets.double().std(0, correction=0)
+        std = torch.where(std > 0, std, torch.ones_like(std))
+        return Regress(data.target_names, tuple(mean.tolist()), tuple(std.tolist()), loss)
+    weights = _balanced(train.targets, data.classes) if config.class_weights == "balanced" else None
+    if name == "segment":
+        return Segment(data.classes, weights)
+    return Classify(data.classes, loss, config.label_smoothing, weights, config.margin)
+
+
+def _plural(annotation: str) -> str:
+    return {"class": "classes", "number": "numbers", "mask": "masks"}[annotation]
+
+
+def _refuse_foreign_fields(name: str, loss: str, config: TaskConfig) -> None:
+    if loss not in _LOSSES[name]:
+        raise ConfigError("task.loss", repr(loss), f"for {name}: {' or '.join(_LOSSES[name])}", "--task.loss auto")
+    allowed = set(_FIELDS[name])
+    if name == "classify":
+        allowed -= {"label_smoothing"} if loss == "hinge" else {"margin"}
+    default = TaskConfig()
+    for field in fields(TaskConfig):
+        value = getattr(config, field.name)
+        if field.name not in allowed | {"name", "loss"} and value != getattr(default, field.name):
+            raise ConfigError(
+                f"task.{field.name}",
+                f"{value!r} for {name} with {loss} loss",
+                f"this field left at {getattr(default, field.name)!r}: it has no meaning there",
+                f"leave out --task.{field.name}",
+            )
+
+
+def _balanced(targets: torch.Tensor, classes: tuple[str, ...]) -> tuple[float, ...]:
+    """n / (K · n_k), scikit-learn's "balanced" heuristic (King and Zeng 2001)."""
+    labeled = targets[targets != IGNORED] if targets.dtype == torch.uint8 else targets
+    counts = torch.bincount(labeled.reshape(-1).long(), minlength=len(classes)).double()
+    if (counts == 0).any():
+        missing = [c for c, n in zip(classes, counts.tolist(), strict=True) if n == 0]
+        raise DataError(
+            "task.class_weights",
+            f"balanced, with no training sample of {', '.join(missing[:5])}",
+            "at least one training sample of each class",
+            "--task.class_weights none",
+        )
+    return tuple((counts.sum() / (len(classes) * counts)).tolist())
+
+
+def task_from_state(state: dict[str, Any], where: str) -> Task:
+    """The task whose `state()` this is. Raises RunError for an unknown one."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in state.items() if k != "name"}
+    kinds: dict[str, Callable[..., Task]] = {"classify": Classify, "regress": Regress, "segment": Segment}
+    if state.get("name") in kinds:
+        return kinds[state["name"]](**values)
+    raise RunError(
+        where,
+        f"a checkpoint of the task {state.get('name')!r}",
+        "classify, regress or segment",
+        "use the version of striate that trained this run",
+    )
