@@ -1,0 +1,1 @@
+"""How good a network is, honestly: metrics with intervals, of which data, on how many samples."""

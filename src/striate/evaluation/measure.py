@@ -1,0 +1,125 @@
+"""Runs a network over a split and measures its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from torch import nn
+
+from striate.data.dataset import Split
+from striate.errors import DataError, ModelError, UsageError
+from striate.evaluation.intervals import wilson
+from striate.evaluation.record import ClassRow, Evaluation
+from striate.evaluation.untouched import untouched
+from striate.tasks.protocol import Task
+
+
+def evaluate_split(
+    module: nn.Module,
+    task: Task,
+    split: Split,
+    *,
+    normalize: Callable[[torch.Tensor], torch.Tensor],
+    device: torch.device | str,
+    batch: int = 512,
+    data_name: str,
+    split_name: str,
+    classes: tuple[str, ...],
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure `module`, which already is on `device`, on every sample of `split`; nothing in it is changed.
+
+    `normalize` turns a batch of the split's inputs into what the network takes. `progress(done, total)` is
+    called after every batch with numbers of samples.
+    Raises DataError for an empty split, ModelError where answers are infinite or not a number, UsageError for
+    a batch below 1.
+    """
+    where = f"evaluation of the {split_name} split of {data_name}"
+    if len(split) == 0:
+        raise DataError(where, "no samples", "at least one", f"add samples to {split_name} or name another split")
+    if batch < 1:
+        raise UsageError(where, f"batch={batch}", "a batch of at least 1", "batch=512")
+    tally, decoded = _run(module, task, split, normalize, torch.device(device), batch, progress)
+    loss = float(task.summarize(tally)["loss"])
+    _require_finite(where, decoded, loss)
+    metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.metrics(decoded, split.targets)}
+    answers, targets = decoded.numpy(), split.targets.cpu().numpy()
+    confusion: NDArray[np.int64] | None = None
+    per_class: tuple[ClassRow, ...] = ()
+    if task.name == "classify":
+        confusion, per_class = _per_class(answers, targets, classes)
+        interval = wilson(int(np.trace(confusion)), len(split))
+        metrics["accuracy_interval"] = [interval.low, interval.high]
+    return Evaluation(
+        data=data_name,
+        split=split_name,
+        task=task.name,
+        classes=tuple(classes),
+        n=len(split),
+        metrics=metrics,
+        decoded=answers,
+        targets=targets,
+        ids=split.ids.cpu().numpy(),
+        confusion=confusion,
+        per_class=per_class,
+    )
+
+
+def _run(
+    module: nn.Module,
+    task: Task,
+    split: Split,
+    normalize: Callable[[torch.Tensor], torch.Tensor],
+    device: torch.device,
+    batch: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The summed tally and the decoded answers of all samples, both on the CPU."""
+    tallies, answers = [], []
+    with untouched(module), torch.inference_mode():
+        for start in range(0, len(split), batch):
+            inputs = split.inputs[start : start + batch].to(device)
+            targets = split.targets[start : start + batch].to(device)
+            outputs = module(normalize(inputs))
+            tallies.append(task.tally(outputs, targets).cpu())
+            answers.append(task.decode(outputs).cpu())
+            if progress is not None:
+                progress(min(start + batch, len(split)), len(split))
+    # Outside of inference mode, so that what is handed on are ordinary tensors.
+    return torch.stack(tallies).sum(0), torch.cat(answers)
+
+
+def _require_finite(where: str, decoded: torch.Tensor, loss: float) -> None:
+    bad = 0
+    if decoded.is_floating_point():
+        bad = int((~decoded.flatten(1).isfinite()).any(1).sum())
+    if bad or not np.isfinite(loss):
+        raise ModelError(
+            where,
+            f"answers that are infinite or not a number for {bad} of {len(decoded)} samples, loss {loss}",
+            "finite answers",
+            "train again with a tenth of the learning rate, or load the best checkpoint instead of the last",
+        )
+
+
+def _per_class(
+    probabilities: NDArray[Any], targets: NDArray[Any], classes: tuple[str, ...]
+) -> tuple[NDArray[np.int64], tuple[ClassRow, ...]]:
+    """The confusion matrix (true, predicted), and a row for each class."""
+    predicted, numbers = probabilities.argmax(1), range(len(classes))
+    confusion = confusion_matrix(targets, predicted, labels=numbers).astype(np.int64)
+    columns = precision_recall_fscore_support(targets, predicted, labels=numbers, zero_division=np.nan)
+    rows = []
+    for k, (precision, recall, f1, n) in enumerate(zip(*columns, strict=True)):
+        interval = wilson(int(confusion[k, k]), int(n))
+        rows.append(ClassRow(classes[k], int(n), _known(precision), _known(recall), _known(f1), interval))
+    return confusion, tuple(rows)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

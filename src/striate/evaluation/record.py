@@ -1,0 +1,72 @@
+"""How good a network is on one split of one data set: a plain record, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.records import Interval
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class of a classification.
+
+    `n` samples truly belong to it. `precision` is None where the class was never predicted, `recall` where it
+    has no samples, `f1` where both hold: a quotient over nothing is unknown, not zero.
+    """
+
+    name: str
+    n: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    recall_interval: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain values, the interval as `[low, high]`."""
+        row = asdict(self)
+        row["recall_interval"] = [self.recall_interval.low, self.recall_interval.high]
+        return row
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a network answered on one split, and how good that is.
+
+    `data` names the data set, `split` its part, `task` is `classify`, `regress` or `segment`. `metrics` has
+    the keys of metrics.json: `n`, `loss` and, by task, `accuracy top5 macro_f1 accuracy_interval`,
+    `rmse mae r2`, `iou pixel_accuracy`. `decoded`: class probabilities (N, K) float32, numbers (N, T) float32,
+    or masks (N, H, W) uint8; `targets` and `ids` (N,) are those of the split, in the same order.
+    Classification alone has `confusion` (K, K) int64, a row a true class, a column a predicted one, and
+    `per_class`.
+    """
+
+    data: str
+    split: str
+    task: str
+    classes: tuple[str, ...]
+    n: int
+    metrics: dict[str, Any]
+    decoded: NDArray[Any]
+    targets: NDArray[Any]
+    ids: NDArray[np.int64]
+    confusion: NDArray[np.int64] | None = None
+    per_class: tuple[ClassRow, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The evaluation as one JSON object of plain values, without the single answers."""
+        document = {"data": self.data, "split": self.split, "task": self.task, **self.metrics}
+        document["classes"] = list(self.classes)
+        if self.confusion is not None:
+            document["confusion"] = self.confusion.tolist()
+            document["per_class"] = [row.to_json() for row in self.per_class]
+        return document
+
+    def __str__(self) -> str:
+        from striate.evaluation.text import render
+
+        return render(self)

@@ -1,0 +1,105 @@
+"""An evaluation as text for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.cells import cell_len, set_cell_size
+
+if TYPE_CHECKING:
+    from striate.evaluation.record import ClassRow, Evaluation
+
+SHOWN = 20
+"""So many classes are listed; of more, those with the lowest recall."""
+PAIRS = 3
+_NAME_WIDTH = 26
+_LABELS = {
+    "accuracy": "accuracy",
+    "top5": "top 5",
+    "macro_f1": "macro F1",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "iou": "mean IoU",
+    "pixel_accuracy": "pixel accuracy",
+    "loss": "loss",
+}
+_SHARES = ("accuracy", "top5", "iou", "pixel_accuracy")
+
+
+def render(evaluation: Evaluation) -> str:
+    """Of which data, how many samples, the metrics with their interval, and the classes."""
+    title = f"{_clean(evaluation.data)}, {_clean(evaluation.split)} split: {evaluation.n:,} samples"
+    if evaluation.task != "regress":
+        title += f", {len(evaluation.classes)} classes"
+    lines = [_fit(title, 80), *_metric_lines(evaluation)]
+    if evaluation.per_class:
+        lines += ["", *_class_lines(evaluation), *_pair_lines(evaluation)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _metric_lines(evaluation: Evaluation) -> list[str]:
+    lines = []
+    for key, label in _LABELS.items():
+        if key not in evaluation.metrics:
+            continue
+        value = evaluation.metrics[key]
+        shown = f"{100 * value:8.2f} %" if key in _SHARES else f"{value:9.4g}"
+        line = f"  {label:<15}{shown}"
+        if key == "top5" and len(evaluation.classes) <= 5:
+            line += f" always, with {len(evaluation.classes)} classes"
+        if key == "accuracy" and "accuracy_interval" in evaluation.metrics:
+            low, high = evaluation.metrics["accuracy_interval"]
+            line += f"   95 % interval {100 * low:.2f} % to {100 * high:.2f} % (Wilson)"
+        lines.append(line)
+    return lines
+
+
+def _class_lines(evaluation: Evaluation) -> list[str]:
+    rows, rest = list(evaluation.per_class), ""
+    if len(rows) > SHOWN:
+        rest = f"  … and {len(rows) - SHOWN} more classes with higher recall"
+        rows = sorted(rows, key=lambda row: 2.0 if row.recall is None else row.recall)[:SHOWN]
+    width = min(_NAME_WIDTH, max(5, *(cell_len(_clean(row.name)) for row in rows)))
+    head = f"  {'class':<{width}} {'n':>9}  precision  recall  95 % interval     F1"
+    lines = [head, *(_class_line(row, width) for row in rows)]
+    return [*lines, rest] if rest else lines
+
+
+def _class_line(row: ClassRow, width: int) -> str:
+    low, high = row.recall_interval.low, row.recall_interval.high
+    interval = "–" if row.recall is None else f"{low:.3f} – {high:.3f}"
+    return (
+        f"  {_fit(_clean(row.name), width)} {row.n:>9,}  {_number(row.precision):>9}"
+        f"  {_number(row.recall):>6}  {interval:>13}  {_number(row.f1):>5}"
+    )
+
+
+def _pair_lines(evaluation: Evaluation) -> list[str]:
+    """Which mistakes are the most frequent."""
+    assert evaluation.confusion is not None
+    wrong = evaluation.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
+    lines = []
+    for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True):
+        count = int(wrong[true, predicted])
+        if count:
+            names = (_fit(_clean(evaluation.classes[k]), 24).rstrip() for k in (true, predicted))
+            lines.append("  {:>7,} × {} taken for {}".format(count, *names))
+    return ["", "  most frequent mistakes", *lines] if lines else ["", "  no mistakes"]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _clean(text: str) -> str:
+    """A name that cannot move the cursor or change colors."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def _fit(text: str, width: int) -> str:
+    """Exactly `width` terminal cells where shorter or longer; cut with an ellipsis."""
+    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"

@@ -1,0 +1,39 @@
+"""Looking at a network without changing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def untouched(module: nn.Module) -> Iterator[None]:
+    """Put the network into eval mode, and everything back afterwards, also when the body raises.
+
+    Put back: the train/eval mode of every submodule by itself (a frozen normalization stays frozen), buffers,
+    and the random state of the CPU and of the accelerators that hold the network.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    buffers = [
+        (part, name, buffer, buffer.detach().clone())
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
+    places = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
+    cuda = [place.index or 0 for place in places if place.type == "cuda"]
+    with torch.random.fork_rng(devices=cuda):
+        try:
+            module.eval()
+            yield
+        finally:
+            for part, training in modes:
+                part.training = training
+            for part, name, buffer, before in buffers:
+                setattr(part, name, buffer)
+                # Written only where something changed: a write would invalidate a graph that awaits backward.
+                if not torch.equal(buffer, before):
+                    with torch.no_grad():
+                        buffer.copy_(before)
