@@ -98,6 +98,12 @@ def test_the_worst_classes_are_the_ones_listed():
     assert "10 × c17 taken for c03" in lines[-1]
 
 
+def test_an_unknown_metric_is_a_dash():
+    empty = np.zeros(0)
+    text = str(Evaluation("boston", "val", "regress", (), 1, {"n": 1, "r2": None}, empty, empty, empty))
+    assert text.splitlines()[1].split() == ["R²", "–"]
+
+
 def test_unknown_is_a_dash_and_no_mistakes_are_said():
     text = str(made(["a", "b"], [[5, 0], [0, 0]]))
     assert text.splitlines()[-3].split() == ["b", "0", "–", "–", "–", "–"]

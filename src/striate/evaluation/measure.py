@@ -47,7 +47,7 @@ def evaluate_split(
     tally, decoded = _run(module, task, split, normalize, torch.device(device), batch, progress)
     loss = float(task.summarize(tally)["loss"])
     _require_finite(where, decoded, loss)
-    metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.metrics(decoded, split.targets)}
+    metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.metrics(decoded, split.targets.cpu())}
     answers, targets = decoded.numpy(), split.targets.cpu().numpy()
     confusion: NDArray[np.int64] | None = None
     per_class: tuple[ClassRow, ...] = ()

@@ -45,6 +45,9 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         if key not in evaluation.metrics:
             continue
         value = evaluation.metrics[key]
+        if value is None:  # such as R² of one sample
+            lines.append(f"  {label:<15}{'–':>9}")
+            continue
         shown = f"{100 * value:8.2f} %" if key in _SHARES else f"{value:9.4g}"
         line = f"  {label:<15}{shown}"
         if key == "top5" and len(evaluation.classes) <= 5:

@@ -1,0 +1,113 @@
+"""Loss, metric and learning rate against the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    SMALL,
+    TEXT,
+    VERMILION,
+    heading,
+    main_title,
+    new_figure,
+    quiet_frame,
+)
+
+Row = Mapping[str, float | None]
+_STYLES = {
+    "train": {"color": BLUE, "linestyle": "-", "marker": "o"},
+    "val": {"color": VERMILION, "linestyle": "--", "marker": "s"},
+}
+_MARKED_EPOCHS = 30
+_LOG_FROM = 20
+"""A loss that falls by more than this factor is drawn on a logarithmic axis."""
+
+
+def curves_figure(rows: Sequence[Row], *, metric: str, title: str, best_epoch: float | None = None) -> Figure:
+    """Three panels under one another: loss, `metric`, learning rate.
+
+    Each row is an epoch with the keys `epoch`, `lr`, `train_loss`, `val_loss`, `train_<metric>` and
+    `val_<metric>`; what is missing, None or not finite leaves a gap. `best_epoch` is marked by a line.
+    """
+    figure = new_figure(7.5, 7.5)
+    panels = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.3))
+    draw_curve(panels[0], rows, "loss", log="auto")
+    draw_curve(panels[1], rows, metric)
+    draw_rate(panels[2], rows)
+    for axes in panels:
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=FAINT, linestyle=":", linewidth=1.4, label="best epoch", zorder=1)
+    panels[0].legend(fontsize=SMALL, frameon=False, loc="best")
+    panels[2].set_xlabel("epoch", fontsize=TEXT)
+    panels[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if len(rows) == 1:
+        only = float(rows[0]["epoch"] or 0)
+        panels[2].set_xlim(only - 1, only + 1)
+    main_title(figure, title)
+    return figure
+
+
+def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | str = False) -> None:
+    """`train_<quantity>` and `val_<quantity>` against the epoch; `log="auto"` decides by the range."""
+    epochs = _column(rows, "epoch")
+    drawn = []
+    for part, style in _STYLES.items():
+        values = _column(rows, f"{part}_{quantity}")
+        if np.isfinite(values).any():
+            drawn.append(values[np.isfinite(values)])
+            _line(axes, epochs, values, label=part, **style)
+    quiet_frame(axes)
+    name = quantity.replace("_", " ")
+    together = np.concatenate(drawn) if drawn else np.ones(1)
+    if log == "auto":
+        log = bool(together.min() > 0 and together.max() / together.min() > _LOG_FROM)
+    if log:
+        _logarithmic(axes)
+    heading(axes, f"{name} (logarithmic)" if log else name)
+    if not drawn:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=FAINT)
+
+
+def draw_rate(axes: Axes, rows: Sequence[Row]) -> None:
+    """The learning rate, column `lr`, against the epoch."""
+    _line(axes, _column(rows, "epoch"), _column(rows, "lr"), color=FAINT, marker=".")
+    quiet_frame(axes)
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    axes.set_ylim(bottom=0)
+    heading(axes, "learning rate")
+
+
+def _line(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], **style: Any) -> None:
+    # Without markers a single epoch, or one between two gaps, would be invisible.
+    if len(epochs) > _MARKED_EPOCHS:
+        style["marker"] = ""
+    axes.plot(epochs, values, linewidth=1.6, markersize=4, **style)
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _plain(value: float, _position: int | None = None) -> str:
+    return f"{value:g}"
+
+
+def _column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
+    """One column as float64, what is missing or not finite as NaN."""
+    values = [row.get(key) for row in rows]
+    column = np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
+    return np.where(np.isfinite(column), column, np.nan)

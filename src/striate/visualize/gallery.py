@@ -1,0 +1,55 @@
+"""Samples with what the network said and what is true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from striate.visualize.canvas import GREEN, INK, SMALL, VERMILION, main_title, new_figure, shorten, show_image
+
+_LETTERS = 22
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One sample: `image` (C, H, W) uint8, the predicted class with its probability (0 to 1), the true class."""
+
+    image: ArrayLike
+    predicted: str
+    probability: float
+    truth: str
+    right: bool
+
+
+def gallery_figure(tiles: Sequence[Tile], *, title: str, columns: int = 5) -> Figure:
+    """The tiles row by row; wrong answers have a cross, the true class and a thick frame."""
+    columns = max(1, min(columns, len(tiles)))
+    rows = max(1, -(-len(tiles) // columns))
+    figure = new_figure(max(3.5, 1.75 * columns), 2.2 * rows + 0.35)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, tile in zip(grid, tiles, strict=False):
+        draw_tile(axes, tile)
+    for axes in grid[len(tiles) :]:
+        axes.set_axis_off()
+    main_title(figure, title)
+    return figure
+
+
+def draw_tile(axes: Axes, tile: Tile) -> None:
+    """One sample with two lines under it: the answer, and its probability and the truth."""
+    show_image(axes, tile.image)
+    mark = "✓" if tile.right else "✗"
+    percent = f"{100 * tile.probability:.0f} %"
+    second = percent if tile.right else f"{percent}, is {shorten(tile.truth, _LETTERS - len(percent) - 5)}"
+    axes.set_xlabel(
+        f"{mark} {shorten(tile.predicted, _LETTERS - 2)}\n{second}",
+        fontsize=SMALL,
+        color=INK,
+        fontweight="normal" if tile.right else "bold",
+        parse_math=False,
+    )
+    axes.spines[:].set(color=GREEN if tile.right else VERMILION, linewidth=1.0 if tile.right else 3.5)

@@ -1,0 +1,91 @@
+"""Images with their true and their predicted masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import ArrayLike
+
+from striate.visualize.canvas import (
+    INK,
+    SMALL,
+    class_colors,
+    heading,
+    main_title,
+    new_figure,
+    shorten,
+    show_image,
+)
+
+IGNORED = 255
+LEGEND = 24
+"""So many classes are named under the picture."""
+_ALPHA = 0.6
+
+
+def masks_figure(
+    images: ArrayLike, truths: ArrayLike, predictions: ArrayLike, classes: Sequence[str], *, title: str
+) -> Figure:
+    """A row a sample: image, truth, prediction.
+
+    `images`: (N, C, H, W) uint8; `truths`, `predictions`: (N, H, W) class numbers, 255 in `truths` = ignored.
+    """
+    images, truths, predictions = np.asarray(images), np.asarray(truths), np.asarray(predictions)
+    named = min(len(classes), LEGEND + 1)
+    rows, width = len(images), 7.2
+    figure = new_figure(width, 2.4 * rows * images.shape[2] / images.shape[3] + 0.8 + 0.19 * -(-named // 4))
+    grid = figure.subplots(rows, 3, squeeze=False)
+    for row, (image, truth, prediction) in enumerate(zip(images, truths, predictions, strict=True)):
+        show_image(grid[row, 0], image)
+        draw_mask(grid[row, 1], image, truth, len(classes))
+        draw_mask(grid[row, 2], image, np.where(truth == IGNORED, IGNORED, prediction), len(classes))
+        mark_wrong(grid[row, 2], truth, prediction)
+    for axes, name in zip(grid[0], ("image", "truth", "prediction (hatched: wrong)"), strict=True):
+        heading(axes, name)
+    _name_classes(figure, classes)
+    main_title(figure, title)
+    return figure
+
+
+def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: int) -> None:
+    """The mask's colors over the image, gray checks where it is ignored (255)."""
+    show_image(axes, image)
+    numbers = np.asarray(mask).astype(np.int64)
+    table = np.array([to_rgb(color) for color in class_colors(classes)])
+    layer = np.empty((*numbers.shape, 4))
+    layer[..., :3] = table[np.minimum(numbers, classes - 1)]
+    layer[..., 3] = _ALPHA
+    down, across = np.indices(numbers.shape)
+    check = np.where((down + across) % 2, 0.85, 0.45)[..., None]
+    layer = np.where((numbers == IGNORED)[..., None], np.concatenate([check] * 3 + [np.ones_like(check)], -1), layer)
+    axes.imshow(layer, interpolation="nearest")
+
+
+def mark_wrong(axes: Axes, truth: ArrayLike, prediction: ArrayLike) -> None:
+    """Hatch the pixels whose class is wrong, so that they show without color."""
+    truths = np.asarray(truth)
+    wrong = (truths != np.asarray(prediction)) & (truths != IGNORED)
+    if wrong.any() and min(wrong.shape) > 1:
+        # One direction in black, one in white: one of them shows on any color.
+        for hatch, color in (("////", "black"), ("\\\\\\\\", "white")):
+            drawn = axes.contourf(wrong, levels=[0.5, 1.5], colors="none", hatches=[hatch])
+            drawn.set_edgecolor(color)
+            drawn.set_linewidth(0.0)
+
+
+def _name_classes(figure: Figure, classes: Sequence[str]) -> None:
+    colors = class_colors(len(classes))
+    patches = [
+        Patch(facecolor=(*to_rgb(color), _ALPHA), edgecolor=INK, label=shorten(name, 22))
+        for name, color in zip(classes[:LEGEND], colors, strict=False)
+    ]
+    if len(classes) > LEGEND:
+        patches.append(Patch(facecolor="none", edgecolor="none", label=f"and {len(classes) - LEGEND} more"))
+    figure.legend(
+        handles=patches, loc="outside lower center", ncols=min(4, len(patches)), fontsize=SMALL, frameon=False
+    )
