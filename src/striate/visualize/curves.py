@@ -39,7 +39,7 @@ def curves_figure(rows: Sequence[Row], *, metric: str, title: str, best_epoch: f
     Each row is an epoch with the keys `epoch`, `lr`, `train_loss`, `val_loss`, `train_<metric>` and
     `val_<metric>`; what is missing, None or not finite leaves a gap. `best_epoch` is marked by a line.
     """
-    figure = new_figure(7.5, 7.5)
+    figure = new_figure(5.6, 6.4)
     panels = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.3))
     draw_curve(panels[0], rows, "loss", log="auto")
     draw_curve(panels[1], rows, metric)
@@ -80,11 +80,13 @@ def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | st
 
 def draw_rate(axes: Axes, rows: Sequence[Row]) -> None:
     """The learning rate, column `lr`, against the epoch."""
-    _line(axes, _column(rows, "epoch"), _column(rows, "lr"), color=FAINT, marker=".")
+    rates = _column(rows, "lr")
+    _line(axes, _column(rows, "epoch"), rates, color=FAINT, marker=".")
     quiet_frame(axes)
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
-    axes.set_ylim(bottom=0)
+    highest = max((value for value in rates if np.isfinite(value)), default=1.0)
+    axes.set_ylim(0, 1.15 * highest or 1.0)
     heading(axes, "learning rate")
 
 
