@@ -1,0 +1,152 @@
+"""Spec and input shape to a network: `build_network(parse_layers("conv(16,5) relu fc(10)"), (1, 28, 28))`."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from striate.layers.channel_l2_pool import ChannelL2Pool
+from striate.layers.global_average_pool import GlobalAveragePool
+from striate.layers.l2_pool import L2Pool
+from striate.layers.local_contrast_norm import LocalContrastNorm
+from striate.layers.locally_connected import LocallyConnected
+from striate.layers.maxout import Maxout
+from striate.layers.residual import Residual
+from striate.models.fits import paddings
+from striate.models.initialize import initialize
+from striate.models.layer_string import parse_layers
+from striate.models.shapes import Block, Plan, Shape, Step, plan_network
+from striate.models.spec import Layer, Network
+
+
+def build_network(network: Network | str, input_shape: Shape) -> nn.Sequential:
+    """The network for one input of (C, L), (C, H, W), (C, D, H, W) or (F,), as a plain `nn.Sequential`.
+
+    Children are named by word and number: conv1, relu1, pool1, …, fc1; a residual block is `res1` with `body` and
+    `shortcut`. Weights are initialized by `initialize`.
+    Raises LayerStringError at the layer that does not fit, with the arithmetic and a remedy that was tried.
+    """
+    if isinstance(network, str):
+        network = parse_layers(network)
+    return build_plan(plan_network(network, input_shape))
+
+
+def build_plan(plan: Plan) -> nn.Sequential:
+    """The modules of a plan."""
+    initialized: list[tuple[nn.Module, Layer]] = []
+    root = _sequence(plan.steps, Counter(), initialized)
+    initialize(initialized)
+    return root
+
+
+def _sequence(
+    steps: tuple[Step | Block, ...], names: Counter[str], built: list[tuple[nn.Module, Layer]]
+) -> nn.Sequential:
+    children: OrderedDict[str, nn.Module] = OrderedDict()
+    for step in steps:
+        word = "res" if isinstance(step, Block) else step.layer.word
+        names[word] += 1
+        name = f"{word}{names[word]}"
+        if isinstance(step, Block):
+            shortcut = _shortcut(step)
+            if shortcut is not None:
+                built.append((shortcut, Layer("shortcut")))
+            children[name] = Residual(_sequence(step.steps, names, built), shortcut)
+        else:
+            children[name] = _MAKERS[step.layer.word](step.layer, step.in_shape)
+            built.append((children[name], step.layer))
+    return nn.Sequential(children)
+
+
+def _shortcut(block: Block) -> nn.Module | None:
+    if block.strides is None:
+        return None
+    before, after = block.in_shape[0], block.out_shape[0]
+    if not block.strides:
+        return nn.Linear(before, after, bias=False)
+    module: nn.Module = _of(_CONVOLUTIONS, block.in_shape)(before, after, 1, stride=block.strides, bias=False)
+    return module
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_MEAN_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def _of(family: tuple[Callable[..., nn.Module], ...], shape: Shape) -> Callable[..., nn.Module]:
+    """The member of a family of modules for the spatial axes of the shape; the first one for vectors."""
+    return family[max(0, len(shape) - 2)]
+
+
+def _convolution(layer: Layer, shape: Shape) -> nn.Module:
+    pads = paddings(layer, len(shape) - 1)
+    # Equal on both sides: plain numbers, which every tool reads. Otherwise torch pads one more after.
+    padding: Any = tuple(before for before, _ in pads) if all(a == b for a, b in pads) else "same"
+    return _of(_CONVOLUTIONS, shape)(
+        shape[0],
+        layer["filters"],
+        layer["kernel"],
+        stride=layer["stride"],
+        padding=padding,
+        dilation=layer["dilation"],
+        groups=layer["groups"],
+        bias=layer["bias"],
+        padding_mode=layer["padding_mode"],
+    )
+
+
+def _local(layer: Layer, shape: Shape) -> nn.Module:
+    values: Any = {name: layer[name] for name in ("stride", "bias")}
+    filters, kernel, pad = (layer[name] for name in ("filters", "kernel", "pad"))
+    return LocallyConnected(shape[0], filters, shape[1:], kernel, padding=pad, **values)  # type: ignore[arg-type]
+
+
+def _window(family: tuple[Callable[..., nn.Module], ...]) -> Callable[[Layer, Shape], nn.Module]:
+    return lambda layer, shape: _of(family, shape)(layer["size"], layer["stride"], layer["pad"])
+
+
+def _upsample(layer: Layer, _shape: Shape) -> nn.Module:
+    factor: Any = layer["factor"]
+    return nn.Upsample(scale_factor=factor, mode="nearest")
+
+
+def _layer_norm(_layer: Layer, shape: Shape) -> nn.Module:
+    # One group of all channels: mean and variance over the whole sample, scale and shift a channel.
+    return nn.LayerNorm(shape) if len(shape) == 1 else nn.GroupNorm(1, shape[0])
+
+
+def _plain(kind: Callable[..., nn.Module], *names: str) -> Callable[[Layer, Shape], nn.Module]:
+    return lambda layer, _shape: kind(*(layer[name] for name in names))
+
+
+_MAKERS: dict[str, Callable[[Layer, Shape], nn.Module]] = {
+    "conv": _convolution,
+    "local": _local,
+    "pool": _window(_MAX_POOLS),
+    "avgpool": _window(_MEAN_POOLS),
+    "l2pool": _window((L2Pool, L2Pool, L2Pool)),
+    "chpool": _plain(ChannelL2Pool, "size"),
+    "lrn": _plain(nn.LocalResponseNorm, "size", "alpha", "beta", "k"),
+    "lcn": _plain(LocalContrastNorm, "size"),
+    "bn": lambda _layer, shape: _of(_BATCH_NORMS, shape)(shape[0]),
+    "gn": lambda layer, shape: nn.GroupNorm(int(str(layer["groups"])), shape[0]),
+    "ln": _layer_norm,
+    "relu": _plain(nn.ReLU),
+    "leaky": _plain(nn.LeakyReLU, "slope"),
+    "prelu": _plain(nn.PReLU),
+    "elu": _plain(nn.ELU, "alpha"),
+    "sigmoid": _plain(nn.Sigmoid),
+    "tanh": _plain(nn.Tanh),
+    "swish": _plain(nn.SiLU),
+    "maxout": _plain(Maxout, "pieces"),
+    "softmax": lambda _layer, _shape: nn.Softmax(dim=1),
+    "dropout": _plain(nn.Dropout, "p"),
+    "fc": lambda layer, shape: nn.Linear(shape[0], int(str(layer["n"])), bias=bool(layer["bias"])),
+    "gap": _plain(GlobalAveragePool),
+    "flatten": _plain(nn.Flatten),
+    "up": _upsample,
+}

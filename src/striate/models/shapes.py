@@ -1,0 +1,222 @@
+"""Spec and input shape to a plan: every layer with its shapes, or a Fault with the arithmetic; free of torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from striate.errors import ModelError
+from striate.models.fault import Edit, Fault, to_error
+from striate.models.fits import fit_layer
+from striate.models.layer_string import read_layers
+from striate.models.spec import Item, Layer, Network, Repeat, Residual
+
+Shape = tuple[int, ...]
+
+MAX_PARAMETERS = 10**9
+MAX_ACTIVATIONS = 10**9
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer of the plan; shapes are without the batch: (C, *spatial) or (F,)."""
+
+    layer: Layer
+    in_shape: Shape
+    out_shape: Shape
+
+
+@dataclass(frozen=True)
+class Block:
+    """A residual block. `strides` of the 1×1 projection of its shortcut, one an axis; () for a linear projection of a
+    vector; None where shapes agree and the shortcut is the identity."""
+
+    steps: tuple[Step | Block, ...]
+    strides: tuple[int, ...] | None
+    in_shape: Shape
+    out_shape: Shape
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network as it will be built, repetitions expanded and the flatten before `fc` inserted."""
+
+    steps: tuple[Step | Block, ...]
+    in_shape: Shape
+    out_shape: Shape
+
+
+def plan_network(network: Network, input_shape: Shape) -> Plan:
+    """The plan of a network for one input (C, L), (C, H, W), (C, D, H, W) or (F,).
+
+    Raises LayerStringError at the layer that does not fit, with the arithmetic and a remedy that was tried,
+    and ModelError for a shape that is none of these.
+    """
+    check_input_shape(input_shape)
+    if not network.text:
+        network = read_layers(str(network))
+    try:
+        return read_plan(network, input_shape)
+    except Fault as fault:
+        raise to_error(network.text, fault, lambda text: read_plan(read_layers(text), input_shape)) from None
+
+
+def read_plan(network: Network, input_shape: Shape) -> Plan:
+    """Like `plan_network`, raising the bare Fault."""
+    planner = _Planner(network.text)
+    steps, out_shape = planner.items(network.items, input_shape)
+    return Plan(steps, input_shape, out_shape)
+
+
+def check_input_shape(input_shape: Shape) -> None:
+    """ModelError unless it is (F,), (C, L), (C, H, W) or (C, D, H, W), each at least 1."""
+    whole = all(isinstance(size, int) and not isinstance(size, bool) for size in input_shape)
+    if not (
+        whole and 1 <= len(input_shape) <= 4 and min(input_shape) >= 1 and math.prod(input_shape) <= MAX_ACTIVATIONS
+    ):
+        raise ModelError(
+            "input shape",
+            str(tuple(input_shape)),
+            f"(features,), or (channels, then 1 to 3 spatial sizes), each at least 1, {MAX_ACTIVATIONS} values at most",
+            "give the shape of one input without the batch, such as (1, 28, 28)",
+        )
+
+
+def show_shape(shape: Shape) -> str:
+    """`1×28×28`."""
+    return "×".join(map(str, shape))
+
+
+class _Planner:
+    """Walks the items with the shape so far; counts parameters so that nothing too large is ever built."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.parameters = text, 0
+
+    def items(self, items: tuple[Item, ...], shape: Shape) -> tuple[tuple[Step | Block, ...], Shape]:
+        steps: list[Step | Block] = []
+        for item in items:
+            if isinstance(item, Repeat):
+                for number in range(item.count):
+                    inner, shape = self._repetition(item, number, shape)
+                    steps.extend(inner)
+            elif isinstance(item, Residual):
+                block = self._block(item, shape)
+                steps.append(block)
+                shape = block.out_shape
+            else:
+                if item.word == "fc" and len(shape) > 1:
+                    flat = (math.prod(shape),)
+                    steps.append(Step(Layer("flatten", (), item.position, item.end), shape, flat))
+                    shape = flat
+                step = self._step(item, shape)
+                steps.append(step)
+                shape = step.out_shape
+        return tuple(steps), shape
+
+    def _repetition(self, item: Repeat, number: int, shape: Shape) -> tuple[tuple[Step | Block, ...], Shape]:
+        try:
+            return self.items(item.items, shape)
+        except Fault as fault:
+            if number == 0:
+                raise
+            count_end = self.text.index("*", item.position)
+            raise fault.preceded_by(Edit(item.position, count_end, str(number))) from None
+
+    def _step(self, layer: Layer, shape: Shape) -> Step:
+        out_shape = fit_layer(layer, shape)
+        self.parameters += count_parameters(layer, shape, out_shape)
+        if math.prod(out_shape) > MAX_ACTIVATIONS:
+            got = f"`{layer}` gives {show_shape(out_shape)} = {math.prod(out_shape)} values a sample"
+            raise Fault(layer.position, got, f"at most {MAX_ACTIVATIONS}", *_smaller(layer))
+        if self.parameters > MAX_PARAMETERS:
+            got = f"{self.parameters} parameters up to and with `{layer}`"
+            raise Fault(layer.position, got, f"at most {MAX_PARAMETERS} in a layer string", *_smaller(layer))
+        return Step(layer, shape, out_shape)
+
+    def _block(self, item: Residual, shape: Shape) -> Block:
+        steps, out_shape = self.items(item.items, shape)
+        if out_shape == shape:
+            return Block(steps, None, shape, out_shape)
+        if len(out_shape) == len(shape):
+            strides = tuple(_stride(size, out) for size, out in zip(shape[1:], out_shape[1:], strict=True))
+            if None not in strides:
+                self.parameters += shape[0] * out_shape[0]
+                return Block(steps, tuple(s for s in strides if s is not None), shape, out_shape)
+        raise self._misfit(item, shape, out_shape)
+
+    def _misfit(self, item: Residual, shape: Shape, out_shape: Shape) -> Fault:
+        opened = Edit(item.position, self.text.index("[", item.position) + 1, " ")
+        unwrapped = (opened, Edit(item.end - 1, item.end, " "))
+        got = f"a block that makes {show_shape(out_shape)} of {show_shape(shape)}"
+        if len(out_shape) != len(shape):
+            expected = "a map from a map or a vector from a vector: the input is added to the output"
+            flat = Edit(item.position, item.position, "flatten ")
+            return Fault(item.position, got, expected, flat, unwrapped)
+        axis = next(i for i in range(1, len(shape)) if _stride(shape[i], out_shape[i]) is None)
+        size, out = shape[axis], out_shape[axis]
+        if out > size:
+            reason = f"{out} is larger than {size}"
+        else:
+            below = (size - 1) // max(1, (size - 1) // out)
+            reason = f"strides give {size}, {(size - 1) // 2 + 1}, … and none gives {out}" if below else ""
+        expected = f"the same size, or (size − 1)//stride + 1 for the 1×1 projection of the shortcut: {reason}"
+        keeping = tuple(Edit(la.position, la.end, str(la)) for la in _keeping_sizes(item.items))
+        return Fault(item.position, got, expected, *([keeping] if keeping else []), unwrapped)
+
+
+def count_parameters(layer: Layer, shape: Shape, out_shape: Shape) -> int:
+    """Trainable parameters of one layer."""
+    if layer.word == "fc":
+        return out_shape[0] * (shape[0] + bool(layer["bias"]))
+    if layer.word in ("conv", "local"):
+        kernel = layer["kernel"]
+        window = math.prod(kernel) if isinstance(kernel, tuple) else int(kernel or 1) ** (len(shape) - 1)
+        groups = int(layer["groups"] or 1) if layer.word == "conv" else 1  # type: ignore[arg-type]
+        one = out_shape[0] * (shape[0] // groups * window + bool(layer["bias"]))
+        return one * (math.prod(out_shape[1:]) if layer.word == "local" else 1)
+    if layer.word in ("bn", "gn", "ln"):
+        return 2 * shape[0]
+    return int(layer.word == "prelu")
+
+
+def _stride(size: int, out: int) -> int | None:
+    """The smallest stride with which a 1×1 window makes `out` positions of `size`, if there is one."""
+    if out == size:
+        return 1
+    if out > size or out < 1:
+        return None
+    stride = -(-size // out)
+    return stride if (size - 1) // stride + 1 == out else None
+
+
+def _keeping_sizes(items: tuple[Item, ...]) -> list[Layer]:
+    """The layers of a block with the padding that keeps the size (or divides it by the stride)."""
+    found: list[Layer] = []
+    for item in items:
+        if not isinstance(item, Layer):
+            found.extend(_keeping_sizes(item.items))
+        elif item.word in ("conv", "local"):
+            kernel = item["kernel"]
+            if item["stride"] == 1:
+                found.append(item.changed(pad="same"))
+            elif isinstance(kernel, int):
+                found.append(item.changed(pad=kernel // 2))
+        elif item.word in ("pool", "avgpool", "l2pool") and isinstance(size := item["size"], int):
+            found.append(item.changed(pad=size // 2))
+    return found
+
+
+def _smaller(layer: Layer) -> list[Edit]:
+    """Ways to make a layer small enough, the mildest first."""
+    least = {"filters": 1, "kernel": 1, "pad": 0}
+    small: dict[str, tuple[dict[str, int], ...]] = {
+        "fc": ({"n": 10}, {"n": 1}),
+        "conv": ({"filters": 16}, {"filters": 16, "kernel": 3, "pad": 0, "dilation": 1}, least),
+        "local": ({"filters": 4}, {"filters": 4, "kernel": 3, "pad": 0}, least),
+        "up": ({"factor": 2}, {"factor": 1}),
+    }
+    tries = [layer.changed(**values) for values in small.get(layer.word, ())]
+    if layer.word == "local":
+        tries.append(Layer("conv", layer.arguments))
+    return [Edit(layer.position, layer.end, str(changed)) for changed in tries]

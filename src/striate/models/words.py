@@ -1,0 +1,150 @@
+"""The words of the layer string and what each takes: one table, free of torch.
+
+conv(filters, kernel, stride=1, pad=0, dilation=1, groups=1, padding_mode=zeros, bias=true)
+local(filters, kernel, stride=1, pad=0, bias=true)       weights of its own at every position
+pool avgpool l2pool (size, stride=size, pad=0)           windows of the map: largest, mean, root of summed squares
+chpool(size)                                             L2 over `size` neighboring channels
+lrn(size=5, …) lcn(size=9) bn gn(groups) ln              normalization
+relu leaky(slope=0.1) prelu elu(alpha=1) sigmoid tanh swish maxout(pieces) softmax
+dropout(p=0.5) fc(n, bias=true) gap flatten up(factor=2)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Literal
+
+Value = int | float | bool | str | tuple[int, ...] | None
+Kind = Literal["count", "odd", "number", "size", "pad", "flag", "choice"]
+
+MAX_NUMBER = 10**6
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument of a layer or of a zoo model.
+
+    `kind`: `count` a whole number, `odd` an odd one, `number` any, `size` one whole number or one an axis (`3x5`),
+    `pad` a size or `same`, `flag` true or false, `choice` one of `choices`. `default` is `...` where the argument
+    has to be given; `example` is then what an error proposes. `many` takes all positional arguments.
+    """
+
+    name: str
+    kind: Kind
+    default: Value | EllipsisType = ...
+    low: float = 0
+    high: float = MAX_NUMBER
+    choices: tuple[str, ...] = ()
+    example: int = 2
+    many: bool = False
+
+    @property
+    def required(self) -> bool:
+        """Whether it has to be given."""
+        return self.default is ... and not self.many
+
+
+def show_value(value: Value) -> str:
+    """A value as it is written in a layer string: `3`, `3x5`, `0.1`, `true`, `same`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "x".join(str(part) for part in value)
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return str(value)
+
+
+def show_signature(name: str, parameters: tuple[Parameter, ...]) -> str:
+    """`conv(filters, kernel, stride=1, …)`: a call with its parameters and defaults."""
+    parts = []
+    for parameter in parameters:
+        if parameter.many:
+            parts.append(f"{parameter.name}, …")
+        elif parameter.default is ...:
+            parts.append(parameter.name)
+        else:
+            default = "size" if parameter.default is None else show_value(parameter.default)
+            parts.append(f"{parameter.name}={default}")
+    return f"{name}({', '.join(parts)})" if parts else name
+
+
+_FILTERS = Parameter("filters", "count", low=1, example=16)
+_KERNEL = Parameter("kernel", "size", low=1, example=3)
+_STRIDE = Parameter("stride", "size", 1, low=1)
+_PAD = Parameter("pad", "pad", 0)
+_BIAS = Parameter("bias", "flag", True)
+_WINDOW = (
+    Parameter("size", "size", low=1),
+    Parameter("stride", "size", None, low=1),
+    Parameter("pad", "size", 0),
+)
+
+WORDS: dict[str, tuple[Parameter, ...]] = {
+    "conv": (
+        _FILTERS,
+        _KERNEL,
+        _STRIDE,
+        _PAD,
+        Parameter("dilation", "size", 1, low=1),
+        Parameter("groups", "count", 1, low=1),
+        Parameter("padding_mode", "choice", "zeros", choices=PADDING_MODES),
+        _BIAS,
+    ),
+    "local": (_FILTERS, _KERNEL, _STRIDE, _PAD, _BIAS),
+    "pool": _WINDOW,
+    "avgpool": _WINDOW,
+    "l2pool": _WINDOW,
+    "chpool": (Parameter("size", "count", low=1),),
+    "lrn": (
+        Parameter("size", "count", 5, low=1, high=1023),
+        Parameter("alpha", "number", 1e-4),
+        Parameter("beta", "number", 0.75),
+        Parameter("k", "number", 1.0, low=1e-6),
+    ),
+    "lcn": (Parameter("size", "odd", 9, low=3, high=99),),
+    "bn": (),
+    "gn": (Parameter("groups", "count", low=1),),
+    "ln": (),
+    "relu": (),
+    "leaky": (Parameter("slope", "number", 0.1),),
+    "prelu": (),
+    "elu": (Parameter("alpha", "number", 1.0),),
+    "sigmoid": (),
+    "tanh": (),
+    "swish": (),
+    "maxout": (Parameter("pieces", "count", low=1),),
+    "softmax": (),
+    "dropout": (Parameter("p", "number", 0.5, high=0.999),),
+    "fc": (Parameter("n", "count", low=1, example=10), _BIAS),
+    "gap": (),
+    "flatten": (),
+    "up": (Parameter("factor", "size", 2, low=1),),
+}
+
+SYNONYMS = {
+    "conv1d": "conv",
+    "conv2d": "conv",
+    "conv3d": "conv",
+    "convolution": "conv",
+    "maxpool": "pool",
+    "maxpool2d": "pool",
+    "max": "pool",
+    "meanpool": "avgpool",
+    "averagepool": "avgpool",
+    "avg": "avgpool",
+    "linear": "fc",
+    "dense": "fc",
+    "batchnorm": "bn",
+    "norm": "bn",
+    "groupnorm": "gn",
+    "layernorm": "ln",
+    "leakyrelu": "leaky",
+    "silu": "swish",
+    "upsample": "up",
+    "globalpool": "gap",
+    "residual": "res",
+}
+"""What people write who know another library: suggested before the nearest spelling."""

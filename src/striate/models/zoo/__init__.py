@@ -1,0 +1,1 @@
+"""The zoo: one file a family, listed in `models/registry.py`."""

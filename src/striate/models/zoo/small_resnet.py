@@ -1,0 +1,88 @@
+"""A small residual network. He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016.
+
+New: blocks that learn what to add to their input, so that depth no longer hurts. Modern details: the last
+normalization of every block starts at zero, so that a fresh network is shallow (Goyal et al., "Accurate, large
+minibatch SGD", 2017). 696,618 parameters at width 32 on 3×32×32 with 10 classes (three stages of two blocks).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.errors import ModelError
+from striate.layers.global_average_pool import GlobalAveragePool
+from striate.models.shapes import show_shape
+
+SMALLEST, SMALL = 8, 64
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions with batch normalization, added to the input (projected where shapes differ)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut: nn.Sequential | None = None
+        if stride != 1 or in_channels != channels:
+            projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(OrderedDict(conv=projection, bn=nn.BatchNorm2d(channels)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = functional.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return functional.relu(out + (x if self.shortcut is None else self.shortcut(x)))
+
+
+def small_resnet(input_shape: tuple[int, ...], outputs: int, width: int = 32, blocks: int = 2) -> nn.Module:
+    """The network for images (C, H, W) of any number of channels, at least 8×8: to (N, outputs).
+
+    Up to 64 pixels (longer side): three stages with `width`, 2·`width` and 4·`width` channels. Beyond: a stem that
+    divides the size by 4, and four stages. `blocks` basic blocks a stage.
+    Raises ModelError for tables, signals, volumes and smaller images.
+    """
+    if len(input_shape) != 3 or min(input_shape[1:]) < SMALLEST:
+        expected = f"images (channels, height, width) of at least {SMALLEST}×{SMALLEST}"
+        remedy = "use --model small-cnn" if len(input_shape) > 1 else "use --model mlp"
+        raise ModelError("small-resnet", f"inputs of {show_shape(input_shape)}", expected, remedy)
+    large = max(input_shape[1:]) > SMALL
+    children: OrderedDict[str, nn.Module] = OrderedDict()
+    children["conv1"] = nn.Conv2d(
+        input_shape[0], width, 7 if large else 3, 2 if large else 1, padding=3 if large else 1, bias=False
+    )
+    children["bn1"] = nn.BatchNorm2d(width)
+    children["relu"] = nn.ReLU()
+    if large:
+        children["maxpool"] = nn.MaxPool2d(3, 2, padding=1)
+    channels = width
+    for stage in range(4 if large else 3):
+        children[f"layer{stage + 1}"] = _stage(channels, width << stage, blocks, 2 if stage else 1)
+        channels = width << stage
+    children["avgpool"] = GlobalAveragePool()
+    children["fc"] = nn.Linear(channels, outputs)
+    network = nn.Sequential(children)
+    _initialize(network)
+    return network
+
+
+def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    first = BasicBlock(in_channels, channels, stride)
+    return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))
+
+
+def _initialize(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, BasicBlock):
+            nn.init.zeros_(module.bn2.weight)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, math.sqrt(1 / module.in_features))
+            nn.init.zeros_(module.bias)
