@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
@@ -106,3 +107,17 @@ def _clean(text: str) -> str:
 def _fit(text: str, width: int) -> str:
     """Exactly `width` terminal cells where shorter or longer; cut with an ellipsis."""
     return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def summary_line(metrics: Mapping[str, Any]) -> str:
+    """The metrics of one split, with the keys of metrics.json, on one line: `accuracy 97.80 % (95 % …), n = 1,000`."""
+    parts = []
+    for key, label in _LABELS.items():
+        if key in metrics and key not in ("top5", "macro_f1"):
+            value = metrics[key]
+            shown = "–" if value is None else f"{100 * value:.2f} %" if key in _SHARES else f"{value:.4g}"
+            parts.append(f"{label} {shown}")
+            if key == "accuracy":
+                low, high = metrics["accuracy_interval"]
+                parts[-1] += f" (95 % interval {100 * low:.2f}–{100 * high:.2f} %)"
+    return ", ".join([*parts, f"n = {metrics['n']:,}"])

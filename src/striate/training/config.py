@@ -64,7 +64,7 @@ class ExecutionConfig:
     """Fields of `execution.*`: how it is computed, frozen at the start so that a repeat takes the same path."""
 
     device: str | None = None
-    """`cpu`, `cuda`, `cuda:1`, `mps`; None takes an accelerator where there is one."""
+    """`cpu`, `cuda` or `cuda:1`; None takes a GPU where there is one."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` computes convolutions and matrix products in bfloat16 and keeps weights in fp32."""

@@ -1,0 +1,222 @@
+"""The public functions: each a short composition of rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from striate.data.config import DataConfig
+from striate.data.dataset import Dataset
+from striate.data.read import load_dataset, load_for_evaluation
+from striate.errors import RunError
+from striate.evaluation.measure import evaluate_split
+from striate.evaluation.record import Evaluation
+from striate.models.build import build_model
+from striate.report.finish import finish_run
+from striate.runs.checkpoint import load_checkpoint
+from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
+from striate.training.config import Config
+from striate.training.config_file import config_from_yaml
+from striate.training.execution import execution_settings
+from striate.training.prepare import Prepared, prepare
+from striate.training.progress import progress_reader
+from striate.training.request import ConfigSource, merge_request, read_config
+from striate.training.session import restore, run_training, write_beginning
+from striate.training.trained import Trained, trained_from_dict
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its directory and the content of its metrics.json."""
+
+    path: Path
+    metrics: dict[str, Any]
+
+    @property
+    def report(self) -> Path:
+        """The one-page report, which opens in any browser."""
+        return self.path / "report.html"
+
+    def load(self) -> Trained:
+        """The trained network (the best epoch's), ready to answer."""
+        return load(self.path)
+
+
+def train(
+    data: str | Path | None = None,
+    model: str | nn.Module = "auto",
+    *,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    recipe: Literal["quick", "standard"] = "standard",
+    batch: int | None = None,
+    lr: float | None = None,
+    size: int | tuple[int, int] | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train a network on `data`, evaluate it, and write a run directory.
+
+    `data`: a name, folder, archive, manifest, idx folder or `.npz`; `mnist5k` if neither it nor `config` says.
+    `model`: a zoo name, layer string, `file.py:function`, or an `nn.Module`. `epochs` or `minutes`, not both.
+    `size`: pixels, or (height, width). `config`: a config.yaml, mapping or Config; arguments that differ from
+    their defaults, and dotted fields in `set` (`{"optim.weight_decay": 0.1}`), go on top of it.
+    Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
+    with the state saved.
+    """
+    fields: dict[str, Any] = dict(set or {})
+    given = {"batch": batch, "optim.lr": lr}
+    given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
+    given |= {"model.name": model if isinstance(model, str) and model != "auto" else None}
+    fields |= {name: value for name, value in given.items() if value is not None}
+    source = None if data is None else str(data)
+    merged = merge_request(read_config(config), data=source, epochs=epochs, minutes=minutes, size=size, fields=fields)
+    console = Console(stderr=True)
+    return train_config(
+        merged,
+        module=model if isinstance(model, nn.Module) else None,
+        out=None if out is None else Path(out),
+        console=console,
+        quiet=not console.is_terminal,
+    )
+
+
+def train_config(
+    config: Config, *, module: nn.Module | None = None, out: Path | None = None, console: Console, quiet: bool = False
+) -> Run:
+    """`train` for a merged configuration; notes and progress go to `console` unless `quiet`."""
+    started = monotonic()
+    if out is not None:
+        refuse_occupied(out)  # before minutes are spent on reading the data
+    announce = announcer(console, quiet)
+    prepared = prepare(config, module, seconds_spent=lambda: monotonic() - started, announce=announce)
+    model = "module" if prepared.network_name is None else prepared.network_name
+    run = create_run(out, f"{prepared.data.name}-{model if len(model) <= 24 else 'custom'}")
+    write_beginning(run, prepared)
+    _announce_decisions(prepared, announce)
+    return _train_to_end(run, prepared, console, quiet)
+
+
+def resume(
+    path: str | Path, *, module: nn.Module | None = None, console: Console | None = None, quiet: bool = False
+) -> Run:
+    """Go on with an interrupted run, bit for bit as if it had never stopped; start over where it had no checkpoint.
+
+    On a finished run: verify its checkpoints and return it. `module` for a run of an `nn.Module` made in Python.
+    Raises RunError when the checkpoint is damaged, DataError when the data have changed since.
+    """
+    console = console or Console(stderr=True)
+    run, announce = open_run(Path(path)), announcer(console, quiet)
+    if run.metrics_json.exists():
+        for file in (run.last, run.best):
+            _load_trained(file, load_checkpoint(file), None, module)
+        announce(f"{run.path} is finished; its checkpoints were read and fit the network")
+        return Run(run.path, read_metrics(run))
+    prepared = prepare(config_from_yaml(run.config), module, announce=announce)
+    if restore(run, prepared):
+        done, total = prepared.state.step, prepared.config.budget.steps
+        announce(f"going on with {run.path} after step {done:,} of {total:,}")
+    else:
+        announce(f"{run.path} has no checkpoint yet: starting over")
+    return _train_to_end(run, prepared, console, quiet)
+
+
+def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet: bool) -> Run:
+    with execution_settings(prepared.config):
+        with progress_reader(console, quiet) as progress:
+            run_training(run, prepared, [progress])
+        return Run(run.path, finish_run(run, prepared))
+
+
+def announcer(console: Console, quiet: bool) -> Announce:
+    """A function that prints one line of news on `console`, whatever characters it holds."""
+
+    def announce(text: str) -> None:
+        if not quiet:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return announce
+
+
+def _announce_decisions(prepared: Prepared, announce: Announce) -> None:
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in prepared.data.splits.items())
+    announce(f"{prepared.data.name}: {sizes}")
+    for note in prepared.notes:
+        announce(note)
+    for finding in prepared.data.findings:
+        announce(str(finding))
+
+
+def load(path: str | Path, *, module: nn.Module | None = None, device: str = "cpu") -> Trained:
+    """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to answer.
+
+    Nothing of the file is executed. A run of `file.py:function` runs that function again; a run of an
+    `nn.Module` made in Python needs one of the same form as `module`. Raises RunError.
+    """
+    path = Path(path)
+    file = path if path.is_file() else open_run(path).best
+    if not file.exists():
+        raise RunError(
+            str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {path}"
+        )
+    return _load_trained(file, load_checkpoint(file, device), device, module)
+
+
+def _load_trained(file: Path, saved: dict[str, Any], device: str | None, module: nn.Module | None) -> Trained:
+    return trained_from_dict(saved, str(file), torch.device(device or "cpu"), module)
+
+
+def build(model: str | nn.Module, input_shape: tuple[int, ...] | None = None, classes: int | None = None) -> nn.Module:
+    """The network that `model` names, for inputs of `input_shape` without batch (C, *spatial) or (F,).
+
+    Without a shape or a number of classes, the published ones of a zoo name. Raises ModelError.
+    """
+    return build_model(model, input_shape, classes)
+
+
+def evaluate(run: str | Path | Run | Trained, data: str | Path | None = None) -> Evaluation:
+    """How good a trained network is on `data`, prepared as in its training; the run's own test split by default.
+
+    Of other data the given test split is used, or everything where there is none. A `Trained` needs `data`.
+    Raises DataError when classes do not match, or the run's data have changed since.
+    """
+    if isinstance(run, Trained):
+        if data is None:
+            raise RunError(
+                "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
+            )
+        return _evaluate_on(run, _foreign_data(run, str(data)))
+    opened = open_run(run.path if isinstance(run, Run) else Path(run))
+    trained, config = load(opened.path), config_from_yaml(opened.config)
+    if data is None or str(data) == config.data.source:
+        return _evaluate_on(trained, load_dataset(config.data, task=config.task.name))
+    return _evaluate_on(trained, _foreign_data(trained, str(data)))
+
+
+def _foreign_data(trained: Trained, source: str) -> Dataset:
+    annotation = {"classify": "class", "regress": "number", "segment": "mask"}[trained.task.name]
+    return load_for_evaluation(DataConfig(source=source), trained.preparation, trained.classes, annotation)
+
+
+def _evaluate_on(trained: Trained, data: Dataset) -> Evaluation:
+    return evaluate_split(
+        trained.module,
+        trained.task,
+        data.splits["test"],
+        normalize=trained.normalization.on(trained.device, len(data.input_shape) + 1),
+        device=trained.device,
+        data_name=data.name,
+        split_name="test",
+        classes=data.classes,
+    )

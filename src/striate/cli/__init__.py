@@ -1,0 +1,7 @@
+"""The command line: one verb a file, each thin: parse, call the API, print."""
+
+from __future__ import annotations
+
+from striate.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,38 @@
+"""`striate eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def evaluate(
+    run: Path,
+    data: str | None = None,
+    /,
+    *,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Measure a trained network on its test split or on other data.
+
+    Parameters
+    ----------
+    run
+        A run directory.
+    data
+        Other data in any form that `striate train` takes; classes are matched by name. The given test split is
+        used, or everything where there is none. Default: the test split that the run set aside.
+    json
+        Print one JSON document on stdout: metrics, confusion matrix, figures per class.
+    """
+    from striate.api import evaluate as evaluate_run
+    from striate.cli.output import print_json, print_text
+
+    evaluation = evaluate_run(run, data)
+    if json:
+        print_json(evaluation.to_json())
+    else:
+        print_text(str(evaluation))
+    return 0

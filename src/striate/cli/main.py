@@ -1,0 +1,86 @@
+"""Entry point: from words to a verb, and from every ending to an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+import striate
+from striate.cli.output import print_error, print_interrupted
+from striate.errors import StriateError, UsageError
+
+_VERBS = {
+    "train": "Train a network on a data set, evaluate it, and write a run directory.",
+    "eval": "Measure a trained network on its test split or on other data.",
+    "predict": "Answer for images: files and folders.",
+    "models": "List the networks that have a name.",
+    "datasets": "List the data sets that have a name, and where they are.",
+    "env": "Print what a bug report needs: machine and versions.",
+}
+
+
+def make_app() -> App:
+    """The command line. Verbs load when they are called: `striate --help` never imports torch."""
+    app = App(
+        name="striate",
+        help="A workbench for convolutional networks: train one, see how good it is, use it.",
+        version=striate.__version__,
+        help_format="plaintext",
+        version_flags=["--version"],
+        help_flags=["--help", "-h"],
+    )
+    for verb, text in _VERBS.items():
+        function = {"eval": "evaluate"}.get(verb, verb)
+        app.command(f"striate.cli.{function}:{function}", name=verb, help=text)
+    app.register_install_completion_command(add_to_startup=False)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; 0 done, 1 done with a bad verdict, 2 impossible, 130 interrupted with the state saved."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    app = make_app()
+    try:
+        if not words:
+            app.help_print([])
+            return 0
+        result = app(join_fields(words), exit_on_error=False, print_error=False, result_action="return_value")
+        return result if isinstance(result, int) else 0
+    except StriateError as error:
+        return print_error(error, as_json)
+    except CycloptsError as error:
+        return print_error(_usage(error, words), as_json)
+    except KeyboardInterrupt as error:
+        return print_interrupted(error)
+    except BrokenPipeError:
+        # The reader of our output has gone; leave quietly, as `head` expects.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def join_fields(words: Sequence[str]) -> list[str]:
+    """Rewrite `--optim.lr 0.1` (any dotted option, also with `=`) as `--set optim.lr=0.1`; alone it means true."""
+    joined: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or "." not in name:
+            joined.append(word)
+            continue
+        if not equals:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        joined += ["--set", f"{name}={value}"]
+    return joined
+
+
+def _usage(error: CycloptsError, words: list[str]) -> UsageError:
+    verb = next((w for w in words if w in _VERBS), "")
+    text = " ".join(str(error).split())
+    return UsageError(
+        f"striate {verb}".strip(), text, "arguments of this verb", f"striate {verb} --help".replace("  ", " ")
+    )

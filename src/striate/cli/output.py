@@ -1,0 +1,55 @@
+"""Printing: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from striate.errors import StriateError
+
+
+def stderr() -> Console:
+    """The console for notes, progress and errors."""
+    return Console(stderr=True)
+
+
+def stdout() -> Console:
+    """The console for tables."""
+    return Console()
+
+
+def print_text(text: str) -> None:
+    """A result, as it is: no markup, no wrapping. Control characters (a file name may hold some) are shown."""
+    sys.stdout.write(printable(text) + "\n")
+
+
+def printable(text: str) -> str:
+    """The text with control characters other than line ends and tabs written as escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """One JSON document on stdout; what is not finite is null."""
+    from striate.runs.files import finite
+
+    sys.stdout.write(json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def print_error(error: StriateError, as_json: bool) -> int:
+    """The error on stderr, and with `--json` on stdout too; exit code 2."""
+    if as_json:
+        print_json({"error": error.to_json()})
+    console = stderr()
+    console.print("error:", style="bold red", end=" ")
+    console.print(printable(str(error)), markup=False, highlight=False, soft_wrap=True)
+    return 2
+
+
+def print_interrupted(error: KeyboardInterrupt) -> int:
+    """What was saved, if anything; exit code 130."""
+    text = str(error) or "interrupted"
+    stderr().print(text, markup=False, highlight=False, soft_wrap=True)
+    return 130

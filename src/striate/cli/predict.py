@@ -1,0 +1,82 @@
+"""`striate predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from striate.data.inputs import ReadInput
+    from striate.training.trained import Trained
+
+_BATCH = 64
+
+
+def predict(
+    run: Path,
+    path: Path,
+    /,
+    *paths: Path,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Answer for images: files and folders.
+
+    A file that cannot be read is named on stderr and counted; the others are answered. Exit code 1 if any was
+    unreadable.
+
+    Parameters
+    ----------
+    run
+        A run directory, or one checkpoint file.
+    path
+        Images, and folders that are searched for images.
+    json
+        Print a JSON line for each file: path, label, probability and the five most probable; or path and error.
+    """
+    from striate.api import load
+    from striate.cli.output import print_json, print_text, printable, stderr
+    from striate.data.inputs import list_inputs, read_inputs
+
+    trained = load(run)
+    listed, ignored = list_inputs([path, *paths])
+    console, unreadable = stderr(), 0
+    for line in _answers(trained, read_inputs(listed, trained.preparation)):
+        if "error" in line:
+            unreadable += 1
+            text = printable(f"unreadable: {line['path']}: {line['error']}")
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if json:
+            print_json(line, indent=None)
+        elif "error" not in line:
+            print_text(_text(line))
+    if ignored:
+        console.print(f"{ignored:,} other files ignored: not images by their suffix", highlight=False)
+    if unreadable:
+        console.print(f"{unreadable:,} of {len(listed):,} files could not be read", highlight=False)
+    return 1 if unreadable else 0
+
+
+def _answers(trained: Trained, inputs: Iterator[ReadInput]) -> Iterator[dict[str, Any]]:
+    """A line for each input, in order, answered a batch at a time."""
+    while chunk := list(islice(inputs, _BATCH)):
+        readable = [read.input for read in chunk if read.input is not None]
+        answers = iter(trained.answer(readable) if readable else [])
+        for read in chunk:
+            if read.input is None:
+                yield {"path": read.path, "error": read.error}
+            else:
+                yield {"path": read.path, **next(answers).fields}
+
+
+def _text(line: dict[str, Any]) -> str:
+    if "label" in line:
+        others = ", ".join(f"{label} {100 * p:.1f} %" for label, p in line["top"][1:3])
+        return f"{line['path']}  {line['label']}  {100 * line['probability']:.1f} %" + (
+            f"  ({others})" if others else ""
+        )
+    values = line.get("shares") or line.get("values") or {"": line.get("value")}
+    return f"{line['path']}  " + "  ".join(f"{name} {value:.4g}".strip() for name, value in values.items())

@@ -1,0 +1,124 @@
+"""`striate train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from striate.errors import UsageError
+
+
+def train(
+    data: str | None = None,
+    /,
+    *,
+    model: str | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    recipe: Literal["quick", "standard"] | None = None,
+    task: Literal["auto", "classify", "regress", "segment"] | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    size: str | None = None,
+    out: Path | None = None,
+    seed: int | None = None,
+    resume: Path | None = None,
+    config: Path | None = None,
+    set: Annotated[list[str] | None, Parameter(negative=())] = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Train a network on a data set, evaluate it, and write a run directory.
+
+    Any field of the configuration is an option too: --optim.weight_decay 0.1, --augment.flip true,
+    --schedule.name cosine; docs/configuration.md lists them. Exit code 0 when the training was completed.
+
+    Parameters
+    ----------
+    data
+        A name (see `striate datasets`), a folder with one subfolder a class, an archive of that, a manifest
+        .csv (path,label[,split]), idx files, CIFAR pickles or an .npz. Default: mnist5k.
+    model
+        A name (see `striate models`), with arguments: "mlp(128,64)"; a layer string: "conv(16,5) relu pool(2)
+        fc(10)"; or file.py:function, which RUNS that file. Default: chosen by the shape of the data.
+    epochs
+        Passes over the training data.
+    minutes
+        Wall-clock minutes instead; the number of steps is fixed from the speed measured at the start.
+    recipe
+        How everything left open is chosen: standard (the default), or quick, with a quarter of the epochs.
+    task
+        classify, regress or segment; by default what the labels are.
+    batch
+        Samples in one step.
+    lr
+        Peak learning rate.
+    size
+        Height and width of the inputs in pixels: 96, or 96x128.
+    out
+        The run directory, new or empty. Default: runs/<data>-<model>-<number>.
+    seed
+        Initialization, order, augmentation and dropout follow from it. Default: 0.
+    resume
+        Go on with this run, bit for bit as if it had not been interrupted. Needs no DATA.
+    config
+        A config.yaml, for example of an earlier run; other options go on top of it.
+    set
+        A field of the configuration: `--set optim.momentum=0.8`, or shorter `--optim.momentum 0.8`.
+    json
+        Print metrics.json on stdout, everything else on stderr.
+    """
+    given = {
+        "model.name": model,
+        "recipe": recipe,
+        "task.name": task,
+        "batch": batch,
+        "optim.lr": lr,
+        "seed": seed,
+    }
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    chosen |= _fields(set or [])
+    if resume is not None:
+        others = [data, epochs, minutes, size, out, config, *chosen.values()]
+        if any(value is not None for value in others):
+            raise UsageError(
+                "striate train --resume",
+                "other options beside it",
+                "--resume RUN alone: a run goes on with the configuration that it started with",
+                f"striate train --resume {resume}",
+            )
+    from striate.api import resume as resume_run
+    from striate.api import train_config
+    from striate.cli.output import print_json, stderr
+    from striate.training.request import merge_request, read_config
+
+    if resume is not None:
+        run = resume_run(resume, console=stderr())
+    else:
+        merged = merge_request(read_config(config), data=data, epochs=epochs, minutes=minutes, size=size, fields=chosen)
+        run = train_config(merged, out=out, console=stderr())
+    if json:
+        print_json(run.metrics)
+    else:
+        _print_result(run.path, run.metrics)
+    return 0
+
+
+def _fields(assignments: list[str]) -> dict[str, str | None]:
+    fields: dict[str, str | None] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise UsageError("--set", repr(assignment), "FIELD=VALUE", "--set optim.lr=0.01")
+        fields[name] = None if value in ("null", "None") else value
+    return fields
+
+
+def _print_result(path: Path, metrics: dict[str, Any]) -> None:
+    from striate.cli.output import print_text
+    from striate.evaluation.text import summary_line
+
+    for split in ("train", "val", "test"):
+        print_text(f"{split + ':':<7}{summary_line(metrics[split])}")
+    print_text(f"run:    {path}\nreport: {path / 'report.html'}")

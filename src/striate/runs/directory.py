@@ -1,0 +1,144 @@
+"""The run directory: its place, its files, and that it is never overwritten silently."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from striate.data.dataset import SplitRow
+from striate.errors import RunError
+from striate.runs.files import explained, write_text
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of one run; the files are described in docs/runs.md."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, written first."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_csv(self) -> Path:
+        """A row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def metrics_json(self) -> Path:
+        """The final figures; there only when the run is complete."""
+        return self.path / "metrics.json"
+
+    @property
+    def classes(self) -> Path:
+        """Class names, a line each."""
+        return self.path / "classes.txt"
+
+    @property
+    def split(self) -> Path:
+        """`path,label,split`, a row a file."""
+        return self.path / "split.csv"
+
+    @property
+    def environment(self) -> Path:
+        """Machine and versions."""
+        return self.path / "env.json"
+
+    @property
+    def events(self) -> Path:
+        """What happened, a JSON line each."""
+        return self.path / "events.jsonl"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint that was best on validation."""
+        return self.path / "checkpoints" / "best.pt"
+
+    @property
+    def plots(self) -> Path:
+        """Pictures."""
+        return self.path / "plots"
+
+    @property
+    def report(self) -> Path:
+        """The one-page report."""
+        return self.path / "report.html"
+
+
+def refuse_occupied(out: Path) -> None:
+    """Raise RunError when `out` is a file or a folder that holds anything."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    held = "a file" if not out.is_dir() else "a run" if (out / "config.yaml").exists() else "other files"
+    remedy = f"--out {out}-2" + (f", or go on with: striate train --resume {out}" if held == "a run" else "")
+    raise RunError(str(out), f"a path that already holds {held}", "a new or empty folder", remedy)
+
+
+def create_run(out: Path | None, name: str) -> RunDirectory:
+    """Make `out`, or `runs/<name>-<k>` with the first free k. Raises RunError when `out` holds anything."""
+    if out is None:
+        out = _first_free(Path("runs"), re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "run")
+    refuse_occupied(out)
+    run = RunDirectory(out)
+    with explained(out):
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        run.plots.mkdir(exist_ok=True)
+    return run
+
+
+def _first_free(parent: Path, name: str) -> Path:
+    return next(parent / f"{name}-{k}" for k in range(1, 1_000_000) if not (parent / f"{name}-{k}").exists())
+
+
+def open_run(path: Path) -> RunDirectory:
+    """The run at `path` (its directory, or a checkpoint inside it). Raises RunError when there is none."""
+    if path.is_file() and path.parent.name == "checkpoints":
+        path = path.parent.parent
+    run = RunDirectory(path)
+    if not run.config.is_file():
+        got = "a folder without config.yaml" if path.is_dir() else "no such folder"
+        nearby = sorted(p.parent for p in Path("runs").glob("*/config.yaml"))
+        remedy = f"one of: {', '.join(map(str, nearby[-5:]))}" if nearby else "striate train mnist5k --out runs/first"
+        raise RunError(str(path), got, "a run directory made by striate train", remedy)
+    return run
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV with Unix line ends."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def write_splits(run: RunDirectory, rows: Iterable[SplitRow]) -> None:
+    """Write split.csv."""
+    write_text(run.split, csv_text(["path", "label", "split"], ((r.path, r.label, r.split) for r in rows)))
+
+
+def read_metrics(run: RunDirectory) -> dict[str, Any]:
+    """metrics.json. Raises RunError when the run is not complete."""
+    try:
+        metrics: dict[str, Any] = json.loads(run.metrics_json.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RunError(
+            str(run.metrics_json),
+            "no complete metrics.json",
+            "a finished run",
+            f"striate train --resume {run.path}",
+        ) from None
+    return metrics

@@ -1,0 +1,70 @@
+"""Machine and versions: what a bug report and a repeat need."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "pillow",
+    "scikit-learn",
+    "scipy",
+    "mlxtend",
+    "matplotlib",
+    "cyclopts",
+    "pydantic",
+    "rich",
+)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Plain values: versions of striate, Python and its packages; processor, memory, GPUs, threads."""
+    import torch
+
+    import striate
+
+    return {
+        "striate": striate.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda": torch.version.cuda,
+        "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())],
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "executable": sys.executable,
+        "STRIATE_DATA": os.environ.get("STRIATE_DATA"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, OSError, AttributeError):
+        return None

@@ -1,0 +1,76 @@
+"""Writing a file so that nobody ever sees half of it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from striate.errors import RunError
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or give --out on another disk",
+    errno.EDQUOT: "free some space, or give --out on another disk",
+    errno.EFBIG: "raise the file size limit (ulimit -f unlimited), or give --out on another disk",
+    errno.EROFS: "give --out in a folder that can be written, for example --out /tmp/run",
+    errno.EACCES: "give --out in a folder that you may write, for example --out /tmp/run",
+    errno.EPERM: "give --out in a folder that you may write, for example --out /tmp/run",
+    errno.ENOTDIR: "give --out as a path whose parents are folders",
+}
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an OSError about `path` into a RunError with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            str(path),
+            f"cannot write: {error.strerror or error}",
+            "a folder with room that can be written",
+            _REMEDIES.get(error.errno or 0, "give another folder with --out"),
+        ) from error
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then flush it to disk and rename it into place.
+
+    A reader sees the old file or the new one; after a crash, too. Raises RunError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with explained(path):
+        try:
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_atomic(path, lambda temporary: _put(temporary, text))
+
+
+def _put(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write strict JSON atomically: NaN and infinity become null, which every reader understands."""
+    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The value with every float that JSON does not know replaced by None."""
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    return [finite(v) for v in value] if isinstance(value, list | tuple) else value

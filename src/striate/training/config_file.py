@@ -1,0 +1,143 @@
+"""Configuration as text: from YAML and dotted fields to the frozen tree, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from striate.errors import ConfigError
+from striate.training.config import Config
+
+
+def field_names(kind: type[Any] = Config, prefix: str = "") -> list[str]:
+    """Every dotted field of the tree, in order: `data.source`, `data.size`, …, `seed`."""
+    names: list[str] = []
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        inner = hints[field.name]
+        nested = isinstance(inner, type) and dataclasses.is_dataclass(inner)
+        names += field_names(inner, f"{prefix}{field.name}.") if nested else [prefix + field.name]
+    return names
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Plain nested values; tuples become lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+    values: dict[str, Any] = plain(dataclasses.asdict(config))
+    return values
+
+
+def config_to_yaml(config: Config) -> str:
+    """The text of config.yaml."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True, width=110)
+
+
+def config_from_dict(values: Mapping[str, Any], where: str) -> Config:
+    """The frozen tree, every value checked. Raises ConfigError naming the field of the first wrong one."""
+    from pydantic import TypeAdapter, ValidationError
+
+    _refuse_unknown(values, where)
+    try:
+        return TypeAdapter(Config).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        # The location ends in names of union branches, which say nothing to a reader.
+        known = set(field_names())
+        path = [str(part) for part in first["loc"]]
+        name = next(
+            (".".join(path[:n]) for n in range(len(path), 0, -1) if ".".join(path[:n]) in known), ".".join(path)
+        )
+        expected = _expectation(name, first["msg"])
+        raise ConfigError(f"{where}: {name}", repr(first["input"]), expected, _remedy(name)) from None
+
+
+def config_from_yaml(path: Path) -> Config:
+    """Read a configuration file. Raises ConfigError when it is missing, is no YAML, or holds a wrong value."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(
+            str(path), reason, "a readable YAML file", "striate train --config runs/NAME/config.yaml"
+        ) from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "no YAML"
+        raise ConfigError(
+            f"{path}{line}", problem, "plain YAML as striate writes it", "compare with the config.yaml of a run"
+        ) from None
+    except RecursionError:
+        raise ConfigError(
+            str(path), "nesting too deep", "plain YAML", "compare with the config.yaml of a run"
+        ) from None
+    if not isinstance(values, dict):
+        raise ConfigError(str(path), type(values).__name__, "a mapping of fields", "write `optim: {lr: 0.01}`")
+    return config_from_dict(values, str(path))
+
+
+def with_fields(config: Config, fields: Mapping[str, Any], where: str = "option") -> Config:
+    """The configuration with dotted fields replaced; text is parsed as YAML (`"0.1"`, `"true"`, `"[32, 32]"`)."""
+    values = config_to_dict(config)
+    known = field_names()
+    for name, value in fields.items():
+        if name not in known:
+            raise _unknown(name, where)
+        *sections, last = name.split(".")
+        target = values
+        for section in sections:
+            target = target[section]
+        target[last] = _parse(value) if isinstance(value, str) else value
+    return config_from_dict(values, where)
+
+
+def _parse(text: str) -> Any:
+    if not text.startswith(("[", "{")) and text not in ("null", "true", "false"):
+        return text  # pydantic reads numbers from text, and file names stay what they are
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _refuse_unknown(values: Mapping[str, Any], where: str, prefix: str = "") -> None:
+    known = field_names()
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and any(k.startswith(f"{name}.") for k in known):
+            _refuse_unknown(value, where, f"{name}.")
+        elif name not in known:
+            raise _unknown(name, where)
+
+
+def _unknown(name: str, where: str) -> ConfigError:
+    known = field_names()
+    last = name.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(name, known, n=1) or [k for k in known if k.rsplit(".", 1)[-1] == last][:1]
+    section = [k for k in known if k.startswith(name.split(".")[0] + ".")] or known
+    remedy = f"did you mean {near[0]}?" if near else f"one of {', '.join(section)}"
+    return ConfigError(f"{where}: {name}", "no such field", "a field of the configuration", remedy)
+
+
+def _expectation(name: str, message: str) -> str:
+    return message[0].lower() + message[1:].replace("Input should be ", "").replace("input should be ", "") or name
+
+
+def _remedy(name: str) -> str:
+    default: Any = Config()
+    for part in name.split("."):
+        default = getattr(default, part, None)
+    shown = "null" if default is None else str(list(default) if isinstance(default, tuple) else default).lower()
+    return f"leave it out, or give the default: --{name} '{shown}'"

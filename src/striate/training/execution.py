@@ -1,0 +1,54 @@
+"""Where and how a run computes: device, threads, memory format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from striate.data.dataset import Dataset
+from striate.errors import ConfigError
+from striate.training.config import Config
+
+
+def decide_execution(config: Config, data: Dataset) -> Config:
+    """Fill in `execution.device` and `execution.threads`. Raises ConfigError for a device that is not there."""
+    execution = config.execution
+    device = execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_device(device)
+    # A matrix of a few hundred numbers is done before a second thread has woken up.
+    threads = execution.threads or (1 if data.kind == "table" else torch.get_num_threads())
+    return replace(config, execution=replace(execution, device=device, threads=threads))
+
+
+def _check_device(device: str) -> None:
+    available = ["cpu"] + [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+    name = "cuda:0" if device == "cuda" else device
+    if name not in available:
+        raise ConfigError("execution.device", repr(device), f"one of {', '.join(available)}", "--execution.device cpu")
+
+
+@contextmanager
+def execution_settings(config: Config) -> Iterator[torch.device]:
+    """The device, with the run's number of threads and a random state of its own; both are put back after."""
+    device = torch.device(config.execution.device or "cpu")
+    threads = torch.get_num_threads()
+    gpus = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        try:
+            torch.set_num_threads(config.execution.threads or threads)
+            torch.manual_seed(config.seed)
+            yield device
+        finally:
+            torch.set_num_threads(threads)
+
+
+def place(module: nn.Module, config: Config, device: torch.device) -> nn.Module:
+    """The network on its device in its memory format."""
+    module = module.to(device)
+    if config.execution.memory_format == "channels_last":
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module

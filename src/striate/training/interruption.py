@@ -1,0 +1,49 @@
+"""Ctrl-C and SIGTERM, taken between two steps so that the saved state is whole."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run at `path` was interrupted and its state saved; `striate train --resume` goes on bit for bit."""
+
+    def __init__(self, path: Path, signal_name: str) -> None:
+        self.path, self.signal_name = path, signal_name
+        super().__init__(f"{signal_name}: state saved in {path}; go on with: striate train --resume {path}")
+
+
+@dataclass
+class Interruption:
+    """`signal_name` is set once the user (SIGINT) or the system (SIGTERM) has asked to stop."""
+
+    signal_name: str | None = None
+
+
+@contextmanager
+def watch_signals() -> Iterator[Interruption]:
+    """Note the first signal instead of dying in the middle of a step; a second one ends the program at once.
+
+    Does nothing outside the main thread, where Python allows no signal handler.
+    """
+    asked = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def note(number: int, _: FrameType | None) -> None:
+        asked.signal_name = signal.Signals(number).name
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

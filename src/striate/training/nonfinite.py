@@ -1,0 +1,59 @@
+"""A loss that is no longer a number: where it came from, and what to try."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from striate.errors import NonFiniteLoss
+
+_LOOK_EVERY = 20  # steps between looks on an accelerator, where each look waits for the device
+
+
+def refuse_nonfinite(
+    loss: torch.Tensor, module: nn.Module, inputs: torch.Tensor, step: int, epoch: int, lr: float
+) -> None:
+    """Raise NonFiniteLoss when `loss` (scalar) is infinite or not a number, naming the first place at fault.
+
+    `inputs` is the normalized batch of this step. The network is left as it is.
+    """
+    if loss.device.type != "cpu" and step % _LOOK_EVERY:
+        return
+    if bool(torch.isfinite(loss)):
+        return
+    raise NonFiniteLoss(
+        f"training, step {step} in epoch {epoch}: loss",
+        f"{float(loss):g} at learning rate {lr:.3g}; {first_nonfinite(module, inputs)}",
+        "a finite number",
+        f"--lr {lr / 10:.2g} (a tenth), or --execution.precision fp32; the last good checkpoint is kept",
+    )
+
+
+@torch.no_grad()
+def first_nonfinite(module: nn.Module, inputs: torch.Tensor) -> str:
+    """The first of inputs, parameters and layer outputs (in execution order) that is not finite, in words."""
+    if not torch.isfinite(inputs).all():
+        return "the input batch itself is not finite"
+    for name, parameter in module.named_parameters():
+        if not torch.isfinite(parameter).all():
+            return f"the parameter {name} is not finite: an earlier step was too large"
+    found: list[str] = []
+
+    def look(name: str) -> object:
+        def hook(layer: nn.Module, _: object, output: object) -> None:
+            if not found and isinstance(output, torch.Tensor) and not torch.isfinite(output).all():
+                found.append(f"first in the output of {name} ({type(layer).__name__})")
+
+        return hook
+
+    leaves = [(n, m) for n, m in module.named_modules() if not list(m.children())]
+    hooks = [m.register_forward_hook(look(n)) for n, m in leaves]
+    buffers = {n: b.clone() for n, b in module.named_buffers()}
+    try:
+        module(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for name, buffer in module.named_buffers():
+            buffer.copy_(buffers[name])
+    return found[0] if found else "every layer's output is finite: the loss itself overflows"

@@ -1,0 +1,149 @@
+"""Parse and plan: from a configuration to everything that a training needs, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.data.dataset import Dataset, Split
+from striate.data.loader import batch_bounds, to_device
+from striate.data.normalize import Normalization, Normalize, measure_normalization
+from striate.data.read import load_dataset
+from striate.errors import DataError, TrainingError
+from striate.models.build import build_model, check_outputs, choose_model
+from striate.tasks.make import make_task
+from striate.tasks.protocol import Task
+from striate.training.config import Config
+from striate.training.execution import decide_execution, execution_settings, place
+from striate.training.optimizers import make_optimizer
+from striate.training.recipes import decide
+from striate.training.speed import steps_for_epochs, steps_for_seconds
+from striate.training.state import TrainingState
+from striate.training.trained import Trained, trained_to_dict
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training about to start: the decided configuration, data on the host and on the device, task, network.
+
+    `network_name` builds the network again (None for an `nn.Module` given in Python); `notes` say what was decided.
+    """
+
+    config: Config
+    data: Dataset
+    splits: dict[str, Split]
+    task: Task
+    state: TrainingState
+    normalization: Normalization
+    network_name: str | None
+    notes: tuple[str, ...]
+
+    @property
+    def normalize(self) -> Normalize:
+        """From a raw batch on the device to the network's input."""
+        return self.normalization.on(self.device, len(self.data.input_shape) + 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return torch.device(self.config.execution.device or "cpu")
+
+    def trained(self) -> Trained:
+        """The network as it is now, ready to answer."""
+        data = self.data
+        return Trained(self.state.module, self.task, data.preparation, self.normalization, data.classes, self.device)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """The state with what it takes to answer and to go on."""
+        return self.state.to_dict() | trained_to_dict(self.trained(), self.network_name)
+
+
+def read_data(config: Config, announce: Callable[[str], None]) -> tuple[Config, Dataset]:
+    """The data set of a configuration, and the configuration with what was decided about it.
+
+    Raises DataError; also when the configuration names a fingerprint and the data have another.
+    """
+    data = load_dataset(config.data, task=config.task.name, announce=announce)
+    expected = config.data.fingerprint
+    if expected not in (None, data.fingerprint):
+        raise DataError(
+            config.data.source,
+            f"data with the fingerprint {data.fingerprint[:12]}",
+            f"the data of the configuration, {str(expected)[:12]}: files were added, removed or changed since",
+            "put the files back, or train anew with --data.fingerprint null",
+        )
+    decided = replace(config.data, source=data.source, fingerprint=data.fingerprint)
+    if data.kind == "image":
+        channels, height, width = data.input_shape
+        decided = replace(decided, size=(height, width), channels=3 if channels == 3 else 1 if channels == 1 else None)
+    return replace(config, data=decided), data
+
+
+def prepare(
+    config: Config,
+    module: nn.Module | None = None,
+    *,
+    seconds_spent: Callable[[], float] = lambda: 0.0,
+    announce: Callable[[str], None] = lambda _: None,
+) -> Prepared:
+    """Read the data, decide what is open, build the network. Writes nothing and prints nothing.
+
+    Initialization follows from `config.seed`; the caller's random state is left alone.
+    `seconds_spent` since the user's request counts against `budget.minutes`. Raises StriateError.
+    """
+    config, data = read_data(config, announce)
+    task = make_task(data, config.task)
+    decision = decide(decide_execution(config, data), data)
+    config, notes = decision.config, [*data.notes, *decision.notes]
+    name = config.model.name
+    if module is None and name == "auto":
+        name, reason = choose_model(data.kind, data.input_shape, data.annotation, len(data.splits["train"]))
+        notes.append(f"model {name}: {reason}")
+    config = replace(config, model=replace(config.model, name=name if module is None else type(module).__name__))
+    device = torch.device(config.execution.device or "cpu")
+    splits = {k: to_device(s, device) for k, s in data.splits.items()}
+    normalization = measure_normalization(data.splits["train"])
+    with execution_settings(config):
+        network = _build(name if module is None else module, data, task)
+        network = place(network, config, device)
+        config = _decide_steps(config, network, task, splits, normalization, seconds_spent)
+    state = TrainingState(network, make_optimizer(network, config.optim))
+    network_name = name if module is None else None
+    return Prepared(config, data, splits, task, state, normalization, network_name, tuple(notes))
+
+
+def _build(model: str | nn.Module, data: Dataset, task: Task) -> nn.Module:
+    dense = data.annotation == "mask"
+    network = build_model(model, data.input_shape, task.outputs, dense=dense)
+    check_outputs(network, data.input_shape, task.outputs, dense)
+    if not any(p.requires_grad for p in network.parameters()):
+        raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
+    return network
+
+
+def _decide_steps(
+    config: Config,
+    network: nn.Module,
+    task: Task,
+    splits: dict[str, Split],
+    normalization: Normalization,
+    seconds_spent: Callable[[], float],
+) -> Config:
+    budget, batch = config.budget, config.batch
+    assert batch is not None
+    if budget.steps is not None:
+        return config
+    train = splits["train"]
+    if budget.minutes is not None:
+        normalize = normalization.on(train.inputs.device, train.inputs.ndim)
+        seconds = max(1.0, 60 * budget.minutes - seconds_spent())
+        steps = steps_for_seconds(seconds, network, task, splits, config, normalize)
+    else:
+        assert budget.epochs is not None
+        steps = steps_for_epochs(budget.epochs, len(train), batch)
+    epochs = -(-steps // len(batch_bounds(len(train), batch)))
+    return replace(config, budget=replace(budget, steps=steps, epochs=epochs))

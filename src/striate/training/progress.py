@@ -1,0 +1,78 @@
+"""Readers of the event stream that a person looks at: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from striate.training.events import EpochDone, EpochRow, Event, StepDone
+
+_REDRAW = 0.1  # seconds
+_PLAIN_EVERY = 2.0  # seconds between plain lines: a table's epoch takes milliseconds
+
+
+def describe_row(row: EpochRow) -> str:
+    """`loss 0.123 · validation accuracy 97.1 % · 12,300 samples/s`, within 60 columns."""
+    name = next((k for k in row.val if k != "loss"), "loss")
+    value = row.val[name]
+    shown = f"{100 * value:.1f} %" if name in ("accuracy", "iou") else f"{value:.4g}"
+    speed = row.samples / row.seconds if row.seconds > 0 else 0.0
+    return f"loss {row.train['loss']:.4f}  val {name} {shown}  {speed:,.0f} samples/s"
+
+
+@contextmanager
+def progress_reader(console: Console, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
+    """A reader that shows training on `console`: a live bar on a terminal, otherwise a line every few seconds."""
+    if quiet:
+        yield lambda _: None
+    elif console.is_terminal:
+        with _bar(console) as reader:
+            yield reader
+    else:
+        yield _plain(console)
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Callable[[Event], None]]:
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[row]}"),
+    )
+    with Progress(*columns, console=console, auto_refresh=False) as progress:
+        task: TaskID | None = None
+        drawn = 0.0
+
+        def read(event: Event) -> None:
+            nonlocal task, drawn
+            if isinstance(event, StepDone):
+                if task is None:
+                    task = progress.add_task("", total=event.steps, epoch=f"{event.epoch}", row="")
+                if monotonic() - drawn > _REDRAW or event.step == event.steps:
+                    progress.update(task, completed=event.step, epoch=f"{event.epoch}")
+                    progress.refresh()
+                    drawn = monotonic()
+            elif task is not None:
+                progress.update(task, epoch=f"{event.row.epoch}/{event.epochs}", row=describe_row(event.row))
+                progress.refresh()
+
+        yield read
+
+
+def _plain(console: Console) -> Callable[[Event], None]:
+    shown = 0.0
+
+    def read(event: Event) -> None:
+        nonlocal shown
+        if isinstance(event, EpochDone) and (event.finished or monotonic() - shown > _PLAIN_EVERY):
+            shown = monotonic()
+            line = f"epoch {event.row.epoch}/{event.epochs}  {describe_row(event.row)}"
+            console.print(line, highlight=False, soft_wrap=True)
+
+    return read

@@ -1,0 +1,123 @@
+"""Act: run the loop and keep the run directory true while it goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from striate.errors import NonFiniteLoss, RunError
+from striate.runs.checkpoint import load_checkpoint, save_checkpoint
+from striate.runs.directory import RunDirectory, csv_text, write_splits
+from striate.runs.environment import describe_environment
+from striate.runs.files import explained, finite, write_json, write_text
+from striate.training.config_file import config_to_yaml
+from striate.training.events import EpochDone, EpochRow, Event
+from striate.training.interruption import Interrupted, watch_signals
+from striate.training.loop import training_events
+from striate.training.prepare import Prepared
+
+_SAVE_EVERY = 2.0  # seconds at least between two checkpoints: a table's epoch takes milliseconds
+
+Reader = Callable[[Event], None]
+
+
+def write_beginning(run: RunDirectory, prepared: Prepared) -> None:
+    """The files that are known before the first step; config.yaml first. Raises RunError."""
+    write_text(run.config, config_to_yaml(prepared.config))
+    write_text(run.classes, "".join(f"{name}\n" for name in prepared.data.classes))
+    write_splits(run, prepared.data.rows)
+    write_json(run.environment, describe_environment())
+    for note in prepared.notes:
+        append_event(run, "note", text=note)
+    for finding in prepared.data.findings:
+        append_event(run, "finding", **finding.to_json())
+
+
+def append_event(run: RunDirectory, event: str, **fields: Any) -> None:
+    """Append one JSON line to events.jsonl, in one write."""
+    record = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **finite(fields)}
+    _append(run.events, json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _append(path: Path, text: str) -> None:
+    with explained(path), path.open("a", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+def restore(run: RunDirectory, prepared: Prepared) -> bool:
+    """Take up the run's last checkpoint; False when there is none yet. Raises RunError when it does not fit."""
+    if not run.last.exists():
+        return False
+    saved = load_checkpoint(run.last, prepared.device)
+    try:
+        prepared.state.restore(saved)
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(
+            str(run.last),
+            f"a checkpoint that does not fit: {reason}",
+            "that of this run",
+            f"train anew: --config {run.config}",
+        ) from None
+    append_event(run, "resumed", step=prepared.state.step)
+    return True
+
+
+def run_training(run: RunDirectory, prepared: Prepared, readers: Iterable[Reader] = ()) -> None:
+    """Train to the end of the budget, or to the first signal. Raises Interrupted, NonFiniteLoss, RunError."""
+    readers, state = tuple(readers), prepared.state
+    _write_history(run, state.history)
+    saved_at, best_unsaved = monotonic(), None
+    with watch_signals() as asked:
+        events = training_events(state, prepared.task, prepared.splits, prepared.config, prepared.normalize)
+        try:
+            for event in events:
+                for reader in readers:
+                    reader(event)
+                if isinstance(event, EpochDone):
+                    _append_row(run, event.row)
+                    append_event(run, "epoch", **event.row.flat())
+                    if event.best:
+                        best_unsaved = _best_checkpoint(prepared)
+                    if event.finished or monotonic() - saved_at > _SAVE_EVERY:
+                        save(run, prepared, best_unsaved)
+                        saved_at, best_unsaved = monotonic(), None
+                if asked.signal_name:
+                    save(run, prepared, best_unsaved)
+                    append_event(run, "interrupted", step=state.step, signal=asked.signal_name)
+                    raise Interrupted(run.path, asked.signal_name)
+        except NonFiniteLoss as error:
+            append_event(run, "non-finite", **error.to_json())
+            raise
+
+
+def save(run: RunDirectory, prepared: Prepared, best: dict[str, Any] | None) -> None:
+    """Write the checkpoints; the best one first, so that last.pt never speaks of a best that is not on disk."""
+    if best is not None:
+        save_checkpoint(run.best, best)
+    save_checkpoint(run.last, prepared.checkpoint())
+
+
+def _best_checkpoint(prepared: Prepared) -> dict[str, Any]:
+    """A copy of the network as it is now, without the optimizer: training goes on in the original."""
+    content = prepared.checkpoint()
+    del content["optimizer"]
+    return content | {"model": {name: tensor.clone() for name, tensor in content["model"].items()}}
+
+
+def _write_history(run: RunDirectory, history: list[EpochRow]) -> None:
+    """metrics.csv as the state knows it: rows after the checkpoint that a resumed run took up are dropped."""
+    rows = [row.flat() for row in history]
+    write_text(run.metrics_csv, csv_text(list(rows[0]), [list(r.values()) for r in rows]) if rows else "")
+
+
+def _append_row(run: RunDirectory, row: EpochRow) -> None:
+    flat = row.flat()
+    text = csv_text(list(flat), [list(flat.values())])
+    if run.metrics_csv.stat().st_size:
+        text = text.split("\n", 1)[1]
+    _append(run.metrics_csv, text)

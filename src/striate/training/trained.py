@@ -1,0 +1,178 @@
+"""A trained network with all that an answer needs: preparation, normalization, task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+from torch import nn
+
+from striate.data.dataset import Preparation
+from striate.data.normalize import Normalization
+from striate.errors import DataError, ModelError, RunError
+from striate.tasks.make import task_from_state
+from striate.tasks.protocol import Task
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    Input = str | Path | Image | np.ndarray | torch.Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer: `fields` are those of a `predict --json` line (`label`, `probability`, `top`; or `value`);
+    `decoded` the tensor behind them (class probabilities, numbers, or a mask)."""
+
+    fields: dict[str, Any]
+    decoded: torch.Tensor
+
+    @property
+    def label(self) -> str:
+        """The most probable class. Raises KeyError for tasks without classes."""
+        return str(self.fields["label"])
+
+    @property
+    def probability(self) -> float:
+        """Of the most probable class, 0 to 1."""
+        return float(self.fields["probability"])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network ready to answer; `module` takes normalized batches (N, *input_shape) in eval mode."""
+
+    module: nn.Module
+    task: Task
+    preparation: Preparation
+    normalization: Normalization
+    classes: tuple[str, ...]
+    device: torch.device
+
+    @overload
+    def predict(self, images: Input) -> Prediction: ...
+    @overload
+    def predict(self, images: Sequence[Input]) -> list[Prediction]: ...
+    def predict(self, images: Input | Sequence[Input]) -> Prediction | list[Prediction]:
+        """Answer for one image or a list of them: paths, PIL images, or arrays.
+
+        Paths and PIL images are prepared as in training (size, color). Arrays and tensors are raw inputs of the
+        training shape, without batch: (C, H, W) or (H, W) uint8 for images, (F,) numbers for tables.
+        Raises DataError for a file that cannot be read or an array of another shape.
+        """
+        if isinstance(images, list | tuple):
+            return self.answer([self._input(image) for image in images])
+        return self.answer([self._input(images)])[0]  # type: ignore[arg-type]
+
+    def answer(self, inputs: Sequence[np.ndarray], batch: int = 256) -> list[Prediction]:
+        """Answers for prepared raw inputs, each of `preparation.input_shape`."""
+        return [
+            Prediction(self.task.describe(decoded), decoded)
+            for start in range(0, len(inputs), batch)
+            for decoded in self.decode(torch.from_numpy(np.stack(inputs[start : start + batch])))
+        ]
+
+    @torch.inference_mode()
+    def decode(self, raw: torch.Tensor) -> torch.Tensor:
+        """Decoded answers (N, …) on the CPU for a raw batch (N, *input_shape)."""
+        normalize = self.normalization.on(self.device, raw.ndim)
+        modes = [(m, m.training) for m in self.module.modules()]
+        self.module.eval()
+        try:
+            return self.task.decode(self.module(normalize(raw.to(self.device)))).cpu()
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _input(self, image: Any) -> np.ndarray:
+        from striate.data.inputs import read_input
+
+        if isinstance(image, str | Path):
+            self._need_images(str(image))
+            return read_input(Path(image), self.preparation)
+        if hasattr(image, "getexif"):
+            self._need_images("a PIL image")
+            return read_input(image, self.preparation)
+        raw = np.asarray(image)
+        shape = self.preparation.input_shape
+        if raw.shape == shape[1:] and shape[0] == 1:
+            raw = raw[None]
+        kind = np.dtype("uint8" if self.preparation.kind == "image" else "float32")
+        if raw.shape != shape or (kind == np.uint8 and raw.dtype != kind):
+            raise DataError(
+                "predict",
+                f"an array of shape {raw.shape} and type {raw.dtype}",
+                f"shape {shape} and type {kind}",
+                "give a path or a PIL image, which are resized; or an array of exactly this shape",
+            )
+        return raw.astype(kind)
+
+    def _need_images(self, what: str) -> None:
+        if self.preparation.kind != "image":
+            raise DataError(
+                "predict",
+                f"{what} for a network trained on a {self.preparation.kind}",
+                f"numbers of shape {self.preparation.input_shape}",
+                "striate.load(run).predict(numpy_array)",
+            )
+
+
+def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
+    """What a checkpoint holds beside the weights, as plain values.
+
+    `model` is how to build the network again, or None where no name does.
+    """
+    return {
+        "network": {"name": model, "input_shape": list(trained.preparation.input_shape)},
+        "task": trained.task.state(),
+        "preparation": _lists(asdict(trained.preparation)),
+        "normalization": _lists(asdict(trained.normalization)),
+        "classes": list(trained.classes),
+    }
+
+
+def _lists(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def trained_from_dict(
+    saved: dict[str, Any], where: str, device: torch.device, module: nn.Module | None = None
+) -> Trained:
+    """The trained network of a checkpoint; `module` replaces the one that its name builds.
+
+    Raises RunError when the weights do not fit the network, ModelError when it cannot be built by name.
+    """
+    from striate.models.build import build_model
+
+    try:
+        task = task_from_state(saved["task"], where)
+        shape = tuple(saved["network"]["input_shape"])
+        name = saved["network"]["name"]
+        preparation = Preparation(**_tuples(saved["preparation"]))
+        normalization = Normalization(**_tuples(saved["normalization"]))
+        classes = tuple(saved["classes"])
+    except (KeyError, TypeError) as error:
+        raise RunError(where, f"a checkpoint without {error}", "one of this version", "train again") from None
+    if module is None:
+        if name is None:
+            raise ModelError(
+                where,
+                "a run of an nn.Module that was made in Python",
+                "the module, since no name builds it",
+                "striate.load(path, module=your_module)",
+            )
+        module = build_model(name, shape, task.outputs, dense=task.name == "segment")
+    try:
+        module.load_state_dict(saved.get("ema") or saved["model"])
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:300]
+        raise RunError(where, f"weights that do not fit: {first}", f"those of {name}", "train again") from None
+    return Trained(module.to(device).eval(), task, preparation, normalization, classes, device)

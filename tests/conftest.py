@@ -1,0 +1,41 @@
+"""Shared by all tests: small sets made on the spot, and one thread a process (tests run in parallel)."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["COLUMNS"] = "80"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test runs in an empty folder of its own, so that `runs/` never lands in the project."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of small color pictures, one subfolder a class: bright reds, greens, blues with noise."""
+
+    def make(classes: int = 3, each: int = 12, size: int = 16, name: str = "photos") -> Path:
+        rng = np.random.default_rng(0)
+        for k in range(classes):
+            folder = tmp_path / name / ["red", "green", "blue", "gray"][k]
+            folder.mkdir(parents=True)
+            for i in range(each):
+                pixels = rng.integers(0, 90, (size, size, 3), dtype=np.uint8)
+                if k < 3:
+                    pixels[..., k] += 150
+                Image.fromarray(pixels).save(folder / f"{i:03}.png")
+        return tmp_path / name
+
+    return make

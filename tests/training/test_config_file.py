@@ -1,0 +1,91 @@
+"""config.yaml: round trip, and an error for every wrong value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from striate.errors import ConfigError
+from striate.training.config import Config
+from striate.training.config_file import config_from_yaml, config_to_yaml, field_names, with_fields
+
+
+def test_the_defaults_survive_the_round_trip(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    config = with_fields(Config(), {"data.size": [96, 128], "optim.lr": 1e-3, "schedule.milestones": [0.1, 0.2, 0.3]})
+    file.write_text(config_to_yaml(config))
+    assert config_from_yaml(file) == config
+
+
+@given(lr=st.floats(1e-12, 1e3), seed=st.integers(0, 2**32 - 1), flip=st.none() | st.booleans())
+def test_every_number_survives_to_the_last_bit(tmp_path_factory, lr, seed, flip) -> None:
+    file = tmp_path_factory.mktemp("config") / "config.yaml"
+    config = with_fields(Config(), {"optim.lr": lr, "seed": seed, "augment.flip": flip})
+    file.write_text(config_to_yaml(config))
+    assert config_from_yaml(file) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.1", 0.1), ("1e-3", 0.001), (".5", 0.5)]
+)
+def test_text_from_the_command_line_is_read_as_a_number(text, value) -> None:
+    assert with_fields(Config(), {"optim.lr": text}).optim.lr == value
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "said"),
+    [
+        ({"optim.lr": "abc"}, "optim.lr", "number"),
+        ({"optim.lr": 0}, "optim.lr", "greater than 0"),
+        ({"optim.lrr": 0.1}, "optim.lrr", "optim.lr"),
+        ({"lr": 0.1}, "lr", "optim.lr"),
+        ({"budget.epochs": 0}, "budget.epochs", "greater than or equal to 1"),
+        ({"budget.epochs": 2.5}, "budget.epochs", "integer"),
+        ({"seed": -1}, "seed", "greater than or equal to 0"),
+        ({"schedule.name": "linear"}, "schedule.name", "one-cycle"),
+        ({"data.size": [96]}, "data.size", ""),
+        ({"data.size": "big"}, "data.size", ""),
+        ({"recipe": "slow"}, "recipe", "standard"),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_was_expected(fields, where, said) -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_fields(Config(), fields)
+    assert where in caught.value.where
+    assert said in caught.value.expected + caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "optim: {lr: !!python/object/apply:os.system ['true']}",
+        "optim: [1, 2",
+        "- a\n- b",
+        "optim: {lr: 0.1, nonsense: 3}",
+        "nonsense: {a: 1}",
+        "optim: 3",
+        "data: {size: {a: 1}}",
+        "[" * 5000,
+        "\x00",
+    ],
+)
+def test_a_broken_file_gives_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        config_from_yaml(file)
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        config_from_yaml(tmp_path / "none.yaml")
+
+
+def test_every_field_has_a_name_that_can_be_set() -> None:
+    names = field_names()
+    assert {"data.source", "optim.weight_decay", "budget.steps", "seed", "batch"} <= set(names)
+    assert len(names) == len(set(names))
+    assert with_fields(Config(), {}) == Config()
