@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 from rich.cells import cell_len
 
@@ -108,3 +111,8 @@ def test_unknown_is_a_dash_and_no_mistakes_are_said():
     text = str(made(["a", "b"], [[5, 0], [0, 0]]))
     assert text.splitlines()[-3].split() == ["b", "0", "–", "–", "–", "–"]
     assert text.endswith("no mistakes")
+
+
+def test_the_record_and_its_text_do_not_import_torch():
+    code = "import sys, striate.evaluation.record, striate.evaluation.text; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,6 +10,7 @@ import numpy as np
 from striate.evaluation.record import Evaluation
 from striate.report.content import Table
 from striate.report.wording import LABELS, metric, percent
+from striate.visualize.canvas import shorten
 
 MATRIX = 20
 """Up to so many classes the whole confusion matrix is a table; of more classes, its mistakes are listed."""
@@ -52,7 +53,8 @@ def confusion_table(evaluation: Evaluation) -> Table:
             (name, *counts) for name, counts in zip(evaluation.classes, evaluation.confusion.tolist(), strict=True)
         )
         caption = f"Rows: true class; columns: predicted class; {_of(evaluation)}"
-        return Table(caption, ("true", *evaluation.classes), rows)
+        # The rows have the names in full; above narrow columns of counts they would push each other out.
+        return Table(caption, ("true", *(shorten(name, 24) for name in evaluation.classes)), rows)
     wrong = evaluation.confusion.copy()
     np.fill_diagonal(wrong, 0)
     pairs = np.argwhere(wrong)

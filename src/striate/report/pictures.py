@@ -42,7 +42,7 @@ def draw_curves(
     of = ", ".join(f"{split} n = {n:,}" for split, n in sizes.items() if split in ("train", "val"))
     title = f"{data}, {of}"
     figure = curves_figure(history, metric=_METRIC[task], title=title, best_epoch=best_epoch)
-    caption = f"{title}; {len(history)} epochs."
+    caption = f"{title}; {len(history)} {'epoch' if len(history) == 1 else 'epochs'}."
     if best_epoch is not None:
         caption += f" The dotted line is the best epoch, {best_epoch:g}, whose weights are kept."
     path = save_figure(figure, folder / "curves.png", _FINE_DPI)

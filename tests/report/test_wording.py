@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_runs import classification, regression
+
+from striate.report.numbers import class_table, confusion_table, history_table, metric_table
+from striate.report.wording import answer, metric, number, percent
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (1234567, "1,234,567"), (np.int64(5), "5"), (0.000123456, "0.0001235"), (2.0, "2"), ("a", "a")],
+)
+def test_number(value, text):
+    assert number(value) == text
+
+
+def test_shares_are_percent_and_the_sign_stays_with_the_number():
+    assert percent(0.9766) == "97.7\u00a0%"
+    assert metric("accuracy", 0.5) == "50.0\u00a0%"
+    assert metric("accuracy_interval", [0.1, 0.25]) == "10.0\u00a0% to 25.0\u00a0%"
+    assert metric("macro_f1", 1.0) == "1.000"
+    assert metric("r2", None) == "–"
+
+
+def test_the_answer_names_what_guessing_would_reach():
+    assert "most frequent of the 4 classes would reach 25.0\u00a0%" in answer(classification())[1]
+    evaluation = regression()
+    assert f"mean would have {evaluation.targets.astype(float).std():.4g}." in answer(evaluation)[1]
+
+
+def test_tables_hold_the_evaluation():
+    evaluation = classification()
+    matrix = confusion_table(evaluation)
+    assert [list(row[1:]) for row in matrix.rows] == evaluation.confusion.tolist()
+    assert [row[0] for row in class_table(evaluation).rows] == list(evaluation.classes)
+    assert metric_table({"val": {"n": 3, "loss": 1.0}, "test": evaluation.metrics}).rows[0][2:] == ("1", *("–",) * 4)
+
+
+def test_many_classes_list_their_mistakes_by_frequency():
+    evaluation = classification(tuple(f"c{k}" for k in range(30)), n=900)
+    table = confusion_table(evaluation)
+    counts = [row[2] for row in table.rows]
+    assert counts == sorted(counts, reverse=True)
+    assert len(counts) == 200
+    wrong = evaluation.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    assert counts[0] == wrong.max()
+    assert f"of {(wrong > 0).sum()} kinds of mistakes" in table.caption
+
+
+def test_history_keeps_every_column():
+    table = history_table([{"epoch": 1, "a": 0.5}, {"epoch": 2, "b": None}])
+    assert table.columns == ("epoch", "a", "b")
+    assert table.rows == ((1, 0.5, None), (2, None, None))

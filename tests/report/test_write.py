@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from made_runs import NASTY, classification, make_content, regression, segmentation
+from PIL import Image
+
+from striate.errors import RunError
+from striate.report.content import Picture
+from striate.report.write import render_report, write_report
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; fails where tags do not nest."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.headings, self.images, self.text = [], [], [], [], ""
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "img":
+            self.images.append(dict(attrs))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag in ("h1", "h2", "h3"):
+            self.headings.append(int(tag[1]))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+    def count(self, tag):
+        return sum(name == tag for name, _ in self.tags)
+
+
+@pytest.fixture(scope="module")
+def page(content):
+    return Page(render_report(content))
+
+
+def test_needs_nothing_but_itself(page):
+    assert page.count("script") == page.count("link") == page.count("iframe") == 0
+    for _, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href", "srcset", "data", "action", "background", "style", "poster"):
+            value = attributes.get(name)
+            assert value is None or value.startswith("data:image/png;base64,")
+    policy = next(a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+
+
+def test_style_asks_for_nothing(content):
+    html = render_report(content)
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "prefers-color-scheme: dark" in style
+    assert "@media print" in style
+
+
+def test_names_are_text_wherever_they_come_from(page, content):
+    html = render_report(content)
+    assert "<script" not in html
+    assert "<b>" not in html
+    for text in (*NASTY, "flow<er>s", "conv<1>", "source: <b>", "</td>"):
+        assert text in page.text
+
+
+def test_pictures_are_whole_pngs_with_alternative_text(page, content):
+    assert len(page.images) == len(content.pictures) == 4
+    for shown, picture in zip(page.images, content.pictures, strict=True):
+        raw = base64.b64decode(shown["src"].removeprefix("data:image/png;base64,"), validate=True)
+        assert raw == Path(picture.path).read_bytes()
+        with Image.open(BytesIO(raw)) as image:
+            image.verify()
+        assert picture.caption in shown["alt"]
+        assert picture.caption in page.text
+
+
+def test_says_the_answer_first(page, content):
+    low, high = content.evaluation.metrics["accuracy_interval"]
+    sentence = f"95 % interval {100 * low:.1f}\u00a0% to {100 * high:.1f}\u00a0%"
+    share = f"{100 * content.evaluation.metrics['accuracy']:.1f}\u00a0%"
+    places = [
+        page.text.index(part)
+        for part in (
+            share, "of the 60 test samples of flow<er>s", sentence, "What was noticed", "Learning curves",
+            "Which class was taken for which", "Each class", "Samples", "Network", "Configuration",
+            "Environment", "How to repeat it",
+        )
+    ]  # fmt: skip
+    assert places == sorted(places)
+
+
+def test_headings_and_tables_are_in_order(page):
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    assert page.count("caption") == page.count("table") >= 6
+    assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
+
+
+def test_charts_have_their_numbers(page, content):
+    assert page.count("details") == page.count("summary") == 2
+    assert "Rows: true class; columns: predicted class" in page.text
+    assert "val_accuracy" in page.text
+    assert "0.3667" in page.text  # the last loss of validation
+
+
+def test_is_the_same_text_every_time(content):
+    assert render_report(content) == render_report(content)
+
+
+def test_regression(tmp_path):
+    content = make_content(tmp_path, regression(), target_names=("value_$",))
+    page = Page(render_report(content))
+    assert "RMSE 2.013" in page.text
+    assert "R² 0.841" in page.text
+    assert "value_$, predicted" in page.text
+    assert "The first 200 answers, test split of boston, n = 250" in page.text
+    assert "Each class" not in page.text
+
+
+def test_segmentation(tmp_path):
+    page = Page(render_report(make_content(tmp_path, segmentation())))
+    assert "91.2\u00a0%" in page.text
+    assert len(page.images) == 2
+
+
+def test_without_a_test_split(content):
+    page = Page(render_report(replace(content, evaluation=None, pictures=(), history=(), findings=(), notes=())))
+    assert "There is no test split" in page.text
+    assert not page.images
+    assert "What was noticed" not in page.text
+
+
+def test_macs_that_were_not_counted_are_not_zero(content):
+    text = Page(render_report(replace(content, model=replace(content.model, macs=None)))).text
+    assert "35,330 parameters." in text
+    assert "accumulates" not in text
+
+
+def test_a_hundred_classes_stay_below_three_megabytes(tmp_path):
+    names = tuple(f"class number {k} with a long name" for k in range(100))
+    content = make_content(tmp_path, classification(names, n=2000))
+    path = write_report(tmp_path / "report.html", content)
+    assert path.stat().st_size < 3_000_000
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "class number 99 with a long name" in page.text
+    assert "kinds of mistakes" in page.text
+
+
+def test_replaces_an_older_report_and_leaves_nothing_else(tmp_path, content):
+    (tmp_path / "report.html").write_text("old")
+    before = set(tmp_path.iterdir())
+    assert write_report(tmp_path / "report.html", content) == tmp_path / "report.html"
+    assert set(tmp_path.iterdir()) == before
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_wrong_places_are_said(tmp_path, content):
+    with pytest.raises(RunError, match="expected: a file that can be written"):
+        write_report(tmp_path / "absent" / "report.html", content)
+    lost = Picture("t", "c", tmp_path / "lost.png", "curves")
+    with pytest.raises(RunError, match=r"lost\.png"):
+        render_report(replace(content, pictures=(lost,)))
