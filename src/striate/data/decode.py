@@ -1,0 +1,99 @@
+"""Samples become arrays: every picture decoded once, in a few threads, into one block of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from striate.data.dataset import Preparation
+from striate.data.fitting import place_mask
+from striate.data.images import decode_image, decode_mask, read_header, refit
+from striate.data.listing import Listing
+from striate.data.scan import why_unreadable
+from striate.data.threads import map_ordered
+from striate.errors import DataError
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Samples `ids` with `inputs` as in `Split`; `masks` (N, H, W) int16 hold values of the source, -1 for border,
+    and `mask_values` all values that occur before resizing. `unreadable`: reasons by id."""
+
+    ids: np.ndarray
+    inputs: np.ndarray
+    masks: np.ndarray | None
+    mask_values: frozenset[int]
+    unreadable: dict[int, str]
+
+
+def decode_samples(listing: Listing, ids: Sequence[int], preparation: Preparation) -> Decoded:
+    """Decode the samples `ids`. Raises DataError where a mask is not as large as its image."""
+    if listing.inputs is None:
+        return _decode_files(listing, ids, preparation)
+    chosen = np.asarray(ids, dtype=np.int64)
+    whole = len(chosen) == len(listing)  # ids are sorted: then nothing is left out and nothing need be copied
+    inputs = listing.inputs if whole else listing.inputs[chosen]
+    if preparation.kind == "image":
+        channels, height, width = preparation.input_shape
+        inputs = refit(inputs, channels, (height, width), preparation.fit)
+    if listing.annotation != "mask":
+        return Decoded(chosen, inputs, None, frozenset(), {})
+    assert listing.targets is not None
+    raw = listing.targets[chosen]
+    masks = raw.astype(np.int16)
+    if preparation.kind == "image" and raw.shape[1:] != preparation.input_shape[1:]:
+        masks = np.stack([place_mask(mask, preparation.input_shape[1:], preparation.fit) for mask in raw])  # type: ignore[arg-type]
+    return Decoded(chosen, inputs, masks, frozenset(np.unique(raw).tolist()), {})
+
+
+def _decode_files(listing: Listing, ids: Sequence[int], preparation: Preparation) -> Decoded:
+    height, width = preparation.input_shape[1:]
+    inputs = np.empty((len(ids), *preparation.input_shape), np.uint8)
+    masks = np.empty((len(ids), height, width), np.int16) if listing.read_mask else None
+
+    def work(item: tuple[int, int]) -> tuple[str | None, frozenset[int]]:
+        row, number = item
+        try:
+            assert listing.read is not None
+            data = listing.read(number)
+            inputs[row] = decode_image(data, listing.paths[number], preparation)
+            if masks is None:
+                return None, frozenset()
+            mask = _read_mask(listing, number, data, preparation)
+            masks[row] = place_mask(mask, (height, width), preparation.fit)
+            return None, frozenset(np.unique(mask).tolist())
+        except _WrongSizeError:
+            raise
+        except (OSError, DataError) as error:
+            return why_unreadable(error), frozenset()
+
+    results = list(map_ordered(work, enumerate(ids)))
+    values = frozenset().union(*(found for _, found in results))
+    unreadable = {number: why for number, (why, _) in zip(ids, results, strict=True) if why is not None}
+    kept = np.array([why is None for why, _ in results], dtype=bool)
+    chosen = np.asarray(ids, dtype=np.int64)
+    if unreadable:
+        inputs, chosen = inputs[kept], chosen[kept]
+        masks = None if masks is None else masks[kept]
+    return Decoded(chosen, inputs, masks, values, unreadable)
+
+
+class _WrongSizeError(DataError):
+    """A mask that is not as large as its image."""
+
+
+def _read_mask(listing: Listing, number: int, data: bytes, preparation: Preparation) -> np.ndarray:
+    assert listing.read_mask is not None
+    where = listing.labels[number]
+    mask = decode_mask(listing.read_mask(number), where, max_pixels=preparation.max_pixels)
+    header = read_header(data, listing.paths[number], max_pixels=preparation.max_pixels)
+    if mask.shape != (header.height, header.width):
+        raise _WrongSizeError(
+            f"data {listing.source}, mask {where}",
+            f"{mask.shape[0]} × {mask.shape[1]} pixels (height × width)",
+            f"{header.height} × {header.width}, as its image {listing.paths[number]}",
+            "save the mask in the size of its image",
+        )
+    return mask

@@ -1,0 +1,85 @@
+"""Named sets from their official places: checked, and put in their place only when right."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from striate.data.named import DatasetInfo, RemoteFile
+from striate.errors import DataError
+
+TIMEOUT_SECONDS = 30
+Progress = Callable[[str, int, int], None]
+"""Called with the file's name, the bytes so far and the bytes in all."""
+
+
+def download(
+    entry: DatasetInfo,
+    folder: Path,
+    *,
+    announce: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Fetch the files of a named set into `folder`/its name, and return that folder or the one archive in it.
+
+    A file is written under a temporary name and renamed only when its size and MD5 are right; files that are already
+    there are kept. Raises DataError, with every file, its address and the place to put it, where that fails.
+    """
+    target = folder / entry.name
+    if announce:
+        announce(f"Downloading {entry.name} ({entry.size_bytes / 1e6:.0f} MB) to {target}")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for file in entry.files:
+            if not (target / file.name).exists():
+                _fetch(file, target, progress)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _by_hand(entry, target, _why(error)) from None
+    return target / entry.files[0].name if len(entry.files) == 1 else target
+
+
+def _fetch(file: RemoteFile, target: Path, progress: Progress | None) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=target)
+    digest, done = hashlib.md5(usedforsecurity=False), 0
+    try:
+        with os.fdopen(handle, "wb") as out, urllib.request.urlopen(file.url, timeout=TIMEOUT_SECONDS) as source:
+            while block := source.read(1 << 18):
+                done += len(block)
+                if done > file.size:
+                    break
+                digest.update(block)
+                out.write(block)
+                if progress:
+                    progress(file.name, done, file.size)
+        if done != file.size or digest.hexdigest() != file.md5:
+            size = f"{done:,} bytes with MD5 {digest.hexdigest()}" if done <= file.size else "more bytes than expected"
+            raise ValueError(f"{file.url} gave {size}, expected {file.size:,} bytes with MD5 {file.md5}")
+        Path(name).chmod(0o644)
+        Path(name).replace(target / file.name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"{error.url} answered {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError):
+        return f"no connection ({error.reason})"
+    return str(error) or type(error).__name__
+
+
+def _by_hand(entry: DatasetInfo, target: Path, why: str) -> DataError:
+    files = "; ".join(f"{file.name} ({file.size:,} bytes) from {file.url}" for file in entry.files)
+    return DataError(
+        f"data {entry.name}",
+        f"it is not on this machine and could not be downloaded: {why}",
+        f"in {target}: {files}",
+        f"mkdir -p '{target}' and put these files there, or set STRIATE_DATA to the folder that holds them as"
+        f" {entry.name}/",
+    )

@@ -1,0 +1,78 @@
+"""How a picture of one size becomes one of another: the same geometry for images and masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from striate.data.config import Fit
+
+BILINEAR, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The part `box` (left, top, right, bottom in source pixels) is scaled to `inner` (width, height) and laid
+    at `offset` (left, top) on the canvas."""
+
+    box: tuple[float, float, float, float]
+    inner: tuple[int, int]
+    offset: tuple[int, int]
+
+
+def geometry(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geometry:
+    """How a picture of `source` (height, width) is placed on a canvas of `size` (height, width).
+
+    `crop` scales until the canvas is covered and keeps the center, `stretch` scales each axis by itself, `pad`
+    scales until all of the picture is inside and centers it.
+    """
+    (height, width), (to_height, to_width) = source, size
+    whole = (0.0, 0.0, float(width), float(height))
+    if fit == "stretch":
+        return Geometry(whole, (to_width, to_height), (0, 0))
+    if fit == "pad":
+        scale = min(to_width / width, to_height / height)
+        inner = (
+            min(to_width, max(1, round(width * scale))),
+            min(to_height, max(1, round(height * scale))),
+        )
+        return Geometry(whole, inner, ((to_width - inner[0]) // 2, (to_height - inner[1]) // 2))
+    scale = max(to_width / width, to_height / height)
+    kept_width, kept_height = min(width, to_width / scale), min(height, to_height / scale)
+    left, top = (width - kept_width) / 2, (height - kept_height) / 2
+    return Geometry((left, top, left + kept_width, top + kept_height), (to_width, to_height), (0, 0))
+
+
+def place(image: Image.Image, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    """The uint8 picture (mode L or RGB) on a black canvas of `size`: (H, W) or (H, W, 3) uint8.
+
+    Bilinear with antialiasing (Pillow); a picture of the right size is untouched.
+    """
+    return _place(image, size, fit, BILINEAR, np.uint8, 0)
+
+
+def place_mask(values: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    """The mask (H, W) uint8 on a canvas of `size`, as int16: nearest values, and -1 where there is only border."""
+    return _place(Image.fromarray(values), size, fit, NEAREST, np.int16, -1)
+
+
+def _place(
+    image: Image.Image,
+    size: tuple[int, int],
+    fit: Fit,
+    resample: Image.Resampling,
+    dtype: type[np.generic],
+    border: int,
+) -> np.ndarray:
+    if (image.height, image.width) == size:
+        return np.asarray(image).astype(dtype)
+    how = geometry((image.height, image.width), size, fit)
+    scaled = np.asarray(image.resize(how.inner, resample, box=how.box))
+    if how.inner == (size[1], size[0]):
+        return scaled.astype(dtype)
+    canvas = np.full((*size, *scaled.shape[2:]), border, dtype=dtype)
+    (left, top), (width, height) = how.offset, how.inner
+    canvas[top : top + height, left : left + width] = scaled
+    return canvas

@@ -1,0 +1,288 @@
+"""From a picture file to bytes, in one defined way.
+
+- **Formats**: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM/PGM/PBM, JPEG 2000 and AVIF, recognized by content. Of an
+  animation or a multi-page file the first picture is taken.
+- **Orientation** in EXIF is applied.
+- **Alpha**, also in palettes and as a single transparent color, is composited over white.
+- **16-bit gray** is scaled by 1/257 and rounded, so that 65535 becomes 255; 32-bit integers are read on the same
+  scale; floating-point pictures are read as 0 to 1. Values outside those ranges make a picture unreadable: a guess
+  would be silent. Of 16-bit color Pillow keeps the high byte.
+- **Color** of CMYK, YCbCr, LAB and palettes becomes RGB as Pillow converts it (no embedded profile is applied).
+- **Gray from color** is ITU-R 601 luma (Pillow's mode L); RGB from gray repeats the value.
+- **Size**: see `striate.data.fitting`.
+
+A picture that is cut off is refused, never filled up with gray; one with too many pixels is refused by its header,
+before it is decoded.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from striate.data.config import Fit
+from striate.data.dataset import Preparation
+from striate.data.fitting import place
+from striate.errors import DataError
+
+SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+        *(".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif"),
+    )
+)
+"""Suffixes (lower case) of the files that are taken for pictures."""
+
+# Named one by one: Pillow's other formats run programs (EPS), or take nearly any bytes for a picture (TGA).
+_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+_COLOR_MODES = frozenset(("RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"))
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+
+
+class UnreadableImage(DataError):  # noqa: N818
+    """A picture that cannot be read; `reason` says why in plain words."""
+
+    def __init__(self, where: str, reason: str, remedy: str = "replace or remove the file") -> None:
+        self.reason = reason
+        super().__init__(where, reason, "a whole picture (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JP2)", remedy)
+
+
+@dataclass(frozen=True)
+class Header:
+    """Height and width in pixels as the picture is seen (EXIF orientation applied), and whether it has color."""
+
+    height: int
+    width: int
+    color: bool
+
+
+def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000) -> Header:
+    """Size and color of a picture; pixels are decoded only for palettes, whose colors decide.
+
+    Raises UnreadableImage.
+    """
+    with _opened(data, where, max_pixels) as image:
+        width, height = image.size
+        # Pillow already turns the size of a TIFF. A PNG would be decoded whole to look for EXIF behind its pixels.
+        turned = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        if turned and _orientation(image) >= 5:
+            width, height = height, width
+        if image.mode in ("P", "PA"):
+            pixels = np.asarray(_flatten(image, where))
+            color = pixels.ndim == 3 and bool((pixels != pixels[..., :1]).any())
+        else:
+            color = image.mode in _COLOR_MODES
+        return Header(height, width, color)
+
+
+def decode_image(data: bytes | Path, where: str, preparation: Preparation) -> np.ndarray:
+    """The picture as uint8 of `preparation.input_shape`: (C, H, W), C = 1 for gray, 3 for RGB.
+
+    Raises UnreadableImage.
+    """
+    with _opened(data, where, preparation.max_pixels) as image:
+        return prepare_image(image, where, preparation)
+
+
+def prepare_image(image: Image.Image, where: str, preparation: Preparation) -> np.ndarray:
+    """A Pillow image as uint8 of `preparation.input_shape`, as its file would be; the image is left as it is.
+
+    Raises UnreadableImage.
+    """
+    channels, height, width = preparation.input_shape
+    with _explained(where, None):
+        _check_pixels(image, where, preparation.max_pixels)
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        flat = _flatten(image, where).convert("L" if channels == 1 else "RGB")
+        upright = flat if turn is None else flat.transpose(turn)
+        return _channels_first(place(upright, (height, width), preparation.fit))
+
+
+def decode_mask(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000) -> np.ndarray:
+    """The values of a mask as (H, W) uint8: gray levels, or indices of a palette (its colors do not matter).
+
+    Raises UnreadableImage for what is no picture, and for color, alpha and values above 255.
+    """
+    with _opened(data, where, max_pixels) as image:
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        values = np.asarray(image)
+        if values.ndim == 3:
+            if image.mode != "RGB" or (values != values[..., :1]).any():
+                raise UnreadableImage(where, f"a mask in mode {image.mode}", "save it as a gray or palette PNG")
+            values = values[..., 0]
+        if values.dtype.kind == "f" or int(values.min()) < 0 or int(values.max()) > 255:
+            raise UnreadableImage(
+                where, f"mask values from {values.min()} to {values.max()}", "number the classes 0 to 254"
+            )
+        upright = Image.fromarray(values.astype(np.uint8))
+        return np.asarray(upright if turn is None else upright.transpose(turn))
+
+
+def refit(inputs: np.ndarray, channels: int, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    """Images (N, C, H, W) uint8 that lie in memory, brought to `channels` and `size` as files would be."""
+    if inputs.shape[1:] == (channels, *size):
+        return inputs
+    out = np.empty((len(inputs), channels, *size), np.uint8)
+    mode = "L" if channels == 1 else "RGB"
+    for number, x_CHW in enumerate(inputs):
+        pixels = x_CHW[0] if len(x_CHW) == 1 else np.moveaxis(x_CHW, 0, -1)
+        image = Image.fromarray(np.ascontiguousarray(pixels)).convert(mode)
+        out[number] = _channels_first(place(image, size, fit))
+    return out
+
+
+def _channels_first(pixels: np.ndarray) -> np.ndarray:
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _flatten(image: Image.Image, where: str) -> Image.Image:
+    """The picture in mode L or RGB, without alpha."""
+    image.load()
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _from_deep(image, where)
+    if image.has_transparency_data:
+        if image.mode == "La":
+            image = image.convert("LA")
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.convert("RGB")
+
+
+def _from_deep(image: Image.Image, where: str) -> Image.Image:
+    values = np.asarray(image)
+    top = 1.0 if image.mode == "F" else 65535
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high) and low >= 0 and high <= top):
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise UnreadableImage(
+            where, f"{kind} values from {low:g} to {high:g}", f"scale its values to 0 to {top:g} and save it again"
+        )
+    if image.mode == "F":
+        return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        values = np.where(values == transparent, 65535, values)
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+@contextmanager
+def _opened(data: bytes | Path, where: str, max_pixels: int) -> Iterator[Image.Image]:
+    """The picture with only its header read; whatever goes wrong inside is an UnreadableImage."""
+    source = BytesIO(data) if isinstance(data, bytes) else data
+    with _explained(where, data), Image.open(source, formats=_formats()) as image:
+        _check_pixels(image, where, max_pixels)
+        yield image
+
+
+@contextmanager
+def _explained(where: str, data: bytes | Path | None) -> Iterator[None]:
+    with _pillow_ours():
+        try:
+            yield
+        except UnreadableImage:
+            raise
+        except UnidentifiedImageError:
+            raise UnreadableImage(where, _what_it_is(data)) from None
+        except Exception as error:  # decoders raise anything on damaged files: SyntaxError, struct.error, …
+            raise UnreadableImage(where, _in_plain_words(error)) from None
+
+
+def _check_pixels(image: Image.Image, where: str, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise UnreadableImage(
+            where,
+            f"{image.width} × {image.height} = {pixels:,} pixels, more than the {max_pixels:,} allowed",
+            f"make it smaller, or allow it with --data.max_pixels {pixels}",
+        )
+    if pixels == 0:
+        raise UnreadableImage(where, "a picture without pixels")
+
+
+def _what_it_is(data: bytes | Path | None) -> str:
+    if isinstance(data, Path):
+        with data.open("rb") as file:
+            data = file.read(16)
+    if not data:
+        return "an empty file"
+    return f"not a picture: the file begins with {data[:12]!r}"
+
+
+def _in_plain_words(error: Exception) -> str:
+    text = str(error).split("\n")[0][:200]
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, PermissionError):
+        return "no permission to read the file"
+    if isinstance(error, MemoryError):
+        return "too large for the memory of this machine"
+    if "runcated" in text or "ended unexpectedly" in text or isinstance(error, EOFError):
+        return "cut off: the file ends before the picture does"
+    return f"damaged, or of a kind that is not supported ({type(error).__name__}: {text})"
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+_lock = threading.Lock()
+_inside = 0
+_silence = warnings.catch_warnings()
+_pixel_limit: int | None = None
+
+
+@contextmanager
+def _pillow_ours() -> Iterator[None]:
+    """Pillow without its warnings and its own pixel limit (ours is checked instead), both put back at the end.
+
+    Both are global, so threads that are inside together share one change: the first makes it, the last undoes it.
+    """
+    global _inside, _silence, _pixel_limit
+    with _lock:
+        if _inside == 0:
+            _silence = warnings.catch_warnings()
+            _silence.__enter__()
+            warnings.simplefilter("ignore")
+            _pixel_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                Image.MAX_IMAGE_PIXELS = _pixel_limit
+                _silence.__exit__(None, None, None)

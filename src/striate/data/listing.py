@@ -1,0 +1,130 @@
+"""What a source holds, before anything is decoded: one sample an entry, sorted by path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from striate.data.dataset import Annotation, Kind
+from striate.errors import DataError
+
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Spellings of a split that a source may use, and the name each is kept under."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Samples of a source in the order of their ids, which is the order of their paths.
+
+    `paths`, `labels` and `given` (a split's name or None) have one entry a sample; a label is text (class name,
+    number, or the mask's path). `targets`: (N,) int64 class numbers, (N, T) float32 numbers, (N, H, W) uint8 mask
+    values, or None where masks are files. Samples are bytes to be had by `read(i)` (with `read_mask(i)`), or lie
+    in memory as `inputs`: (N, C, H, W) uint8 for images, float32 otherwise. `indexed` is true where the classes
+    are bare numbers of the source, which may stand for positions in somebody else's list of names.
+    """
+
+    name: str
+    source: str
+    kind: Kind
+    annotation: Annotation
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    given: tuple[str | None, ...]
+    targets: np.ndarray | None
+    classes: tuple[str, ...] = ()
+    indexed: bool = False
+    read: Callable[[int], bytes] | None = None
+    read_mask: Callable[[int], bytes] | None = None
+    inputs: np.ndarray | None = None
+    features: tuple[str, ...] = ()
+    target_names: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def order_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """Distinct names in the order of class numbers: by value if all are whole numbers, else by code point."""
+    distinct = sorted(set(names))
+    if all(name.lstrip("-").isascii() and name.lstrip("-").isdigit() for name in distinct):
+        distinct.sort(key=int)
+    return tuple(distinct)
+
+
+def class_numbers(labels: Iterable[str], classes: tuple[str, ...]) -> np.ndarray:
+    """(N,) int64: the position of each label in `classes`."""
+    position = {name: number for number, name in enumerate(classes)}
+    return np.array([position[label] for label in labels], dtype=np.int64)
+
+
+def as_number(text: str) -> float | None:
+    """The finite number that a label spells, or None."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and abs(number) <= float(np.finfo(np.float32).max) else None
+
+
+def retarget(listing: Listing, task: str) -> Listing:
+    """The listing as `task` (`auto`, `classify`, `regress`, `segment`) reads it.
+
+    Raises DataError where the annotations are not of that sort.
+    """
+    wanted = {"classify": "class", "regress": "number", "segment": "mask"}.get(task, listing.annotation)
+    if wanted == listing.annotation:
+        return listing
+    if wanted == "number" and listing.annotation == "class":
+        return _as_numbers(listing)
+    if wanted == "class" and listing.annotation == "number":
+        return _as_classes(listing)
+    has = {"class": "class names", "number": "numbers", "mask": "masks"}
+    fits = {"class": "classify", "number": "regress", "mask": "segment"}[listing.annotation]
+    raise DataError(
+        f"data {listing.source}",
+        f"{has[listing.annotation]} as annotations",
+        f"{has[wanted]}, which the task {task} asks for",
+        f"--task {fits}" + ("" if wanted != "mask" else ", or a folder with images/ and masks/"),
+    )
+
+
+def _as_numbers(listing: Listing) -> Listing:
+    values = {label: as_number(label) for label in set(listing.labels)}
+    bad = sorted(label for label, value in values.items() if value is None)
+    if bad:
+        first = listing.labels.index(bad[0])
+        raise DataError(
+            f"data {listing.source}, {listing.paths[first]}",
+            f"the label {bad[0]!r}",
+            "a finite number, since the task is regress",
+            "--task classify, or put numbers in the labels",
+        )
+    targets = np.array([[values[label]] for label in listing.labels], dtype=np.float32)
+    return replace(listing, annotation="number", targets=targets, classes=(), indexed=False, target_names=("label",))
+
+
+def _as_classes(listing: Listing) -> Listing:
+    assert listing.targets is not None
+    if listing.targets.shape[1] != 1 or not np.array_equal(listing.targets, np.round(listing.targets)):
+        raise DataError(
+            f"data {listing.source}",
+            f"numbers with fractions, such as {listing.labels[0]}",
+            "class names or whole numbers, since the task is classify",
+            "--task regress",
+        )
+    labels = tuple(str(int(value)) for value in listing.targets[:, 0])
+    classes = order_classes(labels)
+    return replace(
+        listing,
+        annotation="class",
+        labels=labels,
+        targets=class_numbers(labels, classes),
+        classes=classes,
+        indexed=True,
+        target_names=(),
+    )

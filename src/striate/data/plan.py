@@ -1,0 +1,96 @@
+"""What is decided before decoding: channels and size of every input."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+from striate.data.config import DataConfig
+from striate.data.dataset import Preparation
+from striate.data.listing import Listing
+from striate.data.scan import Scan
+from striate.errors import ConfigError, DataError
+from striate.records import Finding
+
+
+def plan_inputs(
+    listing: Listing, scan: Scan, config: DataConfig
+) -> tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]:
+    """The preparation of every input, notes on what was decided, and a finding where images must be resized.
+
+    Without `config.size` the commonest size is taken (of two equally common ones the larger), without
+    `config.channels` RGB if any image has color. Raises ConfigError for a size or channels of what is no image,
+    DataError where the inputs would not fit into memory.
+    """
+    if listing.kind != "image":
+        assert listing.inputs is not None
+        for name, value in (("size", config.size), ("channels", config.channels)):
+            if value is not None:
+                raise ConfigError(
+                    f"data.{name}",
+                    str(value),
+                    f"nothing, since {listing.source} is a {listing.kind}",
+                    f"leave out {name}",
+                )
+        return Preparation(listing.kind, tuple(listing.inputs.shape[1:])), (), ()
+    if listing.inputs is not None:
+        count, channels, height, width = listing.inputs.shape
+        sizes = Counter({(height, width): count})
+        colored = count if channels == 3 else 0
+    else:
+        sizes = Counter((header.height, header.width) for header in scan.headers.values())
+        colored = sum(header.color for header in scan.headers.values())
+    return _plan_images(listing, sizes, colored, config)
+
+
+def _plan_images(
+    listing: Listing, sizes: Counter[tuple[int, int]], colored: int, config: DataConfig
+) -> tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]:
+    total = sizes.total()
+    notes = []
+    size = config.size or max(sizes, key=lambda s: (sizes[s], s[0] * s[1], s))
+    if config.size is None and len(sizes) > 1:
+        notes.append(
+            f"Size: {size[0]} × {size[1]} pixels (height × width), the commonest of {len(sizes)} sizes"
+            f" ({sizes[size]:,} of {total:,} images)."
+        )
+    channels = config.channels or (3 if colored else 1)
+    if config.channels is None and 0 < colored < total:
+        notes.append(f"Channels: 3 (RGB), since {colored:,} of {total:,} images have color.")
+    if channels == 1 and colored:
+        notes.append(f"Color is dropped: {colored:,} of {total:,} images are turned to gray.")
+    _check_memory(listing, total, channels, size)
+    preparation = Preparation("image", (channels, *size), config.fit, config.max_pixels)
+    other = total - sizes[size]
+    return preparation, tuple(notes), (_resized(listing, other, total, preparation),) if other else ()
+
+
+def _resized(listing: Listing, other: int, total: int, preparation: Preparation) -> Finding:
+    how = {"crop": "the center is kept", "stretch": "the whole is stretched", "pad": "the rest is black"}
+    _, height, width = preparation.input_shape
+    return Finding(
+        "data.resized",
+        "note",
+        listing.source,
+        f"{other:,} of {total:,} images are not {height} × {width} pixels and were scaled",
+        f"{height} × {width} pixels",
+        f"Where the aspect ratio differs, {how[preparation.fit]} (data.fit {preparation.fit}).",
+        "Choose another size with --size, another fit with --data.fit crop, stretch or pad.",
+    )
+
+
+def _check_memory(listing: Listing, count: int, channels: int, size: tuple[int, int]) -> None:
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return
+    needed = 2 * count * channels * size[0] * size[1]
+    if needed > memory:
+        scale = (memory / (2 * needed)) ** 0.5
+        smaller = f"{max(1, int(size[0] * scale))}x{max(1, int(size[1] * scale))}"
+        raise DataError(
+            f"data {listing.source}",
+            f"{count:,} images × {channels} × {size[0]} × {size[1]} bytes, twice while reading = {needed / 1e9:.1f} GB",
+            f"at most the {memory / 1e9:.1f} GB of memory of this machine",
+            f"--size {smaller}",
+        )

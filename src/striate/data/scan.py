@@ -1,0 +1,74 @@
+"""The first look at every sample: a digest of its content, and of pictures size and color."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from striate.data.images import Header, UnreadableImage, read_header
+from striate.data.listing import Listing
+from striate.data.threads import map_ordered
+from striate.errors import DataError
+
+
+@dataclass(frozen=True)
+class Scan:
+    """By sample id: `contents`, digests that are equal for equal bytes; `answers`, the same for what the label says
+    (class, number, or content of the mask); `headers` of readable picture files; `unreadable`, the reasons."""
+
+    contents: dict[int, bytes]
+    answers: dict[int, object]
+    headers: dict[int, Header]
+    unreadable: dict[int, str]
+
+
+def scan_listing(listing: Listing, ids: Sequence[int], max_pixels: int) -> Scan:
+    """Look at the samples `ids`. What cannot be read is among `unreadable`, never raised."""
+    if listing.inputs is not None:
+        inputs = np.ascontiguousarray(listing.inputs)
+        contents = {number: _digest(inputs[number].data) for number in ids}
+        return Scan(contents, _answers(listing, ids), {}, {})
+    found = map_ordered(lambda number: _look(listing, number, max_pixels), ids)
+    scan = Scan({}, {}, {}, {})
+    for number, seen in zip(ids, found, strict=True):
+        if isinstance(seen, str):
+            scan.unreadable[number] = seen
+            continue
+        scan.contents[number], scan.headers[number], mask = seen
+        scan.answers[number] = mask
+    if listing.annotation != "mask":
+        scan.answers.update(_answers(listing, [i for i in ids if i in scan.contents]))
+    return scan
+
+
+def _look(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, Header, bytes] | str:
+    assert listing.read is not None
+    try:
+        data = listing.read(number)
+        header = read_header(data, listing.paths[number], max_pixels=max_pixels)
+        return _digest(data), header, _digest(listing.read_mask(number)) if listing.read_mask else b""
+    except (OSError, DataError) as error:
+        return why_unreadable(error)
+
+
+def why_unreadable(error: OSError | DataError) -> str:
+    """The reason in a few plain words."""
+    if isinstance(error, UnreadableImage):
+        return error.reason
+    if isinstance(error, DataError):
+        return error.got
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _answers(listing: Listing, ids: Sequence[int]) -> dict[int, object]:
+    if listing.annotation == "mask":
+        assert listing.targets is not None
+        return {number: _digest(listing.targets[number].tobytes()) for number in ids}
+    return {number: listing.labels[number] for number in ids}
+
+
+def _digest(data: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()

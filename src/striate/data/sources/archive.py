@@ -1,0 +1,178 @@
+"""Archives (.tar .tar.gz .tgz .zip), read in place: no name in an archive ever becomes a name on the disk."""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import tempfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from striate.data.listing import SPLIT_NAMES
+from striate.data.sources.tree import Tree, check_size, gunzip_into, is_hidden, too_much, unpacked_limit
+from striate.errors import DataError
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name is that of an archive."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def archive_tree(path: Path) -> Tree:
+    """The tree of an archive; one folder that wraps everything is descended.
+
+    Raises DataError for damaged archives, for members that are links, devices or lie outside, and for bombs.
+    """
+    try:
+        tree = _zip_tree(path) if path.name.lower().endswith(".zip") else _tar_tree(path)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise _damaged(path, error) from None
+    except OSError as error:
+        raise _damaged(path, error) from None
+    return _unwrapped(tree)
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"archive {path}", f"damaged, or no archive at all ({error})", "a whole archive", "get or make it again"
+    )
+
+
+def _tar_tree(path: Path) -> Tree:
+    file: IO[bytes] = path.open("rb")
+    if not path.name.lower().endswith(".tar"):
+        # Decompressed once, into a file without a name: members can then be read at their offsets in any order.
+        with file as packed:
+            file = tempfile.TemporaryFile(prefix="striate-")  # noqa: SIM115
+            gunzip_into(packed, path.stat().st_size, file, f"archive {path}")
+        file.seek(0)
+    places: dict[str, tuple[int, int]] = {}
+    folders: list[str] = []
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        for member in archive:
+            name = _safe_name(member.name, path)
+            if member.isdir():
+                folders.append(name)
+            elif member.isreg() and not member.issparse():
+                _add(places, name, (member.offset_data, member.size), path)
+            else:
+                kind = "a link" if member.islnk() or member.issym() else "a device or another special file"
+                raise _refused(path, member.name, kind)
+    end = file.seek(0, 2)
+    for name, (offset, size) in places.items():
+        if offset + size > end:
+            raise _damaged(path, EOFError(f"it ends within {name}"))
+    lock = threading.Lock()
+
+    def read(name: str) -> bytes:
+        offset, size = places[name]
+        check_size(size, f"{path}/{name}")
+        with lock:
+            file.seek(offset)
+            return file.read(size)
+
+    return _tree(path, places, folders, read)
+
+
+def _zip_tree(path: Path) -> Tree:
+    archive = zipfile.ZipFile(path)
+    places: dict[str, zipfile.ZipInfo] = {}
+    folders: list[str] = []
+    for member in archive.infolist():
+        name = _safe_name(member.filename, path)
+        mode = member.external_attr >> 16
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise _refused(path, member.filename, "a link or another special file")
+        if member.flag_bits & 1:
+            raise _refused(path, member.filename, "encrypted")
+        if member.is_dir():
+            folders.append(name)
+        else:
+            _add(places, name, member, path)
+    packed = path.stat().st_size
+    if sum(member.file_size for member in places.values()) > unpacked_limit(packed):
+        raise too_much(f"archive {path}", unpacked_limit(packed), packed)
+    lock = threading.Lock()
+
+    def read(name: str) -> bytes:
+        member = places[name]
+        check_size(member.file_size, f"{path}/{name}")
+        try:
+            # Never more than was declared: what a member says of its size may be a lie.
+            with lock, archive.open(member) as file:
+                data = file.read(member.file_size + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise OSError(f"damaged in the archive ({error})") from None
+        if len(data) != member.file_size:
+            raise OSError("damaged in the archive (not of the size it declares)")
+        return data
+
+    return _tree(path, places, folders, read)
+
+
+def _safe_name(name: str, path: Path) -> str:
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if name.startswith(("/", "\\")) or (parts and ":" in parts[0][:2]):
+        raise _refused(path, name, "an absolute path")
+    if ".." in parts:
+        raise _refused(path, name, "a path that leads outside")
+    if "\0" in name:
+        raise _refused(path, name, "a name with a zero byte")
+    return "/".join(parts)
+
+
+def _refused(path: Path, member: str, what: str) -> DataError:
+    return DataError(
+        f"archive {path}, member {member!r}",
+        what,
+        "plain files and folders inside the archive, each named once",
+        "make the archive again without it, or unpack it yourself and give the folder",
+    )
+
+
+def _add(places: dict[str, Any], name: str, place: Any, path: Path) -> None:
+    if name in places:
+        raise _refused(path, name, "a name that occurs twice")
+    places[name] = place
+
+
+def _tree(path: Path, places: Iterable[str], folders: Iterable[str], read: Callable[[str], bytes]) -> Tree:
+    files = sorted(places)
+    parents = {str(parent) for file in files for parent in PurePosixPath(file).parents} | set(folders)
+
+    def visible(name: str) -> bool:
+        return not any(is_hidden(part) for part in name.split("/"))
+
+    stem = path.name[: -len(next(end for end in reversed(SUFFIXES) if path.name.lower().endswith(end)))]
+    return Tree(
+        str(path),
+        stem,
+        tuple(file for file in files if visible(file)),
+        tuple(sorted(folder for folder in parents if folder not in ("", ".") and visible(folder))),
+        tuple(file for file in files if not visible(file)),
+        read,
+    )
+
+
+def _unwrapped(tree: Tree) -> Tree:
+    tops = tree.tops()
+    if len(tops) != 1 or tree.loose() or tops <= set(SPLIT_NAMES):
+        return tree
+    (top,) = tops
+    prefix = top + "/"
+    return replace(
+        tree,
+        files=tuple(file.removeprefix(prefix) for file in tree.files),
+        folders=tuple(folder.removeprefix(prefix) for folder in tree.folders if folder != top),
+        read=lambda file: tree.read(prefix + file),
+        notes=(*tree.notes, f"Paths are relative to the folder {prefix} that holds everything in the archive."),
+    )

@@ -1,0 +1,205 @@
+"""Arrays in memory: which axis is what, what is an image, and what the targets are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from striate.data.config import Layout
+from striate.data.dataset import Annotation, Kind
+from striate.data.listing import Listing, order_classes
+from striate.errors import DataError
+
+_AXES = {2: "NF", 3: "NHW", 5: "NCDHW"}
+
+
+def list_arrays(
+    name: str,
+    source: str,
+    blocks: Mapping[str | None, tuple[np.ndarray, np.ndarray]],
+    *,
+    layout: Layout = "auto",
+    class_names: Sequence[str] = (),
+    features: tuple[str, ...] = (),
+    target_names: tuple[str, ...] = (),
+    ignored: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> Listing:
+    """A listing of (inputs, targets) for each split (None: no splits are given).
+
+    A sample's path is its place, such as `train/00012`. `class_names` names class 0, 1, …; without them the
+    values are the names. Raises DataError where shapes, types or values do not fit.
+    """
+    ordered = sorted(blocks.items(), key=lambda item: item[0] or "")
+    paths: list[str] = []
+    given: list[str | None] = []
+    for split, (x, y) in ordered:
+        if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+            raise DataError(
+                f"data {source}, {split or 'x and y'}",
+                f"inputs of shape {x.shape} and targets of shape {y.shape}",
+                "as many targets as inputs",
+                "make the first axes equally long",
+            )
+        width = max(5, len(str(len(x) - 1)))
+        paths += [f"{split}/{i:0{width}}" if split else f"{i:0{width}}" for i in range(len(x))]
+        given += [split] * len(x)
+    _check_equal(source, {split or "x": x.shape[1:] for split, (x, _) in ordered}, "inputs")
+    _check_equal(source, {split or "y": y.shape[1:] for split, (_, y) in ordered}, "targets")
+    x = np.concatenate([x for _, (x, _) in ordered]) if len(ordered) > 1 else ordered[0][1][0]
+    y = np.concatenate([y for _, (_, y) in ordered]) if len(ordered) > 1 else ordered[0][1][1]
+    if x.size == 0:
+        raise DataError(f"data {source}", f"inputs of shape {x.shape}", "at least one sample", "check the file")
+    kind, inputs = as_inputs(x, layout, source, paths)
+    annotation, labels, targets, classes = _as_targets(y, inputs, kind, source, class_names, paths)
+    return Listing(
+        name=name,
+        source=source,
+        kind=kind,
+        annotation=annotation,
+        paths=tuple(paths),
+        labels=labels,
+        given=tuple(given),
+        targets=targets,
+        classes=classes,
+        indexed=annotation == "class" and not class_names and y.dtype.kind in "iub",
+        inputs=inputs,
+        features=features,
+        target_names=target_names or (_target_names(targets) if annotation == "number" else ()),
+        ignored=ignored,
+        notes=notes,
+    )
+
+
+def as_inputs(x: np.ndarray, layout: Layout, source: str, paths: Sequence[str]) -> tuple[Kind, np.ndarray]:
+    """`image` and (N, C, H, W) uint8, or `grid` / `table` and float32 with channels first.
+
+    Images are arrays of H × W with 1 or 3 channels whose values are whole numbers 0 to 255, or exactly k/255.
+    """
+    if x.dtype.kind not in "uifb":
+        raise DataError(f"data {source}", f"inputs of type {x.dtype}", "numbers", "save x as uint8 or float32")
+    axes = _layout(x, layout, source)
+    if axes == "NF":
+        return "table", _as_float32(x, source, paths)
+    if axes == "NHW":
+        x = x[:, None]
+    elif axes == "NHWC":
+        x = np.moveaxis(x, -1, 1)
+    if x.ndim == 4 and x.shape[1] in (1, 3):
+        pixels = _as_pixels(x)
+        if pixels is not None:
+            return "image", np.ascontiguousarray(pixels)
+    return "grid", _as_float32(x, source, paths)
+
+
+def _layout(x: np.ndarray, layout: Layout, source: str) -> str:
+    if layout == "auto":
+        axes = ("NHWC" if x.shape[-1] in (1, 3, 4) else "NCHW") if x.ndim == 4 else _AXES.get(x.ndim)
+        if axes is None:
+            raise DataError(
+                f"data {source}",
+                f"inputs of shape {x.shape}, {x.ndim} axes",
+                "2 axes (NF), 3 (NHW), 4 (NHWC or NCHW) or 5 (NCDHW)",
+                "reshape x",
+            )
+        return axes
+    if len(layout) != x.ndim:
+        raise DataError(
+            "data.layout",
+            f"{layout}, {len(layout)} axes, for inputs of shape {x.shape}",
+            f"a layout of {x.ndim} axes",
+            "--data.layout auto",
+        )
+    return layout
+
+
+def _as_pixels(x: np.ndarray) -> np.ndarray | None:
+    if x.dtype == np.uint8:
+        return x
+    if x.dtype.kind == "b":
+        return x.astype(np.uint8) * np.uint8(255)
+    low, high = x.min(), x.max()
+    if x.dtype.kind in "iu":
+        return x.astype(np.uint8) if low >= 0 and high <= 255 else None
+    if not (low >= 0 and high <= 1):  # false also for NaN
+        return None
+    levels = np.rint(x * 255)
+    return levels.astype(np.uint8) if np.array_equal(levels / x.dtype.type(255), x) else None
+
+
+def _as_float32(x: np.ndarray, source: str, paths: Sequence[str]) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(x, dtype=np.float32)
+    finite = np.isfinite(values)
+    if not finite.all():
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise DataError(
+            f"data {source}, sample {paths[place[0]]}, position {place[1:]}",
+            f"{x.reshape(values.shape)[place]} ({int((~finite).sum())} such values in all)",
+            "finite numbers that float32 can hold",
+            "replace missing values, or leave these samples out",
+        )
+    return values
+
+
+def _as_targets(
+    y: np.ndarray, inputs: np.ndarray, kind: Kind, source: str, names: Sequence[str], paths: Sequence[str]
+) -> tuple[Annotation, tuple[str, ...], np.ndarray, tuple[str, ...]]:
+    where = f"data {source}, targets"
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.dtype.kind in "iub" and y.ndim == 3:
+        return _as_masks(y, inputs, kind, where, paths)
+    if y.dtype.kind == "f" and y.ndim in (1, 2):
+        numbers = _as_float32(y.reshape(len(y), -1), source + ", targets", paths)
+        return "number", tuple(" ".join(f"{v:g}" for v in row) for row in numbers), numbers, ()
+    if y.ndim != 1 or y.dtype.kind not in "iubUS":
+        raise DataError(
+            where,
+            f"shape {y.shape} of type {y.dtype}",
+            "(N,) class numbers or names, (N,) or (N, T) numbers as floats, or (N, H, W) masks as integers",
+            "reshape y",
+        )
+    values, positions = np.unique(y, return_inverse=True)
+    if names:
+        if values[0] < 0 or values[-1] >= len(names):
+            got = f"class numbers from {values[0]} to {values[-1]}"
+            raise DataError(where, got, f"0 to {len(names) - 1}", "get the files again")
+        found = [names[int(v)] for v in values]
+        classes = tuple(names[int(v)] for v in values)
+    else:
+        found = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(_plain(v)) for v in values]
+        classes = order_classes(found)
+    to_class = np.array([classes.index(name) for name in found], dtype=np.int64)
+    targets = to_class[positions.reshape(-1)]
+    return "class", tuple(classes[t] for t in targets.tolist()), targets, classes
+
+
+def _plain(value: np.generic) -> object:
+    return int(value) if isinstance(value, np.bool_) else value.item()
+
+
+def _as_masks(
+    y: np.ndarray, inputs: np.ndarray, kind: Kind, where: str, paths: Sequence[str]
+) -> tuple[Annotation, tuple[str, ...], np.ndarray, tuple[str, ...]]:
+    if kind == "table" or y.shape[1:] != inputs.shape[2:]:
+        raise DataError(
+            where,
+            f"masks of {y.shape[1:]} for inputs of {inputs.shape[1:]}",
+            "a mask value for each pixel",
+            "make the masks as large as the images",
+        )
+    if y.dtype.kind != "b" and (y.min() < 0 or y.max() > 255):
+        raise DataError(where, f"mask values from {y.min()} to {y.max()}", "0 to 255", "number the classes 0 to 254")
+    return "mask", tuple(paths), y.astype(np.uint8), ()
+
+
+def _target_names(targets: np.ndarray) -> tuple[str, ...]:
+    return ("y",) if targets.shape[1] == 1 else tuple(f"y{i}" for i in range(targets.shape[1]))
+
+
+def _check_equal(source: str, shapes: dict[str, tuple[int, ...]], what: str) -> None:
+    if len(set(shapes.values())) > 1:
+        got = ", ".join(f"{split}: {shape}" for split, shape in shapes.items())
+        raise DataError(f"data {source}, {what}", got, "one shape in all splits", "make the shapes equal")

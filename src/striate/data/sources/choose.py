@@ -1,0 +1,105 @@
+"""Which form a source has: a name first, then what lies at the path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from striate.data.config import DataConfig
+from striate.data.download import download
+from striate.data.embedded import EMBEDDED
+from striate.data.listing import Listing, retarget
+from striate.data.named import DatasetInfo, cache_folder, catalogue, find, info
+from striate.data.sources.archive import archive_tree, is_archive
+from striate.data.sources.cifar import holds_cifar, list_cifar
+from striate.data.sources.folder import list_classes
+from striate.data.sources.idx import is_idx, list_idx, list_idx_file
+from striate.data.sources.manifest import list_manifest
+from striate.data.sources.masks import holds_masks, list_masks
+from striate.data.sources.npz import list_npz
+from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
+from striate.data.sources.tree import Tree, folder_tree
+from striate.errors import ConfigError, DataError
+
+_FORMS = "a folder, .tar, .tar.gz, .tgz, .zip, .csv, .npz, .mat or idx file"
+
+
+def list_source(config: DataConfig, task: str, announce: Callable[[str], None] | None = None) -> Listing:
+    """What `config.source` holds, as `task` reads it. Raises DataError."""
+    entry = info(config.source)
+    if entry is None:
+        listing = _list_path(Path(config.source), config, task, ())
+    elif entry.embedded:
+        listing = EMBEDDED[entry.name]()
+    else:
+        listing = _list_named(entry, config, task, announce)
+    if config.layout != "auto" and not config.source.endswith(".npz"):
+        raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")
+    return retarget(listing, task)
+
+
+def _list_named(entry: DatasetInfo, config: DataConfig, task: str, announce: Callable[[str], None] | None) -> Listing:
+    path = find(entry.name)
+    if path is None:
+        path = download(entry, cache_folder(), announce=announce)
+    listing = _list_path(path, config, task, entry.classes)
+    notes = listing.notes
+    if "jpeg" in path.name:
+        notes += (f"{path.name} holds the images re-encoded as JPEG: accuracy runs a little below the published.",)
+    return replace(listing, name=entry.name, source=entry.name, notes=notes)
+
+
+def _list_path(path: Path, config: DataConfig, task: str, class_names: tuple[str, ...]) -> Listing:
+    # Not resolve(): links in the path stay as the user knows them.
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100
+    try:
+        is_folder, is_file = absolute.is_dir(), absolute.is_file()
+    except (OSError, ValueError):
+        is_folder = is_file = False
+    if is_folder:
+        return _list_tree(folder_tree(absolute), class_names)
+    if not is_file:
+        raise _nothing_there(path)
+    name = absolute.name
+    if is_archive(absolute):
+        return _list_tree(archive_tree(absolute), class_names)
+    if name.lower().endswith(".csv"):
+        return list_manifest(absolute, task)
+    if name.lower().endswith(".npz"):
+        return list_npz(absolute, config.layout)
+    if name.lower().endswith(".mat"):
+        return list_svhn_file(absolute)
+    if is_idx(name):
+        return list_idx_file(absolute)
+    raise DataError(f"data {path}", "a file of another form", _FORMS, f"give the folder instead: '{path.parent}'")
+
+
+def _list_tree(tree: Tree, class_names: tuple[str, ...]) -> Listing:
+    if any(is_idx(file) for file in tree.loose()):
+        return list_idx(tree, class_names)
+    if holds_cifar(tree):
+        return list_cifar(tree)
+    if holds_svhn(tree):
+        return list_svhn(tree)
+    if holds_masks(tree):
+        return list_masks(tree)
+    return list_classes(tree)
+
+
+def _nothing_there(path: Path) -> DataError:
+    names = [entry.name for entry in catalogue()]
+    try:
+        siblings = [item.name for item in path.parent.iterdir()]
+    except (OSError, ValueError):
+        siblings = []
+    near = get_close_matches(str(path), names, 1, 0.6)
+    near += [str(path.parent / name) for name in get_close_matches(path.name, siblings, 1, 0.6)]
+    return DataError(
+        f"data {path}",
+        "neither a named data set nor a path that exists",
+        f"{_FORMS}; or one of {', '.join(names)}",
+        f"did you mean {near[0]}?" if near else "striate datasets lists the names; a relative path starts here: ./",
+    )

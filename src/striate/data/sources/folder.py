@@ -1,0 +1,81 @@
+"""Folders of images: one subfolder a class, with or without train/, val/, test/ above."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from striate.data.listing import SPLIT_NAMES, Listing, class_numbers, order_classes
+from striate.data.sources.tree import Tree, is_picture, summarize_suffixes
+from striate.errors import DataError
+
+
+def given_splits(tree: Tree) -> bool:
+    """Whether the folders directly under the root are splits, with further folders in them."""
+    tops = tree.tops()
+    inner = {folder.split("/")[0] for folder in tree.folders if "/" in folder}
+    return bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops) and bool(inner)
+
+
+def list_classes(tree: Tree) -> Listing:
+    """Every picture under a class folder, at any depth. Raises DataError where there is no such thing."""
+    depth = 1 if given_splits(tree) else 0
+    taken: list[tuple[str, str, str | None]] = []
+    ignored = list(tree.hidden)
+    for file in tree.files:
+        parts = file.split("/")
+        if not is_picture(file) or len(parts) < depth + 2:
+            ignored.append(file)
+            continue
+        taken.append((file, parts[depth], SPLIT_NAMES[parts[0].lower()] if depth else None))
+    if not taken:
+        raise _no_images(tree)
+    folders = {folder.split("/")[depth] for folder in tree.folders if folder.count("/") == depth}
+    _refuse_empty(tree, folders - {label for _, label, _ in taken}, depth)
+    paths, labels, given = zip(*taken, strict=True)
+    classes = order_classes(labels)
+    return Listing(
+        name=tree.name,
+        source=tree.where,
+        kind="image",
+        annotation="class",
+        paths=paths,
+        labels=labels,
+        given=given,
+        targets=class_numbers(labels, classes),
+        classes=classes,
+        read=lambda number: tree.read(paths[number]),
+        ignored=tuple(sorted(ignored)),
+        notes=tree.notes,
+    )
+
+
+def _no_images(tree: Tree) -> DataError:
+    where = f"data {tree.where}"
+    expected = "one subfolder a class with pictures in it, such as cats/1.jpg and dogs/1.jpg"
+    loose = [file for file in tree.files if is_picture(file)]
+    if loose:
+        first = PurePosixPath(loose[0]).name
+        return DataError(
+            where,
+            f"{len(loose)} pictures that lie in no class folder, the first {loose[0]}",
+            expected,
+            f"make a subfolder for each class and move the pictures there, {first} first; or write a manifest .csv"
+            " with the columns path,label",
+        )
+    found = f"{summarize_suffixes(tree.files)} in {len(tree.folders) + 1} folders, no picture among them"
+    return DataError(where, found, expected, "give the folder (or archive) that holds the pictures")
+
+
+def _refuse_empty(tree: Tree, empty: set[str], depth: int) -> None:
+    if not empty:
+        return
+    first = sorted(empty)[0]
+    prefix = "*/" if depth else ""
+    inside = [file for file in tree.files if file.split("/")[depth : depth + 1] == [first]]
+    raise DataError(
+        f"data {tree.where}",
+        f"the class folder {first}/ holds {summarize_suffixes(inside)} and no picture"
+        + (f" (and so {len(empty) - 1} more)" if len(empty) > 1 else ""),
+        "at least one picture in every class folder",
+        f"put pictures into it, or remove it: rm -r '{tree.where}/{prefix}{first}'",
+    )

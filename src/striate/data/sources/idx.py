@@ -1,0 +1,146 @@
+"""idx files, the format of MNIST (http://yann.lecun.com/exdb/mnist): a folder of them, plain or .gz."""
+
+from __future__ import annotations
+
+import re
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.sources.arrays import list_arrays
+from striate.data.sources.tree import Tree, read_file, read_gz
+from striate.errors import DataError
+
+_NAME = re.compile(
+    r"(?:.*-)?(?P<split>train|t10k|test|val|valid|validation)[-_](?P<what>images|labels)[-.]idx[1-4][-.]u?byte(?P<gz>\.gz)?"
+)
+_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def is_idx(name: str) -> bool:
+    """Whether a file name is that of an idx file of images or labels."""
+    return _NAME.fullmatch(name) is not None
+
+
+def parse_idx(data: bytes, where: str) -> np.ndarray:
+    """The array of an idx file; its header is checked against the length. Raises DataError.
+
+    Layout: two zero bytes, type, number of axes, one big-endian uint32 an axis, then the values, big-endian.
+    """
+    if len(data) < 4 or data[0] or data[1] or data[2] not in _TYPES or not 1 <= data[3] <= 4:
+        raise DataError(
+            where,
+            f"a header that begins with the bytes {data[:4].hex(' ') or '(none)'}",
+            "00 00, a type (08 for uint8) and the number of axes (01 for labels, 03 for images)",
+            "get the file again: it is damaged, or no idx file",
+        )
+    axes = data[3]
+    if len(data) < 4 + 4 * axes:
+        raise _wrong_length(where, len(data), 4 + 4 * axes, "the header alone")
+    shape = tuple(int(n) for n in np.frombuffer(data, ">u4", axes, 4))
+    dtype = np.dtype(_TYPES[data[2]])
+    expected = 4 + 4 * axes + prod(shape) * dtype.itemsize
+    if len(data) != expected:
+        raise _wrong_length(where, len(data), expected, " × ".join(map(str, shape)) + f" values of {dtype.itemsize}")
+    values = np.frombuffer(data, dtype, offset=4 + 4 * axes)
+    return values.reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _wrong_length(where: str, got: int, expected: int, what: str) -> DataError:
+    return DataError(
+        where,
+        f"{got:,} bytes",
+        f"{expected:,} bytes, since the header says {what}",
+        "get the file again: it is cut off, or its header is damaged",
+    )
+
+
+def list_idx(tree: Tree, class_names: tuple[str, ...] = ()) -> Listing:
+    """The idx files directly under the root: `train-*` is train, `t10k-*` and `test-*` are test."""
+    found: dict[tuple[str, str], str] = {}
+    ignored = list(tree.hidden) + [file for file in tree.files if "/" in file or not is_idx(file)]
+    for file in tree.loose():
+        match = _NAME.fullmatch(file)
+        if match is None:
+            continue
+        word = match["split"]
+        key = (SPLIT_NAMES["test" if word == "t10k" else word], match["what"])
+        other = found.setdefault(key, file)
+        if other != file:
+            # torchvision leaves the .gz beside what it unpacked: the same data twice.
+            if other.removesuffix(".gz") != file.removesuffix(".gz"):
+                raise DataError(
+                    f"data {tree.where}", f"{other} and {file}", f"one file for {' '.join(key)}", "move one away"
+                )
+            found[key] = min(other, file, key=len)
+            ignored.append(max(other, file, key=len))
+    return _list(tree, found, class_names, tuple(sorted(ignored)))
+
+
+def list_idx_file(path: Path) -> Listing:
+    """The split that one idx file belongs to, with its partner (images or labels) from the same folder."""
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    what = match["what"]
+    partner = "labels" if what == "images" else "images"
+    prefix = path.name[: match.start("what")]
+    for file in sorted(path.parent.iterdir()):
+        other = _NAME.fullmatch(file.name)
+        if other and other["what"] == partner and file.name.startswith(prefix + partner):
+            break
+    else:
+        raise DataError(
+            f"data {path}", f"no file of {partner} beside it", f"{prefix}{partner}-idx… in the same folder", "add it"
+        )
+    tree = Tree(
+        str(path.parent),
+        path.name,
+        (path.name, file.name),
+        (),
+        (),
+        lambda name: read_file(path.parent / name),
+    )
+    split = SPLIT_NAMES["test" if match["split"] == "t10k" else match["split"]]
+    return _list(tree, {(split, what): path.name, (split, partner): file.name}, (), (), given=False)
+
+
+def _list(
+    tree: Tree,
+    found: dict[tuple[str, str], str],
+    class_names: tuple[str, ...],
+    ignored: tuple[str, ...],
+    *,
+    given: bool = True,
+) -> Listing:
+    blocks: dict[str | None, tuple[np.ndarray, np.ndarray]] = {}
+    for split in sorted({split for split, _ in found}):
+        pair = []
+        for what, axes in (("images", 3), ("labels", 1)):
+            if (split, what) not in found:
+                got = ", ".join(found.values())
+                raise DataError(f"data {tree.where}", got, f"also the {what} of {split}", "add the missing file")
+            file = found[split, what]
+            array = parse_idx(read_gz(tree, file), f"{tree.where}/{file}")
+            if array.ndim != axes or (what == "labels" and array.dtype.kind not in "iu"):
+                got = f"{array.ndim} axes of {array.dtype}"
+                raise DataError(f"{tree.where}/{file}", got, f"{axes} axes for {what}", "check the names of the files")
+            pair.append(array)
+        if len(pair[0]) != len(pair[1]):
+            raise DataError(
+                f"data {tree.where}, {split}",
+                f"{len(pair[0])} images and {len(pair[1])} labels",
+                "a label for each image",
+                "get both files again: they are not of one set",
+            )
+        blocks[split if given else None] = (pair[0], pair[1])
+    return list_arrays(
+        tree.name,
+        tree.where,
+        blocks,
+        layout="NHW",
+        class_names=class_names,
+        ignored=ignored,
+        notes=tree.notes,
+    )

@@ -1,0 +1,143 @@
+"""Manifests: a .csv with the columns path,label[,split], a row an image."""
+
+from __future__ import annotations
+
+import csv
+import ntpath
+import os
+from io import StringIO
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
+from striate.data.sources.tree import read_file
+from striate.errors import DataError
+
+_REMEDY = "begin the file with the line path,label or path,label,split"
+
+
+class _Row(NamedTuple):
+    path: str
+    line: int
+    label: str
+    split: str | None
+
+
+def list_manifest(path: Path, task: str) -> Listing:
+    """The rows of a manifest; paths are relative to its folder and stay inside it.
+
+    Labels that are all numbers, with a fraction somewhere (or `task` = "regress"), are numbers; else class names.
+    Raises DataError with the line.
+    """
+    rows, notes = _parse(path)
+    root = Path(os.path.realpath(path.parent))
+    for row in rows:
+        _check_path(path, root, row)
+    rows.sort()
+    paths = tuple(row.path for row in rows)
+    labels = tuple(row.label for row in rows)
+    numbers = [as_number(label) for label in labels]
+    is_number = task == "regress" or (
+        task == "auto" and all(n is not None for n in numbers) and any(n is not None and n != int(n) for n in numbers)
+    )
+    classes = () if is_number else order_classes(labels)
+    return Listing(
+        name=path.stem,
+        source=str(path),
+        kind="image",
+        annotation="number" if is_number else "class",
+        paths=paths,
+        labels=labels,
+        given=tuple(row.split for row in rows),
+        targets=_numbers(path, rows, numbers) if is_number else class_numbers(labels, classes),
+        classes=classes,
+        read=lambda number: read_file(root / paths[number]),
+        target_names=("label",) if is_number else (),
+        notes=notes,
+    )
+
+
+def _numbers(path: Path, rows: list[_Row], numbers: list[float | None]) -> np.ndarray:
+    for row, number in zip(rows, numbers, strict=True):
+        if number is None:
+            raise _at(path, row.line, f"the label {row.label!r}", "a finite number", "correct it, or --task classify")
+    return np.array(numbers, dtype=np.float32)[:, None]
+
+
+def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataError:
+    return DataError(f"manifest {path}, line {line}", got, expected, remedy)
+
+
+def _parse(path: Path) -> tuple[list[_Row], tuple[str, ...]]:
+    try:
+        text = read_file(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"manifest {path}", f"bytes that are not UTF-8 ({error})", "a text file in UTF-8", "save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise DataError(f"manifest {path}", str(error), "a file that can be read", "check the file") from None
+    reader = csv.reader(StringIO(text, newline=""))
+    rows: list[_Row] = []
+    columns: dict[str, int] | None = None
+    try:
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            if columns is None:
+                columns = _header(path, reader.line_num, fields)
+            else:
+                rows.append(_row(path, reader.line_num, fields, columns))
+    except csv.Error as error:
+        raise _at(path, reader.line_num, f"no CSV ({error})", "fields separated by commas", "mend the line") from None
+    if columns is None or not rows:
+        raise DataError(f"manifest {path}", "no rows", "a header and at least one row", _REMEDY)
+    extra = [name for name in columns if name not in ("path", "label", "split")]
+    return rows, (f"Columns of the manifest that are not used: {', '.join(extra)}.",) if extra else ()
+
+
+def _header(path: Path, line: int, fields: list[str]) -> dict[str, int]:
+    names = [field.strip().lower() for field in fields]
+    columns = {name: position for position, name in enumerate(names)}
+    if not {"path", "label"} <= set(names) or len(columns) != len(names):
+        raise _at(path, line, f"the header {','.join(fields)[:200]!r}", "path,label or path,label,split", _REMEDY)
+    return columns
+
+
+def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _Row:
+    if len(fields) != len(columns):
+        raise _at(
+            path,
+            line,
+            f"{len(fields)} fields",
+            f"{len(columns)}, as in the header",
+            "put a field with a comma in double quotes",
+        )
+    file, label = fields[columns["path"]].strip(), fields[columns["label"]].strip()
+    if not label:
+        raise _at(path, line, f"no label for {file!r}", "a class name or a number", "fill it in or remove the line")
+    word = fields[columns["split"]].strip().lower() if "split" in columns else ""
+    if word and word not in SPLIT_NAMES:
+        raise _at(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
+    return _Row(file, line, label, SPLIT_NAMES.get(word))
+
+
+def _check_path(path: Path, root: Path, row: _Row) -> None:
+    inside = f"a path inside {root}, relative to it"
+    if not row.path or "\0" in row.path:
+        raise _at(path, row.line, f"the path {row.path!r}", inside, "fill it in or remove the line")
+    if PurePosixPath(row.path).is_absolute() or ntpath.splitdrive(row.path)[0]:
+        raise _at(path, row.line, f"the absolute path {row.path!r}", inside, "write it relative to the manifest")
+    if ".." in PurePosixPath(row.path).parts:
+        raise _at(path, row.line, f"the path {row.path!r}", inside, "move the manifest up, above all of its files")
+    try:
+        real = Path(os.path.realpath(root / row.path))
+        found = real.is_file()
+    except (OSError, ValueError) as error:
+        raise _at(path, row.line, f"the path {row.path[:200]!r} ({error})", inside, "correct it") from None
+    if not real.is_relative_to(root):
+        raise _at(path, row.line, f"{row.path!r}, a link to {real}", inside, "copy the file instead of linking it")
+    if not found:
+        raise _at(path, row.line, f"{row.path!r}, which is no file", inside, "correct the path or remove the line")

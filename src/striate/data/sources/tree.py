@@ -1,0 +1,172 @@
+"""Files under one root, on disk or in an archive, seen the same way."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from striate.data.images import SUFFIXES
+from striate.errors import DataError
+
+MAX_FILE_BYTES = 4 << 30
+"""A single file that is larger is refused: it would be read into memory whole."""
+SMALLEST_LIMIT = 1 << 30
+LARGEST_RATIO = 100
+
+
+@dataclass(frozen=True)
+class Tree:
+    """`files` and `folders` are sorted paths relative to the root, with `/`; `hidden` are files that are skipped.
+
+    `read` gives a file's bytes and raises OSError or DataError.
+    """
+
+    where: str
+    name: str
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+    hidden: tuple[str, ...]
+    read: Callable[[str], bytes]
+    notes: tuple[str, ...] = ()
+
+    def tops(self) -> set[str]:
+        """Names of the folders directly under the root."""
+        return {folder for folder in self.folders if "/" not in folder}
+
+    def loose(self) -> tuple[str, ...]:
+        """Names of the files directly under the root."""
+        return tuple(file for file in self.files if "/" not in file)
+
+
+def folder_tree(path: Path) -> Tree:
+    """The tree of a folder on disk. Links to folders are followed, each folder once."""
+    files: list[str] = []
+    folders: list[str] = []
+    hidden: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for here, subfolders, names in os.walk(path, followlinks=True, onerror=_raise):
+        status = Path(here).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        prefix = "" if Path(here) == path else Path(here).relative_to(path).as_posix() + "/"
+        subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
+        folders += [prefix + name for name in subfolders]
+        for name in names:
+            (hidden if is_hidden(name) else files).append(prefix + name)
+    return Tree(
+        str(path),
+        path.resolve().name,
+        tuple(sorted(files)),
+        tuple(sorted(folders)),
+        tuple(sorted(hidden)),
+        lambda file: read_file(path / file),
+    )
+
+
+def _raise(error: OSError) -> None:
+    raise DataError(
+        f"folder {error.filename}",
+        error.strerror or str(error),
+        "a folder that can be read",
+        f"chmod -R u+rX '{error.filename}'",
+    )
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is skipped: dot files and what macOS adds to archives."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def is_picture(path: str) -> bool:
+    """Whether the suffix is that of a picture."""
+    return PurePosixPath(path).suffix.lower() in SUFFIXES
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file; OSError where there is none, DataError where it is too large."""
+    # A named pipe or device would block or never end.
+    if not path.is_file():
+        raise FileNotFoundError(f"no regular file: {path}")
+    check_size(path.stat().st_size, str(path))
+    return path.read_bytes()
+
+
+def check_size(size: int, where: str) -> None:
+    """Raise DataError where a file of `size` bytes is too large to be read into memory whole."""
+    if size > MAX_FILE_BYTES:
+        raise DataError(
+            where, f"a file of {size:,} bytes", f"at most {MAX_FILE_BYTES:,} bytes a file", "split or remove the file"
+        )
+
+
+def unpacked_limit(packed: int) -> int:
+    """How many bytes may come out of `packed` compressed bytes before it is taken for a bomb."""
+    return max(SMALLEST_LIMIT, LARGEST_RATIO * packed)
+
+
+def too_much(where: str, limit: int, packed: int) -> DataError:
+    """The error for an archive that unpacks to more than its limit."""
+    return DataError(
+        where,
+        f"more than {limit:,} bytes out of {packed:,} compressed ones",
+        f"at most {SMALLEST_LIMIT:,} bytes, or {LARGEST_RATIO} times the compressed size",
+        "unpack it yourself if you trust it, and give the folder",
+    )
+
+
+def gunzip_into(packed: IO[bytes], size: int, out: IO[bytes], where: str) -> None:
+    """Decompress gzip data of `size` bytes, with the limit checked while decompressing. Raises DataError."""
+    limit, total = unpacked_limit(size), 0
+    try:
+        with gzip.GzipFile(fileobj=packed, mode="rb") as file:
+            while block := file.read(1 << 20):
+                total += len(block)
+                if total > limit:
+                    raise too_much(where, limit, size)
+                out.write(block)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(
+            where,
+            f"damaged gzip data ({error})",
+            "a whole .gz file",
+            "get the file again: it is cut off or not gzip at all",
+        ) from None
+
+
+def read_gz(tree: Tree, path: str) -> bytes:
+    """The bytes of a file of the tree, decompressed if its name ends in .gz. Raises DataError."""
+    where = f"{tree.where}/{path}"
+    data = read_whole(tree, path)
+    if not path.endswith(".gz"):
+        return data
+    out = BytesIO()
+    gunzip_into(BytesIO(data), len(data), out, where)
+    return out.getvalue()
+
+
+def read_whole(tree: Tree, path: str) -> bytes:
+    """The bytes of a file that the whole data set depends on: what cannot be read is a DataError."""
+    try:
+        return tree.read(path)
+    except OSError as error:
+        raise DataError(
+            f"{tree.where}/{path}", error.strerror or str(error), "a file that can be read", "check the file"
+        ) from None
+
+
+def summarize_suffixes(paths: Iterable[str]) -> str:
+    """What there is, by suffix: `12 files (10 .txt, 2 .pdf)`."""
+    counts = Counter(PurePosixPath(path).suffix.lower() or "without suffix" for path in paths)
+    if not counts:
+        return "no files"
+    listed = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5))
+    return f"{counts.total()} file{'s' if counts.total() > 1 else ''} ({listed})"
