@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from striate.errors import LayerStringError
 
-ROUNDS = 16
+ROUNDS, MOST_TRIES = 16, 48
 LONGEST_SHOWN = 400
 
 
@@ -47,22 +47,28 @@ def to_error(text: str, fault: Fault, attempt: Callable[[str], object]) -> Layer
 
 
 def mend(text: str, fault: Fault, attempt: Callable[[str], object]) -> str | None:
-    """The first text that `attempt` accepts, following candidates through faults further on; None if none is found."""
-    for _ in range(ROUNDS):
-        onward: tuple[str, Fault] | None = None
+    """The first text that `attempt` accepts, following each candidate through the faults it leaves; None if none is."""
+    tries = 0
+
+    def follow(text: str, fault: Fault, rounds: int) -> str | None:
+        nonlocal tries
         for candidate in fault.candidates:
+            if tries >= MOST_TRIES:
+                return None
+            tries += 1
             changed = apply(text, candidate)
             try:
                 attempt(changed)
             except Fault as following:
-                if onward is None and (following.position, following.got) != (fault.position, fault.got):
-                    onward = changed, following
+                moved = (following.position, following.got) != (fault.position, fault.got)
+                mended = follow(changed, following, rounds - 1) if moved and rounds else None
+                if mended is not None:
+                    return mended
             else:
                 return changed
-        if onward is None:
-            return None
-        text, fault = onward
-    return None
+        return None
+
+    return follow(text, fault, ROUNDS)
 
 
 def _remedy(text: str, fault: Fault, mended: str | None) -> str:

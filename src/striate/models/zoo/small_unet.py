@@ -54,8 +54,7 @@ def small_unet(input_shape: tuple[int, ...], outputs: int, width: int = 16) -> n
     network = SmallUNet(input_shape[0], outputs, width)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            kind = "linear" if module is network.head else "relu"
-            nn.init.kaiming_normal_(module.weight, nonlinearity=kind)
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if module is network.head else "relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network

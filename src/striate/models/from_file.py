@@ -1,0 +1,122 @@
+"""`path/to/file.py:function`: a network made by the user's own code, which is RUN."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from striate.errors import ModelError, StriateError
+from striate.models.arguments import nearest
+
+
+def build_from_file(text: str, input_shape: tuple[int, ...] | None, outputs: int | None) -> nn.Module:
+    """The network that `function` of `file.py` returns; runs the file and the function.
+
+    The function gets `input_shape` (without batch) and `classes` (number of outputs) if it has parameters of these
+    names. Raises ModelError where the file or function is missing, raises, or returns something else.
+    """
+    path_text, _, name = text.rpartition(":")
+    if not path_text or not name.isidentifier():
+        raise ModelError(text, "no function name", "path/to/file.py:function", f"write {text.rstrip(':')}:build")
+    path = Path(path_text).expanduser()
+    if not path.is_file():
+        close = nearest(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
+        remedy = f"write {path.with_name(close)}:{name}" if close else f"check the path, seen from {Path.cwd()}"
+        raise ModelError(text, f"no file {path}", "a Python file", remedy)
+    with _importable(path.resolve().parent):
+        function = _function(_load(path, text), name, text)
+        made = _call(function, _arguments(function, text, input_shape, outputs), text, path)
+    if not isinstance(made, nn.Module):
+        got = f"`{name}` returned {type(made).__name__}"
+        remedy = f"end the function with `return network`; {name} has to return the module itself"
+        raise ModelError(text, got, "a torch.nn.Module", remedy)
+    return made
+
+
+def _load(path: Path, text: str) -> ModuleType:
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"striate_user_{path.stem}_{digest}", path)
+    if spec is None or spec.loader is None:
+        raise ModelError(text, f"{path} is no Python file", "a file ending in .py", "rename it to end in .py")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickling look their module up by name.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
+        raise _raised(text, path, error, "running the file") from error
+    return module
+
+
+def _function(module: ModuleType, name: str, text: str) -> Callable[..., Any]:
+    function = getattr(module, name, None)
+    if callable(function):
+        return function  # type: ignore[no-any-return]
+    own = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
+    close = nearest(name, own) or (own[0] if own else None)
+    got = f"`{name}` is no function" if hasattr(module, name) else f"no function `{name}` in the file"
+    path = text.rpartition(":")[0]
+    remedy = f"write {path}:{close}" if close else f"add `def {name}(input_shape, classes): ...` to it"
+    raise ModelError(text, got, "one of " + ", ".join(own) if own else "a function that returns a network", remedy)
+
+
+def _arguments(
+    function: Callable[..., Any], text: str, input_shape: tuple[int, ...] | None, outputs: int | None
+) -> dict[str, Any]:
+    given = {"input_shape": input_shape, "classes": outputs}
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    accepting = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    arguments = {k: v for k, v in given.items() if v is not None and (accepting or k in by_name)}
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic and p.name not in arguments]
+    if needed:
+        unknown = [name for name in needed if name not in given]
+        remedy = f"give `{unknown[0]}` a default value" if unknown else f"give {needed[0]} to striate.build"
+        got = "required parameters " + ", ".join(needed)
+        raise ModelError(text, got, "a function of input_shape and classes, either, or nothing", remedy)
+    return arguments
+
+
+def _call(function: Callable[..., Any], arguments: dict[str, Any], text: str, path: Path) -> object:
+    try:
+        return function(**arguments)
+    except StriateError:
+        raise
+    except (Exception, SystemExit) as error:
+        shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        raise _raised(text, path, error, f"calling it with ({shown})") from error
+
+
+def _raised(text: str, path: Path, error: BaseException, doing: str) -> ModelError:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
+    line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else None)
+    message = " ".join(str(error).split())[:300]
+    got = f"{type(error).__name__}: {message}" + (f" (line {line})" if line else "")
+    remedy = f"correct line {line} of {path}" if line else f"correct {path}"
+    return ModelError(text, got, f"{doing} without an exception", remedy)
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """The file's neighbors can be imported while it runs, as when it is run as a script."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))

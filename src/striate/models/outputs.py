@@ -1,0 +1,103 @@
+"""Does a layer string end in what the data ask for? Checked on the plan, before anything is built; free of torch."""
+
+from __future__ import annotations
+
+import math
+
+from striate.models.fault import Edit, Fault, to_error
+from striate.models.layer_string import parse_layers, read_layers
+from striate.models.shapes import Block, Plan, Shape, Step, check_input_shape, read_plan, show_shape
+from striate.models.spec import Item, Layer
+
+
+def plan_outputs(text: str, input_shape: Shape, outputs: int | None, dense: bool, names: tuple[str, ...]) -> Plan:
+    """The plan of a layer string that gives `outputs` numbers, or `outputs` channels of the input's size if `dense`.
+
+    Raises LayerStringError, whose remedy gives the right outputs too. None accepts any output.
+    """
+    check_input_shape(input_shape)
+    parse_layers(text)
+
+    def attempt(source: str) -> Plan:
+        plan = read_plan(read_layers(source), input_shape)
+        if outputs is not None:
+            _check(source, plan, outputs, dense, names)
+        return plan
+
+    try:
+        return attempt(text)
+    except Fault as fault:
+        raise to_error(text, fault, attempt) from None
+
+
+def show_expected(outputs: int, input_shape: Shape, dense: bool, names: tuple[str, ...] = ()) -> str:
+    """What the data ask for, in words."""
+    listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    why = f"classes of the data: {listed}" if names else "one for each class or number of the data"
+    if dense:
+        return f"{show_shape((outputs, *input_shape[1:]))}: {outputs} channels ({why}) at every position of the input"
+    return f"{outputs} outputs ({why})"
+
+
+def _check(text: str, plan: Plan, outputs: int, dense: bool, names: tuple[str, ...]) -> None:
+    wanted = (outputs, *plan.in_shape[1:]) if dense else (outputs,)
+    if plan.out_shape == wanted:
+        return
+    last = _last_weighted(plan.steps)
+    spatial_fits = len(plan.out_shape) == len(wanted) and plan.out_shape[1:] == wanted[1:]
+    edits = [_resized(last, plan.out_shape, outputs)] if last and spatial_fits else []
+    appended = _appended_dense(text, plan, wanted) if dense else _appended(text, outputs)
+    got = f"{plan.out_shape[0]} outputs" if len(plan.out_shape) == 1 else f"an output of {show_shape(plan.out_shape)}"
+    position = last.layer.position if last else max(0, len(text.rstrip()) - 1)
+    raise Fault(position, got, show_expected(outputs, plan.in_shape, dense, names), *edits, *appended)
+
+
+def _last_weighted(steps: tuple[Step | Block, ...]) -> Step | None:
+    for step in reversed(steps):
+        if isinstance(step, Block):
+            found = _last_weighted(step.steps)
+            if found is not None:
+                return found
+        elif step.layer.word in ("fc", "conv", "local"):
+            return step
+    return None
+
+
+def _resized(step: Step, out_shape: Shape, outputs: int) -> Edit:
+    # After maxout fewer channels are left than the layer has.
+    share = max(1, step.out_shape[0] // out_shape[0])
+    name = "n" if step.layer.word == "fc" else "filters"
+    return Edit(step.layer.position, step.layer.end, str(step.layer.changed(**{name: outputs * share})))
+
+
+def _appended(text: str, outputs: int) -> list[Edit]:
+    end = len(text)
+    return [Edit(end, end, f" fc({outputs})"), Edit(end, end, f" gap fc({outputs})")]
+
+
+def _appended_dense(text: str, plan: Plan, wanted: Shape) -> list[Edit | tuple[Edit, ...]]:
+    end, got = len(text), plan.out_shape
+    edits: list[Edit | tuple[Edit, ...]] = []
+    if len(got) == len(wanted):
+        pairs = list(zip(wanted[1:], got[1:], strict=True))
+        if all(want % have == 0 for want, have in pairs):
+            factors = [want // have for want, have in pairs]
+            size = str(factors[0]) if len(set(factors)) == 1 else "x".join(map(str, factors))
+            up = "" if math.prod(factors) == 1 else f" up({size})"
+            edits.append(Edit(end, end, f"{up} conv({wanted[0]},1)"))
+        keeping = _padded(read_layers(text).items)
+        if keeping:
+            edits.append(tuple(Edit(layer.position, layer.end, str(layer)) for layer in keeping))
+    edits.append(Edit(0, end, f"conv(16,3,pad=same) relu conv({wanted[0]},1)"))
+    return edits
+
+
+def _padded(items: tuple[Item, ...]) -> list[Layer]:
+    """Convolutions of stride 1 that shrink the map, with the padding that keeps its size."""
+    found: list[Layer] = []
+    for item in items:
+        if not isinstance(item, Layer):
+            found.extend(_padded(item.items))
+        elif item.word in ("conv", "local") and item["stride"] == 1 and item["pad"] == 0 and item["kernel"] != 1:
+            found.append(item.changed(pad="same"))
+    return found
