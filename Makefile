@@ -13,7 +13,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install
-	@$(BIN)/striate demo
+	@$(BIN)/python examples/first_run.py
 
 test: check
 	$(BIN)/python -m pytest -n 2

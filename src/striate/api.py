@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from striate.data.config import DataConfig
-from striate.data.dataset import Dataset
+from striate.data.dataset import Annotation, Dataset
 from striate.data.read import load_dataset, load_for_evaluation
 from striate.errors import RunError
 from striate.evaluation.measure import evaluate_split
@@ -76,7 +76,7 @@ def train(
     with the state saved.
     """
     fields: dict[str, Any] = dict(set or {})
-    given = {"batch": batch, "optim.lr": lr}
+    given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
     given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
     given |= {"model.name": model if isinstance(model, str) and model != "auto" else None}
     fields |= {name: value for name, value in given.items() if value is not None}
@@ -182,7 +182,8 @@ def build(model: str | nn.Module, input_shape: tuple[int, ...] | None = None, cl
 
     Without a shape or a number of classes, the published ones of a zoo name. Raises ModelError.
     """
-    return build_model(model, input_shape, classes)
+    network: nn.Module = build_model(model, input_shape, classes)
+    return network
 
 
 def evaluate(run: str | Path | Run | Trained, data: str | Path | None = None) -> Evaluation:
@@ -205,8 +206,10 @@ def evaluate(run: str | Path | Run | Trained, data: str | Path | None = None) ->
 
 
 def _foreign_data(trained: Trained, source: str) -> Dataset:
-    annotation = {"classify": "class", "regress": "number", "segment": "mask"}[trained.task.name]
-    return load_for_evaluation(DataConfig(source=source), trained.preparation, trained.classes, annotation)
+    annotations: dict[str, Annotation] = {"classify": "class", "regress": "number", "segment": "mask"}
+    return load_for_evaluation(
+        DataConfig(source=source), trained.preparation, trained.classes, annotations[trained.task.name]
+    )
 
 
 def _evaluate_on(trained: Trained, data: Dataset) -> Evaluation:

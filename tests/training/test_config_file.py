@@ -28,9 +28,7 @@ def test_every_number_survives_to_the_last_bit(tmp_path_factory, lr, seed, flip)
     assert config_from_yaml(file) == config
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("0.1", 0.1), ("1e-3", 0.001), (".5", 0.5)]
-)
+@pytest.mark.parametrize(("text", "value"), [("0.1", 0.1), ("1e-3", 0.001), (".5", 0.5)])
 def test_text_from_the_command_line_is_read_as_a_number(text, value) -> None:
     assert with_fields(Config(), {"optim.lr": text}).optim.lr == value
 

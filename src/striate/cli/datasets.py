@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from striate.data.named import DatasetInfo
 
 
 def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
@@ -19,16 +22,27 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
 
     from rich.table import Table
 
-    from striate.cli.output import print_json, stdout
-    from striate.data.named import catalogue, place
+    from striate.cli.output import print_json, print_text, stdout
+    from striate.data.named import catalogue
 
     if json:
-        print_json([asdict(info) | {"where": place(info.name)} for info in catalogue()])
+        print_json([asdict(info) | {"size_bytes": info.size_bytes, "where": where(info)} for info in catalogue()])
         return 0
-    table = Table(
-        "name", "samples", "classes", "shape", "license", "where", box=None, pad_edge=False, header_style="bold"
-    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "samples", "classes", "shape", "license", "where"):
+        table.add_column(column, justify="right" if column in ("samples", "classes") else "left", overflow="fold")
     for info in catalogue():
-        table.add_row(info.name, "", "", "", info.license, place(info.name) or "not here")
+        shape = "×".join(map(str, info.shape))
+        place = where(info) or f"not here ({info.size_bytes / 1e6:,.0f} MB)"
+        table.add_row(info.name, f"{sum(info.samples):,}", f"{len(info.classes) or '–'}", shape, info.license, place)
     stdout().print(table)
+    print_text("\nA set that is not here is downloaded when it is first used; or put it under STRIATE_DATA.")
     return 0
+
+
+def where(info: DatasetInfo) -> str | None:
+    """`embedded`, the path at which the set was found, or None."""
+    from striate.data.named import find
+
+    found = find(info.name)
+    return "embedded" if info.embedded else None if found is None else str(found)

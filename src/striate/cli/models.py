@@ -28,7 +28,7 @@ def models(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     table = Table("name", "year", "parameters", "what it is", box=None, pad_edge=False, header_style="bold")
     table.columns[2].justify = "right"
     for info in MODELS.values():
-        table.add_row(info.name, str(info.year), f"{info.parameters:,}", info.description)
+        table.add_row(info.name, str(info.year), f"{info.published_parameters:,}", info.description)
     stdout().print(table)
     stdout().print(
         '\nAny layer string is a network too: striate train mnist5k --model "conv(16,5) relu pool(2) fc(10)"',

@@ -9,13 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-
 from striate.account.count import count_macs, count_parameters, layer_rows
 from striate.evaluation.measure import evaluate_split
 from striate.evaluation.record import Evaluation
-from striate.report.content import ModelFacts, Picture, PictureKind, ReportContent, Table
+from striate.report.content import ModelFacts, Picture, ReportContent, Table
+from striate.report.pictures import draw_answers, draw_curves
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory
@@ -23,15 +21,6 @@ from striate.runs.files import write_json
 from striate.training.config_file import config_to_yaml
 from striate.training.prepare import Prepared
 from striate.training.session import append_event
-from striate.visualize.canvas import of_split, save_figure
-from striate.visualize.confusion import confusion_figure
-from striate.visualize.curves import curves_figure
-from striate.visualize.gallery import Tile, gallery_figure
-from striate.visualize.masks import masks_figure
-from striate.visualize.scatter import scatter_figure
-
-_SHOWN = 20  # samples in the gallery
-_FOLLOWED = {"classify": "accuracy", "regress": "rmse", "segment": "iou"}
 
 
 def finish_run(run: RunDirectory, prepared: Prepared) -> dict[str, Any]:
@@ -88,46 +77,17 @@ def _best_epoch(prepared: Prepared) -> int:
 
 def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[Picture]:
     """Draw into `plots/`: learning curves, and what the task's answers look like."""
-    name, followed = prepared.data.name, _FOLLOWED[prepared.task.name]
-    of_test = of_split(name, "test", test.n)
-    pictures: list[Picture] = []
-
-    def add(figure: Figure, file: str, title: str, caption: str, kind: PictureKind) -> None:
-        pictures.append(Picture(title, caption, save_figure(figure, run.plots / file), kind))
-
-    rows = [row.flat() for row in prepared.state.history]
-    curves = curves_figure(rows, metric=followed, title=f"{name}: learning curves", best_epoch=_best_epoch(prepared))
-    train_note = "Training figures are measured on augmented batches while the weights change."
-    add(curves, "curves.png", "Learning curves", f"Loss, {followed} and learning rate by epoch. {train_note}", "curves")
-    if test.confusion is not None:
-        figure = confusion_figure(test.confusion, test.classes, title=of_test)
-        add(figure, "confusion.png", "Confusion matrix", f"{of_test}. Rows are true classes.", "confusion")
-    if prepared.task.name == "regress":
-        figure = scatter_figure(test.decoded, test.targets, prepared.data.target_names, title=of_test)
-        add(figure, "scatter.png", "Predicted against true", f"{of_test}. On the line: exactly right.", "scatter")
-    if prepared.data.kind == "image" and prepared.data.input_shape[0] in (1, 3):
-        samples = _samples(prepared, test, of_test)
-        if samples is not None:
-            caption = f"{of_test}: samples spread evenly over the split, in its order; none was selected."
-            add(samples, "samples.png", "Samples with their answers", caption, "samples")
-    return pictures
-
-
-def _samples(prepared: Prepared, test: Evaluation, title: str) -> Figure | None:
-    """Test samples spread over the whole split: neither the best nor the worst."""
-    chosen = np.unique(np.linspace(0, test.n - 1, min(_SHOWN, test.n)).astype(int))
-    images = prepared.data.splits["test"].inputs[chosen.tolist()].numpy()
-    if prepared.task.name == "segment":
-        rows = chosen[:5]
-        return masks_figure(images[:5], test.targets[rows], test.decoded[rows], test.classes, title=title)
-    if prepared.task.name != "classify":
-        return None
-    tiles = []
-    for image, row in zip(images, chosen, strict=True):
-        answer, truth = int(test.decoded[row].argmax()), int(test.targets[row])
-        probability = float(test.decoded[row][answer])
-        tiles.append(Tile(image, test.classes[answer], probability, test.classes[truth], answer == truth))
-    return gallery_figure(tiles, title=title)
+    data = prepared.data
+    curves = draw_curves(
+        run.plots,
+        [row.flat() for row in prepared.state.history],
+        task=prepared.task.name,
+        data=data.name,
+        sizes={name: len(split) for name, split in data.splits.items()},
+        best_epoch=_best_epoch(prepared),
+    )
+    images = data.splits["test"].inputs.numpy() if data.kind == "image" else None
+    return [curves, *draw_answers(run.plots, test, images, target_names=data.target_names)]
 
 
 def _content(

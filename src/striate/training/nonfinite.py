@@ -23,9 +23,9 @@ def refuse_nonfinite(
         return
     raise NonFiniteLoss(
         f"training, step {step} in epoch {epoch}: loss",
-        f"{float(loss):g} at learning rate {lr:.3g}; {first_nonfinite(module, inputs)}",
+        f"{float(loss.detach()):g} at learning rate {lr:.3g}; {first_nonfinite(module, inputs)}",
         "a finite number",
-        f"--lr {lr / 10:.2g} (a tenth), or --execution.precision fp32; the last good checkpoint is kept",
+        f"--lr {min(lr / 10, 1e-3):.2g}; where a checkpoint was saved before, it is kept",
     )
 
 

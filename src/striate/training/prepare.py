@@ -14,7 +14,7 @@ from striate.data.loader import batch_bounds, to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
 from striate.data.read import load_dataset
 from striate.errors import DataError, TrainingError
-from striate.models.build import build_model, check_outputs, choose_model
+from striate.models.build import build_model, choose_model
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
 from striate.training.config import Config
@@ -118,8 +118,7 @@ def prepare(
 
 def _build(model: str | nn.Module, data: Dataset, task: Task) -> nn.Module:
     dense = data.annotation == "mask"
-    network = build_model(model, data.input_shape, task.outputs, dense=dense)
-    check_outputs(network, data.input_shape, task.outputs, dense)
+    network: nn.Module = build_model(model, data.input_shape, task.outputs, dense=dense, classes=data.classes)
     if not any(p.requires_grad for p in network.parameters()):
         raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
     return network

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from striate.data.config import DataConfig
 from striate.errors import UsageError
 from striate.training.config import Config
 from striate.training.config_file import config_from_dict, config_from_yaml, with_fields
@@ -44,9 +43,7 @@ def merge_request(
         raise UsageError("budget", "both epochs and minutes", "one of them", "leave out --epochs or --minutes")
     fields = dict(fields)
     if data is not None and data != config.data.source:
-        kept = DataConfig()
-        decided = {"size": kept.size, "channels": kept.channels, "fingerprint": None}
-        config = replace(config, data=replace(config.data, source=data, **decided))
+        config = replace(config, data=replace(config.data, source=data, fingerprint=None))
     if size is not None:
         fields["data.size"] = _pair(size)
     if epochs is not None:

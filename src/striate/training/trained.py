@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -56,17 +57,17 @@ class Trained:
     @overload
     def predict(self, images: Input) -> Prediction: ...
     @overload
-    def predict(self, images: Sequence[Input]) -> list[Prediction]: ...
-    def predict(self, images: Input | Sequence[Input]) -> Prediction | list[Prediction]:
+    def predict(self, images: list[Input]) -> list[Prediction]: ...
+    def predict(self, images: Input | list[Input]) -> Prediction | list[Prediction]:
         """Answer for one image or a list of them: paths, PIL images, or arrays.
 
         Paths and PIL images are prepared as in training (size, color). Arrays and tensors are raw inputs of the
         training shape, without batch: (C, H, W) or (H, W) uint8 for images, (F,) numbers for tables.
         Raises DataError for a file that cannot be read or an array of another shape.
         """
-        if isinstance(images, list | tuple):
+        if isinstance(images, list):
             return self.answer([self._input(image) for image in images])
-        return self.answer([self._input(images)])[0]  # type: ignore[arg-type]
+        return self.answer([self._input(images)])[0]
 
     def answer(self, inputs: Sequence[np.ndarray], batch: int = 256) -> list[Prediction]:
         """Answers for prepared raw inputs, each of `preparation.input_shape`."""
@@ -89,14 +90,14 @@ class Trained:
                 module.training = training
 
     def _input(self, image: Any) -> np.ndarray:
-        from striate.data.inputs import read_input
+        from striate.data.images import decode_image
 
         if isinstance(image, str | Path):
             self._need_images(str(image))
-            return read_input(Path(image), self.preparation)
+            return decode_image(Path(image), str(image), self.preparation)
         if hasattr(image, "getexif"):
             self._need_images("a PIL image")
-            return read_input(image, self.preparation)
+            return decode_image(_as_file(image), "a PIL image", self.preparation)
         raw = np.asarray(image)
         shape = self.preparation.input_shape
         if raw.shape == shape[1:] and shape[0] == 1:
@@ -119,6 +120,18 @@ class Trained:
                 f"numbers of shape {self.preparation.input_shape}",
                 "striate.load(run).predict(numpy_array)",
             )
+
+
+def _as_file(image: Image) -> bytes:
+    """The picture as a file would hold it, so that there is one way in which pictures are read."""
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+    buffer = BytesIO()
+    upright.save(buffer, "TIFF")
+    return buffer.getvalue()
 
 
 def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:

@@ -1,0 +1,164 @@
+"""Whenever a run is interrupted, going on ends with the same bits as never having stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from striate.api import resume, train_config
+from striate.errors import DataError, RunError, TrainingError
+from striate.runs.checkpoint import load_checkpoint
+from striate.training import session
+from striate.training.config import Config
+from striate.training.events import StepDone
+from striate.training.interruption import Interrupted
+from striate.training.request import merge_request, read_config
+
+NETWORK = "conv(4,3) bn relu dropout(0.3) pool(2) fc(3)"
+
+
+def config_for(data: Path, **fields: object) -> Config:
+    base = {"model.name": NETWORK, "batch": 8, "augment.shift": 2}
+    return merge_request(read_config(None), data=str(data), epochs=4, fields=base | fields)
+
+
+def train_quietly(config: Config, out: Path) -> None:
+    train_config(config, out=out, console=Console(stderr=True), quiet=True)
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_checkpoint(run / "checkpoints" / f"{name}.pt")["model"]
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    for name in ("last", "best"):
+        a, b = weights(one, name), weights(two, name)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[k], b[k]) for k in a), name
+    timed = {"seconds", "images_per_second"}
+    rows = [list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (one, two)]
+    assert len(rows[0]) == 4
+    strip = [[{k: v for k, v in row.items() if k not in timed} for row in table] for table in rows]
+    assert strip[0] == strip[1]
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (one, two)]
+    assert [m["test"] for m in metrics[:1]] == [m["test"] for m in metrics[1:]]
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
+    """Send ourselves a signal in the middle of the given step, as a terminal or the system would."""
+    original = session.training_events
+
+    def events(*arguments: object):
+        for event in original(*arguments):
+            if isinstance(event, StepDone) and event.step == step:
+                os.kill(os.getpid(), number)
+            yield event
+
+    monkeypatch.setattr(session, "training_events", events)
+
+
+@pytest.mark.parametrize(
+    ("step", "number"), [(1, signal.SIGINT), (4, signal.SIGTERM), (5, signal.SIGINT), (16, signal.SIGINT)]
+)
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, step: int, number: int
+) -> None:
+    config = config_for(photos())  # 24 training images: 3 steps an epoch, 12 in all, or 4 and 16
+    train_quietly(config, Path("whole"))
+    steps = load_checkpoint(Path("whole/checkpoints/last.pt"))["step"]
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, min(step, steps), number)
+        with pytest.raises(Interrupted, match="resume"):
+            train_quietly(config, Path("cut"))
+    assert not Path("cut/metrics.json").exists()
+    torch.manual_seed(999)  # whatever else drew random numbers in between
+    resume("cut", quiet=True)
+    assert_same_run(Path("whole"), Path("cut"))
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(photos, monkeypatch) -> None:
+    config = config_for(photos())
+    train_quietly(config, Path("whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "training_events", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError):
+            train_quietly(config, Path("cut"))
+    resume("cut", quiet=True)
+    assert_same_run(Path("whole"), Path("cut"))
+
+
+def test_a_run_killed_after_a_checkpoint_drops_the_rows_that_the_checkpoint_does_not_know(photos, monkeypatch) -> None:
+    config = config_for(photos())
+    train_quietly(config, Path("whole"))
+    monkeypatch.setattr(session, "_SAVE_EVERY", -1.0)  # save at every epoch
+    with monkeypatch.context() as patch:
+        original = session.save
+        saves = []
+
+        def save_twice(*arguments: object) -> None:
+            saves.append(1)
+            if len(saves) == 3:
+                raise RuntimeError("killed")
+            original(*arguments)
+
+        patch.setattr(session, "save", save_twice)
+        with pytest.raises(RuntimeError):
+            train_quietly(config, Path("cut"))
+    assert len(Path("cut/metrics.csv").read_text().splitlines()) == 1 + 3
+    assert len(load_checkpoint(Path("cut/checkpoints/last.pt"))["history"]) == 2
+    resume("cut", quiet=True)
+    assert_same_run(Path("whole"), Path("cut"))
+
+
+def test_a_finished_run_is_verified(photos) -> None:
+    train_quietly(config_for(photos()), Path("run"))
+    before = Path("run/metrics.json").read_bytes()
+    run = resume("run", quiet=True)
+    assert run.metrics == json.loads(before)
+    Path("run/checkpoints/last.pt").write_bytes(b"PK\x03\x04 damaged")
+    with pytest.raises(RunError, match="damaged"):
+        resume("run", quiet=True)
+
+
+def test_a_run_does_not_go_on_with_other_data(photos, monkeypatch) -> None:
+    folder = photos()
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            train_quietly(config_for(folder), Path("run"))
+    next(iter((folder / "red").iterdir())).unlink()
+    with pytest.raises(DataError, match="fingerprint"):
+        resume("run", quiet=True)
+
+
+def test_config_yaml_trained_again_gives_the_same_figures(photos) -> None:
+    train_quietly(config_for(photos(), seed=7), Path("one"))
+    train_quietly(merge_request(read_config("one/config.yaml"), fields={}), Path("two"))
+    assert Path("one/config.yaml").read_text() == Path("two/config.yaml").read_text()
+    assert_same_run(Path("one"), Path("two"))
+
+
+def test_training_leaves_the_callers_random_state_and_threads_alone(photos) -> None:
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    train_quietly(config_for(photos(), **{"execution.threads": 2}), Path("run"))
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.get_num_threads() == threads
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_place_and_a_remedy(photos) -> None:
+    config = config_for(photos(), **{"optim.name": "sgd", "optim.lr": 1e30, "model.name": "conv(4,3) relu fc(3)"})
+    with pytest.raises(TrainingError) as caught:
+        train_quietly(config, Path("run"))
+    assert "step" in caught.value.where
+    assert "--lr" in caught.value.remedy
+    assert "not finite" in caught.value.got or "first in the output" in caught.value.got
+    assert not Path("run/metrics.json").exists()
+    assert '"event": "non-finite"' in Path("run/events.jsonl").read_text()

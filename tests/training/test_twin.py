@@ -1,0 +1,25 @@
+"""What striate trains is what plain torch trains: same batches, same start, same weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import torch
+
+import striate
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plain_torch_twin.py"
+
+
+def test_the_plain_torch_twin_ends_with_the_same_weights() -> None:
+    spec = importlib.util.spec_from_file_location("plain_torch_twin", EXAMPLE)
+    twin = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(twin)
+    fields = {"augment.shift": 0, "batch": twin.BATCH, "optim.lr": twin.PEAK, "optim.weight_decay": twin.DECAY}
+    striate.train("mnist5k", twin.NETWORK, epochs=twin.EPOCHS, out="run", set=fields)
+    ours = torch.load("run/checkpoints/last.pt", weights_only=True)["model"]
+    plain = twin.train_plainly().state_dict()
+    assert len(ours) == len(plain) == 8
+    for (name, a), b in zip(ours.items(), plain.values(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5), f"{name}: {float((a - b).abs().max())}"
