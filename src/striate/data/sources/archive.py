@@ -6,9 +6,11 @@ import stat
 import tarfile
 import tempfile
 import threading
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -48,13 +50,37 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 
 def _tar_tree(path: Path) -> Tree:
-    file: IO[bytes] = path.open("rb")
-    if not path.name.lower().endswith(".tar"):
-        # Decompressed once, into a file without a name: members can then be read at their offsets in any order.
-        with file as packed:
-            file = tempfile.TemporaryFile(prefix="striate-")  # noqa: SIM115
-            gunzip_into(packed, path.stat().st_size, file, f"archive {path}")
-        file.seek(0)
+    with ExitStack() as opened:
+        file = _plain_tar(path, opened)
+        places, folders = _tar_members(path, file)
+        opened.pop_all()
+    lock = threading.Lock()
+
+    def read(name: str) -> bytes:
+        offset, size = places[name]
+        check_size(size, f"{path}/{name}")
+        with lock:
+            file.seek(offset)
+            return file.read(size)
+
+    # A listing may be dropped at any time; its archive is closed with its last reader.
+    weakref.finalize(read, file.close)
+    return _tree(path, places, folders, read)
+
+
+def _plain_tar(path: Path, opened: ExitStack) -> IO[bytes]:
+    """The tar file, decompressed once into a file without a name: members can then be read in any order."""
+    if path.name.lower().endswith(".tar"):
+        return opened.enter_context(path.open("rb"))
+    file = opened.enter_context(tempfile.TemporaryFile(prefix="striate-"))  # noqa: SIM115
+    with path.open("rb") as packed:
+        gunzip_into(packed, path.stat().st_size, file, f"archive {path}")
+    file.seek(0)
+    return file
+
+
+def _tar_members(path: Path, file: IO[bytes]) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """Offset and size of every file by name, and the names of folders."""
     places: dict[str, tuple[int, int]] = {}
     folders: list[str] = []
     with tarfile.open(fileobj=file, mode="r:") as archive:
@@ -70,17 +96,8 @@ def _tar_tree(path: Path) -> Tree:
     end = file.seek(0, 2)
     for name, (offset, size) in places.items():
         if offset + size > end:
-            raise _damaged(path, EOFError(f"it ends within {name}"))
-    lock = threading.Lock()
-
-    def read(name: str) -> bytes:
-        offset, size = places[name]
-        check_size(size, f"{path}/{name}")
-        with lock:
-            file.seek(offset)
-            return file.read(size)
-
-    return _tree(path, places, folders, read)
+            raise EOFError(f"it ends within {name}")
+    return places, folders
 
 
 def _zip_tree(path: Path) -> Tree:

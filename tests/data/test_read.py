@@ -1,0 +1,386 @@
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from striate.data.config import DataConfig
+from striate.data.dataset import Preparation
+from striate.data.read import list_inputs, load_dataset, load_for_evaluation, read_inputs
+from striate.errors import ConfigError, DataError
+
+
+def load(path, task="auto", **fields):
+    return load_dataset(DataConfig(source=str(path), **fields), task=task)
+
+
+def picture(path, value=0, size=(6, 4), mode="L"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(path)
+
+
+def folder(root, per_class=6, classes=("cat", "dog"), **options):
+    for k, name in enumerate(classes):
+        for i in range(per_class):
+            picture(root / name / f"{i}.png", 20 * k + i, **options)
+    return root
+
+
+def finding(data, code):
+    (found,) = [f for f in data.findings if f.code == code]
+    return found
+
+
+# What is decided
+
+
+def test_the_commonest_size_and_color_are_chosen_and_said(tmp_path):
+    folder(tmp_path)
+    picture(tmp_path / "cat" / "big.png", 99, (30, 20))
+    picture(tmp_path / "dog" / "color.png", (9, 8, 7), mode="RGB")
+    data = load(tmp_path)
+    assert data.input_shape == (3, 4, 6)
+    assert data.notes[:2] == (
+        "Size: 4 × 6 pixels (height × width), the commonest of 2 sizes (13 of 14 images).",
+        "Channels: 3 (RGB), since 1 of 14 images have color.",
+    )
+    assert "1 of 14 images are not 4 × 6" in finding(data, "data.resized").measured
+    gray = load(tmp_path, channels=1)
+    assert gray.input_shape == (1, 4, 6)
+    assert "Color is dropped: 1 of 14" in gray.notes[1]
+
+
+def test_of_two_sizes_equally_common_the_larger(tmp_path):
+    folder(tmp_path, 3)
+    for name in ("cat", "dog"):
+        for i in range(3):
+            picture(tmp_path / name / f"l{i}.png", 100 + i, (8, 5))
+    assert load(tmp_path).input_shape == (1, 5, 8)
+
+
+def test_a_given_size_holds_for_files_and_arrays(tmp_path):
+    assert load(folder(tmp_path), size=(5, 7)).input_shape == (1, 5, 7)
+    digits = load("digits", size=(16, 12), channels=3)
+    assert digits.splits["train"].inputs.shape[1:] == (3, 16, 12)
+
+
+def test_size_and_channels_belong_to_images():
+    with pytest.raises(ConfigError, match=r"data\.size"):
+        load("iris", size=(4, 4))
+    with pytest.raises(ConfigError, match=r"data\.channels"):
+        load("boston", channels=1)
+
+
+def test_a_size_that_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10}[name])
+    with pytest.raises(DataError, match="--size"):
+        load(folder(tmp_path), size=(100, 100))
+
+
+# What is noticed
+
+
+def test_unreadable_files_are_rows_and_a_finding(tmp_path):
+    folder(tmp_path, 8)
+    whole = (tmp_path / "cat" / "0.png").read_bytes()
+    for i in range(7):
+        (tmp_path / "cat" / f"bad{i}.jpg").write_bytes(b"a text file" if i else whole[: len(whole) // 2])
+    data = load(tmp_path)
+    assert sum(row.split == "unreadable" for row in data.rows) == 7
+    assert sum(len(split) for split in data.splits.values()) == 16
+    found = finding(data, "data.unreadable")
+    assert found.severity == "error"
+    assert found.measured.startswith("7 of 23 files cannot be read: cat/bad0.jpg (")
+    assert "cat/bad4.jpg" in found.measured
+    assert "and 2 more" in found.measured
+    assert "cat/bad5" not in found.measured
+
+
+def test_ids_are_positions_in_the_listing_with_unreadable_files_counted(tmp_path):
+    folder(tmp_path)
+    (tmp_path / "cat" / "1.png").write_bytes(b"")
+    data = load(tmp_path)
+    for name, split in data.splits.items():
+        for number, value in zip(split.ids.tolist(), split.inputs[:, 0, 0, 0].tolist(), strict=True):
+            row = data.rows[number]
+            assert row.split == name
+            assert row.path == f"{('cat', 'dog')[value // 20]}/{value % 20}.png"
+
+
+def test_ignored_files_are_counted(tmp_path):
+    folder(tmp_path)
+    (tmp_path / "README.txt").write_text("x")
+    (tmp_path / "cat" / ".DS_Store").write_text("x")
+    picture(tmp_path / "loose.png")
+    found = finding(load(tmp_path), "data.ignored")
+    assert found.measured == "3 files or arrays are not used: README.txt, cat/.DS_Store, loose.png"
+    assert found.severity == "note"
+
+
+def test_leaks_between_given_splits_and_contradicting_labels(tmp_path):
+    for s, split in enumerate(("train", "val", "test")):
+        for k, name in enumerate(("a", "b")):
+            for i in range(2):
+                picture(tmp_path / split / name / f"{i}.png", 50 * s + 10 * k + i)
+    shutil.copy(tmp_path / "train/a/0.png", tmp_path / "test/a/copy.png")
+    shutil.copy(tmp_path / "train/a/1.png", tmp_path / "train/b/copy.png")
+    data = load(tmp_path)
+    assert finding(data, "data.leak").measured.endswith("given splits: test/a/copy.png = train/a/0.png")
+    assert "train/a/1.png (a) = train/b/copy.png (b)" in finding(data, "data.label-noise").measured
+    assert {f.severity for f in data.findings} == {"warning"}
+
+
+def test_duplicates_stay_together_and_have_a_row_each(tmp_path):
+    folder(tmp_path, 10)
+    for i in range(10):
+        shutil.copy(tmp_path / f"cat/{i}.png", tmp_path / f"cat/copy{i}.png")
+    data = load(tmp_path)
+    split = {row.path: row.split for row in data.rows}
+    assert len(split) == 30
+    assert all(split[f"cat/{i}.png"] == split[f"cat/copy{i}.png"] for i in range(10))
+
+
+# What cannot be trained on
+
+
+@pytest.mark.parametrize("task", ["auto", "classify"])
+def test_one_class(tmp_path, task):
+    with pytest.raises(DataError, match="one class only, 'cat'"):
+        load(folder(tmp_path, classes=("cat",)), task=task)
+
+
+def test_an_empty_class_and_one_with_nothing_readable(tmp_path):
+    folder(tmp_path)
+    (tmp_path / "owl").mkdir()
+    (tmp_path / "owl" / "a.txt").write_text("x")
+    with pytest.raises(DataError, match=r"owl/ holds 1 file \(1 \.txt\) and no picture"):
+        load(tmp_path)
+    (tmp_path / "owl" / "a.png").write_text("x")
+    with pytest.raises(DataError, match="no image of the class 'owl' can be read"):
+        load(tmp_path)
+
+
+def test_no_images_says_what_there_is(tmp_path):
+    with pytest.raises(DataError, match="no files in 1 folders"):
+        load(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.pdf").write_text("x")
+    with pytest.raises(DataError, match=r"1 file \(1 \.pdf\)"):
+        load(tmp_path)
+    picture(tmp_path / "1.png")
+    with pytest.raises(DataError, match="1 pictures that lie in no class folder"):
+        load(tmp_path)
+
+
+def test_nothing_readable(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_text("x")
+    with pytest.raises(DataError, match=r"none of 2 files can be read; a/x\.png: not a picture"):
+        load(tmp_path)
+
+
+def test_a_class_that_occurs_only_in_test(tmp_path):
+    folder(tmp_path / "train", 4)
+    folder(tmp_path / "test", 1, ("cat", "owl"))
+    with pytest.raises(DataError, match="the classes owl occur only in val or test"):
+        load(tmp_path)
+
+
+def test_too_few_contents_for_three_splits(tmp_path):
+    folder(tmp_path, 1)
+    with pytest.raises(DataError, match="none of them in val and test"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "suggestion"),
+    [("mnsit", "did you mean mnist"), ("fashionmnist", "did you mean fashion-mnist"), ("flowesr", "flowers")],
+)
+def test_a_path_that_does_not_exist_suggests_the_nearest(tmp_path, monkeypatch, source, suggestion):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flowers").mkdir()
+    with pytest.raises(DataError, match="neither a named data set nor a path") as caught:
+        load(source)
+    assert suggestion in caught.value.remedy
+
+
+def test_a_file_of_another_form_and_names_that_no_path_can_have(tmp_path):
+    (tmp_path / "x.docx").write_text("x")
+    with pytest.raises(DataError, match="a file of another form"):
+        load(tmp_path / "x.docx")
+    for source in ("", "\0", "x" * 5000):
+        with pytest.raises(DataError):
+            load(source)
+
+
+# Repeatability
+
+
+def test_fingerprint_follows_inputs_targets_and_splits(tmp_path):
+    root = folder(tmp_path / "a", 10)
+    first = load(root)
+    assert first.fingerprint == load(root).fingerprint
+    assert len(first.fingerprint) == 64
+    shutil.copytree(root, tmp_path / "b")
+    assert load(tmp_path / "b").fingerprint == first.fingerprint
+    others = [load(root, split_seed=1).fingerprint, load(root, size=(3, 3)).fingerprint]
+    (root / "cat" / "0.png").rename(root / "dog" / "moved.png")
+    others.append(load(root).fingerprint)
+    assert len({first.fingerprint, *others}) == 4
+
+
+def test_what_was_decided_reads_the_same_again(tmp_path):
+    folder(tmp_path)
+    picture(tmp_path / "cat" / "big.png", 99, (30, 20))
+    first = load(tmp_path)
+    again = load(first.source, size=first.input_shape[1:], channels=1)
+    assert again.fingerprint == first.fingerprint
+
+
+# Evaluation on other data
+
+
+def evaluate(path, classes=("cat", "dog"), annotation="class", preparation=None, **fields):
+    preparation = preparation or Preparation("image", (1, 4, 6))
+    return load_for_evaluation(DataConfig(source=str(path), **fields), preparation, classes, annotation)
+
+
+def test_everything_is_test_where_no_test_split_is_given(tmp_path):
+    data = evaluate(folder(tmp_path, classes=("dog",)), preparation=Preparation("image", (3, 5, 7)))
+    assert list(data.splits) == ["test"]
+    assert data.splits["test"].inputs.shape == (6, 3, 5, 7)
+    assert data.splits["test"].targets.tolist() == [1] * 6
+    assert data.classes == ("cat", "dog")
+    assert "everything: the source gives no test split (6 samples)" in data.notes[0]
+
+
+def test_the_given_test_split_is_taken_alone(tmp_path):
+    folder(tmp_path / "train", 4)
+    folder(tmp_path / "test", 2)
+    data = evaluate(tmp_path, ("dog", "owl", "cat"))
+    assert data.splits["test"].targets.tolist() == [2, 2, 0, 0]
+    assert {row.path.split("/")[0] for row in data.rows} == {"test"}
+    assert "the test split that the source gives (4 samples)" in data.notes[0]
+
+
+def test_classes_that_the_network_does_not_know(tmp_path):
+    with pytest.raises(DataError, match="does not know: owl"):
+        evaluate(folder(tmp_path, classes=("cat", "owl")))
+
+
+def test_bare_numbers_are_positions_only_where_no_name_matches(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((4, 4, 6), np.uint8), y=[1, 0, 1, 1])
+    data = evaluate(tmp_path / "d.npz")
+    assert data.splits["test"].targets.tolist() == [1, 0, 1, 1]
+    assert [row.label for row in data.rows] == ["dog", "cat", "dog", "dog"]
+    assert data.notes[-1] == "The labels are bare numbers, read as positions: 0 is cat."
+    assert evaluate(tmp_path / "d.npz", ("1", "0")).splits["test"].targets.tolist() == [0, 1, 0, 0]
+    with pytest.raises(DataError, match="does not know: 0, 1"):
+        evaluate(tmp_path / "d.npz", ("cat",))
+
+
+def test_masks_keep_the_numbers_of_the_network(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((2, 4, 6, 3), np.uint8), y=np.full((2, 4, 6), 7))
+    preparation = Preparation("image", (3, 4, 6))
+    data = evaluate(tmp_path / "d.npz", ("3", "7"), "mask", preparation)
+    assert (data.splits["test"].targets == 1).all()
+    with pytest.raises(DataError, match="does not know: 7"):
+        evaluate(tmp_path / "d.npz", ("3", "5"), "mask", preparation)
+
+
+def test_tables_and_numbers(tmp_path):
+    data = evaluate("boston", (), "number", Preparation("table", (13,)))
+    assert data.splits["test"].inputs.shape == (506, 13)
+    assert data.splits["test"].targets.shape == (506, 1)
+    with pytest.raises(DataError, match=r"table inputs of shape \(13,\)"):
+        evaluate("boston", (), "number", Preparation("table", (12,)))
+    with pytest.raises(DataError, match="image inputs"):
+        evaluate(folder(tmp_path), preparation=Preparation("table", (13,)))
+
+
+# Inputs of predict
+
+
+def test_inputs_are_read_in_order_with_errors_in_their_place(tmp_path):
+    for i in range(50):
+        picture(tmp_path / "d" / f"{i:02}.png", i, (9, 9))
+    (tmp_path / "d" / "25.jpg").write_text("a text")
+    (tmp_path / "d" / "notes.txt").write_text("a text")
+    (tmp_path / "d" / ".hidden.png").write_text("a text")
+    (tmp_path / "explicit.txt").write_text("a text")
+    paths = [tmp_path / "explicit.txt", tmp_path / "d", str(tmp_path / "d" / "00.png")]
+    files, ignored = list_inputs(paths)
+    assert ignored == 2
+    preparation = Preparation("image", (1, 4, 6))
+    read = list(read_inputs(paths, preparation))
+    assert [r.path for r in read] == list(files)
+    assert len(read) == 53
+    assert [r.path.rsplit("/")[-1] for r in read if r.error] == ["explicit.txt", "25.jpg"]
+    assert all(r.error.startswith("not a picture") for r in read if r.input is None)
+    values = [int(r.input[0, 0, 0]) for r in read if r.input is not None]
+    assert values == [*range(50), 0]
+    assert list(read_inputs(files, preparation))[5].path == read[5].path
+
+
+def test_inputs_that_do_not_exist_fail_before_anything_is_read(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder"):
+        read_inputs([tmp_path / "nope.png"], Preparation("image", (1, 4, 6)))
+    with pytest.raises(DataError, match="trained on"):
+        read_inputs([tmp_path], Preparation("table", (4,)))
+
+
+def test_look_ahead_is_bounded():
+    from striate.data.threads import map_ordered
+
+    taken = []
+
+    def numbers():
+        for i in range(100_000):
+            taken.append(i)
+            yield i
+
+    results = map_ordered(lambda i: 2 * i, numbers())
+    assert [next(results) for _ in range(3)] == [0, 2, 4]
+    assert len(taken) < 1000
+    results.close()
+
+
+def test_an_error_in_a_thread_reaches_the_reader():
+    from striate.data.threads import map_ordered
+
+    with pytest.raises(ZeroDivisionError):
+        list(map_ordered(lambda i: 1 // (i - 50), range(100)))
+
+
+# Real files, where they are
+
+
+REAL = os.environ.get("STRIATE_DATA", "")
+
+
+@pytest.mark.skipif(not (Path(REAL) / "flowers").is_dir() or not REAL, reason="STRIATE_DATA has no flowers")
+def test_flowers():
+    data = load(Path(REAL) / "flowers", size=(32, 32))
+    assert len(data.classes) == 5
+    assert [len(data.splits[name]) for name in ("train", "val", "test")] == [175, 25, 50]
+
+
+@pytest.mark.skipif(not (Path(REAL) / "mnist").is_dir() or not REAL, reason="STRIATE_DATA has no mnist")
+def test_mnist():
+    data = load("mnist")
+    assert [len(data.splits[name]) for name in ("train", "val", "test")] == [54_000, 6_000, 10_000]
+    assert data.splits["test"].inputs.dtype == torch.uint8
+    assert data.splits["test"].targets[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (Path(REAL) / "cifar10-jpeg.tar.gz").is_file(), reason="STRIATE_DATA has no cifar10-jpeg")
+def test_cifar10_as_jpeg():
+    data = load("cifar10")
+    assert [len(data.splits[name]) for name in ("train", "val", "test")] == [45_000, 5_000, 10_000]
+    assert data.classes[0] == "airplane"
+    assert any("JPEG" in note for note in data.notes)
