@@ -31,8 +31,11 @@ class L2Pool(nn.Module):
         kernel = per_axis(self.kernel_size, axes, "kernel_size")
         stride = per_axis(self.stride, axes, "stride")
         padding = per_axis(self.padding, axes, "padding")
-        # Zeros of the padding count as members, so mean times size of the window is the sum.
-        means = pool(wide(x).square(), kernel, stride, padding)
+        squares = wide(x).square()
+        if max(padding) > 0:
+            # Apart from the pooling: avg_pool3d refuses a window larger than the map without its padding.
+            squares = functional.pad(squares, [pad for pad in reversed(padding) for _ in range(2)])
+        means = pool(squares, kernel, stride)
         return root(means * math.prod(kernel)).to(x.dtype)
 
     def extra_repr(self) -> str:

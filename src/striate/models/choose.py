@@ -21,10 +21,8 @@ def choose_model(kind: str, input_shape: tuple[int, ...], annotation: str, sampl
         return _for_table(input_shape, samples)
     if len(input_shape) != 3:
         axes = len(input_shape) - 1
-        return (
-            "small-cnn",
-            f"inputs of {size} are {axes}-D grids: convolutions along {axes} axes, as deep as they allow",
-        )
+        along = "its axis" if axes == 1 else "all axes"
+        return "small-cnn", f"an input of {size} is a {axes}-D grid: convolutions along {along}, as deep as it allows"
     shortest, longest, gray = min(input_shape[1:]), max(input_shape[1:]), input_shape[0] == 1
     if shortest < SMALLEST_FOR_RESNET or (gray and longest <= SMALL_GRAY and shortest < SMALLEST_FOR_MNIST_CNN):
         return "small-cnn", f"{size} is too small for 5×5 kernels and pooling: 3×3 kernels that keep the size"

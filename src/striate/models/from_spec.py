@@ -15,7 +15,7 @@ from striate.layers.local_contrast_norm import LocalContrastNorm
 from striate.layers.locally_connected import LocallyConnected
 from striate.layers.maxout import Maxout
 from striate.layers.residual import Residual
-from striate.models.fits import paddings
+from striate.models.fits import axes, paddings
 from striate.models.initialize import initialize
 from striate.models.layer_string import parse_layers
 from striate.models.shapes import Block, Plan, Shape, Step, plan_network
@@ -109,6 +109,16 @@ def _window(family: tuple[Callable[..., nn.Module], ...]) -> Callable[[Layer, Sh
     return lambda layer, shape: _of(family, shape)(layer["size"], layer["stride"], layer["pad"])
 
 
+def _mean_pool(layer: Layer, shape: Shape) -> nn.Module:
+    count = len(shape) - 1
+    windows, pads = axes(layer, "size", count), axes(layer, "pad", count)
+    if count == 3 and any(window > size for window, size in zip(windows, shape[1:], strict=True)):
+        # AvgPool3d refuses a window larger than the map without its padding.
+        padding = nn.ConstantPad3d(tuple(pad for pad in reversed(pads) for _ in range(2)), 0.0)  # type: ignore[arg-type]
+        return nn.Sequential(OrderedDict(pad=padding, pool=_window(_MEAN_POOLS)(layer.changed(pad=0), shape)))
+    return _window(_MEAN_POOLS)(layer, shape)
+
+
 def _upsample(layer: Layer, _shape: Shape) -> nn.Module:
     factor: Any = layer["factor"]
     return nn.Upsample(scale_factor=factor, mode="nearest")
@@ -127,7 +137,7 @@ _MAKERS: dict[str, Callable[[Layer, Shape], nn.Module]] = {
     "conv": _convolution,
     "local": _local,
     "pool": _window(_MAX_POOLS),
-    "avgpool": _window(_MEAN_POOLS),
+    "avgpool": _mean_pool,
     "l2pool": _window((L2Pool, L2Pool, L2Pool)),
     "chpool": _plain(ChannelL2Pool, "size"),
     "lrn": _plain(nn.LocalResponseNorm, "size", "alpha", "beta", "k"),

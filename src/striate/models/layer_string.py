@@ -132,7 +132,7 @@ class _Parser:
         if not items:
             got = f"`{self.text[opener.start : closing.end]}` with nothing inside"
             inside = Edit(closing.start, closing.start, "relu")
-            raise Fault(opener.start, got, "at least one layer", Edit(opener.start, closing.end, ""), inside)
+            raise Fault(opener.start, got, "at least one layer", inside, Edit(opener.start, closing.end, ""))
         return items, layers, closing.end
 
     def call(self, word: Token) -> Call:

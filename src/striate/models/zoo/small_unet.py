@@ -65,7 +65,7 @@ def check_size(input_shape: tuple[int, ...]) -> None:
     if len(input_shape) == 3 and all(size % MULTIPLE == 0 for size in input_shape[1:]):
         return
     expected = f"images (channels, height, width) with height and width divisible by {MULTIPLE}: they are halved twice"
-    remedy = "use --model small-dilated, which takes any size"
+    remedy = "use --model small-dilated, which takes any size" if len(input_shape) > 1 else "use --model mlp"
     if len(input_shape) == 3:
         height, width = (-(-size // MULTIPLE) * MULTIPLE for size in input_shape[1:])
         remedy = f"use --size {height}x{width}, or --model small-dilated, which takes any size"

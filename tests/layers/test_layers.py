@@ -1,0 +1,205 @@
+"""The layers against naive NumPy loops, and what they all have to stand."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.autograd import gradcheck
+
+from striate.layers.channel_l2_pool import ChannelL2Pool
+from striate.layers.global_average_pool import GlobalAveragePool
+from striate.layers.l2_pool import L2Pool
+from striate.layers.local_contrast_norm import LocalContrastNorm
+from striate.layers.locally_connected import LocallyConnected
+from striate.layers.maxout import Maxout
+from striate.layers.residual import Residual
+
+SIZES = {1: (9,), 2: (7, 6), 3: (5, 4, 6)}
+
+
+def sample(axes, channels=4, batch=2):
+    return torch.randn(
+        batch, channels, *SIZES[axes], dtype=torch.float64, generator=torch.Generator().manual_seed(axes)
+    )
+
+
+def windows(x, kernel, stride, pad):
+    """(output position, window (N, C, *kernel)) of the zero-padded array."""
+    axes = x.ndim - 2
+    padded = np.pad(x, [(0, 0)] * 2 + [(pad, pad)] * axes)
+    out = [(size + 2 * pad - kernel) // stride + 1 for size in x.shape[2:]]
+    for position in itertools.product(*map(range, out)):
+        place = tuple(slice(p * stride, p * stride + kernel) for p in position)
+        yield position, padded[(slice(None), slice(None), *place)]
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(2, None, 0), (3, 1, 1), (3, 2, 0)])
+def test_l2_pool_is_the_root_of_summed_squares(axes, kernel, stride, pad):
+    x = sample(axes)
+    found = L2Pool(kernel, stride, pad)(x).numpy()
+    for position, window in windows(x.numpy(), kernel, stride or kernel, pad):
+        expected = np.sqrt((window**2).sum(axis=tuple(range(2, window.ndim))))
+        np.testing.assert_allclose(found[(slice(None), slice(None), *position)], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9, 1000])
+@pytest.mark.parametrize("shape", [(2, 5), (2, 5, 3), (2, 5, 3, 4), (2, 5, 2, 3, 2)])
+def test_channel_l2_pool_sums_over_the_window_around_each_channel(size, shape):
+    x = np.random.default_rng(0).normal(size=shape)
+    found = ChannelL2Pool(size)(torch.from_numpy(x)).numpy()
+    for c in range(shape[1]):
+        low, high = max(0, c - size // 2), min(shape[1], c + (size - 1) // 2 + 1)
+        np.testing.assert_allclose(found[:, c], np.sqrt((x[:, low:high] ** 2).sum(axis=1)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (2, 6, 3), (2, 6, 3, 4), (1, 6, 2, 3, 2)])
+def test_maxout_is_the_largest_of_consecutive_channels(shape):
+    x = np.random.default_rng(0).normal(size=shape)
+    found = Maxout(3)(torch.from_numpy(x)).numpy()
+    np.testing.assert_array_equal(found, np.stack([x[:, :3].max(1), x[:, 3:].max(1)], axis=1))
+
+
+def test_maxout_gives_the_gradient_of_a_tie_to_one():
+    x = torch.ones(1, 4, requires_grad=True)
+    Maxout(2)(x).sum().backward()
+    assert x.grad.tolist() in ([[1, 0, 1, 0]], [[0, 1, 0, 1]])
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("size", [3, 9])
+def test_local_contrast_norm_follows_its_formula(axes, size):
+    x = sample(axes).numpy()
+    half, spatial = size // 2, x.shape[2:]
+
+    def average(values):
+        """Gaussian mean over the window inside the map and over all channels."""
+        out = np.zeros((len(values), 1, *spatial))
+        for center in itertools.product(*map(range, spatial)):
+            total = 0.0
+            for position in itertools.product(*map(range, spatial)):
+                offsets = np.subtract(position, center)
+                if np.abs(offsets).max() <= half:
+                    weight = math.exp(-0.5 * float((offsets**2).sum()) / (size / 4) ** 2)
+                    total += weight
+                    out[(slice(None), 0, *center)] += weight * values[(slice(None), slice(None), *position)].mean(1)
+            out[(slice(None), 0, *center)] /= total
+        return out
+
+    centered = x - average(x)
+    spread = np.sqrt(average(centered**2))
+    typical = spread.mean(axis=tuple(range(1, x.ndim)), keepdims=True)
+    found = LocalContrastNorm(size)(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(found, centered / np.maximum(spread, typical), rtol=1e-9, atol=1e-12)
+
+
+def test_local_contrast_norm_of_a_constant_map_is_zero():
+    assert LocalContrastNorm(5)(torch.full((1, 3, 8, 8), 7.0)).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(2, 1, 0), (3, 2, 1), (1, 1, 0)])
+def test_locally_connected_has_a_filter_bank_at_every_position(axes, kernel, stride, pad):
+    x = sample(axes)
+    layer = LocallyConnected(4, 3, SIZES[axes], kernel, stride, pad).double()
+    found, weight, bias = (t.detach().numpy() for t in (layer(x), layer.weight, layer.bias))
+    for position, window in windows(x.numpy(), kernel, stride, pad):
+        flat = window.reshape(len(window), -1)
+        expected = flat @ weight[position].reshape(3, -1).T + bias[(slice(None), *position)]
+        np.testing.assert_allclose(found[(slice(None), slice(None), *position)], expected, rtol=1e-9, atol=1e-12)
+    assert found.shape == (2, *bias.shape)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+def test_locally_connected_with_equal_weights_is_a_convolution_also_with_same_padding(kernel):
+    x = sample(2)
+    conv = nn.Conv2d(4, 3, kernel, padding="same" if kernel % 2 else 0).double()
+    layer = LocallyConnected(4, 3, SIZES[2], kernel, padding="same" if kernel % 2 else 0).double()
+    with torch.no_grad():
+        layer.weight.copy_(conv.weight.expand_as(layer.weight))
+        layer.bias.copy_(conv.bias[:, None, None].expand_as(layer.bias))
+    torch.testing.assert_close(layer(x), conv(x))
+    assert LocallyConnected(4, 3, (7, 6), kernel, padding="same").out_size == (7, 6)
+
+
+def test_residual_adds_the_shortcut():
+    x = torch.randn(3, 4)
+    double = nn.Linear(4, 4, bias=False)
+    nn.init.eye_(double.weight)
+    torch.testing.assert_close(Residual(double)(x), 2 * x)
+    torch.testing.assert_close(Residual(nn.Identity(), double)(x), 2 * x)
+
+
+LAYERS = {
+    "l2_pool": lambda _: L2Pool(2),
+    "l2_pool_padded": lambda _: L2Pool(3, 2, 1),
+    "channel_l2_pool": lambda _: ChannelL2Pool(3),
+    "maxout": lambda _: Maxout(2),
+    "local_contrast_norm": lambda _: LocalContrastNorm(5),
+    "locally_connected": lambda axes: LocallyConnected(4, 2, SIZES[axes], 2),
+    "global_average_pool": lambda _: GlobalAveragePool(),
+}
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_agree_with_finite_differences(name, axes):
+    layer = LAYERS[name](axes).double()
+    x = sample(axes, batch=1)[..., :4] if name != "locally_connected" else sample(axes, batch=1)
+    assert gradcheck(layer, (x.requires_grad_(),))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_at_zero_are_finite(name, axes):
+    x = torch.zeros(2, 4, *SIZES[axes], requires_grad=True)
+    LAYERS[name](axes)(x).square().sum().add(LAYERS[name](axes)(x).sum()).backward()
+    assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_bfloat16_autocast_and_channels_last_agree_with_float32(name):
+    layer, x = LAYERS[name](2), sample(2).float()
+    expected = layer(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer(x)
+        half = layer(x.bfloat16())
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(half.float(), expected, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), expected)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_export_traces_every_layer_without_a_graph_break(name):
+    layer, x = LAYERS[name](2), sample(2).float()
+    program = torch.export.export(layer, (x,))
+    torch.testing.assert_close(program.module()(x), layer(x))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_state_moves_to_another_layer_of_the_same_form(name):
+    first, second, x = LAYERS[name](2), LAYERS[name](2), sample(2).float()
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(x), second(x))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Maxout(0),
+        lambda: ChannelL2Pool(0),
+        lambda: LocalContrastNorm(4),
+        lambda: LocallyConnected(1, 1, (3, 3), 4),
+        lambda: LocallyConnected(1, 1, (3, 3), 3, stride=2, padding="same"),
+        lambda: LocallyConnected(1, 1, (3, 3), (3, 3, 3)),
+        lambda: Maxout(3)(torch.zeros(1, 4)),
+        lambda: L2Pool((2, 2))(torch.zeros(1, 1, 4)),
+        lambda: LocallyConnected(1, 1, (3, 3), 2)(torch.zeros(1, 1, 4, 3)),
+    ],
+)
+def test_wrong_sizes_are_refused(make):
+    with pytest.raises(ValueError, match=r"\d|same"):
+        make()

@@ -1,0 +1,116 @@
+"""The zoo: published numbers, shapes, sizes that fit and sizes that do not."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from striate.errors import ModelError
+from striate.models.build import build_model
+from striate.models.registry import MODELS, describe_model
+from striate.models.zoo.small_resnet import BasicBlock
+
+
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_published_form(name):
+    info = MODELS[name]
+    network = build_model(name)
+    assert parameters(network) == info.published_parameters
+    out = network(torch.zeros(2, *info.input_shape))
+    assert out.shape == (2, info.outputs, *(info.input_shape[1:] if info.dense else ()))
+    out.sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    with torch.device("meta"):
+        assert all(t.is_meta for t in build_model(name).state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("perceptron", 7_850), ("mlp(128,64)", 109_386), ("mlp", 109_386), ("lenet5", 61_706), ("mnist-cnn", 35_330)],
+)
+def test_parameter_counts_on_digits(name, count):
+    assert parameters(build_model(name, (1, 28, 28), 10)) == count
+
+
+def test_lenet5_has_the_same_weights_for_28_and_32_pixels():
+    assert parameters(build_model("lenet5", (1, 32, 32), 10)) == 61_706
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 30), (3, 64, 64), (1, 65, 33), (3, 96, 80)])
+def test_small_resnet_takes_any_image_from_8_pixels(shape):
+    network = build_model("small-resnet(width=8,blocks=1)", shape, 5).eval()
+    assert network(torch.zeros(1, *shape)).shape == (1, 5)
+    assert hasattr(network, "layer4") == (max(shape[1:]) > 64)
+
+
+def test_residual_blocks_start_as_their_shortcut():
+    block = next(m for m in build_model("small-resnet").modules() if isinstance(m, BasicBlock))
+    x = torch.rand(2, 32, 8, 8)
+    torch.testing.assert_close(block(x), x)
+
+
+@pytest.mark.parametrize("shape", [(2, 1000), (2, 1), (1, 8, 8), (1, 1, 1), (3, 1000, 2), (1, 8, 8, 8), (2, 3, 4, 5)])
+def test_small_cnn_and_small_dilated_take_any_grid(shape):
+    assert build_model("small-cnn(width=4)", shape, 3).eval()(torch.zeros(1, *shape)).shape == (1, 3)
+    masks = build_model("small-dilated(width=4)", shape, 3, dense=True).eval()
+    assert masks(torch.zeros(1, *shape)).shape == (1, 3, *shape[1:])
+
+
+def test_small_unet_says_which_sizes_it_takes():
+    network = build_model("small-unet(width=4)", (1, 12, 20), 3, dense=True).eval()
+    assert network(torch.zeros(1, 1, 8, 16)).shape == (1, 3, 8, 16)
+    with pytest.raises(ModelError) as caught:
+        network(torch.zeros(1, 1, 9, 16))
+    assert "--size 12x16" in caught.value.remedy
+    build_model(re.search(r"--model (\S+?),", caught.value.remedy).group(1), (1, 9, 16), 3, dense=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("small-resnet", (3, 7, 30)), ("small-resnet", (13,)), ("small-resnet", (1, 50)), ("small-unet", (13,))],
+)
+def test_inputs_that_do_not_fit_get_a_model_that_does(name, shape):
+    with pytest.raises(ModelError) as caught:
+        build_model(name, shape, 3)
+    other = re.search(r"--model ([\w-]+)", caught.value.remedy).group(1)
+    build_model(other, shape, 3)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "mnist-cnn"])
+def test_an_image_too_small_gets_a_layer_string_that_fits(name):
+    with pytest.raises(ModelError) as caught:
+        build_model(name, (1, 8, 8), 7)
+    assert name in caught.value.where
+    mended = re.search(r'"(.*)"', caught.value.remedy).group(1)
+    assert build_model(mended, (1, 8, 8), 7)(torch.zeros(1, 1, 8, 8)).shape == (1, 7)
+
+
+def test_mlp_takes_sizes_activation_and_dropout():
+    network = build_model("mlp(25,15,activation=tanh,dropout=0.2)", (4,), 3)
+    assert [name for name, _ in network.named_children()] == [
+        "fc1", "tanh1", "dropout1", "fc2", "tanh2", "dropout2", "fc3",
+    ]  # fmt: skip
+    assert parameters(network) == 5 * 25 + 26 * 15 + 16 * 3
+
+
+def test_describe_model():
+    assert describe_model("lenet5") == [MODELS["lenet5"]]
+    assert {info.name for info in describe_model()} == set(MODELS)
+    assert MODELS["small-resnet"].signature == "small-resnet(width=32, blocks=2)"
+    with pytest.raises(ModelError) as caught:
+        describe_model("lenet")
+    assert caught.value.remedy == "write lenet5"
+
+
+def test_the_registry_and_layer_strings_do_not_load_torch():
+    modules = "registry layer_string shapes outputs choose spec config".split()  # noqa: SIM905
+    imports = "; ".join(f"import striate.models.{name}" for name in modules)
+    code = f"{imports}; import sys; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
