@@ -39,7 +39,12 @@ def archive_tree(path: Path) -> Tree:
             raise
         raise _damaged(path, error) from None
     except OSError as error:
-        raise _damaged(path, error) from None
+        raise DataError(
+            f"archive {path}",
+            error.strerror or str(error),
+            f"a file that can be read, and room for its content in {tempfile.gettempdir()}",
+            "check the permissions, or set TMPDIR to a folder with more space",
+        ) from None
     return _unwrapped(tree)
 
 
