@@ -1,10 +1,13 @@
 """From a name, layer string, file or module to a network whose output is checked."""
 
+import contextlib
 import re
 import threading
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from striate.errors import LayerStringError, ModelError
@@ -84,6 +87,23 @@ def test_a_network_for_masks_is_no_classifier():
         check_outputs(build_model("small-unet", (1, 8, 8), 3), (1, 8, 8), 3)
     with pytest.raises(ModelError, match="small-unet"):
         build_model("mnist-cnn", (1, 28, 28), 3, dense=True)
+
+
+def test_a_zoo_network_beyond_all_memory_is_refused_before_it_is_made():
+    with pytest.raises(ModelError, match="parameters with width=4096") as caught:
+        build_model("small-resnet(width=4096,blocks=50)", (3, 32, 32), 3)
+    assert caught.value.remedy.endswith(": small-resnet")
+
+
+pieces = st.sampled_from(
+    ["mlp", "conv", "relu", "lenet5", "(", ")", "[", "]", "3", "*", ",", "=", "res", "/", ".py:", "f", " "]
+)
+
+
+@given(st.lists(pieces, max_size=12).map("".join), st.sampled_from([(4,), (1, 9, 9), (2, 20)]))
+def test_random_text_builds_or_is_refused(text, shape):
+    with contextlib.suppress(ModelError):
+        assert build_model(text, shape, 3).eval()(torch.zeros(2, *shape)).shape == (2, 3)
 
 
 # --- modules -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import importlib
 import re
 from typing import Any
 
+import torch
 from torch import nn
 
 from striate.errors import LayerStringError, ModelError
@@ -17,8 +18,8 @@ from striate.models.from_spec import build_plan
 from striate.models.layer_string import parse_call
 from striate.models.outputs import plan_outputs
 from striate.models.registry import MODELS, ModelInfo
-from striate.models.shapes import check_input_shape, show_shape
-from striate.models.words import WORDS, Value
+from striate.models.shapes import MAX_PARAMETERS, check_input_shape, show_shape
+from striate.models.words import WORDS, Value, show_value
 
 __all__ = ["build_model", "check_outputs", "choose_model"]
 
@@ -95,12 +96,25 @@ def _from_zoo(info: ModelInfo, text: str, input_shape: tuple[int, ...], outputs:
     module, _, function = info.path.partition(":")
     make: Any = getattr(importlib.import_module(module), function)
     try:
+        if given:
+            _refuse_huge(make, info, input_shape, outputs, defaults | given)
         network: nn.Module = make(input_shape, outputs, **(defaults | given))
     except LayerStringError as error:
         # The layers are the zoo's, not the user's: no character to point at, but the remedy is a string that fits.
         where = f"{info.name} on inputs of {show_shape(input_shape)}"
         raise ModelError(where, error.got, error.expected, error.remedy) from None
     return network
+
+
+def _refuse_huge(
+    make: Any, info: ModelInfo, input_shape: tuple[int, ...], outputs: int, arguments: dict[str, Value]
+) -> None:
+    """ModelError before memory is taken for more parameters than any machine here would train."""
+    with torch.device("meta"):
+        count = sum(p.numel() for p in make(input_shape, outputs, **arguments).parameters())
+    if count > MAX_PARAMETERS:
+        got = f"{count} parameters with " + ", ".join(f"{k}={show_value(v)}" for k, v in arguments.items())
+        raise ModelError(info.name, got, f"at most {MAX_PARAMETERS}", f"start from the defaults: {info.name}")
 
 
 def _leading_name(text: str) -> str:
