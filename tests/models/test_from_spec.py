@@ -235,7 +235,7 @@ groups = st.builds("{}[{} {}]".format, st.sampled_from(["res", "2*"]), words, wo
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(words | groups, min_size=1, max_size=5).map(" ".join), shapes)
 def test_the_planned_shape_is_that_of_the_forward_pass(text, shape):
     try:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from striate.errors import LayerStringError
@@ -180,6 +180,7 @@ items = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.builds(Network, st.lists(items, min_size=1, max_size=4).map(tuple)))
 def test_str_parses_back_to_an_equal_spec(network):
     assert parse_layers(str(network)) == network
@@ -190,6 +191,7 @@ pieces = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.lists(pieces, max_size=30).map("".join))
 def test_random_text_is_read_or_refused_with_an_error_that_shows(text):
     network, error = read_or_refused(text)
