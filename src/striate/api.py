@@ -177,12 +177,19 @@ def _load_trained(file: Path, saved: dict[str, Any], device: str | None, module:
     return trained_from_dict(saved, str(file), torch.device(device or "cpu"), module)
 
 
-def build(model: str | nn.Module, input_shape: tuple[int, ...] | None = None, classes: int | None = None) -> nn.Module:
+def build(
+    model: str | nn.Module,
+    input_shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    *,
+    dense: bool = False,
+) -> nn.Module:
     """The network that `model` names, for inputs of `input_shape` without batch (C, *spatial) or (F,).
 
-    Without a shape or a number of classes, the published ones of a zoo name. Raises ModelError.
+    Without a shape or a number of classes, the published ones of a zoo name. `dense`: one output a pixel, as masks
+    need. Weights are drawn from torch's random state. Raises ModelError.
     """
-    network: nn.Module = build_model(model, input_shape, classes)
+    network: nn.Module = build_model(model, input_shape, classes, dense=dense)
     return network
 
 

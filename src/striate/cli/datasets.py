@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
-
-if TYPE_CHECKING:
-    from striate.data.named import DatasetInfo
 
 
 def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
@@ -23,26 +20,18 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     from rich.table import Table
 
     from striate.cli.output import print_json, print_text, stdout
-    from striate.data.named import catalogue
+    from striate.data.named import catalogue, place
 
     if json:
-        print_json([asdict(info) | {"size_bytes": info.size_bytes, "where": where(info)} for info in catalogue()])
+        print_json([asdict(info) | {"size_bytes": info.size_bytes, "where": place(info.name)} for info in catalogue()])
         return 0
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("name", "samples", "classes", "shape", "license", "where"):
         table.add_column(column, justify="right" if column in ("samples", "classes") else "left", overflow="fold")
     for info in catalogue():
         shape = "×".join(map(str, info.shape))
-        place = where(info) or f"not here ({info.size_bytes / 1e6:,.0f} MB)"
-        table.add_row(info.name, f"{sum(info.samples):,}", f"{len(info.classes) or '–'}", shape, info.license, place)
+        where = place(info.name) or f"not here ({info.size_bytes / 1e6:,.0f} MB)"
+        table.add_row(info.name, f"{sum(info.samples):,}", f"{len(info.classes) or '–'}", shape, info.license, where)
     stdout().print(table)
     print_text("\nA set that is not here is downloaded when it is first used; or put it under STRIATE_DATA.")
     return 0
-
-
-def where(info: DatasetInfo) -> str | None:
-    """`embedded`, the path at which the set was found, or None."""
-    from striate.data.named import find
-
-    found = find(info.name)
-    return "embedded" if info.embedded else None if found is None else str(found)

@@ -21,6 +21,7 @@ from striate.training.loop import training_events
 from striate.training.prepare import Prepared
 
 _SAVE_EVERY = 2.0  # seconds at least between two checkpoints: a table's epoch takes milliseconds
+_SAVE_SHARE = 0.02  # of the time at most: a large network on a slow disk takes seconds to save
 
 Reader = Callable[[Event], None]
 
@@ -71,7 +72,7 @@ def run_training(run: RunDirectory, prepared: Prepared, readers: Iterable[Reader
     """Train to the end of the budget, or to the first signal. Raises Interrupted, NonFiniteLoss, RunError."""
     readers, state = tuple(readers), prepared.state
     _write_history(run, state.history)
-    saved_at, best_unsaved = monotonic(), None
+    next_save, best_unsaved = monotonic() + _SAVE_EVERY, None
     with watch_signals() as asked:
         events = training_events(state, prepared.task, prepared.splits, prepared.config, prepared.normalize)
         try:
@@ -83,9 +84,11 @@ def run_training(run: RunDirectory, prepared: Prepared, readers: Iterable[Reader
                     append_event(run, "epoch", **event.row.flat())
                     if event.best:
                         best_unsaved = _best_checkpoint(prepared)
-                    if event.finished or monotonic() - saved_at > _SAVE_EVERY:
+                    if event.finished or monotonic() > next_save:
+                        started = monotonic()
                         save(run, prepared, best_unsaved)
-                        saved_at, best_unsaved = monotonic(), None
+                        cost = monotonic() - started
+                        next_save, best_unsaved = monotonic() + max(_SAVE_EVERY, cost / _SAVE_SHARE), None
                 if asked.signal_name:
                     save(run, prepared, best_unsaved)
                     append_event(run, "interrupted", step=state.step, signal=asked.signal_name)

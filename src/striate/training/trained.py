@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -90,14 +89,14 @@ class Trained:
                 module.training = training
 
     def _input(self, image: Any) -> np.ndarray:
-        from striate.data.images import decode_image
+        from striate.data.images import decode_image, prepare_image
 
         if isinstance(image, str | Path):
             self._need_images(str(image))
             return decode_image(Path(image), str(image), self.preparation)
         if hasattr(image, "getexif"):
             self._need_images("a PIL image")
-            return decode_image(_as_file(image), "a PIL image", self.preparation)
+            return prepare_image(image, "a PIL image", self.preparation)
         raw = np.asarray(image)
         shape = self.preparation.input_shape
         if raw.shape == shape[1:] and shape[0] == 1:
@@ -120,18 +119,6 @@ class Trained:
                 f"numbers of shape {self.preparation.input_shape}",
                 "striate.load(run).predict(numpy_array)",
             )
-
-
-def _as_file(image: Image) -> bytes:
-    """The picture as a file would hold it, so that there is one way in which pictures are read."""
-    from PIL import ImageOps
-
-    upright = ImageOps.exif_transpose(image)
-    if upright.has_transparency_data:
-        upright = upright.convert("RGBA")
-    buffer = BytesIO()
-    upright.save(buffer, "TIFF")
-    return buffer.getvalue()
 
 
 def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
