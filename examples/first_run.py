@@ -20,7 +20,7 @@ def draw(image: np.ndarray) -> list[str]:
 
 def main() -> None:
     """Train, report, and show the answers to three digits that the network never saw."""
-    run = striate.train("mnist5k", "mnist-cnn", epochs=20)
+    run = striate.train("mnist5k", "mnist-cnn", epochs=40)
     test = run.metrics["test"]
     low, high = test["accuracy_interval"]
     print(

@@ -134,9 +134,13 @@ def resume(
 
 def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet: bool) -> Run:
     with execution_settings(prepared.config):
-        with progress_reader(console, quiet) as progress:
-            run_training(run, prepared, [progress])
-        return Run(run.path, finish_run(run, prepared))
+        try:
+            with progress_reader(console, quiet) as progress:
+                run_training(run, prepared, [progress])
+            return Run(run.path, finish_run(run, prepared))
+        except RunError as error:  # a full disk, for one: what was saved is worth going on from
+            error.remedy += f"; then go on with: striate train --resume {run.path}"
+            raise
 
 
 def announcer(console: Console, quiet: bool) -> Announce:

@@ -37,6 +37,8 @@ def test_text_from_the_command_line_is_read_as_a_number(text, value) -> None:
     ("fields", "where", "said"),
     [
         ({"optim.lr": "abc"}, "optim.lr", "number"),
+        ({"optim.lr": "true"}, "optim.lr", "number"),
+        ({"optim.lr": True}, "optim.lr", "number"),
         ({"optim.lr": 0}, "optim.lr", "greater than 0"),
         ({"optim.lrr": 0.1}, "optim.lrr", "optim.lr"),
         ({"lr": 0.1}, "lr", "optim.lr"),

@@ -57,7 +57,7 @@ _TURNS = {
 _ORIENTATION = 0x0112
 
 
-class UnreadableImage(DataError):  # noqa: N818
+class UnreadableImage(DataError):
     """A picture that cannot be read; `reason` says why in plain words."""
 
     def __init__(self, where: str, reason: str, remedy: str = "replace or remove the file") -> None:

@@ -20,7 +20,7 @@ class Edit:
     new: str
 
 
-class Fault(Exception):  # noqa: N818 (what a user meets is LayerStringError)
+class Fault(Exception):
     """Raised while a layer string is read or fitted; `candidates` are ways to mend it, the best first."""
 
     def __init__(self, position: int, got: str, expected: str, *candidates: Edit | tuple[Edit, ...]) -> None:

@@ -13,6 +13,16 @@ import yaml
 from striate.errors import ConfigError
 from striate.training.config import Config
 
+# The shorter option of a field, where the command line has one.
+_OPTIONS = {
+    "budget.epochs": "--epochs",
+    "budget.minutes": "--minutes",
+    "data.size": "--size",
+    "model.name": "--model",
+    "optim.lr": "--lr",
+    "task.name": "--task",
+}
+
 
 def field_names(kind: type[Any] = Config, prefix: str = "") -> list[str]:
     """Every dotted field of the tree, in order: `data.source`, `data.size`, …, `seed`."""
@@ -48,7 +58,7 @@ def config_from_dict(values: Mapping[str, Any], where: str) -> Config:
 
     _refuse_unknown(values, where)
     try:
-        return TypeAdapter(Config).validate_python(dict(values))
+        config = TypeAdapter(Config).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
         # The location ends in names of union branches, which say nothing to a reader.
@@ -57,8 +67,9 @@ def config_from_dict(values: Mapping[str, Any], where: str) -> Config:
         name = next(
             (".".join(path[:n]) for n in range(len(path), 0, -1) if ".".join(path[:n]) in known), ".".join(path)
         )
-        expected = _expectation(name, first["msg"])
-        raise ConfigError(f"{where}: {name}", repr(first["input"]), expected, _remedy(name)) from None
+        raise ConfigError(f"{where}: {name}", repr(first["input"]), _expectation(first["msg"]), _remedy(name)) from None
+    _refuse_booleans(values, config, where)
+    return config
 
 
 def config_from_yaml(path: Path) -> Config:
@@ -104,10 +115,11 @@ def with_fields(config: Config, fields: Mapping[str, Any], where: str = "option"
 
 
 def _parse(text: str) -> Any:
-    if not text.startswith(("[", "{")) and text not in ("null", "true", "false"):
-        return text  # pydantic reads numbers from text, and file names stay what they are
+    """Lists, mappings and null are read as YAML; other text pydantic turns into numbers and booleans."""
+    if not text.startswith(("[", "{")) and text not in ("null", "None"):
+        return text
     try:
-        return yaml.safe_load(text)
+        return None if text == "None" else yaml.safe_load(text)
     except yaml.YAMLError:
         return text
 
@@ -131,13 +143,26 @@ def _unknown(name: str, where: str) -> ConfigError:
     return ConfigError(f"{where}: {name}", "no such field", "a field of the configuration", remedy)
 
 
-def _expectation(name: str, message: str) -> str:
-    return message[0].lower() + message[1:].replace("Input should be ", "").replace("input should be ", "") or name
+def _expectation(message: str) -> str:
+    text = message.removeprefix("Input should be ").removeprefix("Value error, ")
+    return text[0].lower() + text[1:]
 
 
 def _remedy(name: str) -> str:
     default: Any = Config()
     for part in name.split("."):
         default = getattr(default, part, None)
-    shown = "null" if default is None else str(list(default) if isinstance(default, tuple) else default).lower()
-    return f"leave it out, or give the default: --{name} '{shown}'"
+    option = _OPTIONS.get(name, f"--{name}")
+    if default is None:
+        return f"leave out {option}: it is then decided from the data"
+    return f"leave out {option}, or give its default: {option} {str(default).lower()}"
+
+
+def _refuse_booleans(values: Mapping[str, Any], config: Any, where: str, prefix: str = "") -> None:
+    """True is no number, though Python says that it is 1."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            _refuse_booleans(value, getattr(config, key), where, f"{name}.")
+        elif isinstance(value, bool) and not isinstance(getattr(config, key), bool):
+            raise ConfigError(f"{where}: {name}", str(value).lower(), "a number or a name", _remedy(name))

@@ -101,5 +101,5 @@ def _nothing_there(path: Path) -> DataError:
         f"data {path}",
         "neither a named data set nor a path that exists",
         f"{_FORMS}; or one of {', '.join(names)}",
-        f"did you mean {near[0]}?" if near else "striate datasets lists the names; a relative path starts here: ./",
+        f"give {near[0]}, the nearest" if near else "striate datasets lists the names; a relative path starts here: ./",
     )

@@ -1,0 +1,157 @@
+"""Wrong requests, as a user types them: exit code 2, a message that helps, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from striate.cli import main
+from striate.runs import files
+
+TINY = "conv(4,3) relu pool(2) fc(3)"
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a request that must be refused; the message."""
+    before = {p for p in Path().rglob("*") if p.is_file()}
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    assert err.startswith("error:")
+    for part in ("got:", "expected:", "remedy:"):
+        assert part in err
+    assert {p for p in Path().rglob("*") if p.is_file()} == before, "something was written"
+    return err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "mnist5k", "--epochs", "0"], "greater than or equal to 1"),
+        (["train", "mnist5k", "--lr", "abc"], "abc"),
+        (["train", "mnist5k", "--lr", "-1"], "greater than 0"),
+        (["train", "mnist5k", "--lr", "nan"], "optim.lr"),
+        (["train", "mnist5k", "--batch", "0"], "batch"),
+        (["train", "mnist5k", "--minutes", "0"], "greater than 0"),
+        (["train", "mnist5k", "--epochs", "1", "--minutes", "1"], "one of them"),
+        (["train", "mnist5k", "--seed", "-3"], "seed"),
+        (["train", "mnist5k", "--size", "0"], "data.size"),
+        (["train", "mnist5k", "--size", "big"], "data.size"),
+        (["train", "mnist5k", "--lrr", "1"], "--lr"),
+        (["train", "mnist5k", "--optim.lrr", "1"], "optim.lr"),
+        (["train", "mnist5k", "--optim.lr"], "optim.lr"),
+        (["train", "mnist5k", "--set", "optim.lr"], "FIELD=VALUE"),
+        (["train", "mnist5k", "--recipe", "slow"], "standard"),
+        (["train", "mnist5k", "--task", "regress", "--task.loss", "hinge"], "squared"),
+        (["train", "mnist5k", "--task", "segment"], "segment"),
+        (["train", "mnist5k", "--task.loss", "hinge", "--task.label_smoothing", "0.1"], "label_smoothing"),
+        (["train", "iris", "--augment.shift", "2"], "images"),
+        (["train", "iris", "--augment.crop", "0.5"], "images"),
+        (["train", "mnist5k", "--augment.shift", "28"], "less than the side"),
+        (["train", "mnist5k", "--execution.device", "cuda:7"], "--execution.device cpu"),
+        (["train", "mnits"], "mnist"),
+        (["train", "no/such/folder"], "path that exists"),
+        (["train", "mnist5k", "--model", "conv(16,5) rellu fc(10)"], "relu"),
+        (["train", "mnist5k", "--model", "conv(16,29) relu fc(10)"], "larger than its map"),
+        (["train", "mnist5k", "--model", "conv(16,5) relu fc(7)"], "10 outputs"),
+        (["train", "mnist5k", "--model", "mnist-cn"], "mnist-cnn"),
+        (["train", "mnist5k", "--model", "none.py:make"], "none.py"),
+        (["train", "--config", "none.yaml"], "none.yaml"),
+        (["train", "--resume", "nowhere"], "run directory"),
+        (["train", "--resume", "nowhere", "--epochs", "3"], "--resume RUN alone"),
+        (["eval", "nowhere"], "run directory"),
+        (["predict", "nowhere", "x.jpg"], "run directory"),
+        (["predict"], "predict"),
+        (["trian"], "train"),
+    ],
+)
+def test_a_wrong_request_is_answered(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+    assert said in refused(capsys, *words)
+
+
+def test_one_class_is_not_enough(capsys, photos) -> None:
+    assert "one class" in refused(capsys, "train", str(photos(classes=1)))
+
+
+def test_an_empty_class_is_named(capsys, photos) -> None:
+    folder = photos()
+    (folder / "empty").mkdir()
+    assert "empty" in refused(capsys, "train", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("photos/red/nothing.png,red", "line 3"),
+        ("../outside.png,red", "inside"),
+        ("/etc/hostname,red", "absolute"),
+        ("photos/red/001.png,", "line 3"),
+    ],
+)
+def test_a_wrong_row_of_a_manifest_is_named(capsys, photos, row: str, said: str) -> None:
+    photos()
+    Path("m.csv").write_text(f"path,label\nphotos/red/000.png,red\n{row}\nphotos/blue/000.png,blue\n")
+    assert said in refused(capsys, "train", "m.csv")
+
+
+def test_a_corrupt_idx_header_is_named(capsys) -> None:
+    Path("idx").mkdir()
+    for name, content in (("images-idx3", b"\x00\x00\x77\x03"), ("labels-idx1", b"\x00\x00\x08\x01")):
+        Path(f"idx/train-{name}-ubyte.gz").write_bytes(gzip.compress(content + b"\x00" * 40))
+    assert "idx" in refused(capsys, "train", "idx")
+
+
+def test_a_truncated_picture_is_left_out_and_named(capsys, photos) -> None:
+    folder = photos(each=20)
+    whole = (folder / "red" / "000.png").read_bytes()
+    (folder / "red" / "000.png").write_bytes(whole[: len(whole) // 2])
+    assert main(["train", str(folder), "--model", TINY, "--epochs", "1", "--out", "run"]) == 0
+    assert "red/000.png" in capsys.readouterr().err
+    assert "red/000.png,red,unreadable\n" in Path("run/split.csv").read_text()
+
+
+def test_an_existing_run_is_never_overwritten(capsys, photos) -> None:
+    folder = str(photos())
+    assert main(["train", folder, "--model", TINY, "--epochs", "1", "--out", "run"]) == 0
+    capsys.readouterr()
+    assert "--resume run" in refused(capsys, "train", folder, "--out", "run")
+    assert "holds a file" in refused(capsys, "train", folder, "--out", "run/config.yaml")
+
+
+def test_a_folder_that_cannot_be_made_is_said(capsys, photos) -> None:
+    assert "cannot write" in refused(capsys, "train", str(photos()), "--model", TINY, "--out", "/proc/striate/run")
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "can be written")])
+def test_a_disk_that_fails_while_training_is_said_and_the_run_can_go_on(
+    capsys, photos, monkeypatch, number: int, said: str
+) -> None:
+    folder = str(photos())
+    with monkeypatch.context() as patch:
+
+        def fail(_: int) -> None:
+            raise OSError(number, "as planted")
+
+        patch.setattr(files.os, "fsync", fail)
+        assert main(["train", folder, "--model", TINY, "--epochs", "2", "--out", "run"]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert not list(Path("run").rglob("*.tmp"))
+
+
+def test_with_json_the_error_is_a_document(capsys) -> None:
+    assert main(["train", "mnist5k", "--epochs", "0", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert set(error) == {"where", "got", "expected", "remedy"}
+
+
+def test_arrays_that_cannot_be_data_are_refused(capsys) -> None:
+    np.savez("bad.npz", x=np.full((20, 8, 8), np.nan), y=np.arange(20) % 2)
+    assert "bad.npz" in refused(capsys, "train", "bad.npz")
+    np.savez("pickle.npz", x=np.array([{}] * 4, dtype=object), y=np.arange(4))
+    assert "pickle.npz" in refused(capsys, "train", "pickle.npz")

@@ -1,0 +1,154 @@
+"""A user's whole path: a folder of pictures, to a run, to answers, to a repeat; in the words of the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import striate
+from striate.cli import main
+
+NETWORK = "conv(8,3) bn relu gap fc(3)"
+
+
+@pytest.fixture
+def run(photos: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> Path:
+    photos(each=20)
+    words = ["train", "photos", "--model", NETWORK, "--epochs", "25", "--lr", "0.05", "--out", "run", "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(Path("run/metrics.json").read_text())
+    return Path("run")
+
+
+def test_the_run_directory_holds_everything(run: Path) -> None:
+    files = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+    assert files >= {
+        *("config.yaml", "metrics.csv", "metrics.json", "classes.txt", "split.csv", "env.json", "events.jsonl"),
+        *("checkpoints/last.pt", "checkpoints/best.pt", "report.html", "plots/curves.png", "plots/confusion.png"),
+    }
+    assert not [f for f in files if f.endswith((".tmp", ".part"))]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(metrics) >= {
+        *("task", "model", "data", "params", "macs", "epochs", "train_seconds", "images_per_second", "device"),
+        *("plan", "train", "val", "test"),
+    }
+    for split in ("train", "val", "test"):
+        assert set(metrics[split]) == {"n", "loss", "accuracy", "top5", "macro_f1", "accuracy_interval"}
+        low, high = metrics[split]["accuracy_interval"]
+        assert 0 <= low <= metrics[split]["accuracy"] <= high <= 1
+    assert metrics["test"]["accuracy"] > 0.9
+    assert metrics["params"] == 3 * 8 * 9 + 8 + 16 + 27
+    assert metrics["macs"] == 14 * 14 * 8 * 27 + 8 * 3
+    assert (run / "classes.txt").read_text() == "blue\ngreen\nred\n"
+    rows = list(csv.DictReader((run / "split.csv").read_text().splitlines()))
+    assert len(rows) == 60
+    assert {r["split"] for r in rows} == {"train", "val", "test"}
+    assert all(r["path"].startswith(r["label"] + "/") for r in rows)
+    epochs = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+    assert [int(row["epoch"]) for row in epochs] == list(range(1, 26))
+    for line in (run / "events.jsonl").read_text().splitlines():
+        json.loads(line)
+    assert (run / "report.html").stat().st_size < 3_000_000
+
+
+def test_a_checkpoint_is_plain_and_loads_without_executing_anything(run: Path) -> None:
+    for name in ("last", "best"):
+        content = torch.load(run / "checkpoints" / f"{name}.pt", weights_only=True)
+        network = striate.build(NETWORK, (3, 16, 16), 3)
+        network.load_state_dict(content["model"], strict=True)
+
+
+def test_eval_repeats_the_test_figures(run: Path, capsys) -> None:
+    assert main(["eval", "run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    test = json.loads((run / "metrics.json").read_text())["test"]
+    assert {k: document[k] for k in test} == test
+    assert np.array(document["confusion"]).sum() == test["n"]
+    assert main(["eval", "run"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_eval_on_other_data_matches_classes_by_name(run: Path, capsys) -> None:
+    shutil.copytree("photos", "other")
+    shutil.rmtree("other/green")
+    assert main(["eval", "run", "other", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 40
+    Path("other/red").rename("other/crimson")
+    assert main(["eval", "run", "other"]) == 2
+    assert "crimson" in capsys.readouterr().err
+
+
+def test_predict_answers_nine_and_names_the_tenth(run: Path, capsys) -> None:
+    Path("new").mkdir()
+    for i in range(9):
+        color = ("red", "green", "blue")[i % 3]
+        shutil.copy(f"photos/{color}/{i:03}.png", f"new/{color}{i}.png")
+    Path("new/z.jpg").write_text("this is text")
+    Path("new/notes.txt").write_text("not a picture")
+    assert main(["predict", "run", "new", "--json"]) == 1
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 10
+    for line in lines[:9]:
+        assert set(line) == {"path", "label", "probability", "top"}
+        assert line["label"] in line["path"]
+        assert sum(p for _, p in line["top"]) == pytest.approx(1.0, abs=1e-5)
+    assert set(lines[9]) == {"path", "error"}
+    assert "z.jpg" in err
+    assert main(["predict", "run", "new/red0.png"]) == 0
+    assert "red" in capsys.readouterr().out
+
+
+def test_load_answers_for_paths_pictures_and_arrays(run: Path) -> None:
+    trained = striate.load(run)
+    path = "photos/blue/003.png"
+    one = trained.predict(path)
+    assert one.label == "blue"
+    assert one.probability > 0.5
+    picture = Image.open(path)
+    many = trained.predict([path, picture, np.asarray(picture).transpose(2, 0, 1)])
+    assert [p.fields for p in many] == [one.fields] * 3
+    assert not trained.module.training
+    assert striate.load(run / "checkpoints" / "best.pt").predict(path).fields == one.fields
+    with pytest.raises(striate.StriateError, match="shape"):
+        trained.predict(np.zeros((3, 8, 8), np.uint8))
+
+
+def test_python_trains_evaluates_and_takes_any_module(photos) -> None:
+    photos()
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3))
+    run = striate.train("photos", module, epochs=2, out="own", set={"optim.weight_decay": 0.1})
+    assert run.metrics["params"] == 768 * 3 + 3
+    assert "weight_decay: 0.1" in Path("own/config.yaml").read_text()
+    fresh = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3))
+    trained = striate.load("own", module=fresh)
+    assert striate.evaluate(trained, "photos").n == 36
+    with pytest.raises(striate.StriateError, match="module"):
+        striate.load("own")
+
+
+def test_a_function_in_a_file_is_a_network(photos) -> None:
+    photos()
+    Path("net.py").write_text(
+        "import torch\n\ndef make(input_shape, classes):\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, classes))\n"
+    )
+    assert main(["train", "photos", "--model", "net.py:make", "--epochs", "1", "--out", "run"]) == 0
+    assert striate.load("run").predict("photos/red/000.png").label in ("red", "green", "blue")
+
+
+def test_the_best_epoch_is_kept_and_measured(run: Path) -> None:
+    rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+    best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"]), int(row["epoch"])))
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["best_epoch"] == int(best["epoch"])
+    assert metrics["val"]["accuracy"] == pytest.approx(float(best["val_accuracy"]))
+    assert metrics["val"]["loss"] == pytest.approx(float(best["val_loss"]), rel=1e-5)
