@@ -110,12 +110,14 @@ def with_fields(config: Config, fields: Mapping[str, Any], where: str = "option"
         target = values
         for section in sections:
             target = target[section]
-        target[last] = _parse(value) if isinstance(value, str) else value
+        target[last] = _parse(name, value) if isinstance(value, str) else value
     return config_from_dict(values, where)
 
 
-def _parse(text: str) -> Any:
+def _parse(name: str, text: str) -> Any:
     """Lists, mappings and null are read as YAML; other text pydantic turns into numbers and booleans."""
+    if name == "data.channels" and text.isdecimal():
+        return int(text)  # pydantic takes no text for a choice of numbers
     if not text.startswith(("[", "{")) and text not in ("null", "None"):
         return text
     try:

@@ -79,18 +79,20 @@ def _augment(augment: AugmentConfig, data: Dataset) -> tuple[AugmentConfig, str]
             "less than the side of the image",
             f"--augment.shift {max(1, min(height, width) // 8)}",
         )
-    shift = max(1, min(height, width) // 12) if small else 0
-    flip = data.name in _MIRROR_SAFE or (channels == 3 and data.name not in _MIRROR_UNSAFE)
-    crop = 1.0 if small or data.annotation == "number" else 0.35
+    # Moved, mirrored or cropped, an image keeps its class; whether it keeps its number, nobody knows.
+    keeps = data.annotation != "number"
+    shift = max(1, min(height, width) // 12) if small and keeps else 0
+    mirrors = data.name in _MIRROR_SAFE or (channels == 3 and data.name not in _MIRROR_UNSAFE)
+    crop = 0.35 if keeps and not small else 1.0
     decided = AugmentConfig(
         shift=shift if augment.shift is None else augment.shift,
-        flip=flip if augment.flip is None else augment.flip,
+        flip=(mirrors and keeps) if augment.flip is None else augment.flip,
         crop=crop if augment.crop is None else augment.crop,
     )
-    return decided, _augment_reason(decided, augment, channels)
+    return decided, _augment_reason(decided, augment, data)
 
 
-def _augment_reason(decided: AugmentConfig, asked: AugmentConfig, channels: int) -> str:
+def _augment_reason(decided: AugmentConfig, asked: AugmentConfig, data: Dataset) -> str:
     parts = []
     if decided.shift:
         parts.append(f"shifts up to {decided.shift} px")
@@ -100,6 +102,8 @@ def _augment_reason(decided: AugmentConfig, asked: AugmentConfig, channels: int)
         parts.append("mirroring")
     text = "augmentation: " + (", ".join(parts) if parts else "none")
     if not decided.flip and asked.flip is None:
-        why = "gray images may be letters or digits" if channels == 1 else "these are digits"
+        why = "gray images may be letters or digits" if data.input_shape[0] == 1 else "these are digits"
+        if data.annotation == "number":
+            why = "a moved image may have another number"
         text += f"; no mirroring ({why}; --augment.flip true adds it)"
     return text
