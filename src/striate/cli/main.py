@@ -31,6 +31,7 @@ def make_app() -> App:
         help_format="plaintext",
         version_flags=["--version"],
         help_flags=["--help", "-h"],
+        suppress_keyboard_interrupt=False,  # what was saved is for us to say
     )
     for verb, text in _VERBS.items():
         function = {"eval": "evaluate"}.get(verb, verb)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from striate.models.registry import ModelInfo
 
 
 def models(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
@@ -15,23 +18,35 @@ def models(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     json
         Print one JSON document on stdout.
     """
-    from dataclasses import asdict
-
     from rich.table import Table
 
-    from striate.cli.output import print_json, stdout
-    from striate.models.registry import MODELS
+    from striate.cli.output import print_json, print_text, stdout
+    from striate.models.registry import describe_model
 
+    entries = describe_model()
     if json:
-        print_json([asdict(info) for info in MODELS.values()])
+        print_json([_plain(info) for info in entries])
         return 0
-    table = Table("name", "year", "parameters", "what it is", box=None, pad_edge=False, header_style="bold")
-    table.columns[2].justify = "right"
-    for info in MODELS.values():
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "year", "parameters", "what it is"):
+        table.add_column(column, justify="right" if column == "parameters" else "left", no_wrap=column == "name")
+    for info in entries:
         table.add_row(info.name, str(info.year), f"{info.published_parameters:,}", info.description)
     stdout().print(table)
-    stdout().print(
-        '\nAny layer string is a network too: striate train mnist5k --model "conv(16,5) relu pool(2) fc(10)"',
-        highlight=False,
-    )
+    print_text('\nAny layer string is a network too: --model "conv(16,5) relu pool(2) fc(10)"')
     return 0
+
+
+def _plain(info: ModelInfo) -> dict[str, Any]:
+    from striate.models.words import show_signature
+
+    return {
+        "name": info.name,
+        "signature": show_signature(info.name, info.parameters),
+        "year": info.year,
+        "description": info.description,
+        "source": info.source,
+        "input_shape": list(info.input_shape),
+        "outputs": info.outputs,
+        "params": info.published_parameters,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     """Read a checkpoint without executing anything from it. Raises RunError when it is none of ours."""
     remedy = "use last.pt or best.pt of a run directory"
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch comments on foreign pickles that are refused below anyway
+            content = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         reason = f"cannot read: {error.strerror or error}"
         raise RunError(str(path), reason, "a checkpoint of striate", remedy) from None

@@ -1,0 +1,92 @@
+"""The verbs that list things, help, output, and the ways in which a program ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import striate
+from striate.cli import main
+from striate.cli.main import join_fields
+from striate.cli.output import printable
+
+RUN = [sys.executable, "-m", "striate"]
+
+
+@pytest.mark.parametrize("verb", ["models", "datasets", "env"])
+def test_lists_fit_a_terminal_and_come_as_json(capsys, verb: str) -> None:
+    assert main([verb]) == 0
+    out, err = capsys.readouterr()
+    assert out
+    assert not err
+    if verb != "env":
+        assert max(map(len, out.splitlines())) <= 90
+    assert main([verb, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document
+
+
+def test_datasets_say_where_they_are(capsys) -> None:
+    main(["datasets", "--json"])
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["mnist5k"]["where"] == "embedded"
+    assert {"mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "digits", "iris", "boston"} <= set(rows)
+    for row in rows.values():
+        assert row["license"]
+
+
+def test_help_lists_every_verb(capsys) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for verb in ("train", "eval", "predict", "models", "datasets", "env"):
+        assert f" {verb} " in text
+    assert main([]) == 0
+    assert capsys.readouterr().out == text
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == striate.__version__
+
+
+def test_dotted_options_become_fields() -> None:
+    assert join_fields(["train", "--optim.lr", "0.1", "x"]) == ["train", "--set", "optim.lr=0.1", "x"]
+    assert join_fields(["--optim.lr=-1", "--a.b"]) == ["--set", "optim.lr=-1", "--set", "a.b=true"]
+    assert join_fields(["--a.b", "--c.d", "e"]) == ["--set", "a.b=true", "--set", "c.d=e"]
+    assert join_fields(["./x.y", "--out", "a.b"]) == ["./x.y", "--out", "a.b"]
+
+
+def test_control_characters_are_shown_and_not_obeyed() -> None:
+    assert printable("a\x1b[31mb\rc\nd") == "a\\x1b[31mb\\rc\nd"
+
+
+def test_the_module_is_the_program() -> None:
+    done = subprocess.run([*RUN, "train", "iris", "--epochs", "0"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error:")
+    assert not done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    done = subprocess.run(f"{sys.executable} -m striate env | head -1", shell=True, capture_output=True, check=False)
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_program_saves_says_how_to_go_on_and_does(number: int) -> None:
+    words = ["train", "mnist5k", "--epochs", "1000", "--out", "run"]
+    with subprocess.Popen([*RUN, *words], stderr=subprocess.PIPE, text=True, env=os.environ) as program:
+        deadline = time.monotonic() + 60
+        while not Path("run/metrics.csv").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        program.send_signal(number)
+        _, err = program.communicate(timeout=60)
+    assert program.returncode == 130
+    assert "striate train --resume run" in err
+    assert Path("run/checkpoints/last.pt").exists()
+    assert not Path("run/metrics.json").exists()

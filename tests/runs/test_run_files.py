@@ -1,0 +1,102 @@
+"""Nobody ever sees half a file; a run is never overwritten; a checkpoint executes nothing."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from striate.errors import RunError
+from striate.runs.checkpoint import load_checkpoint, save_checkpoint
+from striate.runs.directory import create_run, open_run
+from striate.runs.files import write_atomic, write_json, write_text
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    write_text(file, "old")
+
+    def half(temporary: Path) -> None:
+        temporary.write_text("ne")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match="No space left") as caught:
+        write_atomic(file, half)
+    assert "free some space" in caught.value.remedy
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_json_is_strict(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": float("nan"), "b": [float("inf"), 1.5], "c": (1, "ä")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": None, "b": [None, 1.5], "c": [1, "ä"]}
+
+
+def test_runs_are_numbered_and_names_are_safe(tmp_path: Path) -> None:
+    assert [create_run(None, "a/b c:d").path.name for _ in range(3)] == ["a-b-c-d-1", "a-b-c-d-2", "a-b-c-d-3"]
+    assert create_run(None, "..").path == Path("runs/run-1")
+
+
+@pytest.mark.parametrize(("content", "held"), [("config.yaml", "a run"), ("notes.txt", "other files")])
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path, content: str, held: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    assert create_run(out, "x").path == out  # an empty one is taken
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / content).write_text("")
+    with pytest.raises(RunError, match=held):
+        create_run(other, "x")
+
+
+def test_a_run_is_found_by_its_folder_or_a_checkpoint_in_it(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "r", "x")
+    with pytest.raises(RunError, match=r"without config\.yaml"):
+        open_run(run.path)
+    run.config.write_text("")
+    run.last.write_bytes(b"")
+    assert open_run(run.path) == open_run(run.last) == run
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+    content = {"model": {"w": torch.arange(3.0)}, "history": [{"a": 1.5}], "best_score": [0.5, -1.0], "tally": None}
+    save_checkpoint(tmp_path / "a.pt", content)
+    loaded = load_checkpoint(tmp_path / "a.pt")
+    assert loaded["model"]["w"].tolist() == [0, 1, 2]
+    assert {k: v for k, v in loaded.items() if k != "model"} == {
+        "format": 1,
+        **{k: v for k, v in content.items() if k != "model"},
+    }
+
+
+class Bomb:
+    """What a hostile checkpoint would hold."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("exploded"),))
+
+
+@pytest.mark.parametrize("kind", ["bomb", "raw pickle bomb", "text", "empty", "cut", "other", "folder", "none"])
+def test_what_is_no_checkpoint_of_ours_is_refused_and_not_executed(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "a.pt"
+    if kind == "bomb":
+        torch.save({"format": 1, "model": Bomb()}, file)
+    elif kind == "raw pickle bomb":
+        file.write_bytes(pickle.dumps(Bomb()))
+    elif kind == "text":
+        file.write_text("hello")
+    elif kind == "empty":
+        file.touch()
+    elif kind == "cut":
+        save_checkpoint(file, {"model": {"w": torch.zeros(1000)}})
+        file.write_bytes(file.read_bytes()[:900])
+    elif kind == "other":
+        torch.save({"state_dict": {}}, file)
+    elif kind == "folder":
+        file.mkdir()
+    with pytest.raises(RunError):
+        load_checkpoint(file)
+    assert not Path("exploded").exists()

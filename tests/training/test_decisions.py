@@ -1,0 +1,127 @@
+"""What the recipes decide, and that a budget in minutes becomes steps that fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from striate.data.config import AugmentConfig, DataConfig
+from striate.data.dataset import Dataset, Preparation, Split
+from striate.errors import ConfigError
+from striate.models.build import build_model
+from striate.tasks.classify import Classify
+from striate.training import speed
+from striate.training.config import Config
+from striate.training.nonfinite import first_nonfinite
+from striate.training.recipes import decide
+from striate.training.request import merge_request, read_config
+
+
+def dataset(name: str = "photos", shape: tuple[int, ...] = (3, 32, 32), kind="image", annotation="class", n: int = 100):
+    split = Split(torch.zeros(n, *shape, dtype=torch.uint8), torch.zeros(n, dtype=torch.int64), torch.arange(n))
+    splits = {"train": split, "val": split, "test": split}
+    return Dataset(name, name, kind, annotation, splits, ("a", "b"), Preparation(kind, shape), (), "f")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (dataset(), AugmentConfig(2, True, 1.0)),
+        (dataset("mnist", (1, 28, 28)), AugmentConfig(2, False, 1.0)),
+        (dataset("svhn"), AugmentConfig(2, False, 1.0)),
+        (dataset("fashion-mnist", (1, 28, 28)), AugmentConfig(2, True, 1.0)),
+        (dataset(shape=(3, 96, 96)), AugmentConfig(0, True, 0.35)),
+        (dataset(shape=(3, 96, 96), annotation="number"), AugmentConfig(0, False, 1.0)),
+        (dataset(shape=(4,), kind="table"), AugmentConfig(0, False, 1.0)),
+    ],
+    ids=["small color", "digits", "house numbers", "clothes", "photos", "numbers", "table"],
+)
+def test_augmentation_suits_the_data(data: Dataset, expected: AugmentConfig) -> None:
+    decided = decide(Config(), data)
+    assert decided.config.augment == expected
+    if data.kind == "image":
+        assert any("augmentation" in note for note in decided.notes)
+
+
+def test_what_the_user_set_stays() -> None:
+    config = merge_request(
+        Config(),
+        epochs=7,
+        fields={"augment.flip": False, "optim.lr": 0.5, "batch": 3, "optim.weight_decay": 0, "optim.name": "sgd"},
+    )
+    decided = decide(config, dataset()).config
+    assert (decided.augment.flip, decided.optim.lr, decided.batch, decided.budget.epochs) == (False, 0.5, 3, 7)
+    assert (decided.optim.name, decided.optim.weight_decay) == ("sgd", 0)
+
+
+@pytest.mark.parametrize(("n", "batch", "epochs"), [(60, 16, 150), (3500, 64, 57), (54000, 128, 12)])
+def test_batch_and_epochs_follow_the_size_of_the_data(n: int, batch: int, epochs: int) -> None:
+    decided = decide(Config(), dataset(shape=(1, 8, 8), n=n)).config
+    assert (decided.batch, decided.budget.epochs) == (batch, epochs)
+
+
+def test_a_shift_of_a_table_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"augment\.shift"):
+        decide(Config(augment=AugmentConfig(shift=1)), dataset(shape=(4,), kind="table"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "per_step", "expected"),
+    [
+        (1000.0, 0.1, 93),  # whole epochs of 3 steps: (1000 − 15) · 0.94 / (3 · (0.1 + …)) …
+        (1.0, 10.0, 1),
+    ],
+)
+def test_minutes_become_whole_epochs_or_at_least_one_step(monkeypatch, seconds, per_step, expected) -> None:
+    monkeypatch.setattr(speed, "_seconds_per_step", lambda *_: per_step)
+    monkeypatch.setattr(speed, "_seconds_per_validation_batch", lambda *_: 10 * per_step)
+    data = dataset(shape=(1, 8, 8), n=100)
+    config = decide(merge_request(Config(), fields={"batch": 40}), data).config
+    steps = speed.steps_for_seconds(
+        seconds, torch.nn.Linear(1, 1), Classify(("a", "b")), data.splits, config, lambda x: x
+    )
+    assert steps >= 1
+    if expected == 1:
+        assert steps == 1
+    else:
+        assert steps % 3 == 0
+        epochs = steps // 3
+        assert epochs * (3 * per_step + 2 * 10 * per_step) <= seconds - 15
+
+
+def test_measuring_the_speed_changes_neither_network_nor_random_state() -> None:
+    data = dataset(shape=(1, 8, 8), n=100)
+    config = decide(merge_request(Config(), fields={"batch": 40}), data).config
+    module = build_model("conv(4,3) bn relu dropout(0.5) fc(2)", (1, 8, 8), 2)
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    steps = speed.steps_for_seconds(1.0, module, Classify(("a", "b")), data.splits, config, lambda x: x.float())
+    assert steps > 3
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+
+
+def test_the_first_layer_that_is_not_finite_is_named() -> None:
+    module = build_model("conv(4,3) relu fc(2)", (1, 8, 8), 2)
+    x = torch.ones(2, 1, 8, 8)
+    assert "finite" in first_nonfinite(module, x * float("nan"))
+    with torch.no_grad():
+        module.fc1.bias.fill_(3e38)
+        module.fc1.weight.fill_(3e38)
+    assert "fc1" in first_nonfinite(module, x)
+    with torch.no_grad():
+        module.conv1.weight[0, 0, 0, 0] = float("inf")
+    assert "parameter conv1.weight" in first_nonfinite(module, x)
+
+
+def test_a_request_on_top_of_a_config_opens_what_follows_from_it(tmp_path) -> None:
+    decided = merge_request(Config(), data="a", epochs=3, fields={"budget.steps": 30, "data.fingerprint": "x"})
+    assert merge_request(decided, fields={}) == decided
+    assert merge_request(decided, epochs=5, fields={}).budget.steps is None
+    assert merge_request(decided, minutes=5, fields={}).budget.epochs is None
+    assert merge_request(decided, fields={"batch": 9}).budget.steps is None
+    other = merge_request(decided, data="b", fields={})
+    assert (other.data.source, other.data.fingerprint, other.budget.steps) == ("b", None, None)
+    assert merge_request(decided, size="32x48", fields={}).data.size == (32, 48)
+    assert merge_request(decided, size=(32, 48), fields={}).data.size == (32, 48)
+    assert merge_request(decided, size="32", fields={}).data.size == (32, 32)
+    assert read_config({"optim": {"lr": 0.5}}).optim.lr == 0.5
+    assert DataConfig().source == "mnist5k"
