@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from torch import nn
 from striate.data.config import DataConfig
 from striate.data.dataset import Annotation, Dataset
 from striate.data.read import load_dataset, load_for_evaluation
-from striate.errors import RunError
+from striate.errors import RunError, printable
 from striate.evaluation.measure import evaluate_split
 from striate.evaluation.record import Evaluation
 from striate.models.build import build_model
@@ -148,7 +148,7 @@ def announcer(console: Console, quiet: bool) -> Announce:
 
     def announce(text: str) -> None:
         if not quiet:
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     return announce
 
@@ -224,7 +224,7 @@ def _foreign_data(trained: Trained, source: str) -> Dataset:
 
 
 def _evaluate_on(trained: Trained, data: Dataset) -> Evaluation:
-    return evaluate_split(
+    evaluation = evaluate_split(
         trained.module,
         trained.task,
         data.splits["test"],
@@ -234,3 +234,4 @@ def _evaluate_on(trained: Trained, data: Dataset) -> Evaluation:
         split_name="test",
         classes=data.classes,
     )
+    return replace(evaluation, notes=data.notes, findings=data.findings)

@@ -16,6 +16,12 @@ Each says where it happened, what came, what was expected, and a remedy that wor
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """The text with control characters other than line ends and tabs written as escapes: a file name may hold some,
+    and a terminal would obey them."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 class StriateError(ValueError):
     """A request that cannot be carried out, told so that the reader can mend it.
 

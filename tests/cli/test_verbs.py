@@ -15,7 +15,7 @@ import pytest
 import striate
 from striate.cli import main
 from striate.cli.main import join_fields
-from striate.cli.output import printable
+from striate.errors import printable
 
 RUN = [sys.executable, "-m", "striate"]
 

@@ -81,6 +81,11 @@ def test_eval_on_other_data_matches_classes_by_name(run: Path, capsys) -> None:
     shutil.rmtree("other/green")
     assert main(["eval", "run", "other", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 40
+    Path("other/red/000.png").write_text("text")
+    assert main(["eval", "run", "other", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["n"] == 39
+    assert "red/000.png" in err
     Path("other/red").rename("other/crimson")
     assert main(["eval", "run", "other"]) == 2
     assert "crimson" in capsys.readouterr().err

@@ -17,6 +17,8 @@ def evaluate(
 ) -> int:
     """Measure a trained network on its test split or on other data.
 
+    Exit code 1 if some of the data could not be read.
+
     Parameters
     ----------
     run
@@ -28,11 +30,13 @@ def evaluate(
         Print one JSON document on stdout: metrics, confusion matrix, figures per class.
     """
     from striate.api import evaluate as evaluate_run
-    from striate.cli.output import print_json, print_text
+    from striate.cli.output import print_json, print_note, print_text
 
     evaluation = evaluate_run(run, data)
+    for said in (*evaluation.notes, *evaluation.findings):
+        print_note(str(said))
     if json:
         print_json(evaluation.to_json())
     else:
         print_text(str(evaluation))
-    return 0
+    return 1 if any(finding.severity == "error" for finding in evaluation.findings) else 0

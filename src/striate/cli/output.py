@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from striate.errors import StriateError
+from striate.errors import StriateError, printable
 
 
 def stderr() -> Console:
@@ -26,9 +26,9 @@ def print_text(text: str) -> None:
     sys.stdout.write(printable(text) + "\n")
 
 
-def printable(text: str) -> str:
-    """The text with control characters other than line ends and tabs written as escapes."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+def print_note(text: str) -> None:
+    """A line of news on stderr, as it is."""
+    stderr().print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
@@ -42,14 +42,12 @@ def print_error(error: StriateError, as_json: bool) -> int:
     """The error on stderr, and with `--json` on stdout too; exit code 2."""
     if as_json:
         print_json({"error": error.to_json()})
-    console = stderr()
-    console.print("error:", style="bold red", end=" ")
-    console.print(printable(str(error)), markup=False, highlight=False, soft_wrap=True)
+    stderr().print("error:", style="bold red", end=" ")
+    print_note(str(error))
     return 2
 
 
 def print_interrupted(error: KeyboardInterrupt) -> int:
     """What was saved, if anything; exit code 130."""
-    text = str(error) or "interrupted"
-    stderr().print(text, markup=False, highlight=False, soft_wrap=True)
+    print_note(str(error) or "interrupted")
     return 130

@@ -38,25 +38,24 @@ def predict(
         Print a JSON line for each file: path, label, probability and the five most probable; or path and error.
     """
     from striate.api import load
-    from striate.cli.output import print_json, print_text, printable, stderr
+    from striate.cli.output import print_json, print_note, print_text
     from striate.data.inputs import list_inputs, read_inputs
 
     trained = load(run)
     listed, ignored = list_inputs([path, *paths])
-    console, unreadable = stderr(), 0
+    unreadable = 0
     for line in _answers(trained, read_inputs(listed, trained.preparation)):
         if "error" in line:
             unreadable += 1
-            text = printable(f"unreadable: {line['path']}: {line['error']}")
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            print_note(f"unreadable: {line['path']}: {line['error']}")
         if json:
             print_json(line, indent=None)
         elif "error" not in line:
             print_text(_text(line))
     if ignored:
-        console.print(f"{ignored:,} other files ignored: not images by their suffix", highlight=False)
+        print_note(f"{ignored:,} other files ignored: not images by their suffix")
     if unreadable:
-        console.print(f"{unreadable:,} of {len(listed):,} files could not be read", highlight=False)
+        print_note(f"{unreadable:,} of {len(listed):,} files could not be read")
     return 1 if unreadable else 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.records import Interval
+from striate.records import Finding, Interval
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Evaluation:
     `rmse mae r2`, `iou pixel_accuracy`. `decoded`: class probabilities (N, K) float32, numbers (N, T) float32,
     or masks (N, H, W) uint8; `targets` and `ids` (N,) are those of the split, in the same order.
     Classification alone has `confusion` (K, K) int64, a row a true class, a column a predicted one, and
-    `per_class`.
+    `per_class`. `notes` and `findings` say how the data were read, and what of them could not be.
     """
 
     data: str
@@ -56,6 +56,8 @@ class Evaluation:
     ids: NDArray[np.int64]
     confusion: NDArray[np.int64] | None = None
     per_class: tuple[ClassRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as one JSON object of plain values, without the single answers."""
@@ -64,6 +66,8 @@ class Evaluation:
         if self.confusion is not None:
             document["confusion"] = self.confusion.tolist()
             document["per_class"] = [row.to_json() for row in self.per_class]
+        document["notes"] = list(self.notes)
+        document["findings"] = [finding.to_json() for finding in self.findings]
         return document
 
     def __str__(self) -> str:
