@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
+import pytest
 import torch
 from torch import nn
 
 from striate.account.count import count_macs, count_parameters, layer_rows
+from striate.layers.locally_connected import LocallyConnected
 from striate.models.build import build_model
 
 
@@ -45,3 +49,72 @@ def test_looking_changes_nothing() -> None:
     assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
     assert torch.equal(random, torch.get_rng_state())
     assert not any(m._forward_hooks for m in module.modules())
+
+
+class Restless(nn.Module):
+    """Prints, changes a buffer, draws random numbers, and cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.bn, self.lock = nn.Linear(4, 3), nn.BatchNorm1d(3), threading.Lock()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        print("forward")
+        torch.rand(2)
+        self.bn.running_mean += 1
+        return self.bn(self.fc(x))
+
+
+def test_a_network_that_cannot_be_copied_is_counted_and_put_back(capsys: pytest.CaptureFixture[str]) -> None:
+    module, random = Restless(), torch.get_rng_state()
+    assert count_macs(module, (4,)) == 12
+    assert [row[:2] for row in layer_rows(module, (4,))] == [("fc", "Linear"), ("bn", "BatchNorm1d")]
+    assert module.training
+    assert module.bn.training
+    assert not module.bn.running_mean.any()
+    assert torch.equal(random, torch.get_rng_state())
+    assert not any(m._forward_hooks for m in module.modules())
+    assert capsys.readouterr().out == ""
+
+
+def test_hooks_go_also_where_the_forward_pass_fails() -> None:
+    module = Restless()
+    with pytest.raises(RuntimeError):
+        layer_rows(module, (5,))
+    assert not any(m._forward_hooks for m in module.modules())
+
+
+class Last(nn.Module):
+    """The outputs of a recurrent layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "macs"),
+    [
+        (LocallyConnected(3, 5, (7, 8), 3, stride=2), (3, 7, 8), 9 * 5 * 27),
+        (LocallyConnected(2, 4, (9,), 3, padding="same"), (2, 9), 9 * 4 * 6),
+        (LocallyConnected(1, 2, (4, 5, 6), 2), (1, 4, 5, 6), 60 * 2 * 8),
+        (nn.Linear(4, 3).double(), (4,), 12),
+        (Last(nn.LSTM(4, 8, batch_first=True)), (6, 4), 6 * 4 * (4 * 8 + 8 * 8)),
+        (
+            nn.TransformerEncoderLayer(16, 2, 32, batch_first=True),
+            (6, 16),
+            6 * 16 * 48 + 2 * 6 * 6 * 16 + 6 * 16 * 16 + 2 * 6 * 16 * 32,
+        ),
+    ],
+    ids=["local", "local-1d", "local-3d", "double", "lstm", "attention"],
+)
+def test_every_product_counts_whichever_kernel_computes_it(
+    module: nn.Module, shape: tuple[int, ...], macs: int
+) -> None:
+    enabled = torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled, torch.backends.mha.get_fastpath_enabled()
+    assert count_macs(module, shape) == macs
+    after = torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled, torch.backends.mha.get_fastpath_enabled()
+    assert after == enabled

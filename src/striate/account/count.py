@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from striate.models.untouched import trial_copy, untouched
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -18,17 +23,16 @@ def count_parameters(module: nn.Module) -> int:
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply–accumulates of convolutions and matrix products for one sample in eval mode, biases excluded.
 
-    Counted in a forward pass of a copy by torch's own counter, which gives 2 FLOPs for each.
+    Counted by torch's own counter, which gives 2 FLOPs for each, in a forward pass of a copy (of the network itself,
+    which is put back as it was, where it cannot be copied).
     """
-    trial = copy.deepcopy(module).eval()
-    with FlopCounterMode(display=False) as counter:
+    with _trial(module) as trial, _separate_products(), FlopCounterMode(display=False) as counter:
         _forward(trial, input_shape)
     return int(counter.get_total_flops()) // 2
 
 
 def layer_rows(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[tuple[str, str, str, int], ...]:
     """Name, class, output shape without batch, and own parameters of each leaf module, in the order of execution."""
-    trial = copy.deepcopy(module).eval()
     rows: list[tuple[str, str, str, int]] = []
 
     def note(name: str) -> Callable[[nn.Module, object, object], None]:
@@ -38,14 +42,45 @@ def layer_rows(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[tuple[s
 
         return hook
 
-    for name, layer in trial.named_modules():
-        if not any(True for _ in layer.children()):
-            layer.register_forward_hook(note(name))
-    _forward(trial, input_shape)
+    with _trial(module) as trial:
+        leaves = [(name, layer) for name, layer in trial.named_modules() if not any(True for _ in layer.children())]
+        handles = [layer.register_forward_hook(note(name)) for name, layer in leaves]
+        try:
+            _forward(trial, input_shape)
+        finally:
+            for handle in handles:
+                handle.remove()
     return tuple(rows)
 
 
+@contextmanager
+def _trial(module: nn.Module) -> Iterator[nn.Module]:
+    """The network to run: a copy where one can be made, in eval mode; whichever it is, it is put back."""
+    trial = trial_copy(module)
+    with untouched(trial):
+        yield trial
+
+
+@contextmanager
+def _separate_products() -> Iterator[None]:
+    """Attention and recurrent layers as the matrix products they are: of fused kernels the counter knows nothing."""
+    backends: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
+    enabled, fused = [backend.enabled for backend in backends], torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        for backend in backends:
+            backend.enabled = False
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for backend, before in zip(backends, enabled, strict=True):
+            backend.enabled = before
+
+
 def _forward(module: nn.Module, input_shape: tuple[int, ...]) -> None:
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    with torch.no_grad():
-        module(torch.zeros(1, *input_shape, device=device))
+    tensors = (*module.parameters(), *module.buffers())
+    like = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
+    # What the user's code prints stays off stdout, where a verb's --json promises one document.
+    with torch.no_grad(), redirect_stdout(sys.stderr):
+        module(torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype))

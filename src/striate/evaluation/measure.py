@@ -15,7 +15,7 @@ from striate.data.dataset import Split
 from striate.errors import DataError, ModelError, UsageError
 from striate.evaluation.intervals import wilson
 from striate.evaluation.record import ClassRow, Evaluation
-from striate.evaluation.untouched import untouched
+from striate.models.untouched import untouched
 from striate.tasks.protocol import Task
 
 

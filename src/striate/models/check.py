@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from striate.errors import ModelError, StriateError
 from striate.models.outputs import show_expected
+from striate.models.untouched import trial_copy, untouched
 
 BATCH = 2
 
@@ -78,11 +80,7 @@ def _forward(module: nn.Module, input_shape: tuple[int, ...]) -> object:
             return result
         if result is not None and floating.device.type == "meta":
             return result
-    try:
-        subject = copy.deepcopy(module)
-    except Exception:  # for instance weights that are computed from others
-        subject = module
-    return _run(subject, torch.zeros(BATCH, *input_shape, dtype=floating.dtype, device=floating.device))
+    return _run(trial_copy(module), torch.zeros(BATCH, *input_shape, dtype=floating.dtype, device=floating.device))
 
 
 def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
@@ -92,9 +90,8 @@ def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
 
 def _run(module: nn.Module, given: torch.Tensor) -> object:
     entered: list[tuple[str, nn.Module, tuple[tuple[int, ...], ...]]] = []
-    devices = [given.device.index or 0] if given.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.no_grad(), _kept(module), _watched(module, entered):
-        module.eval()
+    # What the user's code prints stays off stdout, where a verb's --json promises one document.
+    with untouched(module), torch.no_grad(), redirect_stdout(sys.stderr), _watched(module, entered):
         try:
             return module(given)
         except StriateError:
@@ -102,21 +99,6 @@ def _run(module: nn.Module, given: torch.Tensor) -> object:
         except Exception as error:
             name, inner, shapes = entered[-1] if entered else ("", module, (tuple(given.shape),))
             return _Failure(error, name, inner, shapes)
-
-
-@contextmanager
-def _kept(module: nn.Module) -> Iterator[None]:
-    """Training mode of every module and all buffers are put back."""
-    modes = {m: m.training for m in module.modules()}
-    buffers = [(b, b.detach().clone()) for b in module.buffers()]
-    try:
-        yield
-    finally:
-        for m, training in modes.items():
-            m.training = training
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,15 +11,15 @@ from torch import nn
 
 
 @contextmanager
-def untouched(module: nn.Module) -> Iterator[None]:
-    """Put the network into eval mode, and everything back afterwards, also when the body raises.
+def untouched(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
+    """Put the network into eval mode (unless not `evaluating`), and everything back after, also when the body raises.
 
     Put back: the train/eval mode of every submodule by itself (a frozen normalization stays frozen), buffers,
     and the random state of the CPU and of the accelerators that hold the network.
     """
     modes = [(part, part.training) for part in module.modules()]
     buffers = [
-        (part, name, buffer, buffer.detach().clone())
+        (part, name, buffer, buffer.detach().clone() if _has_values(buffer) else None)
         for part in module.modules()
         for name, buffer in part.named_buffers(recurse=False)
     ]
@@ -26,7 +27,8 @@ def untouched(module: nn.Module) -> Iterator[None]:
     cuda = [place.index or 0 for place in places if place.type == "cuda"]
     with torch.random.fork_rng(devices=cuda):
         try:
-            module.eval()
+            if evaluating:
+                module.eval()
             yield
         finally:
             for part, training in modes:
@@ -34,6 +36,18 @@ def untouched(module: nn.Module) -> Iterator[None]:
             for part, name, buffer, before in buffers:
                 setattr(part, name, buffer)
                 # Written only where something changed: a write would invalidate a graph that awaits backward.
-                if not torch.equal(buffer, before):
+                if before is not None and not torch.equal(buffer, before):
                     with torch.no_grad():
                         buffer.copy_(before)
+
+
+def trial_copy(module: nn.Module) -> nn.Module:
+    """A deep copy to try things on; the module itself where it cannot be copied (it holds a lock or a generator)."""
+    try:
+        return copy.deepcopy(module)
+    except Exception:
+        return module
+
+
+def _has_values(buffer: torch.Tensor) -> bool:
+    return not buffer.is_meta and not nn.parameter.is_lazy(buffer)

@@ -1,0 +1,65 @@
+"""Whatever looks at a network puts everything back, also when it fails."""
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from striate.models.untouched import trial_copy, untouched
+
+
+def changed_by_looking(network):
+    assert not any(m.training for m in network.modules())
+    network[1].running_mean += 1
+    network[1].running_var = torch.full((3,), 7.0)
+    network.train()
+    torch.rand(3)
+    raise KeyError("while looking")
+
+
+def test_modes_buffers_and_random_state_come_back_after_an_exception():
+    network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout())
+    network[1].eval()
+    buffer, before = network[1].running_var, {k: v.clone() for k, v in network.state_dict().items()}
+    random = torch.get_rng_state()
+    with pytest.raises(KeyError), untouched(network):
+        changed_by_looking(network)
+    assert [m.training for m in network.modules()] == [True, True, False, True]
+    assert network[1].running_var is buffer
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_in_the_mode_it_is_in():
+    network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    with untouched(network, evaluating=False):
+        assert network[1].training
+        network(torch.randn(8, 4))
+    assert not network[1].running_mean.any()
+    assert int(network[1].num_batches_tracked) == 0
+
+
+def test_a_graph_that_awaits_backward_survives():
+    network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    network.eval()
+    loss = network(torch.randn(8, 4)).sum()
+    with untouched(network), torch.no_grad():
+        network(torch.randn(8, 4))
+    loss.backward()
+
+
+@pytest.mark.parametrize("place", ["meta", "lazy"])
+def test_buffers_without_values_are_left_alone(place):
+    network = nn.LazyBatchNorm1d() if place == "lazy" else nn.BatchNorm1d(3, device="meta")
+    buffer = network.running_mean
+    with untouched(network):
+        pass
+    assert network.running_mean is buffer
+
+
+def test_a_copy_where_one_can_be_made():
+    network = nn.Linear(4, 3)
+    assert trial_copy(network) is not network
+    network.lock = threading.Lock()
+    assert trial_copy(network) is network
