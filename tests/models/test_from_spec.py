@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -99,7 +100,31 @@ def test_padding_modes_are_those_of_torch(mode):
     assert network(torch.zeros(1, 1, 6, 6)).shape == (1, 2, 8, 8)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+@pytest.fixture
+def every_warning():
+    """Torch warns of some things once a process, so that a second test would not hear of them."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("shape", [(1, 9), (1, 7, 9), (1, 6, 7, 8)])
+@pytest.mark.usefixtures("every_warning")
+def test_same_padding_of_an_even_kernel_is_that_of_torch_without_its_warning(mode, shape):
+    network = build_network(f"conv(3,4,pad=same,padding_mode={mode},dilation=1) relu", shape)
+    kind = type(network.conv1)
+    peer = kind(1, 3, 4, padding="same", padding_mode=mode)
+    peer.load_state_dict(network.conv1.state_dict())
+    x = torch.randn(2, *shape)
+    out = network(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.testing.assert_close(out, peer(x).relu())
+    assert "conv1.weight" in network.state_dict()
+
+
 def test_same_padding_of_an_even_kernel_puts_one_more_after():
     network = build_network("conv(1,4,pad=same)", (1, 7, 9))
     local = build_network("local(1,4,pad=same)", (1, 7, 9))
@@ -126,6 +151,45 @@ def test_first_weights_follow_the_next_activation(after, variance):
     assert float(weight.var()) == pytest.approx(variance, rel=0.05)
     assert float(weight.mean().abs()) < 0.01
     assert not network.conv1.bias.any()
+
+
+# Where nothing follows that would undo it: the layer whose first weights are small.
+@pytest.mark.parametrize(
+    ("text", "small"),
+    [
+        ("conv(64,5) relu fc(400)", ["fc1"]),
+        ("conv(64,5) relu fc(400) softmax", ["fc1"]),
+        ("conv(64,5) relu local(64,3) gap dropout", ["local1"]),
+        ("conv(64,5) relu res[conv(64,3,pad=1) relu conv(80,3,pad=1)] gap", ["res1.body.conv3", "res1.shortcut"]),
+        ("conv(64,5) relu fc(400) tanh", []),
+        ("conv(64,5) relu fc(400) maxout(2)", ["fc1"]),
+        ("conv(64,5) relu conv(64,3) bn gap", []),
+    ],
+)
+def test_the_output_layer_starts_small(text, small):
+    torch.manual_seed(0)
+    found = []
+    for name, module in build_network(text, (16, 9, 9)).named_modules():
+        if "weight" in dict(module.named_parameters(recurse=False)) and not isinstance(module, nn.BatchNorm2d):
+            weight = module.weight.detach()
+            fan_in = module.fan_in if "local" in name else weight[0].numel()
+            if float(weight.std()) * math.sqrt(fan_in) == pytest.approx(0.03, rel=0.05):
+                found.append(name)
+                assert module.bias is None or not module.bias.any()
+    assert found == small
+
+
+@pytest.mark.parametrize("shape", [(4, 14), (4, 14, 11), (4, 6, 7, 5)])
+def test_biases_and_normalization_are_told_by_name_or_axes(shape):
+    """What weight decay leaves out: parameters named bias, and those of one axis."""
+    for name, p in build_network(EVERYTHING, shape).named_parameters():
+        layer, _, kind = name.rpartition(".")
+        if layer.rstrip("0123456789") in ("bn", "gn", "ln", "prelu"):
+            assert p.ndim == 1, name
+        elif kind == "weight":
+            assert p.ndim > 1, name
+        else:
+            assert kind == "bias", name
 
 
 def test_weights_follow_from_the_seed_alone():
@@ -234,7 +298,6 @@ words = plain | convolutions | dilated | pools | divided
 groups = st.builds("{}[{} {}]".format, st.sampled_from(["res", "2*"]), words, words)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @settings(max_examples=150, deadline=None)
 @given(st.lists(words | groups, min_size=1, max_size=5).map(" ".join), shapes)
 def test_the_planned_shape_is_that_of_the_forward_pass(text, shape):

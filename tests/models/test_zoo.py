@@ -1,11 +1,13 @@
 """The zoo: published numbers, shapes, sizes that fit and sizes that do not."""
 
+import math
 import re
 import subprocess
 import sys
 
 import pytest
 import torch
+from torch import nn
 
 from striate.errors import ModelError
 from striate.models.build import build_model
@@ -28,6 +30,30 @@ def test_published_form(name):
     assert all(p.grad is not None for p in network.parameters())
     with torch.device("meta"):
         assert all(t.is_meta for t in build_model(name).state_dict().values())
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize(
+    "model",
+    [*MODELS, "mlp(25,15,activation=tanh)", "{conv(16,5) relu pool(2) fc}", "{2*[conv(9,3) relu] gap dropout fc}"],
+)
+def test_the_loss_begins_near_that_of_a_guess(model, classes):
+    torch.manual_seed(0)
+    info = MODELS.get(model.partition("(")[0])
+    name = f"{model[1:-1]}({classes})" if model.startswith("{") else model
+    network = build_model(name, (1, 28, 28), classes, dense=info is not None and info.dense)
+    with torch.no_grad():
+        logits = network(torch.randn(64, 1, 28, 28))
+    targets = torch.randint(classes, (64, *logits.shape[2:]))
+    loss = float(nn.functional.cross_entropy(logits, targets))
+    assert loss == pytest.approx(math.log(classes), rel=0.1)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_biases_and_normalization_are_told_by_name_or_axes(name):
+    for layer in build_model(name).modules():
+        for kind, p in layer.named_parameters(recurse=False):
+            assert kind == "bias" or (p.ndim == 1) == isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)
 
 
 @pytest.mark.parametrize(

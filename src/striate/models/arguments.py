@@ -19,7 +19,6 @@ class Argument:
     start: int
     value_start: int
     end: int
-    quoted: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from striate.layers.locally_connected import LocallyConnected
 from striate.layers.maxout import Maxout
 from striate.layers.residual import Residual
 from striate.models.fits import axes, paddings
-from striate.models.initialize import initialize
+from striate.models.initialize import SHORTCUT, initialize
 from striate.models.layer_string import parse_layers
 from striate.models.shapes import Block, Plan, Shape, Step, plan_network
 from striate.models.spec import Layer, Network
@@ -26,7 +26,8 @@ def build_network(network: Network | str, input_shape: Shape) -> nn.Sequential:
     """The network for one input of (C, L), (C, H, W), (C, D, H, W) or (F,), as a plain `nn.Sequential`.
 
     Children are named by word and number: conv1, relu1, pool1, …, fc1; a residual block is `res1` with `body` and
-    `shortcut`. Weights are initialized by `initialize`.
+    `shortcut`; `pad1` stands before a convolution of even kernel with pad=same.
+    Weights are initialized by `initialize`.
     Raises LayerStringError at the layer that does not fit, with the arithmetic and a remedy that was tried.
     """
     if isinstance(network, str):
@@ -51,11 +52,15 @@ def _sequence(
         names[word] += 1
         name = f"{word}{names[word]}"
         if isinstance(step, Block):
-            shortcut = _shortcut(step)
+            body, shortcut = _sequence(step.steps, names, built), _shortcut(step)
             if shortcut is not None:
-                built.append((shortcut, Layer("shortcut")))
-            children[name] = Residual(_sequence(step.steps, names, built), shortcut)
+                # After the body: what follows both, an activation or nothing, is then what follows it in the list.
+                built.append((shortcut, Layer(SHORTCUT)))
+            children[name] = Residual(body, shortcut)
         else:
+            if (zeros := _zeros_before(step)) is not None:
+                names["pad"] += 1
+                children[f"pad{names['pad']}"] = zeros
             children[name] = _MAKERS[step.layer.word](step.layer, step.in_shape)
             built.append((children[name], step.layer))
     return nn.Sequential(children)
@@ -74,6 +79,7 @@ def _shortcut(block: Block) -> nn.Module | None:
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _MEAN_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_ZERO_PADS = (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -84,8 +90,9 @@ def _of(family: tuple[Callable[..., nn.Module], ...], shape: Shape) -> Callable[
 
 def _convolution(layer: Layer, shape: Shape) -> nn.Module:
     pads = paddings(layer, len(shape) - 1)
-    # Equal on both sides: plain numbers, which every tool reads. Otherwise torch pads one more after.
-    padding: Any = tuple(before for before, _ in pads) if all(a == b for a, b in pads) else "same"
+    even, zeros = all(before == after for before, after in pads), layer["padding_mode"] == "zeros"
+    # Equal on both sides: plain numbers, which every tool reads. Unequal zeros are a layer before (`_zeros_before`).
+    padding: Any = tuple(before for before, _ in pads) if even else 0 if zeros else "same"
     return _of(_CONVOLUTIONS, shape)(
         shape[0],
         layer["filters"],
@@ -97,6 +104,20 @@ def _convolution(layer: Layer, shape: Shape) -> nn.Module:
         bias=layer["bias"],
         padding_mode=layer["padding_mode"],
     )
+
+
+def _zeros_before(step: Step) -> nn.Module | None:
+    """The zeros before a convolution of even kernel that keeps the size: one more after than before.
+
+    As a layer of its own: `padding="same"` gives the same, but torch warns of it.
+    """
+    layer, shape = step.layer, step.in_shape
+    if layer.word != "conv" or layer["padding_mode"] != "zeros":
+        return None
+    pads = paddings(layer, len(shape) - 1)
+    if all(before == after for before, after in pads):
+        return None
+    return _of(_ZERO_PADS, shape)(tuple(pad for pair in reversed(pads) for pad in pair))
 
 
 def _local(layer: Layer, shape: Shape) -> nn.Module:

@@ -238,12 +238,8 @@ class _Parser:
         room = MAX_LAYERS - (total - layers)
         if isinstance(item, Repeat) and (fits := room // (layers // item.count)) > 0:
             edits.append(Edit(*_span(token), str(fits)))
-        edits.append(Edit(token.start, _end(item), ""))
+        edits.append(Edit(token.start, item.end, ""))
         return Fault(token.start, f"{total} layers", f"at most {MAX_LAYERS} after expansion", *edits)
-
-
-def _end(item: Item) -> int:
-    return item.end
 
 
 def _span(token: Token) -> tuple[int, int]:

@@ -75,7 +75,14 @@ def _limited(part: str, digits: str, position: int, found: str) -> str:
 
 def _too_large(position: int, found: str) -> Fault:
     shown = found if len(found) <= 20 else f"{found[:17]}… ({len(found)} characters)"
-    new = "x".join(str(MAX_NUMBER) if len(part) > 6 else part for part in found.split("x"))
+    # A part is compared as a float, which reads any number of digits and an exponent; its sign is kept.
+    new = "x".join(
+        _sign(part) + str(MAX_NUMBER) if abs(float(part)) > MAX_NUMBER else part for part in found.split("x")
+    )
     return Fault(
         position, f"the number {shown}", f"numbers up to {MAX_NUMBER}", Edit(position, position + len(found), new)
     )
+
+
+def _sign(part: str) -> str:
+    return "-" if part.startswith("-") else ""

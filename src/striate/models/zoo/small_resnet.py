@@ -7,7 +7,6 @@ minibatch SGD", 2017). 696,618 parameters at width 32 on 3×32×32 with 10 class
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn import functional
 
 from striate.errors import ModelError
 from striate.layers.global_average_pool import GlobalAveragePool
+from striate.models.initialize import initialize_output
 from striate.models.shapes import show_shape
 
 SMALLEST, SMALL = 8, 64
@@ -84,5 +84,4 @@ def _initialize(network: nn.Module) -> None:
         elif isinstance(module, BasicBlock):
             nn.init.zeros_(module.bn2.weight)
         elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0.0, math.sqrt(1 / module.in_features))
-            nn.init.zeros_(module.bias)
+            initialize_output(module)

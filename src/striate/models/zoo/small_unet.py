@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import ModelError
+from striate.models.initialize import initialize_output
 from striate.models.shapes import show_shape
 
 MULTIPLE = 4
@@ -54,9 +55,8 @@ def small_unet(input_shape: tuple[int, ...], outputs: int, width: int = 16) -> n
     network = SmallUNet(input_shape[0], outputs, width)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if module is network.head else "relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    initialize_output(network.head)
     return network
 
 
