@@ -13,7 +13,7 @@ from striate.errors import LayerStringError, ModelError
 from striate.models.arguments import nearest
 from striate.models.check import check_outputs
 from striate.models.choose import choose_model
-from striate.models.from_file import build_from_file
+from striate.models.from_file import build_from_file, names_file
 from striate.models.from_spec import build_plan
 from striate.models.layer_string import parse_call
 from striate.models.outputs import plan_outputs
@@ -71,13 +71,13 @@ def _from_text(
     text: str, input_shape: tuple[int, ...] | None, outputs: int | None, dense: bool, classes: tuple[str, ...]
 ) -> tuple[nn.Module, tuple[int, ...] | None, int | None]:
     """The network, with the shape and number of outputs that it was made for."""
+    if names_file(text):
+        return build_from_file(text, input_shape, outputs), input_shape, outputs
     name = _leading_name(text)
     if name in MODELS:
         info = MODELS[name]
         shape, count = input_shape or info.input_shape, outputs or info.outputs
         return _from_zoo(info, text, shape, count), shape, outputs
-    if ".py:" in text or text.endswith(".py"):
-        return build_from_file(text, input_shape, outputs), input_shape, outputs
     if not text or text == "auto" or "/" in text or "\\" in text:
         raise _no_model(text)
     if name not in WORDS and name != "res" and _ONE_CALL.fullmatch(text):

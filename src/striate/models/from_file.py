@@ -1,4 +1,4 @@
-"""`path/to/file.py:function`: a network made by the user's own code, which is RUN."""
+"""`path/to/file.py:function`: a network made by the user's own code, which is RUN; free of torch until it is."""
 
 from __future__ import annotations
 
@@ -8,32 +8,61 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from striate.errors import ModelError, StriateError
 from striate.models.arguments import nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LONGEST_SHOWN = 80
+
+
+def names_file(text: str) -> bool:
+    """Whether the text means `path/to/file.py:function`, perhaps with its function forgotten."""
+    return ".py:" in text or text.endswith(".py")
+
+
+def resolve_name(text: str) -> str:
+    """A `path/to/file.py:function` with its path made absolute; any other text as it is. Reads nothing."""
+    path_text, _, name = text.strip().rpartition(":")
+    if not path_text.endswith(".py") or not name.isidentifier():
+        return text
+    try:
+        return f"{Path(path_text).expanduser().absolute()}:{name}"
+    except (OSError, RuntimeError):  # no such user as in ~user; the folder that we are in was removed
+        return text
+
+
+def source_digest(text: str) -> str | None:
+    """SHA-256, in hexadecimal, of the file behind a `path/to/file.py:function`; None for any other name.
+
+    Of this one file: what it imports is not covered. Raises ModelError where there is no such file.
+    """
+    if not names_file(text):
+        return None
+    path, _ = _split(text)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise _unreadable(text, error) from None
 
 
 def build_from_file(text: str, input_shape: tuple[int, ...] | None, outputs: int | None) -> nn.Module:
     """The network that `function` of `file.py` returns; runs the file and the function.
 
     The function gets `input_shape` (without batch) and `classes` (number of outputs) if it has parameters of these
-    names. Raises ModelError where the file or function is missing, raises, or returns something else.
+    names. What the code prints goes to stderr: stdout belongs to the program's own answer.
+    Raises ModelError where the file or function is missing, raises, or returns something else.
     """
-    path_text, _, name = text.rpartition(":")
-    if not path_text or not name.isidentifier():
-        raise ModelError(text, "no function name", "path/to/file.py:function", f"write {text.rstrip(':')}:build")
-    path = Path(path_text).expanduser()
-    if not path.is_file():
-        close = nearest(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
-        remedy = f"write {path.with_name(close)}:{name}" if close else f"check the path, seen from {Path.cwd()}"
-        raise ModelError(text, f"no file {path}", "a Python file", remedy)
-    with _importable(path.resolve().parent):
+    from torch import nn
+
+    path, name = _split(text)
+    with _importable(path.resolve().parent), redirect_stdout(sys.stderr):
         function = _function(_load(path, text), name, text)
         made = _call(function, _arguments(function, text, input_shape, outputs), text, path)
     if not isinstance(made, nn.Module):
@@ -41,6 +70,30 @@ def build_from_file(text: str, input_shape: tuple[int, ...] | None, outputs: int
         remedy = f"end the function with `return network`; {name} has to return the module itself"
         raise ModelError(text, got, "a torch.nn.Module", remedy)
     return made
+
+
+def _split(text: str) -> tuple[Path, str]:
+    """Path and name of the function; ModelError where there is no such file."""
+    path_text, _, name = text.rpartition(":")
+    if not path_text or not name.isidentifier():
+        raise ModelError(text, "no function name", "path/to/file.py:function", f"write {text.rstrip(':')}:build")
+    try:
+        path = Path(path_text).expanduser()
+        if path.is_file():
+            # Opened once, so that what may not be read is told as that, and not as the code's own exception.
+            path.open("rb").close()
+            return path.absolute(), name
+        close = nearest(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
+        remedy = f"write {path.with_name(close)}:{name}" if close else f"check the path, seen from {Path.cwd()}"
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _unreadable(text, error) from None
+    raise ModelError(text, f"no file {path}", "a Python file", remedy)
+
+
+def _unreadable(text: str, error: Exception) -> ModelError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    shown = text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+    return ModelError(shown, f"a path that cannot be read: {reason}", "a Python file", "check its name and permissions")
 
 
 def _load(path: Path, text: str) -> ModuleType:
