@@ -140,12 +140,22 @@ def remote(tmp_path, content=b"the right bytes", **changes):
 
 
 def test_download_checks_announces_and_reports(tmp_path):
-    said, progress = [], []
-    path = download(remote(tmp_path), tmp_path / "cache", announce=said.append, progress=lambda *a: progress.append(a))
+    said = []
+    path = download(remote(tmp_path), tmp_path / "cache", announce=said.append)
     assert path == tmp_path / "cache" / "toy" / "file.bin"
     assert path.read_bytes() == b"the right bytes"
-    assert progress == [("file.bin", 15, 15)]
-    assert "Downloading toy" in said[0]
+    assert said == [f"Downloading toy (0 MB) to {path.parent}", "Downloading toy: 100 % of 0 MB"]
+
+
+def test_every_tenth_of_a_download_is_announced_once_with_what_is_already_there(tmp_path):
+    content, said = bytes(4_000_000), []
+    entry = remote(tmp_path, content, size=len(content), md5=hashlib.md5(content).hexdigest())
+    second = replace(entry.files[0], name="second.bin")
+    entry = replace(entry, files=(*entry.files, second))
+    (tmp_path / "cache" / "toy").mkdir(parents=True)
+    (tmp_path / "cache" / "toy" / "file.bin").write_bytes(content)
+    download(entry, tmp_path / "cache", announce=said.append)
+    assert said[1:] == [f"Downloading toy: {10 * tenth} % of 8 MB" for tenth in (5, 6, 7, 8, 9, 10)]
 
 
 @pytest.mark.parametrize("content", [b"the wrong bytes", b"short", b"far too many bytes, more than declared"])
@@ -153,7 +163,7 @@ def test_wrong_bytes_never_get_the_name(tmp_path, content):
     with pytest.raises(DataError, match=r"could not be downloaded") as caught:
         download(remote(tmp_path, content), tmp_path / "cache")
     assert list((tmp_path / "cache" / "toy").iterdir()) == []
-    assert "15 bytes" in caught.value.got
+    assert f"gave {len(content)} bytes with MD5" in caught.value.got
 
 
 def test_a_failed_download_says_which_files_to_put_where(tmp_path):

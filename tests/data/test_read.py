@@ -2,14 +2,14 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
-from striate.data.read import list_inputs, load_dataset, load_for_evaluation, read_inputs
+from striate.data.inputs import list_inputs, read_inputs
+from striate.data.read import load_dataset
 from striate.errors import ConfigError, DataError
 
 
@@ -198,7 +198,7 @@ def test_too_few_contents_for_three_splits(tmp_path):
 
 @pytest.mark.parametrize(
     ("source", "suggestion"),
-    [("mnsit", "did you mean mnist"), ("fashionmnist", "did you mean fashion-mnist"), ("flowesr", "flowers")],
+    [("mnsit", "give mnist,"), ("fashionmnist", "give fashion-mnist,"), ("flowesr", "give flowers,")],
 )
 def test_a_path_that_does_not_exist_suggests_the_nearest(tmp_path, monkeypatch, source, suggestion):
     monkeypatch.chdir(tmp_path)
@@ -239,67 +239,6 @@ def test_what_was_decided_reads_the_same_again(tmp_path):
     first = load(tmp_path)
     again = load(first.source, size=first.input_shape[1:], channels=1)
     assert again.fingerprint == first.fingerprint
-
-
-# Evaluation on other data
-
-
-def evaluate(path, classes=("cat", "dog"), annotation="class", preparation=None, **fields):
-    preparation = preparation or Preparation("image", (1, 4, 6))
-    return load_for_evaluation(DataConfig(source=str(path), **fields), preparation, classes, annotation)
-
-
-def test_everything_is_test_where_no_test_split_is_given(tmp_path):
-    data = evaluate(folder(tmp_path, classes=("dog",)), preparation=Preparation("image", (3, 5, 7)))
-    assert list(data.splits) == ["test"]
-    assert data.splits["test"].inputs.shape == (6, 3, 5, 7)
-    assert data.splits["test"].targets.tolist() == [1] * 6
-    assert data.classes == ("cat", "dog")
-    assert "everything: the source gives no test split (6 samples)" in data.notes[0]
-
-
-def test_the_given_test_split_is_taken_alone(tmp_path):
-    folder(tmp_path / "train", 4)
-    folder(tmp_path / "test", 2)
-    data = evaluate(tmp_path, ("dog", "owl", "cat"))
-    assert data.splits["test"].targets.tolist() == [2, 2, 0, 0]
-    assert {row.path.split("/")[0] for row in data.rows} == {"test"}
-    assert "the test split that the source gives (4 samples)" in data.notes[0]
-
-
-def test_classes_that_the_network_does_not_know(tmp_path):
-    with pytest.raises(DataError, match="does not know: owl"):
-        evaluate(folder(tmp_path, classes=("cat", "owl")))
-
-
-def test_bare_numbers_are_positions_only_where_no_name_matches(tmp_path):
-    np.savez(tmp_path / "d.npz", x=np.zeros((4, 4, 6), np.uint8), y=[1, 0, 1, 1])
-    data = evaluate(tmp_path / "d.npz")
-    assert data.splits["test"].targets.tolist() == [1, 0, 1, 1]
-    assert [row.label for row in data.rows] == ["dog", "cat", "dog", "dog"]
-    assert data.notes[-1] == "The labels are bare numbers, read as positions: 0 is cat."
-    assert evaluate(tmp_path / "d.npz", ("1", "0")).splits["test"].targets.tolist() == [0, 1, 0, 0]
-    with pytest.raises(DataError, match="does not know: 0, 1"):
-        evaluate(tmp_path / "d.npz", ("cat",))
-
-
-def test_masks_keep_the_numbers_of_the_network(tmp_path):
-    np.savez(tmp_path / "d.npz", x=np.zeros((2, 4, 6, 3), np.uint8), y=np.full((2, 4, 6), 7))
-    preparation = Preparation("image", (3, 4, 6))
-    data = evaluate(tmp_path / "d.npz", ("3", "7"), "mask", preparation)
-    assert (data.splits["test"].targets == 1).all()
-    with pytest.raises(DataError, match="does not know: 7"):
-        evaluate(tmp_path / "d.npz", ("3", "5"), "mask", preparation)
-
-
-def test_tables_and_numbers(tmp_path):
-    data = evaluate("boston", (), "number", Preparation("table", (13,)))
-    assert data.splits["test"].inputs.shape == (506, 13)
-    assert data.splits["test"].targets.shape == (506, 1)
-    with pytest.raises(DataError, match=r"table inputs of shape \(13,\)"):
-        evaluate("boston", (), "number", Preparation("table", (12,)))
-    with pytest.raises(DataError, match="image inputs"):
-        evaluate(folder(tmp_path), preparation=Preparation("table", (13,)))
 
 
 # Inputs of predict

@@ -85,7 +85,7 @@ def test_folder_with_given_splits_keeps_them(tmp_path):
         ("valid", "val"),
         ("test", "test"),
     }
-    assert data.notes == ()
+    assert data.notes == ("Split folders: valid/ as val.",)
 
 
 def test_folder_without_val_cuts_it_from_train(tmp_path):
@@ -311,7 +311,7 @@ def test_manifest_numbers(tmp_path):
         ("path,label\nimg/0.png,\n", "line 2\n.*no label for 'img/0.png'"),
         ("path,label\nimg/0.png\n", "line 2\n.*1 fields"),
         ("path,label\n,a\n", "line 2\n.*the path ''"),
-        ("path,label,split\nimg/0.png,a,dev\n", "line 2\n.*the split 'dev'"),
+        ("path,label,split\nimg/0.png,a,eval\n", "line 2\n.*the split 'eval'"),
         ("path,label\n/etc/passwd,a\n", "line 2\n.*absolute path '/etc/passwd'"),
         ("path,label\nC:\\x.png,a\n", "line 2\n.*absolute path"),
         ("path,label\nimg/../../x.png,a\n", "line 2\n.*the path"),

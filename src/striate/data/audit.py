@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from striate.data.listing import Listing
 from striate.data.scan import Scan
@@ -25,6 +25,24 @@ def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tup
         _ignored(listing),
     )
     return tuple(finding for finding in found if finding is not None)
+
+
+def find_seen(listing: Listing, contents: Sequence[str], seen: Collection[str]) -> tuple[Finding, ...]:
+    """A finding where samples, by the digests of their contents, are among those that a network was trained on."""
+    count = sum(content in seen for content in contents)
+    if not count:
+        return ()
+    return (
+        Finding(
+            "data.leak",
+            "warning",
+            listing.source,
+            f"{count:,} of {len(contents):,} samples were in the training split of the network",
+            "0 samples",
+            "What was trained on is recognized, not understood: such data measure too well.",
+            "Evaluate it on data that it was not trained on.",
+        ),
+    )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ class DataConfig:
     """Share of each class that becomes the validation split where the source gives none."""
     test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
     """Share of each class that becomes the test split where the source gives none."""
-    split_seed: int = 0
+    split_seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
     """Another value gives another content-stable split."""
     max_pixels: Annotated[int, Ge(1)] = 64_000_000
     """A picture with more pixels is refused before it is decoded."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
+from striate.data.config import Fit, Layout
 from striate.records import Finding
 
 Kind = Literal["image", "grid", "table"]
 Annotation = Literal["class", "number", "mask"]
+
+TASK_OF: dict[Annotation, str] = {"class": "classify", "number": "regress", "mask": "segment"}
+"""The task that reads each sort of annotation."""
+ANNOTATION_OF: dict[str, Annotation] = {task: annotation for annotation, task in TASK_OF.items()}
+"""The sort of annotation that each task reads."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Split:
 @dataclass(frozen=True)
 class SplitRow:
     """One row of split.csv. `path` is relative to the source, or the sample id where there are no files;
-    `split` is `train`, `val`, `test` or `unreadable`; `label` is text (class name, number, or mask's path)."""
+    `split` is `train`, `val`, `test`, `all` or `unreadable`; `label` is text (class name, number, or mask's path)."""
 
     path: str
     label: str
@@ -44,20 +50,24 @@ class SplitRow:
 class Preparation:
     """How one file becomes one input: all that `predict` must repeat.
 
-    `channels`, `size` (height, width) and `fit` belong to images; a table or grid has only `input_shape`.
+    `channels`, `size` (height, width) and `fit` belong to images; a table or grid has only `input_shape`. `layout` is
+    the order of axes in which arrays were read.
     """
 
     kind: Kind
     input_shape: tuple[int, ...]
-    fit: Literal["crop", "stretch", "pad"] = "crop"
+    fit: Fit = "crop"
     max_pixels: int = 64_000_000
+    layout: Layout = "auto"
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A data set ready for training.
 
-    `splits` maps `train`, `val`, `test` to samples; `classes` are names in the order of class numbers (empty for
+    `splits` maps `train`, `val`, `test` to samples (or `all`, where a network is measured on data without a test
+    split), and `contents` the same names to digests of what each sample's file or array holds, equal for equal bytes
+    and the same whatever the size of the input; `classes` are names in the order of class numbers (empty for
     numbers); `features` and `target_names` name the columns of a table; `notes` say in a sentence each what was
     decided for the user; `findings` what was noticed (unreadable or ignored files, leaks in given splits).
     """
@@ -75,6 +85,7 @@ class Dataset:
     target_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    contents: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -15,36 +15,46 @@ from striate.data.named import DatasetInfo, RemoteFile
 from striate.errors import DataError
 
 TIMEOUT_SECONDS = 30
-Progress = Callable[[str, int, int], None]
-"""Called with the file's name, the bytes so far and the bytes in all."""
 
 
-def download(
-    entry: DatasetInfo,
-    folder: Path,
-    *,
-    announce: Callable[[str], None] | None = None,
-    progress: Progress | None = None,
-) -> Path:
+def download(entry: DatasetInfo, folder: Path, *, announce: Callable[[str], None] | None = None) -> Path:
     """Fetch the files of a named set into `folder`/its name, and return that folder or the one archive in it.
 
-    A file is written under a temporary name and renamed only when its MD5 is right; files that are already
-    there are kept. Raises DataError, with every file, its address and the place to put it, where that fails.
+    `announce` is told of the start, then of every tenth of it all. A file is written under a temporary name and
+    renamed only when its MD5 is right; files that are already there are kept. Raises DataError, with every file, its
+    address and the place to put it, where that fails.
     """
     target = folder / entry.name
-    if announce:
-        announce(f"Downloading {entry.name} ({entry.size_bytes / 1e6:.0f} MB) to {target}")
+    count = _tenths(entry, target, announce) if announce else lambda _: None
     try:
         target.mkdir(parents=True, exist_ok=True)
         for file in entry.files:
-            if not (target / file.name).exists():
-                _fetch(file, target, progress)
+            if (target / file.name).exists():
+                count(file.size)
+            else:
+                _fetch(file, target, count)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _by_hand(entry, target, _why(error)) from None
     return target / entry.files[0].name if len(entry.files) == 1 else target
 
 
-def _fetch(file: RemoteFile, target: Path, progress: Progress | None) -> None:
+def _tenths(entry: DatasetInfo, target: Path, announce: Callable[[str], None]) -> Callable[[int], None]:
+    """A function that counts bytes, and announces every tenth of the whole."""
+    announce(f"Downloading {entry.name} ({entry.size_bytes / 1e6:.0f} MB) to {target}")
+    done = told = 0
+
+    def count(size: int) -> None:
+        nonlocal done, told
+        done += size
+        tenths = min(10, 10 * done // max(1, entry.size_bytes))
+        if tenths > told:
+            told = tenths
+            announce(f"Downloading {entry.name}: {10 * told} % of {entry.size_bytes / 1e6:.0f} MB")
+
+    return count
+
+
+def _fetch(file: RemoteFile, target: Path, count: Callable[[int], None]) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=target)
     digest, done = hashlib.md5(usedforsecurity=False), 0
     try:
@@ -55,8 +65,7 @@ def _fetch(file: RemoteFile, target: Path, progress: Progress | None) -> None:
                     break
                 digest.update(block)
                 out.write(block)
-                if progress:
-                    progress(file.name, done, file.size)
+                count(len(block))
         if digest.hexdigest() != file.md5:
             raise ValueError(f"{file.url} gave {done:,} bytes with MD5 {digest.hexdigest()}, expected MD5 {file.md5}")
         Path(name).chmod(0o644)

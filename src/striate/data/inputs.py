@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,16 @@ import numpy as np
 
 from striate.data.dataset import Preparation
 from striate.data.images import UnreadableImage, decode_image
-from striate.data.sources.tree import folder_tree, is_picture
+from striate.data.scan import why_unreadable
+from striate.data.sources.tree import as_text, is_picture, walk_folder
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
 
 @dataclass(frozen=True)
 class ReadInput:
-    """One file: its `input` as uint8 (C, H, W), or the `error` in plain words."""
+    """One file: its `path` as text (bytes that are not UTF-8 escaped), and its `input` as uint8 (C, H, W), or the
+    `error` in plain words."""
 
     path: str
     input: np.ndarray | None
@@ -34,16 +37,24 @@ def list_inputs(paths: Sequence[Path | str]) -> tuple[tuple[str, ...], int]:
     found: list[str] = []
     ignored = 0
     for path in map(Path, paths):
-        if path.is_dir():
-            tree = folder_tree(path)
-            pictures = [os.path.join(path, file) for file in tree.files if is_picture(file)]  # noqa: PTH118
+        if stat.S_ISDIR(_mode(path)):
+            files, _, hidden = walk_folder(path)
+            pictures = [os.path.join(path, file) for file in sorted(files) if is_picture(file)]  # noqa: PTH118
             found += pictures
-            ignored += len(tree.files) - len(pictures) + len(tree.hidden)
-        elif path.exists():
-            found.append(str(path))
+            ignored += len(files) - len(pictures) + len(hidden)
         else:
-            raise DataError(f"path {path}", "no such file or folder", "pictures, or folders of them", "check the path")
+            found.append(str(path))
     return tuple(found), ignored
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        reason = "no such file or folder"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    raise DataError(f"path {as_text(str(path))}", reason, "pictures, or folders of them", "check the path")
 
 
 def read_inputs(paths: Sequence[Path | str], preparation: Preparation) -> Iterator[ReadInput]:
@@ -61,12 +72,15 @@ def read_inputs(paths: Sequence[Path | str], preparation: Preparation) -> Iterat
     files, _ = list_inputs(paths)
 
     def read(path: str) -> ReadInput:
-        file = Path(path)
-        if not file.is_file():
-            return ReadInput(path, None, "no regular file")
+        file, name = Path(path), as_text(path)
         try:
-            return ReadInput(path, decode_image(file, path, preparation), None)
+            # A named pipe or device would block or never end.
+            if not stat.S_ISREG(file.stat().st_mode):
+                return ReadInput(name, None, "no regular file")
+            return ReadInput(name, decode_image(file, name, preparation), None)
         except UnreadableImage as error:
-            return ReadInput(path, None, error.reason)
+            return ReadInput(name, None, error.reason)
+        except OSError as error:
+            return ReadInput(name, None, why_unreadable(error))
 
     return map_ordered(read, files)

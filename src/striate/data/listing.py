@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from striate.data.dataset import Annotation, Kind
+from striate.data.dataset import ANNOTATION_OF, TASK_OF, Annotation, Kind
 from striate.errors import DataError
 
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Spellings of a split that a source may use, and the name each is kept under."""
+SPLIT_NAMES = {
+    **{"train": "train", "training": "train", "test": "test", "testing": "test"},
+    **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
+}
+"""Spellings of a split that a source may use (in any case), and the name each is kept under."""
+UNCLEAR_SPLITS = frozenset(("eval", "evaluation"))
+"""Names of folders that somebody means as a split, some as val and some as test."""
+
+
+def is_split(name: str) -> bool:
+    """Whether a folder of this name is meant as a split, not as a class."""
+    return name.lower() in SPLIT_NAMES or name.lower() in UNCLEAR_SPLITS
+
+
+_WHOLE = re.compile(r"-?[0-9]{1,300}")
+_NO_TEXT = frozenset(("Cc", "Cs", "Zl", "Zp"))  # control, lone surrogate, line and paragraph separator
 
 
 @dataclass(frozen=True)
@@ -51,7 +67,7 @@ class Listing:
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:
     """Distinct names in the order of class numbers: by value if all are whole numbers, else by code point."""
     distinct = sorted(set(names))
-    if all(name.lstrip("-").isascii() and name.lstrip("-").isdigit() for name in distinct):
+    if all(_WHOLE.fullmatch(name) for name in distinct):
         distinct.sort(key=int)
     return tuple(distinct)
 
@@ -71,12 +87,26 @@ def as_number(text: str) -> float | None:
     return number if math.isfinite(number) and abs(number) <= float(np.finfo(np.float32).max) else None
 
 
+def check_classes(listing: Listing) -> Listing:
+    """The listing, if every class name fits on a line of text (classes.txt has a line each). Raises DataError."""
+    for name in listing.classes:
+        if not name.strip() or any(unicodedata.category(letter) in _NO_TEXT for letter in name):
+            first = listing.paths[listing.labels.index(name)]
+            raise DataError(
+                f"data {listing.source}, {first}",
+                f"the class name {name!r}",
+                "names of letters on one line, without line ends, control characters or broken Unicode",
+                "rename the class (its folder, or the label in the manifest or array)",
+            )
+    return listing
+
+
 def retarget(listing: Listing, task: str) -> Listing:
     """The listing as `task` (`auto`, `classify`, `regress`, `segment`) reads it.
 
     Raises DataError where the annotations are not of that sort.
     """
-    wanted = {"classify": "class", "regress": "number", "segment": "mask"}.get(task, listing.annotation)
+    wanted = ANNOTATION_OF.get(task, listing.annotation)
     if wanted == listing.annotation:
         return listing
     if wanted == "number" and listing.annotation == "class":
@@ -84,12 +114,11 @@ def retarget(listing: Listing, task: str) -> Listing:
     if wanted == "class" and listing.annotation == "number":
         return _as_classes(listing)
     has = {"class": "class names", "number": "numbers", "mask": "masks"}
-    fits = {"class": "classify", "number": "regress", "mask": "segment"}[listing.annotation]
     raise DataError(
         f"data {listing.source}",
         f"{has[listing.annotation]} as annotations",
         f"{has[wanted]}, which the task {task} asks for",
-        f"--task {fits}" + ("" if wanted != "mask" else ", or a folder with images/ and masks/"),
+        f"--task {TASK_OF[listing.annotation]}" + ("" if wanted != "mask" else ", or a folder with images/ and masks/"),
     )
 
 

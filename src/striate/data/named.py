@@ -276,7 +276,8 @@ def _complete(path: Path, entry: DatasetInfo) -> bool:
         if path.is_file():
             return True
         names = {item.name for item in path.iterdir()}
-    except OSError:
+        split = (path / "train").is_dir() and (path / "test").is_dir()
+    except (OSError, ValueError):
         return False
     if all(file.name in names or _unpacked(file.name) & names for file in entry.files):
         return not entry.files[0].name.endswith(".tar.gz") or path.name.endswith("python")
@@ -285,9 +286,7 @@ def _complete(path: Path, entry: DatasetInfo) -> bool:
     pickles = {"test_batch"} | {f"data_batch_{i}" for i in range(1, 6)}
     if names >= pickles or names >= {"train", "test", "meta"}:
         return True
-    return bool(entry.classes) and (
-        names >= set(entry.classes) or ((path / "train").is_dir() and (path / "test").is_dir())
-    )
+    return bool(entry.classes) and (names >= set(entry.classes) or split)
 
 
 def _unpacked(name: str) -> set[str]:

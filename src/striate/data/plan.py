@@ -32,7 +32,7 @@ def plan_inputs(
                     f"nothing, since {listing.source} is a {listing.kind}",
                     f"leave out {name}",
                 )
-        return Preparation(listing.kind, tuple(listing.inputs.shape[1:])), (), ()
+        return Preparation(listing.kind, tuple(listing.inputs.shape[1:]), layout=config.layout), (), ()
     if listing.inputs is not None:
         count, channels, height, width = listing.inputs.shape
         sizes = Counter({(height, width): count})
@@ -60,7 +60,7 @@ def _plan_images(
     if channels == 1 and colored:
         notes.append(f"Color is dropped: {colored:,} of {total:,} images are turned to gray.")
     _check_memory(listing, total, channels, size)
-    preparation = Preparation("image", (channels, *size), config.fit, config.max_pixels)
+    preparation = Preparation("image", (channels, *size), config.fit, config.max_pixels, config.layout)
     other = total - sizes[size]
     return preparation, tuple(notes), (_resized(listing, other, total, preparation),) if other else ()
 

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-import numpy as np
-import torch
-
-from striate.data.audit import find_all, refuse_unusable
+from striate.data.assemble import assemble, mask_classes
+from striate.data.audit import find_all, find_seen, refuse_unusable
 from striate.data.config import DataConfig
-from striate.data.dataset import Annotation, Dataset, Preparation, Split, SplitRow
+from striate.data.dataset import TASK_OF, Annotation, Dataset, Preparation
 from striate.data.decode import Decoded, decode_samples
-from striate.data.inputs import ReadInput, list_inputs, read_inputs
 from striate.data.listing import Listing, class_numbers
 from striate.data.plan import plan_inputs
-from striate.data.scan import scan_listing
-from striate.data.sources.choose import list_source
+from striate.data.scan import Scan, scan_listing
+from striate.data.sources.choose import list_source, takes_layout
 from striate.data.splits import assign_splits
 from striate.errors import DataError
 from striate.records import Finding
-
-__all__ = ["ReadInput", "list_inputs", "load_dataset", "load_for_evaluation", "read_inputs"]
-
-_IGNORED_PIXEL = 255
-_TASKS: dict[Annotation, str] = {"class": "classify", "number": "regress", "mask": "segment"}
 
 
 def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[str], None] | None = None) -> Dataset:
@@ -37,10 +28,7 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
     listing = list_source(config, task, announce)
     ids = range(len(listing))
     scan = scan_listing(listing, ids, config.max_pixels)
-    if len(scan.unreadable) == len(listing):
-        refuse_unusable(listing, scan, scan.unreadable, {})
-    preparation, notes, resized = plan_inputs(listing, scan, config)
-    decoded = decode_samples(listing, [i for i in ids if i not in scan.unreadable], preparation)
+    preparation, decoded, notes, resized = _decode(listing, scan, config)
     unreadable = scan.unreadable | decoded.unreadable
     kept = decoded.ids.tolist()
     names = assign_splits(
@@ -53,17 +41,39 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
     )
     split = dict(zip(kept, names, strict=True))
     refuse_unusable(listing, scan, unreadable, split)
-    classes = _mask_classes(listing, decoded) if listing.annotation == "mask" else listing.classes
-    return _assemble(
+    return assemble(
         listing,
+        scan,
         preparation,
         decoded,
         split,
-        classes=classes,
+        classes=mask_classes(listing, decoded) if listing.annotation == "mask" else listing.classes,
         unreadable=unreadable,
         notes=(*listing.notes, *notes, *_split_notes(listing, config)),
         findings=(*find_all(listing, scan, unreadable), *resized),
     )
+
+
+def _decode(
+    listing: Listing, scan: Scan, config: DataConfig
+) -> tuple[Preparation, Decoded, tuple[str, ...], tuple[Finding, ...]]:
+    """The samples decoded as planned. What proves damaged only then does not count for the plan, which is made anew."""
+    unreadable = dict(scan.unreadable)
+    if len(unreadable) == len(listing):
+        refuse_unusable(listing, scan, unreadable, {})
+    preparation, notes, resized = plan_inputs(listing, scan, config)
+    decoded = decode_samples(listing, [i for i in range(len(listing)) if i not in unreadable], preparation)
+    if not decoded.unreadable:
+        return preparation, decoded, notes, resized
+    unreadable |= decoded.unreadable
+    if len(unreadable) == len(listing):
+        refuse_unusable(listing, scan, unreadable, {})
+    headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
+    planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config)
+    if planned != preparation:
+        again = decode_samples(listing, decoded.ids.tolist(), planned)
+        decoded = replace(again, unreadable=decoded.unreadable | again.unreadable)
+    return planned, decoded, notes, resized
 
 
 def load_for_evaluation(
@@ -72,20 +82,50 @@ def load_for_evaluation(
     classes: tuple[str, ...],
     annotation: Annotation,
     *,
+    targets: int | None = None,
+    seen: Collection[str] | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> Dataset:
-    """Other data, prepared as a trained network's were, as one split `test`; nothing is split here.
+    """Other data, prepared as a trained network's were, as one split; nothing is split here.
 
-    It is the test split that the source gives, else all of it. Classes are matched by name to `classes`, and may be
-    fewer; bare numbers that match no name are positions in `classes`. Raises DataError for a class that the network
-    does not know, or inputs of another shape.
+    It is the test split that the source gives, under the name `test`, else everything, under the name `all`. Arrays
+    are read in the layout of the training unless `config` has another. Classes are matched by name to `classes`, and
+    may be fewer; bare numbers that match no name are positions in `classes`. `targets` is how many numbers the network
+    answers with; `seen` are digests (`Dataset.contents`) of what it was trained on: samples among them are a finding.
+    Raises DataError for a class that the network does not know, or inputs or targets of another shape.
     """
-    listing = list_source(config, _TASKS[annotation], announce)
+    if config.layout == "auto" and takes_layout(config.source):
+        config = replace(config, layout=preparation.layout)
+    listing = list_source(config, TASK_OF[annotation], announce)
+    _check_form(listing, preparation, targets)
     listing, renamed = _match_classes(listing, classes)
-    has_test = "test" in listing.given
-    ids = [i for i, name in enumerate(listing.given) if not has_test or name == "test"]
-    what = "the test split that the source gives" if has_test else "everything: the source gives no test split"
+    name = "test" if "test" in listing.given else "all"
+    ids = [i for i, given in enumerate(listing.given) if name == "all" or given == name]
+    what = "the test split that the source gives"
+    if name == "all":
+        what = 'everything, under the name "all": the source gives no test split'
     note = f"Evaluated on {what} ({len(ids):,} samples)."
+    scan = scan_listing(listing, ids, preparation.max_pixels)
+    decoded = decode_samples(listing, [i for i in ids if i not in scan.unreadable], preparation)
+    unreadable = scan.unreadable | decoded.unreadable
+    if not len(decoded.ids):
+        refuse_unusable(listing, scan, unreadable, {})
+    known = find_seen(listing, [scan.contents[i].hex() for i in decoded.ids.tolist()], frozenset(seen or ()))
+    return assemble(
+        listing,
+        scan,
+        preparation,
+        decoded,
+        dict.fromkeys(decoded.ids.tolist(), name),
+        classes=classes,
+        unreadable=unreadable,
+        notes=(*listing.notes, note, *renamed),
+        findings=(*known, *find_all(listing, scan, unreadable)),
+    )
+
+
+def _check_form(listing: Listing, preparation: Preparation, targets: int | None) -> None:
+    where = f"data {listing.source}"
     if listing.kind != preparation.kind or (
         listing.inputs is not None
         and preparation.kind != "image"
@@ -93,26 +133,21 @@ def load_for_evaluation(
     ):
         shape = "" if listing.inputs is None else f" of shape {listing.inputs.shape[1:]}"
         raise DataError(
-            f"data {listing.source}",
+            where,
             f"{listing.kind} inputs{shape}",
             f"{preparation.kind} inputs of shape {preparation.input_shape}, which the network was trained on",
             "evaluate it on data of the same form",
         )
-    scan = scan_listing(listing, ids, preparation.max_pixels)
-    decoded = decode_samples(listing, [i for i in ids if i not in scan.unreadable], preparation)
-    unreadable = scan.unreadable | decoded.unreadable
-    if not len(decoded.ids):
-        refuse_unusable(listing, scan, unreadable, {})
-    return _assemble(
-        listing,
-        preparation,
-        decoded,
-        dict.fromkeys(decoded.ids.tolist(), "test"),
-        classes=classes,
-        unreadable=unreadable,
-        notes=(*listing.notes, note, *renamed),
-        findings=find_all(listing, scan, unreadable),
-    )
+    if targets is not None and listing.annotation == "number":
+        assert listing.targets is not None
+        count = listing.targets.shape[1]
+        if count != targets:
+            raise DataError(
+                where,
+                f"{count} numbers for each sample: {', '.join(listing.target_names[:10])}",
+                f"{targets}, as many as the network answers with",
+                "evaluate it on data with the same targets",
+            )
 
 
 def _split_classes(listing: Listing, ids: Sequence[int]) -> list[int]:
@@ -154,90 +189,3 @@ def _match_classes(listing: Listing, classes: tuple[str, ...]) -> tuple[Listing,
             "rename the classes, or leave those out",
         )
     return replace(listing, labels=labels, targets=class_numbers(labels, classes), classes=classes), notes
-
-
-def _mask_classes(listing: Listing, decoded: Decoded) -> tuple[str, ...]:
-    """Values of the masks; 255 is "ignored" where the others number more than one."""
-    values = set(decoded.mask_values)
-    if len(values - {_IGNORED_PIXEL}) > 1:
-        values.discard(_IGNORED_PIXEL)
-    if len(values) < 2:
-        raise DataError(
-            f"data {listing.source}, masks",
-            f"the one value {', '.join(map(str, values))} in all masks",
-            "two values or more, one for each class",
-            "check that the masks were saved with their class numbers",
-        )
-    return tuple(str(value) for value in sorted(values))
-
-
-def _mask_targets(listing: Listing, decoded: Decoded, classes: tuple[str, ...]) -> np.ndarray:
-    assert decoded.masks is not None
-    to_class = np.full(257, _IGNORED_PIXEL, np.uint8)  # at value + 1, since -1 is border
-    for number, name in enumerate(classes):
-        to_class[int(name) + 1] = number
-    unknown = sorted({str(v) for v in decoded.mask_values} - set(classes) - {str(_IGNORED_PIXEL)})
-    if unknown:
-        raise DataError(
-            f"data {listing.source}, masks",
-            f"values that the network does not know: {', '.join(unknown[:10])}",
-            f"some of {', '.join(classes)}, or 255 for ignored pixels",
-            "renumber the masks",
-        )
-    targets: np.ndarray = to_class[decoded.masks + 1]
-    return targets
-
-
-def _assemble(
-    listing: Listing,
-    preparation: Preparation,
-    decoded: Decoded,
-    split: dict[int, str],
-    *,
-    classes: tuple[str, ...],
-    unreadable: dict[int, str],
-    notes: tuple[str, ...],
-    findings: tuple[Finding, ...],
-) -> Dataset:
-    if listing.annotation == "mask":
-        targets = _mask_targets(listing, decoded, classes)
-    else:
-        assert listing.targets is not None
-        targets = listing.targets[decoded.ids]
-    names = np.array([split[i] for i in decoded.ids.tolist()])
-    splits = {}
-    for name in ("train", "val", "test"):
-        rows = np.flatnonzero(names == name)
-        if len(rows):
-            splits[name] = Split(
-                torch.from_numpy(decoded.inputs[rows]),
-                torch.from_numpy(targets[rows]),
-                torch.from_numpy(decoded.ids[rows]),
-            )
-    membership = split | dict.fromkeys(unreadable, "unreadable")
-    return Dataset(
-        name=listing.name,
-        source=listing.source,
-        kind=listing.kind,
-        annotation=listing.annotation,
-        splits=splits,
-        classes=classes,
-        preparation=preparation,
-        rows=tuple(SplitRow(listing.paths[i], listing.labels[i], membership[i]) for i in sorted(membership)),
-        fingerprint=_fingerprint(splits),
-        features=listing.features,
-        target_names=listing.target_names,
-        notes=notes,
-        findings=findings,
-    )
-
-
-def _fingerprint(splits: dict[str, Split]) -> str:
-    """SHA-256 over inputs, targets and membership of every split."""
-    digest = hashlib.sha256()
-    for name, split in splits.items():
-        for tensor in (split.inputs, split.targets):
-            values = np.ascontiguousarray(tensor.numpy())
-            digest.update(f"{name} {values.dtype} {values.shape};".encode())
-            digest.update(values.data)
-    return digest.hexdigest()

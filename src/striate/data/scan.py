@@ -16,8 +16,9 @@ from striate.errors import DataError
 
 @dataclass(frozen=True)
 class Scan:
-    """By sample id: `contents`, digests that are equal for equal bytes; `answers`, the same for what the label says
-    (class, number, or content of the mask); `headers` of readable picture files; `unreadable`, the reasons."""
+    """By sample id: `contents`, 16-byte digests that are equal for equal bytes; `answers`, the same for what the
+    label says (class, number, or content of the mask); `headers` of readable picture files; `unreadable`, the
+    reasons."""
 
     contents: dict[int, bytes]
     answers: dict[int, object]

@@ -8,15 +8,12 @@ import tempfile
 import threading
 import weakref
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from striate.data.listing import SPLIT_NAMES
-from striate.data.sources.tree import Tree, check_size, gunzip_into, is_hidden, too_much, unpacked_limit
+from striate.data.sources.tree import Tree, as_text, check_size, gunzip_into, is_hidden, too_much, unpacked_limit
 from striate.errors import DataError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -28,16 +25,14 @@ def is_archive(path: Path) -> bool:
 
 
 def archive_tree(path: Path) -> Tree:
-    """The tree of an archive; one folder that wraps everything is descended.
+    """The tree of an archive, from its root.
 
     Raises DataError for damaged archives, for members that are links, devices or lie outside, and for bombs.
     """
     try:
-        tree = _zip_tree(path) if path.name.lower().endswith(".zip") else _tar_tree(path)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise _damaged(path, error) from None
+        return _zip_tree(path) if path.name.lower().endswith(".zip") else _tar_tree(path)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(
             f"archive {path}",
@@ -45,7 +40,8 @@ def archive_tree(path: Path) -> Tree:
             f"a file that can be read, and room for its content in {tempfile.gettempdir()}",
             "check the permissions, or set TMPDIR to a folder with more space",
         ) from None
-    return _unwrapped(tree)
+    except Exception as error:  # damaged archives raise anything: zipfile.BadZipFile, struct.error, lzma.LZMAError, …
+        raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
@@ -132,8 +128,8 @@ def _zip_tree(path: Path) -> Tree:
             # Never more than was declared: what a member says of its size may be a lie.
             with lock, archive.open(member) as file:
                 data = file.read(member.file_size + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise OSError(f"damaged in the archive ({error})") from None
+        except Exception as error:  # every decompressor has errors of its own
+            raise OSError(f"damaged in the archive ({error or type(error).__name__})") from None
         if len(data) != member.file_size:
             raise OSError("damaged in the archive (not of the size it declares)")
         return data
@@ -149,7 +145,7 @@ def _safe_name(name: str, path: Path) -> str:
         raise _refused(path, name, "a path that leads outside")
     if "\0" in name:
         raise _refused(path, name, "a name with a zero byte")
-    return "/".join(parts)
+    return as_text("/".join(parts))
 
 
 def _refused(path: Path, member: str, what: str) -> DataError:
@@ -182,19 +178,4 @@ def _tree(path: Path, places: Iterable[str], folders: Iterable[str], read: Calla
         tuple(sorted(folder for folder in parents if folder not in ("", ".") and visible(folder))),
         tuple(file for file in files if not visible(file)),
         read,
-    )
-
-
-def _unwrapped(tree: Tree) -> Tree:
-    tops = tree.tops()
-    if len(tops) != 1 or tree.loose() or tops <= set(SPLIT_NAMES):
-        return tree
-    (top,) = tops
-    prefix = top + "/"
-    return replace(
-        tree,
-        files=tuple(file.removeprefix(prefix) for file in tree.files),
-        folders=tuple(folder.removeprefix(prefix) for folder in tree.folders if folder != top),
-        read=lambda file: tree.read(prefix + file),
-        notes=(*tree.notes, f"Paths are relative to the folder {prefix} that holds everything in the archive."),
     )

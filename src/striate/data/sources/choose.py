@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
@@ -11,7 +12,7 @@ from pathlib import Path
 from striate.data.config import DataConfig
 from striate.data.download import download
 from striate.data.embedded import EMBEDDED
-from striate.data.listing import Listing, retarget
+from striate.data.listing import Listing, check_classes, retarget
 from striate.data.named import DatasetInfo, cache_folder, catalogue, find, info
 from striate.data.sources.archive import archive_tree, is_archive
 from striate.data.sources.cifar import holds_cifar, list_cifar
@@ -21,24 +22,38 @@ from striate.data.sources.manifest import list_manifest
 from striate.data.sources.masks import holds_masks, list_masks
 from striate.data.sources.npz import list_npz
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
-from striate.data.sources.tree import Tree, folder_tree
+from striate.data.sources.tree import Tree, as_text, folder_tree
+from striate.data.sources.unwrap import unwrapped
 from striate.errors import ConfigError, DataError
 
 _FORMS = "a folder, .tar, .tar.gz, .tgz, .zip, .csv, .npz, .mat or idx file"
 
 
 def list_source(config: DataConfig, task: str, announce: Callable[[str], None] | None = None) -> Listing:
-    """What `config.source` holds, as `task` reads it. Raises DataError."""
+    """What `config.source` holds, as `task` reads it. Raises DataError, or ConfigError for a layout of no array."""
+    if not config.source:  # as a path it would be the current folder
+        raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
     entry = info(config.source)
-    if entry is None:
-        listing = _list_path(Path(config.source), config, task, ())
-    elif entry.embedded:
-        listing = EMBEDDED[entry.name]()
-    else:
-        listing = _list_named(entry, config, task, announce)
-    if config.layout != "auto" and not config.source.endswith(".npz"):
+    if config.layout != "auto" and not takes_layout(config.source):
         raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")
-    return retarget(listing, task)
+    try:
+        if entry is None:
+            listing = _list_path(Path(config.source), config, task, ())
+        elif entry.embedded:
+            listing = EMBEDDED[entry.name]()
+        else:
+            listing = _list_named(entry, config, task, announce)
+    except OSError as error:  # a disk that fails, a file that vanishes meanwhile
+        raise _cannot_read(Path(config.source), error) from None
+    return check_classes(retarget(listing, task))
+
+
+def takes_layout(source: str) -> bool:
+    """Whether the source is a file of arrays, whose order of axes may be given."""
+    try:
+        return source.lower().endswith(".npz") and not Path(source).is_dir()
+    except OSError:
+        return False
 
 
 def _list_named(entry: DatasetInfo, config: DataConfig, task: str, announce: Callable[[str], None] | None) -> Listing:
@@ -55,17 +70,14 @@ def _list_named(entry: DatasetInfo, config: DataConfig, task: str, announce: Cal
 def _list_path(path: Path, config: DataConfig, task: str, class_names: tuple[str, ...]) -> Listing:
     # Not resolve(): links in the path stay as the user knows them.
     absolute = Path(os.path.abspath(path))  # noqa: PTH100
-    try:
-        is_folder, is_file = absolute.is_dir(), absolute.is_file()
-    except (OSError, ValueError):
-        is_folder = is_file = False
-    if is_folder:
+    mode = _mode(path, absolute)
+    if stat.S_ISDIR(mode):
         return _list_tree(folder_tree(absolute), class_names)
-    if not is_file:
-        raise _nothing_there(path)
     name = absolute.name
+    if not stat.S_ISREG(mode):
+        raise DataError(f"data {path}", "neither a file nor a folder", _FORMS, "give a file or a folder")
     if is_archive(absolute):
-        return _list_tree(archive_tree(absolute), class_names)
+        return _list_tree(unwrapped(archive_tree(absolute)), class_names)
     if name.lower().endswith(".csv"):
         return list_manifest(absolute, task)
     if name.lower().endswith(".npz"):
@@ -75,6 +87,29 @@ def _list_path(path: Path, config: DataConfig, task: str, class_names: tuple[str
     if is_idx(name):
         return list_idx_file(absolute)
     raise DataError(f"data {path}", "a file of another form", _FORMS, f"give the folder instead: '{path.parent}'")
+
+
+def _mode(path: Path, absolute: Path) -> int:
+    """What lies at the path, as `stat` tells it. Raises DataError where nothing does, or nothing that has a name."""
+    if as_text(str(absolute)) != str(absolute):
+        raise DataError(
+            "data",
+            f"a path that is not UTF-8: {as_text(str(absolute))}",
+            "a path that is text, since config.yaml keeps it",
+            "rename the file or folder, or make a link to it: ln -s … data",
+        )
+    try:
+        return absolute.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise _nothing_there(path) from None
+    except (OSError, ValueError) as error:
+        raise _cannot_read(path, error) from None
+
+
+def _cannot_read(path: Path, error: OSError | ValueError) -> DataError:
+    reason = getattr(error, "strerror", None) or str(error)
+    remedy = f"chmod -R u+rX '{path}'" if isinstance(error, PermissionError) else "check the path"
+    return DataError(f"data {path}", reason, f"a path that can be read: {_FORMS}", remedy)
 
 
 def _list_tree(tree: Tree, class_names: tuple[str, ...]) -> Listing:

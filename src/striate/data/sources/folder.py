@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from striate.data.listing import SPLIT_NAMES, Listing, class_numbers, order_classes
+from striate.data.listing import Listing, class_numbers, order_classes
+from striate.data.sources.layout import given_splits, note_spellings
 from striate.data.sources.tree import Tree, is_picture, summarize_suffixes
 from striate.errors import DataError
 
 
-def given_splits(tree: Tree) -> bool:
-    """Whether the folders directly under the root are splits, with further folders in them."""
-    tops = tree.tops()
-    inner = {folder.split("/")[0] for folder in tree.folders if "/" in folder}
-    return bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops) and bool(inner)
-
-
 def list_classes(tree: Tree) -> Listing:
-    """Every picture under a class folder, at any depth. Raises DataError where there is no such thing."""
-    depth = 1 if given_splits(tree) else 0
+    """Every picture under a class folder, at any depth. Raises DataError where there is no such thing, or where some of
+    the folders are named as splits and others are not."""
+    splits = given_splits(tree, "a folder for each class")
+    depth = 1 if splits else 0
     taken: list[tuple[str, str, str | None]] = []
     ignored = list(tree.hidden)
     for file in tree.files:
@@ -26,7 +22,7 @@ def list_classes(tree: Tree) -> Listing:
         if not is_picture(file) or len(parts) < depth + 2:
             ignored.append(file)
             continue
-        taken.append((file, parts[depth], SPLIT_NAMES[parts[0].lower()] if depth else None))
+        taken.append((file, parts[depth], splits.get(parts[0])))
     if not taken:
         raise _no_images(tree)
     folders = {folder.split("/")[depth] for folder in tree.folders if folder.count("/") == depth}
@@ -45,7 +41,7 @@ def list_classes(tree: Tree) -> Listing:
         classes=classes,
         read=lambda number: tree.read(paths[number]),
         ignored=tuple(sorted(ignored)),
-        notes=tree.notes,
+        notes=(*tree.notes, *note_spellings(splits)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -86,7 +87,12 @@ def list_idx_file(path: Path) -> Listing:
     what = match["what"]
     partner = "labels" if what == "images" else "images"
     prefix = path.name[: match.start("what")]
-    for file in sorted(path.parent.iterdir()):
+    try:
+        siblings = sorted(path.parent.iterdir())
+    except OSError as error:
+        got, parent = error.strerror or str(error), path.parent
+        raise DataError(f"folder {parent}", got, "a folder that can be read", f"chmod u+rx '{parent}'") from None
+    for file in siblings:
         other = _NAME.fullmatch(file.name)
         if other and other["what"] == partner and file.name.startswith(prefix + partner):
             break
@@ -103,7 +109,8 @@ def list_idx_file(path: Path) -> Listing:
         lambda name: read_file(path.parent / name),
     )
     split = SPLIT_NAMES["test" if match["split"] == "t10k" else match["split"]]
-    return _list(tree, {(split, what): path.name, (split, partner): file.name}, (), (), given=False)
+    listing = _list(tree, {(split, what): path.name, (split, partner): file.name}, (), (), given=False)
+    return replace(listing, source=str(path))
 
 
 def _list(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.listing import Listing, is_split
+from striate.data.sources.layout import given_splits, note_spellings
 from striate.data.sources.tree import Tree, is_picture
 from striate.errors import DataError
 
@@ -12,32 +13,34 @@ _PAIR = {"images", "masks"}
 
 
 def holds_masks(tree: Tree) -> bool:
-    """Whether images/ and masks/ lie under the root, or under every split folder."""
-    tops = tree.tops()
-    if tops >= _PAIR:
-        return True
-    splits = [top for top in tops if top.lower() in SPLIT_NAMES]
-    folders = set(tree.folders)
-    return bool(splits) and all({f"{top}/images", f"{top}/masks"} <= folders for top in splits)
+    """Whether images/ and masks/ lie under the root, or under a split folder."""
+    tops, folders = tree.tops(), set(tree.folders)
+    return tops >= _PAIR or any({f"{top}/images", f"{top}/masks"} <= folders for top in tops if is_split(top))
 
 
 def list_masks(tree: Tree) -> Listing:
     """Every picture under images/ with the picture of the same stem under masks/.
 
-    Raises DataError where an image has no mask or two.
+    Raises DataError where an image has no mask or two, or where a split folder has no images/.
     """
-    depth = 0 if tree.tops() >= _PAIR else 1
+    splits = {} if tree.tops() >= _PAIR else given_splits(tree, "the folders images/ and masks/")
+    depth = 1 if splits else 0
+    for top in splits:
+        if f"{top}/images" not in tree.folders:
+            raise DataError(
+                f"data {tree.where}", f"{top}/ without images/", "images/ and masks/ in every split", "add the folder"
+            )
     images: dict[tuple[str, str], str] = {}
     masks: dict[tuple[str, str], str] = {}
     ignored = list(tree.hidden)
     for file in tree.files:
         parts = file.split("/")
         side = {"images": images, "masks": masks}.get(parts[depth] if len(parts) > depth + 1 else "")
-        if side is None or not is_picture(file) or (depth and parts[0].lower() not in SPLIT_NAMES):
+        if side is None or not is_picture(file):
             ignored.append(file)
             continue
         stem = PurePosixPath(*parts[depth + 1 :]).with_suffix("").as_posix()
-        split = SPLIT_NAMES[parts[0].lower()] if depth else ""
+        split = splits.get(parts[0], "")
         other = side.setdefault((split, stem), file)
         if other != file:
             raise DataError(
@@ -59,7 +62,7 @@ def list_masks(tree: Tree) -> Listing:
         read=lambda number: tree.read(paths[number]),
         read_mask=lambda number: tree.read(mask_paths[number]),
         ignored=tuple(sorted(ignored)),
-        notes=tree.notes,
+        notes=(*tree.notes, *note_spellings(splits)),
     )
 
 

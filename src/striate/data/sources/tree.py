@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NoReturn
 
 from striate.data.images import SUFFIXES
 from striate.errors import DataError
@@ -46,13 +46,33 @@ class Tree:
 
 
 def folder_tree(path: Path) -> Tree:
-    """The tree of a folder on disk. Links to folders are followed, each folder once."""
+    """The tree of a folder on disk; names that are not UTF-8 are escaped. Raises DataError."""
+    files, folders, hidden = walk_folder(path)
+    raw = {as_text(file): file for file in files}
+    return Tree(
+        str(path),
+        path.resolve().name,
+        tuple(sorted(raw)),
+        tuple(sorted(map(as_text, folders))),
+        tuple(sorted(map(as_text, hidden))),
+        lambda file: read_file(path / raw[file]),
+    )
+
+
+def walk_folder(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """Files, folders and hidden files under a folder, as the system names them (relative to it, unsorted).
+
+    Links to folders are followed, each folder once. Raises DataError for a folder that cannot be read.
+    """
     files: list[str] = []
     folders: list[str] = []
     hidden: list[str] = []
     seen: set[tuple[int, int]] = set()
     for here, subfolders, names in os.walk(path, followlinks=True, onerror=_raise):
-        status = Path(here).stat()
+        try:
+            status = Path(here).stat()
+        except OSError as error:
+            _raise(error)
         if (status.st_dev, status.st_ino) in seen:
             subfolders.clear()
             continue
@@ -62,17 +82,15 @@ def folder_tree(path: Path) -> Tree:
         folders += [prefix + name for name in subfolders]
         for name in names:
             (hidden if is_hidden(name) else files).append(prefix + name)
-    return Tree(
-        str(path),
-        path.resolve().name,
-        tuple(sorted(files)),
-        tuple(sorted(folders)),
-        tuple(sorted(hidden)),
-        lambda file: read_file(path / file),
-    )
+    return files, folders, hidden
 
 
-def _raise(error: OSError) -> None:
+def as_text(name: str) -> str:
+    """A file name as text that can be written anywhere: bytes that are not UTF-8 become escapes such as \\xff."""
+    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _raise(error: OSError) -> NoReturn:
     raise DataError(
         f"folder {error.filename}",
         error.strerror or str(error),

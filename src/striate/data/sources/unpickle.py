@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import pickle
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -91,7 +91,12 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
 
 
 def _text(value: Any) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return value.decode("latin1")
+    # Not str(value): a small pickle may describe containers that never end when written out.
+    if not isinstance(value, str):
+        raise pickle.UnpicklingError(f"a {type(value).__name__} where there should be text")
+    return value
 
 
 _KNOWN = {
@@ -109,14 +114,53 @@ _KNOWN = {
 }
 
 
-class _Inert(pickle.Unpickler):
+# Python's own unpickler, since the one in C cannot be kept from hashing a key: nested tuples that share their parts
+# take a file of a few bytes and a time without end.
+_Unpickler: Any = pickle._Unpickler
+
+
+class _Inert(_Unpickler):
+    dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a plain array or container")
         return _KNOWN[module, name]
 
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError(f"it refers to something outside, {_text(pid)[:80]}")
+    def persistent_load(self, _pid: Any) -> Any:
+        raise pickle.UnpicklingError("it refers to something outside")
+
+    def load_build(self) -> None:
+        if not isinstance(self.stack[-2], (_Array, _Dtype)):
+            raise pickle.UnpicklingError("a state for what has none")
+        super().load_build()
+
+    def load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def refuse_set(self) -> None:
+        raise pickle.UnpicklingError("a set")
+
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.EMPTY_SET[0]] = dispatch[pickle.FROZENSET[0]] = dispatch[pickle.ADDITEMS[0]] = refuse_set
+
+
+def _check_keys(keys: list[Any]) -> None:
+    for key in keys:
+        if not isinstance(key, (str, bytes, int)):
+            raise pickle.UnpicklingError(f"a key that is a {type(key).__name__}")
 
 
 def load_plain(data: bytes, where: str) -> dict[str, Any]:
@@ -128,7 +172,8 @@ def load_plain(data: bytes, where: str) -> dict[str, Any]:
         value = _Inert(io.BytesIO(data), encoding="bytes").load()
         if not isinstance(value, dict):
             raise pickle.UnpicklingError(f"a {type(value).__name__}")
-        return {_text(key): _real(item) for key, item in value.items()}
+        known: dict[int, Any] = {}
+        return {_text(key): _real(item, known) for key, item in value.items()}
     except Exception as error:  # damaged pickles raise anything
         raise DataError(
             where,
@@ -138,9 +183,17 @@ def load_plain(data: bytes, where: str) -> dict[str, Any]:
         ) from None
 
 
-def _real(item: Any) -> Any:
+def _real(item: Any, known: dict[int, Any]) -> Any:
+    """What an item stands for. Parts that are shared stay shared (`known` by their id), or a list of twice a list
+    of twice a list … would grow without end."""
+    if id(item) in known:
+        return known[id(item)]
     if isinstance(item, (_Array, _Scalar, _FromBuffer)):
-        return item.real()
+        known[id(item)] = item.real()
+        return known[id(item)]
     if isinstance(item, (list, tuple)):
-        return [_real(part) for part in item]
+        whole: list[Any] = []
+        known[id(item)] = whole
+        whole += [_real(part, known) for part in item]
+        return whole
     return _text(item) if isinstance(item, bytes) else item

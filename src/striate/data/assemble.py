@@ -1,0 +1,112 @@
+"""From a listing and its decoded samples to a `Dataset`: targets, splits, rows, fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import torch
+
+from striate.data.dataset import Dataset, Preparation, Split, SplitRow
+from striate.data.decode import Decoded
+from striate.data.listing import Listing
+from striate.data.scan import Scan
+from striate.errors import DataError
+from striate.records import Finding
+
+_IGNORED_PIXEL = 255
+
+
+def _mask_targets(listing: Listing, decoded: Decoded, classes: tuple[str, ...]) -> np.ndarray:
+    assert decoded.masks is not None
+    to_class = np.full(257, _IGNORED_PIXEL, np.uint8)  # at value + 1, since -1 is border
+    for number, name in enumerate(classes):
+        to_class[int(name) + 1] = number
+    unknown = sorted({str(v) for v in decoded.mask_values} - set(classes) - {str(_IGNORED_PIXEL)})
+    if unknown:
+        raise DataError(
+            f"data {listing.source}, masks",
+            f"values that the network does not know: {', '.join(unknown[:10])}",
+            f"some of {', '.join(classes)}, or 255 for ignored pixels",
+            "renumber the masks",
+        )
+    targets: np.ndarray = to_class[decoded.masks + 1]
+    return targets
+
+
+def assemble(
+    listing: Listing,
+    scan: Scan,
+    preparation: Preparation,
+    decoded: Decoded,
+    split: dict[int, str],
+    *,
+    classes: tuple[str, ...],
+    unreadable: dict[int, str],
+    notes: tuple[str, ...],
+    findings: tuple[Finding, ...],
+) -> Dataset:
+    """The data set of the decoded samples; `split` names the split of each by id, `unreadable` the reasons of others.
+
+    Raises DataError for mask values that are not among `classes`.
+    """
+    if listing.annotation == "mask":
+        targets = _mask_targets(listing, decoded, classes)
+    else:
+        assert listing.targets is not None
+        targets = listing.targets[decoded.ids]
+    names = np.array([split[i] for i in decoded.ids.tolist()])
+    splits, contents = {}, {}
+    for name in ("train", "val", "test", "all"):
+        rows = np.flatnonzero(names == name)
+        if len(rows):
+            contents[name] = tuple(scan.contents[i].hex() for i in decoded.ids[rows].tolist())
+            splits[name] = Split(
+                torch.from_numpy(decoded.inputs[rows]),
+                torch.from_numpy(targets[rows]),
+                torch.from_numpy(decoded.ids[rows]),
+            )
+    membership = split | dict.fromkeys(unreadable, "unreadable")
+    return Dataset(
+        name=listing.name,
+        source=listing.source,
+        kind=listing.kind,
+        annotation=listing.annotation,
+        splits=splits,
+        classes=classes,
+        preparation=preparation,
+        rows=tuple(SplitRow(listing.paths[i], listing.labels[i], membership[i]) for i in sorted(membership)),
+        fingerprint=_fingerprint(splits, classes, listing.target_names),
+        features=listing.features,
+        target_names=listing.target_names,
+        notes=notes,
+        findings=findings,
+        contents=contents,
+    )
+
+
+def _fingerprint(splits: dict[str, Split], classes: tuple[str, ...], target_names: tuple[str, ...]) -> str:
+    """SHA-256 over inputs, targets and membership of every split, and over what the targets are called."""
+    digest = hashlib.sha256(json.dumps([classes, target_names]).encode())
+    for name, split in splits.items():
+        for tensor in (split.inputs, split.targets):
+            values = np.ascontiguousarray(tensor.numpy())
+            digest.update(f"{name} {values.dtype} {values.shape};".encode())
+            digest.update(values.data)
+    return digest.hexdigest()
+
+
+def mask_classes(listing: Listing, decoded: Decoded) -> tuple[str, ...]:
+    """Values of the masks; 255 is "ignored" where the others number more than one."""
+    values = set(decoded.mask_values)
+    if len(values - {_IGNORED_PIXEL}) > 1:
+        values.discard(_IGNORED_PIXEL)
+    if len(values) < 2:
+        raise DataError(
+            f"data {listing.source}, masks",
+            f"the one value {', '.join(map(str, values))} in all masks",
+            "two values or more, one for each class",
+            "check that the masks were saved with their class numbers",
+        )
+    return tuple(str(value) for value in sorted(values))
