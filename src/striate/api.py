@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 
 from striate.data.config import DataConfig
 from striate.data.dataset import Annotation, Dataset
-from striate.data.read import load_dataset, load_for_evaluation
+from striate.data.read import load_for_evaluation
 from striate.errors import RunError, printable
 from striate.evaluation.measure import evaluate_split
 from striate.evaluation.record import Evaluation
@@ -24,8 +25,9 @@ from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
-from striate.training.execution import execution_settings
-from striate.training.prepare import Prepared, prepare
+from striate.training.execution import execution_settings, memory_explained
+from striate.training.interruption import Interrupted, terminating_interrupts
+from striate.training.prepare import Prepared, prepare, read_data
 from striate.training.progress import progress_reader
 from striate.training.request import ConfigSource, merge_request, read_config
 from striate.training.session import restore, run_training, write_beginning
@@ -100,7 +102,8 @@ def train_config(
     if out is not None:
         refuse_occupied(out)  # before minutes are spent on reading the data
     announce = announcer(console, quiet)
-    prepared = prepare(config, module, seconds_spent=lambda: monotonic() - started, announce=announce)
+    with memory_explained(config):
+        prepared = prepare(config, module, seconds_spent=lambda: monotonic() - started, announce=announce)
     model = "module" if prepared.network_name is None else prepared.network_name
     run = create_run(out, f"{prepared.data.name}-{model if len(model) <= 24 else 'custom'}")
     write_beginning(run, prepared)
@@ -120,7 +123,7 @@ def resume(
     run, announce = open_run(Path(path)), announcer(console, quiet)
     if run.metrics_json.exists():
         for file in (run.last, run.best):
-            _load_trained(file, load_checkpoint(file), None, module)
+            load(file, module=module)
         announce(f"{run.path} is finished; its checkpoints were read and fit the network")
         return Run(run.path, read_metrics(run))
     prepared = prepare(config_from_yaml(run.config), module, announce=announce)
@@ -129,18 +132,23 @@ def resume(
         announce(f"going on with {run.path} after step {done:,} of {total:,}")
     else:
         announce(f"{run.path} has no checkpoint yet: starting over")
+    write_beginning(run, prepared)
     return _train_to_end(run, prepared, console, quiet)
 
 
 def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet: bool) -> Run:
-    with execution_settings(prepared.config):
-        try:
+    try:
+        with execution_settings(prepared.config), memory_explained(prepared.config), terminating_interrupts():
             with progress_reader(console, quiet) as progress:
                 run_training(run, prepared, [progress])
             return Run(run.path, finish_run(run, prepared))
-        except RunError as error:  # a full disk, for one: what was saved is worth going on from
-            error.remedy += f"; then go on with: striate train --resume {run.path}"
-            raise
+    except RunError as error:  # a full disk, for one: what was saved is worth going on from
+        error.remedy += f"; then go on with: striate train --resume {run.path}"
+        raise
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:  # while finishing: training is over and saved
+        raise Interrupted(run.path, "interrupted") from None
 
 
 def announcer(console: Console, quiet: bool) -> Announce:
@@ -174,11 +182,7 @@ def load(path: str | Path, *, module: nn.Module | None = None, device: str = "cp
         raise RunError(
             str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {path}"
         )
-    return _load_trained(file, load_checkpoint(file, device), device, module)
-
-
-def _load_trained(file: Path, saved: dict[str, Any], device: str | None, module: nn.Module | None) -> Trained:
-    return trained_from_dict(saved, str(file), torch.device(device or "cpu"), module)
+    return trained_from_dict(load_checkpoint(file, device), str(file), torch.device(device), module)
 
 
 def build(
@@ -209,11 +213,16 @@ def evaluate(run: str | Path | Run | Trained, data: str | Path | None = None) ->
                 "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
             )
         return _evaluate_on(run, _foreign_data(run, str(data)))
-    opened = open_run(run.path if isinstance(run, Run) else Path(run))
-    trained, config = load(opened.path), config_from_yaml(opened.config)
-    if data is None or str(data) == config.data.source:
-        return _evaluate_on(trained, load_dataset(config.data, task=config.task.name))
+    path = run.path if isinstance(run, Run) else Path(run)
+    trained, config = load(path), config_from_yaml(open_run(path).config)
+    if data is None or _same_source(str(data), config.data.source):
+        return _evaluate_on(trained, read_data(config)[1])
     return _evaluate_on(trained, _foreign_data(trained, str(data)))
+
+
+def _same_source(data: str, source: str) -> bool:
+    """Whether `data`, as a user types it, is what a run was trained on."""
+    return data == source or os.path.realpath(data) == os.path.realpath(source)
 
 
 def _foreign_data(trained: Trained, source: str) -> Dataset:

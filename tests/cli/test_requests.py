@@ -39,6 +39,19 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["train", "mnist5k", "--batch", "0"], "batch"),
         (["train", "mnist5k", "--minutes", "0"], "greater than 0"),
         (["train", "mnist5k", "--epochs", "1", "--minutes", "1"], "one of them"),
+        (["train", "mnist5k", "--epochs", "1", "--budget.steps", "1"], "one of them"),
+        (["train", "mnist5k", "--budget.epochs", "1", "--budget.minutes", "1"], "one of them"),
+        (["train", "mnist5k", "--epochs", "1", "--budget.epochs", "2"], "one value"),
+        (["train", "mnist5k", "--lr", "inf"], "optim.lr"),
+        (["train", "mnist5k", "--lr", "1e39"], "optim.lr"),
+        (["train", "mnist5k", "--optim.momentum", "0.5"], "no meaning"),
+        (["train", "mnist5k", "--optim.name", "sgd", "--optim.betas", "[0.8, 0.9]"], "no meaning"),
+        (["train", "mnist5k", "--schedule.factor", "0.5"], "no meaning"),
+        (["train", "mnist5k", "--schedule.name", "step", "--schedule.warmup", "0.5"], "no meaning"),
+        (["train", "mnist5k", "--task.margin", "2"], "no meaning"),
+        (["train", "iris", "--batch", "1", "--model", "fc(8) bn relu fc(3)"], "variance"),
+        (["train", "mnist5k", "--out", "x" * 300], "shorter"),
+        (["train", "--resume", "x" * 300], "shorter"),
         (["train", "mnist5k", "--seed", "-3"], "seed"),
         (["train", "mnist5k", "--size", "0"], "data.size"),
         (["train", "mnist5k", "--size", "big"], "data.size"),
@@ -48,7 +61,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["train", "mnist5k", "--set", "optim.lr"], "FIELD=VALUE"),
         (["train", "mnist5k", "--recipe", "slow"], "standard"),
         (["train", "mnist5k", "--task", "regress", "--task.loss", "hinge"], "squared"),
-        (["train", "mnist5k", "--task", "segment"], "segment"),
+        (["train", "mnist5k", "--task", "segment"], "masks"),
         (["train", "mnist5k", "--task.loss", "hinge", "--task.label_smoothing", "0.1"], "label_smoothing"),
         (["train", "iris", "--augment.shift", "2"], "images"),
         (["train", "iris", "--augment.crop", "0.5"], "images"),
@@ -66,8 +79,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["train", "--resume", "nowhere", "--epochs", "3"], "--resume RUN alone"),
         (["eval", "nowhere"], "run directory"),
         (["predict", "nowhere", "x.jpg"], "run directory"),
-        (["predict"], "predict"),
-        (["trian"], "train"),
+        (["predict"], "RUN requires"),
+        (["trian"], "Did you mean"),
     ],
 )
 def test_a_wrong_request_is_answered(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
@@ -124,7 +137,7 @@ def test_an_existing_run_is_never_overwritten(capsys, photos) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_said(capsys, photos) -> None:
-    assert "cannot write" in refused(capsys, "train", str(photos()), "--model", TINY, "--out", "/proc/striate/run")
+    assert "cannot be used" in refused(capsys, "train", str(photos()), "--model", TINY, "--out", "/proc/striate/run")
 
 
 @pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "can be written")])

@@ -12,6 +12,7 @@ from striate.records import Finding
 from striate.report.content import ModelFacts, ReportContent, Table
 from striate.report.pictures import draw_answers, draw_curves
 
+METRIC = {"classify": "accuracy", "regress": "rmse", "segment": "iou"}
 NASTY = ("<script>alert(1)</script>", '"><img src=http://evil.example/x.png>', r"$\alpha_1$ & Co", "plain")
 
 
@@ -68,7 +69,7 @@ def make_content(folder, evaluation, inputs="images", **changes):
         inputs = None if evaluation.task == "regress" else images(evaluation.n)
     sizes = {"train": 100, "val": 20}
     pictures = (
-        draw_curves(folder, history, task=evaluation.task, data=evaluation.data, sizes=sizes, best_epoch=3),
+        draw_curves(folder, history, metric=METRIC[evaluation.task], data=evaluation.data, sizes=sizes, best_epoch=3),
         *draw_answers(folder, evaluation, inputs),
     )
     layers = Table(

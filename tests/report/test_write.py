@@ -173,7 +173,7 @@ def test_replaces_an_older_report_and_leaves_nothing_else(tmp_path, content):
 
 
 def test_wrong_places_are_said(tmp_path, content):
-    with pytest.raises(RunError, match="expected: a file that can be written"):
+    with pytest.raises(RunError, match="expected: a folder with room"):
         write_report(tmp_path / "absent" / "report.html", content)
     lost = Picture("t", "c", tmp_path / "lost.png", "curves")
     with pytest.raises(RunError, match=r"lost\.png"):

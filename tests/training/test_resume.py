@@ -98,22 +98,25 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(photos, monkeypatc
 def test_a_run_killed_after_a_checkpoint_drops_the_rows_that_the_checkpoint_does_not_know(photos, monkeypatch) -> None:
     config = config_for(photos())
     train_quietly(config, Path("whole"))
-    monkeypatch.setattr(session, "_SAVE_EVERY", -1.0)  # save at every epoch
+    monkeypatch.setattr(session, "_SAVE_EVERY", 0.0)  # save at every event
+    monkeypatch.setattr(session, "_SAVE_SHARE", float("inf"))
     with monkeypatch.context() as patch:
         original = session.save
         saves = []
 
         def save_twice(*arguments: object) -> None:
             saves.append(1)
-            if len(saves) == 3:
+            if len(saves) == 12:  # a save an event, three or four steps and an epoch's end each
                 raise RuntimeError("killed")
             original(*arguments)
 
         patch.setattr(session, "save", save_twice)
         with pytest.raises(RuntimeError):
             train_quietly(config, Path("cut"))
-    assert len(Path("cut/metrics.csv").read_text().splitlines()) == 1 + 3
-    assert len(load_checkpoint(Path("cut/checkpoints/last.pt"))["history"]) == 2
+    saved = load_checkpoint(Path("cut/checkpoints/last.pt"))
+    with Path("cut/metrics.csv").open("a") as file:
+        file.write("99,99,nonsense\n")  # a row that the checkpoint does not know
+    assert saved["tally"] is not None  # in the middle of an epoch
     resume("cut", quiet=True)
     assert_same_run(Path("whole"), Path("cut"))
 
@@ -162,3 +165,57 @@ def test_a_loss_that_is_not_a_number_stops_with_the_place_and_a_remedy(photos) -
     assert "not finite" in caught.value.got or "first in the output" in caught.value.got
     assert not Path("run/metrics.json").exists()
     assert '"event": "non-finite"' in Path("run/events.jsonl").read_text()
+
+
+def test_a_hinge_loss_of_a_dead_network_is_noticed(photos) -> None:
+    fields = {"model.name": "conv(8,3) relu fc(8) relu fc(3)", "task.loss": "hinge", "optim.name": "sgd"}
+    config = config_for(photos(), **fields, **{"optim.lr": 1e29, "schedule.name": "constant"})
+    with pytest.raises(TrainingError, match="--lr"):
+        train_quietly(config, Path("run"))
+
+
+def test_no_checkpoint_ever_holds_a_network_that_is_not_finite(photos, monkeypatch) -> None:
+    monkeypatch.setattr(session, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(session, "_SAVE_SHARE", float("inf"))
+    fields = {"optim.name": "sgd", "optim.lr": 1e25, "schedule.name": "constant", "batch": 64}
+    with pytest.raises(TrainingError):
+        train_quietly(config_for(photos(), **fields), Path("run"))
+    for file in Path("run/checkpoints").iterdir():
+        assert all(torch.isfinite(t).all() for t in load_checkpoint(file)["model"].values())
+
+
+@pytest.mark.parametrize("missing", [["env.json"], ["env.json", "split.csv", "classes.txt", "events.jsonl"]])
+def test_a_run_killed_among_its_first_files_goes_on(photos, monkeypatch, missing: list[str]) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "training_events", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError):
+            train_quietly(config_for(photos()), Path("run"))
+    for name in missing:
+        Path("run", name).unlink()
+    resume("run", quiet=True)
+    assert {p.name for p in Path("run").iterdir()} >= {*missing, "metrics.json", "report.html"}
+
+
+def test_an_interrupt_while_finishing_says_how_to_go_on(photos, monkeypatch) -> None:
+    from striate import api
+
+    def interrupted(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("not reached")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "finish_run", interrupted)
+        with pytest.raises(Interrupted, match="--resume run"):
+            train_quietly(config_for(photos()), Path("run"))
+    resume("run", quiet=True)
+    assert Path("run/metrics.json").exists()
+
+
+def test_the_reason_for_the_network_survives_a_resume(photos, monkeypatch) -> None:
+    config = config_for(photos(), **{"model.name": "auto"})
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            train_quietly(config, Path("run"))
+    resume("run", quiet=True)
+    assert "images in color" in Path("run/report.html").read_text()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from cyclopts import App, CycloptsError
 
@@ -57,11 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return print_error(_usage(error, words), as_json)
     except KeyboardInterrupt as error:
-        return print_interrupted(error)
+        return print_interrupted(error, as_json)
     except BrokenPipeError:
         # The reader of our output has gone; leave quietly, as `head` expects.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if os.environ.get("STRIATE_TRACEBACK"):
+            raise
+        return print_error(_fault(error), as_json)
 
 
 def _share_the_cores() -> None:
@@ -89,9 +95,19 @@ def join_fields(words: Sequence[str]) -> list[str]:
     return joined
 
 
+def _fault(error: Exception) -> StriateError:
+    """An exception that nobody foresaw, in the form of one that somebody did."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return StriateError(
+        f"a fault in striate or in code that it ran ({Path(place.filename).name}, line {place.lineno})",
+        f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+        "an answer, or an error that explains itself",
+        "report it with the output of: striate env; STRIATE_TRACEBACK=1 in the environment shows where it happened",
+    )
+
+
 def _usage(error: CycloptsError, words: list[str]) -> UsageError:
     verb = next((w for w in words if w in _VERBS), "")
+    where = f"striate {verb}".strip()
     text = " ".join(str(error).split())
-    return UsageError(
-        f"striate {verb}".strip(), text, "arguments of this verb", f"striate {verb} --help".replace("  ", " ")
-    )
+    return UsageError(where, text, f"what `{where} --help` lists", f"{where} --help")

@@ -41,13 +41,16 @@ def print_json(value: Any, indent: int | None = 2) -> None:
 def print_error(error: StriateError, as_json: bool) -> int:
     """The error on stderr, and with `--json` on stdout too; exit code 2."""
     if as_json:
-        print_json({"error": error.to_json()})
+        print_json({"error": error.to_json()}, indent=None)
     stderr().print("error:", style="bold red", end=" ")
     print_note(str(error))
     return 2
 
 
-def print_interrupted(error: KeyboardInterrupt) -> int:
+def print_interrupted(error: KeyboardInterrupt, as_json: bool) -> int:
     """What was saved, if anything; exit code 130."""
-    print_note(str(error) or "interrupted")
+    text = str(error) or "interrupted"
+    if as_json:
+        print_json({"interrupted": text}, indent=None)
+    print_note(text)
     return 130

@@ -40,9 +40,18 @@ def predict(
     from striate.api import load
     from striate.cli.output import print_json, print_note, print_text
     from striate.data.inputs import list_inputs, read_inputs
+    from striate.errors import DataError
 
     trained = load(run)
     listed, ignored = list_inputs([path, *paths])
+    if not listed:
+        places = ", ".join(map(str, [path, *paths]))
+        raise DataError(
+            places,
+            f"no pictures ({ignored:,} other files)",
+            "files with the suffix of a picture, at any depth",
+            "give the files by name, or another folder",
+        )
     unreadable = 0
     for line in _answers(trained, read_inputs(listed, trained.preparation)):
         if "error" in line:

@@ -15,7 +15,7 @@ SHOWN = 20
 """So many classes are listed; of more, those with the lowest recall."""
 PAIRS = 3
 _NAME_WIDTH = 26
-_LABELS = {
+LABELS = {
     "accuracy": "accuracy",
     "top5": "top 5",
     "macro_f1": "macro F1",
@@ -26,7 +26,7 @@ _LABELS = {
     "pixel_accuracy": "pixel accuracy",
     "loss": "loss",
 }
-_SHARES = ("accuracy", "top5", "iou", "pixel_accuracy")
+SHARES = ("accuracy", "top5", "iou", "pixel_accuracy")
 
 
 def render(evaluation: Evaluation) -> str:
@@ -42,14 +42,14 @@ def render(evaluation: Evaluation) -> str:
 
 def _metric_lines(evaluation: Evaluation) -> list[str]:
     lines = []
-    for key, label in _LABELS.items():
+    for key, label in LABELS.items():
         if key not in evaluation.metrics:
             continue
         value = evaluation.metrics[key]
         if value is None:  # such as R² of one sample
             lines.append(f"  {label:<15}{'–':>9}")
             continue
-        shown = f"{100 * value:8.2f} %" if key in _SHARES else f"{value:9.4g}"
+        shown = f"{100 * value:8.2f} %" if key in SHARES else f"{value:9.4g}"
         line = f"  {label:<15}{shown}"
         if key == "top5" and len(evaluation.classes) <= 5:
             line += f" always, with {len(evaluation.classes)} classes"
@@ -112,10 +112,10 @@ def _fit(text: str, width: int) -> str:
 def summary_line(metrics: Mapping[str, Any]) -> str:
     """The metrics of one split, with the keys of metrics.json, on one line: `accuracy 97.80 % (95 % …), n = 1,000`."""
     parts = []
-    for key, label in _LABELS.items():
+    for key, label in LABELS.items():
         if key in metrics and key not in ("top5", "macro_f1"):
             value = metrics[key]
-            shown = "–" if value is None else f"{100 * value:.2f} %" if key in _SHARES else f"{value:.4g}"
+            shown = "–" if value is None else f"{100 * value:.2f} %" if key in SHARES else f"{value:.4g}"
             parts.append(f"{label} {shown}")
             if key == "accuracy":
                 low, high = metrics["accuracy_interval"]

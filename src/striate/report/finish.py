@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from striate.account.count import count_macs, count_parameters, layer_rows
+from striate.data.loader import batch_bounds
 from striate.evaluation.measure import evaluate_split
 from striate.evaluation.record import Evaluation
 from striate.report.content import ModelFacts, Picture, ReportContent, Table
 from striate.report.pictures import draw_answers, draw_curves
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.directory import RunDirectory
+from striate.runs.directory import RunDirectory, read_notes
 from striate.runs.files import write_json
 from striate.training.config_file import config_to_yaml
 from striate.training.prepare import Prepared
@@ -60,7 +61,8 @@ def _metrics(prepared: Prepared, evaluations: dict[str, Evaluation]) -> dict[str
         "data": prepared.data.name,
         "params": count_parameters(prepared.state.module),
         "macs": count_macs(prepared.state.module, prepared.data.input_shape),
-        "epochs": len(history),
+        "epochs": _epochs(prepared),
+        "steps": prepared.state.step,
         "best_epoch": _best_epoch(prepared),
         "train_seconds": round(seconds, 3),
         "images_per_second": round(sum(row.samples for row in history) / seconds, 1) if seconds else None,
@@ -68,6 +70,14 @@ def _metrics(prepared: Prepared, evaluations: dict[str, Evaluation]) -> dict[str
         "plan": asdict(config.execution),
         **{name: evaluation.metrics for name, evaluation in evaluations.items()},
     }
+
+
+def _epochs(prepared: Prepared) -> int | float:
+    """Passes over the training split; a fraction where the budget ended within one."""
+    assert prepared.config.batch is not None
+    per_epoch = len(batch_bounds(len(prepared.splits["train"]), prepared.config.batch))
+    whole, rest = divmod(prepared.state.step, per_epoch)
+    return round(prepared.state.step / per_epoch, 4) if rest else whole
 
 
 def _best_epoch(prepared: Prepared) -> int:
@@ -81,7 +91,7 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[P
     curves = draw_curves(
         run.plots,
         [row.flat() for row in prepared.state.history],
-        task=prepared.task.name,
+        metric=prepared.task.headline,
         data=data.name,
         sizes={name: len(split) for name, split in data.splits.items()},
         best_epoch=_best_epoch(prepared),
@@ -98,7 +108,8 @@ def _content(
     pictures: list[Picture],
 ) -> ReportContent:
     data, config = prepared.data, prepared.config
-    reason = next((n for n in prepared.notes if n.startswith("model ")), "chosen by the user")
+    notes = read_notes(run)
+    reason = next((n for n in notes if n.startswith("model ")), "as the configuration says")
     shape = "×".join(map(str, data.input_shape))
     counts = tuple((name, len(split)) for name, split in data.splits.items())
     return ReportContent(
@@ -115,7 +126,7 @@ def _content(
         environment=_flat_environment(run.environment),
         command=f"striate train --config {shlex.quote(str(run.config))} --out {shlex.quote(str(run.path) + '-again')}",
         findings=data.findings,
-        notes=prepared.notes,
+        notes=notes,
         pictures=pictures,
         target_names=data.target_names,
     )

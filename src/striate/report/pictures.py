@@ -21,7 +21,6 @@ from striate.visualize.scatter import scatter_figure
 SHOWN = 15
 """Samples in a gallery."""
 SHOWN_MASKS = 5
-_METRIC = {"classify": "accuracy", "regress": "rmse", "segment": "iou"}
 # Photographs make large files; what is only lines and letters may be finer.
 _PHOTO_DPI, _CHART_DPI, _FINE_DPI = 80, 100, 144
 
@@ -30,7 +29,7 @@ def draw_curves(
     folder: Path,
     history: Sequence[Mapping[str, float | None]],
     *,
-    task: str,
+    metric: str,
     data: str,
     sizes: Mapping[str, int],
     best_epoch: float | None = None,
@@ -41,7 +40,7 @@ def draw_curves(
     """
     of = ", ".join(f"{split} n = {n:,}" for split, n in sizes.items() if split in ("train", "val"))
     title = f"{data}, {of}"
-    figure = curves_figure(history, metric=_METRIC[task], title=title, best_epoch=best_epoch)
+    figure = curves_figure(history, metric=metric, title=title, best_epoch=best_epoch)
     caption = f"{title}; {len(history)} {'epoch' if len(history) == 1 else 'epochs'}."
     if best_epoch is not None:
         caption += f" The dotted line is the best epoch, {best_epoch:g}, whose weights are kept."

@@ -7,21 +7,12 @@ from typing import Any
 import numpy as np
 
 from striate.evaluation.record import Evaluation
+from striate.evaluation.text import LABELS as METRIC_LABELS
+from striate.evaluation.text import SHARES
 
-SHARES = frozenset({"accuracy", "top5", "iou", "pixel_accuracy"})
-LABELS = {
-    "n": "samples",
-    "loss": "loss",
-    "accuracy": "accuracy",
-    "accuracy_interval": "95 % interval",
-    "top5": "top 5",
-    "macro_f1": "macro F1",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "r2": "R²",
-    "iou": "mean IoU",
-    "pixel_accuracy": "pixel accuracy",
-}
+# The order of a table's columns.
+_FIRST = {"n": "samples", "loss": "loss", "accuracy": "accuracy", "accuracy_interval": "95 % interval"}
+LABELS = _FIRST | METRIC_LABELS
 
 
 def number(value: Any) -> str:

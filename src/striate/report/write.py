@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from striate.errors import RunError
 from striate.report import numbers, wording
 from striate.report.content import Picture, ReportContent, Table
+from striate.runs.files import write_text
 
 _KINDS = ("curves", "confusion", "scatter", "samples")
 
@@ -21,14 +22,7 @@ def write_report(path: str | Path, content: ReportContent) -> Path:
     file cannot be written.
     """
     path = Path(path)
-    page = render_report(content)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        remedy = "make room or name another --out folder"
-        raise RunError(str(path), error.strerror or str(error), "a file that can be written", remedy) from error
+    write_text(path, render_report(content))
     return path
 
 

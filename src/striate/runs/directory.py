@@ -80,8 +80,9 @@ class RunDirectory:
 
 def refuse_occupied(out: Path) -> None:
     """Raise RunError when `out` is a file or a folder that holds anything."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
+    with explained(out):
+        if not out.exists() or (out.is_dir() and not any(path.is_file() for path in out.rglob("*"))):
+            return
     held = "a file" if not out.is_dir() else "a run" if (out / "config.yaml").exists() else "other files"
     remedy = f"--out {out}-2" + (f", or go on with: striate train --resume {out}" if held == "a run" else "")
     raise RunError(str(out), f"a path that already holds {held}", "a new or empty folder", remedy)
@@ -105,15 +106,24 @@ def _first_free(parent: Path, name: str) -> Path:
 
 def open_run(path: Path) -> RunDirectory:
     """The run at `path` (its directory, or a checkpoint inside it). Raises RunError when there is none."""
-    if path.is_file() and path.parent.name == "checkpoints":
-        path = path.parent.parent
-    run = RunDirectory(path)
-    if not run.config.is_file():
+    with explained(path):
+        if path.is_file() and path.parent.name == "checkpoints":
+            path = path.parent.parent
+        run = RunDirectory(path)
+        found = run.config.is_file()
+    if not found:
         got = "a folder without config.yaml" if path.is_dir() else "no such folder"
         nearby = sorted(p.parent for p in Path("runs").glob("*/config.yaml"))
         remedy = f"one of: {', '.join(map(str, nearby[-5:]))}" if nearby else "striate train mnist5k --out runs/first"
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
     return run
+
+
+def read_notes(run: RunDirectory) -> tuple[str, ...]:
+    """What was decided for the user at the run's start, a sentence each, from events.jsonl."""
+    lines = run.events.read_text(encoding="utf-8").splitlines() if run.events.exists() else []
+    events = [json.loads(line) for line in lines]
+    return tuple(event["text"] for event in events if event["event"] == "note")
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -19,6 +19,7 @@ _REMEDIES = {
     errno.EROFS: "give --out in a folder that can be written, for example --out /tmp/run",
     errno.EACCES: "give --out in a folder that you may write, for example --out /tmp/run",
     errno.EPERM: "give --out in a folder that you may write, for example --out /tmp/run",
+    errno.ENAMETOOLONG: "give a shorter path",
     errno.ENOTDIR: "give --out as a path whose parents are folders",
 }
 
@@ -31,7 +32,7 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(
             str(path),
-            f"cannot write: {error.strerror or error}",
+            f"cannot be used: {error.strerror or error}",
             "a folder with room that can be written",
             _REMEDIES.get(error.errno or 0, "give another folder with --out"),
         ) from error
@@ -60,6 +61,12 @@ def write_text(path: Path, text: str) -> None:
 
 def _put(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append whole lines in one write, so that a reader never sees half of one."""
+    with explained(path), path.open("a", encoding="utf-8", newline="") as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:

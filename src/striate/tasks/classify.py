@@ -26,6 +26,7 @@ class Classify:
     margin: float = 1.0
 
     name = "classify"
+    headline = "accuracy"
 
     @property
     def outputs(self) -> int:
@@ -47,6 +48,7 @@ class Classify:
             total = outputs.shape[1] * functional.multi_margin_loss(
                 outputs, targets, margin=self.margin, weight=weights, reduction="sum"
             )
+            total = total + 0 * outputs.sum()  # torch's hinge of outputs that are not a number is 0
         else:
             total = functional.cross_entropy(
                 outputs, targets, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"

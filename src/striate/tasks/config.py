@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 
 @dataclass(frozen=True)
@@ -20,5 +20,5 @@ class TaskConfig:
     """Share of each target spread evenly over all classes (cross-entropy)."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by the inverse of its frequency in the training split."""
-    margin: Annotated[float, Gt(0)] = 1.0
+    margin: Annotated[float, Gt(0), Le(1e6)] = 1.0
     """Margin of the multi-class hinge loss."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -22,15 +21,10 @@ _LOSSES = {
     "regress": ("squared", "absolute", "huber"),
     "segment": ("cross-entropy",),
 }
-_FIELDS = {
-    "classify": {"label_smoothing", "class_weights", "margin"},
-    "regress": set(),
-    "segment": {"class_weights"},
-}
 
 
 def make_task(data: Dataset, config: TaskConfig) -> Task:
-    """The task that the annotations ask for. Raises ConfigError on a field that does not belong to it."""
+    """The task that the annotations ask for. Raises ConfigError for a loss of another task."""
     name = _OF_ANNOTATION[data.annotation]
     if config.name not in ("auto", name):
         raise ConfigError(
@@ -40,7 +34,8 @@ def make_task(data: Dataset, config: TaskConfig) -> Task:
             f"leave the task out, or give --task {name}",
         )
     loss = _LOSSES[name][0] if config.loss == "auto" else config.loss
-    _refuse_foreign_fields(name, loss, config)
+    if loss not in _LOSSES[name]:
+        raise ConfigError("task.loss", repr(loss), f"for {name}: {' or '.join(_LOSSES[name])}", "leave out --task.loss")
     train = data.splits["train"]
     if name == "regress":
         mean, std = train.targets.double().mean(0), train.targets.double().std(0, correction=0)
@@ -54,24 +49,6 @@ def make_task(data: Dataset, config: TaskConfig) -> Task:
 
 def _plural(annotation: str) -> str:
     return {"class": "classes", "number": "numbers", "mask": "masks"}[annotation]
-
-
-def _refuse_foreign_fields(name: str, loss: str, config: TaskConfig) -> None:
-    if loss not in _LOSSES[name]:
-        raise ConfigError("task.loss", repr(loss), f"for {name}: {' or '.join(_LOSSES[name])}", "--task.loss auto")
-    allowed = set(_FIELDS[name])
-    if name == "classify":
-        allowed -= {"label_smoothing"} if loss == "hinge" else {"margin"}
-    default = TaskConfig()
-    for field in fields(TaskConfig):
-        value = getattr(config, field.name)
-        if field.name not in allowed | {"name", "loss"} and value != getattr(default, field.name):
-            raise ConfigError(
-                f"task.{field.name}",
-                f"{value!r} for {name} with {loss} loss",
-                f"this field left at {getattr(default, field.name)!r}: it has no meaning there",
-                f"leave out --task.{field.name}",
-            )
 
 
 def _balanced(targets: torch.Tensor, classes: tuple[str, ...]) -> tuple[float, ...]:

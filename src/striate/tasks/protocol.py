@@ -22,6 +22,16 @@ class Task(Protocol):
         ...
 
     @property
+    def headline(self) -> str:
+        """The metric of `summarize` and `metrics` that says most: `accuracy`, `rmse` or `iou`."""
+        ...
+
+    @property
+    def loss_name(self) -> str:
+        """The loss, as in `task.loss`."""
+        ...
+
+    @property
     def outputs(self) -> int:
         """How many logits (channels, for masks) the network must give."""
         ...

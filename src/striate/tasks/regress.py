@@ -32,6 +32,7 @@ class Regress:
     loss_name: str = "squared"
 
     name = "regress"
+    headline = "rmse"
 
     @property
     def outputs(self) -> int:
@@ -73,12 +74,13 @@ class Regress:
         return outputs.float() * std + mean
 
     def metrics(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """`rmse` and `mae` in the units of the data, and `r2` (1 is perfect, 0 the mean; None for one sample)."""
-        from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+        """`rmse` and `mae` in the units of the data, over all samples and numbers together, and `r2`, averaged over
+        the numbers (1 is perfect, 0 what always naming the mean reaches; None for one sample)."""
+        from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
         predicted, truth = decoded.double().cpu().numpy(), targets.double().cpu().numpy()
         return {
-            "rmse": float(root_mean_squared_error(truth, predicted)),
+            "rmse": float(mean_squared_error(truth, predicted)) ** 0.5,
             "mae": float(mean_absolute_error(truth, predicted)),
             "r2": float(r2_score(truth, predicted)) if len(truth) > 1 else None,
         }

@@ -24,6 +24,8 @@ class Segment:
     class_weights: tuple[float, ...] | None = None
 
     name = "segment"
+    headline = "iou"
+    loss_name = "cross-entropy"
 
     @property
     def outputs(self) -> int:

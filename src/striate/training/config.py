@@ -21,9 +21,9 @@ class OptimizerConfig:
     """Fields of `optim.*`."""
 
     name: Literal["sgd", "adamw"] | None = None
-    lr: Annotated[float, Gt(0)] | None = None
+    lr: Annotated[float, Gt(0), Le(1e30)] | None = None
     """Peak learning rate; the schedule scales it."""
-    weight_decay: Annotated[float, Ge(0)] | None = None
+    weight_decay: Annotated[float, Ge(0), Le(1e6)] | None = None
     """Decay of weights (never of biases and normalization parameters)."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     """Momentum of `sgd`."""
@@ -67,7 +67,8 @@ class ExecutionConfig:
     """`cpu`, `cuda` or `cuda:1`; None takes a GPU where there is one."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` computes convolutions and matrix products in bfloat16 and keeps weights in fp32."""
+    """`bf16` computes the convolutions and matrix products of training steps in bfloat16 and keeps weights in fp32;
+    validation and evaluation are fp32."""
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
 
 
@@ -88,3 +89,5 @@ class Config:
     """Samples in one optimizer step."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     """Initialization, order of samples, augmentation and dropout all follow from it."""
+    decided: tuple[str, ...] = ()
+    """Which fields the recipe or the data decided: open again when what they follow from is replaced."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -24,6 +25,17 @@ _OPTIONS = {
 }
 
 
+class _Plain(yaml.SafeLoader):
+    """YAML without aliases: a few of them, nested, stand for more text than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse `*name`; everything else as the safe loader has it."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "an alias (*name)", event.start_mark)
+        return super().compose_node(parent, index)
+
+
 def field_names(kind: type[Any] = Config, prefix: str = "") -> list[str]:
     """Every dotted field of the tree, in order: `data.source`, `data.size`, …, `seed`."""
     names: list[str] = []
@@ -33,6 +45,14 @@ def field_names(kind: type[Any] = Config, prefix: str = "") -> list[str]:
         nested = isinstance(inner, type) and dataclasses.is_dataclass(inner)
         names += field_names(inner, f"{prefix}{field.name}.") if nested else [prefix + field.name]
     return names
+
+
+def get_field(config: Config, name: str) -> Any:
+    """The value of a dotted field; None where there is no such field."""
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
@@ -67,7 +87,9 @@ def config_from_dict(values: Mapping[str, Any], where: str) -> Config:
         name = next(
             (".".join(path[:n]) for n in range(len(path), 0, -1) if ".".join(path[:n]) in known), ".".join(path)
         )
-        raise ConfigError(f"{where}: {name}", repr(first["input"]), _expectation(first["msg"]), _remedy(name)) from None
+        raise ConfigError(
+            f"{where}: {name}", reprlib.repr(first["input"]), _expectation(first["msg"]), _remedy(name)
+        ) from None
     _refuse_booleans(values, config, where)
     return config
 
@@ -82,7 +104,7 @@ def config_from_yaml(path: Path) -> Config:
             str(path), reason, "a readable YAML file", "striate train --config runs/NAME/config.yaml"
         ) from None
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Plain)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -121,7 +143,7 @@ def _parse(name: str, text: str) -> Any:
     if not text.startswith(("[", "{")) and text not in ("null", "None"):
         return text
     try:
-        return None if text == "None" else yaml.safe_load(text)
+        return None if text == "None" else yaml.load(text, _Plain)
     except yaml.YAMLError:
         return text
 
@@ -151,9 +173,7 @@ def _expectation(message: str) -> str:
 
 
 def _remedy(name: str) -> str:
-    default: Any = Config()
-    for part in name.split("."):
-        default = getattr(default, part, None)
+    default = get_field(Config(), name)
     option = _OPTIONS.get(name, f"--{name}")
     if default is None:
         return f"leave out {option}: it is then decided from the data"

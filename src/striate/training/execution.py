@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from striate.data.dataset import Dataset
-from striate.errors import ConfigError
+from striate.errors import ConfigError, TrainingError
 from striate.training.config import Config
 
 
@@ -33,11 +33,12 @@ def _check_device(device: str) -> None:
 
 @contextmanager
 def execution_settings(config: Config) -> Iterator[torch.device]:
-    """The device, with the run's number of threads and a random state of its own; both are put back after."""
+    """The device, with the run's number of threads, a random state of its own, and deterministic kernels on a GPU; all
+    are put back after."""
     device = torch.device(config.execution.device or "cpu")
     threads = torch.get_num_threads()
     gpus = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
+    with torch.random.fork_rng(devices=gpus), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         try:
             torch.set_num_threads(config.execution.threads or threads)
             torch.manual_seed(config.seed)
@@ -50,5 +51,25 @@ def place(module: nn.Module, config: Config, device: torch.device) -> nn.Module:
     """The network on its device in its memory format."""
     module = module.to(device)
     if config.execution.memory_format == "channels_last":
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        volumes = any(p.ndim == 5 for p in module.parameters())
+        layout = torch.channels_last_3d if volumes else torch.channels_last
+        module.to(memory_format=layout)  # type: ignore[call-overload]
     return module
+
+
+@contextmanager
+def memory_explained(config: Config) -> Iterator[None]:
+    """Turn running out of memory into a TrainingError that says what to make smaller."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "not enough memory" not in text:
+            raise
+        smaller = max(1, (config.batch or 64) // 2)
+        raise TrainingError(
+            "memory",
+            f"not enough for a step: {' '.join(text.split())[:160] or 'MemoryError'}",
+            "a network and batch that fit",
+            f"--batch {smaller}, or a smaller --size",
+        ) from None

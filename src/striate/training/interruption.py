@@ -47,3 +47,16 @@ def watch_signals() -> Iterator[Interruption]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def terminating_interrupts() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, as SIGINT does, so that both end a program in the same way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

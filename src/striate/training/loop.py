@@ -17,7 +17,7 @@ from striate.data.normalize import Normalize
 from striate.tasks.protocol import Task
 from striate.training.config import Config
 from striate.training.events import EpochDone, EpochRow, Event, StepDone
-from striate.training.nonfinite import refuse_nonfinite
+from striate.training.nonfinite import refuse_nonfinite, refuse_nonfinite_epoch
 from striate.training.optimizers import set_learning_rate
 from striate.training.schedules import learning_rate_factor
 from striate.training.state import TrainingState
@@ -92,6 +92,7 @@ def close_epoch(
     row = EpochRow(
         epoch + 1, state.step, lr, task.summarize(state.tally), val, state.epoch_seconds, state.epoch_samples
     )
+    refuse_nonfinite_epoch(row)
     score = task.score(val)
     best = state.best_score is None or score >= state.best_score
     state.best_score = score if best else state.best_score
@@ -102,12 +103,11 @@ def close_epoch(
 
 @torch.no_grad()
 def validate(module: nn.Module, task: Task, split: Split, config: Config, normalize: Normalize) -> dict[str, float]:
-    """The task's epoch metrics over a whole split, in eval mode."""
+    """The task's epoch metrics over a whole split, in eval mode and fp32, as the final evaluation measures them."""
     module.eval()
     total: torch.Tensor | None = None
     for batch in batches(split, 2 * (config.batch or 1)):
-        with autocast(config, batch.inputs.device):
-            outputs = module(to_memory_format(normalize(batch.inputs), config))
+        outputs = module(to_memory_format(normalize(batch.inputs), config))
         tally = task.tally(outputs, batch.targets)
         total = tally if total is None else total + tally
     assert total is not None, "a split is never empty"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
 from striate.errors import NonFiniteLoss
+from striate.training.events import EpochRow
 
 _LOOK_EVERY = 20  # steps between looks on an accelerator, where each look waits for the device
 
@@ -25,8 +28,32 @@ def refuse_nonfinite(
         f"training, step {step} in epoch {epoch}: loss",
         f"{float(loss.detach()):g} at learning rate {lr:.3g}; {first_nonfinite(module, inputs)}",
         "a finite number",
-        f"--lr {min(lr / 10, 1e-3):.2g}; where a checkpoint was saved before, it is kept",
+        _remedy(lr),
     )
+
+
+def refuse_nonfinite_epoch(row: EpochRow) -> None:
+    """Raise NonFiniteLoss when a figure of the epoch is infinite or not a number: such an epoch is never the best."""
+    figures = {f"{split} {name}": value for split in ("train", "val") for name, value in getattr(row, split).items()}
+    bad = [name for name, value in figures.items() if not math.isfinite(value)]
+    if bad:
+        raise NonFiniteLoss(
+            f"training, end of epoch {row.epoch}",
+            f"{bad[0]} is {figures[bad[0]]}",
+            "finite figures",
+            _remedy(row.lr),
+        )
+
+
+def refuse_nonfinite_weights(module: nn.Module, step: int, lr: float) -> None:
+    """Raise NonFiniteLoss when a parameter or buffer is not finite, so that no checkpoint ever holds such a network."""
+    bad = [n for n, t in module.state_dict().items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if bad:
+        raise NonFiniteLoss(f"training, step {step}", f"{bad[0]} is not finite", "finite weights", _remedy(lr))
+
+
+def _remedy(lr: float) -> str:
+    return f"--lr {min(lr / 10, 1e-3):.2g}; where a checkpoint was saved before, it is kept"
 
 
 @torch.no_grad()

@@ -13,13 +13,15 @@ from striate.training.config import OptimizerConfig
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """SGD or AdamW over the trainable parameters; `config.name`, `lr` and `weight_decay` must be decided.
 
-    Weight decay applies to kernels and matrices, not to biases and normalization parameters (one axis or none):
-    decaying those shifts activations without reducing capacity (Goyal et al. 2017, section 5.3).
+    Weight decay applies to kernels and matrices, not to biases (by name) and normalization parameters (one axis or
+    none): decaying those shifts activations without reducing capacity (Goyal et al. 2017, section 5.3).
     """
-    trainable = [p for p in module.parameters() if p.requires_grad]
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    decayed = [p for name, p in named if p.ndim > 1 and not name.endswith("bias")]
+    others = [p for name, p in named if p.ndim <= 1 or name.endswith("bias")]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
     groups = [g for g in groups if g["params"]]
     assert config.lr is not None and config.name is not None, "recipes decide both"

@@ -13,17 +13,23 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds, to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
 from striate.data.read import load_dataset
-from striate.errors import DataError, TrainingError
-from striate.models.build import build_model, choose_model
+from striate.errors import DataError, ModelError, TrainingError
+from striate.models.build import build_model
+from striate.models.choose import choose_model
+from striate.models.from_file import resolve_name
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
 from striate.training.config import Config
 from striate.training.execution import decide_execution, execution_settings, place
+from striate.training.foreign_fields import refuse_foreign_fields
 from striate.training.optimizers import make_optimizer
 from striate.training.recipes import decide
+from striate.training.request import decided_fields
 from striate.training.speed import steps_for_epochs, steps_for_seconds
 from striate.training.state import TrainingState
 from striate.training.trained import Trained, trained_to_dict
+
+_GIVEN = "a module given in Python: "
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Prepared:
         return self.state.to_dict() | trained_to_dict(self.trained(), self.network_name)
 
 
-def read_data(config: Config, announce: Callable[[str], None]) -> tuple[Config, Dataset]:
+def read_data(config: Config, announce: Callable[[str], None] | None = None) -> tuple[Config, Dataset]:
     """The data set of a configuration, and the configuration with what was decided about it.
 
     Raises DataError; also when the configuration names a fingerprint and the data have another.
@@ -95,32 +101,49 @@ def prepare(
     Initialization follows from `config.seed`; the caller's random state is left alone.
     `seconds_spent` since the user's request counts against `budget.minutes`. Raises StriateError.
     """
+    asked = config
     config, data = read_data(config, announce)
     task = make_task(data, config.task)
     decision = decide(decide_execution(config, data), data)
     config, notes = decision.config, [*data.notes, *decision.notes]
-    name = config.model.name
+    refuse_foreign_fields(config, task.name, task.loss_name)
+    name = resolve_name(config.model.name)
+    if module is None and name.startswith(_GIVEN):
+        raise ModelError(
+            "model.name",
+            f"{name}: a module that was given in Python",
+            "that module, since no name builds it",
+            'striate.train(model=your_module, config="…/config.yaml"), or --model NAME',
+        )
     if module is None and name == "auto":
         name, reason = choose_model(data.kind, data.input_shape, data.annotation, len(data.splits["train"]))
         notes.append(f"model {name}: {reason}")
-    config = replace(config, model=replace(config.model, name=name if module is None else type(module).__name__))
+    config = replace(
+        config, model=replace(config.model, name=name if module is None else f"{_GIVEN}{type(module).__name__}")
+    )
     device = torch.device(config.execution.device or "cpu")
     splits = {k: to_device(s, device) for k, s in data.splits.items()}
-    normalization = measure_normalization(data.splits["train"])
     with execution_settings(config):
-        network = _build(name if module is None else module, data, task)
+        normalization = measure_normalization(data.splits["train"])
+        network = _build(name if module is None else module, data, task, config.batch)
         network = place(network, config, device)
         config = _decide_steps(config, network, task, splits, normalization, seconds_spent)
+    config = replace(config, decided=decided_fields(asked, config))
     state = TrainingState(network, make_optimizer(network, config.optim))
     network_name = name if module is None else None
     return Prepared(config, data, splits, task, state, normalization, network_name, tuple(notes))
 
 
-def _build(model: str | nn.Module, data: Dataset, task: Task) -> nn.Module:
+def _build(model: str | nn.Module, data: Dataset, task: Task, batch: int | None) -> nn.Module:
     dense = data.annotation == "mask"
     network: nn.Module = build_model(model, data.input_shape, task.outputs, dense=dense, classes=data.classes)
     if not any(p.requires_grad for p in network.parameters()):
         raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
+    lone = batch == 1 or len(data.splits["train"]) == 1
+    if lone and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
+        raise TrainingError(
+            "batch", "1 sample, with batch normalization", "2 or more: one has no variance", "--batch 16"
+        )
     return network
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from striate.errors import UsageError
 from striate.training.config import Config
-from striate.training.config_file import config_from_dict, config_from_yaml, with_fields
+from striate.training.config_file import config_from_dict, config_from_yaml, field_names, get_field, with_fields
 
 ConfigSource = Config | Path | str | Mapping[str, Any] | None
+
+# What the recipe or the data decide from a field, by prefix: open again when the field is replaced.
+_FOLLOWERS = {
+    "data.source": ("data.", "model.", "augment.", "batch", "budget.", "execution.threads"),
+    "data.": ("model.", "augment.", "batch", "budget."),
+    "task.": ("model.", "augment."),
+    "recipe": ("augment.", "optim.", "batch", "budget."),
+    "optim.name": ("optim.",),
+}
+_BUDGETS = ("budget.epochs", "budget.minutes", "budget.steps")
 
 
 def read_config(source: ConfigSource) -> Config:
@@ -36,27 +45,55 @@ def merge_request(
 ) -> Config:
     """The configuration with a request on top; what was decided from a replaced field is open again.
 
-    `size` is pixels, `HxW`, or a pair. `fields` are dotted. Raises UsageError when epochs and minutes are both
-    given, ConfigError for a wrong value.
+    `size` is pixels, `HxW`, or a pair. `fields` are dotted. Raises UsageError when more than one budget (epochs,
+    minutes, steps) is given, ConfigError for a wrong value.
     """
-    if epochs is not None and minutes is not None:
-        raise UsageError("budget", "both epochs and minutes", "one of them", "leave out --epochs or --minutes")
-    fields = dict(fields)
-    if data is not None and data != config.data.source:
-        config = replace(config, data=replace(config.data, source=data, fingerprint=None))
-    if size is not None:
-        fields["data.size"] = _pair(size)
-    if epochs is not None:
-        fields |= {"budget.epochs": epochs, "budget.minutes": None, "budget.steps": None}
-    if minutes is not None:
-        fields |= {"budget.minutes": minutes, "budget.epochs": None, "budget.steps": None}
-    changed = {name for name in fields if name.startswith(("data.", "task."))}
-    if changed and "data.fingerprint" not in fields:
+    asked = dict(fields)
+    short = {"data.source": data, "data.size": None if size is None else _pair(size)}
+    short |= {"budget.epochs": epochs, "budget.minutes": minutes}
+    for name, value in short.items():
+        if value is not None:
+            if asked.get(name) not in (None, value):
+                raise UsageError(name, f"both {value} and {asked[name]}", "one value", f"leave out --{name}")
+            asked[name] = value
+    if not asked:
+        return config
+    return with_fields(config, _reopened(config, asked) | _one_budget(asked) | asked)
+
+
+def _one_budget(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The other budgets emptied when one is asked for."""
+    given = [name for name in _BUDGETS if asked.get(name) is not None]
+    if len(given) > 1:
+        names = " and ".join(name.removeprefix("budget.") for name in given)
+        raise UsageError("budget", f"both {names}", "one of them", f"leave out --{given[1].removeprefix('budget.')}")
+    return dict.fromkeys(_BUDGETS) if given else {}
+
+
+def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults for the decided fields that follow from the ones asked for."""
+    default = Config()
+    changed = [name for name, value in asked.items() if value != get_field(config, name)]
+    prefixes = {
+        p for name in changed for key, followers in _FOLLOWERS.items() if name.startswith(key) for p in followers
+    }
+    opened = [name for name in config.decided if name.startswith(tuple(prefixes))] if prefixes else []
+    fields = {name: get_field(default, name) for name in opened}
+    if any(name.startswith(("data.", "task.")) for name in changed):
         fields["data.fingerprint"] = None
-    if ("batch" in fields or changed or data is not None) and config.budget.steps is not None:
-        # Steps follow from the number of batches; epochs and minutes are what was asked for.
-        fields.setdefault("budget.steps", None)
-    return with_fields(config, fields) if fields else config
+    if prefixes or any(name == "batch" or name.startswith("budget.") for name in changed):
+        fields["budget.steps"] = None  # it follows from the number of batches; epochs or minutes were asked for
+    return fields | {"decided": [name for name in config.decided if name not in opened and name not in asked]}
+
+
+def decided_fields(asked: Config, decided: Config) -> tuple[str, ...]:
+    """The fields that were open in `asked` and have a value in `decided`, with those decided before, in order."""
+    never = {"decided", "data.fingerprint", "data.source", "budget.steps"}
+    default = Config()
+    new = {
+        name for name in field_names() if get_field(asked, name) == get_field(default, name) != get_field(decided, name)
+    }
+    return tuple(name for name in field_names() if name in (new | set(asked.decided)) - never)
 
 
 def _pair(size: object) -> object:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -13,11 +12,12 @@ from striate.errors import NonFiniteLoss, RunError
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.runs.directory import RunDirectory, csv_text, write_splits
 from striate.runs.environment import describe_environment
-from striate.runs.files import explained, finite, write_json, write_text
+from striate.runs.files import append_text, finite, write_json, write_text
 from striate.training.config_file import config_to_yaml
 from striate.training.events import EpochDone, EpochRow, Event
 from striate.training.interruption import Interrupted, watch_signals
 from striate.training.loop import training_events
+from striate.training.nonfinite import refuse_nonfinite_weights
 from striate.training.prepare import Prepared
 
 _SAVE_EVERY = 2.0  # seconds at least between two checkpoints: a table's epoch takes milliseconds
@@ -27,26 +27,27 @@ Reader = Callable[[Event], None]
 
 
 def write_beginning(run: RunDirectory, prepared: Prepared) -> None:
-    """The files that are known before the first step; config.yaml first. Raises RunError."""
-    write_text(run.config, config_to_yaml(prepared.config))
-    write_text(run.classes, "".join(f"{name}\n" for name in prepared.data.classes))
-    write_splits(run, prepared.data.rows)
-    write_json(run.environment, describe_environment())
-    for note in prepared.notes:
-        append_event(run, "note", text=note)
-    for finding in prepared.data.findings:
-        append_event(run, "finding", **finding.to_json())
+    """The files that are known before the first step, config.yaml first; those that are there stay as they are, so
+    that a run killed among them can go on. Raises RunError."""
+    if not run.config.exists():
+        write_text(run.config, config_to_yaml(prepared.config))
+    if not run.events.exists():
+        for note in prepared.notes:
+            append_event(run, "note", text=note)
+        for finding in prepared.data.findings:
+            append_event(run, "finding", **finding.to_json())
+    if not run.classes.exists():
+        write_text(run.classes, "".join(f"{name}\n" for name in prepared.data.classes))
+    if not run.split.exists():
+        write_splits(run, prepared.data.rows)
+    if not run.environment.exists():
+        write_json(run.environment, describe_environment())
 
 
 def append_event(run: RunDirectory, event: str, **fields: Any) -> None:
     """Append one JSON line to events.jsonl, in one write."""
     record = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **finite(fields)}
-    _append(run.events, json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def _append(path: Path, text: str) -> None:
-    with explained(path), path.open("a", encoding="utf-8", newline="") as file:
-        file.write(text)
+    append_text(run.events, json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def restore(run: RunDirectory, prepared: Prepared) -> bool:
@@ -84,11 +85,12 @@ def run_training(run: RunDirectory, prepared: Prepared, readers: Iterable[Reader
                     append_event(run, "epoch", **event.row.flat())
                     if event.best:
                         best_unsaved = _best_checkpoint(prepared)
-                    if event.finished or monotonic() > next_save:
-                        started = monotonic()
-                        save(run, prepared, best_unsaved)
-                        cost = monotonic() - started
-                        next_save, best_unsaved = monotonic() + max(_SAVE_EVERY, cost / _SAVE_SHARE), None
+                finished = isinstance(event, EpochDone) and event.finished
+                if finished or monotonic() > next_save:
+                    started = monotonic()
+                    save(run, prepared, best_unsaved)
+                    cost = monotonic() - started
+                    next_save, best_unsaved = monotonic() + max(_SAVE_EVERY, cost / _SAVE_SHARE), None
                 if asked.signal_name:
                     save(run, prepared, best_unsaved)
                     append_event(run, "interrupted", step=state.step, signal=asked.signal_name)
@@ -99,7 +101,12 @@ def run_training(run: RunDirectory, prepared: Prepared, readers: Iterable[Reader
 
 
 def save(run: RunDirectory, prepared: Prepared, best: dict[str, Any] | None) -> None:
-    """Write the checkpoints; the best one first, so that last.pt never speaks of a best that is not on disk."""
+    """Write the checkpoints; the best one first, so that last.pt never speaks of a best that is not on disk.
+
+    Raises NonFiniteLoss instead of saving a network that is not finite.
+    """
+    state = prepared.state
+    refuse_nonfinite_weights(state.module, state.step, state.optimizer.param_groups[0]["lr"])
     if best is not None:
         save_checkpoint(run.best, best)
     save_checkpoint(run.last, prepared.checkpoint())
@@ -123,4 +130,4 @@ def _append_row(run: RunDirectory, row: EpochRow) -> None:
     text = csv_text(list(flat), [list(flat.values())])
     if run.metrics_csv.stat().st_size:
         text = text.split("\n", 1)[1]
-    _append(run.metrics_csv, text)
+    append_text(run.metrics_csv, text)

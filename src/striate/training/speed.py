@@ -80,8 +80,8 @@ def _seconds_per_validation_batch(
     started, count = perf_counter(), 0
     while count < 2 or perf_counter() - started < limit:
         for batch in batches(val, 2 * (config.batch or 1)):
-            with autocast(config, batch.inputs.device):
-                module(to_memory_format(normalize(batch.inputs), config))
+            outputs = module(to_memory_format(normalize(batch.inputs), config))
+            float(outputs.flatten()[0])  # wait for an accelerator
             count += 1
             if count >= 2 and perf_counter() - started >= limit:
                 break

@@ -1,0 +1,48 @@
+"""A field that has no meaning for what was chosen is refused, never ignored."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from striate.errors import ConfigError
+from striate.training.config import Config
+
+_OPTIMIZER = {"sgd": {"momentum", "nesterov"}, "adamw": {"betas"}}
+_SCHEDULE = {
+    "one-cycle": {"warmup", "final"},
+    "cosine": {"warmup", "final"},
+    "step": {"milestones", "factor"},
+    "constant": set(),
+}
+_TASK = {
+    "cross-entropy classify": {"label_smoothing", "class_weights"},
+    "hinge classify": {"class_weights", "margin"},
+    "cross-entropy segment": {"class_weights"},
+}
+
+
+def refuse_foreign_fields(config: Config, task: str, loss: str) -> None:
+    """Raise ConfigError for the first field of optimizer, schedule or task that was set and would do nothing.
+
+    `config.optim.name` must be decided; `task` and `loss` are the names of those in use.
+    """
+    optimizer, schedule = config.optim.name or "adamw", config.schedule.name
+    always = {"name", "lr", "weight_decay"}
+    _refuse("optim", config.optim, always | _OPTIMIZER[optimizer], optimizer)
+    _refuse("schedule", config.schedule, {"name"} | _SCHEDULE[schedule], f"the schedule {schedule}")
+    allowed = {"name", "loss"} | _TASK.get(f"{loss} {task}", set())
+    _refuse("task", config.task, allowed, f"{task} with {loss} loss")
+
+
+def _refuse(section: str, values: Any, allowed: set[str], owner: str) -> None:
+    default = type(values)()
+    for field in fields(values):
+        value, usual = getattr(values, field.name), getattr(default, field.name)
+        if field.name not in allowed and value != usual:
+            raise ConfigError(
+                f"{section}.{field.name}",
+                f"{value!r} with {owner}",
+                f"this field left at {usual!r}: it has no meaning there",
+                f"leave out --{section}.{field.name}",
+            )

@@ -1,0 +1,64 @@
+"""What a request on top of a decided configuration opens again, and what stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from striate.cli import main
+from striate.runs.checkpoint import load_checkpoint
+from striate.training.config import Config
+from striate.training.config_file import config_from_yaml
+from striate.training.request import merge_request
+
+BASE = ["train", "digits", "--model", "conv(4,3) relu fc(10)", "--epochs", "2"]
+
+
+@pytest.fixture
+def decided() -> Config:
+    assert main([*BASE, "--out", "run"]) == 0
+    return config_from_yaml(Path("run/config.yaml"))
+
+
+def test_what_was_decided_is_listed_and_what_was_asked_for_is_not(decided: Config) -> None:
+    assert {"optim.lr", "batch", "augment.shift", "data.size", "execution.threads"} <= set(decided.decided)
+    assert not {"budget.epochs", "model.name", "data.source", "seed"} & set(decided.decided)
+
+
+@pytest.mark.parametrize(
+    ("fields", "opened", "kept"),
+    [
+        ({"recipe": "quick"}, ["batch", "optim.lr", "augment.shift"], ["data.size"]),
+        ({"optim.name": "sgd"}, ["optim.lr", "optim.weight_decay"], ["batch"]),
+        ({"data.size": [12, 12]}, ["batch", "augment.shift"], ["optim.lr"]),
+        ({"data.source": "iris"}, ["data.size", "data.channels", "batch", "execution.threads"], ["optim.lr"]),
+        ({"seed": 3}, [], ["batch", "optim.lr", "augment.shift", "data.size"]),
+    ],
+)
+def test_followers_of_a_replaced_field_are_open_again(decided: Config, fields, opened, kept) -> None:
+    merged = merge_request(decided, fields=fields)
+    assert not set(opened) & set(merged.decided)
+    assert set(kept) <= set(merged.decided)
+
+
+def test_fields_that_the_user_set_stay_whatever_is_replaced() -> None:
+    assert main([*BASE, "--lr", "0.001", "--batch", "32", "--out", "run"]) == 0
+    merged = merge_request(config_from_yaml(Path("run/config.yaml")), fields={"recipe": "quick", "optim.name": "sgd"})
+    assert (merged.optim.lr, merged.batch, merged.budget.epochs) == (0.001, 32, 2)
+
+
+def test_a_dotted_budget_on_top_of_a_run_is_kept(decided: Config) -> None:
+    assert main(["train", "--config", "run/config.yaml", "--budget.epochs", "1", "--out", "again"]) == 0
+    whole, short = (load_checkpoint(Path(f"{run}/checkpoints/last.pt"))["step"] for run in ("run", "again"))
+    assert short * 2 == whole
+
+
+def test_a_run_on_other_data_decides_anew(decided: Config) -> None:
+    rng = np.random.default_rng(0)
+    np.savez("big.npz", x=rng.integers(0, 255, (60, 20, 20)).astype(np.uint8), y=np.arange(60) % 10)
+    assert main(["train", "big.npz", "--config", "run/config.yaml", "--out", "other"]) == 0
+    other = config_from_yaml(Path("other/config.yaml"))
+    assert other.data.size == (20, 20)
+    assert other.batch == 16
