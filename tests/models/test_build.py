@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from striate.errors import LayerStringError, ModelError
-from striate.models.build import build_model, check_outputs, choose_model
+from striate.models.build import build_model
+from striate.models.check import check_outputs
+from striate.models.choose import choose_model
 
 
 def pasted(error):

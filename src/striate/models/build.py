@@ -1,10 +1,13 @@
-"""From what the user names to a network: zoo name, layer string, `file.py:function`, or an `nn.Module`."""
+"""From what the user names to a network: zoo name, layer string, `file.py:function`, run, or an `nn.Module`."""
 
 from __future__ import annotations
 
 import importlib
 import re
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -12,16 +15,14 @@ from torch import nn
 from striate.errors import LayerStringError, ModelError
 from striate.models.arguments import nearest
 from striate.models.check import check_outputs
-from striate.models.choose import choose_model
 from striate.models.from_file import build_from_file, names_file
+from striate.models.from_run import load_weights, names_run, read_network
 from striate.models.from_spec import build_plan
 from striate.models.layer_string import parse_call
-from striate.models.outputs import plan_outputs
+from striate.models.outputs import plan_outputs, with_outputs
 from striate.models.registry import MODELS, ModelInfo
 from striate.models.shapes import MAX_PARAMETERS, check_input_shape, show_shape
 from striate.models.words import WORDS, Value, show_value
-
-__all__ = ["build_model", "check_outputs", "choose_model"]
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*+")
 _ONE_CALL = re.compile(r"[A-Za-z_][\w.-]*+\s*+(\([^()]*+\)?+)?+\s*+")
@@ -34,17 +35,20 @@ def build_model(
     *,
     dense: bool = False,
     classes: tuple[str, ...] = (),
+    announce: Callable[[str], None] | None = None,
 ) -> nn.Module:
-    """The network that `model` names, with weights drawn from torch's random state.
+    """The network that `model` names, with weights drawn from torch's random state, or those of a run.
 
     `model`: a zoo name (`mnist-cnn`, `mlp(128,64)`), a layer string, `path/to/file.py:function`, which RUNS that code,
-    or a module, which comes back as it is. `input_shape`: (C, *spatial) or (F,), without the batch; None takes the
-    zoo's published one. `outputs`: how many logits, or channels of the input's size if `dense`; None takes the
-    published number, or whatever the network gives. `classes` are named in errors. Also under
-    `torch.device("meta")`.
+    a run directory or checkpoint, or a module, which comes back as it is. `input_shape`: (C, *spatial) or (F,),
+    without the batch; None takes the zoo's published one, or the run's. `outputs`: how many logits, or channels of the
+    input's size if `dense`; None takes the published number, the run's, or whatever the network gives. A run's last
+    layer begins anew where its number of outputs is another. `classes` are named in errors. `announce` gets one
+    sentence where there is something to tell: which weights were taken over. Also under `torch.device("meta")`.
 
     Raises ModelError (LayerStringError where a character can be pointed at) if there is no such model, it does not
-    fit the input, or its output is not what was asked for.
+    fit the input, its output is not what was asked for, or a run's weights do not fit; RunError for a run without a
+    checkpoint or with a damaged one.
     """
     if input_shape is not None:
         input_shape = tuple(input_shape)
@@ -52,42 +56,86 @@ def build_model(
     if outputs is not None and outputs < 1:
         raise ModelError("number of outputs", str(outputs), "at least 1", "give the number of classes of the data")
     if isinstance(model, str):
-        text = model.strip()
-        network, input_shape, outputs = _from_text(text, input_shape, outputs, dense, classes)
-        # A zoo network for masks is asked for masks, whether its caller says so or not.
-        dense = dense or any(info.dense for info in MODELS.values() if info.name == _leading_name(text))
+        request = _Request(model.strip(), input_shape, outputs, dense, classes, announce or (lambda _: None))
+        network, request = _from_text(request)
     elif isinstance(model, nn.Module):
-        network = model
+        network, request = model, _Request("", input_shape, outputs, dense, classes, lambda _: None)
     else:
         raise ModelError(
             "model", f"a {type(model).__name__}", "a name, a layer string or an nn.Module", "use mnist-cnn"
         )
-    if input_shape is not None and outputs is not None:
-        check_outputs(network, input_shape, outputs, dense, classes=classes)
+    if request.input_shape is not None and request.outputs is not None:
+        check_outputs(network, request.input_shape, request.outputs, request.dense, classes=classes)
     return network
 
 
-def _from_text(
-    text: str, input_shape: tuple[int, ...] | None, outputs: int | None, dense: bool, classes: tuple[str, ...]
-) -> tuple[nn.Module, tuple[int, ...] | None, int | None]:
-    """The network, with the shape and number of outputs that it was made for."""
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of `build_model`, later with what they left open."""
+
+    text: str
+    input_shape: tuple[int, ...] | None
+    outputs: int | None
+    dense: bool
+    classes: tuple[str, ...]
+    announce: Callable[[str], None]
+
+
+def _from_text(request: _Request) -> tuple[nn.Module, _Request]:
+    """The network, and the request that its output still has to be checked against."""
+    text, kind = request.text, _kind(request.text)
+    if kind == "run":
+        return _from_run(request)
+    if kind == "file":
+        return build_from_file(text, request.input_shape, request.outputs), request
+    if kind == "zoo":
+        info = MODELS[_leading_name(text)]
+        # A zoo network for masks is asked for masks, whether its caller says so or not.
+        request = replace(
+            request, input_shape=request.input_shape or info.input_shape, dense=request.dense | info.dense
+        )
+        assert request.input_shape is not None
+        return _from_zoo(info, text, request.input_shape, request.outputs or info.outputs), request
+    if request.input_shape is None:
+        remedy = "give it: input_shape=(1, 28, 28) in Python, --input 1x28x28 on the command line"
+        raise ModelError("layer string", "no input shape", "the shape of one input", remedy)
+    plan = plan_outputs(text, request.input_shape, request.outputs, request.dense, request.classes)
+    # The plan has checked the output already, without a forward pass.
+    return build_plan(plan), replace(request, outputs=None)
+
+
+def _kind(text: str) -> Literal["file", "run", "zoo", "layers"]:
+    """What the text is; ModelError where it can be none of these."""
     if names_file(text):
-        return build_from_file(text, input_shape, outputs), input_shape, outputs
+        return "file"
+    if names_run(text):
+        return "run"
+    path = "/" in text or "\\" in text or text.endswith(".pt")
     name = _leading_name(text)
-    if name in MODELS:
-        info = MODELS[name]
-        shape, count = input_shape or info.input_shape, outputs or info.outputs
-        return _from_zoo(info, text, shape, count), shape, outputs
-    if not text or text == "auto" or "/" in text or "\\" in text:
+    if name in MODELS and not path:
+        return "zoo"
+    if not text or text == "auto" or path:
         raise _no_model(text)
     if name not in WORDS and name != "res" and _ONE_CALL.fullmatch(text):
         raise _unknown(text, name)
-    if input_shape is None:
-        remedy = "give it: input_shape=(1, 28, 28) in Python, --input 1x28x28 on the command line"
-        raise ModelError("layer string", "no input shape", "the shape of one input", remedy)
-    plan = plan_outputs(text, input_shape, outputs, dense, classes)
-    # The plan has checked the output already, without a forward pass.
-    return build_plan(plan), input_shape, None
+    return "layers"
+
+
+def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
+    """The network that a checkpoint names, for the requested outputs, with its weights."""
+    saved = read_network(request.text)
+    shape, count = request.input_shape or saved.input_shape, request.outputs or saved.outputs
+    name, dense = saved.name, request.dense or saved.dense
+    try:
+        if _kind(name) == "layers":
+            name = with_outputs(name, shape, count)
+        network, _ = _from_text(replace(request, text=name, input_shape=shape, outputs=count, dense=dense))
+    except ModelError as error:
+        # Not the user's text but the run's: no character of it to point at.
+        where = f"the network of {request.text}, {saved.name}"
+        raise ModelError(where, error.got, error.expected, error.remedy) from None
+    request.announce(load_weights(network, saved, count, request.classes))
+    return network, replace(request, input_shape=shape, outputs=count, dense=dense)
 
 
 def _from_zoo(info: ModelInfo, text: str, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -123,12 +171,16 @@ def _leading_name(text: str) -> str:
 
 
 def _no_model(text: str) -> ModelError:
-    expected = "a zoo name, a layer string, or path/to/file.py:function"
+    expected = "a zoo name, a layer string, path/to/file.py:function, a run directory or a checkpoint"
     if text == "auto":
         return ModelError("model", "auto, without data to choose by", expected, "name one: mnist-cnn, small-resnet, …")
     if not text:
         return ModelError("model", "nothing", expected, "use mnist-cnn, or leave it out")
-    return ModelError("model", f"the path {text[:80]}", expected, "add the function's name: path/to/file.py:build")
+    got = f"the path {text[:80]}, where there is neither a run nor a checkpoint"
+    runs = sorted(str(path.parent) for path in Path("runs").glob("*/config.yaml"))
+    close = nearest(text, runs) or (runs[-1] if runs else None)
+    remedy = f"write {close}" if close else "check the path; of a Python file, add the function: path/to/file.py:build"
+    return ModelError("model", got, expected, remedy)
 
 
 def _unknown(text: str, name: str) -> LayerStringError:
@@ -139,5 +191,5 @@ def _unknown(text: str, name: str) -> LayerStringError:
     guesses += [f"the layer `{word}`"] if word else []
     guess = f"; did you mean {' or '.join(guesses)}?" if guesses else ""
     close = zoo or (word + arguments if word else "mnist-cnn")
-    expected = f"a zoo name ({', '.join(MODELS)}), layers ({' '.join(WORDS)}), or path/to/file.py:function"
+    expected = f"a zoo name ({', '.join(MODELS)}), layers ({' '.join(WORDS)}), path/to/file.py:function, or a run"
     return LayerStringError(text, 0, f"no model or layer `{name[:60]}`{guess}", expected, f'write "{close}"')

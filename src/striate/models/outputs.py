@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from striate.models.fault import Edit, Fault, to_error
+from striate.models.fault import Edit, Fault, apply, to_error
 from striate.models.layer_string import parse_layers, read_layers
 from striate.models.shapes import Block, Plan, Shape, Step, check_input_shape, read_plan, show_shape
 from striate.models.spec import Item, Layer
@@ -28,6 +28,19 @@ def plan_outputs(text: str, input_shape: Shape, outputs: int | None, dense: bool
         return attempt(text)
     except Fault as fault:
         raise to_error(text, fault, attempt) from None
+
+
+def with_outputs(text: str, input_shape: Shape, outputs: int) -> str:
+    """The layer string with its last layer that has weights made to give `outputs`; as it is where it gives them
+    already, or does not fit the input."""
+    try:
+        plan = read_plan(read_layers(text), input_shape)
+    except Fault:
+        return text
+    last = _last_weighted(plan.steps)
+    if last is None or plan.out_shape[0] == outputs:
+        return text
+    return apply(text, (_resized(last, plan.out_shape, outputs),))
 
 
 def show_expected(outputs: int, input_shape: Shape, dense: bool, names: tuple[str, ...] = ()) -> str:
