@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from striate.data.config import DataConfig
-from striate.data.dataset import Annotation, Dataset
+from striate.data.dataset import ANNOTATION_OF, Dataset
 from striate.data.read import load_for_evaluation
 from striate.errors import RunError, printable
 from striate.evaluation.measure import evaluate_split
@@ -22,7 +22,7 @@ from striate.evaluation.record import Evaluation
 from striate.models.build import build_model
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
+from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, read_seen, refuse_occupied
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
@@ -201,10 +201,13 @@ def build(
     return network
 
 
-def evaluate(run: str | Path | Run | Trained, data: str | Path | None = None) -> Evaluation:
+def evaluate(
+    run: str | Path | Run | Trained, data: str | Path | None = None, *, announce: Announce | None = None
+) -> Evaluation:
     """How good a trained network is on `data`, prepared as in its training; the run's own test split by default.
 
-    Of other data the given test split is used, or everything where there is none. A `Trained` needs `data`.
+    Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
+    was trained on are a finding. A `Trained` needs `data`. `announce` is told of a download before it starts.
     Raises DataError when classes do not match, or the run's data have changed since.
     """
     if isinstance(run, Trained):
@@ -212,12 +215,12 @@ def evaluate(run: str | Path | Run | Trained, data: str | Path | None = None) ->
             raise RunError(
                 "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
             )
-        return _evaluate_on(run, _foreign_data(run, str(data)))
+        return _evaluate_on(run, *_foreign_data(run, str(data), frozenset(), announce))
     path = run.path if isinstance(run, Run) else Path(run)
     trained, config = load(path), config_from_yaml(open_run(path).config)
     if data is None or _same_source(str(data), config.data.source):
-        return _evaluate_on(trained, read_data(config)[1])
-    return _evaluate_on(trained, _foreign_data(trained, str(data)))
+        return _evaluate_on(trained, read_data(config, announce)[1], "test")
+    return _evaluate_on(trained, *_foreign_data(trained, str(data), read_seen(open_run(path)), announce))
 
 
 def _same_source(data: str, source: str) -> bool:
@@ -225,22 +228,32 @@ def _same_source(data: str, source: str) -> bool:
     return data == source or os.path.realpath(data) == os.path.realpath(source)
 
 
-def _foreign_data(trained: Trained, source: str) -> Dataset:
-    annotations: dict[str, Annotation] = {"classify": "class", "regress": "number", "segment": "mask"}
-    return load_for_evaluation(
-        DataConfig(source=source), trained.preparation, trained.classes, annotations[trained.task.name]
+def _foreign_data(
+    trained: Trained, source: str, seen: frozenset[str], announce: Announce | None
+) -> tuple[Dataset, str]:
+    """Other data as one split, and that split's name."""
+    task = trained.task
+    data = load_for_evaluation(
+        DataConfig(source=source),
+        trained.preparation,
+        trained.classes,
+        ANNOTATION_OF[task.name],
+        targets=task.outputs if task.name == "regress" else None,
+        seen=seen,
+        announce=announce,
     )
+    return data, next(iter(data.splits))
 
 
-def _evaluate_on(trained: Trained, data: Dataset) -> Evaluation:
+def _evaluate_on(trained: Trained, data: Dataset, split: str) -> Evaluation:
     evaluation = evaluate_split(
         trained.module,
         trained.task,
-        data.splits["test"],
+        data.splits[split],
         normalize=trained.normalization.on(trained.device, len(data.input_shape) + 1),
         device=trained.device,
         data_name=data.name,
-        split_name="test",
+        split_name=split,
         classes=data.classes,
     )
     return replace(evaluation, notes=data.notes, findings=data.findings)

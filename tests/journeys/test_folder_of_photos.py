@@ -157,3 +157,79 @@ def test_the_best_epoch_is_kept_and_measured(run: Path) -> None:
     assert metrics["best_epoch"] == int(best["epoch"])
     assert metrics["val"]["accuracy"] == pytest.approx(float(best["val_accuracy"]))
     assert metrics["val"]["loss"] == pytest.approx(float(best["val_loss"]), rel=1e-5)
+
+
+def test_eval_on_its_own_data_however_they_are_spelled_measures_the_test_split(run: Path, capsys) -> None:
+    test = json.loads((run / "metrics.json").read_text())["test"]
+    for spelled in ("photos", "./photos", str(Path("photos").absolute()), "photos/../photos"):
+        assert main(["eval", "run", spelled, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["n"] == test["n"]
+    assert striate.evaluate(striate.load(run), "photos").split == "all"
+
+
+def test_eval_says_which_samples_the_network_was_trained_on(run: Path, capsys) -> None:
+    shutil.copytree("photos", "copy")
+    assert main(["eval", "run", "copy", "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["split"] == "all"
+    [finding] = [f for f in document["findings"] if f["code"] == "data.leak"]
+    rows = list(csv.DictReader((run / "split.csv").read_text().splitlines()))
+    assert str(sum(row["split"] != "test" for row in rows)) in finding["measured"]
+    assert "data.leak" in err or "trained on" in err or "training" in err
+
+
+def test_eval_refuses_when_the_runs_data_have_changed(run: Path, capsys) -> None:
+    Path("photos/blue").rename("photos/zblue")
+    assert main(["eval", "run"]) == 2
+    assert "fingerprint" in capsys.readouterr().err
+
+
+def test_eval_of_one_checkpoint_measures_that_one(run: Path, capsys) -> None:
+    last = run / "checkpoints" / "last.pt"
+    content = torch.load(last, weights_only=True)
+    content["model"] = {k: torch.zeros_like(v) for k, v in content["model"].items()}
+    torch.save(content, last)
+    assert main(["eval", str(last), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] < 0.5
+    assert main(["eval", str(run / "checkpoints" / "best.pt"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
+
+
+def test_a_run_of_a_file_works_from_any_folder_and_notices_a_change(photos, monkeypatch, capsys, tmp_path) -> None:
+    photos()
+    source = (
+        "import torch\n\nprint('hello')\n\ndef make(input_shape, classes):\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, classes))\n"
+    )
+    Path("net.py").write_text(source)
+    words = ["train", "photos", "--model", "net.py:make", "--epochs", "1", "--out", "run", "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["params"] == 768 * 3 + 3
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["eval", "../run"]) == 0
+    assert main(["train", "--config", "../run/config.yaml", "--out", "again"]) == 0
+    capsys.readouterr()
+    Path("../net.py").write_text(source + "# changed\n")
+    assert main(["train", "--config", "../run/config.yaml", "--out", "changed"]) == 2
+    assert "changed" in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_no_answer(run: Path, capsys) -> None:
+    Path("empty").mkdir()
+    assert main(["predict", "run", "empty"]) == 2
+    assert "no pictures" in capsys.readouterr().err
+
+
+def test_what_nobody_foresaw_is_no_traceback(monkeypatch, capsys) -> None:
+    from striate.runs import environment
+
+    monkeypatch.setattr(environment, "describe_environment", lambda: 1 / 0)
+    assert main(["env", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert "ZeroDivisionError" in json.loads(out)["error"]["got"]
+    assert "Traceback" not in err
+    monkeypatch.setenv("STRIATE_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["env"])

@@ -100,6 +100,7 @@ def test_the_first_layer_that_is_not_finite_is_named() -> None:
     x = torch.ones(2, 1, 8, 8)
     assert "finite" in first_nonfinite(module, x * float("nan"))
     with torch.no_grad():
+        module.conv1.weight.fill_(1.0)
         module.fc1.bias.fill_(3e38)
         module.fc1.weight.fill_(3e38)
     assert "fc1" in first_nonfinite(module, x)

@@ -32,7 +32,7 @@ def evaluate(
     from striate.api import evaluate as evaluate_run
     from striate.cli.output import print_json, print_note, print_text
 
-    evaluation = evaluate_run(run, data)
+    evaluation = evaluate_run(run, data, announce=print_note)
     for said in (*evaluation.notes, *evaluation.findings):
         print_note(str(said))
     if json:

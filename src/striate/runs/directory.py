@@ -48,6 +48,11 @@ class RunDirectory:
         return self.path / "split.csv"
 
     @property
+    def seen(self) -> Path:
+        """A digest a line of the content of each training and validation sample."""
+        return self.path / "seen.txt"
+
+    @property
     def environment(self) -> Path:
         """Machine and versions."""
         return self.path / "env.json"
@@ -138,6 +143,11 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def write_splits(run: RunDirectory, rows: Iterable[SplitRow]) -> None:
     """Write split.csv."""
     write_text(run.split, csv_text(["path", "label", "split"], ((r.path, r.label, r.split) for r in rows)))
+
+
+def read_seen(run: RunDirectory) -> frozenset[str]:
+    """The digests of what the run was trained and chosen on; empty where the file is missing."""
+    return frozenset(run.seen.read_text(encoding="utf-8").split()) if run.seen.exists() else frozenset()
 
 
 def read_metrics(run: RunDirectory) -> dict[str, Any]:

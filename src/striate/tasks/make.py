@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from striate.data.dataset import Dataset
+from striate.data.dataset import TASK_OF, Dataset
 from striate.errors import ConfigError, DataError, RunError
 from striate.tasks.classify import Classify
 from striate.tasks.config import TaskConfig
@@ -15,7 +15,6 @@ from striate.tasks.protocol import Task
 from striate.tasks.regress import Regress
 from striate.tasks.segment import IGNORED, Segment
 
-_OF_ANNOTATION = {"class": "classify", "number": "regress", "mask": "segment"}
 _LOSSES = {
     "classify": ("cross-entropy", "hinge"),
     "regress": ("squared", "absolute", "huber"),
@@ -25,7 +24,7 @@ _LOSSES = {
 
 def make_task(data: Dataset, config: TaskConfig) -> Task:
     """The task that the annotations ask for. Raises ConfigError for a loss of another task."""
-    name = _OF_ANNOTATION[data.annotation]
+    name = TASK_OF[data.annotation]
     if config.name not in ("auto", name):
         raise ConfigError(
             "task.name",

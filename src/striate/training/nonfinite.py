@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from striate.errors import NonFiniteLoss
+from striate.models.untouched import untouched
 from striate.training.events import EpochRow
 
 _LOOK_EVERY = 20  # steps between looks on an accelerator, where each look waits for the device
@@ -75,12 +76,10 @@ def first_nonfinite(module: nn.Module, inputs: torch.Tensor) -> str:
 
     leaves = [(n, m) for n, m in module.named_modules() if not list(m.children())]
     hooks = [m.register_forward_hook(look(n)) for n, m in leaves]
-    buffers = {n: b.clone() for n, b in module.named_buffers()}
     try:
-        module(inputs)
+        with untouched(module, evaluating=False):
+            module(inputs)
     finally:
         for hook in hooks:
             hook.remove()
-        for name, buffer in module.named_buffers():
-            buffer.copy_(buffers[name])
     return found[0] if found else "every layer's output is finite: the loss itself overflows"

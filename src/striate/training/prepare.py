@@ -16,7 +16,7 @@ from striate.data.read import load_dataset
 from striate.errors import DataError, ModelError, TrainingError
 from striate.models.build import build_model
 from striate.models.choose import choose_model
-from striate.models.from_file import resolve_name
+from striate.models.from_file import resolve_name, source_digest
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
 from striate.training.config import Config
@@ -107,20 +107,9 @@ def prepare(
     decision = decide(decide_execution(config, data), data)
     config, notes = decision.config, [*data.notes, *decision.notes]
     refuse_foreign_fields(config, task.name, task.loss_name)
-    name = resolve_name(config.model.name)
-    if module is None and name.startswith(_GIVEN):
-        raise ModelError(
-            "model.name",
-            f"{name}: a module that was given in Python",
-            "that module, since no name builds it",
-            'striate.train(model=your_module, config="…/config.yaml"), or --model NAME',
-        )
-    if module is None and name == "auto":
-        name, reason = choose_model(data.kind, data.input_shape, data.annotation, len(data.splits["train"]))
-        notes.append(f"model {name}: {reason}")
-    config = replace(
-        config, model=replace(config.model, name=name if module is None else f"{_GIVEN}{type(module).__name__}")
-    )
+    config, chosen = _choose_network(config, data, module)
+    notes += chosen
+    name = config.model.name
     device = torch.device(config.execution.device or "cpu")
     splits = {k: to_device(s, device) for k, s in data.splits.items()}
     with execution_settings(config):
@@ -132,6 +121,33 @@ def prepare(
     state = TrainingState(network, make_optimizer(network, config.optim))
     network_name = name if module is None else None
     return Prepared(config, data, splits, task, state, normalization, network_name, tuple(notes))
+
+
+def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
+    """The configuration with the network's name decided, and the reason. Raises ModelError."""
+    if module is not None:
+        name = f"{_GIVEN}{type(module).__name__}"
+        return replace(config, model=replace(config.model, name=name, digest=None)), []
+    name, notes = resolve_name(config.model.name), []
+    if name.startswith(_GIVEN):
+        raise ModelError(
+            "model.name",
+            f"{name}: a module that was given in Python",
+            "that module, since no name builds it",
+            'striate.train(model=your_module, config="…/config.yaml"), or --model NAME',
+        )
+    if name == "auto":
+        name, reason = choose_model(data.kind, data.input_shape, data.annotation, len(data.splits["train"]))
+        notes.append(f"model {name}: {reason}")
+    digest = source_digest(name)
+    if config.model.digest not in (None, digest):
+        raise ModelError(
+            f"model {name}",
+            "a file that has changed since the run was started",
+            f"the file with the SHA-256 {str(config.model.digest)[:12]}…",
+            "put the old file back, or train anew with --model.digest null",
+        )
+    return replace(config, model=replace(config.model, name=name, digest=digest)), notes
 
 
 def _build(model: str | nn.Module, data: Dataset, task: Task, batch: int | None) -> nn.Module:

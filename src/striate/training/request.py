@@ -81,6 +81,8 @@ def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
     fields = {name: get_field(default, name) for name in opened}
     if any(name.startswith(("data.", "task.")) for name in changed):
         fields["data.fingerprint"] = None
+    if "model.name" in changed:
+        fields["model.digest"] = None
     if prefixes or any(name == "batch" or name.startswith("budget.") for name in changed):
         fields["budget.steps"] = None  # it follows from the number of batches; epochs or minutes were asked for
     return fields | {"decided": [name for name in config.decided if name not in opened and name not in asked]}
@@ -88,7 +90,7 @@ def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def decided_fields(asked: Config, decided: Config) -> tuple[str, ...]:
     """The fields that were open in `asked` and have a value in `decided`, with those decided before, in order."""
-    never = {"decided", "data.fingerprint", "data.source", "budget.steps"}
+    never = {"decided", "data.fingerprint", "data.source", "budget.steps", "model.digest"}
     default = Config()
     new = {
         name for name in field_names() if get_field(asked, name) == get_field(default, name) != get_field(decided, name)

@@ -40,6 +40,9 @@ def write_beginning(run: RunDirectory, prepared: Prepared) -> None:
         write_text(run.classes, "".join(f"{name}\n" for name in prepared.data.classes))
     if not run.split.exists():
         write_splits(run, prepared.data.rows)
+    if not run.seen.exists():
+        contents = prepared.data.contents
+        write_text(run.seen, "".join(f"{digest}\n" for name in ("train", "val") for digest in contents[name]))
     if not run.environment.exists():
         write_json(run.environment, describe_environment())
 

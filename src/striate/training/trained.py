@@ -14,6 +14,7 @@ from torch import nn
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
 from striate.errors import DataError, ModelError, RunError
+from striate.models.untouched import untouched
 from striate.tasks.make import task_from_state
 from striate.tasks.protocol import Task
 
@@ -80,13 +81,16 @@ class Trained:
     def decode(self, raw: torch.Tensor) -> torch.Tensor:
         """Decoded answers (N, …) on the CPU for a raw batch (N, *input_shape)."""
         normalize = self.normalization.on(self.device, raw.ndim)
-        modes = [(m, m.training) for m in self.module.modules()]
-        self.module.eval()
-        try:
-            return self.task.decode(self.module(normalize(raw.to(self.device)))).cpu()
-        finally:
-            for module, training in modes:
-                module.training = training
+        with untouched(self.module):
+            decoded = self.task.decode(self.module(normalize(raw.to(self.device)))).cpu()
+        if decoded.is_floating_point() and not bool(torch.isfinite(decoded).all()):
+            raise ModelError(
+                "predict",
+                "answers that are infinite or not a number",
+                "finite ones",
+                "train again with a smaller learning rate: --lr 0.001",
+            )
+        return decoded
 
     def _input(self, image: Any) -> np.ndarray:
         from striate.data.images import decode_image, prepare_image
