@@ -233,3 +233,16 @@ def test_what_nobody_foresaw_is_no_traceback(monkeypatch, capsys) -> None:
     monkeypatch.setenv("STRIATE_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         main(["env"])
+
+
+def test_a_run_is_a_network_to_begin_from(run: Path, capsys) -> None:
+    shutil.copytree("photos", "two")
+    shutil.rmtree("two/green")
+    words = ["train", "two", "--model", "run", "--epochs", "1", "--lr", "1e-6", "--out", "tuned"]
+    assert main(words) == 0
+    assert "the last layer" in capsys.readouterr().err
+    old, new = (torch.load(f"{r}/checkpoints/best.pt", weights_only=True)["model"] for r in ("run", "tuned"))
+    assert torch.allclose(old["conv1.weight"], new["conv1.weight"], atol=1e-4)
+    assert new["fc1.weight"].shape == (2, 8)
+    shutil.rmtree("run")
+    assert striate.load("tuned").predict("photos/red/000.png").label in ("red", "blue")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from striate.errors import DataError, ModelError, TrainingError
 from striate.models.build import build_model
 from striate.models.choose import choose_model
 from striate.models.from_file import resolve_name, source_digest
+from striate.models.from_run import names_run, network_name
+from striate.models.outputs import with_outputs
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
 from striate.training.config import Config
@@ -114,13 +117,14 @@ def prepare(
     splits = {k: to_device(s, device) for k, s in data.splits.items()}
     with execution_settings(config):
         normalization = measure_normalization(data.splits["train"])
-        network = _build(name if module is None else module, data, task, config.batch)
+        network = _build(name if module is None else module, data, task, config.batch, notes.append)
         network = place(network, config, device)
         config = _decide_steps(config, network, task, splits, normalization, seconds_spent)
     config = replace(config, decided=decided_fields(asked, config))
     state = TrainingState(network, make_optimizer(network, config.optim))
-    network_name = name if module is None else None
-    return Prepared(config, data, splits, task, state, normalization, network_name, tuple(notes))
+    # A network that began as another run's must be loadable when that run is gone.
+    builds_again = None if module is not None else with_outputs(network_name(name), data.input_shape, task.outputs)
+    return Prepared(config, data, splits, task, state, normalization, builds_again, tuple(notes))
 
 
 def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
@@ -139,6 +143,8 @@ def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> 
     if name == "auto":
         name, reason = choose_model(data.kind, data.input_shape, data.annotation, len(data.splits["train"]))
         notes.append(f"model {name}: {reason}")
+    if names_run(name):
+        name = str(Path(name).expanduser().absolute())
     digest = source_digest(name)
     if config.model.digest not in (None, digest):
         raise ModelError(
@@ -150,9 +156,13 @@ def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> 
     return replace(config, model=replace(config.model, name=name, digest=digest)), notes
 
 
-def _build(model: str | nn.Module, data: Dataset, task: Task, batch: int | None) -> nn.Module:
+def _build(
+    model: str | nn.Module, data: Dataset, task: Task, batch: int | None, announce: Callable[[str], None]
+) -> nn.Module:
     dense = data.annotation == "mask"
-    network: nn.Module = build_model(model, data.input_shape, task.outputs, dense=dense, classes=data.classes)
+    network: nn.Module = build_model(
+        model, data.input_shape, task.outputs, dense=dense, classes=data.classes, announce=announce
+    )
     if not any(p.requires_grad for p in network.parameters()):
         raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
     lone = batch == 1 or len(data.splits["train"]) == 1
