@@ -87,6 +87,8 @@ def test_what_names_no_network(model):
 def test_a_network_for_masks_is_no_classifier():
     with pytest.raises(ModelError, match="--model auto"):
         check_outputs(build_model("small-unet", (1, 8, 8), 3), (1, 8, 8), 3)
+    with pytest.raises(ModelError, match="--model auto"):
+        build_model("small-unet", (1, 8, 8), 3, dense=False)
     with pytest.raises(ModelError, match="small-unet"):
         build_model("mnist-cnn", (1, 28, 28), 3, dense=True)
 

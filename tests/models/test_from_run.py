@@ -168,6 +168,13 @@ def test_runs_that_name_each_other_end():
         build_model("runs/b")
 
 
+def test_a_run_of_masks_is_asked_for_masks_unless_told_otherwise():
+    save("runs/a", "small-dilated(width=4)", (1, 8, 8), 3, dense=True)
+    assert build_model("runs/a", (1, 8, 8), 2)(torch.zeros(2, 1, 8, 8)).shape == (2, 2, 8, 8)
+    with pytest.raises(ModelError):
+        build_model("runs/a", (1, 8, 8), 2, dense=False)
+
+
 def test_on_the_meta_device():
     save("runs/a")
     with torch.device("meta"):

@@ -33,7 +33,7 @@ def build_model(
     input_shape: tuple[int, ...] | None = None,
     outputs: int | None = None,
     *,
-    dense: bool = False,
+    dense: bool | None = None,
     classes: tuple[str, ...] = (),
     announce: Callable[[str], None] | None = None,
 ) -> nn.Module:
@@ -42,9 +42,10 @@ def build_model(
     `model`: a zoo name (`mnist-cnn`, `mlp(128,64)`), a layer string, `path/to/file.py:function`, which RUNS that code,
     a run directory or checkpoint, or a module, which comes back as it is. `input_shape`: (C, *spatial) or (F,),
     without the batch; None takes the zoo's published one, or the run's. `outputs`: how many logits, or channels of the
-    input's size if `dense`; None takes the published number, the run's, or whatever the network gives. A run's last
-    layer begins anew where its number of outputs is another. `classes` are named in errors. `announce` gets one
-    sentence where there is something to tell: which weights were taken over. Also under `torch.device("meta")`.
+    input's size if `dense`; None takes the published number, the run's, or whatever the network gives. `dense` None
+    is what a zoo network or run is made for, and False for all else. A run's last layer begins anew where its number
+    of outputs is another. `classes` are named in errors. `announce` gets one sentence on the weights taken over, if
+    any. Also under `torch.device("meta")`.
 
     Raises ModelError (LayerStringError where a character can be pointed at) if there is no such model, it does not
     fit the input, its output is not what was asked for, or a run's weights do not fit; RunError for a run without a
@@ -65,7 +66,7 @@ def build_model(
             "model", f"a {type(model).__name__}", "a name, a layer string or an nn.Module", "use mnist-cnn"
         )
     if request.input_shape is not None and request.outputs is not None:
-        check_outputs(network, request.input_shape, request.outputs, request.dense, classes=classes)
+        check_outputs(network, request.input_shape, request.outputs, bool(request.dense), classes=classes)
     return network
 
 
@@ -76,7 +77,7 @@ class _Request:
     text: str
     input_shape: tuple[int, ...] | None
     outputs: int | None
-    dense: bool
+    dense: bool | None
     classes: tuple[str, ...]
     announce: Callable[[str], None]
 
@@ -90,18 +91,19 @@ def _from_text(request: _Request) -> tuple[nn.Module, _Request]:
         return build_from_file(text, request.input_shape, request.outputs), request
     if kind == "zoo":
         info = MODELS[_leading_name(text)]
-        # A zoo network for masks is asked for masks, whether its caller says so or not.
-        request = replace(
-            request, input_shape=request.input_shape or info.input_shape, dense=request.dense | info.dense
-        )
-        assert request.input_shape is not None
-        return _from_zoo(info, text, request.input_shape, request.outputs or info.outputs), request
+        shape, dense = request.input_shape or info.input_shape, _first(request.dense, info.dense)
+        network = _from_zoo(info, text, shape, request.outputs or info.outputs)
+        return network, replace(request, input_shape=shape, dense=dense)
     if request.input_shape is None:
         remedy = "give it: input_shape=(1, 28, 28) in Python, --input 1x28x28 on the command line"
         raise ModelError("layer string", "no input shape", "the shape of one input", remedy)
-    plan = plan_outputs(text, request.input_shape, request.outputs, request.dense, request.classes)
+    plan = plan_outputs(text, request.input_shape, request.outputs, bool(request.dense), request.classes)
     # The plan has checked the output already, without a forward pass.
     return build_plan(plan), replace(request, outputs=None)
+
+
+def _first(asked: bool | None, otherwise: bool) -> bool:
+    return otherwise if asked is None else asked
 
 
 def _kind(text: str) -> Literal["file", "run", "zoo", "layers"]:
@@ -125,7 +127,7 @@ def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
     """The network that a checkpoint names, for the requested outputs, with its weights."""
     saved = read_network(request.text)
     shape, count = request.input_shape or saved.input_shape, request.outputs or saved.outputs
-    name, dense = saved.name, request.dense or saved.dense
+    name, dense = saved.name, _first(request.dense, saved.dense)
     try:
         if _kind(name) == "layers":
             name = with_outputs(name, shape, count)
