@@ -190,12 +190,12 @@ def build(
     input_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
     *,
-    dense: bool = False,
+    dense: bool | None = None,
 ) -> nn.Module:
     """The network that `model` names, for inputs of `input_shape` without batch (C, *spatial) or (F,).
 
     Without a shape or a number of classes, the published ones of a zoo name. `dense`: one output a pixel, as masks
-    need. Weights are drawn from torch's random state. Raises ModelError.
+    need; None takes what the network was made for. Weights are drawn from torch's random state. Raises ModelError.
     """
     network: nn.Module = build_model(model, input_shape, classes, dense=dense)
     return network

@@ -200,7 +200,9 @@ def test_a_run_of_a_file_works_from_any_folder_and_notices_a_change(photos, monk
     photos()
     source = (
         "import torch\n\nprint('hello')\n\ndef make(input_shape, classes):\n"
-        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, classes))\n"
+        "    return Noisy(torch.nn.Flatten(), torch.nn.Linear(768, classes))\n\n"
+        "class Noisy(torch.nn.Sequential):\n"
+        "    def forward(self, x):\n        print('forward')\n        return super().forward(x)\n"
     )
     Path("net.py").write_text(source)
     words = ["train", "photos", "--model", "net.py:make", "--epochs", "1", "--out", "run", "--json"]

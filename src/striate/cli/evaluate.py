@@ -30,9 +30,10 @@ def evaluate(
         Print one JSON document on stdout: metrics, confusion matrix, figures per class.
     """
     from striate.api import evaluate as evaluate_run
-    from striate.cli.output import print_json, print_note, print_text
+    from striate.cli.output import print_json, print_note, print_text, results_only
 
-    evaluation = evaluate_run(run, data, announce=print_note)
+    with results_only(json):
+        evaluation = evaluate_run(run, data, announce=print_note)
     for said in (*evaluation.notes, *evaluation.findings):
         print_note(str(said))
     if json:

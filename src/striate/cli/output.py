@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 from rich.console import Console
@@ -36,6 +38,13 @@ def print_json(value: Any, indent: int | None = 2) -> None:
     from striate.runs.files import finite
 
     sys.stdout.write(json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def results_only(as_json: bool) -> Iterator[None]:
+    """With `--json`, what other code prints (a user's network, say) goes to stderr: stdout holds one document."""
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        yield
 
 
 def print_error(error: StriateError, as_json: bool) -> int:

@@ -90,14 +90,17 @@ def train(
             )
     from striate.api import resume as resume_run
     from striate.api import train_config
-    from striate.cli.output import print_json, stderr
+    from striate.cli.output import print_json, results_only, stderr
     from striate.training.request import merge_request, read_config
 
-    if resume is not None:
-        run = resume_run(resume, console=stderr())
-    else:
-        merged = merge_request(read_config(config), data=data, epochs=epochs, minutes=minutes, size=size, fields=chosen)
-        run = train_config(merged, out=out, console=stderr())
+    with results_only(json):
+        if resume is not None:
+            run = resume_run(resume, console=stderr())
+        else:
+            merged = merge_request(
+                read_config(config), data=data, epochs=epochs, minutes=minutes, size=size, fields=chosen
+            )
+            run = train_config(merged, out=out, console=stderr())
     if json:
         print_json(run.metrics)
     else:
