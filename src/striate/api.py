@@ -16,7 +16,7 @@ from torch import nn
 from striate.data.config import DataConfig
 from striate.data.dataset import ANNOTATION_OF, Dataset
 from striate.data.read import load_for_evaluation
-from striate.errors import RunError, printable
+from striate.errors import ChangedDataError, RunError, printable
 from striate.evaluation.measure import evaluate_split
 from striate.evaluation.record import Evaluation
 from striate.models.build import build_model
@@ -208,7 +208,8 @@ def evaluate(
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
     was trained on are a finding. A `Trained` needs `data`. `announce` is told of a download before it starts.
-    Raises DataError when classes do not match, or the run's data have changed since.
+    The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
+    Raises DataError; also when classes do not match.
     """
     if isinstance(run, Trained):
         if data is None:
@@ -219,7 +220,11 @@ def evaluate(
     path = run.path if isinstance(run, Run) else Path(run)
     trained, config = load(path), config_from_yaml(open_run(path).config)
     if data is None or _same_source(str(data), config.data.source):
-        return _evaluate_on(trained, read_data(config, announce)[1], "test")
+        try:
+            return _evaluate_on(trained, read_data(config, announce)[1], "test")
+        except ChangedDataError:
+            if data is None:
+                raise
     return _evaluate_on(trained, *_foreign_data(trained, str(data), read_seen(open_run(path)), announce))
 
 

@@ -4,6 +4,7 @@
     ├── UsageError                   the command line or a function's arguments
     ├── ConfigError                  a configuration field or file
     ├── DataError                    the data: a name, folder, archive, manifest, image, label
+    │   └── ChangedDataError         a run's data are no longer what they were
     ├── ModelError                   the network: a name, file, head, or a shape that does not fit
     │   └── LayerStringError         a layer string, with the character it points at
     ├── RunError                     a run directory or checkpoint
@@ -51,6 +52,10 @@ class ConfigError(StriateError):
 
 class DataError(StriateError):
     """The data: a name, folder, archive, manifest, image or label."""
+
+
+class ChangedDataError(DataError):
+    """The data of a run are no longer what they were."""
 
 
 class ModelError(StriateError):

@@ -340,7 +340,7 @@ def test_a_folder_within_that_may_not_be_looked_at(tmp_path, monkeypatch):
 
 def test_a_file_that_may_not_be_read_is_an_input_with_its_error(tmp_path, monkeypatch):
     classes(tmp_path, ("cat", "closed"), 1)
-    reading = read_inputs([tmp_path], Preparation("image", (1, 4, 6)))
+    reading = read_inputs(list_inputs([tmp_path])[0], Preparation("image", (1, 4, 6)))
     deny(monkeypatch, "closed")
     read = list(reading)
     assert [item.error for item in read] == [None, "Permission denied"]

@@ -255,7 +255,7 @@ def test_inputs_are_read_in_order_with_errors_in_their_place(tmp_path):
     files, ignored = list_inputs(paths)
     assert ignored == 2
     preparation = Preparation("image", (1, 4, 6))
-    read = list(read_inputs(paths, preparation))
+    read = list(read_inputs(list_inputs(paths)[0], preparation))
     assert [r.path for r in read] == list(files)
     assert len(read) == 53
     assert [r.path.rsplit("/")[-1] for r in read if r.error] == ["explicit.txt", "25.jpg"]
@@ -267,9 +267,9 @@ def test_inputs_are_read_in_order_with_errors_in_their_place(tmp_path):
 
 def test_inputs_that_do_not_exist_fail_before_anything_is_read(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
-        read_inputs([tmp_path / "nope.png"], Preparation("image", (1, 4, 6)))
+        list_inputs([tmp_path / "nope.png"])
     with pytest.raises(DataError, match="trained on"):
-        read_inputs([tmp_path], Preparation("table", (4,)))
+        read_inputs(list_inputs([tmp_path])[0], Preparation("table", (4,)))
 
 
 def test_look_ahead_is_bounded():

@@ -218,6 +218,33 @@ def test_a_run_of_a_file_works_from_any_folder_and_notices_a_change(photos, monk
     assert "changed" in capsys.readouterr().err
 
 
+def test_a_broken_link_among_good_files_is_one_unreadable_file(run: Path, capsys) -> None:
+    Path("new").mkdir()
+    shutil.copy("photos/red/000.png", "new/a.png")
+    Path("new/b.png").symlink_to("nowhere.png")
+    assert main(["predict", "run", "new", "--json"]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["label"] == "red"
+    assert "error" in lines[1]
+
+
+def test_what_is_no_checkpoint_is_told_in_plain_words(run: Path, capsys) -> None:
+    assert main(["predict", "photos/red/000.png", "run"]) == 2
+    err = capsys.readouterr().err
+    assert "begins with" in err
+    assert "weights_only" not in err
+
+
+def test_a_grown_folder_is_measured_as_other_data_when_it_is_named(run: Path, capsys) -> None:
+    shutil.copy("photos/red/000.png", "photos/blue/copy.png")
+    assert main(["eval", "run"]) == 2
+    capsys.readouterr()
+    assert main(["eval", "run", "photos", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["split"], document["n"]) == ("all", 61)
+    assert any(f["code"] == "data.leak" for f in document["findings"])
+
+
 def test_an_empty_folder_is_no_answer(run: Path, capsys) -> None:
     Path("empty").mkdir()
     assert main(["predict", "run", "empty"]) == 2

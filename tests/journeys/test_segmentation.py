@@ -50,6 +50,10 @@ def test_a_layer_string_learns_to_segment(capsys: pytest.CaptureFixture[str]) ->
     answer = striate.load("run").predict("shapes/images/007.png").decoded.numpy()
     truth = np.asarray(Image.open("shapes/masks/007.png"))
     assert (answer == truth).mean() > 0.95
+    assert main(["predict", "run", "shapes/images/007.png", "--masks", "out", "--json"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert np.array_equal(np.asarray(Image.open(line["mask"])), answer)
+    assert sum(line["shares"].values()) == pytest.approx(1)
     assert main(["eval", "run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["iou"] == metrics["test"]["iou"]
 

@@ -138,6 +138,12 @@ def test_channels_last_computes_the_same_function(capsys) -> None:
     assert all(np.allclose(one[k], two[k], atol=1e-4) for k in one)
 
 
+@pytest.mark.parametrize("network", ["gn(1) fc(10)", "ln fc(10)", "gn(1) conv(4,3) relu fc(10)", "up(2) fc(10)"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_a_network_may_begin_with_any_layer(capsys, network: str, layout: str) -> None:
+    train(capsys, "digits", "--epochs", "1", "--model", network, "--execution.memory_format", layout)
+
+
 def test_balanced_weights_help_the_rare_class(capsys) -> None:
     rng = np.random.default_rng(0)
     y = (rng.random(600) < 0.08).astype(int)

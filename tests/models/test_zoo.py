@@ -46,7 +46,7 @@ def test_the_loss_begins_near_that_of_a_guess(model, classes):
         logits = network(torch.randn(64, 1, 28, 28))
     targets = torch.randint(classes, (64, *logits.shape[2:]))
     loss = float(nn.functional.cross_entropy(logits, targets))
-    assert loss == pytest.approx(math.log(classes), rel=0.1)
+    assert loss == pytest.approx(math.log(classes), rel=0.2)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,9 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from striate.data.inputs import ReadInput
-    from striate.training.trained import Trained
+    from striate.training.trained import Prediction, Trained
+
+    Keep = Callable[[str, Prediction], dict[str, Any]]
 
 _BATCH = 64
 
@@ -21,6 +23,7 @@ def predict(
     path: Path,
     /,
     *paths: Path,
+    masks: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Answer for images: files and folders.
@@ -34,6 +37,9 @@ def predict(
         A run directory, or one checkpoint file.
     path
         Images, and folders that are searched for images.
+    masks
+        For a segmentation: a folder for the predicted masks, as PNGs of the input's size whose pixels have the values
+        of the training masks. Created if need be; nothing in it is overwritten.
     json
         Print a JSON line for each file: path, label, probability and the five most probable; or path and error.
     """
@@ -43,6 +49,7 @@ def predict(
     from striate.errors import DataError
 
     trained = load(run)
+    keep = _mask_writer(trained, masks)
     listed, ignored = list_inputs([path, *paths])
     if not listed:
         places = ", ".join(map(str, [path, *paths]))
@@ -53,7 +60,7 @@ def predict(
             "give the files by name, or another folder",
         )
     unreadable = 0
-    for line in _answers(trained, read_inputs(listed, trained.preparation)):
+    for line in _answers(trained, read_inputs(listed, trained.preparation), keep):
         if "error" in line:
             unreadable += 1
             print_note(f"unreadable: {line['path']}: {line['error']}")
@@ -62,13 +69,13 @@ def predict(
         elif "error" not in line:
             print_text(_text(line))
     if ignored:
-        print_note(f"{ignored:,} other files ignored: not images by their suffix")
+        print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not images by their suffix")
     if unreadable:
         print_note(f"{unreadable:,} of {len(listed):,} files could not be read")
     return 1 if unreadable else 0
 
 
-def _answers(trained: Trained, inputs: Iterator[ReadInput]) -> Iterator[dict[str, Any]]:
+def _answers(trained: Trained, inputs: Iterator[ReadInput], keep: Keep) -> Iterator[dict[str, Any]]:
     """A line for each input, in order, answered a batch at a time."""
     while chunk := list(islice(inputs, _BATCH)):
         readable = [read.input for read in chunk if read.input is not None]
@@ -77,7 +84,36 @@ def _answers(trained: Trained, inputs: Iterator[ReadInput]) -> Iterator[dict[str
             if read.input is None:
                 yield {"path": read.path, "error": read.error}
             else:
-                yield {"path": read.path, **next(answers).fields}
+                answer = next(answers)
+                yield {"path": read.path, **answer.fields, **keep(read.path, answer)}
+
+
+def _mask_writer(trained: Trained, folder: Path | None) -> Keep:
+    """A function that writes an answer's mask into `folder` and gives its path as a field; nothing without a folder."""
+    if folder is None:
+        return lambda *_: {}
+    import numpy as np
+    from PIL import Image
+
+    from striate.errors import UsageError
+    from striate.runs.files import explained, write_atomic
+
+    if trained.task.name != "segment":
+        raise UsageError(
+            "--masks", f"a run that answers with {trained.task.headline}", "a segmentation", "leave out --masks"
+        )
+    values = np.array([int(name) for name in trained.classes], np.uint8)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(path: str, answer: Prediction) -> dict[str, Any]:
+        names = (f"{Path(path).stem}{f'-{k}' if k else ''}.png" for k in count())
+        file = next(folder / name for name in names if not (folder / name).exists())
+        mask = Image.fromarray(values[answer.decoded.numpy()])
+        write_atomic(file, lambda temporary: mask.save(temporary, format="PNG"))
+        return {"mask": str(file)}
+
+    return keep
 
 
 def _text(line: dict[str, Any]) -> str:

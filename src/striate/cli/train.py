@@ -78,7 +78,11 @@ def train(
         "seed": seed,
     }
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    chosen |= _fields(set or [])
+    fields = _fields(set or [])
+    for name in fields.keys() & chosen.keys():
+        if str(fields[name]) != str(chosen[name]):
+            raise UsageError(name, f"both {chosen[name]} and {fields[name]}", "one value", f"leave out --{name}")
+    chosen |= fields
     if resume is not None:
         others = [data, epochs, minutes, size, out, config, *chosen.values()]
         if any(value is not None for value in others):

@@ -57,10 +57,10 @@ def _mode(path: Path) -> int:
     raise DataError(f"path {as_text(str(path))}", reason, "pictures, or folders of them", "check the path")
 
 
-def read_inputs(paths: Sequence[Path | str], preparation: Preparation) -> Iterator[ReadInput]:
-    """Decode files and folders in order, a few files ahead of the reader; unreadable ones come with their error.
+def read_inputs(files: Sequence[str], preparation: Preparation) -> Iterator[ReadInput]:
+    """Decode the files of `list_inputs` in order, a few ahead of the reader; unreadable ones come with their error.
 
-    Raises DataError at once for a path that does not exist, or if the network does not take pictures.
+    Raises DataError at once if the network does not take pictures.
     """
     if preparation.kind != "image":
         raise DataError(
@@ -69,7 +69,6 @@ def read_inputs(paths: Sequence[Path | str], preparation: Preparation) -> Iterat
             f"a {preparation.kind} of numbers of shape {preparation.input_shape}, which this network was trained on",
             "striate.load(run).predict(numpy_array)",
         )
-    files, _ = list_inputs(paths)
 
     def read(path: str) -> ReadInput:
         file, name = Path(path), as_text(path)

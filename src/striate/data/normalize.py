@@ -24,7 +24,13 @@ class Normalization:
         shape = (1, -1) + (1,) * (ndim - 2)
         mean = torch.tensor(self.mean, dtype=torch.float32, device=device).view(shape)
         scale = torch.tensor(self.std, dtype=torch.float64).reciprocal().float().to(device).view(shape)
-        return lambda x: (x.to(torch.float32) - mean) * scale
+        return lambda x: _plain_strides((x.to(torch.float32) - mean) * scale)
+
+
+def _plain_strides(x: torch.Tensor) -> torch.Tensor:
+    """The same numbers with the strides of a fresh tensor: those of an axis of one channel may be any, and torch's
+    group normalization (2.13) crashes on some."""
+    return x.contiguous().view(-1).view(x.shape)
 
 
 def measure_normalization(train: Split) -> Normalization:

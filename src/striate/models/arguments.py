@@ -7,18 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from striate.models.fault import Edit, Fault
-from striate.models.words import Parameter, Value, show_signature, show_value
+from striate.models.words import MAX_NUMBER, Parameter, Value, show_signature, show_value
 
 
 @dataclass(frozen=True)
 class Argument:
-    """`value` or `name=value`, as it stands at `start` to `end`; the value itself begins at `value_start`."""
+    """`value` or `name=value`, as it stands at `start` to `end`; the value itself, `written`, begins at `value_start`."""
 
     name: str | None
     value: Value
     start: int
     value_start: int
     end: int
+    written: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def check_value(owner: str, parameter: Parameter, argument: Argument) -> Value:
         raise _wrong(argument, what, " or ".join(parameter.choices), close)
     if kind == "pad" and value == "same":
         return value
+    _refuse_too_large(parameter, argument)
     if kind in ("size", "pad"):
         return _size(argument, parameter, what)
     if isinstance(value, bool | str | tuple) or value is None:
@@ -99,6 +101,29 @@ def check_value(owner: str, parameter: Parameter, argument: Argument) -> Value:
     if kind == "odd" and value % 2 == 0:
         raise _wrong(argument, what, _wanted(parameter), show_value(value - 1))
     return float(value) if kind == "number" else value
+
+
+def _refuse_too_large(parameter: Parameter, argument: Argument) -> None:
+    """The largest number allowed would be read, but rarely built: what is usual here is suggested."""
+    value = argument.value
+    parts = value if isinstance(value, tuple) else (value,)
+    large = [isinstance(part, int | float) and abs(part) > MAX_NUMBER for part in parts]
+    if not any(large):
+        return
+    usual = _replacement(parameter, None)
+    written = argument.written.split("x") if isinstance(value, tuple) else [argument.written]
+    new = "x".join(usual if too else part for part, too in zip(written, large, strict=True))
+    raise Fault(
+        argument.value_start,
+        f"the number {shorten(argument.written)}",
+        f"numbers up to {MAX_NUMBER}",
+        Edit(argument.value_start, argument.end, new),
+    )
+
+
+def shorten(written: str) -> str:
+    """A long number as it is shown in an error."""
+    return written if len(written) <= 20 else f"{written[:17]}… ({len(written)} characters)"
 
 
 def _size(argument: Argument, parameter: Parameter, what: str) -> Value:

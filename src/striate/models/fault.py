@@ -42,44 +42,67 @@ def apply(text: str, edits: tuple[Edit, ...]) -> str:
 
 def to_error(text: str, fault: Fault, attempt: Callable[[str], object]) -> LayerStringError:
     """The error that a user sees. `attempt(text)` raises a Fault for a text that is still wrong."""
-    mended = mend(text, fault, attempt)
-    return LayerStringError(text, fault.position, fault.got, fault.expected, _remedy(text, fault, mended))
+    return LayerStringError(text, fault.position, fault.got, fault.expected, _remedy(text, fault, attempt))
 
 
 def mend(text: str, fault: Fault, attempt: Callable[[str], object]) -> str | None:
-    """The first text that `attempt` accepts, following each candidate through the faults it leaves; None if none is."""
-    tries = 0
+    """The first text that `attempt` accepts, following each candidate through the faults it leaves; None if none is.
 
-    def follow(text: str, fault: Fault, rounds: int) -> str | None:
-        nonlocal tries
-        for candidate in fault.candidates:
-            if tries >= MOST_TRIES:
+    Texts that keep what the user wrote come first: one that drops a word is followed only where its fault has
+    nothing better to offer, or where nothing else leads to a text that is accepted.
+    """
+    for keeping in (True, False):
+        mended = _Search(attempt, keeping).follow(text, fault, ROUNDS)
+        if mended is not None:
+            return mended
+    return None
+
+
+@dataclass
+class _Search:
+    attempt: Callable[[str], object]
+    keeping: bool
+    tries: int = 0
+
+    def follow(self, text: str, fault: Fault, rounds: int) -> str | None:
+        left: list[tuple[str, Fault]] = []
+        for number, candidate in enumerate(fault.candidates):
+            if self.keeping and number and _drops_a_word(text, candidate):
+                continue
+            if self.tries >= MOST_TRIES:
                 return None
-            tries += 1
+            self.tries += 1
             changed = apply(text, candidate)
             try:
-                attempt(changed)
+                self.attempt(changed)
             except Fault as following:
-                moved = (following.position, following.got) != (fault.position, fault.got)
-                mended = follow(changed, following, rounds - 1) if moved and rounds else None
-                if mended is not None:
-                    return mended
+                if rounds and changed != text and (following.position, following.got) != (fault.position, fault.got):
+                    left.append((changed, following))
             else:
                 return changed
-        return None
+        # Only now: another candidate that mends everything at once is nearer to what was meant.
+        return next((mended for one in left if (mended := self.follow(*one, rounds - 1)) is not None), None)
 
-    return follow(text, fault, ROUNDS)
+
+def _drops_a_word(text: str, edits: tuple[Edit, ...]) -> bool:
+    return any(
+        any(c.isalpha() for c in text[edit.start : edit.end]) and not any(c.isalpha() for c in edit.new)
+        for edit in edits
+    )
 
 
-def _remedy(text: str, fault: Fault, mended: str | None) -> str:
+def _remedy(text: str, fault: Fault, attempt: Callable[[str], object]) -> str:
+    mended = mend(text, fault, attempt)
     if mended is not None and len(mended) <= LONGEST_SHOWN:
         # Single quotes inside: the whole can then be pasted between double quotes.
         return f'write "{" ".join(mended.split()).replace(chr(34), chr(39))}"'
-    if fault.candidates:
-        edit = fault.candidates[0][0]
-        if len(edit.new) + edit.end - edit.start <= LONGEST_SHOWN:
-            return _describe(text, edit)
-    return f"write it as expected: {fault.expected}"
+    for candidate in fault.candidates:
+        # The text is too long to show: what is told instead has to mend it alone.
+        if mended is not None and apply(text, candidate) == mended:
+            told = " and ".join(_describe(text, edit) for edit in candidate)
+            if len(told) <= LONGEST_SHOWN:
+                return told
+    return f"change what stands at character {fault.position + 1}; expected there: {fault.expected}"
 
 
 def _describe(text: str, edit: Edit) -> str:

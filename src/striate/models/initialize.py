@@ -15,7 +15,7 @@ Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | LocallyConnected
 RELU_LIKE = ("relu", "leaky", "prelu", "elu", "swish", "maxout")
 SATURATING = ("sigmoid", "tanh")
 NORMALIZING = ("bn", "gn", "ln", "lrn", "lcn")
-OUTPUT_SCALE = 0.03
+OUTPUT_SCALE = 0.1
 SHORTCUT = "shortcut"
 
 
@@ -48,7 +48,7 @@ def initialize(modules: Sequence[tuple[nn.Module, Layer]]) -> None:
 
 
 def initialize_output(module: Weighted) -> None:
-    """First weights, in place, of the layer that gives the outputs: normal, 0.03 / √fan-in; biases zero.
+    """First weights, in place, of the layer that gives the outputs: normal, 0.1 / √fan-in; biases zero.
 
     The loss then begins near ln K for K classes. With 1 / √fan-in, logits begin with a variance of 1 and more (max
     pooling and dropout raise the mean square of features to 10 and more), and have to be unlearned first.

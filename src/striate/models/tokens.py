@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from striate.models.fault import Edit, Fault
 from striate.models.words import MAX_NUMBER, Value
 
+TOO_LARGE = MAX_NUMBER + 1
+"""What every number beyond MAX_NUMBER is read as; what it stands for decides what is suggested instead."""
+
 # Possessive quantifiers: no text makes this backtrack.
 _TOKEN = re.compile(
     r"""(?P<space>\s++)
@@ -32,7 +35,7 @@ class Token:
 
 
 def tokenize(text: str) -> list[Token]:
-    """All tokens of the text, the last one of kind `end`; Fault at a character that none begins with."""
+    """All tokens of the text, the last one of kind `end`, no number beyond ±TOO_LARGE; Fault at a character that none begins with."""
     tokens, position = [], 0
     while position < len(text):
         match = _TOKEN.match(text, position)
@@ -48,41 +51,23 @@ def tokenize(text: str) -> list[Token]:
         kind, found = str(match.lastgroup), match.group()
         if kind != "space":
             name = found if kind == "mark" else kind
-            tokens.append(Token(name, _value(kind, found, position), position, match.end()))
+            tokens.append(Token(name, _value(kind, found), position, match.end()))
         position = match.end()
     return [*tokens, Token("end", None, len(text), len(text))]
 
 
-def _value(kind: str, found: str, position: int) -> Value:
+def _value(kind: str, found: str) -> Value:
     if kind == "size":
-        return tuple(int(_limited(part, part, position, found)) for part in found.split("x"))
+        return tuple(_whole(part) for part in found.split("x"))
     if kind == "int":
-        return int(_limited(found, found.lstrip("+-"), position, found))
+        return _whole(found)
     if kind == "float":
-        value = float(found)
-        if abs(value) > MAX_NUMBER:
-            raise _too_large(position, found)
-        return value
+        return max(-TOO_LARGE, min(float(found), TOO_LARGE))
     return found[1:-1] if kind == "text" else found
 
 
-def _limited(part: str, digits: str, position: int, found: str) -> str:
+def _whole(found: str) -> int:
+    digits = found.lstrip("+-").lstrip("0")
     # By length first: int() of thousands of digits is slow, and refused by Python itself.
-    if len(digits.lstrip("0")) > len(str(MAX_NUMBER)) or int(digits.lstrip("0") or 0) > MAX_NUMBER:
-        raise _too_large(position, found)
-    return part
-
-
-def _too_large(position: int, found: str) -> Fault:
-    shown = found if len(found) <= 20 else f"{found[:17]}… ({len(found)} characters)"
-    # A part is compared as a float, which reads any number of digits and an exponent; its sign is kept.
-    new = "x".join(
-        _sign(part) + str(MAX_NUMBER) if abs(float(part)) > MAX_NUMBER else part for part in found.split("x")
-    )
-    return Fault(
-        position, f"the number {shown}", f"numbers up to {MAX_NUMBER}", Edit(position, position + len(found), new)
-    )
-
-
-def _sign(part: str) -> str:
-    return "-" if part.startswith("-") else ""
+    number = TOO_LARGE if len(digits) > len(str(MAX_NUMBER)) else min(int(digits or 0), TOO_LARGE)
+    return -number if found.startswith("-") else number

@@ -109,7 +109,8 @@ def _content(
 ) -> ReportContent:
     data, config = prepared.data, prepared.config
     notes = read_notes(run)
-    reason = next((n for n in notes if n.startswith("model ")), "as the configuration says")
+    chosen = f"model {config.model.name}: "
+    reason = next((n.removeprefix(chosen) for n in notes if n.startswith(chosen)), "as the configuration says")
     shape = "×".join(map(str, data.input_shape))
     counts = tuple((name, len(split)) for name, split in data.splits.items())
     return ReportContent(

@@ -14,6 +14,7 @@ from striate.errors import RunError
 from striate.runs.files import write_atomic
 
 FORMAT = 1
+_ZIP = b"PK\x03\x04"  # torch's checkpoints are zip archives
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -34,6 +35,15 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint without executing anything from it. Raises RunError when it is none of ours."""
     remedy = "use last.pt or best.pt of a run directory"
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(12)
+    except OSError as error:
+        reason = f"cannot read: {error.strerror or error}"
+        raise RunError(str(path), reason, "a checkpoint of striate", remedy) from None
+    if not beginning.startswith(_ZIP):
+        reason = f"no checkpoint: the file begins with {beginning!r}" if beginning else "an empty file"
+        raise RunError(str(path), reason, "a checkpoint of striate", remedy)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch comments on foreign pickles that are refused below anyway

@@ -177,7 +177,8 @@ def _remedy(name: str) -> str:
     option = _OPTIONS.get(name, f"--{name}")
     if default is None:
         return f"leave out {option}: it is then decided from the data"
-    return f"leave out {option}, or give its default: {option} {str(default).lower()}"
+    shown = f"'{list(default)}'" if isinstance(default, tuple) else str(default).lower()
+    return f"leave out {option}, or give its default: {option} {shown}"
 
 
 def _refuse_booleans(values: Mapping[str, Any], config: Any, where: str, prefix: str = "") -> None:

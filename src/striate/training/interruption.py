@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def watch_signals() -> Iterator[Interruption]:
 
     def note(number: int, _: FrameType | None) -> None:
         asked.signal_name = signal.Signals(number).name
+        os.write(2, b"\nstopping after this step, to save; once more ends at once and saves nothing\n")
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

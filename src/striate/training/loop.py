@@ -124,6 +124,7 @@ def autocast(config: Config, device: torch.device) -> AbstractContextManager[obj
 def to_memory_format(inputs: torch.Tensor, config: Config) -> torch.Tensor:
     """The batch laid out as the plan says: channels last exists for images and volumes."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    if config.execution.memory_format == "channels_last" and inputs.ndim in formats:
+    one_channel = inputs.ndim < 2 or inputs.shape[1] == 1  # then both layouts are the same
+    if config.execution.memory_format == "channels_last" and inputs.ndim in formats and not one_channel:
         return inputs.contiguous(memory_format=formats[inputs.ndim])
     return inputs

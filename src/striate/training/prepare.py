@@ -14,7 +14,7 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds, to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
 from striate.data.read import load_dataset
-from striate.errors import DataError, ModelError, TrainingError
+from striate.errors import ChangedDataError, ModelError, TrainingError
 from striate.models.build import build_model
 from striate.models.choose import choose_model
 from striate.models.from_file import resolve_name, source_digest
@@ -79,11 +79,12 @@ def read_data(config: Config, announce: Callable[[str], None] | None = None) -> 
     data = load_dataset(config.data, task=config.task.name, announce=announce)
     expected = config.data.fingerprint
     if expected not in (None, data.fingerprint):
-        raise DataError(
+        raise ChangedDataError(
             config.data.source,
             f"data with the fingerprint {data.fingerprint[:12]}",
             f"the data of the configuration, {str(expected)[:12]}: files were added, removed or changed since",
-            "put the files back, or train anew with --data.fingerprint null",
+            "put the files back, or train anew with --data.fingerprint null; striate eval RUN DATA measures on them"
+            " as on other data",
         )
     decided = replace(config.data, source=data.source, fingerprint=data.fingerprint)
     if data.kind == "image":

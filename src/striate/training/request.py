@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def _one_budget(asked: Mapping[str, Any]) -> dict[str, Any]:
     given = [name for name in _BUDGETS if asked.get(name) is not None]
     if len(given) > 1:
         names = " and ".join(name.removeprefix("budget.") for name in given)
-        raise UsageError("budget", f"both {names}", "one of them", f"leave out --{given[1].removeprefix('budget.')}")
+        raise UsageError("budget", f"both {names}", "one of them", f"leave out --{given[1]}")
     return dict.fromkeys(_BUDGETS) if given else {}
 
 
@@ -99,6 +100,8 @@ def decided_fields(asked: Config, decided: Config) -> tuple[str, ...]:
 
 
 def _pair(size: object) -> object:
-    if isinstance(size, str) and "x" in size:
-        return size.split("x")
-    return [size, size] if isinstance(size, int | str) else size
+    if isinstance(size, str):
+        if not re.fullmatch(r"\d+(x\d+)?", size):
+            raise UsageError("--size", repr(size), "pixels: a number, or HEIGHTxWIDTH", "--size 96, or --size 96x128")
+        return size.split("x") if "x" in size else [size, size]
+    return [size, size] if isinstance(size, int) else size

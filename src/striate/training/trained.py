@@ -178,5 +178,7 @@ def trained_from_dict(
         module.load_state_dict(saved.get("ema") or saved["model"])
     except RuntimeError as error:
         first = " ".join(str(error).split())[:300]
-        raise RunError(where, f"weights that do not fit: {first}", f"those of {name}", "train again") from None
+        what = f"those of {name}" if name is not None else "a module of the form that was trained"
+        remedy = "train again" if name is not None else "striate.load(path, module=a_module_of_that_form)"
+        raise RunError(where, f"weights that do not fit: {first}", what, remedy) from None
     return Trained(module.to(device).eval(), task, preparation, normalization, classes, device)

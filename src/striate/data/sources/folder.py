@@ -73,5 +73,5 @@ def _refuse_empty(tree: Tree, empty: set[str], depth: int) -> None:
         f"the class folder {first}/ holds {summarize_suffixes(inside)} and no picture"
         + (f" (and so {len(empty) - 1} more)" if len(empty) > 1 else ""),
         "at least one picture in every class folder",
-        f"put pictures into it, or remove it: rm -r '{tree.where}/{prefix}{first}'",
+        f"put pictures into it, or move it elsewhere: mv '{tree.where}/{prefix}{first}' /tmp/",
     )
