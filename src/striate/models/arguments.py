@@ -12,7 +12,7 @@ from striate.models.words import MAX_NUMBER, Parameter, Value, show_signature, s
 
 @dataclass(frozen=True)
 class Argument:
-    """`value` or `name=value`, as it stands at `start` to `end`; the value itself, `written`, begins at `value_start`."""
+    """`value` or `name=value`, as it is at `start` to `end`; `written`, its value alone, begins at `value_start`."""
 
     name: str | None
     value: Value
@@ -103,6 +103,9 @@ def check_value(owner: str, parameter: Parameter, argument: Argument) -> Value:
     return float(value) if kind == "number" else value
 
 
+_WIDTHS, _USUAL_WIDTH = ("filters", "n", "sizes"), 64
+
+
 def _refuse_too_large(parameter: Parameter, argument: Argument) -> None:
     """The largest number allowed would be read, but rarely built: what is usual here is suggested."""
     value = argument.value
@@ -110,7 +113,7 @@ def _refuse_too_large(parameter: Parameter, argument: Argument) -> None:
     large = [isinstance(part, int | float) and abs(part) > MAX_NUMBER for part in parts]
     if not any(large):
         return
-    usual = _replacement(parameter, None)
+    usual = str(_USUAL_WIDTH) if parameter.name in _WIDTHS else _replacement(parameter, None)
     written = argument.written.split("x") if isinstance(value, tuple) else [argument.written]
     new = "x".join(usual if too else part for part, too in zip(written, large, strict=True))
     raise Fault(

@@ -52,8 +52,9 @@ def mend(text: str, fault: Fault, attempt: Callable[[str], object]) -> str | Non
     nothing better to offer, or where nothing else leads to a text that is accepted.
     """
     for keeping in (True, False):
-        mended = _Search(attempt, keeping).follow(text, fault, ROUNDS)
-        if mended is not None:
+        search = _Search(attempt, keeping)
+        mended = search.follow(text, fault, ROUNDS)
+        if mended is not None or not search.skipped:
             return mended
     return None
 
@@ -63,11 +64,13 @@ class _Search:
     attempt: Callable[[str], object]
     keeping: bool
     tries: int = 0
+    skipped: bool = False
 
     def follow(self, text: str, fault: Fault, rounds: int) -> str | None:
         left: list[tuple[str, Fault]] = []
         for number, candidate in enumerate(fault.candidates):
             if self.keeping and number and _drops_a_word(text, candidate):
+                self.skipped = True
                 continue
             if self.tries >= MOST_TRIES:
                 return None

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from striate.errors import LayerStringError
-from striate.models.arguments import Argument, Call, bind, nearest
+from striate.models.arguments import Argument, Call, bind, nearest, shorten
 from striate.models.fault import Edit, Fault, to_error
 from striate.models.spec import Item, Layer, Network, Repeat, Residual
 from striate.models.tokens import Token, tokenize
-from striate.models.words import SYNONYMS, WORDS, Parameter, Value
+from striate.models.words import MAX_NUMBER, SYNONYMS, WORDS, Parameter, Value
 
 MAX_CHARACTERS = 20_000
 MAX_LAYERS = 1_000
 MAX_DEPTH = 32
+# Each costs a few passes over the text.
+_MOST_SHRUNK = 8
+_LITERALS = ("int", "float", "size", "text")
+_FLAT = ("fc", "gap", "flatten")
 
 
 def parse_layers(text: str) -> Network:
     """The spec of a layer string; LayerStringError, pointing at the character, where it cannot be read."""
-    _refuse_long(text)
+    refuse_long(text)
     try:
         return read_layers(text)
     except Fault as fault:
@@ -28,7 +32,7 @@ def parse_call(text: str, parameters: tuple[Parameter, ...]) -> dict[str, Value]
 
     Raises LayerStringError where it cannot be read, or where something follows the call.
     """
-    _refuse_long(text)
+    refuse_long(text)
 
     def read(source: str) -> dict[str, Value]:
         parser = _Parser(source)
@@ -48,11 +52,13 @@ def parse_call(text: str, parameters: tuple[Parameter, ...]) -> dict[str, Value]
 def read_layers(text: str) -> Network:
     """Like `parse_layers`, raising the bare Fault."""
     parser = _Parser(text)
-    items, _ = parser.items(depth=0)
+    items = parser.items(depth=0)
+    _refuse_many(text, items)
     return Network(items, text)
 
 
-def _refuse_long(text: str) -> None:
+def refuse_long(text: str) -> None:
+    """LayerStringError for more than MAX_CHARACTERS characters: nothing longer is ever read."""
     if len(text) > MAX_CHARACTERS:
         raise LayerStringError(
             text,
@@ -61,6 +67,67 @@ def _refuse_long(text: str) -> None:
             f"at most {MAX_CHARACTERS}",
             "write repeated layers as 3*[ … ], or the network as a function: path/to/file.py:function",
         )
+
+
+def _refuse_many(text: str, items: tuple[Item, ...]) -> None:
+    """Fault where there are more than MAX_LAYERS; counted, never expanded: a million repetitions cost nothing.
+
+    One repetition is made to fit the whole, the passing one or the largest first; or else several are.
+    """
+    total = _count(items, {})
+    if total <= MAX_LAYERS:
+        return
+    culprit = _passing(items)
+    largest = sorted(items, key=lambda item: (item.position <= culprit.position < item.end, _count((item,), {})))
+    repeats = [repeat for item in reversed(largest) for repeat in _repeats(item)][:_MOST_SHRUNK]
+    alone: list[Edit | tuple[Edit, ...]] = []
+    together: list[Edit] = []
+    counts: dict[int, int] = {}
+    for repeat in repeats:
+        span = repeat.position, text.index("*", repeat.position)
+        fits = _fitting(items, {}, repeat)
+        if fits > 0:
+            alone.append(Edit(*span, str(fits)))
+        if _count(items, counts) > MAX_LAYERS:
+            counts[repeat.position] = min(repeat.count, max(1, _fitting(items, counts, repeat)))
+            together.append(Edit(*span, str(counts[repeat.position])))
+    expected = f"at most {MAX_LAYERS} after expansion"
+    raise Fault(culprit.position, f"{total} layers", expected, *alone, *([tuple(together)] if together else []))
+
+
+def _count(items: tuple[Item, ...], counts: dict[int, int]) -> int:
+    """Layers after expansion; `counts` of repetitions by their position replace those of the text."""
+    total = 0
+    for item in items:
+        times = counts.get(item.position, item.count) if isinstance(item, Repeat) else 1
+        total += 1 if isinstance(item, Layer) else times * _count(item.items, counts)
+    return total
+
+
+def _fitting(items: tuple[Item, ...], counts: dict[int, int], repeat: Repeat) -> int:
+    """The count of one repetition with which the whole has at most MAX_LAYERS; below 1 where none does."""
+    once = _count(items, counts | {repeat.position: 1})
+    return 1 + (MAX_LAYERS - once) // (_count(items, counts | {repeat.position: 2}) - once)
+
+
+def _passing(items: tuple[Item, ...]) -> Item:
+    """The innermost item with which the limit is passed."""
+    so_far = 0
+    for item in items:
+        so_far += _count((item,), {})
+        if so_far > MAX_LAYERS:
+            if isinstance(item, Layer) or _count(item.items, {}) <= MAX_LAYERS:
+                return item
+            return _passing(item.items)
+    return items[-1]
+
+
+def _repeats(item: Item) -> list[Repeat]:
+    """The repetitions of an item, the outer ones first."""
+    if isinstance(item, Layer):
+        return []
+    inner = [repeat for one in item.items for repeat in _repeats(one)]
+    return [item, *inner] if isinstance(item, Repeat) else inner
 
 
 class _Parser:
@@ -77,87 +144,122 @@ class _Parser:
         self.index += 1
         return token
 
-    def items(self, depth: int) -> tuple[tuple[Item, ...], int]:
-        """Items up to a closing bracket or the end, and how many layers they are once repetitions are expanded."""
+    def items(self, depth: int) -> tuple[Item, ...]:
+        """Items up to a closing bracket or the end."""
         found: list[Item] = []
-        total = 0
         while (token := self.peek()).kind not in ("]", "end"):
-            item, layers = self._item(depth)
-            found.append(item)
-            total += layers
-            if total > MAX_LAYERS:
-                raise self._too_many(token, item, total, layers)
+            found.append(self._item(depth))
         if depth == 0 and token.kind == "]":
             raise Fault(token.start, "`]` without an opening bracket", "pairs of brackets", Edit(*_span(token), " "))
         if depth == 0 and not found:
             raise Fault(0, "no layer", "layers such as conv(16,5) relu pool(2)", Edit(0, len(self.text), "fc(10)"))
-        return tuple(found), total
+        return tuple(found)
 
-    def _item(self, depth: int) -> tuple[Item, int]:
+    def _item(self, depth: int) -> Item:
         token = self.peek()
         if token.kind == "word" and token.value == "res" and self.peek(1).kind == "[":
             self.take()
-            items, layers, end = self._bracket(token, depth)
-            return Residual(items, token.start, end), layers
+            items, end = self._bracket(token, depth)
+            return Residual(items, token.start, end)
         if token.kind == "int" and self.peek(1).kind == "*" and self.peek(2).kind == "[":
             return self._repeat(depth)
         if token.kind == "word" and token.value != "res":
-            return self._layer(self.call(self.take())), 1
+            return self._layer(self.call(self.take()))
         raise self._unexpected(token)
 
-    def _repeat(self, depth: int) -> tuple[Repeat, int]:
+    def _repeat(self, depth: int) -> Repeat:
         number, _ = self.take(), self.take()
         assert isinstance(number.value, int)
         if number.value < 1:
             got = f"{number.value} repetitions"
             raise Fault(number.start, got, "at least 1", Edit(*_span(number), "1"))
-        items, layers, end = self._bracket(number, depth)
-        repeat = Repeat(number.value, items, number.start, end)
-        # Counted, never expanded: a million repetitions cost nothing here.
-        if number.value * layers > MAX_LAYERS:
-            raise self._too_many(number, repeat, number.value * layers, number.value * layers)
-        return repeat, number.value * layers
+        if number.value > MAX_NUMBER:
+            got = f"the number {shorten(self.text[number.start : number.end])}"
+            raise Fault(number.start, got, f"numbers up to {MAX_NUMBER}", Edit(*_span(number), str(MAX_LAYERS)))
+        items, end = self._bracket(number, depth)
+        return Repeat(number.value, items, number.start, end)
 
-    def _bracket(self, opener: Token, depth: int) -> tuple[tuple[Item, ...], int, int]:
+    def _bracket(self, opener: Token, depth: int) -> tuple[tuple[Item, ...], int]:
         bracket = self.take()
         if depth >= MAX_DEPTH:
             got = f"brackets {depth + 1} deep"
             raise Fault(bracket.start, got, f"at most {MAX_DEPTH}", self._unwrapped(opener.start, bracket))
-        items, layers = self.items(depth + 1)
+        items = self.items(depth + 1)
         closing = self.peek()
         if closing.kind == "end":
-            end = len(self.text)
-            raise Fault(bracket.start, "`[` that is not closed", "pairs of brackets", Edit(end, end, " ]"))
+            raise Fault(bracket.start, "`[` that is not closed", "pairs of brackets", *self._closings(items))
         self.take()
         if not items:
             got = f"`{self.text[opener.start : closing.end]}` with nothing inside"
             inside = Edit(closing.start, closing.start, "relu")
             raise Fault(opener.start, got, "at least one layer", inside, Edit(opener.start, closing.end, ""))
-        return items, layers, closing.end
+        return items, closing.end
+
+    def _closings(self, items: tuple[Item, ...]) -> list[Edit]:
+        """Where a bracket around `items` may end: before the layers that end a network, at the end, or between."""
+        ends = [Edit(item.end, item.end, " ]") for item in items[:-1]]
+        edits = [Edit(len(self.text), len(self.text), " ]"), *reversed(ends)]
+        flat = next((i for i, item in enumerate(items) if isinstance(item, Layer) and item.word in _FLAT), 0)
+        return [ends[flat - 1], *edits] if flat else edits
 
     def call(self, word: Token) -> Call:
         """The call that begins with `word`: its parentheses, if any, are read here."""
         name = str(word.value)
         if self.peek().kind != "(":
+            self._refuse_unopened(word)
             return Call(name, (), word.start, word.end)
         opening = self.take()
         arguments: list[Argument] = []
         while self.peek().kind != ")":
             if arguments:
-                self._comma(opening, arguments[-1].end)
+                self._comma(opening, arguments)
             arguments.append(self._argument(opening))
         return Call(name, tuple(arguments), word.start, self.take().end)
 
-    def _comma(self, opening: Token, end: int) -> None:
-        token = self.peek()
+    def _refuse_unopened(self, word: Token) -> None:
+        """`conv 8,3)`: Fault where arguments and a closing parenthesis follow a word that has no opening one."""
+        first, ahead = self.peek(), 0
+        names = [parameter.name for parameter in WORDS.get(str(word.value), ())]
+        named = first.value in names and self.peek(1).kind == "="
+        if not names or not (named or first.kind in _LITERALS):
+            return
+        while self.peek(ahead).kind in (*_LITERALS, "word", ",", "="):
+            ahead += 1
+        opened = Edit(word.end, first.start, "(")
+        got = f"the arguments of `{word.value}` without `(`"
+        if self.peek(ahead).kind == ")":
+            raise Fault(word.start, got, "pairs of parentheses", opened)
+        end, ahead = word.end, 0
+        while self.peek(ahead).kind in _LITERALS and self.peek(ahead + 1).kind not in ("*", "["):
+            end = self.peek(ahead).end
+            ahead += 2 if self.peek(ahead + 1).kind == "," else 1
+        if end > word.end:
+            raise Fault(word.start, got, "pairs of parentheses", (opened, Edit(end, end, ")")))
+
+    def _comma(self, opening: Token, arguments: list[Argument]) -> None:
+        token, end = self.peek(), arguments[-1].end
         if token.kind == ",":
             self.take()
             return
-        if token.kind in ("int", "float", "size", "text"):
+        if token.kind == "int" and self.peek(1).kind == "*":
+            raise _unclosed(opening, Edit(end, token.start, ") "))
+        following = self._layer_among(arguments) if token.kind not in _LITERALS else None
+        if following == 0:
+            raise _unclosed(opening, Edit(opening.start, arguments[0].start, " "))
+        if following is not None:
+            raise _unclosed(opening, Edit(arguments[following - 1].end, arguments[following].start, ") "))
+        if token.kind in _LITERALS:
             raise Fault(token.start, "two arguments without a comma", "commas between", Edit(end, token.start, ","))
-        raise Fault(
-            opening.start, "`(` that is not closed", "pairs of parentheses", Edit(end, end, ")"), Edit(end, end, ",")
-        )
+        raise _unclosed(opening, Edit(end, end, ")"), Edit(end, end, ","))
+
+    def _layer_among(self, arguments: list[Argument]) -> int | None:
+        """The first of unclosed arguments that is a layer, or the number of a repetition."""
+        for index, argument in enumerate(arguments):
+            if argument.name is None and argument.value in (*WORDS, "res"):
+                return index
+        last, kind = arguments[-1], self.peek().kind
+        opens = kind == "*" or (kind in ("(", "[") and isinstance(last.value, str))
+        return len(arguments) - 1 if opens and last.name is None else None
 
     def _argument(self, opening: Token) -> Argument:
         token = self.take()
@@ -165,28 +267,60 @@ class _Parser:
         if token.kind == "word" and self.peek().kind == "=":
             self.take()
             name, value = str(token.value), self.take()
-        if value.kind not in ("int", "float", "size", "word", "text"):
+        if value.kind not in (*_LITERALS, "word"):
             if value.kind == "end":
-                got, edit = "`(` that is not closed", Edit(len(self.text), len(self.text), ")")
-                raise Fault(opening.start, got, "pairs of parentheses", edit, Edit(opening.start, value.end, ""))
+                end = len(self.text)
+                raise _unclosed(opening, Edit(end, end, ")"), Edit(opening.start, end, ""))
             got = f"`{value.kind}` where an argument belongs"
             before = self.tokens[self.index - 2]
+            if before.kind == "(":
+                raise _unclosed(opening, Edit(*_span(before), " "), Edit(*_span(value), ""))
             start = before.start if before.kind in (",", "=") else value.start
             edit = Edit(start, value.end if value.kind == "," else value.start, "")
             raise Fault(value.start, got, "a number, a size such as 3x5, or a name", edit, Edit(*_span(value), ""))
-        return Argument(name, value.value, token.start, value.start, value.end)
+        written = self.text[value.start : value.end]
+        return Argument(name, value.value, token.start, value.start, value.end, written)
 
     def _layer(self, call: Call) -> Layer:
         word = call.name
         if word in WORDS:
+            self._refuse_layer_inside(call)
             bound = bind(call, WORDS[word])
             return Layer(word, (), call.start, call.end).changed(**bound)
         close = SYNONYMS.get(word.lower().replace("_", ""), nearest(word, [*WORDS, "res"]))
+        if self.peek().kind == "[" and call.end == call.start + len(word):
+            close = "res"
         renamed = [Edit(call.start, call.start + len(word), close)] if close else []
+        renamed = [*self._split(call), *renamed]
         guess = f"; did you mean `{close}`?" if close else ""
         everything = " ".join([*WORDS, "res[ … ]", "3*[ … ]"])
         got = f"the unknown layer `{word[:40]}`{guess}"
         raise Fault(call.start, got, everything, *renamed, Edit(call.start, call.end, ""))
+
+    def _refuse_layer_inside(self, call: Call) -> None:
+        """`conv(8,3,relu)`: Fault where the last argument is a layer."""
+        last = call.arguments[-1] if call.arguments else None
+        if last is None or last.name is not None or last.value not in (*WORDS, "res"):
+            return
+        before = call.arguments[-2].end if len(call.arguments) > 1 else call.start + len(call.name)
+        outside = Edit(before, last.start, ") " if len(call.arguments) > 1 else " ")
+        got = f"the layer `{last.value}` among the arguments of `{call.name}`"
+        raise Fault(last.start, got, "layers separated by spaces", (outside, Edit(last.end, call.end, "")))
+
+    def _split(self, call: Call) -> list[Edit]:
+        """`conv8,3)` and `resrelu]`: the bracket that is missing, after the word that the name begins with."""
+        edits = []
+        for opening, closing in (("(", ")"), ("[", "]")):
+            if self._surplus(closing, opening):
+                words = ["res"] if opening == "[" else sorted(WORDS, key=len, reverse=True)
+                found = next((word for word in words if call.name.startswith(word)), None)
+                if found:
+                    edits.append(Edit(call.start + len(found), call.start + len(found), opening))
+        return edits
+
+    def _surplus(self, closing: str, opening: str) -> bool:
+        kinds = [token.kind for token in self.tokens]
+        return kinds.count(closing) > kinds.count(opening)
 
     def _unexpected(self, token: Token) -> Fault:
         shown = self.text[token.start : token.end][:40]
@@ -198,29 +332,38 @@ class _Parser:
             edits.append(self._unwrapped(token.start, token))
         elif token.value == "res":
             expected = "`res[ … ]` with the layers of the block in brackets"
+            edits += self._bracketed(token.end, 1)
             edits.append(Edit(*_span(token), "res[relu]"))
         elif token.kind == "int" and following.kind == "[":
             edits.append(Edit(token.end, following.start, "*"))
         elif token.kind == "int" and following.kind == "word" and self.peek(2).kind == "[":
             edits.append(Edit(*_span(following), "*"))
         elif token.kind == "int" and following.kind == "*":
-            edits.append(self._bracketed())
+            edits += self._bracketed(following.end, 2)
             expected = "brackets around what is repeated: `3*[ … ]`"
         elif token.kind == ",":
             expected = "layers separated by spaces"
         edits.append(Edit(*_span(token), " "))
         return Fault(token.start, f"`{shown}` where a layer belongs", expected, *edits)
 
-    def _bracketed(self) -> tuple[Edit, ...]:
-        """Brackets around the call after `3*`."""
-        first, depth, index = self.peek(2), 0, self.index + 2
-        while self.tokens[index].kind != "end":
-            depth += {"(": 1, ")": -1}.get(self.tokens[index].kind, 0)
-            if depth == 0 and self.tokens[index + 1].kind != "(":
+    def _bracketed(self, start: int, ahead: int) -> list[Edit | tuple[Edit, ...]]:
+        """Brackets around the call, block or repetition that begins `ahead` tokens from here; where the text lacks a
+        `[`, that one, at `start`, first."""
+        edits: list[Edit | tuple[Edit, ...]] = []
+        if self._surplus("]", "["):
+            edits.append(Edit(start, self.peek(ahead).start, "["))
+        first, depth, index = self.peek(ahead), 0, self.index + ahead
+        if first.kind not in ("word", "int"):
+            return edits
+        while self.tokens[index + 1].kind != "end":
+            token, following = self.tokens[index], self.tokens[index + 1]
+            depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(token.kind, 0)
+            goes_on = following.kind in ("(", "[", "*") or token.kind == "*" or token.value == "res"
+            if depth <= 0 and not goes_on:
                 break
             index += 1
         end = self.tokens[index].end
-        return Edit(first.start, first.start, "["), Edit(end, end, "]")
+        return [*edits, (Edit(start, first.start, "["), Edit(end, end, "]"))]
 
     def _unwrapped(self, start: int, bracket: Token) -> tuple[Edit, ...]:
         """The opener and its closing bracket removed."""
@@ -233,13 +376,9 @@ class _Parser:
                     return opened, Edit(*_span(token), " ")
         return (opened,)
 
-    def _too_many(self, token: Token, item: Item, total: int, layers: int) -> Fault:
-        edits: list[Edit | tuple[Edit, ...]] = []
-        room = MAX_LAYERS - (total - layers)
-        if isinstance(item, Repeat) and (fits := room // (layers // item.count)) > 0:
-            edits.append(Edit(*_span(token), str(fits)))
-        edits.append(Edit(token.start, item.end, ""))
-        return Fault(token.start, f"{total} layers", f"at most {MAX_LAYERS} after expansion", *edits)
+
+def _unclosed(opening: Token, *edits: Edit) -> Fault:
+    return Fault(opening.start, "`(` that is not closed", "pairs of parentheses", *edits)
 
 
 def _span(token: Token) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from striate.models.fault import Edit, Fault, apply, to_error
-from striate.models.layer_string import parse_layers, read_layers
+from striate.models.layer_string import read_layers, refuse_long
 from striate.models.shapes import Block, Plan, Shape, Step, check_input_shape, read_plan, show_shape
 from striate.models.spec import Item, Layer
 
@@ -16,7 +16,7 @@ def plan_outputs(text: str, input_shape: Shape, outputs: int | None, dense: bool
     Raises LayerStringError, whose remedy gives the right outputs too. None accepts any output.
     """
     check_input_shape(input_shape)
-    parse_layers(text)
+    refuse_long(text)
 
     def attempt(source: str) -> Plan:
         plan = read_plan(read_layers(source), input_shape)

@@ -92,6 +92,7 @@ class _Planner:
 
     def __init__(self, text: str) -> None:
         self.text, self.parameters = text, 0
+        self.widest: Step | None = None
 
     def items(self, items: tuple[Item, ...], shape: Shape) -> tuple[tuple[Step | Block, ...], Shape]:
         steps: list[Step | Block] = []
@@ -121,18 +122,27 @@ class _Planner:
             if number == 0:
                 raise
             count_end = self.text.index("*", item.position)
-            raise fault.preceded_by(Edit(item.position, count_end, str(number))) from None
+            # Fewer than just fit, too: what comes after may need the room.
+            fewer = sorted({number, max(1, number // 2), min(number, 2), 1})
+            for count in fewer:
+                fault = fault.preceded_by(Edit(item.position, count_end, str(count)))
+            raise fault from None
 
     def _step(self, layer: Layer, shape: Shape) -> Step:
-        out_shape = fit_layer(layer, shape)
+        out_shape, widest = fit_layer(layer, shape), self.widest
         self.parameters += count_parameters(layer, shape, out_shape)
         if math.prod(out_shape) > MAX_ACTIVATIONS:
             got = f"`{layer}` gives {show_shape(out_shape)} = {math.prod(out_shape)} values a sample"
             raise Fault(layer.position, got, f"at most {MAX_ACTIVATIONS}", *_smaller(layer))
         if self.parameters > MAX_PARAMETERS:
+            # A small layer after a wide one is not at fault.
+            before = _smaller(widest.layer) if widest else []
             got = f"{self.parameters} parameters up to and with `{layer}`"
-            raise Fault(layer.position, got, f"at most {MAX_PARAMETERS} in a layer string", *_smaller(layer))
-        return Step(layer, shape, out_shape)
+            raise Fault(layer.position, got, f"at most {MAX_PARAMETERS} in a layer string", *_smaller(layer), *before)
+        step = Step(layer, shape, out_shape)
+        if _smaller(layer) and (widest is None or math.prod(out_shape) > math.prod(widest.out_shape)):
+            self.widest = step
+        return step
 
     def _block(self, item: Residual, shape: Shape) -> Block:
         steps, out_shape = self.items(item.items, shape)

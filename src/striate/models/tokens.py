@@ -35,7 +35,10 @@ class Token:
 
 
 def tokenize(text: str) -> list[Token]:
-    """All tokens of the text, the last one of kind `end`, no number beyond ±TOO_LARGE; Fault at a character that none begins with."""
+    """All tokens of the text, the last one of kind `end`, no number beyond ±TOO_LARGE.
+
+    Fault at a character that none begins with.
+    """
     tokens, position = [], 0
     while position < len(text):
         match = _TOKEN.match(text, position)
