@@ -40,12 +40,15 @@ def apply(text: str, edits: tuple[Edit, ...]) -> str:
     return text.strip()
 
 
-def to_error(text: str, fault: Fault, attempt: Callable[[str], object]) -> LayerStringError:
-    """The error that a user sees. `attempt(text)` raises a Fault for a text that is still wrong."""
-    return LayerStringError(text, fault.position, fault.got, fault.expected, _remedy(text, fault, attempt))
+def to_error(text: str, fault: Fault, attempt: Callable[[str], object], most_drops: int = ROUNDS) -> LayerStringError:
+    """The error that a user sees. `attempt(text)` raises a Fault for a text that is still wrong.
+
+    A remedy drops `most_drops` words at most; where none is found, it is told in words.
+    """
+    return LayerStringError(text, fault.position, fault.got, fault.expected, _remedy(text, fault, attempt, most_drops))
 
 
-def mend(text: str, fault: Fault, attempt: Callable[[str], object]) -> str | None:
+def mend(text: str, fault: Fault, attempt: Callable[[str], object], most_drops: int = ROUNDS) -> str | None:
     """The first text that `attempt` accepts, following each candidate through the faults it leaves; None if none is.
 
     Texts that keep what the user wrote come first: one that drops a word is followed only where its fault has
@@ -53,7 +56,7 @@ def mend(text: str, fault: Fault, attempt: Callable[[str], object]) -> str | Non
     """
     for keeping in (True, False):
         search = _Search(attempt, keeping)
-        mended = search.follow(text, fault, ROUNDS)
+        mended = search.follow(text, fault, ROUNDS, most_drops)
         if mended is not None or not search.skipped:
             return mended
     return None
@@ -66,10 +69,11 @@ class _Search:
     tries: int = 0
     skipped: bool = False
 
-    def follow(self, text: str, fault: Fault, rounds: int) -> str | None:
-        left: list[tuple[str, Fault]] = []
+    def follow(self, text: str, fault: Fault, rounds: int, drops: int) -> str | None:
+        left: list[tuple[str, Fault, int, int]] = []
         for number, candidate in enumerate(fault.candidates):
-            if self.keeping and number and _drops_a_word(text, candidate):
+            dropping = _drops_a_word(text, candidate)
+            if dropping and (drops < 1 or (self.keeping and number)):
                 self.skipped = True
                 continue
             if self.tries >= MOST_TRIES:
@@ -80,11 +84,11 @@ class _Search:
                 self.attempt(changed)
             except Fault as following:
                 if rounds and changed != text and (following.position, following.got) != (fault.position, fault.got):
-                    left.append((changed, following))
+                    left.append((changed, following, rounds - 1, drops - dropping))
             else:
                 return changed
         # Only now: another candidate that mends everything at once is nearer to what was meant.
-        return next((mended for one in left if (mended := self.follow(*one, rounds - 1)) is not None), None)
+        return next((mended for one in left if (mended := self.follow(*one)) is not None), None)
 
 
 def _drops_a_word(text: str, edits: tuple[Edit, ...]) -> bool:
@@ -94,8 +98,8 @@ def _drops_a_word(text: str, edits: tuple[Edit, ...]) -> bool:
     )
 
 
-def _remedy(text: str, fault: Fault, attempt: Callable[[str], object]) -> str:
-    mended = mend(text, fault, attempt)
+def _remedy(text: str, fault: Fault, attempt: Callable[[str], object], most_drops: int) -> str:
+    mended = mend(text, fault, attempt, most_drops)
     if mended is not None and len(mended) <= LONGEST_SHOWN:
         # Single quotes inside: the whole can then be pasted between double quotes.
         return f'write "{" ".join(mended.split()).replace(chr(34), chr(39))}"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from striate.models.fault import Edit, Fault, apply, to_error
+from striate.models.fault import ROUNDS, Edit, Fault, apply, to_error
 from striate.models.layer_string import read_layers, refuse_long
 from striate.models.shapes import Block, Plan, Shape, Step, check_input_shape, read_plan, show_shape
 from striate.models.spec import Item, Layer
@@ -27,7 +27,16 @@ def plan_outputs(text: str, input_shape: Shape, outputs: int | None, dense: bool
     try:
         return attempt(text)
     except Fault as fault:
-        raise to_error(text, fault, attempt) from None
+        # Of a text that cannot be read only the word at fault may go: what fits without another is another network.
+        raise to_error(text, fault, attempt, ROUNDS if _readable(text) else 1) from None
+
+
+def _readable(text: str) -> bool:
+    try:
+        read_layers(text)
+    except Fault:
+        return False
+    return True
 
 
 def with_outputs(text: str, input_shape: Shape, outputs: int) -> str:
