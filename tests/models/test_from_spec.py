@@ -14,6 +14,7 @@ from torch import nn
 from striate.errors import LayerStringError, ModelError
 from striate.models.fault import Fault
 from striate.models.from_spec import build_network, build_plan
+from striate.models.initialize import OUTPUT_SCALE
 from striate.models.layer_string import parse_layers, read_layers
 from striate.models.shapes import plan_network, read_plan
 from striate.models.spec import Layer, Network
@@ -173,7 +174,7 @@ def test_the_output_layer_starts_small(text, small):
         if "weight" in dict(module.named_parameters(recurse=False)) and not isinstance(module, nn.BatchNorm2d):
             weight = module.weight.detach()
             fan_in = module.fan_in if "local" in name else weight[0].numel()
-            if float(weight.std()) * math.sqrt(fan_in) == pytest.approx(0.03, rel=0.05):
+            if float(weight.std()) * math.sqrt(fan_in) == pytest.approx(OUTPUT_SCALE, rel=0.05):
                 found.append(name)
                 assert module.bias is None or not module.bias.any()
     assert found == small
