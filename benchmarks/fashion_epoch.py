@@ -108,7 +108,8 @@ def main() -> None:
         row["ratio"] = row["median"] / peer
         rows.append(row)
         print(f"{name:<36}{row['median']:>9,.0f} images/s  ({row['min']:,.0f}–{row['max']:,.0f})  {row['ratio']:.2f}×")
-    result = {"batch": asked.batch, "repeats": asked.repeats, "rows": rows, "environment": describe_environment()}
+    machine = {k: v for k, v in describe_environment().items() if k not in ("executable", "STRIATE_DATA")}
+    result = {"batch": asked.batch, "repeats": asked.repeats, "rows": rows, "environment": machine}
     out = Path(__file__).parent / "results" / "fashion_epoch.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n")
