@@ -24,13 +24,16 @@ class Normalization:
         shape = (1, -1) + (1,) * (ndim - 2)
         mean = torch.tensor(self.mean, dtype=torch.float32, device=device).view(shape)
         scale = torch.tensor(self.std, dtype=torch.float64).reciprocal().float().to(device).view(shape)
-        return lambda x: _plain_strides((x.to(torch.float32) - mean) * scale)
+        return lambda x: _laid_out((x.to(torch.float32) - mean) * scale)
 
 
-def _plain_strides(x: torch.Tensor) -> torch.Tensor:
-    """The same numbers with the strides of a fresh tensor: those of an axis of one channel may be any, and torch's
-    group normalization (2.13) crashes on some."""
-    return x.contiguous().view(-1).view(x.shape)
+def _laid_out(x: torch.Tensor) -> torch.Tensor:
+    """The same numbers with definite strides. Images of one channel are channels last and contiguous at once; saying
+    the former makes the convolutions after them 1.4 times faster on a CPU (benchmarks/fashion_epoch.py)."""
+    x = x.contiguous()
+    if x.ndim == 4 and x.shape[1] == 1:
+        return x.as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
+    return x
 
 
 def measure_normalization(train: Split) -> Normalization:

@@ -10,6 +10,7 @@ from torch import nn
 
 from striate.layers.channel_l2_pool import ChannelL2Pool
 from striate.layers.global_average_pool import GlobalAveragePool
+from striate.layers.group_norm import OneChannelGroupNorm
 from striate.layers.l2_pool import L2Pool
 from striate.layers.local_contrast_norm import LocalContrastNorm
 from striate.layers.locally_connected import LocallyConnected
@@ -145,9 +146,13 @@ def _upsample(layer: Layer, _shape: Shape) -> nn.Module:
     return nn.Upsample(scale_factor=factor, mode="nearest")
 
 
+def _group_norm(groups: int, channels: int) -> nn.Module:
+    return OneChannelGroupNorm() if channels == 1 else nn.GroupNorm(groups, channels)
+
+
 def _layer_norm(_layer: Layer, shape: Shape) -> nn.Module:
     # One group of all channels: mean and variance over the whole sample, scale and shift a channel.
-    return nn.LayerNorm(shape) if len(shape) == 1 else nn.GroupNorm(1, shape[0])
+    return nn.LayerNorm(shape) if len(shape) == 1 else _group_norm(1, shape[0])
 
 
 def _plain(kind: Callable[..., nn.Module], *names: str) -> Callable[[Layer, Shape], nn.Module]:
@@ -164,7 +169,7 @@ _MAKERS: dict[str, Callable[[Layer, Shape], nn.Module]] = {
     "lrn": _plain(nn.LocalResponseNorm, "size", "alpha", "beta", "k"),
     "lcn": _plain(LocalContrastNorm, "size"),
     "bn": lambda _layer, shape: _of(_BATCH_NORMS, shape)(shape[0]),
-    "gn": lambda layer, shape: nn.GroupNorm(int(str(layer["groups"])), shape[0]),
+    "gn": lambda layer, shape: _group_norm(int(str(layer["groups"])), shape[0]),
     "ln": _layer_norm,
     "relu": _plain(nn.ReLU),
     "leaky": _plain(nn.LeakyReLU, "slope"),
