@@ -17,7 +17,7 @@ from striate.data.config import DataConfig
 from striate.data.dataset import ANNOTATION_OF, Dataset
 from striate.data.read import load_for_evaluation
 from striate.errors import ChangedDataError, RunError, printable
-from striate.evaluation.measure import evaluate_split
+from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.record import Evaluation
 from striate.models.build import build_model
 from striate.report.finish import finish_run
@@ -218,14 +218,15 @@ def evaluate(
             )
         return _evaluate_on(run, *_foreign_data(run, str(data), frozenset(), announce))
     path = run.path if isinstance(run, Run) else Path(run)
-    trained, config = load(path), config_from_yaml(open_run(path).config)
+    opened, trained = open_run(path), load(path)
+    config = config_from_yaml(opened.config)
     if data is None or _same_source(str(data), config.data.source):
         try:
             return _evaluate_on(trained, read_data(config, announce)[1], "test")
         except ChangedDataError:
             if data is None:
                 raise
-    return _evaluate_on(trained, *_foreign_data(trained, str(data), read_seen(open_run(path)), announce))
+    return _evaluate_on(trained, *_foreign_data(trained, str(data), read_seen(opened), announce))
 
 
 def _same_source(data: str, source: str) -> bool:
@@ -251,14 +252,4 @@ def _foreign_data(
 
 
 def _evaluate_on(trained: Trained, data: Dataset, split: str) -> Evaluation:
-    evaluation = evaluate_split(
-        trained.module,
-        trained.task,
-        data.splits[split],
-        normalize=trained.normalization.on(trained.device, len(data.input_shape) + 1),
-        device=trained.device,
-        data_name=data.name,
-        split_name=split,
-        classes=data.classes,
-    )
-    return replace(evaluation, notes=data.notes, findings=data.findings)
+    return replace(evaluate_trained(trained, data, split), notes=data.notes, findings=data.findings)

@@ -11,12 +11,27 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
-from striate.data.dataset import Split
+from striate.data.dataset import Dataset, Split
 from striate.errors import DataError, ModelError, UsageError
 from striate.evaluation.intervals import wilson
 from striate.evaluation.record import ClassRow, Evaluation
 from striate.models.untouched import untouched
 from striate.tasks.protocol import Task
+from striate.training.trained import Trained
+
+
+def evaluate_trained(trained: Trained, data: Dataset, split: str) -> Evaluation:
+    """Measure a trained network on one split of a data set that was prepared as its training data were."""
+    return evaluate_split(
+        trained.module,
+        trained.task,
+        data.splits[split],
+        normalize=trained.normalization.on(trained.device, len(data.input_shape) + 1),
+        device=trained.device,
+        data_name=data.name,
+        split_name=split,
+        classes=data.classes,
+    )
 
 
 def evaluate_split(

@@ -11,7 +11,7 @@ from typing import Any
 
 from striate.account.count import count_macs, count_parameters, layer_rows
 from striate.data.loader import batch_bounds
-from striate.evaluation.measure import evaluate_split
+from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.record import Evaluation
 from striate.report.content import ModelFacts, Picture, ReportContent, Table
 from striate.report.pictures import draw_answers, draw_curves
@@ -30,26 +30,14 @@ def finish_run(run: RunDirectory, prepared: Prepared) -> dict[str, Any]:
     metrics.json comes last: where it is, the run is complete. Returns its content. Raises RunError.
     """
     prepared.state.module.load_state_dict(load_checkpoint(run.best, prepared.device)["model"])
-    evaluations = {name: _evaluate(prepared, name) for name in ("train", "val", "test")}
+    trained, data = prepared.trained(), prepared.data
+    evaluations = {name: evaluate_trained(trained, data, name) for name in ("train", "val", "test")}
     metrics = _metrics(prepared, evaluations)
     pictures = _pictures(run, prepared, evaluations["test"])
     write_report(run.report, _content(run, prepared, evaluations, metrics, pictures))
     write_json(run.metrics_json, metrics)
     append_event(run, "finished", test=metrics["test"])
     return metrics
-
-
-def _evaluate(prepared: Prepared, split: str) -> Evaluation:
-    return evaluate_split(
-        prepared.state.module,
-        prepared.task,
-        prepared.splits[split],
-        normalize=prepared.normalize,
-        device=prepared.device,
-        data_name=prepared.data.name,
-        split_name=split,
-        classes=prepared.data.classes,
-    )
 
 
 def _metrics(prepared: Prepared, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
