@@ -28,6 +28,14 @@ def draw_warp(config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor) -
     return Warp(flip, shift, box)
 
 
+def augment_batch(
+    inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor
+) -> tuple[torch.Tensor, Warp | None]:
+    """Raw inputs (B, C, H, W) as this epoch's network sees them, and the warp that targets have to follow (None: none)."""
+    warp = draw_warp(config, seed, epoch, ids)
+    return (inputs, None) if warp is None else (warp.apply(inputs), warp)
+
+
 def _boxes(smallest: float, u: torch.Tensor) -> torch.Tensor:
     """(B, 4) top, left, height, width as shares: area uniform in [smallest, 1], aspect ratio log-uniform."""
     area = smallest + (1 - smallest) * u[:, 0]
