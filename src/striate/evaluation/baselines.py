@@ -1,0 +1,72 @@
+"""Is the network worth it? Fits what it has to beat, on the same splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from striate.data.dataset import Dataset
+from striate.errors import DataError
+from striate.evaluation.baseline import Baseline
+from striate.evaluation.baseline_method import Fitted, Method
+from striate.evaluation.classify_baselines import classify_methods
+from striate.evaluation.intervals import wilson
+from striate.evaluation.regress_baselines import regress_methods
+from striate.evaluation.segment_baselines import segment_methods
+from striate.tasks.protocol import Task
+
+_METHODS: dict[str, Callable[[Dataset], tuple[Method, ...]]] = {
+    "classify": classify_methods,
+    "regress": regress_methods,
+    "segment": segment_methods,
+}
+
+
+def fit_baselines(
+    data: Dataset, task: Task, *, seed: int = 0, announce: Callable[[str], None] = lambda _: None
+) -> tuple[Baseline, ...]:
+    """Fit the baselines of the task on `train`, choose by `val`, measure on `test`; from the plainest to the strongest.
+
+    Classes: the commonest; logistic regression; for images HOG (and color) with a linear SVM. Numbers: the mean; ridge
+    regression; for tables gradient boosting. Masks: the commonest; a random forest on each pixel's surroundings.
+    The same data, seed and threads give the same answers; torch's number of threads is kept to. `announce` is told
+    what is fitted before it is. Raises DataError where one of the three splits is missing or empty.
+    """
+    for name in ("train", "val", "test"):
+        if not len(data.splits.get(name, ())):
+            where = f"baselines of {data.name}"
+            raise DataError(where, f"no samples in {name}", "train, val and test", "give data that are split in three")
+    baselines = []
+    with threadpool_limits(torch.get_num_threads()):
+        for method in _METHODS[task.name](data):
+            announce(f"baseline: {method.name}")
+            started = monotonic()
+            fitted = method.fit(data, task, seed)
+            baselines.append(_measured(method, fitted, data, task, monotonic() - started))
+    return tuple(baselines)
+
+
+def _measured(method: Method, fitted: Fitted, data: Dataset, task: Task, seconds: float) -> Baseline:
+    targets = data.splits["test"].targets.cpu()
+    metrics: dict[str, Any] = {"n": len(targets), **task.metrics(fitted.decoded, targets)}
+    if not fitted.ranked:
+        metrics.pop("top5", None)
+    if "accuracy" in metrics:
+        interval = wilson(int((fitted.decoded.argmax(1) == targets).sum()), len(targets))
+        metrics["accuracy_interval"] = [interval.low, interval.high]
+    return Baseline(
+        method.name,
+        method.what,
+        fitted.features,
+        fitted.hyperparameters,
+        fitted.n_train,
+        seconds,
+        metrics,
+        fitted.note,
+        np.asarray(fitted.decoded),
+    )

@@ -1,0 +1,156 @@
+"""Baselines of a classification: the commonest class, logistic regression, and HOG (with color) and a linear SVM."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+from striate.data.dataset import Dataset
+from striate.data.normalize import measure_normalization
+from striate.evaluation.baseline_features import (
+    HOG_SIDE,
+    HOG_SMALLEST,
+    POSITIONS,
+    color_histograms,
+    hog_features,
+    standardized_inputs,
+)
+from striate.evaluation.baseline_method import (
+    CHOICE,
+    MOST,
+    Fitted,
+    Method,
+    choose_by_validation,
+    sampling_note,
+    stratified_sample,
+)
+from striate.tasks.protocol import Task
+
+_LOGISTIC_C = {
+    "table": (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0),
+    "image": (1e-4, 1e-3, 0.01, 0.1, 1.0),
+    "grid": (1e-4, 1e-3, 0.01, 0.1, 1.0),
+}
+_SVM_C = (0.1, 1.0, 10.0, 100.0)
+_ITERATIONS = 300
+_WORK = 800_000_000
+"""Samples × features × classes: about half a minute of one core for one fit."""
+_HOG_PIXELS = 50_000_000
+"""Pixels of the training images whose gradients are taken: about half a minute of one core."""
+
+Extract = Callable[[torch.Tensor], NDArray[np.float32]]
+
+
+def classify_methods(data: Dataset) -> tuple[Method, ...]:
+    """The baselines that fit the kind of data."""
+    inputs = {"table": "features", "image": "pixels", "grid": "values"}[data.kind]
+    methods = [
+        Method("majority class", "Always names the commonest class of the training split.", _majority),
+        Method("logistic regression", f"A linear classifier on the standardized {inputs}.", _logistic),
+    ]
+    if data.kind == "image" and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
+        seen = "the directions of edges" if data.input_shape[0] == 1 else "the directions of edges and the colors"
+        name = "HOG + linear SVM" if data.input_shape[0] == 1 else "HOG + color + linear SVM"
+        what = f"A linear classifier on histograms of {seen}: how images were classified before networks."
+        methods.append(Method(name, what, _hog_svm))
+    return tuple(methods)
+
+
+def _majority(data: Dataset, task: Task, seed: int) -> Fitted:
+    del seed
+    train, test = data.splits["train"], data.splits["test"]
+    shares = torch.bincount(train.targets.cpu(), minlength=task.outputs).float() / len(train)
+    return Fitted(shares.expand(len(test), -1), "none", len(train))
+
+
+def _logistic(data: Dataset, task: Task, seed: int) -> Fitted:
+    extract = partial(standardized_inputs, normalization=measure_normalization(data.splits["train"]))
+    features = "standardized features" if data.kind == "table" else "standardized inputs"
+    if data.kind != "table" and np.prod(data.input_shape[1:]) > POSITIONS:
+        features += f", each channel averaged down to at most {POSITIONS:,} positions"
+    make = partial(LogisticRegression, max_iter=_ITERATIONS, class_weight=_class_weights(task))
+    return _fit_linear(data, task, seed, extract, make, _LOGISTIC_C[data.kind], features)
+
+
+def _hog_svm(data: Dataset, task: Task, seed: int) -> Fitted:
+    features = "histograms of oriented gradients (9 orientations, about 8 × 8 cells, blocks of 2 × 2)"
+    extract: Extract = hog_features
+    if data.input_shape[0] == 3:
+        features += ", and a histogram of hue, saturation and value (12 × 4 × 4 bins)"
+
+        def extract(inputs: torch.Tensor) -> NDArray[np.float32]:
+            return np.concatenate([hog_features(inputs), color_histograms(inputs)], axis=1)
+
+    if max(data.input_shape[1:]) > HOG_SIDE:
+        features += f"; images averaged down to {HOG_SIDE} pixels"
+    make = partial(LinearSVC, max_iter=_ITERATIONS, random_state=seed, class_weight=_class_weights(task))
+    most = _HOG_PIXELS // int(np.prod(data.input_shape[1:]))
+    return _fit_linear(data, task, seed, extract, make, _SVM_C, features, most)
+
+
+def _fit_linear(
+    data: Dataset,
+    task: Task,
+    seed: int,
+    extract: Extract,
+    make: Callable[..., Any],
+    grid: Sequence[float],
+    features: str,
+    most: int = MOST,
+) -> Fitted:
+    """A linear classifier whose C is chosen by its accuracy on the validation split."""
+    train, val, test = (data.splits[name] for name in ("train", "val", "test"))
+    labels = train.targets.cpu().numpy()
+    width = extract(train.inputs[:1]).shape[1]
+    most = max(CHOICE, min(MOST, most, _WORK // (width * max(1, task.outputs))))
+    used = stratified_sample(labels, most, seed)
+    x, y = extract(train.inputs[torch.from_numpy(used)]), labels[used]
+    if len(np.unique(y)) < 2:
+        return Fitted(_one_hot(np.full(len(test), y[0]), task.outputs), features, len(y), ranked=False)
+    validated = stratified_sample(val.targets.cpu(), CHOICE, seed)
+    val_x, val_y = extract(val.inputs[torch.from_numpy(validated)]), val.targets.cpu().numpy()[validated]
+    few = stratified_sample(y, CHOICE, seed)
+
+    def fit(c: float, positions: NDArray[np.int64]) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # said in the note
+            return make(C=c).fit(x[positions], y[positions])
+
+    def accuracy(model: Any) -> float:
+        return float((model.predict(val_x) == val_y).mean())
+
+    c, model = choose_by_validation(grid, fit, accuracy, few, np.arange(len(y)))
+    notes = [sampling_note(len(y), len(train), len(few))]
+    if np.max(model.n_iter_) >= _ITERATIONS:
+        notes.append(f"Stopped after {_ITERATIONS} iterations, before it had fully converged.")
+    decoded = _decoded(model, extract(test.inputs), task.outputs)
+    note = " ".join(filter(None, notes))
+    return Fitted(decoded, features, len(y), {"C": c}, note, ranked=hasattr(model, "predict_proba"))
+
+
+def _decoded(model: Any, x: NDArray[np.float32], classes: int) -> torch.Tensor:
+    """(N, K) probabilities, or 1 for the answer where there are none; 0 for a class that was never seen."""
+    if not hasattr(model, "predict_proba"):
+        return _one_hot(model.predict(x), classes)
+    decoded = torch.zeros(len(x), classes)
+    decoded[:, torch.from_numpy(model.classes_)] = torch.from_numpy(model.predict_proba(x)).float()
+    return decoded
+
+
+def _one_hot(answers: NDArray[np.int64], classes: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.from_numpy(answers), classes).float()
+
+
+def _class_weights(task: Task) -> dict[int, float] | None:
+    """The weights of `task.class_weights`, so that baselines are asked the same as the network."""
+    weights = getattr(task, "class_weights", None)
+    return None if weights is None else dict(enumerate(weights))
