@@ -59,7 +59,7 @@ def train(
     *,
     epochs: int | None = None,
     minutes: float | None = None,
-    recipe: Literal["quick", "standard"] = "standard",
+    recipe: Literal["quick", "standard", "fine-tune"] = "standard",
     batch: int | None = None,
     lr: float | None = None,
     size: int | tuple[int, int] | None = None,
@@ -166,7 +166,7 @@ def _announce_decisions(prepared: Prepared, announce: Announce) -> None:
     announce(f"{prepared.data.name}: {sizes}")
     for note in prepared.notes:
         announce(note)
-    for finding in prepared.data.findings:
+    for finding in prepared.findings:
         announce(str(finding))
 
 

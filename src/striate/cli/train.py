@@ -17,7 +17,7 @@ def train(
     model: str | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
-    recipe: Literal["quick", "standard"] | None = None,
+    recipe: Literal["quick", "standard", "fine-tune"] | None = None,
     task: Literal["auto", "classify", "regress", "segment"] | None = None,
     batch: int | None = None,
     lr: float | None = None,

@@ -45,5 +45,28 @@ class AugmentConfig:
     """Largest shift along each axis in pixels, any whole number of pixels being equally likely."""
     flip: bool | None = None
     """Mirror half of the images left to right."""
+    vertical_flip: bool | None = None
+    """Mirror half of the images upside down."""
     crop: Annotated[float, Gt(0), Le(1)] | None = None
     """Smallest share of the area that a random crop keeps (then resized back); 1 turns it off."""
+    rotate: Annotated[float, Ge(0), Le(180)] | None = None
+    """Largest rotation either way in degrees."""
+    scale: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Largest change of size: 0.1 scales by 0.9 to 1.1."""
+    shear: Annotated[float, Ge(0), Le(60)] | None = None
+    """Largest shear either way in degrees."""
+    color: Annotated[float, Ge(0), Le(1)] | None = None
+    """Strength of random brightness, contrast, saturation and hue; 0.4 is usual for photographs."""
+    noise: Annotated[float, Ge(0), Le(1)] | None = None
+    """Largest standard deviation of Gaussian noise, as a share of the range of values (of each feature's spread for
+    tables and grids)."""
+    blur: Annotated[float, Ge(0), Le(32)] | None = None
+    """Largest standard deviation of a Gaussian blur in pixels."""
+    cutout: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Side of a square that is blanked in each image, as a share of the image's shorter side."""
+    policy: Literal["none", "trivial"] | None = None
+    """`trivial`: each image gets one random change of random strength beside the others (TrivialAugment)."""
+    mixup: Annotated[float, Ge(0), Le(100)] | None = None
+    """Parameter alpha of the Beta distribution by which pairs of images are blended; 0 turns it off."""
+    cutmix: Annotated[float, Ge(0), Le(100)] | None = None
+    """Parameter alpha of the Beta distribution by which a box of one image is pasted into another."""

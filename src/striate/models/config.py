@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Initialization = Literal[
+    "auto", "he-normal", "he-uniform", "glorot-normal", "glorot-uniform", "lecun-normal", "orthogonal", "normal",
+    "uniform",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -13,3 +19,7 @@ class ModelConfig:
     """A zoo name, a layer string, `file.py:function`, a run; `auto` chooses by the shape of the data and says why."""
     digest: str | None = None
     """What was decided: the SHA-256 of the file behind `file.py:function`. A run goes on only with the same file."""
+    init: Initialization = "auto"
+    """First weights: `auto` by the kind of each layer and its activation, or one way for all layers."""
+    weights: str | None = None
+    """A file of weights (a run, a checkpoint, a state_dict `.pt`, `.safetensors`) that the network begins with."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,28 +14,41 @@ from striate.account.count import count_macs, count_parameters, layer_rows
 from striate.data.loader import batch_bounds
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.record import Evaluation
-from striate.report.content import ModelFacts, Picture, ReportContent, Table
+from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
+from striate.report.content import ModelFacts, Picture, ReportContent, Table, Worth
 from striate.report.pictures import draw_answers, draw_curves
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_notes
 from striate.runs.files import write_json
 from striate.training.config_file import config_to_yaml
+from striate.training.patience import best_epoch
 from striate.training.prepare import Prepared
 from striate.training.session import append_event
 
 
-def finish_run(run: RunDirectory, prepared: Prepared) -> dict[str, Any]:
+def finish_run(
+    run: RunDirectory, prepared: Prepared, announce: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """Measure the best epoch's network on every split and write plots, report.html and metrics.json, in this order.
 
-    metrics.json comes last: where it is, the run is complete. Returns its content. Raises RunError.
+    With `config.baseline` its baselines too, which `announce` is told of. metrics.json comes last: where it is, the
+    run is complete. Returns its content. Raises RunError.
     """
-    prepared.state.module.load_state_dict(load_checkpoint(run.best, prepared.device)["model"])
+    best = load_checkpoint(run.best, prepared.device)
+    prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
     evaluations = {name: evaluate_trained(trained, data, name) for name in ("train", "val", "test")}
     metrics = _metrics(prepared, evaluations)
     pictures = _pictures(run, prepared, evaluations["test"])
-    write_report(run.report, _content(run, prepared, evaluations, metrics, pictures))
+    worth = None
+    if prepared.config.baseline:
+        compared = measure_baselines(prepared, evaluations["test"], announce)
+        metrics["baselines"] = [entry.to_json() for entry in compared]
+        worth = _worth(prepared, compared, evaluations["test"], metrics["train_seconds"])
+        pictures.append(draw_baselines(run.plots, compared, evaluations["test"]))
+    content = replace(_content(run, prepared, evaluations, metrics, pictures), worth=worth)
+    write_report(run.report, content)
     write_json(run.metrics_json, metrics)
     append_event(run, "finished", test=metrics["test"])
     return metrics
@@ -70,7 +84,7 @@ def _epochs(prepared: Prepared) -> int | float:
 
 def _best_epoch(prepared: Prepared) -> int:
     rows = prepared.state.history
-    return max(rows, key=lambda row: (prepared.task.score(row.val), row.epoch)).epoch
+    return rows[-1].epoch if prepared.config.keep == "last" else best_epoch(rows, prepared.task)
 
 
 def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[Picture]:
@@ -114,11 +128,16 @@ def _content(
         config=config_to_yaml(config),
         environment=_flat_environment(run.environment),
         command=f"striate train --config {shlex.quote(str(run.config))} --out {shlex.quote(str(run.path) + '-again')}",
-        findings=data.findings,
+        findings=prepared.findings,
         notes=notes,
         pictures=pictures,
         target_names=data.target_names,
     )
+
+
+def _worth(prepared: Prepared, compared: Sequence[Compared], test: Evaluation, seconds: float) -> Worth:
+    network = test.metrics | {"n_train": len(prepared.data.splits["train"]), "seconds": seconds}
+    return describe_baselines(compared, network, f"test split of {prepared.data.name}, n = {test.n:,}")
 
 
 def _layers(prepared: Prepared) -> Table:

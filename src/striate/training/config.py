@@ -20,17 +20,21 @@ from striate.tasks.config import TaskConfig
 class OptimizerConfig:
     """Fields of `optim.*`."""
 
-    name: Literal["sgd", "adamw"] | None = None
+    name: Literal["sgd", "adamw", "muon", "lamb", "lars"] | None = None
     lr: Annotated[float, Gt(0), Le(1e30)] | None = None
     """Peak learning rate; the schedule scales it."""
     weight_decay: Annotated[float, Ge(0), Le(1e6)] | None = None
     """Decay of weights (never of biases and normalization parameters)."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
-    """Momentum of `sgd`."""
+    """Momentum of `sgd`, `muon` and `lars`."""
     nesterov: bool = True
-    """Nesterov's form of the momentum of `sgd`."""
+    """Nesterov's form of the momentum of `sgd`, `muon` and `lars`."""
     betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]] = (0.9, 0.999)
-    """Decay of the running moments of `adamw`."""
+    """Decay of the running moments of `adamw`, `lamb`, and of the AdamW part of `muon`."""
+    clip: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    """Largest L2 norm of the whole gradient; a longer one is scaled down to it. 0 turns it off."""
+    ema: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Decay of the exponential moving average of the weights, which is then what answers; 0 turns it off."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,41 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
+class RegularizeConfig:
+    """Fields of `regularize.*`: terms that are added to the loss. 0 turns each off."""
+
+    l1: Annotated[float, Ge(0), Le(1e3)] = 0.0
+    """Times the sum of the absolute values of kernels and matrices."""
+    l2: Annotated[float, Ge(0), Le(1e3)] = 0.0
+    """Times half the sum of their squares: decay through the gradient, unlike `optim.weight_decay`."""
+    sparsity: Annotated[float, Ge(0), Le(1e3)] = 0.0
+    """Times the mean absolute output of the hidden units, so that few of them answer to an input."""
+
+
+@dataclass(frozen=True)
+class AuxiliaryConfig:
+    """Fields of `auxiliary.*`: further heads, which exist while training only."""
+
+    rotation: Annotated[float, Ge(0), Le(1e3)] = 0.0
+    """Weight of the loss of a second head, which tells by how many quarter turns an image was turned; 0 leaves it
+    out."""
+    layers: tuple[str, ...] = ()
+    """Names of inner layers that get a classifier of their own, as in GoogLeNet."""
+    weight: Annotated[float, Gt(0), Le(1e3)] = 0.3
+    """Weight of the loss of each classifier of `layers`."""
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """Fields of `fine_tune.*`: how a network with weights of its own goes on learning."""
+
+    head_share: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Share of all steps, at the beginning, in which only the head learns."""
+    layer_decay: Annotated[float, Gt(0), Le(1)] | None = None
+    """Learning rate of each layer as a share of that of the layer after it; 1 gives all the same."""
+
+
+@dataclass(frozen=True)
 class BudgetConfig:
     """Fields of `budget.*`: how long to train."""
 
@@ -57,6 +96,8 @@ class BudgetConfig:
     """Wall-clock minutes; `steps` is fixed from the speed measured at the start."""
     steps: Annotated[int, Ge(1)] | None = None
     """What was decided: optimizer steps in all."""
+    patience: Annotated[int, Ge(0), Le(1_000_000)] | None = None
+    """Stop when so many epochs in a row were no better on validation; 0 trains to the end."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +111,8 @@ class ExecutionConfig:
     """`bf16` computes the convolutions and matrix products of training steps in bfloat16 and keeps weights in fp32;
     validation and evaluation are fp32."""
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    micro_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
+    """Samples computed at once: gradients of the parts of a batch are accumulated. None computes whole batches."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +125,20 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    regularize: RegularizeConfig = field(default_factory=RegularizeConfig)
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
+    fine_tune: FineTuneConfig = field(default_factory=FineTuneConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
-    recipe: Literal["quick", "standard"] = "standard"
+    recipe: Literal["quick", "standard", "fine-tune"] = "standard"
     batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     """Samples in one optimizer step."""
+    keep: Literal["best", "last"] | None = None
+    """Which epoch's network is the result: the best on validation, or the last."""
+    baseline: bool = False
+    """Also fit what a network has to beat, on the same splits: majority class, logistic regression, HOG and SVM."""
+    cv: str | None = None
+    """`FOLDSxREPEATS` of cross-validation, as `5x5`; None trains once on the given or made splits."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     """Initialization, order of samples, augmentation and dropout all follow from it."""
     decided: tuple[str, ...] = ()

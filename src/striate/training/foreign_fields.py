@@ -8,7 +8,13 @@ from typing import Any
 from striate.errors import ConfigError
 from striate.training.config import Config
 
-_OPTIMIZER = {"sgd": {"momentum", "nesterov"}, "adamw": {"betas"}}
+_OPTIMIZER = {
+    "sgd": {"momentum", "nesterov"},
+    "adamw": {"betas"},
+    "muon": {"momentum", "nesterov", "betas"},
+    "lamb": {"betas"},
+    "lars": {"momentum", "nesterov"},
+}
 _SCHEDULE = {
     "one-cycle": {"warmup", "final"},
     "cosine": {"warmup", "final"},
@@ -28,7 +34,7 @@ def refuse_foreign_fields(config: Config, task: str, loss: str) -> None:
     `config.optim.name` must be decided; `task` and `loss` are the names of those in use.
     """
     optimizer, schedule = config.optim.name or "adamw", config.schedule.name
-    always = {"name", "lr", "weight_decay"}
+    always = {"name", "lr", "weight_decay", "clip", "ema"}
     _refuse("optim", config.optim, always | _OPTIMIZER[optimizer], optimizer)
     _refuse("schedule", config.schedule, {"name"} | _SCHEDULE[schedule], f"the schedule {schedule}")
     allowed = {"name", "loss"} | _TASK.get(f"{loss} {task}", set())

@@ -9,76 +9,117 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from striate.data.augment import draw_warp
+from striate.data.augment import augment_batch
 from striate.data.counter_random import hash_key
 from striate.data.dataset import Split
 from striate.data.loader import Batch, batch_bounds, batches, epoch_order
+from striate.data.noise import with_noise
 from striate.data.normalize import Normalize
 from striate.tasks.protocol import Task
 from striate.training.config import Config
 from striate.training.events import EpochDone, EpochRow, Event, StepDone
+from striate.training.head_first import training_mode
+from striate.training.mix import mix_batch
 from striate.training.nonfinite import refuse_nonfinite, refuse_nonfinite_epoch
+from striate.training.objective import Objective
 from striate.training.optimizers import set_learning_rate
+from striate.training.patience import out_of_patience
 from striate.training.schedules import learning_rate_factor
 from striate.training.state import TrainingState
 
 
 def training_events(
-    state: TrainingState, task: Task, splits: dict[str, Split], config: Config, normalize: Normalize
+    state: TrainingState, objective: Objective, splits: dict[str, Split], config: Config, normalize: Normalize
 ) -> Iterator[Event]:
-    """Train from `state` to the end of the budget, saying each step and epoch.
+    """Train from `state` to the end of the budget or of patience, saying each step and epoch.
 
     `splits` lie on the device of the network; `config` is fully decided. Between two events `state` is whole: it
     can be saved, and a run that goes on from there ends with the same bits. Raises NonFiniteLoss.
     """
-    module, optimizer, train = state.module, state.optimizer, splits["train"]
+    train = splits["train"]
     steps, batch_size, peak = config.budget.steps, config.batch, config.optim.lr
     assert steps is not None and batch_size is not None and peak is not None, "recipes decide all three"
     steps_per_epoch = len(batch_bounds(len(train), batch_size))
     epochs = -(-steps // steps_per_epoch)
 
-    for epoch in range(len(state.history), epochs):
-        order = epoch_order(len(train), config.seed, epoch)
-        before = epoch * steps_per_epoch
-        started = perf_counter()
-        for batch in batches(train, batch_size, order=order, first=state.step - before, stop=steps - before):
-            lr = peak * learning_rate_factor(config.schedule, state.step, steps)
-            set_learning_rate(optimizer, lr)
-            torch.manual_seed(hash_key(config.seed, state.step, 2))  # dropout masks: a function of the step
-            module.train()
-
-            inputs, targets = augmented(batch, task, config, epoch)
-            inputs = to_memory_format(normalize(inputs), config)
-            with autocast(config, inputs.device):
-                outputs = module(inputs)
-                loss = task.loss(outputs, targets)
-            refuse_nonfinite(loss, module, inputs, state.step + 1, epoch + 1, lr)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-
-            tally = task.tally(outputs.detach(), targets)
-            state.tally = tally if state.tally is None else state.tally + tally
-            state.step += 1
-            state.epoch_samples += len(batch.ids)
-            state.epoch_seconds += perf_counter() - started
-            yield StepDone(state.step, steps, epoch + 1, loss.detach(), lr, len(batch.ids))
+    with training_mode(state.module, config) as set_mode:
+        for epoch in range(len(state.history), epochs):
+            if out_of_patience(state.history, objective.task, config.budget.patience):
+                return
+            order = epoch_order(len(train), config.seed, epoch)
+            before = epoch * steps_per_epoch
             started = perf_counter()
+            for batch in batches(train, batch_size, order=order, first=state.step - before, stop=steps - before):
+                lr = peak * learning_rate_factor(config.schedule, state.step, steps)
+                set_learning_rate(state.optimizer, lr)
+                torch.manual_seed(hash_key(config.seed, state.step, 2))  # dropout masks: a function of the step
+                set_mode(state.step)
 
-        yield close_epoch(state, task, splits, config, normalize, epoch, epochs)
+                loss, tally = training_step(state, batch, objective, config, normalize, epoch)
+
+                state.tally = tally if state.tally is None else state.tally + tally
+                state.step += 1
+                state.epoch_samples += len(batch.ids)
+                state.epoch_seconds += perf_counter() - started
+                yield StepDone(state.step, steps, epoch + 1, loss, lr, len(batch.ids))
+                started = perf_counter()
+
+            yield close_epoch(state, objective, splits, config, normalize, epoch, epochs)
 
 
-def augmented(batch: Batch, task: Task, config: Config, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and targets of a training batch, moved by this epoch's warp of each sample."""
-    warp = draw_warp(config.augment, config.seed, epoch, batch.ids)
-    if warp is None:
-        return batch.inputs, batch.targets
-    return warp.apply(batch.inputs), task.warp_targets(batch.targets, warp)
+def training_step(
+    state: TrainingState, batch: Batch, objective: Objective, config: Config, normalize: Normalize, epoch: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One update of the network from one batch: forward, backward, step. Returns the scalar loss and the tally.
+
+    The batch is computed in parts of `execution.micro_batch` samples, whose gradients are added up.
+    """
+    module, optimizer = state.module, state.optimizer
+    device = batch.inputs.device
+    losses, tallies = [], []
+    optimizer.zero_grad(set_to_none=True)
+    for number, (part, share) in enumerate(micro_batches(batch, config.execution.micro_batch)):
+        inputs, targets = prepared_inputs(part, objective.task, config, normalize, epoch)
+        inputs, mix = mix_batch(inputs, config.augment, config.seed, state.step, number)
+        with autocast(config, device):
+            loss, tally = objective.training_loss(module, inputs, targets, mix, state.step)
+        refuse_nonfinite(loss, module, inputs, state.step + 1, epoch + 1, optimizer.param_groups[0]["lr"])
+        loss = loss if share == 1 else loss * share
+        loss.backward()
+        losses.append(loss.detach())
+        tallies.append(tally)
+    if config.optim.clip:
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(trained, config.optim.clip)
+    optimizer.step()
+    if state.average is not None:
+        state.average.update_parameters(module)
+    return sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0])
+
+
+def micro_batches(batch: Batch, size: int | None) -> list[tuple[Batch, float]]:
+    """The parts of a batch, each with its share of the samples; the whole where `size` is None or large enough."""
+    total = len(batch.ids)
+    if size is None or size >= total:
+        return [(batch, 1.0)]
+    bounds = batch_bounds(total, size)
+    return [(Batch(batch.inputs[a:b], batch.targets[a:b], batch.ids[a:b]), (b - a) / total) for a, b in bounds]
+
+
+def prepared_inputs(
+    batch: Batch, task: Task, config: Config, normalize: Normalize, epoch: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A training batch as the network gets it: augmented, standardized, with noise, in its memory format; and its
+    targets, moved as the images were."""
+    inputs, warp = augment_batch(batch.inputs, config.augment, config.seed, epoch, batch.ids)
+    targets = batch.targets if warp is None else task.warp_targets(batch.targets, warp)
+    inputs = with_noise(normalize(inputs), config.augment, config.seed, epoch, batch.ids)
+    return to_memory_format(inputs, config), targets
 
 
 def close_epoch(
     state: TrainingState,
-    task: Task,
+    objective: Objective,
     splits: dict[str, Split],
     config: Config,
     normalize: Normalize,
@@ -87,31 +128,32 @@ def close_epoch(
 ) -> EpochDone:
     """Measure the validation split, write the epoch's row into the state and start the next tally."""
     assert state.tally is not None, "an epoch has at least one step"
-    val = validate(state.module, task, splits["val"], config, normalize)
-    lr = state.optimizer.param_groups[0]["lr"]
-    row = EpochRow(
-        epoch + 1, state.step, lr, task.summarize(state.tally), val, state.epoch_seconds, state.epoch_samples
-    )
+    task = objective.task
+    val = validate(state.answering, objective, splits["val"], config, normalize)
+    lr, train = state.optimizer.param_groups[-1]["lr"], objective.summarize(state.tally)
+    row = EpochRow(epoch + 1, state.step, lr, train, val, state.epoch_seconds, state.epoch_samples)
     refuse_nonfinite_epoch(row)
     score = task.score(val)
     best = state.best_score is None or score >= state.best_score
     state.best_score = score if best else state.best_score
     state.history.append(row)
     state.tally, state.epoch_seconds, state.epoch_samples = None, 0.0, 0
-    return EpochDone(row, epochs, best, finished=epoch + 1 == epochs)
+    finished = epoch + 1 == epochs or out_of_patience(state.history, task, config.budget.patience)
+    return EpochDone(row, epochs, best or config.keep == "last", finished)
 
 
 @torch.no_grad()
-def validate(module: nn.Module, task: Task, split: Split, config: Config, normalize: Normalize) -> dict[str, float]:
-    """The task's epoch metrics over a whole split, in eval mode and fp32, as the final evaluation measures them."""
+def validate(
+    module: nn.Module, objective: Objective, split: Split, config: Config, normalize: Normalize
+) -> dict[str, float]:
+    """The epoch metrics over a whole split, in eval mode and fp32, as the final evaluation measures them."""
     module.eval()
     total: torch.Tensor | None = None
     for batch in batches(split, 2 * (config.batch or 1)):
-        outputs = module(to_memory_format(normalize(batch.inputs), config))
-        tally = task.tally(outputs, batch.targets)
+        tally = objective.tally(module, to_memory_format(normalize(batch.inputs), config), batch.targets)
         total = tally if total is None else total + tally
     assert total is not None, "a split is never empty"
-    return task.summarize(total)
+    return objective.summarize(total)
 
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager[object]:

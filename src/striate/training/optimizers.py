@@ -1,37 +1,97 @@
-"""From a configuration and a network to a torch optimizer."""
+"""From a configuration and a network to an optimizer: parameter groups by kind and depth, then the algorithm."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from striate.training.config import OptimizerConfig
+from striate.models.depth import output_parameters, parameter_depths
+from striate.training.config import Config, OptimizerConfig
 
 
-def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over the trainable parameters; `config.name`, `lr` and `weight_decay` must be decided.
+def make_optimizer(module: nn.Module, config: Config, extra: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
+    """The optimizer over the trainable parameters of `module` and `extra` (auxiliary heads).
+
+    `config.optim.name`, `lr` and `weight_decay` must be decided. Every group has a `rate_scale`: its learning rate as
+    a share of the schedule's, below 1 for deep layers when `fine_tune.layer_decay` says so.
 
     Weight decay applies to kernels and matrices, not to biases (by name) and normalization parameters (one axis or
     none): decaying those shifts activations without reducing capacity (Goyal et al. 2017, section 5.3).
     """
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    decayed = [p for name, p in named if p.ndim > 1 and not name.endswith("bias")]
-    others = [p for name, p in named if p.ndim <= 1 or name.endswith("bias")]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    groups = [g for g in groups if g["params"]]
-    assert config.lr is not None and config.name is not None, "recipes decide both"
-    if config.name == "sgd":
-        nesterov = config.nesterov and config.momentum > 0
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+    optim = config.optim
+    assert optim.name is not None, "recipes decide it"
+    groups = _groups(module, optim, config.fine_tune.layer_decay or 1.0)
+    heads = [p for p in extra if p.requires_grad]
+    groups += _split(heads, {"rate_scale": 1.0, "use_muon": False}, optim, {id(p) for p in heads if p.ndim <= 1})
+    return _algorithm(groups, optim)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group the rate `lr`."""
+    """Give every parameter group its share of the rate `lr`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["rate_scale"]
+
+
+def _groups(module: nn.Module, optim: OptimizerConfig, layer_decay: float) -> list[dict[str, Any]]:
+    """Groups of one depth and kind, in the order of depth."""
+    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    plain = {id(p) for name, p in named.items() if p.ndim <= 1 or name.endswith("bias")}
+    depths = parameter_depths(module) if layer_decay < 1 else dict.fromkeys(named, 0)
+    # The output layer is no hidden one: its rows are classes, whose updates must not be made orthogonal.
+    outputs = output_parameters(module) if optim.name == "muon" else set()
+    members: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        hidden = optim.name == "muon" and parameter.ndim > 1 and id(parameter) not in plain and name not in outputs
+        members.setdefault((depths[name], hidden), []).append(parameter)
+    deepest = max(depths.values(), default=0)
+    groups: list[dict[str, Any]] = []
+    for (depth, hidden), parameters in sorted(members.items()):
+        shared = {"rate_scale": layer_decay ** (deepest - depth), "use_muon": hidden}
+        groups += _split(parameters, shared, optim, plain)
+    return groups
+
+
+def _split(
+    parameters: list[nn.Parameter], shared: dict[str, Any], optim: OptimizerConfig, plain: set[int]
+) -> list[dict[str, Any]]:
+    """One group with weight decay and one without, as far as there are members."""
+    decayed = [p for p in parameters if id(p) not in plain]
+    others = [p for p in parameters if id(p) in plain]
+    groups = [
+        {"params": decayed, "weight_decay": optim.weight_decay, **shared},
+        {"params": others, "weight_decay": 0.0, **shared},
+    ]
+    return [g for g in groups if g["params"]]
+
+
+def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.optim.Optimizer:
+    """`sgd` and `adamw` are torch's. `muon` (Jordan et al. 2024, with the step size of Liu et al., "Muon is scalable
+    for LLM training", 2025, which makes AdamW's rates fit), `lamb` (You et al. 2019) and `lars` (You et al. 2017) are
+    those of the library pytorch-optimizer."""
+    lr, nesterov = optim.lr, optim.nesterov and optim.momentum > 0
+    assert lr is not None, "recipes decide it"
+    if optim.name == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, betas=optim.betas)
+    if optim.name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=optim.momentum, nesterov=nesterov)
+    import pytorch_optimizer  # takes a second, and only these three need it
+
+    if optim.name == "muon":
+        for group in groups:
+            rates: dict[str, Any] = {"lr": lr}
+            if group["use_muon"]:
+                rates |= {"momentum": optim.momentum, "nesterov": nesterov, "use_adjusted_lr": True}
+            else:
+                rates |= {"betas": optim.betas, "eps": 1e-8}
+            group.update(rates)
+        return cast(torch.optim.Optimizer, pytorch_optimizer.Muon(groups))
+    if optim.name == "lamb":
+        return cast(torch.optim.Optimizer, pytorch_optimizer.Lamb(groups, lr=lr, betas=optim.betas, max_grad_norm=0.0))
+    # Its rates are those of SGD: the trust coefficient of the paper, 0.001, is part of the step.
+    return cast(
+        torch.optim.Optimizer,
+        pytorch_optimizer.LARS(groups, lr=lr, momentum=optim.momentum, nesterov=nesterov),
+    )

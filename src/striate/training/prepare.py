@@ -20,13 +20,18 @@ from striate.models.choose import choose_model
 from striate.models.from_file import resolve_name, source_digest
 from striate.models.from_run import names_run, network_name
 from striate.models.outputs import with_outputs
+from striate.records import Finding
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
+from striate.training.auxiliary import AuxiliaryHeads, make_heads
+from striate.training.average import make_average
 from striate.training.config import Config
 from striate.training.execution import decide_execution, execution_settings, place
 from striate.training.foreign_fields import refuse_foreign_fields
+from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
-from striate.training.recipes import decide
+from striate.training.recipes.decide import decide
+from striate.training.recipes.facts import gather_facts
 from striate.training.request import decided_fields
 from striate.training.speed import steps_for_epochs, steps_for_seconds
 from striate.training.state import TrainingState
@@ -39,7 +44,8 @@ _GIVEN = "a module given in Python: "
 class Prepared:
     """A training about to start: the decided configuration, data on the host and on the device, task, network.
 
-    `network_name` builds the network again (None for an `nn.Module` given in Python); `notes` say what was decided.
+    `network_name` builds the network again (None for an `nn.Module` given in Python); `notes` say what was decided,
+    `findings` what was noticed.
     """
 
     config: Config
@@ -50,11 +56,18 @@ class Prepared:
     normalization: Normalization
     network_name: str | None
     notes: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
 
     @property
     def normalize(self) -> Normalize:
         """From a raw batch on the device to the network's input."""
         return self.normalization.on(self.device, len(self.data.input_shape) + 1)
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimized."""
+        heads = self.state.heads
+        return Objective(self.task, self.config, heads if isinstance(heads, AuxiliaryHeads) else None)
 
     @property
     def device(self) -> torch.device:
@@ -64,7 +77,7 @@ class Prepared:
     def trained(self) -> Trained:
         """The network as it is now, ready to answer."""
         data = self.data
-        return Trained(self.state.module, self.task, data.preparation, self.normalization, data.classes, self.device)
+        return Trained(self.state.answering, self.task, data.preparation, self.normalization, data.classes, self.device)
 
     def checkpoint(self) -> dict[str, Any]:
         """The state with what it takes to answer and to go on."""
@@ -105,27 +118,67 @@ def prepare(
     Initialization follows from `config.seed`; the caller's random state is left alone.
     `seconds_spent` since the user's request counts against `budget.minutes`. Raises StriateError.
     """
-    asked = config
-    config, data = read_data(config, announce)
+    with_data, data = read_data(config, announce)
+    return prepare_data(with_data, data, module, asked=config, seconds_spent=seconds_spent)
+
+
+def prepare_data(
+    config: Config,
+    data: Dataset,
+    module: nn.Module | None = None,
+    *,
+    asked: Config | None = None,
+    seconds_spent: Callable[[], float] = lambda: 0.0,
+) -> Prepared:
+    """`prepare` for data that have been read already; `asked` is the configuration before they were, where another."""
+    asked = asked or config
     task = make_task(data, config.task)
-    decision = decide(decide_execution(config, data), data)
-    config, notes = decision.config, [*data.notes, *decision.notes]
-    refuse_foreign_fields(config, task.name, task.loss_name)
-    config, chosen = _choose_network(config, data, module)
-    notes += chosen
+    config, notes = _choose_network(decide_execution(config, data), data, module)
     name = config.model.name
     device = torch.device(config.execution.device or "cpu")
     splits = {k: to_device(s, device) for k, s in data.splits.items()}
     with execution_settings(config):
         normalization = measure_normalization(data.splits["train"])
-        network = _build(name if module is None else module, data, task, config.batch, notes.append)
+        network = _build(name if module is None else module, data, task, notes.append)
+        decision = decide(config, data, gather_facts(data, network, has_weights=names_run(name)))
+        config = decision.config
+        _check_decided(config, data, task, network)
         network = place(network, config, device)
-        config = _decide_steps(config, network, task, splits, normalization, seconds_spent)
+        state = _begin(network, config, task, splits["train"], normalization)
+        config = _decide_steps(config, state, task, splits, normalization, seconds_spent)
     config = replace(config, decided=decided_fields(asked, config))
-    state = TrainingState(network, make_optimizer(network, config.optim))
     # A network that began as another run's must be loadable when that run is gone.
     builds_again = None if module is not None else with_outputs(network_name(name), data.input_shape, task.outputs)
-    return Prepared(config, data, splits, task, state, normalization, builds_again, tuple(notes))
+    notes = [*data.notes, *notes, *decision.notes]
+    return Prepared(
+        config,
+        data,
+        splits,
+        task,
+        state,
+        normalization,
+        builds_again,
+        tuple(notes),
+        (*data.findings, *decision.findings),
+    )
+
+
+def _begin(network: nn.Module, config: Config, task: Task, train: Split, normalization: Normalization) -> TrainingState:
+    """The state before the first step."""
+    sample = normalization.on(train.inputs.device, train.inputs.ndim)(train.inputs[:2])
+    heads = make_heads(network, config.auxiliary, task.name, task.outputs, sample)
+    optimizer = make_optimizer(network, config, heads.parameters() if heads is not None else ())
+    return TrainingState(network, optimizer, make_average(network, config.optim.ema), heads)
+
+
+def _check_decided(config: Config, data: Dataset, task: Task, network: nn.Module) -> None:
+    """Raise ConfigError or TrainingError for what cannot be trained as decided."""
+    refuse_foreign_fields(config, task.name, task.loss_name)
+    lone = config.batch == 1 or config.execution.micro_batch == 1 or len(data.splits["train"]) == 1
+    if lone and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
+        raise TrainingError(
+            "batch", "1 sample, with batch normalization", "2 or more: one has no variance", "--batch 16"
+        )
 
 
 def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
@@ -157,26 +210,19 @@ def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> 
     return replace(config, model=replace(config.model, name=name, digest=digest)), notes
 
 
-def _build(
-    model: str | nn.Module, data: Dataset, task: Task, batch: int | None, announce: Callable[[str], None]
-) -> nn.Module:
+def _build(model: str | nn.Module, data: Dataset, task: Task, announce: Callable[[str], None]) -> nn.Module:
     dense = data.annotation == "mask"
     network: nn.Module = build_model(
         model, data.input_shape, task.outputs, dense=dense, classes=data.classes, announce=announce
     )
     if not any(p.requires_grad for p in network.parameters()):
         raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
-    lone = batch == 1 or len(data.splits["train"]) == 1
-    if lone and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
-        raise TrainingError(
-            "batch", "1 sample, with batch normalization", "2 or more: one has no variance", "--batch 16"
-        )
     return network
 
 
 def _decide_steps(
     config: Config,
-    network: nn.Module,
+    state: TrainingState,
     task: Task,
     splits: dict[str, Split],
     normalization: Normalization,
@@ -190,7 +236,7 @@ def _decide_steps(
     if budget.minutes is not None:
         normalize = normalization.on(train.inputs.device, train.inputs.ndim)
         seconds = max(1.0, 60 * budget.minutes - seconds_spent())
-        steps = steps_for_seconds(seconds, network, task, splits, config, normalize)
+        steps = steps_for_seconds(seconds, state, task, splits, config, normalize)
     else:
         assert budget.epochs is not None
         steps = steps_for_epochs(budget.epochs, len(train), batch)

@@ -14,11 +14,13 @@ from striate.training.config_file import config_from_dict, config_from_yaml, fie
 ConfigSource = Config | Path | str | Mapping[str, Any] | None
 
 # What the recipe or the data decide from a field, by prefix: open again when the field is replaced.
+_RECIPE = ("optim.", "batch", "budget.", "keep", "fine_tune.")
 _FOLLOWERS = {
-    "data.source": ("data.", "model.", "augment.", "batch", "budget.", "execution.threads"),
-    "data.": ("model.", "augment.", "batch", "budget."),
+    "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, "execution.threads"),
+    "data.": ("model.", "augment.", *_RECIPE),
     "task.": ("model.", "augment."),
-    "recipe": ("augment.", "optim.", "batch", "budget."),
+    "model.": ("recipe", *_RECIPE),
+    "recipe": ("augment.", *_RECIPE),
     "optim.name": ("optim.",),
 }
 _BUDGETS = ("budget.epochs", "budget.minutes", "budget.steps")

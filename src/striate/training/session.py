@@ -34,7 +34,7 @@ def write_beginning(run: RunDirectory, prepared: Prepared) -> None:
     if not run.events.exists():
         for note in prepared.notes:
             append_event(run, "note", text=note)
-        for finding in prepared.data.findings:
+        for finding in prepared.findings:
             append_event(run, "finding", **finding.to_json())
     if not run.classes.exists():
         write_text(run.classes, "".join(f"{name}\n" for name in prepared.data.classes))
@@ -78,7 +78,7 @@ def run_training(run: RunDirectory, prepared: Prepared, readers: Iterable[Reader
     _write_history(run, state.history)
     next_save, best_unsaved = monotonic() + _SAVE_EVERY, None
     with watch_signals() as asked:
-        events = training_events(state, prepared.task, prepared.splits, prepared.config, prepared.normalize)
+        events = training_events(state, prepared.objective, prepared.splits, prepared.config, prepared.normalize)
         try:
             for event in events:
                 for reader in readers:
@@ -109,7 +109,7 @@ def save(run: RunDirectory, prepared: Prepared, best: dict[str, Any] | None) -> 
     Raises NonFiniteLoss instead of saving a network that is not finite.
     """
     state = prepared.state
-    refuse_nonfinite_weights(state.module, state.step, state.optimizer.param_groups[0]["lr"])
+    refuse_nonfinite_weights(state.module, state.step, state.optimizer.param_groups[-1]["lr"])
     if best is not None:
         save_checkpoint(run.best, best)
     save_checkpoint(run.last, prepared.checkpoint())
@@ -119,7 +119,8 @@ def _best_checkpoint(prepared: Prepared) -> dict[str, Any]:
     """A copy of the network as it is now, without the optimizer: training goes on in the original."""
     content = prepared.checkpoint()
     del content["optimizer"]
-    return content | {"model": {name: tensor.clone() for name, tensor in content["model"].items()}}
+    weights = {key: content[key] for key in ("model", "ema") if key in content}
+    return content | {key: {name: t.clone() for name, t in tensors.items()} for key, tensors in weights.items()}
 
 
 def _write_history(run: RunDirectory, history: list[EpochRow]) -> None:

@@ -12,9 +12,13 @@ from striate.data.dataset import Split
 from striate.data.loader import batch_bounds, batches, epoch_order
 from striate.data.normalize import Normalize
 from striate.tasks.protocol import Task
+from striate.training.auxiliary import AuxiliaryHeads
+from striate.training.average import make_average
 from striate.training.config import Config
-from striate.training.loop import augmented, autocast, to_memory_format
+from striate.training.loop import to_memory_format, training_step
+from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
+from striate.training.state import TrainingState
 
 _RESERVE = 0.94  # of the time left; the rest is for final evaluation, plots, and a machine that slows down
 
@@ -25,7 +29,7 @@ def steps_for_epochs(epochs: int, samples: int, batch: int) -> int:
 
 
 def steps_for_seconds(
-    seconds: float, module: nn.Module, task: Task, splits: dict[str, Split], config: Config, normalize: Normalize
+    seconds: float, state: TrainingState, task: Task, splits: dict[str, Split], config: Config, normalize: Normalize
 ) -> int:
     """Optimizer steps that fit into `seconds` of wall clock, validation after each epoch included; at least 1.
 
@@ -33,10 +37,10 @@ def steps_for_seconds(
     More than two epochs are rounded down to whole ones, so that every sample is seen equally often.
     """
     assert config.batch is not None
-    trial = copy.deepcopy(module)
+    trial = trial_state(state, config)
     trial_seconds = max(0.5, min(0.04 * seconds, 15.0))
     per_step = _seconds_per_step(trial, task, splits["train"], config, normalize, 0.7 * trial_seconds)
-    per_batch = _seconds_per_validation_batch(trial, splits["val"], config, normalize, 0.3 * trial_seconds)
+    per_batch = _seconds_per_validation_batch(trial.answering, splits["val"], config, normalize, 0.3 * trial_seconds)
     steps_per_epoch = len(batch_bounds(len(splits["train"]), config.batch))
     validation = per_batch * len(batch_bounds(len(splits["val"]), 2 * config.batch))
     budget = (seconds - trial_seconds) * _RESERVE
@@ -46,25 +50,27 @@ def steps_for_seconds(
     return max(1, int((budget - validation * (1 + int(epochs))) / per_step))
 
 
+def trial_state(state: TrainingState, config: Config) -> TrainingState:
+    """A copy of the state before the first step, to try things on."""
+    module, heads = copy.deepcopy(state.module), copy.deepcopy(state.heads)
+    optimizer = make_optimizer(module, config, heads.parameters() if heads is not None else ())
+    return TrainingState(module, optimizer, make_average(module, config.optim.ema), heads)
+
+
 def _seconds_per_step(
-    module: nn.Module, task: Task, train: Split, config: Config, normalize: Normalize, limit: float
+    state: TrainingState, task: Task, train: Split, config: Config, normalize: Normalize, limit: float
 ) -> float:
-    optimizer = make_optimizer(module, config.optim)
-    module.train()
+    heads = state.heads if isinstance(state.heads, AuxiliaryHeads) else None
+    objective = Objective(task, config, heads)
+    state.module.train()
     order = epoch_order(len(train), config.seed, 0)
     times: list[float] = []
     started = perf_counter()
     while len(times) < 4 or perf_counter() - started < limit:
         for batch in batches(train, config.batch or 1, order=order):
             before = perf_counter()
-            inputs, targets = augmented(batch, task, config, 0)
-            inputs = to_memory_format(normalize(inputs), config)
-            with autocast(config, inputs.device):
-                loss = task.loss(module(inputs), targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            float(loss.detach())  # wait for an accelerator
+            loss, _ = training_step(state, batch, objective, config, normalize, 0)
+            float(loss)  # wait for an accelerator
             times.append(perf_counter() - before)
             if len(times) >= 4 and perf_counter() - started >= limit:
                 break

@@ -7,16 +7,23 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from striate.training.events import EpochRow
 
 
 @dataclass
 class TrainingState:
-    """The network, its optimizer, and how far the run is. `tally` sums the epoch in progress."""
+    """The network, its optimizer, and how far the run is. `tally` sums the epoch in progress.
+
+    `average` is the moving average of the weights, if there is one; `heads` are the auxiliary heads, which only
+    training has.
+    """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
+    average: AveragedModel | None = None
+    heads: nn.Module | None = None
     step: int = 0
     history: list[EpochRow] = field(default_factory=list)
     best_score: tuple[float, ...] | None = None
@@ -24,9 +31,14 @@ class TrainingState:
     epoch_seconds: float = 0.0
     epoch_samples: int = 0
 
+    @property
+    def answering(self) -> nn.Module:
+        """The network that is measured and that answers: the average where there is one."""
+        return self.module if self.average is None else self.average.module
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values and tensors: what `restore` needs to go on bit for bit."""
-        return {
+        saved = {
             "model": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
@@ -36,11 +48,21 @@ class TrainingState:
             "epoch_seconds": self.epoch_seconds,
             "epoch_samples": self.epoch_samples,
         }
+        if self.average is not None:
+            saved["ema"] = self.average.module.state_dict()
+        if self.heads is not None:
+            saved["auxiliary"] = self.heads.state_dict()
+        return saved
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Become the state that `to_dict` gave."""
         self.module.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        if self.average is not None:
+            self.average.module.load_state_dict(saved["ema"])
+            self.average.n_averaged.fill_(saved["step"])
+        if self.heads is not None:
+            self.heads.load_state_dict(saved["auxiliary"])
         self.step = saved["step"]
         self.history = [EpochRow(**row) for row in saved["history"]]
         self.best_score = None if saved["best_score"] is None else tuple(saved["best_score"])

@@ -1,0 +1,128 @@
+"""Heads that only training has: a rotation head on the trunk (multi-task), and classifiers on inner layers.
+
+Rotation: Gidaris, Singh and Komodakis, "Unsupervised representation learning by predicting image rotations", 2018.
+Inner classifiers: Szegedy et al., "Going deeper with convolutions", 2014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from striate.data.counter_random import hash_key
+from striate.errors import ConfigError
+from striate.models.depth import output_layer
+from striate.models.untouched import untouched
+from striate.training.config import AuxiliaryConfig
+
+TURNS = 4
+
+
+class AuxiliaryHeads(nn.Module):
+    """`rotation`: from the features before the output layer to (N, 4) logits of quarter turns. `classifiers`: from the
+    mean of each map of the named inner layers to (N, K) outputs of the task."""
+
+    def __init__(
+        self, output: str, features: int, outputs: int, layers: dict[str, int], *, rotation: bool, device: torch.device
+    ) -> None:
+        super().__init__()
+        self.output = output
+        self.layers = tuple(layers)
+        self.rotation = nn.Linear(features, TURNS, device=device) if rotation else None
+        self.classifiers = nn.ModuleList(nn.Linear(size, outputs, device=device) for size in layers.values())
+
+    @contextmanager
+    def watching(self, module: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
+        """Collects what the heads need from each forward pass of `module` while open: name to pooled (N, C)."""
+        with pooled_features(module, self.output, self.layers) as found:
+            yield found
+
+
+@contextmanager
+def pooled_features(module: nn.Module, output: str, layers: tuple[str, ...]) -> Iterator[dict[str, torch.Tensor]]:
+    """The input of the layer `output` (under "") and the outputs of `layers`, averaged over positions: (N, C) each."""
+    found: dict[str, torch.Tensor] = {}
+
+    def before(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        found[""] = _pooled(inputs[0])
+
+    def after(name: str) -> object:
+        def keep(_: nn.Module, __: object, result: torch.Tensor) -> None:
+            found[name] = _pooled(result)
+
+        return keep
+
+    hooks = [module.get_submodule(output).register_forward_pre_hook(before)]
+    hooks += [module.get_submodule(name).register_forward_hook(after(name)) for name in layers]  # type: ignore[arg-type]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _pooled(features: torch.Tensor) -> torch.Tensor:
+    return features.flatten(2).mean(2) if features.ndim > 2 else features
+
+
+def make_heads(
+    module: nn.Module, config: AuxiliaryConfig, task: str, outputs: int, sample: torch.Tensor
+) -> AuxiliaryHeads | None:
+    """The heads that `config` asks for, sized by one pass of `sample` (a normalized batch); None where it asks for
+    none. Weights are drawn from torch's random state. Raises ConfigError where they cannot be."""
+    if not (config.rotation or config.layers):
+        return None
+    output = _check(module, config, task, sample)
+    with pooled_features(module, output, config.layers) as found, untouched(module), torch.no_grad():
+        module(sample)
+    silent = [name for name in config.layers if name not in found]
+    if silent or "" not in found:
+        raise ConfigError(
+            "auxiliary",
+            f"the layer {silent[0] if silent else output}, which is never run",
+            "a layer that is",
+            "leave it out",
+        )
+    sizes = {name: found[name].shape[1] for name in config.layers}
+    features = found[""].shape[1]
+    return AuxiliaryHeads(output, features, outputs, sizes, rotation=bool(config.rotation), device=sample.device)
+
+
+def _check(module: nn.Module, config: AuxiliaryConfig, task: str, sample: torch.Tensor) -> str:
+    """The name of the output layer, when all that is asked for can be."""
+    if task == "segment":
+        raise ConfigError("auxiliary", "auxiliary heads for masks", "classes or numbers", "leave --auxiliary.… out")
+    if config.rotation and (sample.ndim != 4 or sample.shape[2] != sample.shape[3]):
+        size = "×".join(map(str, sample.shape[2:])) or "a table"
+        raise ConfigError(
+            "auxiliary.rotation",
+            f"inputs of {size}",
+            "square images: only they can be turned",
+            "--auxiliary.rotation 0",
+        )
+    names = [name for name, _ in module.named_modules() if name]
+    unknown = [name for name in config.layers if name not in names]
+    if unknown:
+        listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+        raise ConfigError("auxiliary.layers", repr(unknown[0]), f"layers of the network: {listed}", "name one of these")
+    output = output_layer(module)
+    if output is None or output in config.layers:
+        raise ConfigError(
+            "auxiliary.layers", f"{output}, the output layer itself", "an inner layer", "leave --auxiliary.layers out"
+        )
+    return output
+
+
+def turned(images: torch.Tensor, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, C, S, S) images, each turned by 0 to 3 quarters, and the (N,) int64 number of quarters; a function of
+    (seed, step)."""
+    generator = torch.Generator().manual_seed(hash_key(seed, step, 6))
+    quarters = torch.randint(TURNS, (len(images),), generator=generator).to(images.device)
+    result = images.clone(memory_format=torch.preserve_format)
+    for k in range(1, TURNS):
+        rows = quarters == k
+        result[rows] = torch.rot90(images[rows], k, (2, 3))
+    return result, quarters

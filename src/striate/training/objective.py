@@ -1,0 +1,133 @@
+"""What training minimizes: the task's loss, and the terms that the configuration adds to it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.tasks.protocol import Task
+from striate.training.auxiliary import AuxiliaryHeads, turned
+from striate.training.config import Config
+from striate.training.hidden_units import hidden_outputs, silent_and_all, sparsity_penalty
+from striate.training.mix import Mix
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a batch with its tally.
+
+    The tally is the task's, followed, where they are in use, by those of the auxiliary classifiers, by the correct
+    and all answers of the rotation head, and by the silent and all outputs of hidden units: sums, as in `Task`.
+    """
+
+    task: Task
+    config: Config
+    heads: AuxiliaryHeads | None = None
+
+    def training_loss(
+        self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None = None, step: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scalar loss with all its terms, and the tally. Of blended samples the tally counts the larger part's
+        target."""
+        outputs, terms, tally = self._forward(module, inputs, targets, mix, step)
+        loss = self._mixed(outputs, targets, mix)
+        for term in (*terms, *self._weight_penalties(module)):
+            loss = loss + term
+        return loss, tally
+
+    @torch.no_grad()
+    def tally(self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The tally alone, for validation."""
+        return self._forward(module, inputs, targets, None, 0)[2]
+
+    def summarize(self, tally: torch.Tensor) -> dict[str, float]:
+        """The task's epoch metrics, then `<layer>_<headline>`, `rotation_accuracy` and `hidden_sparsity` (the share of
+        hidden outputs that are silent), as far as they are in use."""
+        rotation, sparsity = self._rotates, self._penalizes
+        layers = self.heads.layers if self.heads is not None else ()
+        size = (len(tally) - 2 * rotation - 2 * sparsity) // (1 + len(layers))
+        metrics = self.task.summarize(tally[:size])
+        for place, layer in enumerate(layers, start=1):
+            own = self.task.summarize(tally[place * size : (place + 1) * size])
+            metrics[f"{layer}_{self.task.headline}"] = own[self.task.headline]
+        rest = tally[(1 + len(layers)) * size :].tolist()
+        names = ["rotation_accuracy"] * rotation + ["hidden_sparsity"] * sparsity
+        return metrics | {name: rest[2 * k] / rest[2 * k + 1] for k, name in enumerate(names)}
+
+    @property
+    def _rotates(self) -> bool:
+        return self.heads is not None and self.heads.rotation is not None
+
+    @property
+    def _penalizes(self) -> bool:
+        return self.config.regularize.sparsity > 0
+
+    def _forward(
+        self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None, step: int
+    ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+        """Outputs, additional loss terms, and the tally."""
+        named = self._counted(targets, mix)
+        if self.heads is None and not self._penalizes:
+            outputs = module(inputs)
+            return outputs, [], self.task.tally(outputs.detach(), named)
+        count, quarters = len(inputs), None
+        if self._rotates:
+            images, quarters = turned(inputs, self.config.seed, step)
+            inputs = torch.cat([inputs, images])
+        with ExitStack() as stack:
+            found = stack.enter_context(self.heads.watching(module)) if self.heads is not None else {}
+            hidden = stack.enter_context(hidden_outputs(module)) if self._penalizes else []
+            outputs = module(inputs)[:count]
+        terms: list[torch.Tensor] = []
+        tallies = [self.task.tally(outputs.detach(), named)]
+        if self.heads is not None:
+            self._auxiliary(found, count, targets, mix, quarters, terms, tallies)
+        if self._penalizes:
+            terms.append(self.config.regularize.sparsity * sparsity_penalty(hidden))
+            tallies.append(silent_and_all(hidden).to(outputs.device))
+        return outputs, terms, torch.cat(tallies)
+
+    def _auxiliary(
+        self,
+        found: dict[str, torch.Tensor],
+        count: int,
+        targets: torch.Tensor,
+        mix: Mix | None,
+        quarters: torch.Tensor | None,
+        terms: list[torch.Tensor],
+        tallies: list[torch.Tensor],
+    ) -> None:
+        """Append the loss terms and tallies of the heads."""
+        assert self.heads is not None
+        for layer, classifier in zip(self.heads.layers, self.heads.classifiers, strict=True):
+            outputs = classifier(found[layer][:count].float())
+            terms.append(self.config.auxiliary.weight * self._mixed(outputs, targets, mix))
+            tallies.append(self.task.tally(outputs.detach(), self._counted(targets, mix)))
+        if self.heads.rotation is not None and quarters is not None:
+            logits = self.heads.rotation(found[""][count:].float())
+            terms.append(self.config.auxiliary.rotation * functional.cross_entropy(logits, quarters))
+            correct = (logits.argmax(1) == quarters).sum()
+            tallies.append(torch.stack([correct.double(), torch.full_like(correct, len(quarters)).double()]))
+
+    def _mixed(self, outputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None) -> torch.Tensor:
+        loss = self.task.loss(outputs, targets)
+        if mix is None:
+            return loss
+        return mix.share * loss + (1 - mix.share) * self.task.loss(outputs, targets[mix.partner])
+
+    @staticmethod
+    def _counted(targets: torch.Tensor, mix: Mix | None) -> torch.Tensor:
+        return targets if mix is None or mix.share >= 0.5 else targets[mix.partner]
+
+    def _weight_penalties(self, module: nn.Module) -> list[torch.Tensor]:
+        """L1: Σ|w|. L2: ½ Σw², whose gradient is w. Both over kernels and matrices."""
+        l1, l2 = self.config.regularize.l1, self.config.regularize.l2
+        if not (l1 or l2):
+            return []
+        weights = [p for name, p in module.named_parameters() if p.ndim > 1 and not name.endswith("bias")]
+        terms = [l1 * torch.stack([w.abs().sum() for w in weights]).sum()] if l1 else []
+        return terms + ([l2 / 2 * torch.stack([w.square().sum() for w in weights]).sum()] if l2 else [])

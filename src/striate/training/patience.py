@@ -1,0 +1,20 @@
+"""Early stopping: when validation has not improved for long enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from striate.tasks.protocol import Task
+from striate.training.events import EpochRow
+
+
+def best_epoch(history: Sequence[EpochRow], task: Task) -> int:
+    """The number of the best epoch on validation, the later one of equals; epochs count from 1."""
+    return max(history, key=lambda row: (task.score(row.val), row.epoch)).epoch
+
+
+def out_of_patience(history: Sequence[EpochRow], task: Task, patience: int | None) -> bool:
+    """Whether the last `patience` epochs were all worse than an earlier one; never where patience is 0 or None."""
+    if not patience or len(history) <= patience:
+        return False
+    return history[-1].epoch - best_epoch(history, task) >= patience

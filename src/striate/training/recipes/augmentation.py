@@ -1,0 +1,77 @@
+"""How training images vary when nobody says: what leaves an image in its class, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from striate.data.config import AugmentConfig
+from striate.data.dataset import Dataset
+from striate.errors import ConfigError
+
+_MIRROR_SAFE = {"fashion-mnist", "cifar10", "cifar100"}
+_MIRROR_UNSAFE = {"mnist", "mnist5k", "digits", "svhn"}
+_SMALL = 40  # pixels: up to here an image is shifted, above it is cropped
+_OFF = AugmentConfig(
+    shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
+    policy="none", mixup=0, cutmix=0,
+)  # fmt: skip
+
+
+def decide_augmentation(augment: AugmentConfig, data: Dataset) -> tuple[AugmentConfig, str]:
+    """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
+
+    Raises ConfigError on what the data cannot take.
+    """
+    if data.kind != "image":
+        asked = [n for n in ("shift", "flip") if getattr(augment, n)] + (["crop"] if (augment.crop or 1) < 1 else [])
+        if asked:
+            raise ConfigError(
+                f"augment.{asked[0]}",
+                f"asked for {data.name}, a {data.kind}",
+                "images: shift, flip and crop move pixels",
+                f"leave out --augment.{asked[0]}",
+            )
+        return _filled(augment, _OFF), ""
+    channels, height, width = data.input_shape
+    small = min(height, width) <= _SMALL
+    if augment.shift is not None and augment.shift >= min(height, width):
+        raise ConfigError(
+            "augment.shift",
+            f"{augment.shift} pixels for images of {height}×{width}",
+            "less than the side of the image",
+            f"--augment.shift {max(1, min(height, width) // 8)}",
+        )
+    # Moved, mirrored or cropped, an image keeps its class; whether it keeps its number, nobody knows.
+    keeps = data.annotation != "number"
+    mirrors = data.name in _MIRROR_SAFE or (channels == 3 and data.name not in _MIRROR_UNSAFE)
+    usual = replace(
+        _OFF,
+        shift=max(1, min(height, width) // 12) if small and keeps else 0,
+        flip=mirrors and keeps,
+        crop=0.35 if keeps and not small else 1.0,
+    )
+    decided = _filled(augment, usual)
+    return decided, _reason(decided, augment, data)
+
+
+def _filled(asked: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
+    return AugmentConfig(
+        **{name: value if (given := getattr(asked, name)) is None else given for name, value in vars(usual).items()}
+    )
+
+
+def _reason(decided: AugmentConfig, asked: AugmentConfig, data: Dataset) -> str:
+    parts = []
+    if decided.shift:
+        parts.append(f"shifts up to {decided.shift} px")
+    if (decided.crop or 1) < 1:
+        parts.append(f"crops down to {decided.crop:.0%} of the area")
+    if decided.flip:
+        parts.append("mirroring")
+    text = "augmentation: " + (", ".join(parts) if parts else "none")
+    if not decided.flip and asked.flip is None:
+        why = "gray images may be letters or digits" if data.input_shape[0] == 1 else "these are digits"
+        if data.annotation == "number":
+            why = "a moved image may have another number"
+        text += f"; no mirroring ({why}; --augment.flip true adds it)"
+    return text

@@ -1,0 +1,47 @@
+"""What a recipe recommends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from striate.training.config import Config
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Values for the fields of the configuration that a user may leave open, and why, in a sentence each.
+
+    Fields as in `Config`; `lr` and `weight_decay` belong to `optimizer`.
+    """
+
+    optimizer: Literal["sgd", "adamw", "muon", "lamb", "lars"]
+    lr: float
+    weight_decay: float
+    batch: int
+    epochs: int
+    ema: float
+    patience: int
+    keep: Literal["best", "last"]
+    head_share: float = 0.0
+    layer_decay: float = 1.0
+    why: tuple[str, ...] = ()
+
+
+def fill(config: Config, choice: Choice) -> dict[str, object]:
+    """Dotted fields that are open in `config`, with the values of `choice`."""
+    budget = config.budget
+    bounded = budget.epochs is not None or budget.minutes is not None or budget.steps is not None
+    values: dict[str, tuple[object, object]] = {
+        "optim.name": (config.optim.name, choice.optimizer),
+        "optim.lr": (config.optim.lr, choice.lr),
+        "optim.weight_decay": (config.optim.weight_decay, choice.weight_decay),
+        "optim.ema": (config.optim.ema, choice.ema),
+        "batch": (config.batch, choice.batch),
+        "budget.patience": (budget.patience, choice.patience),
+        "keep": (config.keep, choice.keep),
+        "fine_tune.head_share": (config.fine_tune.head_share, choice.head_share),
+        "fine_tune.layer_decay": (config.fine_tune.layer_decay, choice.layer_decay),
+    }
+    opened = {name: value for name, (given, value) in values.items() if given is None}
+    return opened if bounded else opened | {"budget.epochs": choice.epochs}

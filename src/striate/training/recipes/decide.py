@@ -1,0 +1,86 @@
+"""Fills in every field that the user left open, and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from striate.data.dataset import Dataset
+from striate.errors import ConfigError
+from striate.records import Finding
+from striate.training.config import Config
+from striate.training.config_file import with_fields
+from striate.training.recipes.augmentation import decide_augmentation
+from striate.training.recipes.choice import Choice, fill
+from striate.training.recipes.facts import IMBALANCED, Facts
+from striate.training.recipes.fine_tune import fine_tune
+from striate.training.recipes.quick import quick
+from striate.training.recipes.standard import standard
+
+RECIPES: dict[str, Callable[[Facts], Choice]] = {"quick": quick, "standard": standard, "fine-tune": fine_tune}
+
+# Another optimizer than the recipe's brings rates of its own: those of its authors, for batches of about a hundred.
+_RATES = {
+    "sgd": (0.1, 5e-4),  # He et al. 2015
+    "adamw": (0.003, 0.02),
+    "muon": (0.003, 0.02),  # steps are scaled to AdamW's (Liu et al. 2025)
+    "lamb": (0.005, 0.02),  # You et al. 2019, table 4, for small batches
+    "lars": (2.0, 5e-4),  # You et al. 2017: the trust coefficient of 0.001 is part of the step
+}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decided configuration; in a sentence each, what was chosen and why; and what was noticed."""
+
+    config: Config
+    notes: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
+    """Fill in `augment`, `optim`, `batch`, `budget`, `keep` and `fine_tune` where they are open. Fields that are set
+    stay as they are; the recipe `standard` becomes `fine-tune` for a network that has weights.
+
+    Raises ConfigError on an augmentation that the data cannot take, and on `fine-tune` without weights.
+    """
+    if config.recipe == "fine-tune" and not facts.has_weights:
+        raise ConfigError(
+            "recipe",
+            "fine-tune, for a network that begins with random weights",
+            "weights to begin with",
+            "--weights FILE, or --model RUN; or --recipe standard",
+        )
+    recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" else config.recipe
+    augment, reason = decide_augmentation(config.augment, data)
+    choice = RECIPES[recipe](facts)
+    name = config.optim.name
+    if name is not None and name != choice.optimizer:
+        rate, decay = _RATES[name]
+        choice = replace(choice, lr=rate, weight_decay=decay)
+    opened = fill(config, choice)
+    notes = [*([reason] if reason else []), *choice.why]
+    if "budget.epochs" in opened:
+        batch = opened.get("batch", config.batch)
+        notes.append(f"{choice.epochs} epochs of {facts.samples:,} samples ({recipe} recipe), batch {batch}")
+    config = with_fields(replace(config, augment=augment), {"recipe": recipe, **opened})
+    return Decision(config, tuple(notes), _imbalance(config, data, facts))
+
+
+def _imbalance(config: Config, data: Dataset, facts: Facts) -> tuple[Finding, ...]:
+    if facts.imbalance < IMBALANCED or config.task.class_weights == "balanced":
+        return ()
+    counts = data.splits["train"].targets.bincount(minlength=len(data.classes)).tolist()
+    largest, smallest = max(counts), min(counts)
+    most, fewest = data.classes[counts.index(largest)], data.classes[counts.index(smallest)]
+    return (
+        Finding(
+            code="data.imbalance",
+            severity="warning",
+            where=f"{data.name}: train",
+            measured=f"{most} has {largest:,} samples, {fewest} {smallest:,}: {facts.imbalance:.1f} times as many",
+            threshold=f"{IMBALANCED:g} times",
+            why=f"always answering {most} is right for {largest / sum(counts):.0%}: accuracy hides how rare classes do",
+            remedy="look at macro F1; --task.class_weights balanced weighs rare classes up",
+        ),
+    )

@@ -1,0 +1,56 @@
+"""What a recipe looks at: a few plain numbers about the data and the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from striate.account.count import count_macs, count_parameters
+from striate.data.dataset import Annotation, Dataset, Kind
+from striate.models.depth import weighted_layers
+
+IMBALANCED = 3.0
+"""From this ratio of the largest to the smallest class on, accuracy alone misleads."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of the data: `samples` to train on, `val_samples` to choose by, and how many the largest class has for each of
+    the smallest (`imbalance`, 1 where classes are equal or there are none). Of the network: `dense` where it has no
+    convolution, `macs` for one input (0 where they could not be counted), `params`, `has_weights` where it begins
+    with trained ones."""
+
+    kind: Kind
+    annotation: Annotation
+    samples: int
+    val_samples: int
+    imbalance: float
+    network: Literal["dense", "convolutional"]
+    macs: int
+    params: int
+    has_weights: bool
+
+
+def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Facts:
+    """The facts; the network is left as it is."""
+    train = data.splits["train"]
+    dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
+    return Facts(
+        kind=data.kind,
+        annotation=data.annotation,
+        samples=len(train),
+        val_samples=len(data.splits["val"]),
+        imbalance=_imbalance(train.targets, len(data.classes)) if data.annotation == "class" else 1.0,
+        network="dense" if dense else "convolutional",
+        macs=count_macs(network, data.input_shape) or 0,
+        params=count_parameters(network),
+        has_weights=has_weights,
+    )
+
+
+def _imbalance(targets: torch.Tensor, classes: int) -> float:
+    counts = torch.bincount(targets, minlength=classes)
+    return float(counts.max()) / max(1, int(counts.min()))
