@@ -141,7 +141,7 @@ def test_same_padding_of_an_even_kernel_puts_one_more_after():
     [
         ("relu", 2 / 400),
         ("bn pool(2) dropout leaky(0.5)", 1.6 / 400),
-        ("tanh", 2 / (400 + 1600)),
+        ("tanh", 0.25 / 400),
         ("fc(3)", 1 / 400),
     ],
 )

@@ -12,15 +12,17 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from striate.errors import LayerStringError, ModelError
+from striate.errors import ConfigError, LayerStringError, ModelError
 from striate.models.arguments import nearest
 from striate.models.check import check_outputs
+from striate.models.config import Initialization
 from striate.models.from_file import build_from_file, names_file
 from striate.models.from_run import load_weights, names_run, read_network
 from striate.models.from_spec import build_plan
 from striate.models.layer_string import parse_call
 from striate.models.outputs import plan_outputs, with_outputs
 from striate.models.registry import MODELS, ModelInfo
+from striate.models.reinitialize import reinitialize
 from striate.models.shapes import MAX_PARAMETERS, check_input_shape, show_shape
 from striate.models.words import WORDS, Value, show_value
 
@@ -34,6 +36,7 @@ def build_model(
     outputs: int | None = None,
     *,
     dense: bool | None = None,
+    init: Initialization = "auto",
     classes: tuple[str, ...] = (),
     announce: Callable[[str], None] | None = None,
 ) -> nn.Module:
@@ -44,18 +47,22 @@ def build_model(
     without the batch; None takes the zoo's published one, or the run's. `outputs`: how many logits, or channels of the
     input's size if `dense`; None takes the published number, the run's, or whatever the network gives. `dense` None
     is what a zoo network or run is made for, and False for all else. A run's last layer begins anew where its number
-    of outputs is another. `classes` are named in errors. `announce` gets one sentence on the weights taken over, if
-    any. Also under `torch.device("meta")`.
+    of outputs is another. `init`: the way of all first weights (see `reinitialize`); `auto` is by each layer's
+    activation in layer strings and the zoo, and leaves other networks as they are. `classes` are named in errors.
+    `announce` gets one sentence on the weights taken over, if any. Also under `torch.device("meta")`.
 
     Raises ModelError (LayerStringError where a character can be pointed at) if there is no such model, it does not
     fit the input, its output is not what was asked for, or a run's weights do not fit; RunError for a run without a
-    checkpoint or with a damaged one.
+    checkpoint or with a damaged one; ConfigError for an `init` other than `auto` of a run, or of a network without
+    layers that it could be applied to.
     """
     if input_shape is not None:
         input_shape = tuple(input_shape)
         check_input_shape(input_shape)
     if outputs is not None and outputs < 1:
         raise ModelError("number of outputs", str(outputs), "at least 1", "give the number of classes of the data")
+    if isinstance(model, str) and names_run(model):
+        refuse_init(init, f"a network that begins with the weights of {model.strip()}")
     if isinstance(model, str):
         request = _Request(model.strip(), input_shape, outputs, dense, classes, announce or (lambda _: None))
         network, request = _from_text(request)
@@ -67,7 +74,16 @@ def build_model(
         )
     if request.input_shape is not None and request.outputs is not None:
         check_outputs(network, request.input_shape, request.outputs, bool(request.dense), classes=classes)
+    reinitialize(network, init)
     return network
+
+
+def refuse_init(init: Initialization, beside: str) -> None:
+    """ConfigError where first weights are asked for that other weights would replace."""
+    if init != "auto":
+        raise ConfigError(
+            "model.init", f"{init} for {beside}", "first weights, or weights of a file", "--model.init auto"
+        )
 
 
 @dataclass(frozen=True)

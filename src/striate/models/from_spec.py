@@ -17,7 +17,7 @@ from striate.layers.locally_connected import LocallyConnected
 from striate.layers.maxout import Maxout
 from striate.layers.residual import Residual
 from striate.models.fits import axes, paddings
-from striate.models.initialize import SHORTCUT, initialize
+from striate.models.initialize import Part, initialize
 from striate.models.layer_string import parse_layers
 from striate.models.shapes import Block, Plan, Shape, Step, plan_network
 from striate.models.spec import Layer, Network
@@ -38,32 +38,30 @@ def build_network(network: Network | str, input_shape: Shape) -> nn.Sequential:
 
 def build_plan(plan: Plan) -> nn.Sequential:
     """The modules of a plan."""
-    initialized: list[tuple[nn.Module, Layer]] = []
-    root = _sequence(plan.steps, Counter(), initialized)
-    initialize(initialized)
+    parts: list[Part] = []
+    root = _sequence(plan.steps, Counter(), parts)
+    initialize(parts)
     return root
 
 
-def _sequence(
-    steps: tuple[Step | Block, ...], names: Counter[str], built: list[tuple[nn.Module, Layer]]
-) -> nn.Sequential:
+def _sequence(steps: tuple[Step | Block, ...], names: Counter[str], parts: list[Part]) -> nn.Sequential:
+    """The modules of some steps, which are also appended to `parts`, in the order of execution."""
     children: OrderedDict[str, nn.Module] = OrderedDict()
     for step in steps:
         word = "res" if isinstance(step, Block) else step.layer.word
         names[word] += 1
         name = f"{word}{names[word]}"
         if isinstance(step, Block):
-            body, shortcut = _sequence(step.steps, names, built), _shortcut(step)
-            if shortcut is not None:
-                # After the body: what follows both, an activation or nothing, is then what follows it in the list.
-                built.append((shortcut, Layer(SHORTCUT)))
+            parts.append(Part(None, step, opens=True))
+            body, shortcut = _sequence(step.steps, names, parts), _shortcut(step)
+            parts.append(Part(shortcut, step))
             children[name] = Residual(body, shortcut)
         else:
             if (zeros := _zeros_before(step)) is not None:
                 names["pad"] += 1
                 children[f"pad{names['pad']}"] = zeros
             children[name] = _MAKERS[step.layer.word](step.layer, step.in_shape)
-            built.append((children[name], step.layer))
+            parts.append(Part(children[name], step))
     return nn.Sequential(children)
 
 

@@ -1,0 +1,172 @@
+"""How strong signal and gradient are in each layer of a network, measured on a batch without changing anything."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.account.activations import activation_kind, watch_activations
+from striate.data.dataset import Split
+from striate.data.normalize import Normalize
+from striate.layers.residual import Residual
+from striate.models.untouched import untouched
+from striate.tasks.protocol import Task
+
+SAMPLES = 64
+"""So many training samples at most: enough for a standard deviation, and no more than a training step costs."""
+SATURATED = 0.97
+"""|tanh| beyond this: the slope is below 1 − 0.97² = 0.06. For sigmoid an output outside of 0.03 to 0.97."""
+
+_LINEAR = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear)
+
+
+@dataclass(frozen=True)
+class SignalRow:
+    """One layer, as the first training step meets it.
+
+    `kind`: `weights`, `sum` (behind a residual block), or the activation: `relu`, `tanh`, … `size`: its outputs a
+    sample. `mean`, `std`: over all samples and outputs. `gradient`: root mean square of the derivative of a sample's
+    loss by an output; None where the loss does not depend on the layer. `saturated`: share of outputs, of tanh and
+    sigmoid. `dead`: share of units (channels) that are zero for every sample, of relu.
+    """
+
+    name: str
+    kind: str
+    size: int
+    mean: float
+    std: float
+    gradient: float | None = None
+    saturated: float | None = None
+    dead: float | None = None
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """L2 norm of the gradient of a sample's loss: unlike `gradient`, the same for maps of any size."""
+        return None if self.gradient is None else self.gradient * self.size**0.5
+
+
+def measure_signal(
+    module: nn.Module, task: Task, split: Split, normalize: Normalize, samples: int = SAMPLES
+) -> tuple[SignalRow, ...]:
+    """The rows of `trace_signal` for at most `samples` of `split`, spread evenly over it, and the task's loss."""
+    chosen = torch.linspace(0, len(split) - 1, min(samples, len(split)), device=split.inputs.device).long()
+    inputs, targets = normalize(split.inputs[chosen]), split.targets[chosen]
+    return trace_signal(module, inputs, lambda outputs: task.loss(outputs, targets))
+
+
+def trace_signal(module: nn.Module, inputs: torch.Tensor, loss: Callable[[Any], torch.Tensor]) -> tuple[SignalRow, ...]:
+    """One row for each layer with a kernel or matrix, each residual sum and each activation, in execution order.
+
+    `inputs` is a normalized batch (B, …), `loss` gives the mean over it from the outputs. In train mode, as
+    normalization and dropout work in the first step; parameters, their gradients, buffers, modes and random state stay
+    as they are.
+    Activations are seen wherever they are called, as modules or as functions.
+    """
+    trace = _Trace(len(inputs))
+    with (
+        untouched(module, evaluating=False),
+        torch.enable_grad(),
+        redirect_stdout(sys.stderr),
+        _weighted_layers(module, trace),
+        watch_activations(module, trace.note),
+    ):
+        # Dropout and the like draw the same in every measurement of a run.
+        torch.manual_seed(0)
+        module.train()
+        given = inputs.detach().clone().requires_grad_(True)
+        total = loss(module(given))
+        if total.requires_grad:
+            # By the inputs only: what lies on the way is seen by hooks, and no parameter gets a gradient. Reentrant
+            # checkpointing cannot do that: then there are no gradients to show, which is no reason to stop a run.
+            with suppress(RuntimeError):
+                torch.autograd.grad(total, given, allow_unused=True)
+    return tuple(trace.rows())
+
+
+def signal_to_json(rows: Sequence[SignalRow]) -> list[dict[str, Any]]:
+    """The rows as JSON objects."""
+    return [asdict(row) for row in rows]
+
+
+def signal_from_json(content: Sequence[dict[str, Any]]) -> tuple[SignalRow, ...]:
+    """The rows that `signal_to_json` gave; a null in place of a number that was not finite is not a number."""
+    known = {field.name for field in fields(SignalRow)}
+    rows = [{key: value for key, value in row.items() if key in known} for row in content]
+    numbers = [{key: float("nan") if row[key] is None else row[key] for key in ("mean", "std")} for row in rows]
+    return tuple(SignalRow(**(row | number)) for row, number in zip(rows, numbers, strict=True))
+
+
+class _Trace:
+    """What was seen so far: the figures of each layer, and later its gradient."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self.seen: list[dict[str, Any]] = []
+        self.calls: dict[tuple[str, str], int] = {}
+
+    def note(self, name: str, kind: str, output: object) -> None:
+        if not isinstance(output, torch.Tensor) or not output.is_floating_point() or output.numel() == 0:
+            return
+        # A module may be used twice.
+        again = self.calls[name, kind] = self.calls.get((name, kind), 0) + 1
+        shown = name if again == 1 else f"{name} ({again})"
+        values = output.detach().float()
+        row = {"name": shown, "kind": kind, "size": output.numel() // len(output), **_figures(kind, values)}
+        self.seen.append(row)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: row.update(gradient=self._spread(gradient)))
+
+    def rows(self) -> Iterator[SignalRow]:
+        for row in self.seen:
+            yield SignalRow(**row)
+
+    def _spread(self, gradient: torch.Tensor) -> float:
+        # The loss is a mean over the batch; a sample's own loss has a gradient as many times larger.
+        return float(gradient.detach().float().square().mean().sqrt()) * self.samples
+
+
+def _figures(kind: str, values: torch.Tensor) -> dict[str, float]:
+    std, mean = torch.std_mean(values, correction=0)
+    figures = {"mean": float(mean), "std": float(std)}
+    if kind == "tanh":
+        figures["saturated"] = float((values.abs() > SATURATED).float().mean())
+    elif kind == "sigmoid":
+        figures["saturated"] = float(((values - 0.5).abs() > SATURATED - 0.5).float().mean())
+    elif kind == "relu" and values.ndim > 1:
+        units = values.transpose(0, 1).flatten(1)
+        figures["dead"] = float((units == 0).all(1).float().mean())
+    return figures
+
+
+@contextmanager
+def _weighted_layers(module: nn.Module, trace: _Trace) -> Iterator[None]:
+    """`trace` is told of the outputs of layers with a kernel or matrix of their own, and of residual sums."""
+
+    def hook(name: str, kind: str) -> Callable[[nn.Module, object, object], None]:
+        return lambda _module, _inputs, output: trace.note(name, kind, output)
+
+    handles = []
+    for name, layer in module.named_modules():
+        if isinstance(layer, Residual):
+            handles.append(layer.register_forward_hook(hook(name, "sum")))
+        elif _has_kernel(layer) and activation_kind(layer) is None:
+            handles.append(layer.register_forward_hook(hook(name or type(layer).__name__, "weights")))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _has_kernel(layer: nn.Module) -> bool:
+    """Whether the layer multiplies by a weight: the usual ones, and those with `weight` of two axes or more."""
+    if isinstance(layer, _LINEAR):
+        return True
+    weight = dict(layer.named_parameters(recurse=False)).get("weight")
+    return weight is not None and weight.ndim > 1 and not isinstance(layer, nn.LayerNorm | nn.Embedding)

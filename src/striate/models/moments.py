@@ -1,0 +1,104 @@
+"""How strong a signal is behind an activation and inside a padded map, and how strong it should be; free of torch.
+
+Before an activation the signal is taken as normal with mean 0, as the sum of many independent inputs is (Neal, 1995;
+Poole et al., "Exponential expressivity in deep neural networks through transient chaos", NeurIPS 2016).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import expit, ndtr
+
+from striate.models.spec import Layer
+
+Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+RECTIFIED = ("relu", "leaky", "prelu", "elu", "swish", "maxout")
+SATURATING = ("sigmoid", "tanh")
+ACTIVATIONS = (*RECTIFIED, *SATURATING)
+
+TANH_VARIANCE = 0.25
+"""Before tanh. A larger one gives the gradient a factor for each layer (1.2 at a variance of 1, 1.03 here), a smaller
+one makes tanh linear. Before sigmoid, which is (1 + tanh(z / 2)) / 2, it is four times that."""
+
+_NODES = np.linspace(-8.0, 8.0, 1601)
+_DENSITY = np.exp(-(_NODES**2) / 2)
+_DENSITY /= _DENSITY.sum()
+
+
+@lru_cache(maxsize=256)
+def moments(activation: Layer, variance: float) -> tuple[float, float]:
+    """Mean and mean square of the activation's output where its input is normal with this variance.
+
+    `maxout` of k pieces: that of the largest of k independent inputs.
+    """
+    share = _DENSITY
+    if activation.word == "maxout":
+        pieces = _number(activation, "pieces")
+        share = _DENSITY * pieces * ndtr(_NODES) ** (pieces - 1)
+        share = share / share.sum()
+    values = _curve(activation)(_NODES * math.sqrt(variance))
+    return float((values * share).sum()), float((values**2 * share).sum())
+
+
+@lru_cache(maxsize=256)
+def wanted_variance(activation: Layer) -> float:
+    """The variance before the activation that lets a deep network pass on signal and gradient.
+
+    For relu and its kin the one that gives a mean square of 1 behind it: 2 for relu, 2 / (1 + slope²) for leaky (He et
+    al., ICCV 2015), 1 for maxout of two. tanh and sigmoid never give as much: `TANH_VARIANCE`. 1 for all else.
+    """
+    if activation.word not in ACTIVATIONS:
+        return 1.0
+    if activation.word in SATURATING:
+        return TANH_VARIANCE * (4 if activation.word == "sigmoid" else 1)
+    found: Any = brentq(lambda log: moments(activation, math.exp(log))[1] - 1, -40, 40)
+    return math.exp(found)
+
+
+@lru_cache(maxsize=1024)
+def kept_by_padding(size: int, kernel: int, stride: int, pads: tuple[int, int], dilation: int) -> float:
+    """The share of a signal's power that an axis of `size` keeps when zeros are put around it, 0 to 1.
+
+    Where the size stays: the largest eigenvalue of "which place is computed from which", as a deep stack of such
+    layers keeps it. Where it changes: the mean share of taps inside. Maps beyond 128 lose next to nothing.
+    """
+    if size > 128 or not any(pads):
+        return 1.0
+    span = dilation * (kernel - 1) + 1
+    places = (size + sum(pads) - span) // stride + 1
+    taps = np.arange(places)[:, None] * stride - pads[0] + dilation * np.arange(kernel)
+    inside = (taps >= 0) & (taps < size)
+    if places != size or stride != 1:
+        return max(float(inside.mean()), 1e-3)
+    reads = np.zeros((places, size))
+    np.add.at(reads, (np.nonzero(inside)[0], taps[inside]), 1 / kernel)
+    return max(float(np.abs(np.linalg.eigvals(reads)).max()), 1e-3)
+
+
+def _curve(activation: Layer) -> Curve:
+    word = activation.word
+    if word in ("leaky", "prelu"):
+        slope = _number(activation, "slope") if word == "leaky" else 0.25  # where torch's PReLU begins
+        return lambda z: np.where(z > 0, z, slope * z)
+    if word == "elu":
+        alpha = _number(activation, "alpha")
+        return lambda z: np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0)))
+    curves: dict[str, Curve] = {
+        "relu": lambda z: np.maximum(z, 0),
+        "swish": lambda z: z * expit(z),
+        "sigmoid": expit,
+        "tanh": np.tanh,
+    }
+    return curves.get(word, lambda z: z)
+
+
+def _number(layer: Layer, name: str) -> float:
+    return float(str(layer[name]))
