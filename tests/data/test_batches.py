@@ -1,4 +1,4 @@
-"""Order, batches, normalization and augmentation are pure functions of seed, epoch and sample id."""
+"""Order, batches and normalization are pure functions of seed and epoch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.data.augment import draw_warp
-from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
 from striate.data.dataset import Split
 from striate.data.loader import batch_bounds, batches, epoch_order
 from striate.data.normalize import measure_normalization
-from striate.data.warp import Warp
-
-AUGMENT = AugmentConfig(shift=3, flip=True, crop=0.5)
 
 
 def split_of(inputs: torch.Tensor) -> Split:
@@ -51,63 +46,6 @@ def test_batches_from_the_middle_are_those_of_the_whole_epoch() -> None:
     whole = [b.ids.tolist() for b in batches(split, 8, order=order)]
     assert [b.ids.tolist() for b in batches(split, 8, order=order, first=3)] == whole[3:]
     assert [b.ids.tolist() for b in batches(split, 8, order=order, first=1, stop=2)] == whole[1:2]
-
-
-@given(seed=st.integers(0, 2**40), epoch=st.integers(0, 10**6), cut=st.integers(1, 63))
-def test_augmentation_of_a_sample_does_not_depend_on_its_batch(seed: int, epoch: int, cut: int) -> None:
-    ids = torch.randperm(64, generator=torch.Generator().manual_seed(0)) * 1000
-    whole, part = draw_warp(AUGMENT, seed, epoch, ids), draw_warp(AUGMENT, seed, epoch, ids[cut:])
-    assert whole is not None
-    assert part is not None
-    assert torch.equal(whole.flip[cut:], part.flip)
-    assert torch.equal(whole.shift[cut:], part.shift)
-    assert torch.equal(whole.box[cut:], part.box)
-
-
-def test_augmentation_changes_with_the_epoch_and_keeps_its_bounds() -> None:
-    ids = torch.arange(2000)
-    one, two = draw_warp(AUGMENT, 0, 0, ids), draw_warp(AUGMENT, 0, 1, ids)
-    assert not torch.equal(one.shift, two.shift)
-    assert (one.shift.min(), one.shift.max()) == (-3, 3)
-    assert 0.45 < one.flip.float().mean() < 0.55
-    top, left, height, width = one.box.unbind(1)
-    assert bool((top >= 0).all() and (left >= 0).all())
-    assert bool((top + height <= 1 + 1e-6).all() and (left + width <= 1 + 1e-6).all())
-    assert float((height * width).min()) > 0.4
-    counts = torch.bincount(one.shift[:, 0] + 3)
-    assert counts.min() > 2000 / 7 * 0.8  # every shift is equally likely
-
-
-def test_nothing_to_vary_draws_nothing() -> None:
-    assert draw_warp(AugmentConfig(shift=0, flip=False, crop=1.0), 0, 0, torch.arange(3)) is None
-
-
-@given(shift=st.tuples(st.integers(-4, 4), st.integers(-4, 4)), flip=st.booleans())
-def test_shift_and_flip_move_bytes_exactly(shift, flip) -> None:
-    x = torch.arange(2 * 3 * 9 * 10).view(2, 3, 9, 10).to(torch.uint8)
-    warp = Warp(torch.tensor([flip, flip]), torch.tensor([shift, shift]))
-    source = x.numpy()[..., ::-1] if flip else x.numpy()
-    expected = np.zeros_like(source)
-    dy, dx = shift
-    for i in range(9):
-        for j in range(10):
-            if 0 <= i - dy < 9 and 0 <= j - dx < 10:
-                expected[:, :, i, j] = source[:, :, i - dy, j - dx]
-    assert np.array_equal(warp.apply(x).numpy(), expected)
-
-
-def test_a_whole_crop_changes_nothing() -> None:
-    x = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 2)
-    still = Warp(torch.zeros(2, dtype=torch.bool), torch.zeros(2, 2, dtype=torch.int64), whole)
-    assert torch.equal(still.apply(x), x)
-
-
-def test_a_crop_of_the_left_half_shows_the_left_half() -> None:
-    x = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
-    x[..., :4] = 200
-    left = Warp(torch.tensor([False]), torch.zeros(1, 2, dtype=torch.int64), torch.tensor([[0.0, 0.0, 1.0, 0.5]]))
-    assert left.apply(x)[0, 0, :, :7].eq(200).all()
 
 
 def test_normalization_of_bytes_is_exact() -> None:

@@ -1,45 +1,161 @@
-"""How training images vary: a warp a batch, a pure function of (seed, epoch, sample id)."""
+"""How training images vary: one record a batch, a pure function of (seed, epoch, sample id)."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 
+from striate.data.blur import blur
+from striate.data.color import ColorChange
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
+from striate.data.cutout import cut_out
+from striate.data.trivial import Trivial, draw_trivial
 from striate.data.warp import Warp
 
 _ASPECT = math.log(4 / 3)  # crops are between 3:4 and 4:3, as in Szegedy et al. 2014
+# One column of random numbers each; a name keeps its column, so that another option never changes what it draws.
+_MOVES = ("flip", "down", "right", "area", "aspect", "top", "left", "vertical_flip", "rotate", "scale", "shear")
+_LOOKS = (
+    "brightness",
+    "contrast",
+    "saturation",
+    "hue",
+    "cut_down",
+    "cut_right",
+    "blur",
+    "operation",
+    "strength",
+    "sign",
+)
+_COPIED = _MOVES.index("rotate")  # columns that the moves without interpolation, and crops, need
 
 
-def draw_warp(config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor) -> Warp | None:
-    """The warp of each of the (B,) samples `ids` in this epoch, or None where nothing is to vary.
+@dataclass(frozen=True)
+class Augmentation:
+    """What becomes of each image of a batch, in this order; None is left out.
 
-    The result does not depend on the batch that a sample is in.
+    `trivial` (tones only: its movements and colors are in the other two), `warp`, `color`, `blur`: (B,) standard
+    deviations in pixels, none above `largest_blur`, `cutout`: (B, 2) places of the centers, squares of `cutout_share`.
     """
-    if not (config.shift or config.flip or (config.crop or 1) < 1):
-        return None
-    u = torch.from_numpy(uniforms(hash_key(seed, epoch, 1), ids.cpu().numpy(), 7))
-    flip = (u[:, 0] < 0.5) if config.flip else torch.zeros(len(ids), dtype=torch.bool)
-    reach = config.shift or 0
-    shift = torch.floor(u[:, 1:3] * (2 * reach + 1)).long() - reach
-    box = _boxes(config.crop or 1, u[:, 3:]) if (config.crop or 1) < 1 else None
-    return Warp(flip, shift, box)
+
+    warp: Warp | None = None
+    trivial: Trivial | None = None
+    color: ColorChange | None = None
+    blur: torch.Tensor | None = None
+    largest_blur: float = 0.0
+    cutout: torch.Tensor | None = None
+    cutout_share: float = 0.0
+
+    def apply(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """The augmented batch: uint8 of the same shape. Every step rounds to bytes."""
+        out = x_BCHW if self.trivial is None else self.trivial.apply_tones(x_BCHW)
+        out = out if self.warp is None else self.warp.apply(out)
+        out = out if self.color is None else self.color.apply(out)
+        out = out if self.blur is None else blur(out, self.blur, self.largest_blur)
+        return out if self.cutout is None else cut_out(out, self.cutout, self.cutout_share)
 
 
 def augment_batch(
     inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor
 ) -> tuple[torch.Tensor, Warp | None]:
-    """Raw inputs (B, C, H, W) as this epoch's network sees them, and the warp that targets have to follow (None: none)."""
-    warp = draw_warp(config, seed, epoch, ids)
-    return (inputs, None) if warp is None else (warp.apply(inputs), warp)
+    """Raw images (B, C, H, W) uint8 as they are seen in this epoch, and the warp that masks have to follow, if any.
+
+    Inputs that nothing varies, tables and grids among them, are returned as they are.
+    """
+    augmentation = draw_augmentation(config, seed, epoch, ids, tuple(inputs.shape[1:]))
+    return (inputs, None) if augmentation is None else (augmentation.apply(inputs), augmentation.warp)
 
 
-def _boxes(smallest: float, u: torch.Tensor) -> torch.Tensor:
+def draw_augmentation(
+    config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor, shape: tuple[int, ...]
+) -> Augmentation | None:
+    """What becomes of each of the (B,) samples `ids` of `shape` (C, H, W) in this epoch; None where nothing is to vary.
+
+    A sample's part does not depend on the batch that it is in. Noise is not here: it is added to standardized inputs
+    (`with_noise`), and pairs are mixed later still.
+    """
+    trivial = config.policy == "trivial"
+    looks = trivial or any((config.color, config.cutout, config.blur))
+    bends = trivial or any((config.rotate, config.scale, config.shear))
+    moves = bends or config.shift or config.flip or config.vertical_flip or _crops(config)
+    if not (moves or looks):
+        return None
+    names = (*_MOVES, *_LOOKS) if looks else _MOVES if bends else _MOVES[:_COPIED]
+    columns = uniforms(hash_key(seed, epoch, 1), ids.cpu().numpy(), len(names))
+    u = dict(zip(names, torch.from_numpy(columns).unbind(1), strict=True))
+    chosen = None
+    if trivial:
+        chosen = draw_trivial(torch.stack([u["operation"], u["strength"], u["sign"]], dim=1), shape[0] == 3)
+    return Augmentation(
+        warp=_draw_warp(config, u, chosen, shape) if moves else None,
+        trivial=chosen,
+        color=_draw_color(config, u, chosen) if config.color or trivial else None,
+        blur=u["blur"] * config.blur if config.blur else None,
+        largest_blur=config.blur or 0.0,
+        cutout=torch.stack([u["cut_down"], u["cut_right"]], dim=1) if config.cutout else None,
+        cutout_share=config.cutout or 0.0,
+    )
+
+
+def _crops(config: AugmentConfig) -> bool:
+    return config.crop is not None and config.crop < 1
+
+
+def _draw_warp(
+    config: AugmentConfig, u: dict[str, torch.Tensor], trivial: Trivial | None, shape: tuple[int, ...]
+) -> Warp:
+    flip = (u["flip"] < 0.5) if config.flip else torch.zeros_like(u["flip"], dtype=torch.bool)
+    reach = config.shift or 0
+    shift = torch.floor(torch.stack([u["down"], u["right"]], dim=1) * (2 * reach + 1)).long() - reach
+    return Warp(
+        flip,
+        shift if trivial is None else shift + trivial.shift(shape[1], shape[2]),
+        _boxes(config.crop or 1, u) if _crops(config) else None,
+        (u["vertical_flip"] < 0.5) if config.vertical_flip else None,
+        _bend(config, u, trivial) if trivial or any((config.rotate, config.scale, config.shear)) else None,
+    )
+
+
+def _boxes(smallest: float, u: dict[str, torch.Tensor]) -> torch.Tensor:
     """(B, 4) top, left, height, width as shares: area uniform in [smallest, 1], aspect ratio log-uniform."""
-    area = smallest + (1 - smallest) * u[:, 0]
-    stretch = torch.exp((2 * u[:, 1] - 1) * _ASPECT / 2)
+    area = smallest + (1 - smallest) * u["area"]
+    stretch = torch.exp((2 * u["aspect"] - 1) * _ASPECT / 2)
     height = (area.sqrt() * stretch).clamp(max=1.0)
     width = (area.sqrt() / stretch).clamp(max=1.0)
-    return torch.stack([u[:, 2] * (1 - height), u[:, 3] * (1 - width), height, width], dim=1).float()
+    return torch.stack([u["top"] * (1 - height), u["left"] * (1 - width), height, width], dim=1).float()
+
+
+def _bend(config: AugmentConfig, u: dict[str, torch.Tensor], trivial: Trivial | None) -> torch.Tensor:
+    """(B, 2, 2) float64 on (right, down): slanted along y, then x, then scaled and rotated counterclockwise."""
+    angle = _either_way(u["rotate"], math.radians(config.rotate or 0))
+    slant = torch.tan(_either_way(u["shear"], math.radians(config.shear or 0)))
+    slant_y = torch.zeros_like(slant)
+    if trivial is not None:
+        angle, slant, slant_y = angle + trivial.angle(), slant + trivial.shear("x"), trivial.shear("y")
+    cos, sin, one = torch.cos(angle), torch.sin(angle), torch.ones_like(angle)
+    # Rows run down: counterclockwise for the eye has its minus below.
+    turn = torch.stack([cos, sin, -sin, cos], dim=1).view(-1, 2, 2)
+    along_x = torch.stack([one, slant, 0 * one, one], dim=1).view(-1, 2, 2)
+    along_y = torch.stack([one, 0 * one, slant_y, one], dim=1).view(-1, 2, 2)
+    scale = 1 + _either_way(u["scale"], config.scale or 0)
+    return turn @ along_x @ along_y * scale[:, None, None]
+
+
+def _draw_color(config: AugmentConfig, u: dict[str, torch.Tensor], trivial: Trivial | None) -> ColorChange:
+    """Factors uniform in [1 − color, 1 + color]; hue up to color · 90° either way, the usual 0.1 turns at 0.4."""
+    strength = config.color or 0
+
+    def factor(name: str) -> torch.Tensor:
+        own = 1 + _either_way(u[name], strength)
+        return own if trivial is None else own * trivial.factor(name)
+
+    hue = _either_way(u["hue"], strength * math.pi / 2)
+    return ColorChange(factor("brightness"), factor("contrast"), factor("saturation"), hue)
+
+
+def _either_way(u: torch.Tensor, reach: float) -> torch.Tensor:
+    """Uniform in [−reach, reach)."""
+    return (2 * u - 1) * reach

@@ -50,20 +50,22 @@ class AugmentConfig:
     crop: Annotated[float, Gt(0), Le(1)] | None = None
     """Smallest share of the area that a random crop keeps (then resized back); 1 turns it off."""
     rotate: Annotated[float, Ge(0), Le(180)] | None = None
-    """Largest rotation either way in degrees."""
+    """Largest rotation either way in degrees, about the center."""
     scale: Annotated[float, Ge(0), Lt(1)] | None = None
     """Largest change of size: 0.1 scales by 0.9 to 1.1."""
     shear: Annotated[float, Ge(0), Le(60)] | None = None
-    """Largest shear either way in degrees."""
+    """Largest slant either way in degrees: rows are shifted the more the further they are from the center."""
     color: Annotated[float, Ge(0), Le(1)] | None = None
-    """Strength of random brightness, contrast, saturation and hue; 0.4 is usual for photographs."""
+    """Strength of random brightness, contrast, saturation (factors of 1 ± color) and hue (turned by up to color · 90°);
+    0.4 is usual for photographs. Gray images have brightness and contrast only."""
     noise: Annotated[float, Ge(0), Le(1)] | None = None
-    """Largest standard deviation of Gaussian noise, as a share of the range of values (of each feature's spread for
-    tables and grids)."""
+    """Largest standard deviation of Gaussian noise that is added to standardized inputs: 1 is the spread of the data.
+    Each sample has a strength of its own, uniform up to it. Also for tables and grids."""
     blur: Annotated[float, Ge(0), Le(32)] | None = None
-    """Largest standard deviation of a Gaussian blur in pixels."""
+    """Largest standard deviation of a Gaussian blur in pixels, uniform up to it."""
     cutout: Annotated[float, Ge(0), Lt(1)] | None = None
-    """Side of a square that is blanked in each image, as a share of the image's shorter side."""
+    """Side of a square in each image that is filled with its mean color, as a share of the image's shorter side; it may
+    reach over the edge."""
     policy: Literal["none", "trivial"] | None = None
     """`trivial`: each image gets one random change of random strength beside the others (TrivialAugment)."""
     mixup: Annotated[float, Ge(0), Le(100)] | None = None

@@ -1,0 +1,39 @@
+"""Which augmentation has a meaning for which data; what has none is refused."""
+
+from __future__ import annotations
+
+from striate.data.config import AugmentConfig
+from striate.data.dataset import Dataset
+from striate.errors import ConfigError
+
+_OFF = {"crop": 1, "policy": "none"}  # the value of others that turns them off is 0 or false
+_ANY_DATA = {"noise", "mixup"}  # the others move or paint pixels
+
+
+def check_augmentation(config: AugmentConfig, data: Dataset) -> None:
+    """Raise ConfigError for the first field that was set and that the data cannot take. Open fields are no request.
+
+    Tables and grids take `noise` and `mixup`. Shift and blur stay below the shorter side of the image.
+    """
+    asked = [name for name, value in vars(config).items() if value not in (None, False, 0, _OFF.get(name))]
+    if data.kind != "image":
+        for name in asked:
+            if name not in _ANY_DATA:
+                raise ConfigError(
+                    f"augment.{name}",
+                    f"{getattr(config, name)} for {data.name}, a {data.kind}",
+                    f"images; a {data.kind} takes augment.noise and augment.mixup",
+                    f"leave out --augment.{name}",
+                )
+        return
+    _, height, width = data.input_shape
+    side = min(height, width)
+    for name in ("shift", "blur"):
+        value = getattr(config, name)
+        if value is not None and value >= side:
+            raise ConfigError(
+                f"augment.{name}",
+                f"{value:g} pixels for images of {height}×{width}",
+                "less than the shorter side of the image",
+                f"--augment.{name} {side // 8}",
+            )

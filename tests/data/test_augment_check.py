@@ -1,0 +1,62 @@
+"""What the data cannot take is refused with a remedy that works; what is off is no request."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from striate.data.augment_check import check_augmentation
+from striate.data.config import AugmentConfig
+from striate.data.dataset import Dataset, Kind, Preparation, Split
+from striate.errors import ConfigError
+
+ON = AugmentConfig(
+    shift=3, flip=True, vertical_flip=True, crop=0.5, rotate=20, scale=0.2, shear=15, color=0.5, noise=0.5, blur=1.0,
+    cutout=0.3, policy="trivial", mixup=0.2, cutmix=1.0,
+)  # fmt: skip
+OFF = AugmentConfig(
+    shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
+    policy="none", mixup=0, cutmix=0,
+)  # fmt: skip
+
+
+def data(shape: tuple[int, ...], kind: Kind) -> Dataset:
+    split = Split(torch.zeros(2, *shape), torch.zeros(2, dtype=torch.int64), torch.arange(2))
+    return Dataset(
+        "made", "made", kind, "class", {"train": split}, ("a", "b"), Preparation(kind, shape), (), "0" * 64
+    )  # fmt: skip
+
+
+def test_all_options_are_in_these_tests() -> None:
+    assert all(getattr(ON, f.name) is not None and getattr(OFF, f.name) is not None for f in fields(AugmentConfig))
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((4,), "table"), ((2, 30), "grid"), ((1, 4, 5, 6), "grid")])
+def test_tables_and_grids_take_noise_and_mixup_alone(shape: tuple[int, ...], kind: Kind) -> None:
+    made = data(shape, kind)
+    check_augmentation(OFF, made)
+    check_augmentation(AugmentConfig(), made)
+    check_augmentation(replace(OFF, noise=0.3, mixup=0.2), made)
+    for field in set(vars(ON)) - {"noise", "mixup"}:
+        with pytest.raises(ConfigError, match=f"augment.{field}") as caught:
+            check_augmentation(AugmentConfig(**{field: getattr(ON, field)}), made)
+        assert caught.value.remedy == f"leave out --augment.{field}"
+
+
+def test_images_take_everything() -> None:
+    check_augmentation(ON, data((3, 8, 9), "image"))
+    check_augmentation(ON, data((1, 28, 28), "image"))
+    check_augmentation(OFF, data((3, 1, 1), "image"))
+
+
+@pytest.mark.parametrize("field", ["shift", "blur"])
+def test_the_whole_side_is_too_far_and_the_remedy_is_not(field: str) -> None:
+    made = data((3, 6, 40), "image")
+    check_augmentation(AugmentConfig(**{field: 5}), made)
+    with pytest.raises(ConfigError) as caught:
+        check_augmentation(AugmentConfig(**{field: 6}), made)
+    option, value = caught.value.remedy.split()
+    assert option == f"--augment.{field}"
+    check_augmentation(AugmentConfig(**{field: int(value)}), made)

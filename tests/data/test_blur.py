@@ -1,0 +1,29 @@
+"""Blur agrees with SciPy's Gaussian filter, for each image its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from striate.data.blur import blur
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 28, 20), (3, 3, 9, 33)])
+def test_blur_is_scipys(shape: tuple[int, ...]) -> None:
+    x = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor([0.4, 1.3, 3.0]).double()
+    got = blur(x, sigma, 3.0)
+    assert got.dtype == torch.uint8
+    for image, blurred, width in zip(x.numpy(), got.numpy(), sigma.tolist(), strict=True):
+        for plane, result in zip(image, blurred, strict=True):
+            expected = gaussian_filter(plane.astype(np.float64), width, mode="nearest")
+            assert np.abs(result - expected).max() <= 0.51
+
+
+def test_a_width_of_nothing_changes_nothing_and_others_do_not_matter() -> None:
+    x = torch.randint(0, 256, (2, 1, 12, 12), dtype=torch.uint8)
+    got = blur(x, torch.tensor([0.0, 2.0]), 2.0)
+    assert torch.equal(got[0], x[0])
+    assert torch.equal(got[1:], blur(x[1:], torch.tensor([2.0]), 2.0))
