@@ -37,7 +37,7 @@ def _saturated(rows: Sequence[SignalRow]) -> Finding | None:
         f"{share:.0%} of the outputs of {bad[0].kind} are saturated before the first step",
         f"{MOST_SATURATED:.0%} beyond {SATURATED} of the way to the limit",
         "There the slope is nearly zero, and the layers before get next to no gradient.",
-        _remedy("smaller weights, or normalization before it (bn)"),
+        _remedy("glorot-normal", "normalization before it (bn)"),
     )
 
 
@@ -52,7 +52,7 @@ def _dead(rows: Sequence[SignalRow]) -> Finding | None:
         f"{bad[0].dead or 0.0:.0%} of the units are zero for every sample before the first step",
         f"{MOST_DEAD:.0%}",
         "A unit that is always off gets no gradient and never learns.",
-        _remedy("biases of zero, or leaky instead of relu"),
+        _remedy("he-normal", "biases of zero, leaky instead of relu"),
     )
 
 
@@ -90,7 +90,7 @@ def _strength(what: str, bad: Sequence[SignalRow], measured: str, threshold: str
         measured,
         threshold,
         "No one learning rate fits layers so different; the weakest hardly learn.",
-        _remedy("normalization (bn), or residual blocks (res[ … ])"),
+        _remedy("he-normal", "normalization (bn), residual blocks (res[ … ])"),
     )
 
 
@@ -114,5 +114,5 @@ def _where(bad: Sequence[SignalRow]) -> str:
     return f"{bad[0].name}{more}"
 
 
-def _remedy(otherwise: str) -> str:
-    return f"Use --model.init auto, {otherwise}."
+def _remedy(way: str, otherwise: str) -> str:
+    return f"Layer strings: --model.init auto. Networks of one's own: --model.init {way}, {otherwise}."

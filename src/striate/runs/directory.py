@@ -53,6 +53,11 @@ class RunDirectory:
         return self.path / "seen.txt"
 
     @property
+    def signal(self) -> Path:
+        """How strong signal and gradient are in each layer: `start`, before the first step, and later `end`."""
+        return self.path / "signal.json"
+
+    @property
     def environment(self) -> Path:
         """Machine and versions."""
         return self.path / "env.json"

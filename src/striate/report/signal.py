@@ -1,0 +1,65 @@
+"""The signal through the layers, before the first step and at the end: its file, picture and table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from striate.account.signal import SignalRow, measure_signal, signal_from_json, signal_to_json
+from striate.report.content import Picture, Table
+from striate.report.wording import number, percent
+from striate.runs.directory import RunDirectory
+from striate.runs.files import write_json
+from striate.training.prepare import Prepared
+from striate.visualize.canvas import save_figure
+from striate.visualize.signal import signal_figure
+
+ROWS = 200
+"""So many layers at most in the table; its caption says how many there are."""
+
+
+def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[SignalRow, ...], tuple[SignalRow, ...]]:
+    """The rows of the start, as signal.json has them, and of the network that answers; both are in the file then.
+
+    A run without the file, of an older version, has no rows of the start.
+    """
+    content = json.loads(run.signal.read_text(encoding="utf-8")) if run.signal.exists() else {"start": []}
+    end = measure_signal(prepared.state.answering, prepared.task, prepared.splits["train"], prepared.normalize)
+    write_json(run.signal, {"start": content["start"], "end": signal_to_json(end)})
+    return signal_from_json(content["start"]), end
+
+
+def draw_signal(folder: Path, start: tuple[SignalRow, ...], end: tuple[SignalRow, ...], data: str) -> Picture:
+    """`signal.png`: standard deviation and gradient by layer, at the start and at the end."""
+    figure = signal_figure(start, end, title=f"{data}, train split, up to 64 samples")
+    caption = (
+        f"{data}, up to 64 samples of the train split, in train mode. A sound start is level: signals that shrink or"
+        " grow from layer to layer leave some layers without anything to learn from. The output layer starts small on"
+        " purpose. Zeros leave gaps: a residual branch whose last scale begins at zero gets no gradient in the first"
+        " step."
+    )
+    return Picture("Signal through the layers", caption, save_figure(figure, folder / "signal.png"), "signal")
+
+
+def signal_table(start: tuple[SignalRow, ...], end: tuple[SignalRow, ...]) -> Table:
+    """A row a layer; a dash where there is nothing to measure."""
+    columns = (
+        "layer",
+        "kind",
+        "mean",
+        "std",
+        "gradient norm",
+        "saturated",
+        "dead",
+        "std at the end",
+        "dead at the end",
+    )
+    after = {(row.name, row.kind): row for row in end}
+    rows = []
+    for row in start[:ROWS]:
+        last = after.get((row.name, row.kind))
+        figures = (number(row.mean), number(row.std), number(row.gradient_norm))
+        ends = (number(last.std if last else None), percent(last.dead if last else None))
+        rows.append((row.name, row.kind, *figures, percent(row.saturated), percent(row.dead), *ends))
+    caption = f"{len(rows):,} of {len(start):,} layers, before the first step and at the end"
+    return Table(caption, columns, tuple(rows))

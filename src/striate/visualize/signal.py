@@ -1,0 +1,103 @@
+"""Signal and gradient in each layer, before the first step and after the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import NDArray
+
+from striate.account.signal import SignalRow
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    GREEN,
+    SMALL,
+    TEXT,
+    VERMILION,
+    heading,
+    main_title,
+    new_figure,
+    quiet_frame,
+    shorten,
+)
+
+_STYLES: dict[str, dict[str, Any]] = {
+    "layers with weights": {"color": BLUE, "linestyle": "-", "marker": "o"},
+    "activations": {"color": VERMILION, "linestyle": "--", "marker": "s"},
+    "residual sums": {"color": GREEN, "linestyle": ":", "marker": "^"},
+}
+_NAMED = 12
+"""So many layers at most have their names under the axis; of more, every second or every k-th has."""
+_MARKED = 45
+
+
+def signal_figure(start: Sequence[SignalRow], end: Sequence[SignalRow] = (), *, title: str) -> Figure:
+    """Standard deviation of each layer's outputs above, L2 norm of the gradient of a sample's loss by them below, on
+    logarithmic axes; a column for the start and, if `end` is not empty, one for the end on the same scales.
+
+    What is zero or not finite leaves a gap.
+    """
+    columns = [("before the first step", start), *([("after training", end)] if end else [])]
+    # Wide enough for the names of the layers, which stand upright.
+    figure = new_figure(5.2 * len(columns) + 0.4, 6.0)
+    panels = figure.subplots(2, len(columns), sharey="row", sharex="col", squeeze=False)
+    for column, (when, rows) in enumerate(columns):
+        _draw(panels[0, column], rows, lambda row: row.std)
+        _draw(panels[1, column], rows, lambda row: row.gradient_norm)
+        heading(panels[0, column], f"standard deviation, {when}")
+        heading(panels[1, column], f"gradient of a sample's loss, L2 norm, {when}")
+        _name_layers(panels[1, column], rows)
+    for axes in panels[:, 0]:
+        _logarithmic(axes)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False)
+    main_title(figure, title)
+    return figure
+
+
+def _draw(axes: Axes, rows: Sequence[SignalRow], value: Callable[[SignalRow], float | None]) -> None:
+    quiet_frame(axes)
+    drawn = False
+    for part, style in _STYLES.items():
+        places = [place for place, row in enumerate(rows) if _part(row) == part]
+        heights = _drawable([value(rows[place]) for place in places])
+        if not places:
+            continue
+        size = 4.0 if len(rows) <= _MARKED else 0.0
+        axes.plot(places, heights, label=part, linewidth=1.6, markersize=size, **style)
+        drawn = drawn or bool(np.isfinite(heights).any())
+    if not drawn:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=FAINT)
+
+
+def _drawable(values: Sequence[float | None]) -> NDArray[np.float64]:
+    """The values as float64; what a logarithmic axis cannot show is NaN."""
+    column = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return np.where(np.isfinite(column) & (column > 0), column, np.nan)
+
+
+def _part(row: SignalRow) -> str:
+    return {"weights": "layers with weights", "sum": "residual sums"}.get(row.kind, "activations")
+
+
+def _name_layers(axes: Axes, rows: Sequence[SignalRow]) -> None:
+    weighted = [place for place, row in enumerate(rows) if row.kind == "weights"]
+    shown = weighted[:: max(1, -(-len(weighted) // _NAMED))]
+    axes.set_xticks(shown, [shorten(rows[place].name, 22) for place in shown], rotation=90, fontsize=SMALL)
+    axes.set_xlabel("layer, in the order of execution", fontsize=TEXT)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """At least two powers of ten, so that what is nearly equal looks so."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    middle = (low * high) ** 0.5
+    axes.set_ylim(min(low, middle / 10), max(high, middle * 10))
+    axes.yaxis.set_major_locator(LogLocator(numticks=8))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda height, _: f"{height:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
