@@ -47,7 +47,7 @@ def masks_figure(
         mark_wrong(grid[row, 2], truth, prediction)
     for axes, name in zip(grid[0], ("image", "truth", "prediction (hatched: wrong)"), strict=True):
         heading(axes, name)
-    _name_classes(figure, classes)
+    name_classes(figure, classes)
     main_title(figure, title)
     return figure
 
@@ -78,7 +78,8 @@ def mark_wrong(axes: Axes, truth: ArrayLike, prediction: ArrayLike) -> None:
             drawn.set_linewidth(0.0)
 
 
-def _name_classes(figure: Figure, classes: Sequence[str]) -> None:
+def name_classes(figure: Figure, classes: Sequence[str]) -> None:
+    """A legend under the picture: the color of each class, as far as there is room."""
     colors = class_colors(len(classes))
     patches = [
         Patch(facecolor=(*to_rgb(color), _ALPHA), edgecolor=INK, label=shorten(name, 22))

@@ -1,0 +1,1 @@
+"""`striate data …`: one verb a file."""

@@ -1,0 +1,87 @@
+"""The picture of a data set as a network will see it, from a configuration to a PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from striate.data.augment_check import check_augmentation
+from striate.data.augment_words import describe_augmentation
+from striate.data.config import AugmentConfig
+from striate.data.dataset import Dataset
+from striate.records import Finding
+from striate.training.config import Config
+from striate.training.prepare import read_data
+from striate.training.recipes.augmentation import decide_augmentation
+from striate.visualize.canvas import of_split, save_figure
+from striate.visualize.network_view import MOST_CLASSES, refuse_unseen, rows_by_class, rows_by_epoch
+from striate.visualize.samples import SampleRow, samples_figure
+
+
+@dataclass(frozen=True)
+class DataPicture:
+    """What was drawn at `path`: `samples` images of the training split of `data`; `words` as they stand under it;
+    `augment`, decided, where it was to be shown; `notes` and `findings` of the data."""
+
+    path: Path
+    data: str
+    samples: int
+    words: str
+    augment: AugmentConfig | None
+    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def draw_data(
+    config: Config,
+    out: Path,
+    *,
+    augmented: bool,
+    count: int = 8,
+    epochs: int = 6,
+    announce: Callable[[str], None] | None = None,
+) -> DataPicture:
+    """Draw samples of the training split: `count` of each class, or, `augmented`, `count` in all, each as it is and in
+    the first `epochs` of a training with `config.seed`.
+
+    Raises DataError where the data are no images, ConfigError for an augmentation that they cannot take.
+    """
+    config, data = read_data(config, announce)
+    refuse_unseen(data)
+    augment = None
+    if augmented:
+        check_augmentation(config.augment, data)
+        augment, reason = decide_augmentation(config.augment, data)
+        rows = rows_by_epoch(data, augment, count=count, epochs=epochs, seed=config.seed)
+        words = _augmentation_words(augment, reason, data, config.seed)
+    else:
+        rows = rows_by_class(data, count=count, seed=config.seed)
+        words = _class_words(data, rows)
+    figure = samples_figure(
+        rows,
+        title=of_split(data.name, "train", len(data.splits["train"])),
+        words=words,
+        columns=["original", *(f"epoch {k + 1}" for k in range(epochs))] if augmented else [],
+        classes=data.classes if data.annotation == "mask" else [],
+    )
+    samples = len(rows) if augmented else sum(len(row.images) for row in rows)
+    return DataPicture(save_figure(figure, out), data.name, samples, words, augment, data.notes, data.findings)
+
+
+def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed: int) -> str:
+    """All that is on, why the rest is off, and what is not in the picture."""
+    what = ", ".join(describe_augmentation(augment, data.input_shape[0])) or "none"
+    why = reason.partition("; ")[2]  # before it, the recipe lists what it chose
+    text = f"Augmentation: {what}" + (f"; {why}" if why else "") + "."
+    if augment.mixup or augment.cutmix:
+        text += " Pairs are mixed within a batch, and not drawn here."
+    return f"{text} Epochs as a training with seed {seed} sees them."
+
+
+def _class_words(data: Dataset, rows: list[SampleRow]) -> str:
+    shape = "×".join(map(str, data.input_shape[1:]))
+    text = f"Inputs of {shape} pixels, {'color' if data.input_shape[0] == 3 else 'gray'}."
+    if data.annotation == "class" and len(data.classes) > MOST_CLASSES:
+        text += f" The first {len(rows)} of {len(data.classes)} classes."
+    return text
