@@ -17,13 +17,15 @@ from striate.models.arguments import nearest
 from striate.models.check import check_outputs
 from striate.models.config import Initialization
 from striate.models.from_file import build_from_file, names_file
-from striate.models.from_run import load_weights, names_run, read_network
+from striate.models.from_run import names_run, read_network
 from striate.models.from_spec import build_plan
 from striate.models.layer_string import parse_call
 from striate.models.outputs import plan_outputs, with_outputs
 from striate.models.registry import MODELS, ModelInfo
 from striate.models.reinitialize import reinitialize
+from striate.models.replace_head import replace_head
 from striate.models.shapes import MAX_PARAMETERS, check_input_shape, show_shape
+from striate.models.take_weights import take_weights
 from striate.models.words import WORDS, Value, show_value
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*+")
@@ -37,6 +39,7 @@ def build_model(
     *,
     dense: bool | None = None,
     init: Initialization = "auto",
+    new_head: bool = False,
     classes: tuple[str, ...] = (),
     announce: Callable[[str], None] | None = None,
 ) -> nn.Module:
@@ -48,7 +51,8 @@ def build_model(
     input's size if `dense`; None takes the published number, the run's, or whatever the network gives. `dense` None
     is what a zoo network or run is made for, and False for all else. A run's last layer begins anew where its number
     of outputs is another. `init`: the way of all first weights (see `reinitialize`); `auto` is by each layer's
-    activation in layer strings and the zoo, and leaves other networks as they are. `classes` are named in errors.
+    activation in layer strings and the zoo, and leaves other networks as they are. `new_head`: a network of
+    `file.py:function` that gives another number of outputs gets a new output layer. `classes` are named in errors.
     `announce` gets one sentence on the weights taken over, if any. Also under `torch.device("meta")`.
 
     Raises ModelError (LayerStringError where a character can be pointed at) if there is no such model, it does not
@@ -64,10 +68,10 @@ def build_model(
     if isinstance(model, str) and names_run(model):
         refuse_init(init, f"a network that begins with the weights of {model.strip()}")
     if isinstance(model, str):
-        request = _Request(model.strip(), input_shape, outputs, dense, classes, announce or (lambda _: None))
+        request = _Request(model.strip(), input_shape, outputs, dense, new_head, classes, announce or (lambda _: None))
         network, request = _from_text(request)
     elif isinstance(model, nn.Module):
-        network, request = model, _Request("", input_shape, outputs, dense, classes, lambda _: None)
+        network, request = model, _Request("", input_shape, outputs, dense, False, classes, lambda _: None)
     else:
         raise ModelError(
             "model", f"a {type(model).__name__}", "a name, a layer string or an nn.Module", "use mnist-cnn"
@@ -94,6 +98,7 @@ class _Request:
     input_shape: tuple[int, ...] | None
     outputs: int | None
     dense: bool | None
+    new_head: bool
     classes: tuple[str, ...]
     announce: Callable[[str], None]
 
@@ -104,7 +109,7 @@ def _from_text(request: _Request) -> tuple[nn.Module, _Request]:
     if kind == "run":
         return _from_run(request)
     if kind == "file":
-        return build_from_file(text, request.input_shape, request.outputs), request
+        return _from_file(request), request
     if kind == "zoo":
         info = MODELS[_leading_name(text)]
         shape, dense = request.input_shape or info.input_shape, _first(request.dense, info.dense)
@@ -139,6 +144,23 @@ def _kind(text: str) -> Literal["file", "run", "zoo", "layers"]:
     return "layers"
 
 
+def _from_file(request: _Request) -> nn.Module:
+    """The network of a function, with another output layer where that is asked for and needed."""
+    network = build_from_file(request.text, request.input_shape, request.outputs)
+    if not request.new_head or request.input_shape is None or request.outputs is None:
+        return network
+    arguments = request.input_shape, request.outputs, bool(request.dense)
+    try:
+        check_outputs(network, *arguments, classes=request.classes)
+    except ModelError as error:
+        try:
+            network = replace_head(network, request.outputs)
+            check_outputs(network, *arguments)
+        except ModelError:
+            raise error from None  # another output layer is not what it wants
+    return network
+
+
 def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
     """The network that a checkpoint names, for the requested outputs, with its weights."""
     saved = read_network(request.text)
@@ -147,12 +169,13 @@ def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
     try:
         if _kind(name) == "layers":
             name = with_outputs(name, shape, count)
-        network, _ = _from_text(replace(request, text=name, input_shape=shape, outputs=count, dense=dense))
+        inner = replace(request, text=name, input_shape=shape, outputs=count, dense=dense, new_head=True)
+        network, _ = _from_text(inner)
     except ModelError as error:
         # Not the user's text but the run's: no character of it to point at.
         where = f"the network of {request.text}, {saved.name}"
         raise ModelError(where, error.got, error.expected, error.remedy) from None
-    request.announce(load_weights(network, saved, count, request.classes))
+    request.announce(take_weights(network, saved, count, request.classes))
     return network, replace(request, input_shape=shape, outputs=count, dense=dense)
 
 

@@ -23,3 +23,5 @@ class ModelConfig:
     """First weights: `auto` by the kind of each layer and its activation, or one way for all layers."""
     weights: str | None = None
     """A file of weights (a run, a checkpoint, a state_dict `.pt`, `.safetensors`) that the network begins with."""
+    weights_digest: str | None = None
+    """What was decided: the SHA-256 of the file of weights. A run begins only with the same file."""

@@ -20,6 +20,7 @@ _OPTIONS = {
     "budget.minutes": "--minutes",
     "data.size": "--size",
     "model.name": "--model",
+    "model.weights": "--weights",
     "optim.lr": "--lr",
     "task.name": "--task",
 }

@@ -18,13 +18,12 @@ from striate.errors import ChangedDataError, ModelError, TrainingError
 from striate.models.build import build_model
 from striate.models.choose import choose_model
 from striate.models.from_file import resolve_name, source_digest
-from striate.models.from_run import names_run, network_name
-from striate.models.outputs import with_outputs
 from striate.records import Finding
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
 from striate.training.auxiliary import AuxiliaryHeads, make_heads
 from striate.training.average import make_average
+from striate.training.beginning import Beginning, find_beginning
 from striate.training.config import Config
 from striate.training.execution import decide_execution, execution_settings, place
 from striate.training.foreign_fields import refuse_foreign_fields
@@ -110,16 +109,18 @@ def prepare(
     config: Config,
     module: nn.Module | None = None,
     *,
+    begun: Path | None = None,
     seconds_spent: Callable[[], float] = lambda: 0.0,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
     """Read the data, decide what is open, build the network. Writes nothing and prints nothing.
 
-    Initialization follows from `config.seed`; the caller's random state is left alone.
+    Initialization follows from `config.seed`; the caller's random state is left alone. `begun` is the checkpoint that
+    the run goes on from, if any: a file of weights that it began with is then not needed any more.
     `seconds_spent` since the user's request counts against `budget.minutes`. Raises StriateError.
     """
     with_data, data = read_data(config, announce)
-    return prepare_data(with_data, data, module, asked=config, seconds_spent=seconds_spent)
+    return prepare_data(with_data, data, module, asked=config, begun=begun, seconds_spent=seconds_spent)
 
 
 def prepare_data(
@@ -128,27 +129,28 @@ def prepare_data(
     module: nn.Module | None = None,
     *,
     asked: Config | None = None,
+    begun: Path | None = None,
     seconds_spent: Callable[[], float] = lambda: 0.0,
 ) -> Prepared:
     """`prepare` for data that have been read already; `asked` is the configuration before they were, where another."""
     asked = asked or config
     task = make_task(data, config.task)
-    config, notes = _choose_network(decide_execution(config, data), data, module)
+    beginning = find_beginning(decide_execution(config, data), data, task, module, begun)
+    config, notes = _choose_network(beginning.config, data, module)
     name = config.model.name
     device = torch.device(config.execution.device or "cpu")
     splits = {k: to_device(s, device) for k, s in data.splits.items()}
     with execution_settings(config):
-        normalization = measure_normalization(data.splits["train"])
-        network = _build(name if module is None else module, data, task, notes.append)
-        decision = decide(config, data, gather_facts(data, network, has_weights=names_run(name)))
+        normalization = beginning.normalization or measure_normalization(data.splits["train"])
+        network = _build(name if module is None else module, data, task, beginning)
+        notes += beginning.apply(network, data, task)
+        decision = decide(config, data, gather_facts(data, network, has_weights=_has_weights(config, module)))
         config = decision.config
         _check_decided(config, data, task, network)
         network = place(network, config, device)
         state = _begin(network, config, task, splits["train"], normalization)
         config = _decide_steps(config, state, task, splits, normalization, seconds_spent)
     config = replace(config, decided=decided_fields(asked, config))
-    # A network that began as another run's must be loadable when that run is gone.
-    builds_again = None if module is not None else with_outputs(network_name(name), data.input_shape, task.outputs)
     notes = [*data.notes, *notes, *decision.notes]
     return Prepared(
         config,
@@ -157,7 +159,7 @@ def prepare_data(
         task,
         state,
         normalization,
-        builds_again,
+        None if module is not None else name,
         tuple(notes),
         (*data.findings, *decision.findings),
     )
@@ -197,8 +199,6 @@ def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> 
     if name == "auto":
         name, reason = choose_model(data.kind, data.input_shape, data.annotation, len(data.splits["train"]))
         notes.append(f"model {name}: {reason}")
-    if names_run(name):
-        name = str(Path(name).expanduser().absolute())
     digest = source_digest(name)
     if config.model.digest not in (None, digest):
         raise ModelError(
@@ -210,11 +210,30 @@ def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> 
     return replace(config, model=replace(config.model, name=name, digest=digest)), notes
 
 
-def _build(model: str | nn.Module, data: Dataset, task: Task, announce: Callable[[str], None]) -> nn.Module:
-    dense = data.annotation == "mask"
-    network: nn.Module = build_model(
-        model, data.input_shape, task.outputs, dense=dense, classes=data.classes, announce=announce
-    )
+def _has_weights(config: Config, module: nn.Module | None) -> bool:
+    """Whether the network begins with learned weights. Of a module given in Python only the user knows, who says it
+    by asking for the recipe."""
+    return config.model.weights is not None or (module is not None and config.recipe == "fine-tune")
+
+
+def _build(model: str | nn.Module, data: Dataset, task: Task, beginning: Beginning) -> nn.Module:
+    chosen = beginning.config.model
+    try:
+        network: nn.Module = build_model(
+            model,
+            data.input_shape,
+            task.outputs,
+            dense=data.annotation == "mask",
+            init=chosen.init,
+            new_head=chosen.weights is not None,
+            classes=data.classes,
+        )
+    except ModelError as error:
+        if not beginning.owner:
+            raise
+        # Not the user's text but the run's: no character of it to point at.
+        where = f"the network of {beginning.owner}, {model}"
+        raise ModelError(where, error.got, error.expected, error.remedy) from None
     if not any(p.requires_grad for p in network.parameters()):
         raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
     return network

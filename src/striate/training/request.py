@@ -20,6 +20,7 @@ _FOLLOWERS = {
     "data.": ("model.", "augment.", *_RECIPE),
     "task.": ("model.", "augment."),
     "model.": ("recipe", *_RECIPE),
+    "model.weights": ("model.name",),
     "recipe": ("augment.", *_RECIPE),
     "optim.name": ("optim.",),
 }
@@ -86,6 +87,8 @@ def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
         fields["data.fingerprint"] = None
     if "model.name" in changed:
         fields["model.digest"] = None
+    if "model.weights" in changed:
+        fields["model.weights_digest"] = None
     if prefixes or any(name == "batch" or name.startswith("budget.") for name in changed):
         fields["budget.steps"] = None  # it follows from the number of batches; epochs or minutes were asked for
     return fields | {"decided": [name for name in config.decided if name not in opened and name not in asked]}
@@ -93,7 +96,9 @@ def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def decided_fields(asked: Config, decided: Config) -> tuple[str, ...]:
     """The fields that were open in `asked` and have a value in `decided`, with those decided before, in order."""
-    never = {"decided", "data.fingerprint", "data.source", "budget.steps", "model.digest"}
+    # A run as the network is asked for as its weights, though under another field.
+    never = {"decided", "data.fingerprint", "data.source", "budget.steps"}
+    never |= {"model.digest", "model.weights", "model.weights_digest"}
     default = Config()
     new = {
         name for name in field_names() if get_field(asked, name) == get_field(default, name) != get_field(decided, name)

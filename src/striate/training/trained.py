@@ -173,7 +173,7 @@ def trained_from_dict(
                 "the module, since no name builds it",
                 "striate.load(path, module=your_module)",
             )
-        module = build_model(name, shape, task.outputs, dense=task.name == "segment")
+        module = build_model(name, shape, task.outputs, dense=task.name == "segment", new_head=True)
     try:
         module.load_state_dict(saved.get("ema") or saved["model"])
     except RuntimeError as error:

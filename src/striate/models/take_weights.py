@@ -1,0 +1,163 @@
+"""Weights of a file for a network: what fits is taken over, a head for other outputs begins anew, the rest is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.errors import ModelError
+from striate.layers.locally_connected import LocallyConnected
+from striate.models.depth import output_layer, weighted_layers
+from striate.models.saved import SavedNetwork, Weights
+from striate.models.shapes import show_shape
+
+MOST_SHOWN = 4
+# What wrappers put before every name: DataParallel and averaged models, torch.compile, Lightning.
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+
+Tensors = dict[str, Any]
+
+
+def take_weights(
+    network: nn.Module, weights: Weights, outputs: int, classes: tuple[str, ...] = (), *, name: str = ""
+) -> str:
+    """Give `network`, which gives `outputs` numbers or channels, the tensors of `weights`, in place.
+
+    The output layer stays as it is (new) where the file has it for another number of outputs, or has none. Kernels
+    for red, green and blue are added up where the first convolution takes one channel: the network then answers as if
+    the gray image lay in all three. Prefixes of wrappers are dropped from names. `name` is what the user called the
+    network, for errors. Returns what was taken over, in one sentence.
+    Raises ModelError, naming the first tensors with their shapes, where others are missing, unexpected or misshapen.
+    """
+    own: Tensors = network.state_dict()
+    saved, folded = _for_gray(network, own, _without_prefix(weights.tensors, own))
+    saved |= {key: own[key] for key in own if key not in saved and key.endswith("num_batches_tracked")}  # before 2018
+    names = [*own, *(key for key in saved if key not in own)]
+    differing = [key for key in names if not _agree(own.get(key), saved.get(key))]
+    before = _outputs_before(network, own, saved, differing, outputs, weights) if differing else None
+    if differing and before is None:
+        raise _misfit(weights, own, saved, differing, outputs, name)
+    if len(differing) == len(own):
+        got = f"only a last layer, for {before} outputs instead of {outputs}: no weights to take over"
+        named = name or (weights.name if isinstance(weights, SavedNetwork) else "")
+        remedy = f'use --model "{named}"' if named else "leave out the weights: --model.weights null"
+        raise ModelError(weights.path, got, "layers before the last one", remedy)
+    if not any(t.is_meta for t in own.values() if isinstance(t, torch.Tensor)):
+        taken = {key: saved[key] for key in own if key not in differing}
+        network.load_state_dict(own | taken)
+    gray = "; its kernels for red, green and blue are added up for gray images" if folded else ""
+    return _news(weights, before, outputs, classes) + gray
+
+
+def _without_prefix(saved: Tensors, own: Tensors) -> Tensors:
+    """The tensors under the network's own names, if wrappers' prefixes are all that keeps them from it."""
+    tensors = {key: value for key, value in saved.items() if key != "n_averaged"} if "n_averaged" not in own else saved
+    for prefix in _PREFIXES * 2:  # one wrapper may be in another
+        if tensors and all(key.startswith(prefix) for key in tensors) and not any(k.startswith(prefix) for k in own):
+            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    return dict(tensors)
+
+
+def _for_gray(network: nn.Module, own: Tensors, saved: Tensors) -> tuple[Tensors, bool]:
+    """The tensors with the first convolution's kernels added up over three channels where the network takes one."""
+    layers = weighted_layers(network)
+    key = f"{layers[0]}.weight".removeprefix(".") if layers else ""
+    mine, theirs = own.get(key), saved.get(key)
+    first = network.get_submodule(layers[0]) if layers else None
+    if not isinstance(first, nn.Conv2d) or mine is None or not isinstance(theirs, torch.Tensor):
+        return saved, False
+    if nn.parameter.is_lazy(mine) or mine.shape[1] != 1 or theirs.shape != (len(mine), 3, *mine.shape[2:]):
+        return saved, False
+    return saved | {key: theirs.sum(1, keepdim=True)}, True
+
+
+def _agree(own: Any, saved: Any) -> bool:
+    if not isinstance(own, torch.Tensor) or not isinstance(saved, torch.Tensor):
+        return (own is None) == (saved is None)
+    return nn.parameter.is_lazy(own) or own.shape == saved.shape
+
+
+def _outputs_before(
+    network: nn.Module, own: Tensors, saved: Tensors, differing: list[str], outputs: int, weights: Weights
+) -> int | None:
+    """How many outputs the file's network has, if its output layer, and there the number of outputs, is all that
+    differs; 0 where the file has no output layer; else None."""
+    head = output_layer(network)
+    if head is None or any(key.rpartition(".")[0] != head for key in differing):
+        return None
+    known = weights.outputs if isinstance(weights, SavedNetwork) else None
+    if known is None and not any(key.rpartition(".")[0] == head for key in saved):
+        return 0
+    counts = {_count_before(network.get_submodule(head), own.get(key), saved.get(key), outputs) for key in differing}
+    count = counts.pop() if len(counts) == 1 else None
+    return count if count != outputs and known in (None, count) else None
+
+
+def _count_before(layer: nn.Module, own: Any, saved: Any, outputs: int) -> int | None:
+    """The number of outputs that one tensor of the output layer was made for; None if it differs elsewhere too."""
+    if not isinstance(own, torch.Tensor) or not isinstance(saved, torch.Tensor) or own.ndim != saved.ndim:
+        return None
+    axis = len(layer.out_size) if isinstance(layer, LocallyConnected) and own.ndim > 1 + len(layer.out_size) else 0
+    changed = [k for k in range(own.ndim) if own.shape[k] != saved.shape[k]]
+    if changed != [axis]:
+        return None
+    # Behind maxout a layer has several units for each output.
+    count, rest = divmod(saved.shape[axis] * outputs, own.shape[axis])
+    return count if rest == 0 else None
+
+
+def _misfit(
+    weights: Weights, own: Tensors, saved: Tensors, differing: list[str], outputs: int, name: str
+) -> ModelError:
+    shown = [
+        f"{key} is {_shape(saved.get(key))} there and {_shape(own.get(key))} here" for key in differing[:MOST_SHOWN]
+    ]
+    more = [f"{len(differing) - MOST_SHOWN} more"] if len(differing) > MOST_SHOWN else []
+    got = "; ".join([*shown, *more])
+    if not isinstance(weights, SavedNetwork):
+        expected = f"the tensors of {name or 'the network'}, but for its last layer"
+        return ModelError(weights.path, got, expected, "name the network that the file is of: --model NAME")
+    made = f"the tensors of the run, which is of {weights.name} on inputs of {show_shape(weights.input_shape)}"
+    if outputs != weights.outputs:
+        made += f", but for its last layer ({weights.outputs} outputs there, {outputs} here)"
+    return ModelError(weights.path, got, made, _remedy(weights, own, name))
+
+
+def _remedy(weights: SavedNetwork, own: Tensors, name: str) -> str:
+    if name and name != weights.name and own.keys() != weights.tensors.keys():
+        return f'--model "{weights.name}", the network that the weights are of'
+    fresh = f'begin with fresh weights: --model "{name or weights.name}"' + (" without --weights" if name else "")
+    if len(weights.input_shape) != 3:
+        return fresh
+    size = "x".join(map(str, weights.input_shape[1:]))
+    channels = f" --data.channels {weights.input_shape[0]}" if weights.input_shape[0] in (1, 3) else ""
+    return f"give inputs as there (--size {size}{channels}), or {fresh}"
+
+
+def _shape(tensor: Any) -> str:
+    if tensor is None:
+        return "absent"
+    if not isinstance(tensor, torch.Tensor):
+        return f"a {type(tensor).__name__}"
+    if nn.parameter.is_lazy(tensor):
+        return "open"
+    return show_shape(tuple(tensor.shape)) or "one number"
+
+
+def _news(weights: Weights, before: int | None, outputs: int, classes: tuple[str, ...]) -> str:
+    where = weights.path
+    known: tuple[str, ...] = ()
+    if isinstance(weights, SavedNetwork):
+        known = weights.classes
+        where += "" if Path(weights.path).suffix == ".pt" else f" (checkpoints/{weights.file.name})"
+    if before is not None:
+        what = "classes" if classes and (known or not isinstance(weights, SavedNetwork)) else "outputs"
+        instead = f" instead of {before}" if before else "; the file has none"
+        return f"weights of {where}; the last layer is new: {outputs} {what}{instead}"
+    if classes and known and classes != known:
+        listed = ", ".join(known[:MOST_SHOWN]) + (", …" if len(known) > MOST_SHOWN else "")
+        return f"weights of {where}, also of the last layer, which was trained for other classes: {listed}"
+    return f"weights of {where}, of every layer"

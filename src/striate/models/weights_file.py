@@ -1,0 +1,151 @@
+"""A file of weights, whoever wrote it: a run, a checkpoint, a state_dict `.pt`, `.safetensors`. Executes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from striate.errors import ModelError
+from striate.models.arguments import nearest
+from striate.models.from_run import load_run, network_of
+from striate.models.saved import Weights
+from striate.runs.checkpoint import FORMAT
+
+# Where training scripts keep the state_dict in their checkpoints, the commonest first.
+_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
+_EXPECTED = "a run, a checkpoint, a state_dict saved with torch.save, or a .safetensors file"
+_SAVE = 'save them anew where the network is at hand: torch.save(network.state_dict(), "weights.pt")'
+
+
+def read_weights(text: str) -> Weights:
+    """The tensors of a file, with what a checkpoint of striate says of its network (SavedNetwork).
+
+    A state_dict may lie under a usual key of a larger dict. The kind of file is told by its content, not its name.
+    Raises ModelError where there is no such file, it cannot be read, or holds anything but tensors and plain values;
+    RunError for a run without a checkpoint or with a damaged one.
+    """
+    path = Path(text.strip()).expanduser()
+    if _is_folder(path):
+        file, content = load_run(text)
+        return network_of(text, file, content)
+    beginning = _beginning(text, path)
+    if beginning[8:9] == b"{":
+        return Weights(text.strip(), path, _checked(text, _load_safetensors(text, path)))
+    content = _load_torch(text, path, beginning)
+    if isinstance(content, Mapping) and content.get("format") == FORMAT and "network" in content:
+        return network_of(text, path, dict(content))
+    return Weights(text.strip(), path, _checked(text, _state_dict(content)))
+
+
+def weights_digest(weights: Weights) -> str:
+    """SHA-256, in hexadecimal, of the file. Raises ModelError where it cannot be read."""
+    try:
+        with weights.file.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(weights.path, error.strerror or str(error)) from None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _beginning(text: str, path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            found = file.read(16)
+    except FileNotFoundError:
+        near = nearest(path.name, [p.name for p in path.parent.glob("*")] if _is_folder(path.parent) else [])
+        remedy = f"--weights {path.with_name(near)}" if near else f"check the path, seen from {Path.cwd()}"
+        raise ModelError(f"weights {text[:80]}", "no such file or folder", _EXPECTED, remedy) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(text, getattr(error, "strerror", None) or str(error)) from None
+    if not found:
+        raise _unreadable(text, "an empty file")
+    return found
+
+
+def _load_safetensors(text: str, path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise _unreadable(text, f"a damaged or cut .safetensors file: {_first_line(error)}") from None
+
+
+def _load_torch(text: str, path: Path, beginning: bytes) -> Any:
+    """What torch.save wrote, in either of its formats; only tensors and plain values are made from it."""
+    if not beginning.startswith((b"PK\x03\x04", b"\x80")):
+        raise _unreadable(text, f"no file of weights: it begins with {beginning!r}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch comments on pickles that are refused below anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise _unreadable(text, "more than the memory of this machine holds") from None
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
+        raise _not_weights(text, error) from None
+
+
+def _not_weights(text: str, error: Exception) -> ModelError:
+    message = str(error)
+    named = re.search(r"(?:GLOBAL|global|type) ([\w.]+\.[\w.]+)", message)
+    if "TorchScript" in message:
+        got = "a TorchScript program instead of tensors"
+    elif named and "nsupported" in message:
+        got = f"a pickle with {named.group(1)}, which is code: it was not run"
+    else:
+        return _unreadable(text, f"a damaged or cut file, or none of weights: {_first_line(error)}")
+    return ModelError(f"weights {text}", got, f"tensors and plain values: {_EXPECTED}", _SAVE)
+
+
+def _state_dict(content: Any) -> Any:
+    """The dict of tensors, under a usual key where there is one."""
+    if not isinstance(content, Mapping) or _tensors(content):
+        return content
+    for key in _KEYS:
+        if isinstance(content.get(key), Mapping) and _tensors(content[key]):
+            return content[key]
+    return content
+
+
+def _tensors(values: Mapping[Any, Any]) -> bool:
+    """Whether these are tensors by name; `_extra_state` of a module may be anything."""
+    named = [v for k, v in values.items() if isinstance(k, str) and not k.endswith("_extra_state")]
+    return bool(named) and all(isinstance(v, torch.Tensor) for v in named)
+
+
+def _checked(text: str, tensors: Any) -> dict[str, Any]:
+    if not isinstance(tensors, Mapping):
+        raise ModelError(f"weights {text}", f"a {type(tensors).__name__}", "a dict of tensors by name", _SAVE)
+    if not _tensors(tensors):
+        keys = ", ".join(str(key)[:40] for key in list(tensors)[:6]) or "nothing"
+        usual = ", ".join(_KEYS[:3])
+        expected = f"tensors by name, there or under a usual key ({usual}, …)"
+        raise ModelError(f"weights {text}", f"a dict of other things: {keys}", expected, _SAVE)
+    for name, tensor in tensors.items():
+        broken = isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not tensor.isfinite().all()
+        if broken:
+            got = f"{name} holds values that are infinite or not a number"
+            raise ModelError(f"weights {text}", got, "finite weights", "take an earlier checkpoint of that training")
+    return {str(name): tensor for name, tensor in tensors.items()}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def _unreadable(text: str, reason: str) -> ModelError:
+    return ModelError(f"weights {text[:80]}", reason, _EXPECTED, "get the file again, or name another")

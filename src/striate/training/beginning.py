@@ -1,0 +1,117 @@
+"""What a network begins with: drawn weights, those of a file, or those of the checkpoint that a run goes on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from striate.data.dataset import Dataset
+from striate.data.normalize import Normalization
+from striate.errors import ConfigError, ModelError
+from striate.models.build import refuse_init
+from striate.models.from_run import names_run, read_network, with_origin
+from striate.models.outputs import with_outputs
+from striate.models.recognize import recognize
+from striate.models.saved import SavedNetwork, Weights
+from striate.models.take_weights import take_weights
+from striate.models.weights_file import read_weights, weights_digest
+from striate.runs.checkpoint import load_checkpoint
+from striate.tasks.protocol import Task
+from striate.training.config import Config
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """`config` with `model.name`, `weights` and `weights_digest` decided; `weights` to give the network, if any;
+    `normalization` that comes with them, if any; `owner` where the file named the network."""
+
+    config: Config
+    weights: Weights | None = None
+    normalization: Normalization | None = None
+    owner: str = ""
+
+    def apply(self, network: nn.Module, data: Dataset, task: Task) -> list[str]:
+        """Give the network the weights; notes on what was taken over. Raises ModelError where they do not fit."""
+        if self.weights is None:
+            return []
+        name = "" if self.owner else self.config.model.name
+        try:
+            notes = [take_weights(network, self.weights, task.outputs, data.classes, name=name)]
+        except ModelError as error:
+            if not isinstance(self.weights, SavedNetwork):
+                found = recognize(self.weights, data.input_shape, task.outputs, data.annotation == "mask")
+                error.remedy = f"--model {found}, which the file fits" if found else error.remedy
+            raise
+        if self.normalization is not None:
+            notes.append(f"inputs are standardized as in the training of {self.weights.path}")
+        return notes
+
+
+def find_beginning(
+    config: Config, data: Dataset, task: Task, module: nn.Module | None, begun: Path | None
+) -> Beginning:
+    """Read the weights that `config.model` names: a file, or a run as the network.
+
+    `begun` is the checkpoint of a run that goes on: it has everything, and the file may be gone. A run or checkpoint
+    names its network, where none is named. Raises ModelError, RunError; ConfigError where two things bring weights.
+    """
+    model = config.model
+    name, path = model.name, model.weights
+    if module is None and name != "auto" and names_run(name):
+        if path is not None:
+            remedy = f'--model "{read_network(name).name}", or leave out the weights: --model.weights null'
+            raise ConfigError("model.weights", f"{path} beside {name}, which brings its own", "one of them", remedy)
+        name, path = "auto", name
+    if path is None:
+        return Beginning(config)
+    refuse_init(model.init, f"a network that begins with the weights of {path}")
+    if begun is not None:
+        values = load_checkpoint(begun).get("normalization", {})
+        return Beginning(config, None, _normalization(values.get("mean", ()), values.get("std", ()), data))
+    weights = read_weights(path)
+    digest = weights_digest(weights)
+    if model.weights_digest not in (None, digest):
+        raise ModelError(
+            f"weights {path}",
+            "a file that has changed since the run was started",
+            f"the file with the SHA-256 {str(model.weights_digest)[:12]}…",
+            "put the old file back, or train anew with --model.weights_digest null",
+        )
+    named = module is None and name == "auto"
+    if named:
+        weights, name = _named(weights, data, task)
+    file = str(Path(path).expanduser().absolute())
+    config = replace(config, model=replace(model, name=name, weights=file, weights_digest=digest))
+    return Beginning(config, weights, _standardization(weights, data), weights.path if named else "")
+
+
+def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
+    """The weights and the network that they are of, for the outputs of the task."""
+    if isinstance(weights, SavedNetwork):
+        weights = with_origin(weights)
+        return weights, with_outputs(weights.name, data.input_shape, task.outputs)
+    found = recognize(weights, data.input_shape, task.outputs, data.annotation == "mask")
+    first = ", ".join(list(weights.tensors)[:3])
+    raise ModelError(
+        f"weights {weights.path}",
+        f"tensors ({first}, …), and no network that they are of",
+        "the name of the network beside them",
+        f"--model {found}, which they fit" if found else "--model NAME, the network that was saved (striate models)",
+    )
+
+
+def _standardization(weights: Weights, data: Dataset) -> Normalization | None:
+    """How inputs were standardized when the weights were learned, where the file says it of data of this kind."""
+    if not isinstance(weights, SavedNetwork) or weights.kind != data.kind:
+        return None
+    return _normalization(weights.mean, weights.std, data)
+
+
+def _normalization(mean: tuple[float, ...], std: tuple[float, ...], data: Dataset) -> Normalization | None:
+    if len(mean) == 3 and data.input_shape[0] == 1 and data.kind == "image":  # color weights for gray images
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    if len(mean) != data.input_shape[0]:
+        return None
+    return Normalization(tuple(mean), tuple(std))
