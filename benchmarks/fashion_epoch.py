@@ -60,7 +60,7 @@ def plain_epoch(loader: DataLoader, network: nn.Module, optimizer: torch.optim.O
 
 def striate_epochs(prepared: Prepared):
     """Images a second of one epoch after the other; only training, as for the others."""
-    events = training_events(prepared.state, prepared.task, prepared.splits, prepared.config, prepared.normalize)
+    events = training_events(prepared.state, prepared.objective, prepared.splits, prepared.config, prepared.normalize)
     for event in events:
         if isinstance(event, EpochDone):
             yield event.row.samples / event.row.seconds

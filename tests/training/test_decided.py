@@ -32,8 +32,14 @@ def test_what_was_decided_is_listed_and_what_was_asked_for_is_not(decided: Confi
     [
         ({"recipe": "quick"}, ["batch", "optim.lr", "augment.shift"], ["data.size"]),
         ({"optim.name": "sgd"}, ["optim.lr", "optim.weight_decay"], ["batch"]),
-        ({"data.size": [12, 12]}, ["batch", "augment.shift"], ["optim.lr"]),
-        ({"data.source": "iris"}, ["data.size", "data.channels", "batch", "execution.threads"], ["optim.lr"]),
+        ({"data.size": [12, 12]}, ["batch", "augment.shift", "optim.lr"], ["execution.threads"]),
+        (
+            {"data.source": "iris"},
+            ["data.size", "data.channels", "batch", "optim.lr", "execution.threads"],
+            ["execution.device"],
+        ),
+        ({"model.name": "mlp(8)"}, ["batch", "optim.lr", "keep"], ["data.size", "augment.shift"]),
+        ({"budget.patience": 3}, ["budget.patience"], ["batch", "optim.lr", "keep"]),
         ({"seed": 3}, [], ["batch", "optim.lr", "augment.shift", "data.size"]),
     ],
 )

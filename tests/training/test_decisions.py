@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,8 +16,11 @@ from striate.training import speed
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.nonfinite import first_nonfinite
-from striate.training.recipes import decide
+from striate.training.optimizers import make_optimizer
+from striate.training.recipes.decide import Decision, decide
+from striate.training.recipes.facts import Facts, gather_facts
 from striate.training.request import merge_request, read_config
+from striate.training.state import TrainingState
 
 
 def dataset(name: str = "photos", shape: tuple[int, ...] = (3, 32, 32), kind="image", annotation="class", n: int = 100):
@@ -24,22 +29,37 @@ def dataset(name: str = "photos", shape: tuple[int, ...] = (3, 32, 32), kind="im
     return Dataset(name, name, kind, annotation, splits, ("a", "b"), Preparation(kind, shape), (), "f")
 
 
+def decided_for(config: Config, data: Dataset) -> Decision:
+    network = build_model("fc(2)" if data.kind == "table" else "conv(4,3) relu fc(2)", data.input_shape, 2)
+    return decide(config, data, gather_facts(data, network, has_weights=False))
+
+
+def begun(module: torch.nn.Module, config: Config) -> TrainingState:
+    return TrainingState(module, make_optimizer(module, config))
+
+
+OFF = AugmentConfig(
+    shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
+    policy="none", mixup=0, cutmix=0,
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (dataset(), AugmentConfig(2, True, 1.0)),
-        (dataset("mnist", (1, 28, 28)), AugmentConfig(2, False, 1.0)),
-        (dataset("svhn"), AugmentConfig(2, False, 1.0)),
-        (dataset("fashion-mnist", (1, 28, 28)), AugmentConfig(2, True, 1.0)),
-        (dataset(shape=(3, 96, 96)), AugmentConfig(0, True, 0.35)),
-        (dataset(shape=(3, 96, 96), annotation="number"), AugmentConfig(0, False, 1.0)),
-        (dataset(shape=(4,), kind="table"), AugmentConfig(0, False, 1.0)),
+        (dataset(), {"shift": 2, "flip": True}),
+        (dataset("mnist", (1, 28, 28)), {"shift": 2}),
+        (dataset("svhn"), {"shift": 2}),
+        (dataset("fashion-mnist", (1, 28, 28)), {"shift": 2, "flip": True}),
+        (dataset(shape=(3, 96, 96)), {"flip": True, "crop": 0.35}),
+        (dataset(shape=(3, 96, 96), annotation="number"), {}),
+        (dataset(shape=(4,), kind="table"), {}),
     ],
     ids=["small color", "digits", "house numbers", "clothes", "photos", "numbers", "table"],
 )
-def test_augmentation_suits_the_data(data: Dataset, expected: AugmentConfig) -> None:
-    decided = decide(Config(), data)
-    assert decided.config.augment == expected
+def test_augmentation_suits_the_data(data: Dataset, expected: dict) -> None:
+    decided = decided_for(Config(), data)
+    assert decided.config.augment == replace(OFF, **expected)
     if data.kind == "image":
         assert any("augmentation" in note for note in decided.notes)
 
@@ -50,20 +70,32 @@ def test_what_the_user_set_stays() -> None:
         epochs=7,
         fields={"augment.flip": False, "optim.lr": 0.5, "batch": 3, "optim.weight_decay": 0, "optim.name": "sgd"},
     )
-    decided = decide(config, dataset()).config
+    decided = decided_for(config, dataset()).config
     assert (decided.augment.flip, decided.optim.lr, decided.batch, decided.budget.epochs) == (False, 0.5, 3, 7)
     assert (decided.optim.name, decided.optim.weight_decay) == ("sgd", 0)
 
 
-@pytest.mark.parametrize(("n", "batch", "epochs"), [(60, 16, 150), (3500, 64, 57), (54000, 128, 12)])
-def test_batch_and_epochs_follow_the_size_of_the_data(n: int, batch: int, epochs: int) -> None:
-    decided = decide(Config(), dataset(shape=(1, 8, 8), n=n)).config
-    assert (decided.batch, decided.budget.epochs) == (batch, epochs)
+FACTS = Facts("image", "class", 5000, 500, 1.0, "convolutional", 10**6, 10**5, has_weights=False)
+
+
+@pytest.mark.parametrize(("n", "batch"), [(60, 16), (3500, 64), (54000, 128)])
+def test_the_batch_leaves_about_fifty_steps_of_small_data(n: int, batch: int) -> None:
+    assert decide(Config(), dataset(), replace(FACTS, samples=n)).config.batch == batch
+
+
+@pytest.mark.parametrize("recipe", ["standard", "quick"])
+def test_fewer_samples_are_seen_more_often(recipe: str) -> None:
+    config = Config(recipe=recipe)
+    epochs = [
+        decide(config, dataset(), replace(FACTS, samples=n)).config.budget.epochs for n in (100, 3_000, 30_000, 10**6)
+    ]
+    assert epochs == sorted(epochs, reverse=True)
+    assert epochs[0] > epochs[-1] >= 3
 
 
 def test_a_shift_of_a_table_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"augment\.shift"):
-        decide(Config(augment=AugmentConfig(shift=1)), dataset(shape=(4,), kind="table"))
+        decided_for(Config(augment=AugmentConfig(shift=1)), dataset(shape=(4,), kind="table"))
 
 
 @pytest.mark.parametrize(
@@ -78,21 +110,23 @@ def test_minutes_become_whole_epochs_or_at_least_one_step(monkeypatch, seconds, 
     monkeypatch.setattr(speed, "_seconds_per_step", lambda *_: per_step)
     monkeypatch.setattr(speed, "_seconds_per_validation_batch", lambda *_: 10 * per_step)
     data = dataset(shape=(1, 8, 8), n=100)
-    config = decide(merge_request(Config(), fields={"batch": 40}), data).config
+    config = decided_for(merge_request(Config(), fields={"batch": 40}), data).config
     steps = speed.steps_for_seconds(
-        seconds, torch.nn.Linear(1, 1), Classify(("a", "b")), data.splits, config, lambda x: x
+        seconds, begun(torch.nn.Linear(1, 1), config), Classify(("a", "b")), data.splits, config, lambda x: x
     )
     assert steps == expected
 
 
-def test_measuring_the_speed_changes_neither_network_nor_random_state() -> None:
+def test_measuring_the_speed_changes_neither_network_nor_optimizer() -> None:
     data = dataset(shape=(1, 8, 8), n=100)
-    config = decide(merge_request(Config(), fields={"batch": 40}), data).config
+    config = decided_for(merge_request(Config(), fields={"batch": 40}), data).config
     module = build_model("conv(4,3) bn relu dropout(0.5) fc(2)", (1, 8, 8), 2)
     before = {k: v.clone() for k, v in module.state_dict().items()}
-    steps = speed.steps_for_seconds(1.0, module, Classify(("a", "b")), data.splits, config, lambda x: x.float())
+    state = begun(module, config)
+    steps = speed.steps_for_seconds(1.0, state, Classify(("a", "b")), data.splits, config, lambda x: x.float())
     assert steps > 3
     assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+    assert (state.step, state.optimizer.state_dict()["state"]) == (0, {})
 
 
 def test_the_first_layer_that_is_not_finite_is_named() -> None:
