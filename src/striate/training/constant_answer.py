@@ -1,0 +1,33 @@
+"""The loss of an answer that does not look at the input: what a network must get below to have learned anything."""
+
+from __future__ import annotations
+
+import torch
+
+from striate.tasks.protocol import Task
+
+_SAMPLES = 2048
+_ITERATIONS = 60
+
+
+def constant_answer_loss(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    """The lowest loss on `targets` of outputs that are the same for every sample (and every pixel of a mask).
+
+    `outputs`: any (N, K, …) of the network, for their shape; of `targets` (M, …) the first 2,048 are used.
+    """
+    targets = targets[:_SAMPLES]
+    answer = torch.zeros(1, *outputs.shape[1:2], *(1 for _ in outputs.shape[2:]), device=targets.device)
+    answer.requires_grad_()
+    shape = (len(targets), *outputs.shape[1:])
+    optimizer = torch.optim.LBFGS([answer], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = task.loss(answer.expand(shape), targets)
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    with torch.no_grad():
+        return float(task.loss(answer.expand(shape), targets))

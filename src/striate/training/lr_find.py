@@ -1,0 +1,245 @@
+"""Finding a learning rate: bracket it by a range test and by halving, then let short trainings decide."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+
+import numpy as np
+import torch
+from torch import nn
+
+from striate.data.loader import batch_bounds
+from striate.errors import ModelError, UsageError
+from striate.training.execution import execution_settings
+from striate.training.loop import validate
+from striate.training.lr_judge import judge, mean_scores
+from striate.training.lr_range import LOWEST, range_test
+from striate.training.lr_records import Halving, LearningRateSearch, Origin, RangePoint, Trial
+from striate.training.lr_trials import Fold, halve_until_stable, make_fold, objective_of, run_trial
+from striate.training.prepare import Prepared
+from striate.training.speed import trial_state
+
+SECONDS = 45.0
+_FEWEST_STEPS = 50
+_TRIALS = 16  # with two seeds: seven or eight rates
+_MOST_SEEDS = 5
+_MOST_RATES = 12
+_COARSE, _FINE = 2, 1  # quarters of a decade
+# Logarithms of the factor by which the loss is above the best rate's: further trials would not change that.
+_HOPELESS_AFTER_ONE, _HOPELESS = math.log(3.0), math.log(1.6)
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`steps` of each trial, and `seeds` for each rate that could be the best."""
+
+    steps: int
+    seeds: int
+
+
+def search_learning_rate(
+    prepared: Prepared,
+    *,
+    seconds: float = SECONDS,
+    plan: Plan | None = None,
+    origin: Origin = "recipe",
+    announce: Announce = lambda _: None,
+) -> LearningRateSearch:
+    """The peak learning rate that ends with the lowest held-out loss, by trainings in miniature on copies.
+
+    Three stages, all from the weights as they are: a range test (Smith 2015); halving from where that ended until a
+    constant rate does not diverge (Bottou 2012); then, around a tenth of that, trainings with the run's own schedule
+    pressed into fewer steps, at rates a factor 3.2 apart, later 1.8 apart around the best, with several seeds.
+    As many steps as fit into about `seconds`, unless `plan` says. The test split is not used.
+
+    Network, optimizer, buffers, modes and random states (torch, NumPy, Python) are the same bits afterwards, also when
+    it raises. Raises ModelError for a network that cannot be copied, UsageError for `seconds` that are not positive.
+    """
+    if not 0 < seconds < float("inf"):
+        raise UsageError("seconds", f"{seconds:g}", "a positive number", "--seconds 45")
+    started = monotonic()
+    with _random_states_kept(), execution_settings(prepared.config):
+        copied(prepared.state.module)
+        search = _Search(prepared, announce)
+        points = range_test(prepared, search.fold(0))
+        per_step = (monotonic() - started) / max(1, len(points))
+        announce(_say_range(points))
+        highest = max((p.lr for p in points), default=LOWEST)
+        halvings = halve_until_stable(prepared, search.fold(0), highest)
+        announce(_say_halvings(halvings))
+        left = max(1.0, seconds - (monotonic() - started))
+        plan = plan or _make_plan(prepared, search.fold(0), per_step, left)
+        search.run(plan, halvings[-1].lr)
+    return search.result(plan, points, halvings, origin, monotonic() - started)
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    """NumPy's and Python's: a network or an augmentation of one's own may draw from them."""
+    arrays, plain = np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        np.random.set_state(arrays)
+        random.setstate(plain)
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy. Raises ModelError where there can be none: trials must not touch the network itself."""
+    try:
+        return copy.deepcopy(module)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever the attributes of a network of one's own raise
+        raise ModelError(
+            f"model {type(module).__name__}",
+            f"a network that cannot be copied: {' '.join(str(error).split())[:200]}",
+            "one that copy.deepcopy copies: trials run on copies",
+            "keep locks, files and results of earlier passes out of its attributes",
+        ) from None
+
+
+def _make_plan(prepared: Prepared, fold: Fold, per_step: float, seconds: float) -> Plan:
+    """As many steps as fit, at most those of the training itself; more seeds where that leaves time."""
+    config, train = prepared.config, fold.splits["train"]
+    assert config.batch is not None and config.budget.steps is not None
+    state = trial_state(prepared.state, config)
+    objective = objective_of(prepared, config, state)
+    before = monotonic()
+    validate(state.answering, objective, fold.splits["val"], config, prepared.normalize)
+    validation = monotonic() - before
+    each = per_step + validation / min(config.budget.steps, len(batch_bounds(len(train), config.batch)))
+    steps = max(_FEWEST_STEPS, int(seconds / (_TRIALS * each)))
+    steps = min(steps, config.budget.steps)
+    seeds = int(2 * seconds / (_TRIALS * each * steps))
+    return Plan(steps, max(2, min(_MOST_SEEDS, seeds)))
+
+
+@dataclass
+class _Search:
+    """Trials as they are made. Rates lie on a grid of quarters of a decade around the configured one."""
+
+    prepared: Prepared
+    announce: Announce
+    trials: list[Trial] = field(default_factory=list)
+    folds: dict[int, Fold] = field(default_factory=dict)
+
+    def fold(self, number: int) -> Fold:
+        """The samples of one seed, made when first needed."""
+        if number not in self.folds:
+            self.folds[number] = make_fold(self.prepared, number)
+        return self.folds[number]
+
+    @property
+    def configured(self) -> float:
+        """The rate that training would use now."""
+        lr = self.prepared.config.optim.lr
+        assert lr is not None, "recipes decide it"
+        return lr
+
+    def rate(self, place: int) -> float:
+        """A rate of the grid, in two digits, so that what is printed is what was tried."""
+        return self.configured if place == 0 else float(f"{self.configured * 10 ** (place / 4):.2g}")
+
+    def run(self, plan: Plan, stable: float) -> None:
+        """Coarse rates first, further down or up until the best has worse ones on both sides; then those between it
+        and its neighbors; then further seeds for all that could still be the best."""
+        center = _COARSE * round(4 * math.log10(stable / 10 / self.configured) / _COARSE)
+        tried = {center + k * _COARSE for k in (-2, -1, 0, 1, 2)}
+        self._round(tried, 0, plan)
+        self._round(self._alive(tried, 1), 1, plan)
+        while len(tried) < _MOST_RATES:
+            best = self._best(tried)
+            beyond = {min(tried) - _COARSE} if best is None else {best - _COARSE, best + _COARSE} - tried
+            if not beyond:
+                break
+            tried |= beyond
+            self._round(beyond, 0, plan)
+            self._round(self._alive(beyond, 1), 1, plan)
+        best = self._best(tried)
+        if best is None:
+            return
+        fine = {best - _FINE, best + _FINE}
+        for seed in (0, 1):
+            self._round(fine, seed, plan)
+        for seed in range(2, plan.seeds):
+            self._round(self._alive(tried | fine, seed), seed, plan)
+
+    def _round(self, places: set[int], seed: int, plan: Plan) -> None:
+        for place in sorted(places):
+            trial = run_trial(self.prepared, self.fold(seed), self.rate(place), plan.steps, seed)
+            self.trials.append(trial)
+            end = "diverged" if trial.held_out is None else f"held-out loss {trial.held_out:.4g}"
+            self.announce(f"trial at {trial.lr:g}, seed {seed}, {plan.steps:,} steps: {end}")
+
+    def _best(self, places: set[int]) -> int | None:
+        found = mean_scores(self.trials, self.fold(0).constant)
+        known = [place for place in places if self.rate(place) in found]
+        return min(known, key=lambda place: found[self.rate(place)], default=None)
+
+    def _alive(self, places: set[int], seeds: int) -> set[int]:
+        """Those which, after so many seeds, may still turn out to be the best."""
+        found = mean_scores(self.trials, self.fold(0).constant)
+        if not found:
+            return set()
+        limit = min(found.values()) + (_HOPELESS_AFTER_ONE if seeds < 2 else _HOPELESS)
+        return {place for place in places if found.get(self.rate(place), math.inf) <= limit}
+
+    def result(
+        self,
+        plan: Plan,
+        points: tuple[RangePoint, ...],
+        halvings: tuple[Halving, ...],
+        origin: Origin,
+        seconds: float,
+    ) -> LearningRateSearch:
+        """The record."""
+        config, fold = self.prepared.config, self.fold(0)
+        assert config.budget.steps is not None and config.optim.name is not None
+        verdict = judge(self.trials, fold.start, fold.constant)
+        inside = None
+        if verdict.low is not None and verdict.high is not None:
+            inside = verdict.low <= self.configured <= verdict.high
+        diverged = [h.lr for h in halvings if h.diverged]
+        return LearningRateSearch(
+            optimizer=config.optim.name,
+            suggestion=verdict.suggestion,
+            low=verdict.low,
+            high=verdict.high,
+            why=verdict.why,
+            configured=self.configured,
+            origin=origin,
+            configured_is_good=inside,
+            diverges_at=min(diverged, default=None),
+            start=fold.start,
+            constant=fold.constant,
+            held_out_samples=len(fold.splits["val"]),
+            steps=plan.steps,
+            run_steps=config.budget.steps,
+            seconds=seconds,
+            rates=verdict.rates,
+            trials=tuple(self.trials),
+            halvings=halvings,
+            range_test=points,
+        )
+
+
+def _say_range(points: tuple[RangePoint, ...]) -> str:
+    if not points:
+        return "range test: the first loss is not finite"
+    lowest = min(points, key=lambda p: p.smoothed)
+    return f"range test: smoothed loss lowest at {lowest.lr:.2g}, ended at {points[-1].lr:.2g} ({len(points)} steps)"
+
+
+def _say_halvings(halvings: tuple[Halving, ...]) -> str:
+    last = halvings[-1]
+    outcome = "still diverges" if last.diverged else "does not diverge"
+    return f"halving from {halvings[0].lr:.2g}: {last.lr:.2g} {outcome}"

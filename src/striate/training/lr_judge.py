@@ -1,0 +1,139 @@
+"""From trials to a verdict: the mean of each rate, the noise between seeds, and which rates are as good within it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from striate.training.lr_records import Rate, Trial
+
+_FLOOR = 0.01  # of the constant answer's loss: below, one loss is as good as another
+_NEAR = math.log(2.0)  # rates whose loss is within this factor of the best tell how large the noise is
+_FEWEST_NEAR = 3
+_LEVEL = 0.95
+_LEAST = 0.02  # relative difference of losses that nobody cares about
+_WIDEST = 300.0  # the highest good rate over the lowest, from which on there was nothing to tell apart
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judged rates in ascending order, the suggestion with its range (None where there is none), and why."""
+
+    rates: tuple[Rate, ...]
+    suggestion: float | None
+    low: float | None
+    high: float | None
+    why: str
+
+
+def scores(trials: Sequence[Trial], constant: float) -> dict[float, dict[int, float]]:
+    """For each rate that never diverged, by seed: the logarithm of the held-out loss as a share of the constant
+    answer's. Lower is better; differences are relative ones."""
+    diverged = {t.lr for t in trials if t.diverged}
+    found: dict[float, dict[int, float]] = {}
+    for trial in sorted(trials, key=lambda t: t.lr):
+        if trial.lr not in diverged and trial.held_out is not None:
+            share = trial.held_out / constant if constant > 0 else trial.held_out
+            found.setdefault(trial.lr, {})[trial.seed] = math.log(share + _FLOOR)
+    return found
+
+
+def mean_scores(trials: Sequence[Trial], constant: float) -> dict[float, float]:
+    """The mean score of each rate that never diverged. Seeds differ in what they are measured on, so each rate is
+    compared with the mean of its own seeds over the rates that have the first seed and those."""
+    found = scores(trials, constant)
+    seeds = sorted({seed for values in found.values() for seed in values})
+    first = {lr: values[0] for lr, values in found.items() if 0 in values}
+    offset = dict.fromkeys(seeds, 0.0)
+    for seed in seeds:
+        shared = [values[seed] - first[lr] for lr, values in found.items() if seed in values and lr in first]
+        offset[seed] = float(np.mean(shared)) if shared else 0.0
+    return {lr: float(np.mean([v - offset[seed] for seed, v in values.items()])) for lr, values in found.items()}
+
+
+def judge(trials: Sequence[Trial], start: float, constant: float) -> Verdict:
+    """The verdict on all trials. `start` and `constant` are the held-out losses of the network as it was and of the
+    best constant answer."""
+    found = scores(trials, constant)
+    seeds = max((len(values) for values in found.values()), default=0)
+    full = {lr: np.array([values[k] for k in sorted(values)]) for lr, values in found.items() if len(values) == seeds}
+    if not full:
+        return _nothing(trials, f"every rate diverged, down to {min(t.lr for t in trials):.2g}")
+    lrs = sorted(full)
+    table = np.array([full[lr] for lr in lrs])
+    means = table.mean(axis=1)
+    place = int(means.argmin())
+    near = means <= max(means[place] + _NEAR, np.sort(means)[:_FEWEST_NEAR][-1])
+    noise = _noise(table[near])
+    margin = max(math.log1p(_LEAST), noise)
+    reference = min(start, constant) if constant > 0 else start
+    before = math.log((reference / constant if constant > 0 else reference) + _FLOOR)
+    if means[place] > before - margin:
+        return _nothing(trials, _not_fallen(start, constant, noise))
+    first, last = _stretch(means <= means[place] + margin, place)
+    if lrs[last] / lrs[first] > _WIDEST:
+        why = f"all rates from {lrs[first]:.2g} to {lrs[last]:.2g} end within the noise between seeds (±{noise:.0%})"
+        return _nothing(trials, why)
+    suggestion = _middle(lrs[first : last + 1], means[first : last + 1])
+    good = frozenset(lrs[first : last + 1])
+    why = f"{lrs[first]:g} to {lrs[last]:g} are as good within noise (±{math.expm1(margin):.0%} of the loss)"
+    return Verdict(_rates(trials, good), suggestion, lrs[first], lrs[last], why)
+
+
+def _noise(table: NDArray[np.float64]) -> float:
+    """How far the means of two equally good rates come to lie apart, by seeds that all rates share (a two-way table of
+    rates × seeds without interaction); 0 for a single rate or seed."""
+    rates, seeds = table.shape
+    if rates < 2 or seeds < 2:
+        return 0.0
+    residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
+    freedom = (rates - 1) * (seeds - 1)
+    variance = float((residuals**2).sum()) / freedom
+    return float(student.ppf((1 + _LEVEL) / 2, freedom)) * math.sqrt(2 * variance / seeds)
+
+
+def _stretch(good: NDArray[np.bool_], place: int) -> tuple[int, int]:
+    """First and last index of the unbroken stretch of good rates around `place`."""
+    first = last = place
+    while first > 0 and good[first - 1]:
+        first -= 1
+    while last + 1 < len(good) and good[last + 1]:
+        last += 1
+    return first, last
+
+
+def _middle(lrs: Sequence[float], means: NDArray[np.float64]) -> float:
+    """The tried rate nearest to the middle of the good ones, better ones counting for more: among equals, the one that
+    is furthest from where it stops being good."""
+    logs = np.log(lrs)
+    spread = float(np.ptp(means))
+    weights = np.ones(len(lrs)) if spread == 0 else 1.0 - (means - means.min()) / (2 * spread)
+    center = float((weights * logs).sum() / weights.sum())
+    return lrs[int(np.abs(logs - center).argmin())]
+
+
+def _not_fallen(start: float, constant: float, noise: float) -> str:
+    if start <= constant:
+        return f"no rate ends below the loss before the first step, {start:.4g}, by more than noise (±{noise:.0%})"
+    return f"no rate ends below the loss of always giving the best constant answer, {constant:.4g}, by more than noise"
+
+
+def _nothing(trials: Sequence[Trial], why: str) -> Verdict:
+    return Verdict(_rates(trials, frozenset()), None, None, None, why)
+
+
+def _rates(trials: Sequence[Trial], good: frozenset[float]) -> tuple[Rate, ...]:
+    rates = []
+    for lr in sorted({t.lr for t in trials}):
+        own = [t for t in trials if t.lr == lr]
+        losses = [t.held_out for t in own if t.held_out is not None]
+        if len(losses) < len(own):
+            rates.append(Rate(lr, None, None, None, len(own), False))
+        else:
+            rates.append(Rate(lr, sum(losses) / len(losses), min(losses), max(losses), len(own), lr in good))
+    return tuple(rates)

@@ -1,0 +1,66 @@
+"""The learning rate range test: one short training in which the rate grows until the loss explodes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import count
+
+import torch
+
+from striate.data.counter_random import hash_key
+from striate.data.loader import batches, epoch_order
+from striate.errors import NonFiniteLoss
+from striate.training.head_first import training_mode
+from striate.training.loop import training_step
+from striate.training.lr_records import RangePoint
+from striate.training.lr_trials import Fold, objective_of
+from striate.training.optimizers import set_learning_rate
+from striate.training.prepare import Prepared
+from striate.training.speed import trial_state
+
+LOWEST, HIGHEST = 1e-7, 10.0
+"""First rate, and the last unless the optimizer's usual rates are as high."""
+_STEPS = 100
+_ABOVE_USUAL = 1000.0  # times the configured rate: SGD and LARS stay stable far above AdamW
+_SMOOTHING = 0.9
+_EXPLODED = 3.0  # times as bad as diverged
+
+
+def range_test(prepared: Prepared, fold: Fold, steps: int = _STEPS) -> tuple[RangePoint, ...]:
+    """Train a copy for at most `steps` steps with a rate that grows by the same factor from step to step.
+
+    Smith, "Cyclical learning rates for training neural networks", 2015, with an exponential rate. The loss is smoothed
+    exponentially, freed of the bias of its start. Ends where the smoothed loss is three times as bad as diverged, or
+    the loss is not finite. The network is untouched.
+    """
+    config, train = prepared.config, fold.splits["train"]
+    # The head alone bears rates that the whole network does not.
+    config = replace(config, fine_tune=replace(config.fine_tune, head_share=0.0))
+    batch_size, usual = config.batch, config.optim.lr
+    assert batch_size is not None and usual is not None, "recipes decide both"
+    growth = (max(HIGHEST, _ABOVE_USUAL * usual) / LOWEST) ** (1 / (steps - 1))
+    state = trial_state(prepared.state, config)
+    objective = objective_of(prepared, config, state)
+    points: list[RangePoint] = []
+    average = 0.0
+    with training_mode(state.module, config) as set_mode:
+        for epoch in count():
+            order = epoch_order(len(train), config.seed, epoch)
+            for batch in batches(train, batch_size, order=order):
+                lr = LOWEST * growth ** len(points)
+                set_learning_rate(state.optimizer, lr)
+                torch.manual_seed(hash_key(config.seed, state.step, 2))
+                set_mode(state.step)
+                try:
+                    loss = float(training_step(state, batch, objective, config, prepared.normalize, epoch)[0])
+                except NonFiniteLoss:
+                    return tuple(points)
+                if not math.isfinite(loss):  # on an accelerator, where the loop does not look at each step
+                    return tuple(points)
+                state.step += 1
+                average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
+                points.append(RangePoint(lr, loss, average / (1 - _SMOOTHING ** (len(points) + 1))))
+                if len(points) == steps or points[-1].smoothed > _EXPLODED * fold.divergence:
+                    return tuple(points)
+    raise AssertionError("count() never ends")

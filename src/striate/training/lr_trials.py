@@ -1,0 +1,156 @@
+"""Trainings in miniature, on copies: what a rate leads to, from the same weights, measured on held-out samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+
+from striate.data.dataset import Split
+from striate.errors import NonFiniteLoss
+from striate.training.auxiliary import AuxiliaryHeads
+from striate.training.config import Config, ScheduleConfig
+from striate.training.constant_answer import constant_answer_loss
+from striate.training.events import EpochDone, Event, StepDone
+from striate.training.loop import to_memory_format, training_events, validate
+from striate.training.lr_records import Halving, Trial
+from striate.training.objective import Objective
+from striate.training.prepare import Prepared
+from striate.training.speed import trial_state
+from striate.training.state import TrainingState
+
+_TELLING = 200  # validation samples: with fewer, a fifth of the training samples is held out too
+_FOLDS = 5
+_EXPLODED = 30.0  # times as bad as diverged: no schedule brings that back
+_WORSE = 1.5  # times the loss before: the end of a training that destroyed more than it learned
+_HALVING_STEPS = 40
+_MOST_HALVINGS = 40
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Samples to train on and to measure on in one trial; on the latter, the loss of the network as it was, and that of
+    the best constant answer."""
+
+    splits: dict[str, Split]
+    start: float
+    constant: float
+
+    @property
+    def divergence(self) -> float:
+        """A loss that is clearly worse than before; a network that had learned already begins near zero."""
+        return _WORSE * self.start + 0.05 * self.constant
+
+
+def objective_of(prepared: Prepared, config: Config, state: TrainingState) -> Objective:
+    """What is minimized, with the auxiliary heads of this copy."""
+    return Objective(prepared.task, config, state.heads if isinstance(state.heads, AuxiliaryHeads) else None)
+
+
+def make_fold(prepared: Prepared, number: int) -> Fold:
+    """The validation split; where it is too small to tell rates apart, with another fifth of the training split for
+    each `number`. The test split is never used."""
+    splits, config = prepared.splits, prepared.config
+    train, val = splits["train"], splits["val"]
+    if len(val) < _TELLING and len(train) >= 2 * _FOLDS:
+        generator = torch.Generator().manual_seed(config.seed + number // _FOLDS)
+        order = torch.randperm(len(train), generator=generator).to(train.inputs.device)
+        held = torch.zeros(len(train), dtype=torch.bool, device=train.inputs.device)
+        held[order[number % _FOLDS :: _FOLDS]] = True
+        train, val = _rows(train, ~held), _joined(val, _rows(train, held))
+    state = trial_state(prepared.state, config)
+    loss = validate(state.answering, objective_of(prepared, config, state), val, config, prepared.normalize)["loss"]
+    with torch.no_grad():
+        outputs = state.answering(to_memory_format(prepared.normalize(val.inputs[:2]), config))
+    return Fold({"train": train, "val": val}, loss, constant_answer_loss(prepared.task, outputs, val.targets))
+
+
+def _rows(split: Split, chosen: torch.Tensor) -> Split:
+    return Split(split.inputs[chosen], split.targets[chosen], split.ids[chosen])
+
+
+def _joined(a: Split, b: Split) -> Split:
+    parts = ((a.inputs, b.inputs), (a.targets, b.targets), (a.ids, b.ids))
+    return Split(*(torch.cat(pair) for pair in parts))
+
+
+def run_trial(prepared: Prepared, fold: Fold, lr: float, steps: int, seed: int) -> Trial:
+    """The training that was asked for with `lr` as its peak and its schedule pressed into `steps` steps, on a copy.
+
+    `seed` is added to the run's: another order of samples and another augmentation, from the same weights. Held-out
+    loss is that of the epoch that the run would keep. Diverged: a loss that is not finite, or at the end clearly
+    above that before the first step; one that is 30 times as high ends early.
+    """
+    config = _trial_config(prepared.config, lr, steps, seed)
+    losses: list[float] = []
+    held_out: float | None = None
+    try:
+        with closing(_events(prepared, fold, config)) as events:
+            for event in events:
+                if isinstance(event, EpochDone):
+                    held_out = event.row.val["loss"] if event.best or held_out is None else held_out
+                    continue
+                losses.append(float(event.loss))
+                if not math.isfinite(losses[-1]) or _mean_end(losses) > _EXPLODED * fold.divergence:
+                    return Trial(lr, seed, losses[0], losses[-1], None, True)
+    except NonFiniteLoss:
+        return Trial(lr, seed, losses[0] if losses else math.inf, math.inf, None, True)
+    diverged = held_out is None or held_out > fold.divergence
+    return Trial(lr, seed, losses[0], _mean_end(losses), None if diverged else held_out, diverged)
+
+
+def halve_until_stable(prepared: Prepared, fold: Fold, highest: float) -> tuple[Halving, ...]:
+    """Short trainings at a constant rate from the same weights: begin at `highest`, halve until one does not diverge.
+
+    Bottou, "Stochastic gradient descent tricks", 2012, section 4.2. The last one is the one that did not, unless all
+    of 40 did. Diverged: the mean loss over the last steps is above that of the first batch, or not finite.
+    """
+    done: list[Halving] = []
+    for number in range(_MOST_HALVINGS):
+        done.append(_constant_rate(prepared, fold, highest / 2**number))
+        if not done[-1].diverged:
+            break
+    return tuple(done)
+
+
+def _constant_rate(prepared: Prepared, fold: Fold, lr: float) -> Halving:
+    config = _trial_config(prepared.config, lr, _HALVING_STEPS, 0)
+    config = replace(config, schedule=ScheduleConfig("constant"))
+    losses: list[float] = []
+    try:
+        with closing(_events(prepared, fold, config)) as events:
+            for event in events:
+                if isinstance(event, StepDone):
+                    losses.append(float(event.loss))
+                    if not losses[-1] <= _EXPLODED * losses[0] or event.step == event.steps:
+                        break  # before the last validation, which nobody asked for
+    except NonFiniteLoss:
+        return Halving(lr, losses[0] if losses else math.inf, math.inf, True)
+    end = _mean_end(losses)
+    return Halving(lr, losses[0], end, not end <= losses[0])
+
+
+def _trial_config(config: Config, lr: float, steps: int, seed: int) -> Config:
+    return replace(
+        config,
+        seed=(config.seed + seed) % 2**32,
+        optim=replace(config.optim, lr=lr),
+        budget=replace(config.budget, steps=steps, patience=0),
+    )
+
+
+def _events(prepared: Prepared, fold: Fold, config: Config) -> Generator[Event, None, None]:
+    state = trial_state(prepared.state, config)
+    objective = objective_of(prepared, config, state)
+    events = training_events(state, objective, fold.splits, config, prepared.normalize)
+    return cast(Generator[Event, None, None], events)
+
+
+def _mean_end(losses: list[float]) -> float:
+    """The mean over the last tenth, at least five."""
+    end = losses[-max(5, len(losses) // 10) :]
+    return sum(end) / len(end)
