@@ -63,11 +63,15 @@ def test_images_are_shown_as_they_are():
 def test_masks_lie_over_their_images_with_a_legend():
     masks = np.zeros((2, 8, 8), np.uint8)
     masks[0, :4], masks[1, :, :2] = 1, 255
-    figure = drawn(samples_figure([row("", 2, masks=masks)], title="t", classes=["ground", "disk"]))
+    figure = drawn(samples_figure([row("", 2, masks=masks)], title="t", words=WORDS, classes=["ground", "disk"]))
     layer = np.asarray(figure.axes[0].images[1].get_array())
     assert not np.allclose(layer[0, 0], layer[7, 0])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ground", "disk"]
-    assert_inside(figure, figure.legends[0].get_texts())
+    title = figure.legends[0].get_title()
+    assert " ".join(title.get_text().split()) == WORDS
+    assert_inside(figure, [title, *figure.legends[0].get_texts()])
+    assert title.get_window_extent().y0 >= figure.legends[0].get_texts()[0].get_window_extent().y1
+    assert title.get_window_extent().y1 <= figure.axes[0].get_window_extent().y0
 
 
 def test_captions_stand_under_their_images():

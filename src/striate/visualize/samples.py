@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from numpy.typing import ArrayLike, NDArray
 
 from striate.visualize.canvas import FAINT, INK, SMALL, main_title, new_figure, shorten, show_image
@@ -55,10 +56,13 @@ def samples_figure(
         _draw_row(axes_of_row, row, classes)
     for axes, heading in zip(grid[0], columns, strict=False):
         axes.set_title(heading, fontsize=SMALL, color=INK, parse_math=False)
-    if lines:
-        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL, color=INK, parse_math=False)
     if rows[0].masks is not None:
+        # Two texts below the images would lie over each other, so the words are the legend's title.
         name_classes(figure, classes)
+        figure.legends[0].set_title("\n".join(lines), FontProperties(size=SMALL))
+        figure.legends[0].set_alignment("left")
+    elif lines:
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL, color=INK, parse_math=False)
     main_title(figure, title)
     return figure
 
