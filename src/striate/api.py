@@ -16,13 +16,15 @@ from torch import nn
 from striate.data.config import DataConfig
 from striate.data.dataset import ANNOTATION_OF, Dataset
 from striate.data.read import load_for_evaluation
-from striate.errors import ChangedDataError, RunError, printable
+from striate.errors import ChangedDataError, ConfigError, RunError, printable
+from striate.evaluation.baseline import Baseline
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.record import Evaluation
 from striate.models.build import build_model
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, read_seen, refuse_occupied
+from striate.tasks.make import make_task
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
@@ -65,6 +67,7 @@ def train(
     size: int | tuple[int, int] | None = None,
     out: str | Path | None = None,
     seed: int = 0,
+    baseline: bool = False,
     config: ConfigSource = None,
     set: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -72,15 +75,16 @@ def train(
 
     `data`: a name, folder, archive, manifest, idx folder or `.npz`; `mnist5k` if neither it nor `config` says.
     `model`: a zoo name, layer string, `file.py:function`, or an `nn.Module`. `epochs` or `minutes`, not both.
-    `size`: pixels, or (height, width). `config`: a config.yaml, mapping or Config; arguments that differ from
-    their defaults, and dotted fields in `set` (`{"optim.weight_decay": 0.1}`), go on top of it.
+    `size`: pixels, or (height, width). `baseline`: also fit what the network has to beat, on the same splits.
+    `config`: a config.yaml, mapping or Config; arguments that differ from their defaults, and dotted fields in `set`
+    (`{"optim.weight_decay": 0.1}`), go on top of it.
     Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
     with the state saved.
     """
     fields: dict[str, Any] = dict(set or {})
     given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
     given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
-    given |= {"model.name": model if isinstance(model, str) and model != "auto" else None}
+    given |= {"baseline": baseline or None, "model.name": model if isinstance(model, str) and model != "auto" else None}
     fields |= {name: value for name, value in given.items() if value is not None}
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, epochs=epochs, minutes=minutes, size=size, fields=fields)
@@ -141,7 +145,7 @@ def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet
         with execution_settings(prepared.config), memory_explained(prepared.config), terminating_interrupts():
             with progress_reader(console, quiet) as progress:
                 run_training(run, prepared, [progress])
-            return Run(run.path, finish_run(run, prepared))
+            return Run(run.path, finish_run(run, prepared, announcer(console, quiet)))
     except RunError as error:  # a full disk, for one: what was saved is worth going on from
         error.remedy += f"; then go on with: striate train --resume {run.path}"
         raise
@@ -227,6 +231,38 @@ def evaluate(
             if data is None:
                 raise
     return _evaluate_on(trained, *_foreign_data(trained, str(data), read_seen(opened), announce))
+
+
+def baselines(
+    data: str | Path | None = None,
+    *,
+    size: int | tuple[int, int] | str | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+    announce: Announce | None = None,
+) -> tuple[Baseline, ...]:
+    """What a network has to beat on `data`: plain methods fitted and measured on the splits that training would use.
+
+    Data, size, config and `set` are as in `train`; of the fields only `data.*`, `task.name`, `task.class_weights`
+    and `seed` have a meaning. `announce` is told what was decided about the data and what is fitted. Raises
+    StriateError.
+    """
+    from striate.evaluation.baselines import fit_baselines, refuse_network_fields
+
+    say = announce or (lambda _: None)
+    fields = dict(set or {})
+    refuse_network_fields(fields)
+    source = None if data is None else str(data)
+    merged, read = read_data(merge_request(read_config(config), data=source, size=size, fields=fields), announce)
+    task = make_task(read, merged.task)
+    if task.name == "regress" and merged.task.class_weights != "none":
+        raise ConfigError(
+            "task.class_weights", merged.task.class_weights, "classes to weigh", "leave out --task.class_weights"
+        )
+    say(f"{read.name}: " + ", ".join(f"{len(split):,} {name}" for name, split in read.splits.items()))
+    for said in (*read.notes, *read.findings):
+        say(str(said))
+    return fit_baselines(read, task, seed=merged.seed, announce=say)
 
 
 def _same_source(data: str, source: str) -> bool:

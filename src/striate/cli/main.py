@@ -18,6 +18,7 @@ _VERBS = {
     "train": "Train a network on a data set, evaluate it, and write a run directory.",
     "eval": "Measure a trained network on its test split or on other data.",
     "predict": "Answer for images: files and folders.",
+    "baseline": "Measure what a network has to beat, without training one.",
     "models": "List the networks that have a name.",
     "datasets": "List the data sets that have a name, and where they are.",
     "env": "Print what a bug report needs: machine and versions.",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from striate.cli.fields import chosen_fields
 from striate.errors import UsageError
 
 
@@ -24,6 +25,7 @@ def train(
     size: str | None = None,
     out: Path | None = None,
     seed: int | None = None,
+    baseline: Annotated[bool, Parameter(negative=())] = False,
     resume: Path | None = None,
     config: Path | None = None,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -60,6 +62,9 @@ def train(
         The run directory, new or empty. Default: runs/<data>-<model>-<number>.
     seed
         Initialization, order, augmentation and dropout follow from it. Default: 0.
+    baseline
+        Also fit what a network has to beat, on the same splits: majority class, logistic regression, HOG and SVM.
+        See `striate baseline`.
     resume
         Go on with this run, bit for bit as if it had not been interrupted. Needs no DATA.
     config
@@ -76,13 +81,9 @@ def train(
         "batch": batch,
         "optim.lr": lr,
         "seed": seed,
+        "baseline": baseline or None,
     }
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    fields = _fields(set or [])
-    for name in fields.keys() & chosen.keys():
-        if str(fields[name]) != str(chosen[name]):
-            raise UsageError(name, f"both {chosen[name]} and {fields[name]}", "one value", f"leave out --{name}")
-    chosen |= fields
+    chosen = chosen_fields(given, set or [])
     if resume is not None:
         others = [data, epochs, minutes, size, out, config, *chosen.values()]
         if any(value is not None for value in others):
@@ -112,20 +113,13 @@ def train(
     return 0
 
 
-def _fields(assignments: list[str]) -> dict[str, str | None]:
-    fields: dict[str, str | None] = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise UsageError("--set", repr(assignment), "FIELD=VALUE", "--set optim.lr=0.01")
-        fields[name] = None if value in ("null", "None") else value
-    return fields
-
-
 def _print_result(path: Path, metrics: dict[str, Any]) -> None:
     from striate.cli.output import print_text
+    from striate.evaluation.baseline_text import comparison_lines
     from striate.evaluation.text import summary_line
 
     for split in ("train", "val", "test"):
         print_text(f"{split + ':':<7}{summary_line(metrics[split])}")
+    for line in comparison_lines(metrics.get("baselines", ())):
+        print_text(line)
     print_text(f"run:    {path}\nreport: {path / 'report.html'}")

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from striate.data.dataset import Dataset
 from striate.tasks.protocol import Task
 
-CHOICE = 10_000
+CHOICE = 5_000
 """So many samples at most are learned from while hyperparameters are chosen, and validated on."""
 MOST = 60_000
 """So many samples at most are learned from with the chosen ones."""

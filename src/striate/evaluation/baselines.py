@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from striate.data.dataset import Dataset
-from striate.errors import DataError
+from striate.errors import ConfigError, DataError
 from striate.evaluation.baseline import Baseline
 from striate.evaluation.baseline_method import Fitted, Method
 from striate.evaluation.classify_baselines import classify_methods
@@ -25,6 +25,8 @@ _METHODS: dict[str, Callable[[Dataset], tuple[Method, ...]]] = {
     "regress": regress_methods,
     "segment": segment_methods,
 }
+
+_FIELDS = ("task.name", "task.class_weights", "seed")
 
 
 def fit_baselines(
@@ -49,6 +51,18 @@ def fit_baselines(
             fitted = method.fit(data, task, seed)
             baselines.append(_measured(method, fitted, data, task, monotonic() - started))
     return tuple(baselines)
+
+
+def refuse_network_fields(fields: Mapping[str, object]) -> None:
+    """Raise ConfigError for the first dotted field that only a network would follow."""
+    for name in fields:
+        if not name.startswith("data.") and name not in _FIELDS:
+            raise ConfigError(
+                name,
+                f"{fields[name]} for baselines",
+                "a field that they follow: data.*, task.name, task.class_weights or seed",
+                f"leave out --{name}, or train a network beside them: striate train --baseline",
+            )
 
 
 def _measured(method: Method, fitted: Fitted, data: Dataset, task: Task, seconds: float) -> Baseline:

@@ -74,13 +74,15 @@ def _compare_classes(network: Evaluation, baseline: Baseline) -> Comparison:
     test = f"McNemar's exact test, p {_p_text(p)}"
     samples = f"{network.n:,} test {'sample' if network.n == 1 else 'samples'}"
     if lead == 0:
-        sentence = f"The network does not beat {baseline.name}: both are right on as many of {samples}."
+        sentence = f"The network does not beat {_called(baseline)}: both are right on as many of {samples}."
     elif lead > 0 and p < LEVEL:
-        sentence = f"The network is right on {lead:,} more of {samples} than {baseline.name}: more than noise ({test})."
+        sentence = (
+            f"The network is right on {lead:,} more of {samples} than {_called(baseline)}: more than noise ({test})."
+        )
     else:
         how = f"{abs(lead):,} {'more' if lead > 0 else 'fewer'} of {samples}"
         noise = "more than noise" if p < LEVEL else "which noise alone may do"
-        sentence = f"The network does not beat {baseline.name}: it is right on {how}, {noise} ({test})."
+        sentence = f"The network does not beat {_called(baseline)}: it is right on {how}, {noise} ({test})."
     return Comparison(baseline.name, lead, p, None, lead > 0 and p < LEVEL, sentence)
 
 
@@ -142,16 +144,25 @@ def _from_bootstrap(
     certain = n > 1 and (low > 0 or high < 0)
     figure, better, worse = words
     how = f"{abs(difference):.3g} {better if difference > 0 else worse}"
-    spread = f"95 % interval of the difference {low:.3g} to {high:.3g}, paired bootstrap over {n:,} test samples"
+    spread = f"95 % interval of its lead {_signed(low)} to {_signed(high)}, paired bootstrap over {n:,} test samples"
     if difference > 0 and certain:
-        sentence = f"The network's {figure} is {how} than that of {baseline.name}: more than noise ({spread})."
+        sentence = f"The network's {figure} is {how} than that of {_called(baseline)}: more than noise ({spread})."
     elif difference == 0:
-        sentence = f"The network does not beat {baseline.name}: the {figure} is the same."
+        sentence = f"The network does not beat {_called(baseline)}: the {figure} is the same."
     else:
         noise = "more than noise" if certain else "which noise alone may do"
-        sentence = f"The network does not beat {baseline.name}: its {figure} is {how}, {noise} ({spread})."
+        sentence = f"The network does not beat {_called(baseline)}: its {figure} is {how}, {noise} ({spread})."
     return Comparison(baseline.name, difference, None, (low, high), difference > 0 and certain, sentence)
 
 
 def _p_text(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"= {p:.4f}" if p < 0.01 else f"= {p:.2f}"
+    return "< 0.0001" if p < 0.0001 else f"= {p:.4f}" if p < 0.01 else f"= {p:.3f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
+def _called(baseline: Baseline) -> str:
+    """A name within a sentence: `the mean`, but `ridge regression`."""
+    return f"the {baseline.name}" if baseline.name.split()[0] in ("majority", "mean", "random") else baseline.name

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from striate.evaluation.record import Evaluation
 from striate.records import Finding
 
-PictureKind = Literal["curves", "confusion", "scatter", "samples"]
+PictureKind = Literal["curves", "confusion", "scatter", "samples", "baselines"]
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,23 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class Worth:
+    """Is the network worth it? Its figures beside those of its baselines, a sentence on each difference, and how each
+    baseline was made."""
+
+    table: Table
+    sentences: Sequence[str]
+    explanations: Sequence[str]
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """All of a run that its report shows.
 
     `created`: when, as text. `data`: a sentence each about the data. `metrics`: of each split, under the keys of
     metrics.json. `evaluation`: the test split's, or None where there is none. `history`: a row an epoch, as in
     metrics.csv. `config`: config.yaml as text. `command`: what repeats the run when pasted.
-    `target_names` name the numbers of a regression.
+    `target_names` name the numbers of a regression. `worth` is None where no baselines were asked for.
     """
 
     title: str
@@ -72,3 +82,4 @@ class ReportContent:
     notes: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
     target_names: Sequence[str] = ()
+    worth: Worth | None = None

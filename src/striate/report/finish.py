@@ -46,7 +46,7 @@ def finish_run(
         compared = measure_baselines(prepared, evaluations["test"], announce)
         metrics["baselines"] = [entry.to_json() for entry in compared]
         worth = _worth(prepared, compared, evaluations["test"], metrics["train_seconds"])
-        pictures.append(draw_baselines(run.plots, compared, evaluations["test"]))
+        pictures.append(draw_baselines(run.plots, compared, evaluations["test"], prepared.task.headline))
     content = replace(_content(run, prepared, evaluations, metrics, pictures), worth=worth)
     write_report(run.report, content)
     write_json(run.metrics_json, metrics)

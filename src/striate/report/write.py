@@ -12,7 +12,7 @@ from striate.report import numbers, wording
 from striate.report.content import Picture, ReportContent, Table
 from striate.runs.files import write_text
 
-_KINDS = ("curves", "confusion", "scatter", "samples")
+_KINDS = ("curves", "confusion", "scatter", "samples", "baselines")
 
 
 def write_report(path: str | Path, content: ReportContent) -> Path:

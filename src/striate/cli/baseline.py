@@ -1,0 +1,79 @@
+"""`striate baseline`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from striate.cli.fields import chosen_fields
+
+
+def baseline(
+    data: str | None = None,
+    /,
+    *,
+    task: Literal["auto", "classify", "regress", "segment"] | None = None,
+    size: str | None = None,
+    seed: int | None = None,
+    config: Path | None = None,
+    set: Annotated[list[str] | None, Parameter(negative=())] = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Measure what a network has to beat, without training one.
+
+    Classes: the commonest; logistic regression; for images HOG, and color where there is some, with a linear SVM.
+    Numbers: the mean; ridge regression; for tables gradient boosting. Masks: the commonest; a random forest on pixels.
+    They learn from the training split that `striate train` would use, choose by the validation split, and are measured
+    on the test split. `striate train --baseline` compares a network with them.
+
+    Parameters
+    ----------
+    data
+        Data in any form that `striate train` takes. Default: mnist5k.
+    task
+        classify, regress or segment; by default what the labels are.
+    size
+        Height and width of the images in pixels: 96, or 96x128.
+    seed
+        What is drawn at random follows from it. Default: 0.
+    config
+        A config.yaml, for example of a run: its data and splits.
+    set
+        A field of the configuration, also as --data.split_seed 1: data.*, task.name, task.class_weights, seed.
+    json
+        Print one JSON document on stdout.
+    """
+    from striate.api import baselines
+    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.training.request import read_config
+
+    fields = chosen_fields({"task.name": task, "seed": seed}, set or [])
+    with results_only(json):
+        fitted = baselines(data, size=size, config=config, set=fields, announce=print_note)
+    source = data or fields.get("data.source") or read_config(config).data.source
+    entries = [entry.to_json() for entry in fitted]
+    if json:
+        print_json({"data": source, "split": "test", "baselines": entries})
+        return 0
+    from striate.report.baselines import baseline_table, explain_baseline
+
+    _print_table(baseline_table(fitted, f"test split of {source}, n = {entries[0]['n']:,}"))
+    for entry in fitted:
+        print_text(f"\n{explain_baseline(entry)}")
+    return 0
+
+
+def _print_table(content: Any) -> None:
+    from rich.table import Table
+
+    from striate.cli.output import print_text, stdout
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(content.columns):
+        table.add_column(column, justify="right" if place else "left", overflow="fold")
+    for row in content.rows:
+        table.add_row(*map(str, row))
+    print_text(content.caption)
+    stdout().print(table)

@@ -1,0 +1,109 @@
+"""The network beside its baselines: measured, compared, as a table, as sentences, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from striate.evaluation.baseline import Baseline
+from striate.evaluation.comparison import Comparison, compare_with
+from striate.evaluation.record import Evaluation
+from striate.evaluation.text import LABELS, SHARES
+from striate.report.content import Picture, Table, Worth
+from striate.report.wording import metric, number
+from striate.training.prepare import Prepared
+from striate.visualize.baselines import baselines_figure
+from striate.visualize.canvas import of_split, save_figure
+
+NETWORK = "this network"
+_SHOWN = ("accuracy", "accuracy_interval", "macro_f1", "rmse", "mae", "r2", "iou", "pixel_accuracy")
+_DPI = 144
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A baseline with what its comparison with the network said."""
+
+    baseline: Baseline
+    comparison: Comparison
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `baselines` in metrics.json: figures of the test split, how it was made, the comparison."""
+        return self.baseline.to_json() | {"comparison": self.comparison.to_json()}
+
+
+def measure_baselines(
+    prepared: Prepared, test: Evaluation, announce: Callable[[str], None] = lambda _: None
+) -> tuple[Compared, ...]:
+    """The baselines of a run's data, each compared with the network's answers `test` on the test split."""
+    # scikit-learn's estimators take a second to load, and only this needs them.
+    from striate.evaluation.baselines import fit_baselines
+
+    seed = prepared.config.seed
+    fitted = fit_baselines(prepared.data, prepared.task, seed=seed, announce=announce)
+    return tuple(Compared(baseline, compare_with(test, baseline, seed)) for baseline in fitted)
+
+
+def baseline_table(baselines: Sequence[Baseline], of: str, network: dict[str, Any] | None = None) -> Table:
+    """A row a method: metrics of the test split, samples learned from, seconds; `network` as the first row has the
+    keys of a split in metrics.json and `n_train` and `seconds`. `of` says of which data the figures are."""
+    rows = [(baseline.name, baseline.to_json()) for baseline in baselines]
+    if network is not None:
+        rows.insert(0, (NETWORK, network))
+    keys = [key for key in _SHOWN if any(key in values for _, values in rows)]
+    cells = tuple(
+        (
+            name,
+            *(metric(key, values[key]) if key in values else "–" for key in keys),
+            number(values["n_train"]),
+            f"{values['seconds']:.1f}",
+        )
+        for name, values in rows
+    )
+    heads = ("95 % interval" if key == "accuracy_interval" else LABELS[key] for key in keys)
+    return Table(f"On the {of}", ("method", *heads, "learned from", "seconds"), cells)
+
+
+def describe_baselines(compared: Sequence[Compared], network: dict[str, Any], of: str) -> Worth:
+    """What the report says under "Is the network worth it?"."""
+    table = baseline_table([entry.baseline for entry in compared], of, network)
+    return Worth(
+        table,
+        tuple(entry.comparison.sentence for entry in compared),
+        tuple(explain_baseline(entry.baseline) for entry in compared),
+    )
+
+
+def explain_baseline(baseline: Baseline) -> str:
+    """How a baseline was made, in one paragraph."""
+    parts = [f"{baseline.name}: {baseline.what}"]
+    if baseline.features != "none":
+        parts.append(f"It sees {baseline.features}.")
+    if baseline.hyperparameters:
+        values = ", ".join(f"{name} = {_plain(value)}" for name, value in baseline.hyperparameters.items())
+        parts.append(f"Chosen on the validation split: {values}.")
+    return " ".join(filter(None, [*parts, baseline.note]))
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def draw_baselines(folder: Path, compared: Sequence[Compared], test: Evaluation, key: str) -> Picture:
+    """`baselines.png`: the metric `key` (the task's headline) of the network and each baseline."""
+    measured = [test.metrics, *(entry.baseline.metrics for entry in compared)]
+    intervals = [tuple(values["accuracy_interval"]) if key == "accuracy" else None for values in measured]
+    title = of_split(test.data, test.split, test.n)
+    figure = baselines_figure(
+        [NETWORK, *(entry.baseline.name for entry in compared)],
+        [values[key] for values in measured],
+        intervals,
+        metric=LABELS[key],
+        title=title,
+        share=key in SHARES,
+    )
+    way = "Further left is better." if key == "rmse" else "Further right is better."
+    path = save_figure(figure, folder / "baselines.png", _DPI)
+    return Picture("The network beside its baselines", f"{title}. {way}", path, "baselines")

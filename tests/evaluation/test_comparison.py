@@ -1,0 +1,133 @@
+"""Whether a difference is more than noise, and that the sentence says it."""
+
+from __future__ import annotations
+
+import json
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from striate.evaluation.baseline import Baseline
+from striate.evaluation.comparison import compare_with, mcnemar
+from striate.evaluation.record import Evaluation
+from striate.tasks.segment import Segment
+
+COUNT = st.integers(0, 40)
+
+
+def network(task, decoded, targets, classes=("a", "b")):
+    n = len(targets)
+    return Evaluation("made", "test", task, classes, n, {"n": n}, decoded, targets, np.arange(n))
+
+
+def baseline(decoded):
+    return Baseline("HOG + SVM", "", "", {}, 1, 0.0, {}, "", decoded)
+
+
+def answers(right):
+    """(N, 2) whose answer is 0, the truth, where `right`."""
+    right = np.asarray(right, bool)
+    return np.stack([right, ~right], 1).astype(np.float32)
+
+
+def of_counts(both, ours, theirs, neither):
+    """Comparison of a network with a baseline that are right on so many samples together and alone."""
+    rights = [(1, 1)] * both + [(1, 0)] * ours + [(0, 1)] * theirs + [(0, 0)] * neither
+    targets = np.zeros(len(rights), np.int64)
+    one, other = (answers(column) for column in zip(*rights, strict=True))
+    return compare_with(network("classify", one, targets), baseline(other))
+
+
+@given(COUNT, COUNT)
+def test_mcnemar_is_the_binomial_tail_doubled(first, second):
+    n, least = first + second, min(first, second)
+    expected = min(1.0, 2 * sum(comb(n, k) for k in range(least + 1)) / 2**n)
+    assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
+    assert mcnemar(first, second) == mcnemar(second, first)
+
+
+@given(st.integers(0, 30), COUNT, COUNT, st.integers(1, 30))
+def test_it_beats_only_what_it_leads_beyond_noise(both, ours, theirs, neither):
+    found = of_counts(both, ours, theirs, neither)
+    assert found.difference == ours - theirs
+    assert found.beats == (ours > theirs and mcnemar(ours, theirs) < 0.05)
+    assert ("does not beat" in found.sentence) == (not found.beats)
+
+
+def test_sentences_of_classes():
+    assert of_counts(10, 25, 2, 13).sentence == (
+        "The network is right on 23 more of 50 test samples than HOG + SVM: more than noise"
+        " (McNemar's exact test, p < 0.0001)."
+    )
+    assert of_counts(40, 4, 2, 4).sentence == (
+        "The network does not beat HOG + SVM: it is right on 2 more of 50 test samples, which noise alone may do"
+        " (McNemar's exact test, p = 0.688)."
+    )
+    assert of_counts(40, 1, 9, 0).sentence == (
+        "The network does not beat HOG + SVM: it is right on 8 fewer of 50 test samples, more than noise"
+        " (McNemar's exact test, p = 0.021)."
+    )
+    assert of_counts(4, 0, 0, 0).sentence == (
+        "The network does not beat HOG + SVM: both are right on as many of 4 test samples."
+    )
+
+
+def test_numbers():
+    rng = np.random.default_rng(0)
+    targets = rng.normal(20, 5, (200, 1)).astype(np.float32)
+    good, bad = (targets + rng.normal(0, scale, targets.shape).astype(np.float32) for scale in (1, 3))
+    better = compare_with(network("regress", good, targets), baseline(bad))
+    rmse = [float(np.sqrt(np.mean((np.float64(x) - targets) ** 2))) for x in (bad, good)]
+    assert better.difference == pytest.approx(rmse[0] - rmse[1])
+    assert better.beats
+    assert better.interval[0] < better.difference < better.interval[1]
+    assert better.sentence.startswith(f"The network's RMSE is {better.difference:.3g} lower than that of HOG + SVM:")
+    worse = compare_with(network("regress", bad, targets), baseline(good))
+    assert worse.difference == pytest.approx(-better.difference)
+    assert not worse.beats
+    assert "higher, more than noise" in worse.sentence
+    same = compare_with(network("regress", good, targets), baseline(good))
+    assert same.sentence == "The network does not beat HOG + SVM: the RMSE is the same."
+
+
+def test_the_bootstrap_covers_what_theory_says():
+    """The interval of a difference of two RMSEs is about as wide as the delta method has it."""
+    rng = np.random.default_rng(1)
+    n = 400
+    errors = rng.normal(0, [[2.0, 2.2]], (n, 2))
+    found = compare_with(network("regress", errors[:, :1], np.zeros((n, 1))), baseline(errors[:, 1:]))
+    ours, theirs = (errors[:, k] ** 2 for k in (0, 1))
+    influence = theirs / (2 * np.sqrt(theirs.mean())) - ours / (2 * np.sqrt(ours.mean()))
+    width = 2 * 1.96 * influence.std() / np.sqrt(n)
+    assert found.interval[1] - found.interval[0] == pytest.approx(width, rel=0.1)
+
+
+def test_one_sample_is_never_more_than_noise():
+    found = compare_with(network("regress", np.ones((1, 1)), np.ones((1, 1))), baseline(np.zeros((1, 1))))
+    assert not found.beats
+    assert "noise alone" in found.sentence
+
+
+def test_masks():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 2, (12, 8, 8)).astype(np.uint8)
+    ours, theirs = (np.where(rng.random(targets.shape) < wrong, 1 - targets, targets) for wrong in (0.05, 0.3))
+    targets[:, 0] = 255
+    import torch
+
+    task = Segment(("a", "b"))
+    iou = [task.metrics(torch.from_numpy(x), torch.from_numpy(targets))["iou"] for x in (ours, theirs)]
+    found = compare_with(network("segment", ours, targets), baseline(theirs))
+    assert found.difference == pytest.approx(iou[0] - iou[1])
+    assert found.beats
+    assert "mean IoU is" in found.sentence
+    assert not compare_with(network("segment", theirs, targets), baseline(ours)).beats
+
+
+def test_it_is_plain_json_and_the_same_each_time():
+    first, second = (of_counts(3, 2, 1, 4).to_json() for _ in range(2))
+    assert json.loads(json.dumps(first)) == second
+    assert set(first) == {"difference", "p_value", "interval", "beats", "sentence"}
