@@ -23,6 +23,9 @@ _VERBS = {
     "datasets": "List the data sets that have a name, and where they are.",
     "env": "Print what a bug report needs: machine and versions.",
 }
+_GROUPS = {
+    "data": ("Look at a data set before training on it.", {"show": "Draw what a network will see of a data set."}),
+}
 
 
 def make_app() -> App:
@@ -39,6 +42,11 @@ def make_app() -> App:
     for verb, text in _VERBS.items():
         function = {"eval": "evaluate"}.get(verb, verb)
         app.command(f"striate.cli.{function}:{function}", name=verb, help=text)
+    for group, (text, verbs) in _GROUPS.items():
+        part = App(name=group, help=text, help_format="plaintext", help_flags=["--help", "-h"], version_flags=[])
+        for verb, said in verbs.items():
+            part.command(f"striate.cli.{group}.{verb}:{verb}", name=verb, help=said)
+        app.command(part)
     app.register_install_completion_command(add_to_startup=False)
     return app
 
@@ -108,7 +116,8 @@ def _fault(error: Exception) -> StriateError:
 
 
 def _usage(error: CycloptsError, words: list[str]) -> UsageError:
-    verb = next((w for w in words if w in _VERBS), "")
-    where = f"striate {verb}".strip()
+    verb = next((w for w in words if w in _VERBS or w in _GROUPS), "")
+    second = next((w for w in words[words.index(verb) + 1 :] if w in _GROUPS[verb][1]), "") if verb in _GROUPS else ""
+    where = " ".join(filter(None, ["striate", verb, second]))
     text = " ".join(str(error).split())
     return UsageError(where, text, f"what `{where} --help` lists", f"{where} --help")
