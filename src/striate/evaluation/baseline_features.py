@@ -10,10 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from striate.data.dataset import Dataset
 from striate.data.normalize import Normalization
 
 Features = NDArray[np.float32]
 
+INPUTS = {"table": "features", "image": "pixels", "grid": "values"}
+"""What the numbers of each kind of data are called."""
 POSITIONS = 1024
 """So many positions at most of each channel: images become at most 32 × 32, signals 1,024 steps long."""
 HOG_SIDE = 128
@@ -23,6 +26,14 @@ HOG_SMALLEST = 4
 COLOR_BINS = (12, 4, 4)
 """Bins of hue, saturation and value."""
 _CHUNK = 512
+
+
+def describe_inputs(data: Dataset) -> str:
+    """What `standardized_inputs` gives of a data set, in words."""
+    what = f"standardized {INPUTS[data.kind]}"
+    if math.prod(data.input_shape[1:]) > POSITIONS:
+        what += f", each channel averaged down to at most {POSITIONS:,} positions"
+    return what
 
 
 def standardized_inputs(inputs: torch.Tensor, normalization: Normalization) -> Features:

@@ -19,8 +19,9 @@ from striate.data.normalize import measure_normalization
 from striate.evaluation.baseline_features import (
     HOG_SIDE,
     HOG_SMALLEST,
-    POSITIONS,
+    INPUTS,
     color_histograms,
+    describe_inputs,
     hog_features,
     standardized_inputs,
 )
@@ -54,10 +55,9 @@ Extract = Callable[[torch.Tensor], NDArray[np.float32]]
 
 def classify_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines that fit the kind of data."""
-    inputs = {"table": "features", "image": "pixels", "grid": "values"}[data.kind]
     methods = [
         Method("majority class", "Always names the commonest class of the training split.", _majority),
-        Method("logistic regression", f"A linear classifier on the standardized {inputs}.", _logistic),
+        Method("logistic regression", f"A linear classifier on the standardized {INPUTS[data.kind]}.", _logistic),
     ]
     if data.kind == "image" and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
         seen = "the directions of edges" if data.input_shape[0] == 1 else "the directions of edges and the colors"
@@ -76,11 +76,8 @@ def _majority(data: Dataset, task: Task, seed: int) -> Fitted:
 
 def _logistic(data: Dataset, task: Task, seed: int) -> Fitted:
     extract = partial(standardized_inputs, normalization=measure_normalization(data.splits["train"]))
-    features = "standardized features" if data.kind == "table" else "standardized inputs"
-    if data.kind != "table" and np.prod(data.input_shape[1:]) > POSITIONS:
-        features += f", each channel averaged down to at most {POSITIONS:,} positions"
     make = partial(LogisticRegression, class_weight=_class_weights(task))
-    return _fit_linear(data, task, seed, extract, make, _LOGISTIC_C[data.kind], features)
+    return _fit_linear(data, task, seed, extract, make, _LOGISTIC_C[data.kind], describe_inputs(data))
 
 
 def _hog_svm(data: Dataset, task: Task, seed: int) -> Fitted:

@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge
 
 from striate.data.dataset import Dataset
 from striate.data.normalize import measure_normalization
-from striate.evaluation.baseline_features import POSITIONS, standardized_inputs
+from striate.evaluation.baseline_features import INPUTS, describe_inputs, standardized_inputs
 from striate.evaluation.baseline_method import (
     CHOICE,
     MOST,
@@ -33,10 +33,11 @@ _VALUES = 40_000_000
 
 def regress_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines that fit the kind of data."""
-    inputs = {"table": "features", "image": "pixels", "grid": "values"}[data.kind]
     methods = [
         Method("mean", "Always names the mean of the training targets.", _mean),
-        Method("ridge regression", f"A linear function of the standardized {inputs}, its weights kept small.", _ridge),
+        Method(
+            "ridge regression", f"A linear function of the standardized {INPUTS[data.kind]}, its weights small.", _ridge
+        ),
     ]
     if data.kind == "table":
         what = "Many small decision trees, each correcting those before it: the usual strong method for tables."
@@ -67,9 +68,7 @@ def _ridge(data: Dataset, task: Task, seed: int) -> Fitted:
         return -_squared_error(model.predict(val_x), val_y)
 
     alpha, model = choose_by_validation(_ALPHAS, fit, score, few, np.arange(len(y)))
-    features = "standardized features" if data.kind == "table" else "standardized inputs"
-    if data.kind != "table" and np.prod(data.input_shape[1:]) > POSITIONS:
-        features += f", each channel averaged down to at most {POSITIONS:,} positions"
+    features = describe_inputs(data)
     answers = model.predict(standardized_inputs(test.inputs, normalization)).reshape(len(test), task.outputs)
     note = sampling_note(len(y), len(train), len(few))
     return Fitted(torch.from_numpy(answers).float(), features, len(y), {"alpha": alpha}, note)
