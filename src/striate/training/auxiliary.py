@@ -50,7 +50,14 @@ def pooled_features(module: nn.Module, output: str, layers: tuple[str, ...]) -> 
         found[""] = _pooled(inputs[0])
 
     def after(name: str) -> object:
-        def keep(_: nn.Module, __: object, result: torch.Tensor) -> None:
+        def keep(_: nn.Module, __: object, result: object) -> None:
+            if not isinstance(result, torch.Tensor) or result.ndim < 2:
+                raise ConfigError(
+                    "auxiliary.layers",
+                    f"{name!r}, whose output is no batch of features or maps",
+                    "a layer such as a convolution or its activation",
+                    "name another one",
+                )
             found[name] = _pooled(result)
 
         return keep
@@ -109,17 +116,21 @@ def _check(module: nn.Module, config: AuxiliaryConfig, task: str, sample: torch.
         listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
         raise ConfigError("auxiliary.layers", repr(unknown[0]), f"layers of the network: {listed}", "name one of these")
     output = output_layer(module)
-    if output is None or output in config.layers:
+    if output is None:
+        raise ConfigError(
+            "auxiliary", "a network without kernels and matrices", "one with layers to share", "leave --auxiliary.… out"
+        )
+    if output in config.layers:
         raise ConfigError(
             "auxiliary.layers", f"{output}, the output layer itself", "an inner layer", "leave --auxiliary.layers out"
         )
     return output
 
 
-def turned(images: torch.Tensor, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, C, S, S) images, each turned by 0 to 3 quarters, and the (N,) int64 number of quarters; a function of
-    (seed, step)."""
-    generator = torch.Generator().manual_seed(hash_key(seed, step, 6))
+def turned(images: torch.Tensor, *key: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, C, S, S) images, each turned counterclockwise by 0 to 3 quarters, and the (N,) int64 number of quarters; a
+    function of the integers `key`."""
+    generator = torch.Generator().manual_seed(hash_key(*key))
     quarters = torch.randint(TURNS, (len(images),), generator=generator).to(images.device)
     result = images.clone(memory_format=torch.preserve_format)
     for k in range(1, TURNS):

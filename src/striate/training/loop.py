@@ -80,10 +80,10 @@ def training_step(
     optimizer.zero_grad(set_to_none=True)
     for number, (part, share) in enumerate(micro_batches(batch, config.execution.micro_batch)):
         inputs, targets = prepared_inputs(part, objective.task, config, normalize, epoch)
-        inputs, mix = mix_batch(inputs, config.augment, config.seed, state.step, number)
+        inputs, targets, mix = mix_batch(inputs, targets, config.augment, config.seed, state.step, number)
         with autocast(config, device):
-            loss, tally = objective.training_loss(module, inputs, targets, mix, state.step)
-        refuse_nonfinite(loss, module, inputs, state.step + 1, epoch + 1, optimizer.param_groups[0]["lr"])
+            loss, tally = objective.training_loss(module, inputs, targets, mix, (state.step, number))
+        refuse_nonfinite(loss, module, inputs, state.step + 1, epoch + 1, optimizer.param_groups[-1]["lr"])
         loss = loss if share == 1 else loss * share
         loss.backward()
         losses.append(loss.detach())

@@ -21,30 +21,38 @@ class Mix:
 
 
 def mix_batch(
-    inputs: torch.Tensor, config: AugmentConfig, seed: int, step: int, part: int = 0
-) -> tuple[torch.Tensor, Mix | None]:
-    """Inputs (B, …) blended with a permutation of themselves, as a function of (seed, step, part); one share a batch.
+    inputs: torch.Tensor, targets: torch.Tensor, config: AugmentConfig, seed: int, step: int, part: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, Mix | None]:
+    """Inputs (B, C, …) blended with a permutation of themselves, as a function of (seed, step, part); one share a
+    batch. With them their targets, and how the loss has to blend those (None where it has not).
 
     `mixup`: share · x + (1 − share) · x', with share ~ Beta(alpha, alpha) (Zhang et al. 2017). `cutmix`: a box of
-    1 − share of the area of x' is pasted into x; the share is then that of the pixels (Yun et al. 2019). Where both
-    are on, a coin decides at each step.
+    1 − share of the area of x' is pasted into x; the share is then that of the pixels (Yun et al. 2019). A mask is
+    pasted with its image: each of its pixels still has one class. Where both are on, a coin decides at each step.
     """
     mixup, cutmix = config.mixup or 0.0, config.cutmix or 0.0
     if not (mixup or cutmix) or len(inputs) < 2:
-        return inputs, None
+        return inputs, targets, None
     random = np.random.default_rng(hash_key(seed, step, 5, part))
     cut = bool(cutmix) and (not mixup or random.random() < 0.5)
     alpha = cutmix if cut else mixup
     share = float(random.beta(alpha, alpha))
     partner = torch.from_numpy(random.permutation(len(inputs))).to(inputs.device)
     if not cut:
-        return share * inputs + (1 - share) * inputs[partner], Mix(partner, share)
-    box = _box(inputs.shape[2:], share, random)
-    mixed = inputs.clone(memory_format=torch.preserve_format)
-    window = (slice(None), slice(None), *box)
-    mixed[window] = inputs[partner][window]
-    pasted = math.prod(s.stop - s.start for s in box) / math.prod(inputs.shape[2:])
-    return mixed, Mix(partner, 1 - pasted)
+        return share * inputs + (1 - share) * inputs[partner], targets, Mix(partner, share)
+    grid = inputs.shape[2:]
+    box = _box(grid, share, random)
+    mixed = _pasted(inputs, partner, (slice(None), slice(None), *box))
+    if targets.shape[1:] == grid and not targets.is_floating_point():
+        return mixed, _pasted(targets, partner, (slice(None), *box)), None
+    area = math.prod(s.stop - s.start for s in box) / math.prod(grid)
+    return mixed, targets, Mix(partner, 1 - area)
+
+
+def _pasted(values: torch.Tensor, partner: torch.Tensor, window: tuple[slice, ...]) -> torch.Tensor:
+    result = values.clone(memory_format=torch.preserve_format)
+    result[window] = values[partner][window]
+    return result
 
 
 def _box(sizes: torch.Size, share: float, random: np.random.Generator) -> tuple[slice, ...]:

@@ -29,11 +29,16 @@ class Objective:
     heads: AuxiliaryHeads | None = None
 
     def training_loss(
-        self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None = None, step: int = 0
+        self,
+        module: nn.Module,
+        inputs: torch.Tensor,
+        targets: torch.Tensor,
+        mix: Mix | None = None,
+        place: tuple[int, int] = (0, 0),
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Scalar loss with all its terms, and the tally. Of blended samples the tally counts the larger part's
-        target."""
-        outputs, terms, tally = self._forward(module, inputs, targets, mix, step)
+        target. `place` is the step and the part of its batch, from which random turns follow."""
+        outputs, terms, tally = self._forward(module, inputs, targets, mix, place)
         loss = self._mixed(outputs, targets, mix)
         for term in (*terms, *self._weight_penalties(module)):
             loss = loss + term
@@ -42,7 +47,7 @@ class Objective:
     @torch.no_grad()
     def tally(self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The tally alone, for validation."""
-        return self._forward(module, inputs, targets, None, 0)[2]
+        return self._forward(module, inputs, targets, None, (0, 0))[2]
 
     def summarize(self, tally: torch.Tensor) -> dict[str, float]:
         """The task's epoch metrics, then `<layer>_<headline>`, `rotation_accuracy` and `hidden_sparsity` (the share of
@@ -67,7 +72,7 @@ class Objective:
         return self.config.regularize.sparsity > 0
 
     def _forward(
-        self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None, step: int
+        self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None, place: tuple[int, int]
     ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
         """Outputs, additional loss terms, and the tally."""
         named = self._counted(targets, mix)
@@ -76,7 +81,7 @@ class Objective:
             return outputs, [], self.task.tally(outputs.detach(), named)
         count, quarters = len(inputs), None
         if self._rotates:
-            images, quarters = turned(inputs, self.config.seed, step)
+            images, quarters = turned(inputs, self.config.seed, *place, 6)
             inputs = torch.cat([inputs, images])
         with ExitStack() as stack:
             found = stack.enter_context(self.heads.watching(module)) if self.heads is not None else {}

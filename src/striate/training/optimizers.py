@@ -89,7 +89,12 @@ def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.op
             group.update(rates)
         return cast(torch.optim.Optimizer, pytorch_optimizer.Muon(groups))
     if optim.name == "lamb":
-        return cast(torch.optim.Optimizer, pytorch_optimizer.Lamb(groups, lr=lr, betas=optim.betas, max_grad_norm=0.0))
+        # In the paper the decay is part of the step that is scaled, and nothing enlarges a scaled step; the library's
+        # defaults decay beside it and divide the first steps by 1 − β₁ᵗ, which `adam_debias` leaves out.
+        lamb = pytorch_optimizer.Lamb(
+            groups, lr=lr, betas=optim.betas, weight_decouple=False, max_grad_norm=0.0, adam_debias=True
+        )
+        return cast(torch.optim.Optimizer, lamb)
     # Its rates are those of SGD: the trust coefficient of the paper, 0.001, is part of the step.
     return cast(
         torch.optim.Optimizer,
