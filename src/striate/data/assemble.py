@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -46,8 +47,10 @@ def assemble(
     unreadable: dict[int, str],
     notes: tuple[str, ...],
     findings: tuple[Finding, ...],
+    units: Mapping[int, bytes] | None = None,
 ) -> Dataset:
-    """The data set of the decoded samples; `split` names the split of each by id, `unreadable` the reasons of others.
+    """The data set of the decoded samples; `split` names the split of each by id, `unreadable` the reasons of others,
+    `units` what must stay together.
 
     Raises DataError for mask values that are not among `classes`.
     """
@@ -57,11 +60,13 @@ def assemble(
         assert listing.targets is not None
         targets = listing.targets[decoded.ids]
     names = np.array([split[i] for i in decoded.ids.tolist()])
-    splits, contents = {}, {}
+    splits, contents, kept_together = {}, {}, {}
     for name in ("train", "val", "test", "all"):
         rows = np.flatnonzero(names == name)
         if len(rows):
             contents[name] = tuple(scan.contents[i].hex() for i in decoded.ids[rows].tolist())
+            if units is not None:
+                kept_together[name] = tuple(units[i].hex() for i in decoded.ids[rows].tolist())
             splits[name] = Split(
                 torch.from_numpy(decoded.inputs[rows]),
                 torch.from_numpy(targets[rows]),
@@ -83,6 +88,8 @@ def assemble(
         notes=notes,
         findings=findings,
         contents=contents,
+        units=kept_together,
+        given=tuple(sorted({name for name in listing.given if name is not None})),
     )
 
 

@@ -12,7 +12,7 @@ from striate.records import Finding
 
 
 def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tuple[Finding, ...]:
-    """Unreadable files, leaks in given splits, contradicting labels, ignored files; the grave ones first."""
+    """Unreadable files, leaks and torn groups in given splits, contradicting labels, ignored files; grave first."""
     alike: dict[bytes, list[int]] = defaultdict(list)
     for number, content in scan.contents.items():
         if number not in unreadable:
@@ -21,6 +21,7 @@ def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tup
     found = (
         _unreadable(listing, unreadable, len(scan.contents) + len(scan.unreadable)),
         _leaks(listing, groups),
+        _torn_groups(listing, unreadable),
         _label_noise(listing, scan, groups),
         _ignored(listing),
     )
@@ -81,6 +82,25 @@ def _leaks(listing: Listing, groups: list[list[int]]) -> Finding | None:
         "0 images",
         "What was trained on is recognized, not understood: such a split measures too well.",
         "Remove each of them from all splits but one.",
+    )
+
+
+def _torn_groups(listing: Listing, unreadable: Mapping[int, str]) -> Finding | None:
+    homes: dict[str, set[str]] = defaultdict(set)
+    for number, (group, split) in enumerate(zip(listing.groups, listing.given, strict=bool(listing.groups))):
+        if group and split is not None and number not in unreadable:
+            homes[group].add(split)
+    torn = [f"{group} ({', '.join(sorted(splits))})" for group, splits in sorted(homes.items()) if len(splits) > 1]
+    if not torn:
+        return None
+    return Finding(
+        "data.group-leak",
+        "warning",
+        listing.source,
+        f"{len(torn):,} of {len(homes):,} groups lie in two of the given splits: {_some(torn)}",
+        "0 groups",
+        "What belongs to one group is alike: such a split measures too well.",
+        "Give all samples of a group the same split, or none.",
     )
 
 

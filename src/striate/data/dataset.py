@@ -69,7 +69,9 @@ class Dataset:
     split), and `contents` the same names to digests of what each sample's file or array holds, equal for equal bytes
     and the same whatever the size of the input; `classes` are names in the order of class numbers (empty for
     numbers); `features` and `target_names` name the columns of a table; `notes` say in a sentence each what was
-    decided for the user; `findings` what was noticed (unreadable or ignored files, leaks in given splits).
+    decided for the user; `findings` what was noticed (unreadable or ignored files, leaks in given splits). `units`
+    maps the same names to keys of what must stay together (equal contents, one group), and is empty where nothing is
+    split; `given` names the splits that the source itself has samples of.
     """
 
     name: str
@@ -86,6 +88,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     contents: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    units: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -39,7 +39,8 @@ class Listing:
     number, or the mask's path). `targets`: (N,) int64 class numbers, (N, T) float32 numbers, (N, H, W) uint8 mask
     values, or None where masks are files. Samples are bytes to be had by `read(i)` (with `read_mask(i)`), or lie
     in memory as `inputs`: (N, C, H, W) uint8 for images, float32 otherwise. `indexed` is true where the classes
-    are bare numbers of the source, which may stand for positions in somebody else's list of names.
+    are bare numbers of the source, which may stand for positions in somebody else's list of names. `groups` says what
+    each sample is of (a patient, a day; None where that is unknown), and is empty where the source has no groups.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Listing:
     target_names: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    groups: tuple[str | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -15,6 +15,7 @@ from striate.data.plan import plan_inputs
 from striate.data.scan import Scan, scan_listing
 from striate.data.sources.choose import list_source, takes_layout
 from striate.data.splits import assign_splits
+from striate.data.units import as_given, find_units
 from striate.errors import DataError
 from striate.records import Finding
 
@@ -31,10 +32,13 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
     preparation, decoded, notes, resized = _decode(listing, scan, config)
     unreadable = scan.unreadable | decoded.unreadable
     kept = decoded.ids.tolist()
+    contents, given = [scan.contents[i] for i in kept], [listing.given[i] for i in kept]
+    groups = [listing.groups[i] for i in kept] if listing.groups else []
+    units = find_units(contents, groups)
     names = assign_splits(
-        [scan.contents[i] for i in kept],
+        find_units(contents, as_given(groups, given)),
         _split_classes(listing, kept),
-        [listing.given[i] for i in kept],
+        given,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
         seed=config.split_seed,
@@ -51,6 +55,7 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
         unreadable=unreadable,
         notes=(*listing.notes, *notes, *_split_notes(listing, config)),
         findings=(*find_all(listing, scan, unreadable), *resized),
+        units=dict(zip(kept, units, strict=True)),
     )
 
 
@@ -165,7 +170,9 @@ def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
         return ()
     whole = "train" if any(listing.given) else "the data"
     each = " of each class" if listing.annotation == "class" else ""
-    return (f"Splits: {' and '.join(cut)}{each} cut from {whole} by content.",)
+    groups = len(set(filter(None, listing.groups)))
+    how = f"by group ({groups:,} groups, none of them in two splits)" if groups else "by content"
+    return (f"Splits: {' and '.join(cut)}{each} cut from {whole} {how}.",)
 
 
 def _match_classes(listing: Listing, classes: tuple[str, ...]) -> tuple[Listing, tuple[str, ...]]:

@@ -25,10 +25,10 @@ def assign_splits(
 ) -> list[str]:
     """The split of each sample: the given one where there is one, else `train`, `val` or `test` by content.
 
-    `contents` are digests, equal for equal bytes. A split that no sample is given to (`val`, `test`) is cut from the
-    samples of `train` and those without a split; the fractions apply to the distinct contents of each class, and a
-    class with three or more gets at least one in each split. A content that several classes have counts for the
-    first of them. Raises ConfigError where the fractions leave nothing to train on.
+    `contents` are keys of what must stay together: digests, equal for equal bytes, or those of groups. A split that no
+    sample is given to (`val`, `test`) is cut from the samples of `train` and those without a split; the fractions apply
+    to the distinct keys of each class, and a class with three or more gets at least one in each split. A key that
+    several classes have counts for the first of them. Raises ConfigError where the fractions leave nothing to train on.
     """
     present = {name for name in given if name is not None}
     missing = [name for name in ("test", "val") if name not in present]

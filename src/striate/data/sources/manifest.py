@@ -1,4 +1,4 @@
-"""Manifests: a .csv with the columns path,label[,split], a row an image."""
+"""Manifests: a .csv with the columns path,label[,split][,group], a row an image."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class _Row(NamedTuple):
     line: int
     label: str
     split: str | None
+    group: str | None
 
 
 def list_manifest(path: Path, task: str) -> Listing:
@@ -56,6 +57,7 @@ def list_manifest(path: Path, task: str) -> Listing:
         read=lambda number: read_file(root / paths[number]),
         target_names=("label",) if is_number else (),
         notes=notes,
+        groups=tuple(row.group for row in rows) if any(row.group for row in rows) else (),
     )
 
 
@@ -94,7 +96,7 @@ def _parse(path: Path) -> tuple[list[_Row], tuple[str, ...]]:
         raise _at(path, reader.line_num, f"no CSV ({error})", "fields separated by commas", "mend the line") from None
     if columns is None or not rows:
         raise DataError(f"manifest {path}", "no rows", "a header and at least one row", _REMEDY)
-    extra = [name for name in columns if name not in ("path", "label", "split")]
+    extra = [name for name in columns if name not in ("path", "label", "split", "group")]
     return rows, (f"Columns of the manifest that are not used: {', '.join(extra)}.",) if extra else ()
 
 
@@ -121,7 +123,8 @@ def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _
     word = fields[columns["split"]].strip().lower() if "split" in columns else ""
     if word and word not in SPLIT_NAMES:
         raise _at(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
-    return _Row(file, line, label, SPLIT_NAMES.get(word))
+    group = fields[columns["group"]].strip() if "group" in columns else ""
+    return _Row(file, line, label, SPLIT_NAMES.get(word), group or None)
 
 
 def _check_path(path: Path, root: Path, row: _Row) -> None:

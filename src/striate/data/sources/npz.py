@@ -1,8 +1,9 @@
-"""NumPy archives: x_train y_train x_test y_test, optional x_val y_val; or x y."""
+"""NumPy archives: x_train y_train x_test y_test, optional x_val y_val; or x y; groups beside each."""
 
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def list_npz(path: Path, layout: Layout) -> Listing:
             raise too_much(f"data {path}", unpacked_limit(packed), packed)
         with np.load(path, allow_pickle=False) as file:
             names = set(file.files)
-            used = {f"{axis}_{split}" for axis in "xy" for split in ("train", "val", "test")} | {"x", "y"}
+            used = {f"{axis}{split}" for axis in ("x", "y", "groups") for split in ("", "_train", "_val", "_test")}
             arrays = {name: file[name] for name in sorted(names & used)}
     except DataError:
         raise
@@ -33,7 +34,32 @@ def list_npz(path: Path, layout: Layout) -> Listing:
     except Exception as error:
         raise _damaged(path, error) from None
     blocks = _blocks(path, arrays)
-    return list_arrays(path.stem, str(path), blocks, layout=layout, ignored=tuple(sorted(names - set(arrays))))
+    belonging = {f"groups_{split}" if split else "groups" for split in blocks}
+    ignored = tuple(sorted(n for n in names if n not in arrays or (n.startswith("groups") and n not in belonging)))
+    groups = _groups(path, arrays, blocks)
+    return replace(list_arrays(path.stem, str(path), blocks, layout=layout, ignored=ignored), groups=groups)
+
+
+def _groups(
+    path: Path, arrays: dict[str, np.ndarray], blocks: dict[str | None, tuple[np.ndarray, np.ndarray]]
+) -> tuple[str | None, ...]:
+    """What each sample is of, in the order of the listing: by split; empty where the file has no groups."""
+    found: list[str | None] = []
+    for split in sorted(blocks, key=lambda name: name or ""):
+        name, count = f"groups_{split}" if split else "groups", len(blocks[split][0]) if blocks[split][0].ndim else 0
+        values = arrays.get(name)
+        if values is None:
+            found += [None] * count
+        elif values.shape != (count,) or values.dtype.kind not in "iuUS":
+            raise DataError(
+                f"data {path}, {name}",
+                f"an array of shape {values.shape} and type {values.dtype}",
+                f"({count},) whole numbers or text, one for each sample",
+                f"save {name} with one entry a sample, or leave it out",
+            )
+        else:
+            found += [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values.tolist()]
+    return tuple(found) if any(found) else ()
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
@@ -47,7 +73,7 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 def _blocks(path: Path, arrays: dict[str, np.ndarray]) -> dict[str | None, tuple[np.ndarray, np.ndarray]]:
     got = ", ".join(arrays) or "none of these names"
-    given = {name for name in arrays if "_" in name}
+    given = {name for name in arrays if "_" in name and not name.startswith("groups")}
     if bool(given) == bool(arrays.keys() & {"x", "y"}):
         raise DataError(f"data {path}", got, _EXPECTED, "numpy.savez(path, x=images, y=labels)")
     blocks: dict[str | None, tuple[np.ndarray, np.ndarray]] = {}

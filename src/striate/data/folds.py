@@ -1,0 +1,121 @@
+"""Folds of cross-validation: every sample is held out once, and what belongs together is held out together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from striate.errors import ConfigError
+
+_MOST = 1000
+_REMEDY = "--cv 5x5: five folds, dealt anew five times; --cv 10x1: ten folds once"
+_QUANTILES = 10
+_BALANCED = 5_000
+"""Up to so many units the folds are balanced sample by sample, which takes time in proportion; of more units the sizes
+even out by themselves."""
+
+
+def parse_folds(text: str) -> tuple[int, int]:
+    """Folds and repeats of `FOLDSxREPEATS`; `5` is `5x1`. Raises ConfigError."""
+    match = re.fullmatch(r"\s*(\d{1,9})\s*(?:[xX×]\s*(\d{1,9}))?\s*", text)
+    if match is None:
+        raise ConfigError("cv", repr(text), "FOLDSxREPEATS, such as 5x5", _REMEDY)
+    folds, repeats = int(match[1]), int(match[2] or 1)
+    if folds < 2:
+        raise ConfigError(
+            "cv",
+            f"{text.strip()}: {folds} {'fold' if folds == 1 else 'folds'}",
+            "at least 2: one to hold out, one to learn",
+            _REMEDY,
+        )
+    if repeats < 1:
+        raise ConfigError("cv", f"{text.strip()}: {repeats} repeats", "at least 1", f"--cv {folds}x1")
+    if folds > _MOST or repeats > _MOST:
+        raise ConfigError("cv", text.strip(), f"at most {_MOST:,} folds and {_MOST:,} repeats", _REMEDY)
+    return folds, repeats
+
+
+def deal_folds(
+    units: Sequence[Hashable], strata: ArrayLike, folds: int, seed: int, *, names: Sequence[str] = ()
+) -> NDArray[np.int64]:
+    """(N,) the fold, 0 to `folds` − 1, in which each sample is held out.
+
+    Samples with equal `units` share a fold; each fold has about its share of every value of `strata`, (N,) whole
+    numbers, named by `names` where they are classes. The same arguments give the same folds. Raises ConfigError where a
+    stratum has fewer units than folds, or lies in one fold alone, so that a network would be asked for what it was
+    never shown.
+    """
+    values = np.asarray(strata)
+    places: dict[Hashable, int] = {}
+    unit = np.array([places.setdefault(key, len(places)) for key in units], dtype=np.int64)
+    _refuse_too_few(unit, values, folds, names)
+    if len(places) == len(unit):
+        dealt = _deal(StratifiedKFold(folds, shuffle=True, random_state=seed), values, None)
+    elif len(places) <= _BALANCED:
+        dealt = _deal(StratifiedGroupKFold(folds, shuffle=True, random_state=seed), values, unit)
+    else:
+        first = np.unique(unit, return_index=True)[1]  # a unit of several strata counts for that of its first sample
+        dealt = _deal(StratifiedKFold(folds, shuffle=True, random_state=seed), values[first], None)[unit]
+    _refuse_lone(dealt, values, folds, names)
+    return dealt
+
+
+def strata_of(targets: ArrayLike, annotation: str, folds: int) -> NDArray[np.int64]:
+    """(N,) what folds should have equal shares of: the class; for numbers the tenth of the samples, ordered by the mean
+    of their standardized numbers; for masks nothing, all zeros.
+
+    Fewer than ten parts are made where one would have fewer than two samples for each fold.
+    """
+    values = np.asarray(targets)
+    if annotation == "class":
+        return values.astype(np.int64)
+    if annotation == "mask":
+        return np.zeros(len(values), np.int64)
+    numbers = values.reshape(len(values), -1).astype(np.float64)
+    spread = numbers.std(0)
+    order = ((numbers - numbers.mean(0)) / np.where(spread > 0, spread, 1)).mean(1)
+    parts = max(1, min(_QUANTILES, len(order) // (2 * folds)))
+    edges = np.quantile(order, np.arange(1, parts) / parts)
+    parts_of: NDArray[np.int64] = np.searchsorted(edges, order, side="right").astype(np.int64)
+    return parts_of
+
+
+def _deal(
+    dealer: StratifiedKFold | StratifiedGroupKFold, strata: NDArray[np.int64], groups: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    dealt = np.full(len(strata), -1, np.int64)
+    for fold, (_, held) in enumerate(dealer.split(np.zeros(len(strata)), strata, groups)):
+        dealt[held] = fold
+    return dealt
+
+
+def _refuse_too_few(unit: NDArray[np.int64], strata: NDArray[np.int64], folds: int, names: Sequence[str]) -> None:
+    counts = {int(value): len(np.unique(unit[strata == value])) for value in np.unique(strata)}
+    value, fewest = min(counts.items(), key=lambda item: (item[1], item[0]))
+    if fewest < folds:
+        raise _too_few(value, fewest, folds, names)
+
+
+def _refuse_lone(dealt: NDArray[np.int64], strata: NDArray[np.int64], folds: int, names: Sequence[str]) -> None:
+    """Groups may be so unlike that no dealing of them gives each fold its share."""
+    for value in np.unique(strata):
+        if len(np.unique(dealt[strata == value])) < 2:
+            raise _too_few(int(value), 1, folds, names)
+    reached = len(np.unique(dealt))
+    if reached < folds:
+        raise _too_few(None, reached, folds, names)
+
+
+def _too_few(stratum: int | None, units: int, folds: int, names: Sequence[str]) -> ConfigError:
+    of = f" of the class {names[stratum]}" if names and stratum is not None else ""
+    more = f"more distinct samples or groups{of}"
+    return ConfigError(
+        "cv",
+        f"{folds} folds, and {units} distinct samples or groups{of} to deal",
+        "at least one for each fold: equal samples, and those of one group, count as one",
+        f"--cv {units}x1, or {more}" if units > 1 else f"leave out --cv, or add {more}",
+    )
