@@ -22,6 +22,7 @@ ORDER = [
     {"evaluation", "visualize"},
     {"doctor"},
     {"report"},
+    {"studies"},
     {"exporting", "serving"},
     {"api"},
     {"lab", "cli"},

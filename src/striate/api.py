@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -24,11 +25,16 @@ from striate.models.build import build_model
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, read_seen, refuse_occupied
+from striate.studies.cross_validation import finish_cross_validation, run_folds, write_cv_beginning
+from striate.studies.cv_content import final_command
+from striate.studies.cv_plan import CrossValidation, plan_cross_validation
+from striate.studies.fold_files import FOLDERS, load_folds
 from striate.tasks.make import make_task
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.interruption import Interrupted, terminating_interrupts
+from striate.training.lr_records import LearningRateSearch
 from striate.training.prepare import Prepared, prepare, read_data
 from striate.training.progress import progress_reader
 from striate.training.request import ConfigSource, merge_request, read_config
@@ -59,6 +65,7 @@ def train(
     data: str | Path | None = None,
     model: str | nn.Module = "auto",
     *,
+    weights: str | Path | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
     recipe: Literal["quick", "standard", "fine-tune"] = "standard",
@@ -68,14 +75,17 @@ def train(
     out: str | Path | None = None,
     seed: int = 0,
     baseline: bool = False,
+    cv: str | None = None,
     config: ConfigSource = None,
     set: Mapping[str, Any] | None = None,
 ) -> Run:
     """Train a network on `data`, evaluate it, and write a run directory.
 
     `data`: a name, folder, archive, manifest, idx folder or `.npz`; `mnist5k` if neither it nor `config` says.
-    `model`: a zoo name, layer string, `file.py:function`, or an `nn.Module`. `epochs` or `minutes`, not both.
+    `model`: a zoo name, layer string, `file.py:function`, a run, or an `nn.Module`. `weights`: a run, checkpoint,
+    state_dict or `.safetensors` that it begins with. `epochs` or `minutes`, not both.
     `size`: pixels, or (height, width). `baseline`: also fit what the network has to beat, on the same splits.
+    `cv`: folds × repeats of cross-validation (`"5x5"`) instead of one training; no network is kept then.
     `config`: a config.yaml, mapping or Config; arguments that differ from their defaults, and dotted fields in `set`
     (`{"optim.weight_decay": 0.1}`), go on top of it.
     Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
@@ -85,6 +95,7 @@ def train(
     given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
     given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
     given |= {"baseline": baseline or None, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    given |= {"model.weights": None if weights is None else str(weights), "cv": cv}
     fields |= {name: value for name, value in given.items() if value is not None}
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, epochs=epochs, minutes=minutes, size=size, fields=fields)
@@ -106,6 +117,11 @@ def train_config(
     if out is not None:
         refuse_occupied(out)  # before minutes are spent on reading the data
     announce = announcer(console, quiet)
+    if config.cv is not None:
+        with memory_explained(config):
+            study = plan_cross_validation(config, module, announce=announce)
+        run = create_run(out, f"{study.pool.data.name[:24]}-{study.network}-cv", FOLDERS)
+        return _cross_validate(run, study, console, quiet)
     with memory_explained(config):
         prepared = prepare(config, module, seconds_spent=lambda: monotonic() - started, announce=announce)
     model = "module" if prepared.network_name is None else prepared.network_name
@@ -125,12 +141,16 @@ def resume(
     """
     console = console or Console(stderr=True)
     run, announce = open_run(Path(path)), announcer(console, quiet)
+    config = config_from_yaml(run.config)
+    if config.cv is not None:
+        return _resume_cross_validation(run, config, module, console, quiet)
     if run.metrics_json.exists():
         for file in (run.last, run.best):
             load(file, module=module)
         announce(f"{run.path} is finished; its checkpoints were read and fit the network")
         return Run(run.path, read_metrics(run))
-    prepared = prepare(config_from_yaml(run.config), module, announce=announce)
+    begun = run.last if run.last.exists() else None
+    prepared = prepare(config, module, begun=begun, announce=announce)
     if restore(run, prepared):
         done, total = prepared.state.step, prepared.config.budget.steps
         announce(f"going on with {run.path} after step {done:,} of {total:,}")
@@ -141,11 +161,42 @@ def resume(
 
 
 def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet: bool) -> Run:
+    with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
+        with progress_reader(console, quiet) as progress:
+            run_training(run, prepared, [progress])
+        return Run(run.path, finish_run(run, prepared, announcer(console, quiet)))
+
+
+def _resume_cross_validation(
+    run: RunDirectory, config: Config, module: nn.Module | None, console: Console, quiet: bool
+) -> Run:
+    """Go on with the next fold; on a finished study, read its folds again."""
+    announce = announcer(console, quiet)
+    if run.metrics_json.exists():
+        count = len(load_folds(run))
+        announce(f"{run.path} is finished; its {count} folds were read")
+        return Run(run.path, read_metrics(run))
+    with memory_explained(config):
+        study = plan_cross_validation(config, module, announce=announce)
+    return _cross_validate(run, study, console, quiet)
+
+
+def _cross_validate(run: RunDirectory, study: CrossValidation, console: Console, quiet: bool) -> Run:
+    announce = announcer(console, quiet)
+    write_cv_beginning(run, study)
+    for said in (*study.notes, *study.findings):
+        announce(str(said))
+    with _worth_going_on(run, study.config):
+        results = run_folds(run, study, announce, None if quiet else console)
+        return Run(run.path, finish_cross_validation(run, study, results))
+
+
+@contextmanager
+def _worth_going_on(run: RunDirectory, config: Config) -> Iterator[None]:
+    """Every ending from outside says how to go on with what was saved."""
     try:
-        with execution_settings(prepared.config), memory_explained(prepared.config), terminating_interrupts():
-            with progress_reader(console, quiet) as progress:
-                run_training(run, prepared, [progress])
-            return Run(run.path, finish_run(run, prepared, announcer(console, quiet)))
+        with memory_explained(config), terminating_interrupts():
+            yield
     except RunError as error:  # a full disk, for one: what was saved is worth going on from
         error.remedy += f"; then go on with: striate train --resume {run.path}"
         raise
@@ -183,6 +234,9 @@ def load(path: str | Path, *, module: nn.Module | None = None, device: str = "cp
     path = Path(path)
     file = path if path.is_file() else open_run(path).best
     if not file.exists():
+        if (path / "config.yaml").exists() and config_from_yaml(path / "config.yaml").cv is not None:
+            got = "a cross-validation: it keeps no network, each fold's has seen only its share of the data"
+            raise RunError(str(path), got, "a run with a network", final_command(path))
         raise RunError(
             str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {path}"
         )
@@ -263,6 +317,48 @@ def baselines(
     for said in (*read.notes, *read.findings):
         say(str(said))
     return fit_baselines(read, task, seed=merged.seed, announce=say)
+
+
+def find_learning_rate(
+    data: str | Path | None = None,
+    model: str | nn.Module = "auto",
+    *,
+    batch: int | None = None,
+    size: int | tuple[int, int] | str | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+    seconds: float = 45.0,
+    out: str | Path | None = None,
+    announce: Announce | None = None,
+) -> LearningRateSearch:
+    """The learning rate to train with, by short trainings on copies, in about `seconds`.
+
+    The other arguments are as in `train`. Not a bit of an `nn.Module`, nor any random state, is changed. `out`: a .png
+    to draw the search into; nothing else is written. `announce` is told of each step. Raises StriateError.
+    """
+    from striate.training.lr_command import how_to_train
+    from striate.training.lr_find import copied, search_learning_rate
+    from striate.visualize.lr_find import refuse_picture_path, save_lr_find
+
+    if out is not None:
+        refuse_picture_path(Path(out))  # before minutes are spent
+    module = copied(model) if isinstance(model, nn.Module) else None
+    source, fields = None if data is None else str(data), dict(set or {})
+    given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    fields |= {name: value for name, value in given.items() if value is not None}
+    merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+    say = announce or (lambda _: None)
+    with memory_explained(merged):
+        prepared = prepare(merged, module, announce=say)
+        _announce_decisions(prepared, say)
+        origin: Literal["recipe", "request"] = "recipe" if "optim.lr" in prepared.config.decided else "request"
+        search = search_learning_rate(prepared, seconds=seconds, origin=origin, announce=say)
+    if search.suggestion is not None:
+        command = how_to_train(search.suggestion, source, fields, size, config, module=module is not None)
+        search = replace(search, command=command)
+    if out is not None:
+        save_lr_find(search, prepared.data.name, prepared.config.model.name, Path(out))
+    return search
 
 
 def _same_source(data: str, source: str) -> bool:

@@ -16,6 +16,7 @@ def train(
     /,
     *,
     model: str | None = None,
+    weights: str | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
     recipe: Literal["quick", "standard", "fine-tune"] | None = None,
@@ -26,6 +27,7 @@ def train(
     out: Path | None = None,
     seed: int | None = None,
     baseline: Annotated[bool, Parameter(negative=())] = False,
+    cv: str | None = None,
     resume: Path | None = None,
     config: Path | None = None,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -43,13 +45,17 @@ def train(
         .csv (path,label[,split]), idx files, CIFAR pickles or an .npz. Default: mnist5k.
     model
         A name (see `striate models`), with arguments: "mlp(128,64)"; a layer string: "conv(16,5) relu pool(2)
-        fc(10)"; or file.py:function, which RUNS that file. Default: chosen by the shape of the data.
+        fc(10)"; or file.py:function, which RUNS that file; or a run. Default: chosen by the shape of the data.
+    weights
+        What the network begins with: a run, a checkpoint, a state_dict saved with torch.save, or .safetensors. A run
+        or checkpoint names its network. Nothing of the file is executed.
     epochs
         Passes over the training data.
     minutes
         Wall-clock minutes instead; the number of steps is fixed from the speed measured at the start.
     recipe
-        How everything left open is chosen: standard (the default), or quick, with a quarter of the epochs.
+        How everything left open is chosen: standard (the default), quick, with a quarter of the epochs, or
+        fine-tune, for a network that begins with weights (the default there).
     task
         classify, regress or segment; by default what the labels are.
     batch
@@ -65,6 +71,9 @@ def train(
     baseline
         Also fit what a network has to beat, on the same splits: majority class, logistic regression, HOG and SVM.
         See `striate baseline`.
+    cv
+        FOLDSxREPEATS of cross-validation, such as 5x5, instead of one training: how good such a network is, as mean
+        and deviation over held-out folds. Keeps no network. `null` turns it off on top of --config.
     resume
         Go on with this run, bit for bit as if it had not been interrupted. Needs no DATA.
     config
@@ -76,12 +85,14 @@ def train(
     """
     given = {
         "model.name": model,
+        "model.weights": weights,
         "recipe": recipe,
         "task.name": task,
         "batch": batch,
         "optim.lr": lr,
         "seed": seed,
         "baseline": baseline or None,
+        "cv": cv,
     }
     chosen = chosen_fields(given, set or [])
     if resume is not None:
@@ -108,9 +119,22 @@ def train(
             run = train_config(merged, out=out, console=stderr())
     if json:
         print_json(run.metrics)
+    elif "cv" in run.metrics:
+        _print_cross_validation(run.path, run.metrics)
     else:
         _print_result(run.path, run.metrics)
     return 0
+
+
+def _print_cross_validation(path: Path, metrics: dict[str, Any]) -> None:
+    from striate.cli.output import print_text
+    from striate.studies.cv_content import final_command
+    from striate.studies.cv_summary import summary_lines
+
+    for line in summary_lines(metrics):
+        print_text(line)
+    print_text(f"run:    {path}\nreport: {path / 'report.html'}")
+    print_text(f"no network is kept; to train one: {final_command(path)}")
 
 
 def _print_result(path: Path, metrics: dict[str, Any]) -> None:

@@ -98,15 +98,18 @@ def refuse_occupied(out: Path) -> None:
     raise RunError(str(out), f"a path that already holds {held}", "a new or empty folder", remedy)
 
 
-def create_run(out: Path | None, name: str) -> RunDirectory:
-    """Make `out`, or `runs/<name>-<k>` with the first free k. Raises RunError when `out` holds anything."""
+def create_run(out: Path | None, name: str, folders: Sequence[str] = ("checkpoints", "plots")) -> RunDirectory:
+    """Make `out`, or `runs/<name>-<k>` with the first free k, with `folders` in it.
+
+    Raises RunError when `out` holds anything.
+    """
     if out is None:
         out = _first_free(Path("runs"), re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "run")
     refuse_occupied(out)
     run = RunDirectory(out)
     with explained(out):
-        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        run.plots.mkdir(exist_ok=True)
+        for folder in folders:
+            (out / folder).mkdir(parents=True, exist_ok=True)
     return run
 
 

@@ -89,7 +89,7 @@ def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
         fields["model.digest"] = None
     if "model.weights" in changed:
         fields["model.weights_digest"] = None
-    if prefixes or any(name == "batch" or name.startswith("budget.") for name in changed):
+    if prefixes or any(name in ("batch", "cv") or name.startswith("budget.") for name in changed):
         fields["budget.steps"] = None  # it follows from the number of batches; epochs or minutes were asked for
     return fields | {"decided": [name for name in config.decided if name not in opened and name not in asked]}
 

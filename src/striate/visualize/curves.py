@@ -72,7 +72,7 @@ def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | st
     if log == "auto":
         log = bool(together.min() > 0 and together.max() / together.min() > _LOG_FROM)
     if log:
-        _logarithmic(axes)
+        logarithmic(axes)
     heading(axes, f"{name} (logarithmic)" if log else name)
     if not drawn:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=FAINT)
@@ -97,7 +97,8 @@ def _line(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], 
     axes.plot(epochs, values, linewidth=1.6, markersize=4, **style)
 
 
-def _logarithmic(axes: Axes) -> None:
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic vertical axis with plain numbers at its ticks."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))

@@ -1,0 +1,146 @@
+"""What the report of a cross-validation says, as plain records."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from striate.evaluation.text import LABELS
+from striate.records import Finding
+from striate.report.content import Picture, Table
+from striate.report.wording import metric, number
+from striate.runs.directory import RunDirectory
+from striate.studies.cv_plan import CrossValidation
+from striate.studies.cv_summary import sentences, spread_text
+from striate.studies.fold import FoldResult
+from striate.training.config_file import config_to_yaml
+
+
+@dataclass(frozen=True)
+class CvContent:
+    """All that the page shows. `answers` is the picture of the pooled answers with the table `behind` it, None for
+    masks; `comparisons` and `baselines` are empty where no baselines were asked for."""
+
+    title: str
+    created: str
+    answer: str
+    sentences: Sequence[str]
+    network: str
+    figures: Table
+    folds: Table
+    dots: Picture
+    curves: Picture
+    answers: Picture | None
+    behind: Table | None
+    comparisons: Sequence[str]
+    baselines: Table | None
+    notes: Sequence[str]
+    findings: Sequence[Finding]
+    config: str
+    environment: Table
+    command: str
+    final_command: str
+
+
+def make_content(
+    run: RunDirectory,
+    study: CrossValidation,
+    results: Sequence[FoldResult],
+    metrics: Mapping[str, Any],
+    pictures: tuple[Picture, Picture, Picture | None],
+    behind: Table | None,
+) -> CvContent:
+    """The page of a finished study; `pictures` are the dots, the curves and the answers."""
+    cv, key, data = metrics["cv"], study.first.task.headline, study.pool.data
+    macs = "" if metrics["macs"] is None else f", {number(metrics['macs'])} multiply–accumulates for one input"
+    compared = metrics.get("baselines", [])
+    return CvContent(
+        title=f"{metrics['model']} on {data.name}: {cv['folds']} × {cv['repeats']} cross-validation",
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        answer=f"{LABELS[key]} {spread_text(key, cv['mean'][key], cv['std'][key])}",
+        sentences=sentences(cv, cv["held_out"], key),
+        network=f"{metrics['model']}: {number(metrics['params'])} parameters{macs}.",
+        figures=_figures(cv),
+        folds=_fold_table(results),
+        dots=pictures[0],
+        curves=pictures[1],
+        answers=pictures[2],
+        behind=behind,
+        comparisons=[entry["comparison"]["sentence"] for entry in compared],
+        baselines=_baseline_table(cv, compared) if compared else None,
+        notes=study.notes,
+        findings=study.findings,
+        config=config_to_yaml(study.config),
+        environment=_environment(run.environment),
+        command=repeat_command(run.path),
+        final_command=final_command(run.path),
+    )
+
+
+def repeat_command(run: Path) -> str:
+    """What repeats a study when pasted."""
+    return f"striate train --config {shlex.quote(str(run / 'config.yaml'))} --out {shlex.quote(f'{run}-again')}"
+
+
+def final_command(run: Path) -> str:
+    """What trains one network as the folds were, when pasted."""
+    return (
+        f"striate train --config {shlex.quote(str(run / 'config.yaml'))} --cv null --out {shlex.quote(f'{run}-final')}"
+    )
+
+
+def _figures(cv: Mapping[str, Any]) -> Table:
+    pooled = cv["per_repeat"]
+    rows = tuple(
+        (
+            LABELS.get(key, key),
+            metric(key, cv["mean"][key]),
+            metric(key, cv["std"][key]),
+            metric(key, pooled["mean"].get(key)),
+            metric(key, pooled["std"].get(key)),
+        )
+        for key in cv["mean"]
+    )
+    heads = ("metric", "mean of folds", "std between folds", "pooled, mean of repeats", "std between repeats")
+    return Table(
+        f"{cv['folds']} folds × {cv['repeats']}, n = {cv['n']:,}; std with one degree of freedom less", heads, rows
+    )
+
+
+def _fold_table(results: Sequence[FoldResult]) -> Table:
+    keys = [key for key in results[0].metrics if key in LABELS]
+    heads = ("repeat · fold", "held out", "trained on", "validated on", *(LABELS[k] for k in keys))
+    rows: tuple[tuple[str | int, ...], ...] = tuple(
+        (
+            f"{r.repeat} · {r.fold}",
+            len(r.ids),
+            r.n_train,
+            r.n_val,
+            *(metric(key, r.metrics[key]) for key in keys),
+            f"{r.best_epoch} of {len(r.history)}",
+            f"{r.seconds:.1f}",
+        )
+        for r in results
+    )
+    return Table("Each fold, on what it held out", (*heads, "epoch kept", "seconds"), rows)
+
+
+def _baseline_table(cv: Mapping[str, Any], compared: Sequence[Mapping[str, Any]]) -> Table:
+    methods = [("this network", cv), *((entry["name"], entry) for entry in compared)]
+    keys = [key for key in LABELS if key != "loss" and any(key in values["mean"] for _, values in methods)]
+    rows: tuple[tuple[str, ...], ...] = tuple(
+        (name, *(spread_text(k, values["mean"].get(k), values["std"].get(k)) for k in keys)) for name, values in methods
+    )
+    return Table("Mean ± standard deviation over the same folds", ("method", *(LABELS[k] for k in keys)), rows)
+
+
+def _environment(path: Path) -> Table:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    values |= values.pop("packages", {})
+    rows = tuple((key, str(value)) for key, value in values.items() if value not in (None, []))
+    return Table("Where it ran", ("what", "value"), rows)

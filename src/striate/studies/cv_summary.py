@@ -1,0 +1,174 @@
+"""The figures of a cross-validation: means and deviations over folds, pooled answers of each repeat, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.evaluation.text import LABELS, SHARES
+from striate.studies.fold import FoldResult
+from striate.studies.paired import METHOD, ResampledMean, resampled_mean
+from striate.tasks.protocol import Task
+
+_HIGHER = ("accuracy", "iou")
+_FEW = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def summarize_folds(results: Sequence[FoldResult], targets: torch.Tensor, task: Task) -> dict[str, Any]:
+    """The entry `cv` of metrics.json.
+
+    `targets` are those of the whole pool, in the order of ids. `mean` and `std` are over all folds of all
+    repeats (std with J − 1 in the divisor, None for one fold); `interval` is that of the mean of the headline metric.
+    `per_repeat` pools the answers of each repeat, which cover every sample once, measures them together (`values`), and
+    gives mean and std of that over repeats (std None for one repeat).
+    """
+    repeats = sorted({result.repeat for result in results})
+    pooled = [task.metrics(torch.from_numpy(pooled_answers(results, repeat)), targets) for repeat in repeats]
+    keys = _keys([result.metrics for result in results])
+    center = headline_mean(results, task)
+    return {
+        "folds": len(results) // len(repeats),
+        "repeats": len(repeats),
+        "n": len(targets),
+        "held_out": [len(result.ids) for result in results],
+        "mean": {key: _mean([r.metrics[key] for r in results]) for key in keys},
+        "std": {key: _std([r.metrics[key] for r in results]) for key in keys},
+        "interval": {task.headline: _clipped(center.interval, task.headline)},
+        "per_repeat": {
+            "mean": {key: _mean([values[key] for values in pooled]) for key in _keys(pooled)},
+            "std": {key: _std([values[key] for values in pooled]) for key in _keys(pooled)},
+            "values": pooled,
+        },
+    }
+
+
+def headline_mean(results: Sequence[FoldResult], task: Task) -> ResampledMean:
+    """The mean of the headline metric over folds, with an interval that knows that folds overlap."""
+    return resampled_mean([float(r.metrics[task.headline]) for r in results], held_share(results))
+
+
+def held_share(results: Sequence[FoldResult]) -> float:
+    """Samples held out for each that was learned from (validation samples included: they chose the epoch)."""
+    return float(np.mean([len(r.ids) / (r.n_train + r.n_val) for r in results]))
+
+
+def pooled_answers(results: Sequence[FoldResult], repeat: int) -> NDArray[Any]:
+    """(N, …) the answers of one repeat in the order of ids: each sample's from the fold that held it out."""
+    chosen = [result for result in results if result.repeat == repeat]
+    order = np.concatenate([result.ids for result in chosen]).argsort()
+    answers: NDArray[Any] = np.concatenate([result.decoded for result in chosen])[order]
+    return answers
+
+
+def spread_text(key: str, mean: float | None, std: float | None) -> str:
+    """`96.40 ± 2.90 %`, or `3.412 ± 0.51`; without a deviation the mean alone."""
+    if mean is None:
+        return "–"
+    if key in SHARES:
+        return f"{100 * mean:.2f} %" if std is None else f"{100 * mean:.2f} ± {100 * std:.2f} %"
+    return f"{mean:.4g}" if std is None else f"{mean:.4g} ± {std:.2g}"
+
+
+def sentences(cv: Mapping[str, Any], sizes: Sequence[int], headline: str) -> tuple[str, ...]:
+    """What the figures say, and what they do not. `sizes`: how many samples each fold held out."""
+    label, count = LABELS[headline], len(sizes)
+    held = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
+    over = spread_text(headline, cv["mean"][headline], cv["std"][headline])
+    told = [f"{label} {over} over {count} held-out folds of {held} (mean ± standard deviation between folds)."]
+    repeats, pooled = cv["repeats"], cv["per_repeat"]
+    figure = spread_text(headline, pooled["mean"][headline], pooled["std"][headline])
+    if repeats > 1:
+        told.append(
+            f"The answers of each repeat pooled, the {_few(repeats)} repeats have {figure} (mean ± standard deviation)."
+        )
+    else:
+        told.append(f"All {cv['n']:,} answers pooled: {figure}.")
+    interval = cv["interval"][headline]
+    if interval is not None:
+        low, high = (spread_text(headline, end, None) for end in interval)
+        told.append(f"95 % interval of the mean: {low} to {high}, {METHOD}.")
+    told.append(
+        "Folds share most of what they learn from, so their deviation is not the error of the mean; that of the repeats"
+        " shows only how much dealing and seeds matter, not what other samples would change."
+    )
+    return tuple(told)
+
+
+def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """What a terminal shows of metrics.json: the headline sentences, the other metrics, the baselines."""
+    cv = metrics["cv"]
+    headline = next(iter(cv["interval"]))
+    others = [
+        f"{LABELS[key]} {spread_text(key, cv['mean'][key], cv['std'][key])}"
+        for key in cv["mean"]
+        if key in LABELS and key not in (headline, "top5")
+    ]
+    lines = list(sentences(cv, cv["held_out"], headline))
+    lines.insert(1, ", ".join(others))
+    return [*lines, *(entry["comparison"]["sentence"] for entry in metrics.get("baselines", ()))]
+
+
+def compare_folds(results: Sequence[FoldResult], name: str, task: Task) -> dict[str, Any]:
+    """How the network stands against the baseline `name` on the same folds: mean, std, and the paired comparison of
+    the headline metric, positive in the network's favor."""
+    key, sign = task.headline, 1 if task.headline in _HIGHER else -1
+    measured = [result.baselines[name] for result in results]
+    leads = [sign * (float(r.metrics[key]) - float(b[key])) for r, b in zip(results, measured, strict=True)]
+    lead = resampled_mean(leads, held_share(results))
+    keys = [k for k in _keys(measured) if k != "seconds"]
+    return {
+        "name": name,
+        "mean": {k: _mean([m[k] for m in measured]) for k in keys},
+        "std": {k: _std([m[k] for m in measured]) for k in keys},
+        "comparison": {
+            "difference": lead.mean,
+            "p_value": lead.p_value,
+            "interval": lead.interval,
+            "beats": lead.mean > 0 and lead.p_value is not None and lead.p_value < 0.05,
+            "sentence": _lead_sentence(lead, name, key, len(leads)),
+        },
+    }
+
+
+def _lead_sentence(lead: ResampledMean, name: str, key: str, folds: int) -> str:
+    label = LABELS[key]
+    if lead.mean == 0 or lead.p_value is None or lead.interval is None:
+        how = "the same" if lead.mean == 0 else "another by the same amount in each, which cannot be tested"
+        return f"The mean {label} of the network and of {name} on the same {folds} folds is {how}."
+    size = f"{100 * abs(lead.mean):.2f} points" if key in SHARES else f"{abs(lead.mean):.3g}"
+    better = (key in _HIGHER) == (lead.mean > 0)
+    verdict = "more than noise" if lead.p_value < 0.05 else "which noise alone may do"
+    ends = [f"{100 * end:.2f}" if key in SHARES else f"{end:.3g}" for end in lead.interval]
+    p = "p < 0.0001" if lead.p_value < 0.0001 else f"p = {lead.p_value:.2g}"
+    return (
+        f"On the same {folds} folds the network's {label} is {size} {'higher' if better else 'lower'} than that of"
+        f" {name}: {verdict} ({p}; 95 % interval of the network's lead {ends[0]} to {ends[1]}; {METHOD})."
+    )
+
+
+def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [key for key, value in rows[0].items() if key != "n" and (value is None or isinstance(value, int | float))]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def _std(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.std(known, ddof=1)) if len(known) == len(values) > 1 else None
+
+
+def _clipped(interval: tuple[float, float] | None, key: str) -> list[float] | None:
+    if interval is None:
+        return None
+    return [min(1.0, max(0.0, end)) for end in interval] if key in SHARES else list(interval)
+
+
+def _few(count: int) -> str:
+    return _FEW[count] if count < len(_FEW) else f"{count}"

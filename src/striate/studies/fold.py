@@ -1,0 +1,94 @@
+"""One fold: trained on its own part, measured once on what was held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.evaluation.measure import evaluate_trained
+from striate.training.events import EpochDone, Event
+from striate.training.execution import execution_settings
+from striate.training.loop import training_events
+from striate.training.patience import best_epoch
+from striate.training.prepare import Prepared
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """What one fold gave. `repeat` and `fold` count from 1.
+
+    `metrics` are those of the held-out samples, with the keys of a split in metrics.json; `ids` and `decoded` these
+    samples and their answers, as in an `Evaluation`. `history` has a row an epoch, as in metrics.csv. `baselines` maps
+    the name of each method to its metrics on the same samples.
+    """
+
+    repeat: int
+    fold: int
+    seed: int
+    n_train: int
+    n_val: int
+    best_epoch: int
+    seconds: float
+    metrics: Mapping[str, Any]
+    history: tuple[Mapping[str, float], ...]
+    ids: NDArray[np.int64]
+    decoded: NDArray[Any]
+    baselines: Mapping[str, Mapping[str, Any]]
+
+    def row(self) -> dict[str, Any]:
+        """Its row of cv.csv."""
+        numbers = {key: value for key, value in self.metrics.items() if isinstance(value, int | float) or value is None}
+        return {
+            "repeat": self.repeat,
+            "fold": self.fold,
+            "n_train": self.n_train,
+            "n_val": self.n_val,
+            **numbers,
+            "epochs": len(self.history),
+            "best_epoch": self.best_epoch,
+            "seconds": round(self.seconds, 3),
+            "seed": self.seed,
+        }
+
+
+def train_fold(
+    prepared: Prepared,
+    *,
+    repeat: int,
+    fold: int,
+    read: Callable[[Event], None],
+    baselines: Mapping[str, Mapping[str, Any]] | None = None,
+) -> FoldResult:
+    """Train to the end of the budget and measure the network that `keep` names on the split `test`, which is what is
+    held out. `repeat` and `fold` count from 1; `read` sees every event and may raise. Raises NonFiniteLoss, ModelError.
+    """
+    state, config = prepared.state, prepared.config
+    kept: dict[str, Any] = {}
+    with execution_settings(config):
+        events = training_events(state, prepared.objective, prepared.splits, config, prepared.normalize)
+        for event in events:
+            read(event)
+            if isinstance(event, EpochDone) and event.best and config.keep == "best":
+                kept = {name: tensor.clone() for name, tensor in state.answering.state_dict().items()}
+        if kept:
+            state.answering.load_state_dict(kept)
+        evaluation = evaluate_trained(prepared.trained(), prepared.data, "test")
+    last = config.keep == "last"
+    return FoldResult(
+        repeat=repeat,
+        fold=fold,
+        seed=config.seed,
+        n_train=len(prepared.data.splits["train"]),
+        n_val=len(prepared.data.splits["val"]),
+        best_epoch=state.history[-1].epoch if last else best_epoch(state.history, prepared.task),
+        seconds=sum(row.seconds for row in state.history),
+        metrics=evaluation.metrics,
+        history=tuple(row.flat() for row in state.history),
+        ids=evaluation.ids,
+        decoded=evaluation.decoded,
+        baselines=baselines or {},
+    )

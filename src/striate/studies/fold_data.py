@@ -1,0 +1,99 @@
+"""The samples that take part in a cross-validation, and the data set of each fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.data.dataset import Dataset, Split
+from striate.data.folds import deal_folds, strata_of
+from striate.data.splits import assign_splits
+from striate.errors import ConfigError
+from striate.studies.fold_seeds import dealing_seed, validation_seed
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The samples that are held out in turn, in the order of their ids: all of the data, without a test split that the
+    source itself gives. `contents` and `units` have an entry a sample, as in `Dataset`."""
+
+    data: Dataset
+    samples: Split
+    contents: tuple[str, ...]
+    units: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def left_out(self) -> int:
+        """Samples of the given test split, which nothing here looks at."""
+        return len(self.data.splits["test"]) if "test" in self.data.given else 0
+
+
+def pool_samples(data: Dataset) -> Pool:
+    """The pool of a data set; the order of ids makes it the same whatever splits were made."""
+    names = [name for name in ("train", "val", "test") if name != "test" or "test" not in data.given]
+    parts = [data.splits[name] for name in names]
+    order = torch.cat([part.ids for part in parts]).argsort()
+    samples = Split(
+        torch.cat([part.inputs for part in parts])[order],
+        torch.cat([part.targets for part in parts])[order],
+        torch.cat([part.ids for part in parts])[order],
+    )
+    contents = [content for name in names for content in data.contents[name]]
+    units = [unit for name in names for unit in data.units[name]]
+    places = order.tolist()
+    return Pool(data, samples, tuple(contents[i] for i in places), tuple(units[i] for i in places))
+
+
+def deal_repeats(pool: Pool, folds: int, repeats: int, split_seed: int) -> NDArray[np.int64]:
+    """(repeats, N): in which fold, from 0, each sample of the pool is held out. Raises ConfigError."""
+    strata = strata_of(pool.samples.targets.numpy(), pool.data.annotation, folds)
+    names = pool.data.classes if pool.data.annotation == "class" else ()
+    dealt = [deal_folds(pool.units, strata, folds, dealing_seed(split_seed, r), names=names) for r in range(repeats)]
+    return np.stack(dealt)
+
+
+def fold_dataset(
+    pool: Pool, held: NDArray[np.bool_], *, repeat: int, fold: int, split_seed: int, val: float
+) -> Dataset:
+    """The pool with the samples `held` out as `test`, and the share `val` of each class of the rest as `val`, cut as
+    striate cuts splits: by content and group. Raises ConfigError where that leaves nothing to train or validate on."""
+    data, samples = pool.data, pool.samples
+    classes = samples.targets.tolist() if data.annotation == "class" else [0] * len(pool)
+    names = assign_splits(
+        [bytes.fromhex(unit) for unit in pool.units],
+        classes,
+        ["test" if out else None for out in held.tolist()],
+        val_fraction=val,
+        test_fraction=0.0,
+        seed=validation_seed(split_seed, repeat, fold),
+    )
+    splits, contents, units = {}, {}, {}
+    for name in ("train", "val", "test"):
+        places = [i for i, given in enumerate(names) if given == name]
+        rows = torch.tensor(places, dtype=torch.int64)
+        splits[name] = Split(samples.inputs[rows], samples.targets[rows], samples.ids[rows])
+        contents[name] = tuple(pool.contents[i] for i in places)
+        units[name] = tuple(pool.units[i] for i in places)
+    _refuse_unusable(data, splits, repeat, fold)
+    notes = tuple(note for note in data.notes if not note.startswith("Splits: "))  # other splits than these
+    return replace(data, splits=splits, contents=contents, units=units, notes=notes, rows=())
+
+
+def _refuse_unusable(data: Dataset, splits: dict[str, Split], repeat: int, fold: int) -> None:
+    where = f"cv, fold {fold + 1} of repeat {repeat + 1}"
+    remedy = "add samples, or leave out --cv"
+    for name, what in (("train", "train"), ("val", "validate")):
+        if not len(splits[name]):
+            raise ConfigError(where, f"no samples left to {what} on", "some of each", remedy)
+    if data.annotation == "class":
+        counts = torch.bincount(splits["train"].targets, minlength=len(data.classes))
+        missing = [name for name, count in zip(data.classes, counts.tolist(), strict=True) if not count]
+        if missing:
+            got = f"no sample of {', '.join(missing[:5])} left to train on"
+            raise ConfigError(where, got, "every class in the training part of every fold", remedy)

@@ -1,0 +1,128 @@
+"""What a cross-validation keeps: a file for each finished fold, and the tables made from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.errors import RunError
+from striate.runs.directory import RunDirectory, csv_text
+from striate.runs.files import finite, write_atomic, write_text
+from striate.studies.fold import FoldResult
+from striate.studies.fold_data import Pool
+
+FOLDERS = ("folds", "plots")
+"""The folders in the directory of a cross-validation."""
+_PLAIN = ("repeat", "fold", "seed", "n_train", "n_val", "best_epoch", "seconds", "metrics", "history", "baselines")
+
+
+def cv_table(run: RunDirectory) -> Path:
+    """`cv.csv`: a row a finished fold."""
+    return run.path / "cv.csv"
+
+
+def fold_file(run: RunDirectory, repeat: int, fold: int) -> Path:
+    """The file of one finished fold; both count from 1."""
+    return run.path / "folds" / f"{repeat}-{fold}.npz"
+
+
+def save_fold(run: RunDirectory, result: FoldResult) -> None:
+    """Write the fold's file, at once or not at all: where it is, the fold is done. Raises RunError."""
+    values = {name: getattr(result, name) for name in _PLAIN}
+    # The digits of a float in JSON give the same float back, so a study that goes on ends as one that never stopped.
+    text = np.array(json.dumps(values))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, values=text, ids=result.ids, decoded=result.decoded)
+
+    write_atomic(fold_file(run, result.repeat, result.fold), write)
+
+
+def load_fold(path: Path) -> FoldResult:
+    """Read a fold's file, executing nothing of it. Raises RunError where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            values: dict[str, Any] = json.loads(str(file["values"]))
+            values["history"] = tuple(values["history"])
+            return FoldResult(**values, ids=file["ids"], decoded=file["decoded"])
+    # numpy, zip and JSON each have errors of their own for a damaged file.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise RunError(
+            str(path), f"no finished fold: {reason}", "the file as it was written", f"rm {path}, then --resume the run"
+        ) from None
+
+
+def load_folds(run: RunDirectory) -> list[FoldResult]:
+    """All finished folds, in order. Raises RunError where one is damaged."""
+    results = [load_fold(path) for path in (run.path / "folds").glob("*.npz")]
+    return sorted(results, key=lambda result: (result.repeat, result.fold))
+
+
+def write_folds(run: RunDirectory, results: Sequence[FoldResult]) -> None:
+    """Write cv.csv, a row a finished fold."""
+    rows = [result.row() for result in results]
+    write_text(cv_table(run), csv_text(list(rows[0]), [list(finite(row).values()) for row in rows]) if rows else "")
+
+
+def write_assignment(run: RunDirectory, pool: Pool, dealt: NDArray[np.int64]) -> None:
+    """Write folds.csv: the fold that holds out each file in each repeat, from 1; `test` for a given test split, which
+    no fold touches, and `unreadable`."""
+    places = {number: place for place, number in enumerate(pool.samples.ids.tolist())}
+    header = ["path", "label", *(f"repeat_{r + 1}" for r in range(len(dealt)))]
+    rows = []
+    for number, row in enumerate(pool.data.rows):
+        place = places.get(number)
+        homes = [row.split] * len(dealt) if place is None else (dealt[:, place] + 1).tolist()
+        rows.append([row.path, row.label, *homes])
+    write_text(run.path / "folds.csv", csv_text(header, rows))
+
+
+def write_curves(run: RunDirectory, results: Sequence[FoldResult]) -> None:
+    """Write metrics.csv: a row an epoch of each fold."""
+    rows = [{"repeat": r.repeat, "fold": r.fold, **epoch} for r in results for epoch in r.history]
+    write_text(run.metrics_csv, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
+
+
+def write_predictions(run: RunDirectory, pool: Pool, results: Sequence[FoldResult]) -> None:
+    """Write predictions.csv: a row for each time that a sample was held out.
+
+    `truth` and `answer` are class names (with the answer's `probability`) or numbers (a pair of columns each where
+    there are several); of masks `right` of `labeled` pixels.
+    """
+    data = pool.data
+    places = {number: place for place, number in enumerate(pool.samples.ids.tolist())}
+    truth = pool.samples.targets.numpy()
+    rows = []
+    for result in results:
+        for number, decoded in zip(result.ids.tolist(), result.decoded, strict=True):
+            beginning = [data.rows[number].path, result.repeat, result.fold]
+            rows.append(beginning + _answer(truth[places[number]], decoded, data.classes, data.annotation))
+    header = ["path", "repeat", "fold", *_answer_columns(data.annotation, data.target_names)]
+    write_text(run.path / "predictions.csv", csv_text(header, rows))
+
+
+def _answer_columns(annotation: str, names: Sequence[str]) -> list[str]:
+    if annotation == "class":
+        return ["truth", "answer", "probability"]
+    if annotation == "mask":
+        return ["right", "labeled"]
+    if len(names) == 1:
+        return ["truth", "answer"]
+    return [f"{what} {name}" for name in names for what in ("truth", "answer")]
+
+
+def _answer(truth: Any, decoded: NDArray[Any], classes: Sequence[str], annotation: str) -> list[Any]:
+    if annotation == "class":
+        said = int(decoded.argmax())
+        return [classes[int(truth)], classes[said], f"{decoded[said]:.6g}"]
+    if annotation == "mask":
+        labeled = truth != 255
+        return [int(((decoded == truth) & labeled).sum()), int(labeled.sum())]
+    return [f"{value:.7g}" for pair in zip(truth.ravel(), decoded.ravel(), strict=True) for value in pair]
