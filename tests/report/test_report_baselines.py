@@ -12,7 +12,7 @@ from PIL import Image
 
 from striate.evaluation.baseline import Baseline
 from striate.evaluation.comparison import compare_with
-from striate.report.baselines import Compared, baseline_table, describe_baselines, draw_baselines
+from striate.report.baselines import Compared, baseline_table, describe_baselines, draw_baselines, explain_baseline
 from striate.report.write import render_report
 
 TITLE = "Is the network worth it?"
@@ -63,6 +63,12 @@ def test_rows_are_the_figures():
     assert table.rows[1][-2:] == ("1,234", "5.2")
     assert all(len(row) == len(table.columns) for row in table.rows)
     assert baseline_table([compared[0].baseline], OF).rows[0][0] == "majority class"
+
+
+def test_features_are_named_once():
+    made = made_baselines(regression())[0].baseline
+    assert "It sees edges." in explain_baseline(made)
+    assert explain_baseline(replace(made, what="A line over edges.")).count("edges") == 1
 
 
 def test_what_was_cut_short_is_said():

@@ -47,6 +47,17 @@ class Comparison:
         }
 
 
+@dataclass(frozen=True)
+class _Words:
+    """How a metric and a difference of it are spoken of; `scale` turns it into `unit`."""
+
+    figure: str
+    better: str
+    worse: str
+    scale: float = 1
+    unit: str = ""
+
+
 def compare_with(network: Evaluation, baseline: Baseline, seed: int = 0) -> Comparison:
     """The comparison of answers that were given for the same samples of one split, in one order."""
     if network.task == "classify":
@@ -97,7 +108,7 @@ def _compare_numbers(network: Evaluation, baseline: Baseline, seed: int) -> Comp
         theirs, ours = (float(np.sqrt(errors[places].mean())) for errors in squared)
         return theirs - ours
 
-    return _from_bootstrap(network, baseline, lead, ("RMSE", "lower", "higher"), seed)
+    return _from_bootstrap(network, baseline, lead, _Words("RMSE", "lower", "higher"), seed)
 
 
 def _compare_masks(network: Evaluation, baseline: Baseline, seed: int) -> Comparison:
@@ -107,7 +118,7 @@ def _compare_masks(network: Evaluation, baseline: Baseline, seed: int) -> Compar
     def lead(places: NDArray[np.int64]) -> float:
         return _mean_iou(ours[places].sum(0)) - _mean_iou(theirs[places].sum(0))
 
-    return _from_bootstrap(network, baseline, lead, ("mean IoU", "higher", "lower"), seed)
+    return _from_bootstrap(network, baseline, lead, _Words("mean IoU", "higher", "lower", 100, " points"), seed)
 
 
 def _overlaps(answers: NDArray[Any], targets: NDArray[Any], classes: int) -> NDArray[np.int64]:
@@ -132,7 +143,7 @@ def _from_bootstrap(
     network: Evaluation,
     baseline: Baseline,
     lead: Callable[[NDArray[np.int64]], float],
-    words: tuple[str, str, str],
+    words: _Words,
     seed: int,
 ) -> Comparison:
     """The difference on all samples, and the middle 95 % of those on samples drawn anew with replacement."""
@@ -142,9 +153,10 @@ def _from_bootstrap(
     low, high = (float(q) for q in np.quantile(drawn, [LEVEL / 2, 1 - LEVEL / 2]))
     # One sample drawn again and again has no spread, which does not make it certain.
     certain = n > 1 and (low > 0 or high < 0)
-    figure, better, worse = words
-    how = f"{abs(difference):.3g} {better if difference > 0 else worse}"
-    spread = f"95 % interval of its lead {_signed(low)} to {_signed(high)}, paired bootstrap over {n:,} test samples"
+    figure, unit = words.figure, words.unit
+    how = f"{abs(words.scale * difference):.3g}{unit} {words.better if difference > 0 else words.worse}"
+    ends = f"{_signed(words.scale * low)} to {_signed(words.scale * high)}{unit}"
+    spread = f"95 % interval of its lead {ends}, paired bootstrap over {n:,} test samples"
     if difference > 0 and certain:
         sentence = f"The network's {figure} is {how} than that of {_called(baseline)}: more than noise ({spread})."
     elif difference == 0:

@@ -79,7 +79,7 @@ def describe_baselines(compared: Sequence[Compared], network: dict[str, Any], of
 def explain_baseline(baseline: Baseline) -> str:
     """How a baseline was made, in one paragraph."""
     parts = [f"{baseline.name}: {baseline.what}"]
-    if baseline.features != "none":
+    if baseline.features != "none" and baseline.features not in baseline.what:
         parts.append(f"It sees {baseline.features}.")
     if baseline.hyperparameters:
         values = ", ".join(f"{name} = {_plain(value)}" for name, value in baseline.hyperparameters.items())
