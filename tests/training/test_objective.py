@@ -1,0 +1,140 @@
+"""What is minimized: each term beside its formula, value and gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.models.build import build_model
+from striate.tasks.classify import Classify
+from striate.training.auxiliary import make_heads, turned
+from striate.training.config import AuxiliaryConfig, Config
+from striate.training.config_file import with_fields
+from striate.training.mix import Mix
+from striate.training.objective import Objective
+
+TASK = Classify(("a", "b", "c"))
+NETWORK = "conv(4,3) relu pool(2) fc(5) tanh fc(3)"
+
+
+@pytest.fixture
+def module() -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(NETWORK, (1, 8, 8), 3)
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def objective(heads: nn.Module | None = None, **fields: float) -> Objective:
+    named = {name.replace("__", "."): value for name, value in fields.items()}
+    return Objective(TASK, with_fields(Config(), named), heads)
+
+
+def loss_and_gradients(module: nn.Module, loss: torch.Tensor) -> tuple[float, dict[str, np.ndarray]]:
+    module.zero_grad()
+    loss.backward()
+    return float(loss.detach()), {name: p.grad.double().numpy().copy() for name, p in module.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("field", "term", "slope"),
+    [
+        ("regularize__l1", lambda w: np.abs(w).sum(), np.sign),
+        ("regularize__l2", lambda w: 0.5 * (w**2).sum(), lambda w: w),
+    ],
+)
+def test_weight_penalties_are_those_of_kernels_and_matrices(module, batch, field, term, slope) -> None:
+    plain, before = loss_and_gradients(module, objective().training_loss(module, *batch)[0])
+    loss, tally = objective(**{field: 0.01}).training_loss(module, *batch)
+    penalized, after = loss_and_gradients(module, loss)
+    kernels = {name: p.detach().double().numpy() for name, p in module.named_parameters() if p.ndim > 1}
+    assert penalized - plain == pytest.approx(0.01 * sum(term(w) for w in kernels.values()), rel=1e-4)
+    for name in before:
+        expected = 0.01 * slope(kernels[name]) if name in kernels else 0.0
+        assert np.allclose(after[name] - before[name], expected, atol=1e-6), name
+    assert torch.equal(tally, objective().training_loss(module, *batch)[1]), "the tally is that of the task's loss"
+
+
+def test_the_sparsity_penalty_is_the_mean_absolute_output_of_each_activation(module, batch) -> None:
+    x = batch[0]
+    first = module.relu1(module.conv1(x))
+    second = module.get_submodule(next(n for n, m in module.named_modules() if isinstance(m, nn.Tanh)))
+    outputs: list[torch.Tensor] = []
+    handle = second.register_forward_hook(lambda *a: outputs.append(a[2]))
+    plain = objective().training_loss(module, *batch)[0]
+    handle.remove()
+    expected = plain + 0.3 * (first.abs().mean() + outputs[0].abs().mean())
+    loss, tally = objective(regularize__sparsity=0.3).training_loss(module, *batch)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    _, a = loss_and_gradients(module, loss)
+    _, b = loss_and_gradients(module, expected)
+    assert all(np.allclose(a[name], b[name], atol=1e-7) for name in a)
+
+    silent = 0
+    for output in (first.detach().numpy(), outputs[0].detach().numpy()):
+        silent += (np.abs(output) <= 0.01 * np.sqrt((output.astype(np.float64) ** 2).mean())).sum()
+    assert tally[-2:].tolist() == [silent, first.numel() + outputs[0].numel()]
+    metrics = objective(regularize__sparsity=0.3).summarize(tally)
+    assert metrics["hidden_sparsity"] == pytest.approx(silent / (first.numel() + outputs[0].numel()))
+    assert set(metrics) == {"loss", "accuracy", "hidden_sparsity"}
+
+
+def test_no_hook_is_left_behind(module, batch) -> None:
+    heads = make_heads(module, AuxiliaryConfig(rotation=0.5, layers=("conv1",)), "classify", 3, batch[0])
+    penalized = objective(heads, auxiliary__rotation=0.5, regularize__sparsity=0.1)
+    penalized.training_loss(module, *batch)
+    penalized.tally(module, *batch)
+    with pytest.raises(RuntimeError):
+        penalized.training_loss(module, batch[0][:, :, :3], batch[1])
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+
+
+def test_the_loss_of_blended_samples_is_the_blend_of_both_losses(module, batch) -> None:
+    x, y = batch
+    mix = Mix(torch.tensor([5, 4, 3, 2, 1, 0]), 0.3)
+    loss, tally = objective().training_loss(module, x, y, mix)
+    soft = 0.3 * functional.one_hot(y, 3) + 0.7 * functional.one_hot(y[mix.partner], 3)
+    expected = -(soft * functional.log_softmax(module(x), 1)).sum(1).mean()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    named = TASK.tally(module(x).detach(), y[mix.partner])
+    assert torch.equal(tally, named), "the larger part's class is the one that counts"
+
+
+def test_auxiliary_terms_are_weighted_losses_of_their_heads(module, batch) -> None:
+    x, y = batch
+    config = AuxiliaryConfig(rotation=0.5, layers=("conv1",), weight=0.2)
+    heads = make_heads(module, config, "classify", 3, x)
+    fields = {"auxiliary__rotation": 0.5, "auxiliary__layers": ["conv1"], "auxiliary__weight": 0.2}
+    loss, tally = objective(heads, **fields).training_loss(module, x, y, None, (4, 1))
+
+    images, quarters = turned(x, 0, 4, 1, 6)
+    hidden = nn.Sequential(*list(module.children())[:-1])
+    inner = heads.classifiers[0](module.conv1(x).mean((2, 3)))
+    rotation = heads.rotation(hidden(images))
+    expected = functional.cross_entropy(module(x), y) + 0.2 * functional.cross_entropy(inner, y)
+    expected = expected + 0.5 * functional.cross_entropy(rotation, quarters)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+    metrics = objective(heads, **fields).summarize(tally)
+    assert set(metrics) == {"loss", "accuracy", "conv1_accuracy", "rotation_accuracy"}
+    assert metrics["conv1_accuracy"] == pytest.approx(float((inner.argmax(1) == y).float().mean()))
+    assert metrics["rotation_accuracy"] == pytest.approx(float((rotation.argmax(1) == quarters).float().mean()))
+    loss.backward()
+    assert all(p.grad is not None for p in heads.parameters())
+
+
+def test_tallies_of_batches_add_up(module, batch) -> None:
+    x, y = batch
+    heads = make_heads(module, AuxiliaryConfig(layers=("conv1", "relu1")), "classify", 3, x)
+    asked = objective(heads)
+    whole = asked.tally(module, x, y)
+    parts = asked.tally(module, x[:2], y[:2]) + asked.tally(module, x[2:], y[2:])
+    assert torch.allclose(whole, parts)
+    assert list(asked.summarize(whole)) == ["loss", "accuracy", "conv1_accuracy", "relu1_accuracy"]
