@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from striate.api import build, evaluate, load, train
+    from striate.api import build, evaluate, find_learning_rate, load, train
     from striate.errors import StriateError
     from striate.evaluation.record import Evaluation
     from striate.records import Finding, Interval
@@ -19,6 +19,7 @@ _PUBLIC = {
     "load": "striate.api",
     "build": "striate.api",
     "evaluate": "striate.api",
+    "find_learning_rate": "striate.api",
     "Trained": "striate.training.trained",
     "Evaluation": "striate.evaluation.record",
     "Finding": "striate.records",
@@ -26,7 +27,18 @@ _PUBLIC = {
     "StriateError": "striate.errors",
 }
 
-__all__ = ["Evaluation", "Finding", "Interval", "StriateError", "Trained", "build", "evaluate", "load", "train"]
+__all__ = [
+    "Evaluation",
+    "Finding",
+    "Interval",
+    "StriateError",
+    "Trained",
+    "build",
+    "evaluate",
+    "find_learning_rate",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

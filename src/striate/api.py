@@ -337,7 +337,7 @@ def find_learning_rate(
     to draw the search into; nothing else is written. `announce` is told of each step. Raises StriateError.
     """
     from striate.training.lr_command import how_to_train
-    from striate.training.lr_find import copied, search_learning_rate
+    from striate.training.lr_find import copied, random_states_kept, search_learning_rate
     from striate.visualize.lr_find import refuse_picture_path, save_lr_find
 
     if out is not None:
@@ -348,7 +348,7 @@ def find_learning_rate(
     fields |= {name: value for name, value in given.items() if value is not None}
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
     say = announce or (lambda _: None)
-    with memory_explained(merged):
+    with memory_explained(merged), random_states_kept():
         prepared = prepare(merged, module, announce=say)
         _announce_decisions(prepared, say)
         origin: Literal["recipe", "request"] = "recipe" if "optim.lr" in prepared.config.decided else "request"

@@ -19,6 +19,8 @@ _VERBS = {
     "eval": "Measure a trained network on its test split or on other data.",
     "predict": "Answer for images: files and folders.",
     "baseline": "Measure what a network has to beat, without training one.",
+    "lr-find": "Find the learning rate to train with, by short trainings on copies.",
+    "sweep": "Search configurations, from cheap to expensive, and train the best one.",
     "models": "List the networks that have a name.",
     "datasets": "List the data sets that have a name, and where they are.",
     "env": "Print what a bug report needs: machine and versions.",
@@ -40,7 +42,7 @@ def make_app() -> App:
         suppress_keyboard_interrupt=False,  # what was saved is for us to say
     )
     for verb, text in _VERBS.items():
-        function = {"eval": "evaluate"}.get(verb, verb)
+        function = {"eval": "evaluate"}.get(verb, verb).replace("-", "_")
         app.command(f"striate.cli.{function}:{function}", name=verb, help=text)
     for group, (text, verbs) in _GROUPS.items():
         part = App(name=group, help=text, help_format="plaintext", help_flags=["--help", "-h"], version_flags=[])

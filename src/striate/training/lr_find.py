@@ -18,7 +18,7 @@ from striate.data.loader import batch_bounds
 from striate.errors import ModelError, UsageError
 from striate.training.execution import execution_settings
 from striate.training.loop import validate
-from striate.training.lr_judge import judge, mean_scores
+from striate.training.lr_judge import Verdict, judge, mean_scores
 from striate.training.lr_range import LOWEST, range_test
 from striate.training.lr_records import Halving, LearningRateSearch, Origin, RangePoint, Trial
 from striate.training.lr_trials import Fold, halve_until_stable, make_fold, objective_of, run_trial
@@ -66,7 +66,7 @@ def search_learning_rate(
     if not 0 < seconds < float("inf"):
         raise UsageError("seconds", f"{seconds:g}", "a positive number", "--seconds 45")
     started = monotonic()
-    with _random_states_kept(), execution_settings(prepared.config):
+    with random_states_kept(), execution_settings(prepared.config):
         copied(prepared.state.module)
         search = _Search(prepared, announce)
         points = range_test(prepared, search.fold(0))
@@ -77,12 +77,13 @@ def search_learning_rate(
         announce(_say_halvings(halvings))
         left = max(1.0, seconds - (monotonic() - started))
         plan = plan or _make_plan(prepared, search.fold(0), per_step, left)
-        search.run(plan, halvings[-1].lr)
+        if not halvings[-1].diverged:
+            search.run(plan, halvings[-1].lr)
     return search.result(plan, points, halvings, origin, monotonic() - started)
 
 
 @contextmanager
-def _random_states_kept() -> Iterator[None]:
+def random_states_kept() -> Iterator[None]:
     """NumPy's and Python's: a network or an augmentation of one's own may draw from them."""
     arrays, plain = np.random.get_state(), random.getstate()
     try:
@@ -204,11 +205,14 @@ class _Search:
         """The record."""
         config, fold = self.prepared.config, self.fold(0)
         assert config.budget.steps is not None and config.optim.name is not None
-        verdict = judge(self.trials, fold.start, fold.constant)
+        diverged = [h.lr for h in halvings if h.diverged]
+        if self.trials:
+            verdict = judge(self.trials, fold.start, fold.constant)
+        else:
+            verdict = Verdict((), None, None, None, f"even a constant rate of {min(diverged):.2g} diverges")
         inside = None
         if verdict.low is not None and verdict.high is not None:
             inside = verdict.low <= self.configured <= verdict.high
-        diverged = [h.lr for h in halvings if h.diverged]
         return LearningRateSearch(
             optimizer=config.optim.name,
             suggestion=verdict.suggestion,

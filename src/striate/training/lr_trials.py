@@ -27,8 +27,11 @@ _TELLING = 200  # validation samples: with fewer, a fifth of the training sample
 _FOLDS = 5
 _EXPLODED = 30.0  # times as bad as diverged: no schedule brings that back
 _WORSE = 1.5  # times the loss before: the end of a training that destroyed more than it learned
+_MARGIN = 0.05  # of the constant answer's loss: a network that has learned already begins near zero
+_LEAST_AVERAGE = 0.5  # decay of a moving average: below, it is about the last weights
 _HALVING_STEPS = 40
-_MOST_HALVINGS = 40
+_LOWEST_HALF = 1e-9
+_UNLEARNED = 1.1  # times the loss before: above it, a constant rate diverges
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Fold:
 
     @property
     def divergence(self) -> float:
-        """A loss that is clearly worse than before; a network that had learned already begins near zero."""
-        return _WORSE * self.start + 0.05 * self.constant
+        """A loss that is clearly worse than before."""
+        return _WORSE * self.start + _MARGIN * self.constant
 
 
 def objective_of(prepared: Prepared, config: Config, state: TrainingState) -> Objective:
@@ -107,13 +110,11 @@ def halve_until_stable(prepared: Prepared, fold: Fold, highest: float) -> tuple[
     """Short trainings at a constant rate from the same weights: begin at `highest`, halve until one does not diverge.
 
     Bottou, "Stochastic gradient descent tricks", 2012, section 4.2. The last one is the one that did not, unless all
-    of 40 did. Diverged: the mean loss over the last steps is above that of the first batch, or not finite.
+    down to 1e-9 did. Diverged: the mean loss over the last steps is above that before the first, or not finite.
     """
-    done: list[Halving] = []
-    for number in range(_MOST_HALVINGS):
-        done.append(_constant_rate(prepared, fold, highest / 2**number))
-        if not done[-1].diverged:
-            break
+    done = [_constant_rate(prepared, fold, highest)]
+    while done[-1].diverged and done[-1].lr >= _LOWEST_HALF:
+        done.append(_constant_rate(prepared, fold, done[-1].lr / 2))
     return tuple(done)
 
 
@@ -126,19 +127,22 @@ def _constant_rate(prepared: Prepared, fold: Fold, lr: float) -> Halving:
             for event in events:
                 if isinstance(event, StepDone):
                     losses.append(float(event.loss))
-                    if not losses[-1] <= _EXPLODED * losses[0] or event.step == event.steps:
+                    if not losses[-1] <= _EXPLODED * fold.divergence or event.step == event.steps:
                         break  # before the last validation, which nobody asked for
     except NonFiniteLoss:
         return Halving(lr, losses[0] if losses else math.inf, math.inf, True)
     end = _mean_end(losses)
-    return Halving(lr, losses[0], end, not end <= losses[0])
+    limit = _UNLEARNED * max(losses[0], fold.start) + _MARGIN * fold.constant
+    return Halving(lr, losses[0], end, not end <= limit)
 
 
 def _trial_config(config: Config, lr: float, steps: int, seed: int) -> Config:
+    # An average over the last hundred of ten thousand steps is one over the last of a hundred.
+    shrunk = (config.optim.ema or 0.0) ** max(1.0, (config.budget.steps or steps) / steps)
     return replace(
         config,
         seed=(config.seed + seed) % 2**32,
-        optim=replace(config.optim, lr=lr),
+        optim=replace(config.optim, lr=lr, ema=shrunk if shrunk > _LEAST_AVERAGE else 0.0),
         budget=replace(config.budget, steps=steps, patience=0),
     )
 
