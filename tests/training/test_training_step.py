@@ -1,0 +1,119 @@
+"""One update: clipping, accumulation in parts, and what a part is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from striate.data.loader import Batch
+from striate.models.build import build_model
+from striate.tasks.classify import Classify
+from striate.training.average import make_average
+from striate.training.config import Config
+from striate.training.config_file import with_fields
+from striate.training.loop import micro_batches, training_step
+from striate.training.objective import Objective
+from striate.training.optimizers import make_optimizer
+from striate.training.state import TrainingState
+
+TASK = Classify(("a", "b", "c"))
+
+
+def batch(n: int = 10) -> Batch:
+    generator = torch.Generator().manual_seed(3)
+    return Batch(torch.randn(n, 1, 8, 8, generator=generator), torch.arange(n) % 3, torch.arange(n))
+
+
+def step(network: str = "conv(4,3) relu pool(2) fc(3)", loss: str = "cross-entropy", **fields: object):
+    """The state after one update, its gradients, and what the step gave."""
+    usual = {"optim.name": "sgd", "optim.lr": 0.1, "optim.weight_decay": 0, "batch": 10}
+    config = with_fields(Config(), usual | {name.replace("__", "."): value for name, value in fields.items()})
+    torch.manual_seed(0)
+    module = build_model(network, (1, 8, 8), 3)
+    state = TrainingState(module, make_optimizer(module, config), make_average(module, config.optim.ema))
+    objective = Objective(Classify(("a", "b", "c"), loss_name=loss), config)
+    result = training_step(state, batch(), objective, config, lambda x: x, 0)
+    return state, {name: p.grad.clone() for name, p in module.named_parameters()}, result
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 9])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"regularize__l1": 0.01, "regularize__l2": 0.1}, {"loss": "hinge"}, {"network": "gn(1) conv(4,3) relu fc(3)"}],
+    ids=str,
+)
+def test_the_parts_of_a_batch_have_the_gradients_of_the_whole(size: int, fields: dict) -> None:
+    _, whole, (loss, tally) = step(**fields)
+    _, parts, (loss_parts, tally_parts) = step(execution__micro_batch=size, **fields)
+    for name in whole:
+        assert torch.allclose(whole[name], parts[name], atol=1e-6), name
+    assert torch.allclose(loss, loss_parts, atol=1e-6)
+    assert torch.allclose(tally, tally_parts)
+
+
+def test_normalization_over_the_batch_sees_only_a_part() -> None:
+    _, whole, _ = step("conv(4,3) bn relu fc(3)")
+    _, parts, _ = step("conv(4,3) bn relu fc(3)", execution__micro_batch=5)
+    assert not torch.allclose(whole["conv1.weight"], parts["conv1.weight"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(None, [10]), (10, [10]), (99, [10]), (5, [5, 5]), (4, [4, 4, 2]), (3, [3, 3, 4]), (1, [1] * 8 + [2])],
+)
+def test_the_shares_of_the_parts_add_up_and_none_is_lone(size: int | None, expected: list[int]) -> None:
+    parts = micro_batches(batch(), size)
+    assert [len(part.ids) for part, _ in parts] == expected
+    assert sum(share for _, share in parts) == pytest.approx(1)
+    assert torch.equal(torch.cat([part.ids for part, _ in parts]), batch().ids)
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.5])
+def test_a_long_gradient_is_scaled_down_to_the_limit(limit: float) -> None:
+    def norm(gradients: dict[str, torch.Tensor]) -> float:
+        return float(torch.cat([g.flatten() for g in gradients.values()]).norm())
+
+    _, plain, _ = step()
+    _, clipped, _ = step(optim__clip=limit)
+    assert norm(plain) > limit
+    assert norm(clipped) == pytest.approx(limit, rel=1e-4)
+    for name in plain:
+        assert torch.allclose(clipped[name], plain[name] * limit / norm(plain), rtol=1e-4, atol=1e-7)
+
+
+def test_a_short_gradient_is_left_alone() -> None:
+    assert all(torch.equal(a, b) for a, b in zip(step()[1].values(), step(optim__clip=1e5)[1].values(), strict=True))
+
+
+def test_accumulated_gradients_are_clipped_as_a_whole() -> None:
+    _, whole, _ = step(optim__clip=0.1)
+    _, parts, _ = step(optim__clip=0.1, execution__micro_batch=4)
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in whole)
+
+
+def test_the_average_follows_the_weights_after_the_step() -> None:
+    state, _, _ = step(optim__ema=0.9)
+    assert int(state.average.n_averaged) == 1
+    for a, b in zip(state.average.module.parameters(), state.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_blends_differ_from_part_to_part() -> None:
+    _, whole, _ = step(augment__mixup=1.0)
+    _, parts, _ = step(augment__mixup=1.0, execution__micro_batch=5)
+    assert not torch.allclose(whole["conv1.weight"], parts["conv1.weight"], atol=1e-5)
+
+
+def test_frozen_weights_are_not_counted_into_the_norm() -> None:
+    torch.manual_seed(0)
+    module = build_model("conv(4,3) relu fc(3)", (1, 8, 8), 3)
+    module.conv1.weight.requires_grad_(False)
+    config = with_fields(Config(), {"optim.name": "sgd", "optim.lr": 0.1, "optim.weight_decay": 0, "optim.clip": 0.01})
+    state = TrainingState(module, make_optimizer(module, config))
+    before = module.conv1.weight.clone()
+    training_step(state, batch(), Objective(TASK, config), config, lambda x: x, 0)
+    assert torch.equal(before, module.conv1.weight)
+    trained = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
+    assert float(torch.cat(trained).norm()) == pytest.approx(0.01, rel=1e-4)
+    assert isinstance(module.conv1, nn.Conv2d)
