@@ -65,6 +65,12 @@ def test_rows_are_the_figures():
     assert baseline_table([compared[0].baseline], OF).rows[0][0] == "majority class"
 
 
+def test_of_masks_pixels_are_not_taken_for_images():
+    evaluation = segmentation()
+    rows = baseline_table([made_baselines(evaluation)[0].baseline], OF, network(evaluation)).rows
+    assert [row[-2] for row in rows] == ["99 images", "1,234 pixels"]
+
+
 def test_features_are_named_once():
     made = made_baselines(regression())[0].baseline
     assert "It sees edges." in explain_baseline(made)

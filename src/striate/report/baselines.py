@@ -57,13 +57,18 @@ def baseline_table(baselines: Sequence[Baseline], of: str, network: dict[str, An
         (
             name,
             *(metric(key, values[key]) if key in values else "–" for key in keys),
-            number(values["n_train"]),
+            number(values["n_train"]) + _unit(name, values),
             f"{values['seconds']:.1f}",
         )
         for name, values in rows
     )
     heads = ("95 % interval" if key == "accuracy_interval" else LABELS[key] for key in keys)
     return Table(f"On the {of}", ("method", *heads, "learned from", "seconds"), cells)
+
+
+def _unit(name: str, values: dict[str, Any]) -> str:
+    """Of masks a network learns from whole images, a baseline from pixels."""
+    return "" if "iou" not in values else " images" if name == NETWORK else " pixels"
 
 
 def describe_baselines(compared: Sequence[Compared], network: dict[str, Any], of: str) -> Worth:
