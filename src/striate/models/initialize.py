@@ -23,6 +23,8 @@ Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | LocallyConnected
 WEIGHTED = ("conv", "local", "fc")
 SCALED = ("bn", "gn", "ln")
 OUTPUT_SCALE = 0.1
+MOST_ORTHOGONAL = 4_000_000
+"""Numbers in a weight: beyond, making it orthogonal takes seconds, and so many random rows nearly are."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class _Signal:
 def initialize(parts: Sequence[Part]) -> None:
     """Initializes, in place, the layers that have weights; `parts` are in the order of execution.
 
-    Weights are normal, biases zero. Before relu: variance 2 / fan-in (He et al., ICCV 2015); before other activations
+    Weights are orthogonal (Saxe et al., ICLR 2014), which makes deep plain networks learn several times faster than
+    independent ones of the same variance; biases are zero. Before relu: variance 2 / fan-in (He et al., ICCV 2015); before other activations
     as `wanted_variance` says; before none, and for projections, 1 / fan-in (LeCun et al., "Efficient backprop", 1998).
     All are divided by the mean square of the input: below 1 behind tanh and mean pooling, above behind max pooling
     and dropout (Hendrycks and Gimpel, "Adjusting for dropout variance", 2016). A bias behind a sigmoid takes away its
@@ -81,7 +84,9 @@ def initialize_output(module: Weighted) -> None:
     As N(0, 0.01) in Goyal et al., "Accurate, large minibatch SGD", 2017, section 5.1, but for any width. Not zero:
     then the layers before would get no gradient in the first step.
     """
-    _draw(module, OUTPUT_SCALE**2)
+    nn.init.normal_(module.weight, 0.0, OUTPUT_SCALE / math.sqrt(fan_in(module)))
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 def fan_in(module: nn.Module) -> int:
@@ -151,7 +156,13 @@ def _added(parts: Sequence[Part], index: int, entering: _Signal, body: _Signal) 
 
 
 def _draw(module: Weighted, gain: float) -> None:
-    nn.init.normal_(module.weight, 0.0, math.sqrt(gain / fan_in(module)))
+    """First weights of variance `gain` / fan-in, orthogonal where they are one matrix of moderate size."""
+    inputs, rows = fan_in(module), module.weight.shape[0]
+    if isinstance(module, LocallyConnected) or module.weight.numel() > MOST_ORTHOGONAL:
+        nn.init.normal_(module.weight, 0.0, math.sqrt(gain / inputs))
+    else:
+        # With more outputs than inputs the columns have length 1, and entries would be that much smaller.
+        nn.init.orthogonal_(module.weight, math.sqrt(gain * max(1, rows / inputs)))
     if module.bias is not None:
         nn.init.zeros_(module.bias)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from striate.evaluation.record import Evaluation
 from striate.records import Finding
 
-PictureKind = Literal["curves", "confusion", "scatter", "samples", "baselines"]
+PictureKind = Literal["curves", "confusion", "scatter", "samples", "baselines", "signal"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class ReportContent:
     metrics.json. `evaluation`: the test split's, or None where there is none. `history`: a row an epoch, as in
     metrics.csv. `config`: config.yaml as text. `command`: what repeats the run when pasted.
     `target_names` name the numbers of a regression. `worth` is None where no baselines were asked for.
+    `signal`: strength of signal and gradient, a row a layer.
     """
 
     title: str
@@ -83,3 +84,4 @@ class ReportContent:
     pictures: Sequence[Picture] = ()
     target_names: Sequence[str] = ()
     worth: Worth | None = None
+    signal: Table | None = None

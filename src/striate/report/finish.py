@@ -17,6 +17,7 @@ from striate.evaluation.record import Evaluation
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
 from striate.report.content import ModelFacts, Picture, ReportContent, Table, Worth
 from striate.report.pictures import draw_answers, draw_curves
+from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_notes
@@ -41,13 +42,17 @@ def finish_run(
     evaluations = {name: evaluate_trained(trained, data, name) for name in ("train", "val", "test")}
     metrics = _metrics(prepared, evaluations)
     pictures = _pictures(run, prepared, evaluations["test"])
+    start, end = complete_signal(run, prepared)
+    pictures.append(draw_signal(run.plots, start, end, data.name))
     worth = None
     if prepared.config.baseline:
         compared = measure_baselines(prepared, evaluations["test"], announce)
         metrics["baselines"] = [entry.to_json() for entry in compared]
         worth = _worth(prepared, compared, evaluations["test"], metrics["train_seconds"])
         pictures.append(draw_baselines(run.plots, compared, evaluations["test"], prepared.task.headline))
-    content = replace(_content(run, prepared, evaluations, metrics, pictures), worth=worth)
+    content = replace(
+        _content(run, prepared, evaluations, metrics, pictures), worth=worth, signal=signal_table(start, end)
+    )
     write_report(run.report, content)
     write_json(run.metrics_json, metrics)
     append_event(run, "finished", test=metrics["test"])

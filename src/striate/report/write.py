@@ -12,7 +12,7 @@ from striate.report import numbers, wording
 from striate.report.content import Picture, ReportContent, Table
 from striate.runs.files import write_text
 
-_KINDS = ("curves", "confusion", "scatter", "samples", "baselines")
+_KINDS = ("curves", "confusion", "scatter", "samples", "baselines", "signal")
 
 
 def write_report(path: str | Path, content: ReportContent) -> Path:
@@ -55,6 +55,7 @@ def _behind(content: ReportContent) -> dict[str, Table | None]:
     tables: dict[str, Table | None] = dict.fromkeys(_KINDS)
     if content.history:
         tables["curves"] = numbers.history_table(content.history)
+    tables["signal"] = content.signal
     if evaluation is not None and evaluation.confusion is not None:
         tables["confusion"] = numbers.confusion_table(evaluation)
     if evaluation is not None and evaluation.task == "regress":
