@@ -28,10 +28,12 @@ _TASK = {
 }
 
 
-def refuse_foreign_fields(config: Config, task: str, loss: str) -> None:
-    """Raise ConfigError for the first field of optimizer, schedule or task that was set and would do nothing.
+def refuse_foreign_fields(config: Config, task: str, loss: str, *, has_weights: bool = False) -> None:
+    """Raise ConfigError for the first field of optimizer, schedule, task or fine-tuning that was set and would do
+    nothing.
 
-    `config.optim.name` must be decided; `task` and `loss` are the names of those in use.
+    `config.optim.name` must be decided; `task` and `loss` are the names of those in use; `has_weights` is whether the
+    network begins with learned ones.
     """
     optimizer, schedule = config.optim.name or "adamw", config.schedule.name
     always = {"name", "lr", "weight_decay", "clip", "ema"}
@@ -39,6 +41,21 @@ def refuse_foreign_fields(config: Config, task: str, loss: str) -> None:
     _refuse("schedule", config.schedule, {"name"} | _SCHEDULE[schedule], f"the schedule {schedule}")
     allowed = {"name", "loss"} | _TASK.get(f"{loss} {task}", set())
     _refuse("task", config.task, allowed, f"{task} with {loss} loss")
+    if not has_weights:
+        _refuse_fine_tuning(config)
+
+
+def _refuse_fine_tuning(config: Config) -> None:
+    """A new network has nothing to spare from large steps. What standard recipes decide, 0 and 1, is no wish."""
+    tuning = config.fine_tune
+    for name, value, off in (("head_share", tuning.head_share, 0.0), ("layer_decay", tuning.layer_decay, 1.0)):
+        if value not in (None, off):
+            raise ConfigError(
+                f"fine_tune.{name}",
+                f"{value} for a network that begins with random weights",
+                "weights to begin with: --weights FILE, or --model RUN",
+                f"leave out --fine_tune.{name}",
+            )
 
 
 def _refuse(section: str, values: Any, allowed: set[str], owner: str) -> None:

@@ -23,12 +23,9 @@ def training_mode(module: nn.Module, config: Config) -> Iterator[Callable[[int],
     In the first `fine_tune.head_share` of the steps all but the output layer is frozen: it gets no gradient and stays
     in eval mode, so that its normalization keeps its statistics. What was frozen is open again when this ends.
     """
-    until, head = head_steps(config), output_layer(module)
-    trunk = [
-        p
-        for name, p in module.named_parameters()
-        if p.requires_grad and (head is None or name.rpartition(".")[0] != head)
-    ]
+    head = output_layer(module)
+    until = 0 if head is None else head_steps(config)  # without a kernel or matrix there is nothing to learn but all
+    trunk = [p for name, p in module.named_parameters() if p.requires_grad and name.rpartition(".")[0] != head]
     frozen = False
 
     def freeze(wanted: bool) -> None:

@@ -144,9 +144,10 @@ def prepare_data(
         normalization = beginning.normalization or measure_normalization(data.splits["train"])
         network = _build(name if module is None else module, data, task, beginning)
         notes += beginning.apply(network, data, task)
-        decision = decide(config, data, gather_facts(data, network, has_weights=_has_weights(config, module)))
+        has_weights = _has_weights(config, module)
+        decision = decide(config, data, gather_facts(data, network, has_weights=has_weights))
         config = decision.config
-        _check_decided(config, data, task, network)
+        _check_decided(config, data, task, network, has_weights)
         network = place(network, config, device)
         state = _begin(network, config, task, splits["train"], normalization)
         config = _decide_steps(config, state, task, splits, normalization, seconds_spent)
@@ -173,9 +174,9 @@ def _begin(network: nn.Module, config: Config, task: Task, train: Split, normali
     return TrainingState(network, optimizer, make_average(network, config.optim.ema), heads)
 
 
-def _check_decided(config: Config, data: Dataset, task: Task, network: nn.Module) -> None:
+def _check_decided(config: Config, data: Dataset, task: Task, network: nn.Module, has_weights: bool) -> None:
     """Raise ConfigError or TrainingError for what cannot be trained as decided."""
-    refuse_foreign_fields(config, task.name, task.loss_name)
+    refuse_foreign_fields(config, task.name, task.loss_name, has_weights=has_weights)
     lone = config.batch == 1 or config.execution.micro_batch == 1 or len(data.splits["train"]) == 1
     if lone and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
         raise TrainingError(
