@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from striate.data.augment_check import check_augmentation
+from striate.data.augment_words import describe_augmentation
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset
-from striate.errors import ConfigError
 
 _MIRROR_SAFE = {"fashion-mnist", "cifar10", "cifar100"}
 _MIRROR_UNSAFE = {"mnist", "mnist5k", "digits", "svhn"}
@@ -22,25 +23,11 @@ def decide_augmentation(augment: AugmentConfig, data: Dataset) -> tuple[AugmentC
 
     Raises ConfigError on what the data cannot take.
     """
+    check_augmentation(augment, data)
     if data.kind != "image":
-        asked = [n for n in ("shift", "flip") if getattr(augment, n)] + (["crop"] if (augment.crop or 1) < 1 else [])
-        if asked:
-            raise ConfigError(
-                f"augment.{asked[0]}",
-                f"asked for {data.name}, a {data.kind}",
-                "images: shift, flip and crop move pixels",
-                f"leave out --augment.{asked[0]}",
-            )
         return _filled(augment, _OFF), ""
     channels, height, width = data.input_shape
     small = min(height, width) <= _SMALL
-    if augment.shift is not None and augment.shift >= min(height, width):
-        raise ConfigError(
-            "augment.shift",
-            f"{augment.shift} pixels for images of {height}×{width}",
-            "less than the side of the image",
-            f"--augment.shift {max(1, min(height, width) // 8)}",
-        )
     # Moved, mirrored or cropped, an image keeps its class; whether it keeps its number, nobody knows.
     keeps = data.annotation != "number"
     mirrors = data.name in _MIRROR_SAFE or (channels == 3 and data.name not in _MIRROR_UNSAFE)
@@ -61,14 +48,7 @@ def _filled(asked: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
 
 
 def _reason(decided: AugmentConfig, asked: AugmentConfig, data: Dataset) -> str:
-    parts = []
-    if decided.shift:
-        parts.append(f"shifts up to {decided.shift} px")
-    if (decided.crop or 1) < 1:
-        parts.append(f"crops down to {decided.crop:.0%} of the area")
-    if decided.flip:
-        parts.append("mirroring")
-    text = "augmentation: " + (", ".join(parts) if parts else "none")
+    text = "augmentation: " + (", ".join(describe_augmentation(decided, data.input_shape[0])) or "none")
     if not decided.flip and asked.flip is None:
         why = "gray images may be letters or digits" if data.input_shape[0] == 1 else "these are digits"
         if data.annotation == "number":
