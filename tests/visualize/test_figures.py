@@ -83,6 +83,18 @@ def test_curves_show_the_history(epochs):
         assert tick_labels(axes)[1]
 
 
+def test_what_was_followed_beside_the_task_has_panels_of_its_own():
+    rows = [
+        row | {"val_rmse": 1, "train_conv1_accuracy": 0.2, "val_conv1_accuracy": 0.3, "val_hidden_sparsity": 0.4}
+        for row in history(3)
+    ]
+    figure = drawn(curves_figure(rows, metric="accuracy", title="t"))
+    titles = [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes]
+    assert titles == ["loss", "accuracy", "conv1 accuracy", "hidden sparsity", "learning rate"]
+    assert figure.axes[2].lines[1].get_ydata().tolist() == [0.3] * 3
+    assert figure.axes[3].lines[0].get_ydata().tolist() == [0.4] * 3
+
+
 def test_curves_leave_gaps_where_nothing_was_measured():
     rows = [{"epoch": 1, "lr": 0.1, "train_loss": 1.0, "val_loss": None}, {"epoch": 2, "train_loss": float("inf")}]
     figure = drawn(curves_figure(rows, metric="accuracy", title="t"))

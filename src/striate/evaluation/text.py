@@ -25,8 +25,9 @@ LABELS = {
     "iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
     "loss": "loss",
+    "hidden_sparsity": "silent units",
 }
-SHARES = ("accuracy", "top5", "iou", "pixel_accuracy")
+SHARES = ("accuracy", "top5", "iou", "pixel_accuracy", "hidden_sparsity")
 
 
 def render(evaluation: Evaluation) -> str:

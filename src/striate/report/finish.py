@@ -23,6 +23,7 @@ from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_notes
 from striate.runs.files import write_json
 from striate.training.config_file import config_to_yaml
+from striate.training.loop import validate
 from striate.training.patience import best_epoch
 from striate.training.prepare import Prepared
 from striate.training.session import append_event
@@ -39,7 +40,9 @@ def finish_run(
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
-    evaluations = {name: evaluate_trained(trained, data, name) for name in ("train", "val", "test")}
+    evaluations = {
+        name: _with_sparsity(evaluate_trained(trained, data, name), prepared) for name in ("train", "val", "test")
+    }
     metrics = _metrics(prepared, evaluations)
     pictures = _pictures(run, prepared, evaluations["test"])
     start, end = complete_signal(run, prepared)
@@ -57,6 +60,15 @@ def finish_run(
     write_json(run.metrics_json, metrics)
     append_event(run, "finished", test=metrics["test"])
     return metrics
+
+
+def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
+    """With the share of silent hidden outputs, where they are penalized."""
+    if not prepared.config.regularize.sparsity:
+        return evaluation
+    split, answering = prepared.splits[evaluation.split], prepared.state.answering
+    measured = validate(answering, prepared.objective, split, prepared.config, prepared.normalize)
+    return replace(evaluation, metrics=evaluation.metrics | {"hidden_sparsity": measured["hidden_sparsity"]})
 
 
 def _metrics(prepared: Prepared, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
@@ -101,7 +113,7 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[P
         metric=prepared.task.headline,
         data=data.name,
         sizes={name: len(split) for name, split in data.splits.items()},
-        best_epoch=_best_epoch(prepared),
+        best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
     )
     images = data.splits["test"].inputs.numpy() if data.kind == "image" else None
     return [curves, *draw_answers(run.plots, test, images, target_names=data.target_names)]

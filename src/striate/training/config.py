@@ -61,7 +61,7 @@ class RegularizeConfig:
     l2: Annotated[float, Ge(0), Le(1e3)] = 0.0
     """Times half the sum of their squares: decay through the gradient, unlike `optim.weight_decay`."""
     sparsity: Annotated[float, Ge(0), Le(1e3)] = 0.0
-    """Times the mean absolute output of the hidden units, so that few of them answer to an input."""
+    """Times the mean absolute output of each layer of hidden units, so that few of them answer to an input."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class BudgetConfig:
     steps: Annotated[int, Ge(1)] | None = None
     """What was decided: optimizer steps in all."""
     patience: Annotated[int, Ge(0), Le(1_000_000)] | None = None
-    """Stop when so many epochs in a row were no better on validation; 0 trains to the end."""
+    """Stop when so many epochs in a row were worse on validation than one before; 0 trains to the end. `keep` says
+    which epoch is then the result."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ class ExecutionConfig:
     validation and evaluation are fp32."""
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     micro_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
-    """Samples computed at once: gradients of the parts of a batch are accumulated. None computes whole batches."""
+    """Most samples computed at once: gradients of the parts of a batch are accumulated. Batch normalization, class
+    weights and blends then see a part each. None computes whole batches."""
 
 
 @dataclass(frozen=True)

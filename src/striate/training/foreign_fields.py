@@ -29,8 +29,8 @@ _TASK = {
 
 
 def refuse_foreign_fields(config: Config, task: str, loss: str, *, has_weights: bool = False) -> None:
-    """Raise ConfigError for the first field of optimizer, schedule, task or fine-tuning that was set and would do
-    nothing.
+    """Raise ConfigError for the first field of optimizer, schedule, task, auxiliary heads or fine-tuning that was set
+    and would do nothing.
 
     `config.optim.name` must be decided; `task` and `loss` are the names of those in use; `has_weights` is whether the
     network begins with learned ones.
@@ -41,6 +41,8 @@ def refuse_foreign_fields(config: Config, task: str, loss: str, *, has_weights: 
     _refuse("schedule", config.schedule, {"name"} | _SCHEDULE[schedule], f"the schedule {schedule}")
     allowed = {"name", "loss"} | _TASK.get(f"{loss} {task}", set())
     _refuse("task", config.task, allowed, f"{task} with {loss} loss")
+    if not config.auxiliary.layers:
+        _refuse("auxiliary", config.auxiliary, {"rotation", "layers"}, "no auxiliary.layers")
     if not has_weights:
         _refuse_fine_tuning(config)
 

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from striate.errors import ConfigError
 from striate.tasks.protocol import Task
 from striate.training.auxiliary import AuxiliaryHeads, turned
-from striate.training.config import Config
-from striate.training.hidden_units import hidden_outputs, silent_and_all, sparsity_penalty
+from striate.training.config import Config, RegularizeConfig
+from striate.training.hidden_units import activation_names, hidden_outputs, silent_and_all, sparsity_penalty
 from striate.training.mix import Mix
 
 
@@ -133,6 +134,30 @@ class Objective:
         l1, l2 = self.config.regularize.l1, self.config.regularize.l2
         if not (l1 or l2):
             return []
-        weights = [p for name, p in module.named_parameters() if p.ndim > 1 and not name.endswith("bias")]
+        weights = penalized_weights(module)
         terms = [l1 * torch.stack([w.abs().sum() for w in weights]).sum()] if l1 else []
         return terms + ([l2 / 2 * torch.stack([w.square().sum() for w in weights]).sum()] if l2 else [])
+
+
+def penalized_weights(module: nn.Module) -> list[nn.Parameter]:
+    """Kernels and matrices: what L1 and L2 are taken of."""
+    return [p for name, p in module.named_parameters() if p.ndim > 1 and not name.endswith("bias")]
+
+
+def refuse_empty_penalties(module: nn.Module, config: RegularizeConfig) -> None:
+    """Raise ConfigError for a penalty on what `module` does not have."""
+    if config.sparsity and not activation_names(module):
+        raise ConfigError(
+            "regularize.sparsity",
+            f"{config.sparsity:g} for a network without activation modules",
+            "hidden units to look at: activations that are called as functions (torch.relu) cannot be seen",
+            "make them modules (nn.ReLU()), or leave out --regularize.sparsity",
+        )
+    for name, value in (("l1", config.l1), ("l2", config.l2)):
+        if value and not penalized_weights(module):
+            raise ConfigError(
+                f"regularize.{name}",
+                f"{value:g} for a network without kernels and matrices",
+                "weights to penalize: biases and normalization are left alone",
+                f"leave out --regularize.{name}",
+            )

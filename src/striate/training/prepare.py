@@ -27,7 +27,7 @@ from striate.training.beginning import Beginning, find_beginning
 from striate.training.config import Config
 from striate.training.execution import decide_execution, execution_settings, place
 from striate.training.foreign_fields import refuse_foreign_fields
-from striate.training.objective import Objective
+from striate.training.objective import Objective, refuse_empty_penalties
 from striate.training.optimizers import make_optimizer
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
@@ -177,6 +177,7 @@ def _begin(network: nn.Module, config: Config, task: Task, train: Split, normali
 def _check_decided(config: Config, data: Dataset, task: Task, network: nn.Module, has_weights: bool) -> None:
     """Raise ConfigError or TrainingError for what cannot be trained as decided."""
     refuse_foreign_fields(config, task.name, task.loss_name, has_weights=has_weights)
+    refuse_empty_penalties(network, config.regularize)
     lone = config.batch == 1 or config.execution.micro_batch == 1 or len(data.splits["train"]) == 1
     if lone and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
         raise TrainingError(

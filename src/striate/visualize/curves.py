@@ -34,27 +34,37 @@ _LOG_FROM = 20
 
 
 def curves_figure(rows: Sequence[Row], *, metric: str, title: str, best_epoch: float | None = None) -> Figure:
-    """Three panels under one another: loss, `metric`, learning rate.
+    """Panels under one another: loss, `metric`, what else was followed (`further_quantities`), learning rate.
 
     Each row is an epoch with the keys `epoch`, `lr`, `train_loss`, `val_loss`, `train_<metric>` and
     `val_<metric>`; what is missing, None or not finite leaves a gap. `best_epoch` is marked by a line.
     """
-    figure = new_figure(5.6, 6.4)
-    panels = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.3))
+    further = further_quantities(rows, metric)
+    figure = new_figure(5.6, 6.4 + 1.7 * len(further))
+    panels = figure.subplots(3 + len(further), 1, sharex=True, height_ratios=(3, 3, *[2] * len(further), 1.3))
     draw_curve(panels[0], rows, "loss", log="auto")
     draw_curve(panels[1], rows, metric)
-    draw_rate(panels[2], rows)
+    for axes, quantity in zip(panels[2:], further, strict=False):
+        draw_curve(axes, rows, quantity)
+    draw_rate(panels[-1], rows)
     for axes in panels:
         if best_epoch is not None:
             axes.axvline(best_epoch, color=FAINT, linestyle=":", linewidth=1.4, label="best epoch", zorder=1)
     panels[0].legend(fontsize=SMALL, frameon=False, loc="best")
-    panels[2].set_xlabel("epoch", fontsize=TEXT)
-    panels[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    panels[-1].set_xlabel("epoch", fontsize=TEXT)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if len(rows) == 1:
         only = float(rows[0]["epoch"] or 0)
-        panels[2].set_xlim(only - 1, only + 1)
+        panels[-1].set_xlim(only - 1, only + 1)
     main_title(figure, title)
     return figure
+
+
+def further_quantities(rows: Sequence[Row], metric: str) -> list[str]:
+    """What was followed beside the task: `<layer>_<metric>` of inner classifiers, `rotation_accuracy` and
+    `hidden_sparsity`, in the order of the columns."""
+    names = dict.fromkeys(key.removeprefix("val_") for row in rows for key in row if key.startswith("val_"))
+    return [name for name in names if name.endswith(f"_{metric}") or name in ("rotation_accuracy", "hidden_sparsity")]
 
 
 def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | str = False) -> None:
