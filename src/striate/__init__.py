@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from striate.api import build, evaluate, find_learning_rate, load, train
+    from striate.api import build, evaluate, find_learning_rate, load, sweep, train
     from striate.errors import StriateError
     from striate.evaluation.record import Evaluation
     from striate.records import Finding, Interval
@@ -20,6 +20,7 @@ _PUBLIC = {
     "build": "striate.api",
     "evaluate": "striate.api",
     "find_learning_rate": "striate.api",
+    "sweep": "striate.api",
     "Trained": "striate.training.trained",
     "Evaluation": "striate.evaluation.record",
     "Finding": "striate.records",
@@ -37,6 +38,7 @@ __all__ = [
     "evaluate",
     "find_learning_rate",
     "load",
+    "sweep",
     "train",
 ]
 

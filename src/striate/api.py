@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,8 @@ from striate.studies.cross_validation import finish_cross_validation, run_folds,
 from striate.studies.cv_content import final_command
 from striate.studies.cv_plan import CrossValidation, plan_cross_validation
 from striate.studies.fold_files import FOLDERS, load_folds
+from striate.studies.space import refuse_fixed, space_texts
+from striate.studies.sweep import Sweep, SweepRequest, run_sweep
 from striate.tasks.make import make_task
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
@@ -359,6 +361,43 @@ def find_learning_rate(
     if out is not None:
         save_lr_find(search, prepared.data.name, prepared.config.model.name, Path(out))
     return search
+
+
+def sweep(
+    data: str | Path | None = None,
+    over: Mapping[str, str | Sequence[object]] | Iterable[str] = (),
+    model: str = "auto",
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    seeds: int = 3,
+    epochs: int | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    size: int | tuple[int, int] | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+) -> Sweep:
+    """Search configurations, from cheap to expensive, and train the best one as an ordinary run.
+
+    `over`: what is searched, as `{"optim.lr": "1e-4..1e-1", "batch": [16, 32]}` or texts `optim.lr=1e-4..1e-1`; by
+    default learning rate and weight decay around the recipe's. `trials` (30 if neither is given) or `minutes`, not
+    both; the best are repeated with `seeds` other seeds (1: not at all). The other arguments are as in `train`. News
+    are shown on standard error when it is a terminal. Raises StriateError; SweepInterrupted after Ctrl-C.
+    """
+    given = {"batch": batch, "optim.lr": lr, "seed": seed or None, "model.name": None if model == "auto" else model}
+    fields = dict(set or {}) | {name: value for name, value in given.items() if value is not None}
+    texts = space_texts(over)
+    refuse_fixed(texts, fields)
+    source = None if data is None else str(data)
+    merged = merge_request(read_config(config), data=source, epochs=epochs, size=size, fields=fields)
+    console = Console(stderr=True)
+    quiet = not console.is_terminal
+    say, place = announcer(console, quiet), None if out is None else Path(out)
+    request = SweepRequest(merged, texts, trials, minutes, seeds)
+    return run_sweep(request, out=place, console=console, say=say, quiet=quiet)
 
 
 def _same_source(data: str, source: str) -> bool:

@@ -1,0 +1,208 @@
+"""The search itself: trials from cheap to expensive, then the best of them again with other seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from striate.errors import ConfigError, ModelError, TrainingError
+from striate.studies.halving import goes_on, rung_epochs
+from striate.studies.journal import Journal, Trial
+from striate.studies.space import Dimension
+from striate.studies.train_once import Outcome, ReadData, plan, train_once
+from striate.training.config import Config
+from striate.training.config_file import get_field
+from striate.training.request import merge_request
+
+FINALISTS = 3
+"""So many of the best are repeated with other seeds; the recipe as well."""
+_SEARCH_SHARE = 0.5  # of the minutes at least: the rest is for repeating
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched how: `config` with everything that is fixed, `recipe` as decided without a search, `headline`
+    the metric of the task, and the limits. Either `trials` or `minutes` is given."""
+
+    config: Config
+    recipe: Config
+    headline: str
+    space: tuple[Dimension, ...]
+    trials: int | None
+    minutes: float | None
+    seeds: int
+
+    def seeds_of_repeats(self) -> list[int]:
+        """Other seeds than the search's, whose luck has been chosen already; none where one seed was asked for."""
+        count = self.seeds if self.seeds > 1 else 0
+        return [(self.config.seed + k) % 2**32 for k in range(1, count + 1)]
+
+    def with_trial(self, trial: Trial, seed: int | None = None) -> Config:
+        """The configuration of a trial, with another seed if one is given."""
+        config = merge_request(self.config, fields=trial.fields)
+        return config if seed is None else replace(config, seed=seed)
+
+
+def check_space(search: Search, read: ReadData) -> None:
+    """Prepare each end of each dimension, the others at their first value, so that what cannot be trained is refused
+    before anything runs. Raises StriateError."""
+    first = {dimension.field: dimension.ends[0] for dimension in search.space}
+    corners = [first, *({**first, d.field: value} for d in search.space for value in d.ends[1:])]
+    for fields in corners:
+        try:
+            plan(merge_request(search.config, fields=fields), read)
+        except (ConfigError, ModelError, TrainingError) as error:
+            shown = ", ".join(f"{name}={value}" for name, value in fields.items())
+            remedy = error.remedy
+            for name in fields:
+                remedy = remedy.replace(f"leave out --{name}", f"leave out --over {name}")
+            raise ConfigError(f"sweep, at {shown}: {error.where}", error.got, error.expected, remedy) from None
+
+
+def run_trials(journal: Journal, search: Search, read: ReadData, say: Say, done: Callable[[], None]) -> None:
+    """Trials until there are enough, or half of the minutes are spent; `done` is called after each."""
+    recipe = {d.field: get_field(search.recipe, d.field) for d in search.space}
+    while not _enough(journal, search):
+        trial = journal.next_trial(recipe)
+        _run_trial(journal, search, trial, read)
+        say(describe_trial(journal.trials()[trial.number], search.headline))
+        done()
+
+
+def _enough(journal: Journal, search: Search) -> bool:
+    trials = journal.trials()
+    if trials and trials[-1].state == "running":
+        return False
+    if search.minutes is None:
+        return len(trials) >= (search.trials or 1)
+    if not trials:
+        return False
+    allowed = 60 * search.minutes
+    afterwards = (FINALISTS * len(search.seeds_of_repeats()) + 1) * _full_seconds(trials)
+    return seconds_spent(journal) > allowed - min(afterwards, (1 - _SEARCH_SHARE) * allowed)
+
+
+def _full_seconds(trials: Sequence[Trial]) -> float:
+    """Seconds of the longest whole training so far."""
+    return max((t.rungs[-1].seconds for t in trials if t.state == "complete"), default=0.0)
+
+
+def seconds_spent(journal: Journal) -> float:
+    """Seconds of all trainings so far, of earlier processes too."""
+    searched = sum(outcome.seconds for trial in journal.trials() for outcome in trial.rungs)
+    return searched + sum(o.seconds for found in repeats(journal).values() for o in found)
+
+
+def _run_trial(journal: Journal, search: Search, trial: Trial, read: ReadData) -> None:
+    """One trial to its end; trainings that are written down already are not repeated."""
+    try:
+        config = search.with_trial(trial)
+        whole = plan(config, read)
+        epochs = whole.config.budget.epochs
+        assert epochs is not None
+        journal.begin(trial.number, epochs)
+        previous: Outcome | None = None
+        for rung, share in enumerate(rung_epochs(epochs)):
+            if rung < len(trial.rungs):
+                outcome = trial.rungs[rung]
+            elif previous is not None and previous.epochs == share:
+                outcome = replace(previous, seconds=0.0)  # too few epochs to share out: it would end the same
+            else:
+                outcome = train_once(whole if share == epochs else plan(config, read, share))
+            if rung >= len(trial.rungs):
+                journal.keep(trial.number, rung, outcome)
+            if outcome.score is None:
+                return journal.close(trial.number, "diverged")
+            if share < epochs and not goes_on(outcome.score, _earlier(journal, trial.number, rung)):
+                return journal.close(trial.number, "pruned")
+            previous = outcome
+        journal.close(trial.number, "complete")
+    except (ConfigError, ModelError, TrainingError) as error:
+        journal.close(trial.number, "refused", f"{error.where}: {error.got}")
+
+
+def _earlier(journal: Journal, number: int, rung: int) -> list[float]:
+    """Scores at a rung of the trials before this one; a training that diverged came last."""
+    found = [t.rungs[rung].score for t in journal.trials()[:number] if len(t.rungs) > rung]
+    return [-math.inf if score is None else score for score in found]
+
+
+def describe_trial(trial: Trial, headline: str) -> str:
+    """`trial 3: optim.lr 0.00312, batch 32: 94.1 % after 1 epoch, 96.0 % after 4; pruned`."""
+    fields = ", ".join(f"{name} {short(value)}" for name, value in trial.fields.items())
+    steps: list[str] = []
+    seen = 0
+    for outcome in trial.rungs:
+        if outcome.epochs != seen:
+            seen = outcome.epochs
+            unit = "" if steps else " epoch" if seen == 1 else " epochs"
+            shown = "not finite" if outcome.score is None else show_metric(headline, outcome.val[headline])
+            steps.append(f"{shown} after {seen}{unit}")
+    told = f"val {headline} {', '.join(steps)}; " if steps else ""
+    ending = f"refused: {trial.why}" if trial.state == "refused" else str(trial.state)
+    recipe = " (the recipe)" if trial.recipe else ""
+    return f"trial {trial.number}{recipe}: {fields}: {told}{ending}"
+
+
+def show_metric(name: str, value: float) -> str:
+    """A share in percent, anything else to four digits."""
+    return f"{100 * value:.2f} %" if name in ("accuracy", "iou") else f"{value:.4g}"
+
+
+def short(value: object) -> str:
+    """A field's value for a line of text."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def repeat_best(journal: Journal, search: Search, read: ReadData, say: Say, done: Callable[[], None]) -> None:
+    """Train the finalists again with other seeds. Raises TrainingError when no trial came to its end."""
+    if "finalists" not in journal.notes():
+        journal.note("finalists", _finalists(journal, search, say))
+    trials = journal.trials()
+    for number in journal.notes()["finalists"]:
+        for seed in search.seeds_of_repeats():
+            key = f"repeat_{number}_{seed}"
+            if key not in journal.notes():
+                outcome = train_once(plan(search.with_trial(trials[number], seed), read))
+                journal.note(key, outcome.to_json())
+                done()
+        found = repeats(journal).get(number, [])
+        scores = [o.val[search.headline] for o in found if o.score is not None]
+        if found:
+            shown = ", ".join(show_metric(search.headline, score) for score in scores)
+            say(f"trial {number} again with {len(found)} other seeds: val {search.headline} {shown}")
+
+
+def _finalists(journal: Journal, search: Search, say: Say) -> list[int]:
+    """Numbers of the best trials that were trained to the end, the best first, and of the recipe's."""
+    complete = [t for t in journal.trials() if t.state == "complete"]
+    if not complete:
+        last = journal.trials()[-1]
+        raise TrainingError(
+            "sweep",
+            f"no training came to its end; the last: {describe_trial(last, search.headline)}",
+            "at least one",
+            "smaller learning rates: --over optim.lr=1e-5..1e-3",
+        )
+    ranked = sorted(complete, key=lambda t: (-t.score, t.number))
+    chosen = [t.number for t in ranked[:FINALISTS]]
+    chosen += [t.number for t in ranked[FINALISTS:] if t.recipe]
+    if search.minutes is not None and search.seeds > 1:
+        left = 60 * search.minutes - seconds_spent(journal)
+        fitting = max(0, int((left / max(_full_seconds(complete), 1e-3) - 1) / search.seeds))
+        if fitting < len(chosen):
+            say(f"time is left to repeat {fitting} of the best {len(chosen)} with {search.seeds} seeds")
+            chosen = chosen[: max(1, fitting)] if fitting else []
+    return chosen
+
+
+def repeats(journal: Journal) -> dict[int, list[Outcome]]:
+    """The repeated trainings of each finalist, by seed in the order of training."""
+    found: dict[int, list[Outcome]] = {}
+    for key, value in journal.notes().items():
+        if key.startswith("repeat_"):
+            found.setdefault(int(key.split("_")[1]), []).append(Outcome(**value))
+    return found

@@ -1,0 +1,196 @@
+"""What a sweep has found so far: who stands where, and the files and lines that say so."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import t as student_t
+
+from striate.runs.directory import csv_text
+from striate.runs.files import write_text
+from striate.studies.halving import SHARES
+from striate.studies.journal import Journal, Trial
+from striate.studies.search import Search, repeats, seconds_spent, short, show_metric
+from striate.studies.train_once import Outcome
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A trial that was trained to the end, and its repeats with other seeds (none where one seed was asked for)."""
+
+    trial: Trial
+    repeated: tuple[Outcome, ...]
+
+    @property
+    def merit(self) -> float:
+        """What the winner is chosen by: the mean score of the repeats, or the search's own score without them."""
+        if not self.repeated:
+            return self.trial.score
+        scores = [-math.inf if o.score is None else o.score for o in self.repeated]
+        return -math.inf if -math.inf in scores else statistics.fmean(scores)
+
+    def val(self) -> dict[str, Any]:
+        """Validation metrics: mean and standard deviation (n − 1) over the repeats and their number, as `{"mean",
+        "std", "seeds"}` a metric; of the search's one training, which has no deviation, without repeats."""
+        outcomes = [o for o in self.repeated if o.score is not None] or [self.trial.rungs[-1]]
+        summary: dict[str, Any] = {}
+        for name in outcomes[0].val:
+            values = [o.val[name] for o in outcomes]
+            std = statistics.stdev(values) if len(values) > 1 else None
+            summary[name] = {"mean": statistics.fmean(values), "std": std, "seeds": len(values)}
+        return summary
+
+
+def finalists(journal: Journal) -> tuple[Finalist, ...]:
+    """Those that were repeated, or all that were trained to the end where none was; the best by merit first."""
+    trials, repeated = journal.trials(), repeats(journal)
+    numbers = journal.notes().get("finalists") or [t.number for t in trials if t.state == "complete"]
+    found = [Finalist(trials[number], tuple(repeated.get(number, ()))) for number in numbers]
+    return tuple(sorted(found, key=lambda f: (-f.merit, -f.trial.score, f.trial.number)))
+
+
+def summarize(journal: Journal, search: Search, facts: dict[str, Any], best_run: dict[str, Any]) -> dict[str, Any]:
+    """The content of metrics.json; `facts` are the data's name and numbers of samples, `best_run` the metrics of the
+    final run."""
+    trials, standing = journal.trials(), finalists(journal)
+    recipe = next((f for f in standing if f.trial.recipe), None)
+    counts = Counter(t.state for t in trials)
+    seconds = sum(o.seconds for t in trials for o in t.rungs)
+    study = {
+        **facts,
+        "metric": search.headline,
+        "over": {d.field: d.text for d in search.space},
+        "trials": len(trials),
+        **{state: counts[state] for state in ("complete", "pruned", "diverged", "refused")},
+        "rungs": [round(share, 4) for share in SHARES],
+        "epochs_trained": sum(sum({o.epochs for o in t.rungs}) for t in trials),
+        "epochs_without_pruning": sum(t.epochs for t in trials),
+        "seconds": round(seconds_spent(journal), 3),
+        "search_seconds": round(seconds, 3),
+        "search_seconds_without_pruning": round(sum(map(_whole_seconds, trials)), 3),
+        "seeds": search.seeds_of_repeats(),
+    }
+    return {
+        "study": study,
+        "best": {"trial": standing[0].trial.number, "fields": standing[0].trial.fields},
+        "val": {"n": facts["n_val"], **standing[0].val()},
+        "recipe": None if recipe is None else {"n": facts["n_val"], **recipe.val()},
+        "finalists": [
+            {"trial": f.trial.number, "recipe": f.trial.recipe, "fields": f.trial.fields}
+            | {"search": f.trial.rungs[-1].val, "val": f.val()}
+            for f in standing
+        ],
+        "test": best_run["test"],
+        "run": "best",
+    }
+
+
+def _whole_seconds(trial: Trial) -> float:
+    """Seconds that the whole training of a trial took or, by its last rung's speed, would have taken."""
+    timed = [o for o in trial.rungs if o.seconds > 0]
+    return timed[-1].seconds / timed[-1].epochs * trial.epochs if timed else 0.0
+
+
+def write_trials(path: Path, journal: Journal, search: Search) -> None:
+    """trials.csv: a row a training, repeats last. `state` is `promoted` where a longer training followed."""
+    trials, repeated = journal.trials(), repeats(journal)
+    rows: list[tuple[Trial, str, int | str, Outcome | None]] = []
+    for trial in trials:
+        last = len(trial.rungs) - 1
+        for rung, outcome in enumerate(trial.rungs):
+            rows.append((trial, trial.state if rung == last else "promoted", rung + 1, outcome))
+        if not trial.rungs:
+            rows.append((trial, trial.state, "", None))
+    for number, outcomes in repeated.items():
+        rows += [(trials[number], "repeat", len(SHARES), outcome) for outcome in outcomes]
+    metrics = list(dict.fromkeys(name for *_, o in rows if o is not None for name in o.val))
+    header = ["number", "state", "rung", "epochs", "seed", *(d.field for d in search.space)]
+    header += [*(f"val_{name}" for name in metrics), "seconds"]
+    write_text(path, csv_text(header, [_row(row, search, metrics) for row in rows]))
+
+
+def _row(row: tuple[Trial, str, int | str, Outcome | None], search: Search, metrics: Sequence[str]) -> list[Any]:
+    trial, state, rung, outcome = row
+    fields = [trial.fields.get(d.field, "") for d in search.space]
+    if outcome is None:
+        return [trial.number, state, rung, "", "", *fields, *("" for _ in metrics), ""]
+    values = [outcome.val.get(name, "") for name in metrics]
+    return [trial.number, state, rung, outcome.epochs, outcome.seed, *fields, *values, round(outcome.seconds, 3)]
+
+
+def spread(summary: dict[str, Any], name: str) -> str:
+    """`97.10 ± 0.21 %`, or without the deviation where there was one training."""
+    values = summary[name]
+    shown = show_metric(name, values["mean"])
+    if values["std"] is None:
+        return shown
+    number, _, unit = shown.partition(" ")
+    scale = 100 if unit else 1
+    deviation = f"{scale * values['std']:.2f}" if unit else f"{values['std']:.2g}"
+    return f"{number} ± {deviation}{' %' if unit else ''}"
+
+
+def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
+    """A sentence on how the best compares to the recipe, seed by seed; "" where the recipe is not among them."""
+    name, best = metrics["study"]["metric"], standing[0]
+    recipe = next((f for f in standing if f.trial.recipe), None)
+    if recipe is None:
+        return ""
+    if recipe is best:
+        return "Nothing searched is better than the recipe: leave these fields to it."
+    ours, theirs = ({o.seed: o.val[name] for o in f.repeated if o.score is not None} for f in (best, recipe))
+    seeds = sorted(ours.keys() & theirs.keys())
+    scale, unit = (100, " points") if name in ("accuracy", "iou") else (1, "")
+    sign = -1 if name == "rmse" else 1
+    if len(seeds) < 2:
+        gain = sign * scale * (best.trial.rungs[-1].val[name] - recipe.trial.rungs[-1].val[name])
+        return f"One training each: {gain:+.3g}{unit} val {name} over the recipe, which may be luck."
+    gains = [sign * scale * (ours[seed] - theirs[seed]) for seed in seeds]
+    mean, error = statistics.fmean(gains), statistics.stdev(gains) / math.sqrt(len(gains))
+    if unit:
+        # Seeds that differ by less than a sample look more certain than any count of samples can be.
+        error = max(error, scale / metrics["study"]["n_val"] / math.sqrt(len(gains)))
+    reach = float(student_t.ppf(0.975, len(gains) - 1)) * error
+    verdict = "more than the luck of seeds explains" if mean > reach else "which may be luck"
+    return (
+        f"Over the recipe, seed by seed: {mean:+.3g} ± {reach:.2g}{unit} val {name}"
+        f" (95 % interval of the mean over {len(gains)} seeds, Student), {verdict}."
+    )
+
+
+def honesty(metrics: dict[str, Any]) -> str:
+    """What the best validation figure is not, and the test figure."""
+    study, test, name = metrics["study"], metrics["test"], metrics["study"]["metric"]
+    value = show_metric(name, test[name])
+    if "accuracy_interval" in test:
+        low, high = (100 * bound for bound in test["accuracy_interval"])
+        value += f" (95 % interval {low:.2f} to {high:.2f} %, Wilson)"
+    return (
+        f"The best of {study['trials']} by {study['n_val']:,} validation samples is optimistic: it was chosen by the"
+        f" samples that it is measured on. On the {test['n']:,} test samples, read once, after everything was"
+        f" decided: {name} {value}."
+    )
+
+
+def describe(metrics: dict[str, Any], standing: Sequence[Finalist]) -> list[str]:
+    """The result as lines for a terminal: the finalists, how the best compares, the test figure."""
+    name = metrics["study"]["metric"]
+    seeds = len(metrics["study"]["seeds"])
+    repeated = any(f.repeated for f in standing)
+    head = ["trial", *metrics["study"]["over"], "search", f"{seeds} other seeds" if repeated else ""]
+    rows = [head]
+    for finalist in standing:
+        fields = [short(finalist.trial.fields[field]) for field in metrics["study"]["over"]]
+        label = f"{finalist.trial.number}{' (recipe)' if finalist.trial.recipe else ''}"
+        again = spread(finalist.val(), name) if finalist.repeated else ""
+        rows.append([label, *fields, show_metric(name, finalist.trial.rungs[-1].val[name]), again])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    said = [sentence for sentence in (comparison(metrics, standing), honesty(metrics)) if sentence]
+    return [f"val {name}, the best first:", *table, "", *said]

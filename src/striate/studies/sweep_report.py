@@ -1,0 +1,139 @@
+"""The one-page report of a sweep."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from striate.report.content import Picture, Table
+from striate.report.page import as_base64, page_environment
+from striate.runs.files import write_text
+from striate.studies.halving import KEPT
+from striate.studies.journal import Journal, Trial
+from striate.studies.search import Search, short, show_metric
+from striate.studies.space import Choices
+from striate.studies.space import Dimension as SpaceDimension
+from striate.studies.standing import Finalist, comparison, honesty, spread
+from striate.visualize.canvas import save_figure
+from striate.visualize.search import Dimension, Point, importance_figure, progress_figure, slices_figure
+
+RUNGS = ("a ninth of the epochs", "a third", "all epochs")
+_DPI = 144
+
+
+def write_sweep_report(
+    path: Path, journal: Journal, search: Search, metrics: dict[str, Any], standing: Sequence[Finalist]
+) -> None:
+    """Draw `plots/` and write report.html into the sweep's directory. Raises RunError."""
+    environment = page_environment("striate.studies")
+    study, winner = metrics["study"], standing[0].trial
+    name = study["metric"]
+    text = environment.get_template("sweep.html").render(
+        title=f"Sweep on {study['data']}: {study['trials']} trials",
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        result=show_metric(name, metrics["test"][name]),
+        honesty=honesty(metrics),
+        comparison=comparison(metrics, standing),
+        choice=_choice(winner, metrics),
+        finalists=_finalists(standing, metrics),
+        pictures=_pictures(path / "plots", journal, search, study),
+        image=as_base64,
+        cost=_cost(study),
+        halving=f"Of each rung, the best of every {KEPT} trials went on to the next.",
+        space=Table(
+            "What was searched", ("field", "values", "best"),
+            tuple((d.field, d.text, short(winner.fields[d.field])) for d in search.space),
+        ),
+        trials=_trials(journal.trials(), study),
+        environment=_environment(path),
+        config=(path / "best.yaml").read_text(encoding="utf-8"),
+        command=f"striate train --config {shlex.quote(str(path / 'best.yaml'))}",
+    )  # fmt: skip
+    write_text(path / "report.html", text)
+
+
+def _choice(winner: Trial, metrics: dict[str, Any]) -> str:
+    fields = ", ".join(f"{name} {short(value)}" for name, value in winner.fields.items())
+    name, seeds = metrics["study"]["metric"], len(metrics["study"]["seeds"])
+    again = f", mean ± standard deviation of {seeds} other seeds" if metrics["val"][name]["std"] is not None else ""
+    return f"Trial {winner.number}: {fields}. Validation {name} {spread(metrics['val'], name)}{again}."
+
+
+def _finalists(standing: Sequence[Finalist], metrics: dict[str, Any]) -> Table:
+    name, fields = metrics["study"]["metric"], list(metrics["study"]["over"])
+    rows = []
+    for finalist in standing:
+        trial = finalist.trial
+        label = f"{trial.number}{', the recipe' if trial.recipe else ''}"
+        again = spread(finalist.val(), name) if finalist.repeated else "–"
+        searched = show_metric(name, trial.rungs[-1].val[name])
+        rows.append((label, *(short(trial.fields[f]) for f in fields), searched, again))
+    columns = ("trial", *fields, f"val {name} in the search", f"with {len(metrics['study']['seeds'])} other seeds")
+    return Table("The finalists, the best first; ± is the standard deviation over seeds", columns, tuple(rows))
+
+
+def _trials(trials: Sequence[Trial], study: dict[str, Any]) -> Table:
+    name, fields = study["metric"], list(study["over"])
+    rows = []
+    for trial in trials:
+        last = trial.rungs[-1] if trial.rungs else None
+        score = None if last is None or last.score is None else show_metric(name, last.val[name])
+        seconds = round(sum(o.seconds for o in trial.rungs), 1)
+        epochs = None if last is None else f"{last.epochs} of {trial.epochs}"
+        label = f"{trial.number}{', the recipe' if trial.recipe else ''}"
+        values = (short(trial.fields[f]) for f in fields)
+        rows.append((label, *values, trial.state + (f": {trial.why}" if trial.why else ""), epochs, score, seconds))
+    columns = ("trial", *fields, "state", "epochs", f"val {name}", "seconds")
+    return Table("Every trial; the metric is that of its longest training", columns, tuple(rows))
+
+
+def _pictures(folder: Path, journal: Journal, search: Search, study: dict[str, Any]) -> list[Picture]:
+    name = search.headline
+    scored = [
+        (t, tuple(o.val[name] for o in t.rungs if o.score is not None))
+        for t in journal.trials()
+        if t.state != "refused"
+    ]
+    points = [Point(t.number, values, t.drawn) for t, values in scored if values]
+    title, lower = f"{study['data']}, validation split, n = {study['n_val']:,}", name == "rmse"
+    dimensions = [_drawn(d) for d in search.space]
+    figure = progress_figure(points, RUNGS, metric=name, title=title, lower=lower)
+    caption = f"{title}. Every training; a trial that goes on has a mark for each budget."
+    pictures = [Picture("Trials", caption, save_figure(figure, folder / "trials.png", _DPI), "curves")]
+    figure = slices_figure(points, dimensions, RUNGS, metric=name, title=title, lower=lower)
+    caption = f"{title}. The same trainings against each field; compare marks of one color only."
+    pictures.append(Picture("Fields", caption, save_figure(figure, folder / "fields.png", _DPI), "samples"))
+    shares = journal.importances(0) if len(search.space) > 1 else {}
+    if shares:
+        figure = importance_figure(shares, title="What explains the scores")
+        caption = (
+            f"{title}. Share of the variance of scores after {RUNGS[0]} that each field explains by itself and in its"
+            " interactions (fANOVA), over all trials. It says where it mattered, not which value is best."
+        )
+        pictures.append(Picture("Importance", caption, save_figure(figure, folder / "importance.png", _DPI), "curves"))
+    return pictures
+
+
+def _drawn(searched: SpaceDimension) -> Dimension:
+    if isinstance(searched, Choices):
+        return Dimension(searched.field, choices=searched.options)
+    return Dimension(searched.field, searched.low, searched.high, searched.log, searched.integer)
+
+
+def _cost(study: dict[str, Any]) -> str:
+    return (
+        f"The search trained {study['epochs_trained']:,} epochs in {study['search_seconds']:,.0f} seconds; all trials"
+        f" to their end would have been {study['epochs_without_pruning']:,} epochs, about"
+        f" {study['search_seconds_without_pruning']:,.0f} seconds at the speed of each."
+    )
+
+
+def _environment(path: Path) -> Table:
+    values: dict[str, Any] = json.loads((path / "env.json").read_text(encoding="utf-8"))
+    packages = values.pop("packages", {})
+    rows = tuple((k, str(v)) for k, v in (values | packages).items() if v not in (None, []))
+    return Table("Where it ran", ("what", "value"), rows)

@@ -1,0 +1,91 @@
+"""One training of a study: from a configuration to the validation metrics of the network it would keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from time import perf_counter
+from typing import Any
+
+from striate.data.config import DataConfig
+from striate.data.dataset import Dataset
+from striate.errors import NonFiniteLoss
+from striate.tasks.protocol import Task
+from striate.training.config import Config
+from striate.training.execution import execution_settings, memory_explained
+from striate.training.loop import training_events
+from striate.training.patience import best_epoch
+from striate.training.prepare import Prepared, prepare_data, read_data
+from striate.training.request import merge_request
+
+ReadData = Callable[[Config], tuple[Config, Dataset]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one training came to: `epochs` trained, `seed`, `seconds` of wall clock, the validation metrics `val` of
+    the kept epoch, and its `score` as one number, higher being better. A training that diverged has no metrics, and
+    the score None."""
+
+    epochs: int
+    seed: int
+    seconds: float
+    val: dict[str, float]
+    score: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def without_test(announce: Callable[[str], None] | None = None) -> ReadData:
+    """A function from a configuration to its data as `read_data` gives them, without the test split: what is not
+    there cannot be chosen by. The last two sets are kept."""
+
+    @lru_cache(maxsize=2)
+    def read(source: DataConfig, task: str) -> tuple[DataConfig, Dataset]:
+        asked = Config(data=source)
+        config, data = read_data(replace(asked, task=replace(asked.task, name=task)), announce)  # type: ignore[arg-type]
+        splits = {name: split for name, split in data.splits.items() if name != "test"}
+        return config.data, replace(data, splits=splits)
+
+    def read_for(config: Config) -> tuple[Config, Dataset]:
+        decided, data = read(config.data, config.task.name)
+        return replace(config, data=decided), data
+
+    return read_for
+
+
+def plan(config: Config, read: ReadData, epochs: int | None = None) -> Prepared:
+    """The training of `config`, decided but not begun; with other `epochs` if given. Raises StriateError."""
+    if epochs is not None:
+        config = merge_request(config, epochs=epochs, fields={})
+    with memory_explained(config):
+        with_data, data = read(config)
+        return prepare_data(with_data, data, asked=config)
+
+
+def train_once(prepared: Prepared) -> Outcome:
+    """Train to the end, keeping nothing but the figures. Raises TrainingError when memory does not suffice."""
+    config, state = prepared.config, prepared.state
+    epochs = config.budget.epochs
+    assert epochs is not None, "prepare decides it"
+    started = perf_counter()
+    try:
+        with execution_settings(config), memory_explained(config):
+            for _ in training_events(state, prepared.objective, prepared.splits, config, prepared.normalize):
+                pass
+    except NonFiniteLoss:
+        return Outcome(epochs, config.seed, perf_counter() - started, {}, None)
+    kept = -1 if config.keep == "last" else best_epoch(state.history, prepared.task) - 1
+    val = state.history[kept].val
+    score = as_number(prepared.task, val, len(prepared.splits["val"]))
+    return Outcome(epochs, config.seed, perf_counter() - started, val, score)
+
+
+def as_number(task: Task, val: dict[str, float], samples: int) -> float:
+    """The score of the task as one number in the same order: what decides between equals is squeezed into less than
+    half of what one of `samples` counts."""
+    first, *rest = task.score(val)
+    return first + sum(value / (1 + abs(value)) for value in rest) / (2 * samples)

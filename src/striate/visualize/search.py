@@ -1,0 +1,182 @@
+"""A search over configurations: score by trial, score by each field, and what each field explains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    GREEN,
+    SMALL,
+    TEXT,
+    VERMILION,
+    heading,
+    main_title,
+    new_figure,
+    quiet_frame,
+    shorten,
+)
+
+_RUNGS = (FAINT, GREEN, BLUE)
+_MARKS = ("o", "s", "D")
+_COLUMNS = 3
+_CHOICES = 8
+"""So many choices have their names below the axis; of more, every other one and so on."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trial: its `number`, the metric after each of its trainings, cheapest first, and the value of each field."""
+
+    number: int
+    scores: tuple[float, ...]
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A field that was searched: from `low` to `high`, on a logarithmic axis if `log`, in whole numbers if `whole`;
+    or with named `choices`."""
+
+    field: str
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    whole: bool = False
+    choices: tuple[str, ...] = ()
+
+
+def progress_figure(
+    points: Sequence[Point], rungs: Sequence[str], *, metric: str, title: str, lower: bool = False
+) -> Figure:
+    """The metric of every training against the number of its trial, a mark and color a rung, and the best whole
+    training so far as a line. `rungs` name the budgets; `lower` where lower is better."""
+    figure = new_figure(6.4, 4.1)
+    axes = figure.subplots()
+    for rung, name in enumerate(rungs):
+        there = [(p.number, p.scores[rung]) for p in points if len(p.scores) > rung]
+        if there:
+            x, y = np.array(there, dtype=np.float64).T
+            axes.scatter(x, y, s=24, color=_RUNGS[rung], marker=_MARKS[rung], alpha=0.85, linewidths=0, label=name)
+    whole = [(p.number, p.scores[-1]) for p in points if len(p.scores) == len(rungs)]
+    if whole:
+        x, y = np.array(whole, dtype=np.float64).T
+        best = np.minimum.accumulate(y) if lower else np.maximum.accumulate(y)
+        last = max(p.number for p in points)
+        axes.step([*x, last], [*best, best[-1]], where="post", color=VERMILION, linewidth=1.4, label="best so far")
+    _readable(axes, [score for p in points for score in p.scores], lower)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("trial", fontsize=TEXT)
+    quiet_frame(axes)
+    heading(axes, f"validation {metric}")
+    figure.legend(loc="outside lower left", ncols=len(rungs) + 1, fontsize=SMALL, frameon=False)
+    main_title(figure, title)
+    return figure
+
+
+def slices_figure(
+    points: Sequence[Point], dimensions: Sequence[Dimension], rungs: Sequence[str], *, metric: str, title: str,
+    lower: bool = False,
+) -> Figure:  # fmt: skip
+    """One panel a field: the metric of every training against the field's value, a mark and color a rung."""
+    columns = 2 if len(dimensions) == 4 else min(_COLUMNS, len(dimensions))
+    rows = -(-len(dimensions) // columns)
+    figure = new_figure(max(5.2, 3.3 * columns), 3.1 * rows + 0.6)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for place, axes in enumerate(grid):
+        if place >= len(dimensions):
+            axes.set_axis_off()
+            continue
+        _draw_slice(axes, points, dimensions[place], rungs)
+        if place % columns == 0:
+            axes.set_ylabel(f"validation {metric}", fontsize=TEXT)
+    _readable(grid[0], [score for p in points for score in p.scores], lower)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), fontsize=SMALL, frameon=False)
+    main_title(figure, title)
+    return figure
+
+
+def importance_figure(shares: Mapping[str, float], *, title: str) -> Figure:
+    """A bar a field, the longest on top: the share of the scores' variance that it explains."""
+    ordered = sorted(shares.items(), key=lambda item: item[1])
+    figure = new_figure(5.6, 0.34 * len(ordered) + 1.1)
+    axes = figure.subplots()
+    names = [shorten(name, 28) for name, _ in ordered]
+    bars = axes.barh(names, [100 * share for _, share in ordered], color=BLUE, height=0.6)
+    axes.bar_label(bars, fmt="%.0f %%", fontsize=SMALL, padding=3)
+    axes.set_xlim(0, 112)
+    quiet_frame(axes)
+    axes.set_xlabel("% of the variance", fontsize=SMALL)
+    main_title(figure, title)
+    return figure
+
+
+def _draw_slice(axes: Axes, points: Sequence[Point], dimension: Dimension, rungs: Sequence[str]) -> None:
+    for rung, name in enumerate(rungs):
+        there = [p for p in points if len(p.scores) > rung]
+        if not there:
+            continue
+        x = [_position(p, dimension) for p in there]
+        y = [p.scores[rung] for p in there]
+        axes.scatter(x, y, s=20, color=_RUNGS[rung], marker=_MARKS[rung], alpha=0.8, linewidths=0, label=name)
+    if dimension.choices:
+        every = -(-len(dimension.choices) // _CHOICES)
+        places = range(0, len(dimension.choices), every)
+        axes.set_xticks(list(places), [shorten(dimension.choices[k], 12) for k in places])
+        axes.set_xlim(-0.5, len(dimension.choices) - 0.5)
+        if max(map(len, dimension.choices)) > 6 and len(dimension.choices) > 2:
+            axes.tick_params(axis="x", rotation=20)
+    elif dimension.log:
+        axes.set_xscale("log")
+        axes.set_xlim(dimension.low / 1.2, dimension.high * 1.2)
+        axes.xaxis.set_major_locator(LogLocator(numticks=6))
+        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        margin = 0.06 * (dimension.high - dimension.low)
+        axes.set_xlim(dimension.low - margin, dimension.high + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=dimension.whole))
+    quiet_frame(axes)
+    heading(axes, shorten(dimension.field, 24))
+
+
+def _plain(value: float, _position: int | None = None) -> str:
+    return f"{value:g}"
+
+
+def _position(point: Point, dimension: Dimension) -> float:
+    value = point.fields[dimension.field]
+    if not dimension.choices:
+        return float(value)  # type: ignore[arg-type]
+    # Beside one another, so that trials with equal choices are not one dot.
+    beside = (point.number * 0.618034 % 1 - 0.5) * 0.3
+    return dimension.choices.index(str(value)) + beside
+
+
+def _readable(axes: Axes, scores: Sequence[float], lower: bool) -> None:
+    """Leave trials that went wrong outside of the picture, where the good ones could no longer be told apart; they
+    are counted at its edge."""
+    if len(scores) < 4:
+        return
+    values = np.array(scores, dtype=np.float64)
+    good, half = (values.min() if lower else values.max()), float(np.median(values))
+    reach = 2.5 * abs(half - good)
+    worst = values.max() if lower else values.min()
+    if reach == 0 or abs(worst - good) <= 1.5 * reach:
+        return
+    bounds = (good - 0.1 * reach, good + 1.15 * reach) if lower else (good - 1.15 * reach, good + 0.1 * reach)
+    axes.set_ylim(bounds)
+    hidden = int(((values < bounds[0]) | (values > bounds[1])).sum())
+    place = 0.98 if lower else 0.02
+    axes.text(
+        0.02, place, f"{hidden} worse: not shown", transform=axes.transAxes, fontsize=SMALL, color=FAINT,
+        va="top" if lower else "bottom",
+    )  # fmt: skip

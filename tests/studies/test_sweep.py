@@ -1,0 +1,311 @@
+"""A whole sweep on small data: pruning, resuming, repeating, and the test split that nobody looks at before the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from striate.errors import ConfigError, RunError, StriateError, UsageError
+from striate.runs.directory import RunDirectory
+from striate.studies import search as search_module
+from striate.studies import sweep as sweep_module
+from striate.studies.journal import Journal, locked
+from striate.studies.space import parse_space
+from striate.studies.sweep import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
+from striate.training.config import Config
+from striate.training.config_file import config_from_yaml, with_fields
+
+OVER = ("optim.lr=1e-4..1", "batch=16|64")
+BASE = {"data.source": "iris", "model.name": "mlp(4)", "budget.epochs": 9}
+
+
+def request(trials: int | None = 6, seeds: int = 2, over: tuple[str, ...] = OVER, **fields: object) -> SweepRequest:
+    return SweepRequest(with_fields(Config(), BASE | fields), over, trials, None, seeds)
+
+
+def run(out: str | Path, asked: SweepRequest | None = None, said: list[str] | None = None) -> Sweep:
+    say = (said if said is not None else []).append
+    return run_sweep(asked or request(), out=Path(out), console=Console(quiet=True), say=say, quiet=True)
+
+
+def resume(path: str | Path) -> Sweep:
+    return resume_sweep(Path(path), console=Console(quiet=True), say=lambda _: None, quiet=True)
+
+
+def rows(folder: str | Path) -> list[dict[str, str]]:
+    with (Path(folder) / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def timeless(folder: str | Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """One finished sweep that several tests look at."""
+    return run(tmp_path_factory.mktemp("done") / "sweep")
+
+
+def test_a_sweep_prunes_repeats_and_leaves_an_ordinary_run(done: Sweep) -> None:
+    study = done.metrics["study"]
+    assert study["trials"] == 6
+    assert study["complete"] + study["pruned"] + study["diverged"] == 6
+    assert study["pruned"] >= 1
+    assert study["epochs_trained"] < study["epochs_without_pruning"] == 6 * 9
+    table = rows(done.path)
+    assert {row["epochs"] for row in table} == {"1", "3", "9"}
+    assert [row["number"] for row in table if row["state"] == "pruned"]
+    assert {row["seed"] for row in table if row["state"] == "repeat"} == {"1", "2"}
+    assert {row["seed"] for row in table if row["state"] != "repeat"} == {"0"}
+    best = RunDirectory(done.best)
+    assert json.loads(best.metrics_json.read_text())["test"] == done.metrics["test"]
+    assert best.best.exists()
+    assert best.report.exists()
+    text = done.report.read_text()
+    assert "optimistic" in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert done.lines[0].startswith("val accuracy")
+
+
+def test_the_winner_has_the_best_mean_over_other_seeds(done: Sweep) -> None:
+    table = rows(done.path)
+    score = {}
+    for number in {row["number"] for row in table if row["state"] == "repeat"}:
+        mine = [row for row in table if row["number"] == number and row["state"] == "repeat"]
+        score[number] = sum(float(row["val_accuracy"]) for row in mine) / len(mine)
+    assert score[str(done.metrics["best"]["trial"])] == max(score.values())
+    assert done.metrics["val"]["accuracy"]["mean"] == pytest.approx(max(score.values()))
+    assert done.metrics["val"]["accuracy"]["seeds"] == 2
+
+
+def test_best_yaml_is_what_the_best_run_was_trained_with(done: Sweep) -> None:
+    config = config_from_yaml(done.path / "best.yaml")
+    assert config == config_from_yaml(done.best / "config.yaml")
+    fields = done.metrics["best"]["fields"]
+    assert config.optim.lr == fields["optim.lr"]
+    assert config.batch == fields["batch"]
+    assert not {"optim.lr", "batch"} & set(config.decided)
+
+
+def test_the_first_trial_is_the_recipe(done: Sweep) -> None:
+    first = rows(done.path)[0]
+    assert float(first["optim.lr"]) == 0.01  # what the recipe decides for a table
+    assert first["number"] == "0"
+    assert done.metrics["recipe"] is not None
+
+
+def test_the_same_request_gives_the_same_trials_and_another_seed_others(done: Sweep) -> None:
+    run("again")
+    assert timeless("again") == timeless(done.path)
+    run("other", request(seed=5))
+    assert [r["optim.lr"] for r in rows("other")] != [r["optim.lr"] for r in rows(done.path)]
+
+
+@pytest.mark.parametrize("killed_at", [1, 4, 7, 11])
+def test_a_killed_sweep_goes_on_as_if_it_had_not_been(done: Sweep, killed_at: int, monkeypatch) -> None:
+    real, calls = search_module.train_once, 0
+
+    def dies(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == killed_at:
+            raise SystemExit("killed")  # nothing of ours sees it, as with kill -9
+        return real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(search_module, "train_once", dies)
+        with pytest.raises(SystemExit):
+            run("sweep")
+    with Path("sweep/study.journal").open("a") as journal:
+        journal.write('{"op_code":4,"wor')  # half a line, as a process leaves it that is killed while writing
+    after = resume("sweep")
+    assert timeless("sweep") == timeless(done.path)
+    assert after.metrics["test"] == done.metrics["test"]
+    assert after.metrics["best"] == done.metrics["best"]
+
+
+def test_a_sweep_killed_between_two_lines_of_the_journal_goes_on(done: Sweep, monkeypatch) -> None:
+    real, calls = Journal.close, 0
+
+    def dies(self, *arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise SystemExit("killed")
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "close", dies)
+        with pytest.raises(SystemExit):
+            run("sweep")
+    resume("sweep")
+    assert timeless("sweep") == timeless(done.path)
+
+
+def test_an_interrupted_sweep_says_how_to_go_on_also_in_the_final_run(done: Sweep, monkeypatch) -> None:
+    def stops(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sweep_module, "finish_run", stops)
+        with pytest.raises(SweepInterrupted, match="striate sweep --resume sweep"):
+            run("sweep")
+    assert Path("sweep/best/config.yaml").exists()
+    assert resume("sweep").metrics["test"] == done.metrics["test"]
+
+
+def test_a_finished_sweep_is_only_read(done: Sweep, monkeypatch) -> None:
+    monkeypatch.setattr(search_module, "train_once", None)
+    monkeypatch.setattr(sweep_module, "run_training", None)
+    again = resume(done.path)
+    assert again.metrics == done.metrics
+    assert again.lines == done.lines
+
+
+def test_the_test_split_is_read_once_and_last(monkeypatch) -> None:
+    seen: list[set[str]] = []
+    real_train, real_finish = search_module.train_once, sweep_module.finish_run
+    order: list[str] = []
+
+    def train(prepared):
+        seen.append(set(prepared.splits) | set(prepared.data.splits))
+        order.append("train")
+        return real_train(prepared)
+
+    def finish(run_, prepared, say):
+        order.append("test")
+        assert "test" in prepared.splits
+        return real_finish(run_, prepared, say)
+
+    monkeypatch.setattr(search_module, "train_once", train)
+    monkeypatch.setattr(sweep_module, "finish_run", finish)
+    run("sweep", request(trials=3))
+    assert all(splits == {"train", "val"} for splits in seen)
+    assert order.count("test") == 1
+    assert order[-1] == "test"
+
+
+def test_one_seed_repeats_nothing_and_chooses_by_the_search() -> None:
+    swept = run("sweep", request(trials=4, seeds=1))
+    table = rows("sweep")
+    assert not [row for row in table if row["state"] == "repeat"]
+    complete = [row for row in table if row["state"] == "complete"]
+    best = max(complete, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    assert str(swept.metrics["best"]["trial"]) == best["number"]
+    assert swept.metrics["val"]["accuracy"]["std"] is None
+    assert swept.metrics["study"]["seeds"] == []
+
+
+def test_a_training_that_diverges_is_told_and_the_search_goes_on() -> None:
+    said: list[str] = []
+    over = ("optim.lr=1e20|0.01",)
+    swept = run("sweep", request(trials=5, seeds=1, over=over, **{"optim.name": "sgd"}), said)
+    assert swept.metrics["study"]["diverged"] >= 1
+    assert swept.metrics["best"]["fields"] == {"optim.lr": 0.01}
+    assert any("not finite" in line and "diverged" in line for line in said)
+
+
+def test_where_everything_diverges_it_says_so() -> None:
+    with pytest.raises(StriateError, match="no training came to its end"):
+        run("sweep", request(trials=3, over=("optim.lr=1e20|1e21",), **{"optim.name": "sgd"}))
+
+
+def test_a_combination_that_cannot_be_trained_is_passed_over() -> None:
+    # Each value is possible beside the first of the others; the last of all three are not.
+    over = ("model.name=fc(4) relu fc(3)|fc(4) bn relu fc(3)", "batch=16|1")
+    said: list[str] = []
+    with pytest.raises(ConfigError):
+        run("sweep", request(over=("model.name=fc(4) bn fc(3)|fc(3)", "batch=16|1")))
+    swept = run("sweep", request(trials=12, seeds=1, over=over, **{"budget.epochs": 2}), said)
+    assert swept.metrics["study"]["refused"] >= 1
+    assert any("refused: batch: 1 sample, with batch normalization" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "said"),
+    [
+        (request(trials=0), UsageError, "--trials"),
+        (request(seeds=0), UsageError, "--seeds"),
+        (SweepRequest(Config(), OVER, 3, 2.0), UsageError, "both 3 trials and 2 minutes"),
+        (SweepRequest(Config(), OVER, None, -1.0), UsageError, "--minutes"),
+        (request(**{"cv": "5x5"}), ConfigError, "leave out --cv"),
+        (SweepRequest(with_fields(Config(), {"budget.minutes": 1}), OVER), ConfigError, "--epochs"),
+        (request(over=("model.name=mlp(4)|lenet5",)), ConfigError, "model.name=lenet5"),
+        (request(over=("model.name=mlp(4)|lenet6",)), ConfigError, "lenet5"),
+        (request(over=("augment.shift=0..2",)), ConfigError, "leave out --over augment.shift"),
+        (request(over=("optim.name=sgd|adamw", "optim.momentum=0.5..0.8")), ConfigError, "leave out --over optim.mom"),
+    ],
+)
+def test_what_cannot_be_searched_leaves_no_trace(asked: SweepRequest, error: type[StriateError], said: str) -> None:
+    with pytest.raises(error) as caught:
+        run("sweep", asked)
+    assert said in str(caught.value)
+    assert not Path("sweep").exists()
+
+
+def test_losses_of_a_regression_are_not_compared_with_one_another() -> None:
+    fields = {"data.source": "boston", "model.name": "mlp(4)"}
+    with pytest.raises(ConfigError, match="scores of a regression"):
+        run("sweep", request(over=("task.loss=squared|huber",), **fields))
+
+
+def test_a_regression_is_searched_for_the_smallest_error() -> None:
+    fields = {"data.source": "boston", "model.name": "mlp(4)", "budget.epochs": 3}
+    swept = run("sweep", request(trials=4, over=("optim.lr=1e-3..0.1",), **fields))
+    means = [f["val"]["rmse"]["mean"] for f in swept.metrics["finalists"]]
+    assert means[0] == min(means)
+    assert any("rmse" in line for line in swept.lines)
+
+
+def test_without_a_space_rate_and_decay_are_searched_and_it_is_said() -> None:
+    said: list[str] = []
+    swept = run("sweep", request(trials=2, seeds=1, over=()), said)
+    assert set(swept.metrics["study"]["over"]) == {"optim.lr", "optim.weight_decay"}
+    assert any("no --over" in line and "log:0.001..0.1" in line for line in said)
+
+
+def test_minutes_end_the_search() -> None:
+    asked = SweepRequest(with_fields(Config(), BASE), OVER, None, 0.01, 2)
+    swept = run("sweep", asked)
+    assert swept.metrics["study"]["trials"] >= 1
+    assert swept.metrics["study"]["complete"] >= 1
+
+
+def test_two_processes_do_not_share_a_sweep(done: Sweep) -> None:
+    with locked(done.path), pytest.raises(RunError, match="another process"):
+        resume(done.path)
+
+
+def test_a_folder_that_is_taken_or_no_sweep_is_refused(done: Sweep) -> None:
+    with pytest.raises(RunError, match="already holds"):
+        run(done.path)
+    Path("empty").mkdir()
+    with pytest.raises(RunError, match="made by striate sweep"):
+        resume("empty")
+    Path("empty/study.yaml").write_text("over: 3\n")
+    with pytest.raises(RunError, match="no readable study"):
+        resume("empty")
+
+
+def test_changed_data_are_refused(tmp_path: Path) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3)).astype(np.float32)
+    np.savez("set.npz", x=x, y=(x[:, 0] > 0).astype(np.int64))
+    run("sweep", request(trials=2, seeds=1, **{"data.source": "set.npz", "budget.epochs": 1}))
+    np.savez("set.npz", x=x + 1, y=(x[:, 0] > 0).astype(np.int64))
+    Path("sweep/metrics.json").unlink()
+    with pytest.raises(StriateError, match="changed since"):
+        resume("sweep")
+
+
+def test_a_damaged_journal_is_told(done: Sweep) -> None:
+    Path("study.journal").write_text("no json\nat all\n")
+    with pytest.raises(RunError, match="damaged"):
+        Journal(Path("study.journal"), parse_space(OVER), 0)
