@@ -36,21 +36,27 @@ _NAMED = 12
 _MARKED = 45
 
 
-def signal_figure(start: Sequence[SignalRow], end: Sequence[SignalRow] = (), *, title: str) -> Figure:
+def signal_figure(
+    start: Sequence[SignalRow],
+    end: Sequence[SignalRow] = (),
+    *,
+    title: str,
+    when: tuple[str, str] = ("before the first step", "after training"),
+) -> Figure:
     """Standard deviation of each layer's outputs above, L2 norm of the gradient of a sample's loss by them below, on
     logarithmic axes; a column for the start and, if `end` is not empty, one for the end on the same scales.
 
-    What is zero or not finite leaves a gap.
+    `when` says of both what they are. What is zero or not finite leaves a gap.
     """
-    columns = [("before the first step", start), *([("after training", end)] if end else [])]
+    columns = [(when[0], start), *([(when[1], end)] if end else [])]
     # Wide enough for the names of the layers, which stand upright.
     figure = new_figure(5.2 * len(columns) + 0.4, 6.0)
     panels = figure.subplots(2, len(columns), sharey="row", sharex="col", squeeze=False)
-    for column, (when, rows) in enumerate(columns):
+    for column, (name, rows) in enumerate(columns):
         _draw(panels[0, column], rows, lambda row: row.std)
         _draw(panels[1, column], rows, lambda row: row.gradient_norm)
-        heading(panels[0, column], f"standard deviation, {when}")
-        heading(panels[1, column], f"gradient of a sample's loss, L2 norm, {when}")
+        heading(panels[0, column], f"standard deviation, {name}")
+        heading(panels[1, column], f"gradient of a sample's loss, L2 norm, {name}")
         _name_layers(panels[1, column], rows)
     for axes in panels[:, 0]:
         _logarithmic(axes)
@@ -96,6 +102,7 @@ def _logarithmic(axes: Axes) -> None:
     """At least two powers of ten, so that what is nearly equal looks so."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
+    low, high = (low, high) if 0 < low < high else (1.0, 1.0)  # nothing was drawn
     middle = (low * high) ** 0.5
     axes.set_ylim(min(low, middle / 10), max(high, middle * 10))
     axes.yaxis.set_major_locator(LogLocator(numticks=8))
