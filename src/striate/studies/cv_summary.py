@@ -127,7 +127,7 @@ def compare_folds(results: Sequence[FoldResult], name: str, task: Task) -> dict[
         "comparison": {
             "difference": lead.mean,
             "p_value": lead.p_value,
-            "interval": lead.interval,
+            "interval": None if lead.interval is None else list(lead.interval),
             "beats": lead.mean > 0 and lead.p_value is not None and lead.p_value < 0.05,
             "sentence": _lead_sentence(lead, name, key, len(leads)),
         },

@@ -47,7 +47,8 @@ def save_fold(run: RunDirectory, result: FoldResult) -> None:
 def load_fold(path: Path) -> FoldResult:
     """Read a fold's file, executing nothing of it. Raises RunError where it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves a file open that proves damaged, so it gets an open one.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             values: dict[str, Any] = json.loads(str(file["values"]))
             values["history"] = tuple(values["history"])
             return FoldResult(**values, ids=file["ids"], decoded=file["decoded"])

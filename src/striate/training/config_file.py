@@ -6,13 +6,17 @@ import dataclasses
 import difflib
 import reprlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
 from striate.errors import ConfigError
 from striate.training.config import Config
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 # The shorter option of a field, where the command line has one.
 _OPTIONS = {
@@ -37,7 +41,8 @@ class _Plain(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def field_names(kind: type[Any] = Config, prefix: str = "") -> list[str]:
+@cache  # type hints take milliseconds, and every field that is set asks for the names
+def field_names(kind: type[Any] = Config, prefix: str = "") -> tuple[str, ...]:
     """Every dotted field of the tree, in order: `data.source`, `data.size`, …, `seed`."""
     names: list[str] = []
     hints = get_type_hints(kind)
@@ -45,7 +50,7 @@ def field_names(kind: type[Any] = Config, prefix: str = "") -> list[str]:
         inner = hints[field.name]
         nested = isinstance(inner, type) and dataclasses.is_dataclass(inner)
         names += field_names(inner, f"{prefix}{field.name}.") if nested else [prefix + field.name]
-    return names
+    return tuple(names)
 
 
 def get_field(config: Config, name: str) -> Any:
@@ -75,11 +80,11 @@ def config_to_yaml(config: Config) -> str:
 
 def config_from_dict(values: Mapping[str, Any], where: str) -> Config:
     """The frozen tree, every value checked. Raises ConfigError naming the field of the first wrong one."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     _refuse_unknown(values, where)
     try:
-        config = TypeAdapter(Config).validate_python(dict(values))
+        config = _validator().validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
         # The location ends in names of union branches, which say nothing to a reader.
@@ -93,6 +98,13 @@ def config_from_dict(values: Mapping[str, Any], where: str) -> Config:
         ) from None
     _refuse_booleans(values, config, where)
     return config
+
+
+@cache
+def _validator() -> TypeAdapter[Config]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Config)
 
 
 def config_from_yaml(path: Path) -> Config:
@@ -163,7 +175,7 @@ def _unknown(name: str, where: str) -> ConfigError:
     known = field_names()
     last = name.rsplit(".", 1)[-1]
     near = difflib.get_close_matches(name, known, n=1) or [k for k in known if k.rsplit(".", 1)[-1] == last][:1]
-    section = [k for k in known if k.startswith(name.split(".")[0] + ".")] or known
+    section = [k for k in known if k.startswith(name.split(".")[0] + ".")] or list(known)
     remedy = f"did you mean {near[0]}?" if near else f"one of {', '.join(section)}"
     return ConfigError(f"{where}: {name}", "no such field", "a field of the configuration", remedy)
 

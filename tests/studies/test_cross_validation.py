@@ -1,0 +1,291 @@
+"""A whole cross-validation: what it writes, that it repeats and goes on, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from made_folds import request, rows, study, table
+from torch import nn
+
+from striate.api import load, resume, train, train_config
+from striate.errors import ChangedDataError, ConfigError, NonFiniteLoss, RunError
+from striate.studies import cross_validation
+from striate.studies.cv_plan import plan_cross_validation
+from striate.studies.fold_files import load_fold
+from striate.training.events import StepDone
+from striate.training.interruption import Interrupted
+
+FILES = ("cv.csv", "predictions.csv", "metrics.csv", "folds.csv")
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pictures and page, which take most of the time and have a test of their own."""
+    monkeypatch.setattr(cross_validation, "write_cv_report", lambda *_: None)
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, fold: int, number: int) -> None:
+    """Send ourselves a signal in the second step of the given fold, counted over repeats from 1."""
+    original, begun = cross_validation.train_fold, []
+
+    def train_fold(prepared, *, read, **options):
+        begun.append(1)
+
+        def reading(event):
+            if len(begun) == fold and isinstance(event, StepDone) and event.step == 2:
+                os.kill(os.getpid(), number)
+            read(event)
+
+        return original(prepared, read=reading, **options)
+
+    monkeypatch.setattr(cross_validation, "train_fold", train_fold)
+
+
+def test_the_directory_of_a_study_is_complete() -> None:
+    run = study(table(), "cv", **{"baseline": True})
+    held = rows("cv")
+    assert [(row["repeat"], row["fold"]) for row in held] == [(str(r), str(f)) for r in (1, 2) for f in (1, 2, 3)]
+    assert {"n_train", "n_val", "n", "loss", "accuracy", "macro_f1", "epochs", "seed"} <= set(held[0])
+    assert len({row["seed"] for row in held}) == 6
+    assert all(int(r["n"]) + int(r["n_train"]) + int(r["n_val"]) == 60 for r in held)
+    metrics = json.loads(Path("cv/metrics.json").read_text())
+    assert metrics == run.metrics
+    assert metrics["test"] is None
+    assert {"task", "model", "data", "params", "macs", "cv", "train_seconds", "device", "plan"} <= set(metrics)
+    shares = [float(row["accuracy"]) for row in held]
+    assert metrics["cv"]["mean"]["accuracy"] == pytest.approx(np.mean(shares))
+    assert metrics["cv"]["std"]["accuracy"] == pytest.approx(np.std(shares, ddof=1))
+    assert (metrics["cv"]["folds"], metrics["cv"]["repeats"], metrics["cv"]["n"]) == (3, 2, 60)
+    answers = rows("cv", "predictions.csv")
+    assert len(answers) == 120
+    right = np.mean([row["truth"] == row["answer"] for row in answers if row["repeat"] == "1"])
+    assert metrics["cv"]["per_repeat"]["values"][0]["accuracy"] == pytest.approx(right)
+    homes = {row["path"]: row["repeat_1"] for row in rows("cv", "folds.csv")}
+    assert all(homes[row["path"]] == row["fold"] for row in answers if row["repeat"] == "1")
+    assert [entry["name"] for entry in metrics["baselines"]][:2] == ["majority class", "logistic regression"]
+    assert metrics["baselines"][0]["comparison"]["difference"] > 0.2
+    page = Path("cv/report.html").read_text()
+    assert "3 × 2 cross-validation" in page
+    assert "Is the network worth it?" in page
+    assert "--cv null" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert {path.name for path in Path("cv/plots").iterdir()} == {"folds.png", "curves.png", "confusion.png"}
+    assert not Path("cv/checkpoints").exists()
+    assert '"event": "finished"' in Path("cv/events.jsonl").read_text()
+
+
+def test_config_yaml_repeats_a_study_to_the_last_digit(unpainted) -> None:
+    study(table(), "one")
+    config = yaml.safe_load(Path("one/config.yaml").read_text())
+    assert (config["cv"], config["seed"], config["budget"]["steps"]) == ("3x2", 0, None)
+    train(config="one/config.yaml", out="two")
+    assert Path("one/config.yaml").read_text() == Path("two/config.yaml").read_text()
+    assert all(rows("one", name) == rows("two", name) for name in FILES)
+
+
+def test_another_seed_trains_anew_on_the_same_folds_and_another_split_seed_deals_anew(unpainted) -> None:
+    for name, fields in {"base": {}, "seed": {"seed": 1}, "split": {"data.split_seed": 1}}.items():
+        study(table(), name, "3x1", **fields)
+    assert rows("seed", "folds.csv") == rows("base", "folds.csv") != rows("split", "folds.csv")
+    assert [row["loss"] for row in rows("seed")] != [row["loss"] for row in rows("base")]
+
+
+def test_a_given_test_split_changes_nothing(unpainted) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(90, 4)) + 2 * (np.arange(90) % 3)[:, None], np.arange(90) % 3
+    for name, x_test in {"real": x[60:], "garbage": 1e9 * rng.normal(size=(30, 4))}.items():
+        np.savez("g.npz", x_train=x[:60], y_train=y[:60], x_test=x_test, y_test=y[60:][::-1])
+        study("g.npz", name, "3x1")
+    assert rows("real") == rows("garbage")
+    assert rows("real", "predictions.csv") == rows("garbage", "predictions.csv")
+    assert sum(row["repeat_1"] == "test" for row in rows("real", "folds.csv")) == 30
+    assert "30 samples of the given test split take no part" in Path("real/events.jsonl").read_text()
+
+
+def test_groups_are_held_out_whole(unpainted) -> None:
+    groups = np.arange(60) // 4
+    study(table(groups=groups), "cv", "3x2")
+    for repeat in ("repeat_1", "repeat_2"):
+        homes: dict[int, set[str]] = {}
+        for row in rows("cv", "folds.csv"):
+            homes.setdefault(int(row["path"]) // 4, set()).add(row[repeat])
+        assert all(len(folds) == 1 for folds in homes.values())
+
+
+@pytest.mark.parametrize(("fold", "number"), [(1, signal.SIGINT), (3, signal.SIGTERM), (6, signal.SIGINT)])
+def test_an_interrupted_study_goes_on_with_the_next_fold(unpainted, monkeypatch, fold: int, number: int) -> None:
+    study(table(), "whole")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, fold, number)
+        with pytest.raises(Interrupted, match="--resume cut"):
+            study(table(), "cut")
+    assert len(rows("cut")) == fold - 1
+    assert not Path("cut/metrics.json").exists()
+    before = {path: path.stat().st_mtime_ns for path in Path("cut/folds").iterdir()}
+    assert len(before) == fold - 1
+    torch.manual_seed(99)  # whatever else drew random numbers in between
+    resume("cut", quiet=True)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())  # nothing was trained twice
+    assert all(rows("whole", name) == rows("cut", name) for name in FILES)
+    whole, cut = (json.loads(Path(run, "metrics.json").read_text()) for run in ("whole", "cut"))
+    assert whole["cv"] == cut["cv"]
+
+
+def test_a_study_killed_between_two_files_of_a_fold_goes_on(unpainted, monkeypatch) -> None:
+    study(table(), "whole", "3x1")
+    with monkeypatch.context() as patch:
+        patch.setattr(cross_validation, "finish_cross_validation", None)
+        original, written = cross_validation.write_folds, []
+
+        def killed(run, results):
+            written.append(1)
+            if len(written) == 3:  # the file of the second fold is there, its row is not
+                raise KeyboardInterrupt
+            original(run, results)
+
+        patch.setattr(cross_validation, "write_folds", killed)
+        with pytest.raises(Interrupted):
+            study(table(), "cut", "3x1")
+    assert (len(rows("cut")), len(list(Path("cut/folds").iterdir()))) == (1, 2)
+    resume("cut", quiet=True)
+    assert all(rows("whole", name) == rows("cut", name) for name in FILES)
+
+
+def test_a_finished_study_is_verified_and_a_damaged_fold_named(unpainted) -> None:
+    study(table(), "cv", "3x1")
+    assert resume("cv", quiet=True).metrics["cv"]["folds"] == 3
+    file = Path("cv/folds/1-2.npz")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"1-2\.npz") as caught:
+        resume("cv", quiet=True)
+    assert "rm cv/folds/1-2.npz" in caught.value.remedy
+
+
+def test_a_study_does_not_go_on_with_other_data(unpainted, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            study(table(), "cv")
+    table(x=np.random.default_rng(5).normal(size=(60, 4)))
+    with pytest.raises(ChangedDataError, match="fingerprint"):
+        resume("cv", quiet=True)
+
+
+def test_there_is_no_network_to_load_but_a_command_that_trains_one(unpainted) -> None:
+    study(table(), "cv", "3x1")
+    with pytest.raises(RunError, match="keeps no network") as caught:
+        load("cv")
+    assert "--cv null" in caught.value.remedy
+    run = train(config="cv/config.yaml", set={"cv": "null"}, out="final")
+    assert run.metrics["test"]["n"] > 0
+    config = yaml.safe_load(Path("final/config.yaml").read_text())
+    assert config["cv"] is None
+    assert config["budget"]["epochs"] == 3
+
+
+def test_on_top_of_an_ordinary_run_each_fold_has_its_own_steps(unpainted) -> None:
+    train(table(), "fc(6) relu fc(3)", epochs=3, batch=8, out="run")
+    steps = yaml.safe_load(Path("run/config.yaml").read_text())["budget"]["steps"]
+    train(config="run/config.yaml", cv="2x1", out="cv")
+    epochs = rows("cv", "metrics.csv")
+    assert max(int(row["epoch"]) for row in epochs) == 3
+    assert max(int(row["step"]) for row in epochs) != steps  # half the samples, other steps
+    assert yaml.safe_load(Path("cv/config.yaml").read_text())["budget"]["steps"] is None
+
+
+def test_asked_steps_are_those_of_every_fold(unpainted) -> None:
+    study(table(), "cv", "3x1", **{"budget.epochs": None, "budget.steps": 7})
+    last = {row["fold"]: int(row["step"]) for row in rows("cv", "metrics.csv")}
+    assert set(last.values()) == {7}
+
+
+def test_minutes_are_those_of_the_whole_study(monkeypatch) -> None:
+    asked = []
+
+    def steps_for_seconds(seconds, *_):
+        asked.append(seconds)
+        return 12
+
+    monkeypatch.setattr("striate.training.prepare.steps_for_seconds", steps_for_seconds)
+    config = request(table(), "3x2", **{"budget.epochs": None, "budget.minutes": 3.0})
+    plan = plan_cross_validation(config)
+    assert asked[0] == pytest.approx(30, abs=3)  # a sixth of 180 s
+    assert (plan.config.budget.minutes, plan.config.budget.steps) == (3.0, 12)
+    assert plan.prepare(1, 2).config.budget.steps == 12
+    assert len(asked) == 1  # measured once: the others follow
+
+
+def test_a_module_begins_every_fold_as_it_was_given(unpainted) -> None:
+    module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    study(table(), "one", module=module)
+    study(table(), "two", module=module)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert rows("one") == rows("two")
+
+
+def test_keep_best_measures_the_best_epoch_and_not_the_last(unpainted) -> None:
+    wild = {"budget.epochs": 12, "optim.name": "sgd", "optim.lr": 2.0, "schedule.name": "constant", "optim.ema": 0.0}
+    study(table(), "best", "3x1", keep="best", **wild)
+    study(table(), "last", "3x1", keep="last", **wild)
+    best, last = rows("best"), rows("last")
+    assert {row["best_epoch"] for row in last} == {"12"}
+    assert any(row["best_epoch"] != "12" for row in best)
+    changed = [b["loss"] != a["loss"] for a, b in zip(last, best, strict=True)]
+    assert changed == [row["best_epoch"] != "12" for row in best]
+
+
+@pytest.mark.parametrize("kind", ["numbers", "two numbers", "images", "masks"])
+def test_every_task_can_be_cross_validated(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    x, y, model = rng.normal(size=(40, 4)).astype(np.float32), rng.normal(size=40), "fc(4) relu fc(1)"
+    if kind == "two numbers":
+        y, model = rng.normal(size=(40, 2)), "fc(4) relu fc(2)"
+    if kind in ("images", "masks"):
+        x, y, model = rng.integers(0, 256, (40, 8, 8), dtype=np.uint8), np.arange(40) % 2, "conv(2,3) relu fc(2)"
+    if kind == "masks":
+        y, model = (x > 128).astype(np.uint8), "conv(2,3,pad=1)"
+    np.savez("d.npz", x=x, y=y)
+    run = study("d.npz", "cv", "2x1", **{"model.name": model, "budget.epochs": 1})
+    name = {"images": "accuracy", "masks": "iou"}.get(kind, "rmse")
+    assert run.metrics["cv"]["mean"][name] > 0
+    answers = rows("cv", "predictions.csv")
+    assert len(answers) == 40
+    columns = {"masks": {"right", "labeled"}, "two numbers": {"truth y0", "answer y0", "truth y1", "answer y1"}}
+    assert columns.get(kind, {"truth", "answer"}) <= set(answers[0])
+    if kind == "numbers":
+        pooled = np.sqrt(np.mean([(float(r["truth"]) - float(r["answer"])) ** 2 for r in answers]))
+        assert run.metrics["cv"]["per_repeat"]["values"][0]["rmse"] == pytest.approx(pooled, rel=1e-4)
+    assert Path("cv/report.html").stat().st_size > 10_000
+
+
+def test_a_network_that_has_seen_what_would_be_held_out_is_refused() -> None:
+    train(table(), "fc(6) relu fc(3)", epochs=1, out="run")
+    for fields in ({"model.name": "./run"}, {"model.name": "fc(6) relu fc(3)", "model.weights": "run"}):
+        with pytest.raises(ConfigError, match="was trained on") as caught:
+            train_config(request(table(), **fields), out=Path("cv"), console=None, quiet=True)
+        assert "model." in caught.value.where
+    assert not Path("cv").exists()
+
+
+def test_what_does_not_converge_says_in_which_fold() -> None:
+    wild = {"optim.name": "sgd", "optim.lr": 1e30, "schedule.name": "constant"}
+    with pytest.raises(NonFiniteLoss, match="repeat 1, fold 1"):
+        study(table(), "cv", **wild)
+    assert '"event": "non-finite"' in Path("cv/events.jsonl").read_text()
+    assert not Path("cv/metrics.json").exists()
+
+
+def test_a_fold_file_gives_back_every_bit(unpainted) -> None:
+    study(table(), "cv", "3x1")
+    result = load_fold(Path("cv/folds/1-1.npz"))
+    assert str(result.metrics["loss"]) == rows("cv")[0]["loss"]
+    assert result.decoded.dtype == np.float32
+    assert result.decoded.shape == (20, 3)
