@@ -36,7 +36,12 @@ def take_weights(
     saved, folded = _for_gray(network, own, _without_prefix(weights.tensors, own))
     saved |= {key: own[key] for key in own if key not in saved and key.endswith("num_batches_tracked")}  # before 2018
     names = [*own, *(key for key in saved if key not in own)]
-    differing = [key for key in names if not _agree(own.get(key), saved.get(key))]
+    head = output_layer(network)
+    differing = [
+        key
+        for key in names
+        if not _agree(own.get(key), saved.get(key), outputs if key.rpartition(".")[0] == head else None)
+    ]
     before = _outputs_before(network, own, saved, differing, outputs, weights) if differing else None
     if differing and before is None:
         raise _misfit(weights, own, saved, differing, outputs, name)
@@ -74,10 +79,13 @@ def _for_gray(network: nn.Module, own: Tensors, saved: Tensors) -> tuple[Tensors
     return saved | {key: theirs.sum(1, keepdim=True)}, True
 
 
-def _agree(own: Any, saved: Any) -> bool:
+def _agree(own: Any, saved: Any, outputs: int | None) -> bool:
+    """Whether one tensor fits; a lazy one takes any shape, but in the output layer only one of these `outputs`."""
     if not isinstance(own, torch.Tensor) or not isinstance(saved, torch.Tensor):
         return (own is None) == (saved is None)
-    return nn.parameter.is_lazy(own) or own.shape == saved.shape
+    if nn.parameter.is_lazy(own):
+        return outputs is None or saved.shape[:1] == (outputs,)
+    return own.shape == saved.shape
 
 
 def _outputs_before(
@@ -91,14 +99,20 @@ def _outputs_before(
     known = weights.outputs if isinstance(weights, SavedNetwork) else None
     if known is None and not any(key.rpartition(".")[0] == head for key in saved):
         return 0
-    counts = {_count_before(network.get_submodule(head), own.get(key), saved.get(key), outputs) for key in differing}
+    # All of its tensors: one that agreed would not be of the same outputs as the others.
+    keys = [key for key in {**own, **saved} if key.rpartition(".")[0] == head]
+    counts = {_count_before(network.get_submodule(head), own.get(key), saved.get(key), outputs) for key in keys}
     count = counts.pop() if len(counts) == 1 else None
     return count if count != outputs and known in (None, count) else None
 
 
 def _count_before(layer: nn.Module, own: Any, saved: Any, outputs: int) -> int | None:
     """The number of outputs that one tensor of the output layer was made for; None if it differs elsewhere too."""
-    if not isinstance(own, torch.Tensor) or not isinstance(saved, torch.Tensor) or own.ndim != saved.ndim:
+    if not isinstance(own, torch.Tensor) or not isinstance(saved, torch.Tensor):
+        return None
+    if nn.parameter.is_lazy(own):
+        return saved.shape[0] if saved.ndim else None
+    if own.ndim != saved.ndim:
         return None
     axis = len(layer.out_size) if isinstance(layer, LocallyConnected) and own.ndim > 1 + len(layer.out_size) else 0
     changed = [k for k in range(own.ndim) if own.shape[k] != saved.shape[k]]
