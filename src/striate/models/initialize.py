@@ -23,7 +23,7 @@ Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | LocallyConnected
 WEIGHTED = ("conv", "local", "fc")
 SCALED = ("bn", "gn", "ln")
 OUTPUT_SCALE = 0.1
-MOST_ORTHOGONAL = 4_000_000
+MOST_ORTHOGONAL = 1_000_000
 """Numbers in a weight: beyond, making it orthogonal takes seconds, and so many random rows nearly are."""
 
 
