@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
+from striate.account.signal import signal_to_json
 from striate.errors import NonFiniteLoss, RunError
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.runs.directory import RunDirectory, csv_text, write_splits
@@ -45,6 +46,8 @@ def write_beginning(run: RunDirectory, prepared: Prepared) -> None:
         write_text(run.seen, "".join(f"{digest}\n" for name in ("train", "val") for digest in contents[name]))
     if not run.environment.exists():
         write_json(run.environment, describe_environment())
+    if prepared.signal and not run.signal.exists():
+        write_json(run.signal, {"start": signal_to_json(prepared.signal)})
 
 
 def append_event(run: RunDirectory, event: str, **fields: Any) -> None:
@@ -116,9 +119,8 @@ def save(run: RunDirectory, prepared: Prepared, best: dict[str, Any] | None) -> 
 
 
 def _best_checkpoint(prepared: Prepared) -> dict[str, Any]:
-    """A copy of the network as it is now, without the optimizer: training goes on in the original."""
-    content = prepared.checkpoint()
-    del content["optimizer"]
+    """A copy of the network as it is now, without what only training needs: training goes on in the original."""
+    content = {key: value for key, value in prepared.checkpoint().items() if key not in ("optimizer", "auxiliary")}
     weights = {key: content[key] for key in ("model", "ema") if key in content}
     return content | {key: {name: t.clone() for name, t in tensors.items()} for key, tensors in weights.items()}
 
