@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import striate
+from striate.cli import main
 from striate.errors import ConfigError, RunError, StriateError, UsageError
+from striate.evaluation.measure import evaluate_trained
+from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory
+from striate.runs.files import write_json
 from striate.studies import search as search_module
 from striate.studies import sweep as sweep_module
 from striate.studies.journal import Journal, locked
@@ -18,6 +26,7 @@ from striate.studies.space import parse_space
 from striate.studies.sweep import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, with_fields
+from striate.training.prepare import Prepared
 
 OVER = ("optim.lr=1e-4..1", "batch=16|64")
 BASE = {"data.source": "iris", "model.name": "mlp(4)", "budget.epochs": 9}
@@ -43,6 +52,22 @@ def rows(folder: str | Path) -> list[dict[str, str]]:
 
 def timeless(folder: str | Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)]
+
+
+def measured(directory: RunDirectory, prepared: Prepared, _: object) -> dict[str, object]:
+    """`finish_run` without its pictures, of which one sweep is enough."""
+    best = load_checkpoint(directory.best, prepared.device)
+    prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
+    metrics = {"test": evaluate_trained(prepared.trained(), prepared.data, "test").metrics}
+    write_json(directory.metrics_json, metrics)
+    return metrics
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(done: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the sweep of `done`, which is made before this, draws and writes reports."""
+    monkeypatch.setattr(sweep_module, "finish_run", measured)
+    monkeypatch.setattr(sweep_module, "write_sweep_report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +131,9 @@ def test_the_same_request_gives_the_same_trials_and_another_seed_others(done: Sw
     assert [r["optim.lr"] for r in rows("other")] != [r["optim.lr"] for r in rows(done.path)]
 
 
-@pytest.mark.parametrize("killed_at", [1, 4, 7, 11])
+@pytest.mark.parametrize(
+    "killed_at", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(7, marks=pytest.mark.slow), 11]
+)
 def test_a_killed_sweep_goes_on_as_if_it_had_not_been(done: Sweep, killed_at: int, monkeypatch) -> None:
     real, calls = search_module.train_once, 0
 
@@ -127,6 +154,35 @@ def test_a_killed_sweep_goes_on_as_if_it_had_not_been(done: Sweep, killed_at: in
     assert timeless("sweep") == timeless(done.path)
     assert after.metrics["test"] == done.metrics["test"]
     assert after.metrics["best"] == done.metrics["best"]
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_outright_loses_one_training_at_most() -> None:
+    words = [
+        "iris",
+        "--model",
+        "mlp(4)",
+        "--epochs",
+        "9",
+        "--trials",
+        "12",
+        "--over",
+        "optim.lr=1e-4..1",
+        "--seeds",
+        "2",
+    ]
+    command = [sys.executable, "-m", "striate", "sweep"]
+    with subprocess.Popen([*command, *words, "--out", "killed"]) as program:
+        deadline = time.monotonic() + 60
+        while not (Path("killed/trials.csv").exists() and len(rows("killed")) > 5) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        program.kill()
+    before = timeless("killed")
+    assert not Path("killed/metrics.json").exists()
+    subprocess.run([*command, "--resume", "killed"], check=True)
+    subprocess.run([*command, *words, "--out", "whole"], check=True)
+    assert timeless("killed") == timeless("whole")
+    assert timeless("killed")[: len(before)] == before
 
 
 def test_a_sweep_killed_between_two_lines_of_the_journal_goes_on(done: Sweep, monkeypatch) -> None:
@@ -224,6 +280,53 @@ def test_a_combination_that_cannot_be_trained_is_passed_over() -> None:
     swept = run("sweep", request(trials=12, seeds=1, over=over, **{"budget.epochs": 2}), said)
     assert swept.metrics["study"]["refused"] >= 1
     assert any("refused: batch: 1 sample, with batch normalization" in line for line in said)
+
+
+def test_the_verb_prints_the_result_and_one_document_with_json(capsys) -> None:
+    words = ["sweep", "iris", "--model", "mlp(4)", "--epochs", "2", "--trials", "3", "--seeds", "1"]
+    assert main([*words, "--over", "optim.lr=1e-3..0.1", "--over", "batch=16|32", "--optim.clip", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "striate train --config runs/iris-sweep-1/best.yaml" in out
+    assert err.count("trial ") >= 3
+    assert config_from_yaml(Path("runs/iris-sweep-1/best.yaml")).optim.clip == 1
+    assert main(["sweep", "--resume", "runs/iris-sweep-1", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document) >= {"study", "best", "val", "test", "recipe"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["iris", "--over", "optim.lr=1..2", "--lr", "0.1"], "both 1..2 and 0.1"),
+        (["iris", "--over", "optim.lr=1..2", "--optim.lr", "0.1"], "both 1..2 and 0.1"),
+        (["iris", "--trials", "3", "--minutes", "1"], "both 3 trials"),
+        (["iris", "--over", "optim.lr=2..1"], "empty range"),
+        (["--resume", "nowhere"], "nowhere"),
+        (["--resume", "nowhere", "--trials", "3"], "--resume DIR alone"),
+        (["nowhere-to-be-found"], "nowhere-to-be-found"),
+    ],
+)
+def test_a_wrong_command_ends_with_2_and_a_message(words: list[str], said: str, capsys) -> None:
+    assert main(["sweep", *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+    assert not list(Path().glob("runs/*"))
+
+
+def test_without_optuna_it_says_what_to_install(monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["sweep", "iris"]) == 2
+    assert "pip install 'striate[sweep]'" in capsys.readouterr().err
+
+
+def test_in_python_a_space_is_a_mapping() -> None:
+    over = {"optim.lr": "1e-3..0.1", "batch": [16, 32], "optim.nesterov": [True, False]}
+    swept = striate.sweep("iris", over, "mlp(4)", trials=2, seeds=1, epochs=1, out="sweep", set={"optim.name": "sgd"})
+    texts = {"optim.lr": "log:0.001..0.1", "batch": "16|32", "optim.nesterov": "true|false"}
+    assert swept.metrics["study"]["over"] == texts
+    with pytest.raises(UsageError, match="over="):
+        striate.sweep("iris", "optim.lr=1e-3..0.1")
 
 
 @pytest.mark.parametrize(

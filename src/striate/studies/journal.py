@@ -79,18 +79,19 @@ class Journal:
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
         _drop_torn_line(path)
-        with explained(path):
-            lock = JournalFileOpenLock(str(path))
+        with explained(path), _quiet():
             Path(f"{path}.lock").unlink(missing_ok=True)  # left by a killed process; the study's own lock is held
-            storage = optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-        with _quiet():
             try:
+                backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
+                storage = optuna.storages.JournalStorage(backend)
                 self._study: optuna.study.Study = optuna.create_study(
                     storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True
                 )
-            except (ValueError, KeyError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
                 reason = " ".join(str(error).split())[:200]
-                raise RunError(str(path), f"a damaged journal: {reason}", "a sweep's journal", "start anew") from None
+                raise RunError(
+                    str(path), f"a damaged journal: {reason}", "the journal of a sweep", "start anew with another --out"
+                ) from None
 
     def trials(self) -> list[Trial]:
         """All trials, in order."""
