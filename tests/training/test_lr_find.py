@@ -27,7 +27,13 @@ from striate.training.lr_trials import halve_until_stable, make_fold, run_trial
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request, read_config
 
-PLAN = Plan(steps=40, seeds=2)
+PLAN = Plan(steps=30, seeds=2)
+
+
+@pytest.fixture(autouse=True)
+def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few steps are enough for two classes of numbers."""
+    monkeypatch.setattr(lr_find, "_FEWEST_STEPS", 20)
 
 
 @pytest.fixture

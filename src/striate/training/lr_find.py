@@ -26,6 +26,9 @@ from striate.training.prepare import Prepared
 from striate.training.speed import trial_state
 
 SECONDS = 45.0
+HORIZON = 0.32
+"""The best peak rate falls with this power of the number of steps: Bjorck et al., "Scaling optimal LR across token
+horizons", 2024; seen here too on small networks, from 30 to 1,000 steps (docs/training.md)."""
 _FEWEST_STEPS = 50
 _TRIALS = 16  # with two seeds: seven or eight rates
 _MOST_SEEDS = 5
@@ -58,7 +61,8 @@ def search_learning_rate(
     Three stages, all from the weights as they are: a range test (Smith 2015); halving from where that ended until a
     constant rate does not diverge (Bottou 2012); then, around a tenth of that, trainings with the run's own schedule
     pressed into fewer steps, at rates a factor 3.2 apart, later 1.8 apart around the best, with several seeds.
-    As many steps as fit into about `seconds`, unless `plan` says. The test split is not used.
+    As many steps as fit into about `seconds`, unless `plan` says. What was best for a short training is made lower for
+    a longer one (`HORIZON`). The test split is not used.
 
     Network, optimizer, buffers, modes and random states (torch, NumPy, Python) are the same bits afterwards, also when
     it raises. Raises ModelError for a network that cannot be copied, UsageError for `seconds` that are not positive.
@@ -204,21 +208,23 @@ class _Search:
     ) -> LearningRateSearch:
         """The record."""
         config, fold = self.prepared.config, self.fold(0)
-        assert config.budget.steps is not None and config.optim.name is not None
+        run_steps = config.budget.steps
+        assert run_steps is not None and config.optim.name is not None
         diverged = [h.lr for h in halvings if h.diverged]
         if self.trials:
             verdict = judge(self.trials, fold.start, fold.constant)
         else:
             verdict = Verdict((), None, None, None, f"even a constant rate of {min(diverged):.2g} diverges")
-        inside = None
-        if verdict.low is not None and verdict.high is not None:
-            inside = verdict.low <= self.configured <= verdict.high
+        suggestion, low, high = (
+            _stretched(lr, plan.steps, run_steps) for lr in (verdict.best, verdict.low, verdict.high)
+        )
+        inside = None if low is None or high is None else low <= self.configured <= high
         return LearningRateSearch(
             optimizer=config.optim.name,
-            suggestion=verdict.suggestion,
-            low=verdict.low,
-            high=verdict.high,
-            why=verdict.why,
+            suggestion=suggestion,
+            low=low,
+            high=high,
+            why=verdict.why + _say_length(verdict.best is not None, plan.steps, run_steps),
             configured=self.configured,
             origin=origin,
             configured_is_good=inside,
@@ -227,13 +233,27 @@ class _Search:
             constant=fold.constant,
             held_out_samples=len(fold.splits["val"]),
             steps=plan.steps,
-            run_steps=config.budget.steps,
+            run_steps=run_steps,
             seconds=seconds,
             rates=verdict.rates,
             trials=tuple(self.trials),
             halvings=halvings,
             range_test=points,
         )
+
+
+def _stretched(lr: float | None, steps: int, run_steps: int) -> float | None:
+    """The rate for `run_steps` that corresponds to `lr` in trials of `steps`, in two digits."""
+    return None if lr is None else float(f"{lr * (steps / run_steps) ** HORIZON:.2g}")
+
+
+def _say_length(found: bool, steps: int, run_steps: int) -> str:
+    if steps == run_steps:
+        return ""
+    longer = run_steps / steps
+    if not found:
+        return f"; the training is {longer:.2g} times as long as a trial: with more --seconds, longer trials may tell"
+    return f"; the training is {longer:.2g} times as long, which wants a rate {longer**HORIZON:.2g} times lower"
 
 
 def _say_range(points: tuple[RangePoint, ...]) -> str:

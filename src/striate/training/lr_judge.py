@@ -22,10 +22,11 @@ _WIDEST = 300.0  # the highest good rate over the lowest, from which on there wa
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judged rates in ascending order, the suggestion with its range (None where there is none), and why."""
+    """The judged rates in ascending order; the best rate of a trial, with the range of those that were as good within
+    noise (None where there is none); and why."""
 
     rates: tuple[Rate, ...]
-    suggestion: float | None
+    best: float | None
     low: float | None
     high: float | None
     why: str
@@ -79,10 +80,13 @@ def judge(trials: Sequence[Trial], start: float, constant: float) -> Verdict:
     if lrs[last] / lrs[first] > _WIDEST:
         why = f"all rates from {lrs[first]:.2g} to {lrs[last]:.2g} end within the noise between seeds (±{noise:.0%})"
         return _nothing(trials, why)
-    suggestion = _middle(lrs[first : last + 1], means[first : last + 1])
+    best = _middle(lrs[first : last + 1], means[first : last + 1], margin)
     good = frozenset(lrs[first : last + 1])
-    why = f"{lrs[first]:g} to {lrs[last]:g} are as good within noise (±{math.expm1(margin):.0%} of the loss)"
-    return Verdict(_rates(trials, good), suggestion, lrs[first], lrs[last], why)
+    within = f"within noise (±{math.expm1(margin):.0%} of the loss)"
+    why = f"in trials, {lrs[first]:g} to {lrs[last]:g} were as good {within}"
+    if first == last:
+        why = f"in trials, {lrs[first]:g} was better than its neighbors by more than noise"
+    return Verdict(_rates(trials, good), best, lrs[first], lrs[last], why)
 
 
 def _noise(table: NDArray[np.float64]) -> float:
@@ -107,14 +111,11 @@ def _stretch(good: NDArray[np.bool_], place: int) -> tuple[int, int]:
     return first, last
 
 
-def _middle(lrs: Sequence[float], means: NDArray[np.float64]) -> float:
-    """The tried rate nearest to the middle of the good ones, better ones counting for more: among equals, the one that
-    is furthest from where it stops being good."""
-    logs = np.log(lrs)
-    spread = float(np.ptp(means))
-    weights = np.ones(len(lrs)) if spread == 0 else 1.0 - (means - means.min()) / (2 * spread)
-    center = float((weights * logs).sum() / weights.sum())
-    return lrs[int(np.abs(logs - center).argmin())]
+def _middle(lrs: Sequence[float], means: NDArray[np.float64], margin: float) -> float:
+    """The middle of good rates on a logarithmic scale, better ones counting for more: among equals, the one that is
+    furthest from where it stops being good."""
+    weights = np.exp(-2 * ((means - means.min()) / margin) ** 2)
+    return float(np.exp((weights * np.log(lrs)).sum() / weights.sum()))
 
 
 def _not_fallen(start: float, constant: float, noise: float) -> str:

@@ -65,12 +65,12 @@ class Rate:
 class LearningRateSearch:
     """What was found.
 
-    `suggestion` is the peak rate to train with, None where the trials cannot tell; `low` to `high` are the tried rates
-    that were as good within noise; `why` says it in words. `configured` is the rate that training would use now, by
+    `suggestion` is the peak rate to train with, None where the trials cannot tell; from `low` to `high`, rates were as
+    good within noise; `why` says it in words. All three are for a training of `run_steps`, where the trials, of
+    `steps`, were shorter. `configured` is the rate that training would use now, by
     the `origin` "recipe" or "request", and `configured_is_good` whether it lies in the range (None where there is no
     range). `diverges_at` is the smallest constant rate that diverged, None where none did. `start` is the held-out loss
-    of the network as it was, `constant` that of always giving the best constant answer. A trial has `steps` steps, the
-    training that was asked for `run_steps`.
+    of the network as it was, `constant` that of always giving the best constant answer.
     """
 
     optimizer: str
@@ -116,7 +116,7 @@ class LearningRateSearch:
     def _verdict(self) -> list[str]:
         if self.suggestion is None:
             return [f"not informative: {self.why}", self._configured("which was not judged")]
-        lines = [f"learning rate {self.suggestion:g}: {self.why}"]
+        lines = [f"learning rate {self.suggestion:g}, {self.low:g} to {self.high:g} being as good: {self.why}"]
         inside = "inside that range" if self.configured_is_good else "outside that range"
         lines.append(self._configured(inside))
         return lines if self.command is None else [*lines, self.command]

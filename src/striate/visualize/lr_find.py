@@ -38,8 +38,8 @@ _ABOVE = 1.35  # times the highest reference loss: where the range test explodes
 def lr_find_figure(search: LearningRateSearch, *, title: str) -> Figure:
     """Two panels: loss of the range test, and held-out loss of each tried rate with its lowest and highest trial.
 
-    The range of good rates is shaded, the suggestion is a line, the rate that training would use a broken one; rates
-    that diverged are crosses at the upper edge.
+    The range of good rates for the length of the training is shaded, the suggestion is a line, the rate that training
+    would use a broken one; rates that diverged are crosses at the upper edge.
     """
     figure = new_figure(6.4, 6.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.25))
@@ -91,7 +91,7 @@ def _draw_range_test(axes: Axes, points: Sequence[RangePoint], search: LearningR
 def _draw_trials(axes: Axes, rates: Sequence[Rate], search: LearningRateSearch) -> None:
     heading(axes, f"trials of {search.steps:,} steps: loss of {search.held_out_samples:,} held-out samples after them")
     known = [r for r in rates if r.held_out is not None and r.lowest is not None and r.highest is not None]
-    for good, color, label in ((True, GREEN, "as good within noise"), (False, INK, "worse")):
+    for good, color, label in ((True, GREEN, "trials, as good within noise"), (False, INK, "trials, worse")):
         chosen = [r for r in known if r.good is good]
         if not chosen:
             continue
@@ -117,7 +117,8 @@ def _draw_trials(axes: Axes, rates: Sequence[Rate], search: LearningRateSearch) 
 def _mark(axes: Axes, search: LearningRateSearch) -> None:
     if search.low is not None and search.high is not None:
         # Rates that were not tried lie on both sides: the shade reaches half-way.
-        axes.axvspan(search.low / 1.15, search.high * 1.15, color=GREEN, alpha=0.13, linewidth=0)
+        label = f"as good for {search.run_steps:,} steps"
+        axes.axvspan(search.low / 1.15, search.high * 1.15, color=GREEN, alpha=0.13, linewidth=0, label=label)
     if search.suggestion is not None:
         label = f"suggestion {search.suggestion:g}"
         axes.axvline(search.suggestion, color=GREEN, linewidth=1.6, label=label, zorder=1)
@@ -126,7 +127,7 @@ def _mark(axes: Axes, search: LearningRateSearch) -> None:
 
 
 def _span(search: LearningRateSearch) -> tuple[float, float]:
-    lrs = [*(r.lr for r in search.rates), search.configured]
+    lrs = [*(r.lr for r in search.rates), search.configured, search.suggestion or search.configured]
     low = min(lrs) / _BEFORE
     first = [p.lr for p in search.range_test[:1]]
     last = [p.lr for p in search.range_test[-1:]]
