@@ -146,6 +146,7 @@ def test_a_run_killed_between_its_early_end_and_its_report_is_finished_as_it_was
     assert run.metrics["val"]["accuracy"] == pytest.approx(max(float(row["val_accuracy"]) for row in rows))
     told = [json.loads(line) for line in Path("run/events.jsonl").read_text().splitlines()]
     assert [e["event"] for e in told].count("epoch") == len(rows)
+    assert f"training ended after epoch {len(rows)} of 60" in run.report.read_text()
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from striate.tasks.classify import Classify
 from striate.training.events import EpochRow
-from striate.training.patience import best_epoch, out_of_patience
+from striate.training.patience import best_epoch, early_end, out_of_patience
 
 TASK = Classify(("a", "b"))
 
@@ -41,6 +41,13 @@ def test_at_equal_accuracy_the_loss_decides() -> None:
     rows = history([0.9, 0.9, 0.9], [0.3, 0.2, 0.4])
     assert best_epoch(rows, TASK) == 2
     assert out_of_patience(rows, TASK, 1)
+
+
+def test_an_early_end_is_told_and_a_whole_training_is_not() -> None:
+    rows = history([0.5, 0.9, 0.6, 0.6])
+    told = "training ended after epoch 4 of 9: epoch 2 was the best on validation (budget.patience)"
+    assert early_end(rows, TASK, 9) == told
+    assert early_end(rows, TASK, 4) is None
 
 
 @given(st.lists(st.integers(0, 4).map(lambda n: n / 4), min_size=1, max_size=30), st.integers(1, 6))

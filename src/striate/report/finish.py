@@ -24,7 +24,7 @@ from striate.runs.directory import RunDirectory, read_notes
 from striate.runs.files import write_json
 from striate.training.config_file import config_to_yaml
 from striate.training.loop import validate
-from striate.training.patience import best_epoch
+from striate.training.patience import best_epoch, early_end
 from striate.training.prepare import Prepared
 from striate.training.session import append_event
 
@@ -37,6 +37,8 @@ def finish_run(
     With `config.baseline` its baselines too, which `announce` is told of. metrics.json comes last: where it is, the
     run is complete. Returns its content. Raises RunError.
     """
+    if ended := _early_end(prepared):
+        announce(ended)
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
@@ -104,6 +106,13 @@ def _best_epoch(prepared: Prepared) -> int:
     return rows[-1].epoch if prepared.config.keep == "last" else best_epoch(rows, prepared.task)
 
 
+def _early_end(prepared: Prepared) -> str | None:
+    steps, batch = prepared.config.budget.steps, prepared.config.batch
+    assert steps is not None and batch is not None, "recipes decide both"
+    epochs = -(-steps // len(batch_bounds(len(prepared.splits["train"]), batch)))
+    return early_end(prepared.state.history, prepared.task, epochs)
+
+
 def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[Picture]:
     """Draw into `plots/`: learning curves, and what the task's answers look like."""
     data = prepared.data
@@ -127,7 +136,7 @@ def _content(
     pictures: list[Picture],
 ) -> ReportContent:
     data, config = prepared.data, prepared.config
-    notes = read_notes(run)
+    notes = read_notes(run) + ((ended,) if (ended := _early_end(prepared)) else ())
     chosen = f"model {config.model.name}: "
     reason = next((n.removeprefix(chosen) for n in notes if n.startswith(chosen)), "as the configuration says")
     shape = "×".join(map(str, data.input_shape))

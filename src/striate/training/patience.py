@@ -18,3 +18,12 @@ def out_of_patience(history: Sequence[EpochRow], task: Task, patience: int | Non
     if not patience or len(history) <= patience:
         return False
     return history[-1].epoch - best_epoch(history, task) >= patience
+
+
+def early_end(history: Sequence[EpochRow], task: Task, epochs: int) -> str | None:
+    """One sentence on a finished training that ended before its `epochs`; None where it did not."""
+    done = history[-1].epoch
+    if done >= epochs:
+        return None
+    best = best_epoch(history, task)
+    return f"training ended after epoch {done} of {epochs}: epoch {best} was the best on validation (budget.patience)"
