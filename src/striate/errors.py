@@ -2,6 +2,7 @@
 
     StriateError (a ValueError)      the request cannot be carried out; exit code 2
     ├── UsageError                   the command line or a function's arguments
+    │   └── ShapeError               arrays or sizes that do not fit together
     ├── ConfigError                  a configuration field or file
     ├── DataError                    the data: a name, folder, archive, manifest, image, label
     │   └── ChangedDataError         a run's data are no longer what they were
@@ -44,6 +45,10 @@ class StriateError(ValueError):
 
 class UsageError(StriateError):
     """The command line or a function's arguments."""
+
+
+class ShapeError(UsageError):
+    """Arrays or sizes that do not fit together."""
 
 
 class ConfigError(StriateError):

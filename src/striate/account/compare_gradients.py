@@ -1,0 +1,102 @@
+"""Gradients of anything that torch computes, compared with measured slopes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from striate.errors import ModelError
+from striate.models.untouched import untouched
+from striate.reference.check_gradient import GradientCheck, choose, compare_slopes
+
+Loss = Callable[[Any], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class How:
+    """How a comparison is made; see `check_gradients`."""
+
+    loss: Loss | None
+    entries: int | None
+    step: float
+    tolerance: float
+    seed: int
+
+
+def compare_gradients(
+    module: nn.Module, call: Callable[[], Any], tensors: Mapping[str, torch.Tensor], how: How
+) -> dict[str, GradientCheck]:
+    """One comparison for each of `tensors`: float64 leaves on the CPU that require a gradient, which `call` computes
+    with and `module` may hold.
+
+    Buffers, modes and random state are the same in each call, so dropout drops the same units. ModelError where
+    the outputs are no float64 numbers, or the backward pass fails.
+    """
+    weights: list[torch.Tensor] = []
+
+    def terms() -> torch.Tensor:
+        torch.manual_seed(how.seed)
+        outputs = call()
+        if how.loss is not None:
+            return _numbers(how.loss(outputs), "the loss")
+        values = _numbers(outputs, "the outputs")
+        if not weights:
+            weights.append(torch.randn(values.shape, generator=_generator(how.seed), dtype=torch.float64))
+        return values * weights[0]
+
+    def loss() -> float:
+        with untouched(module, evaluating=False), torch.enable_grad():
+            return float(terms().detach().sum())
+
+    claimed, magnitude = _claims(module, terms, tensors)
+    if loss() != loss():
+        raise ModelError("module", "different outputs for the same input", "a function of its input", "module.eval()")
+    found = {}
+    for (name, tensor), gradient in zip(tensors.items(), claimed, strict=True):
+        values = tensor.detach().numpy()  # shares memory: moving an entry moves the parameter
+        chosen = choose(values.size, how.entries, how.seed)
+        found[name] = compare_slopes(loss, values, gradient, magnitude, how.step, how.tolerance, chosen)
+    return found
+
+
+def _claims(
+    module: nn.Module, terms: Callable[[], torch.Tensor], tensors: Mapping[str, torch.Tensor]
+) -> tuple[list[np.ndarray], float]:
+    """What the backward pass says, and the sum of |terms| of the loss."""
+    with untouched(module, evaluating=False), torch.enable_grad():
+        values = terms()
+        magnitude = float(values.detach().abs().sum())
+        if not np.isfinite(magnitude):
+            raise ModelError("module", "outputs that are not finite", "finite outputs", "an input of finite numbers")
+        if not values.requires_grad:
+            return [np.zeros(tuple(tensor.shape)) for tensor in tensors.values()], magnitude
+        try:
+            gradients = torch.autograd.grad(values.sum(), list(tensors.values()), allow_unused=True)
+        except Exception as error:
+            got = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else 'no message'}"
+            raise ModelError("backward pass", got, "one gradient for each input", "mend the backward pass") from error
+    zeros = (np.zeros(tuple(tensor.shape)) for tensor in tensors.values())
+    pairs = zip(gradients, zeros, strict=True)
+    return [zero if gradient is None else gradient.detach().numpy() for gradient, zero in pairs], magnitude
+
+
+def _numbers(outputs: Any, name: str) -> torch.Tensor:
+    """All floating tensors of the outputs as one vector."""
+    leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+    if not leaves:
+        raise ModelError("module", f"{name} without a tensor of real numbers", "a tensor", "loss=lambda outputs: …")
+    if any(leaf.dtype != torch.float64 for leaf in leaves):
+        kinds = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
+        expected = "torch.float64 throughout: differences of smaller numbers are mostly rounding"
+        raise ModelError("module", f"{name} in {kinds} for a float64 input", expected, "x.to(self.weight.dtype)")
+    return torch.cat([leaf.reshape(-1) for leaf in leaves])
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,114 @@
+"""What each operation means: NumPy, forward and backward, straight from the definition.
+
+Everything is computed in float64; integers and smaller floats are promoted. Maps are (N, C, *spatial) with 1 to 3
+spatial axes; a size is a whole number or one an axis. `…_backward(grad_out, …)` takes the gradient by the output, or a
+number for that number everywhere, then what the forward function was given; it returns the gradient by x, or by x, w
+and b. What does not fit is refused with ShapeError, a value out of range with UsageError.
+"""
+
+from striate.reference.activations import (
+    elu,
+    elu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    maxout,
+    maxout_backward,
+    prelu,
+    prelu_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    swish,
+    swish_backward,
+    tanh,
+    tanh_backward,
+)
+from striate.reference.channel_l2_pool import channel_l2_pool, channel_l2_pool_backward
+from striate.reference.check_gradient import GradientCheck, check_gradient
+from striate.reference.convolve import convolve, convolve_backward
+from striate.reference.dense import dense, dense_as_convolution, dense_backward
+from striate.reference.dropout import dropout, dropout_backward, dropout_mask
+from striate.reference.im2col import col2im, im2col
+from striate.reference.local_contrast import local_contrast_norm, local_contrast_norm_backward
+from striate.reference.local_response import local_response_norm, local_response_norm_backward
+from striate.reference.locally_connected import locally_connected, locally_connected_backward
+from striate.reference.losses import cross_entropy, cross_entropy_backward, hinge, hinge_backward
+from striate.reference.normalization import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
+from striate.reference.pooling import (
+    average_pool,
+    average_pool_backward,
+    l2_pool,
+    l2_pool_backward,
+    max_pool,
+    max_pool_backward,
+)
+from striate.reference.transposed import transposed_convolve, transposed_convolve_backward
+
+__all__ = [
+    "GradientCheck",
+    "average_pool",
+    "average_pool_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "channel_l2_pool",
+    "channel_l2_pool_backward",
+    "check_gradient",
+    "col2im",
+    "convolve",
+    "convolve_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "dense",
+    "dense_as_convolution",
+    "dense_backward",
+    "dropout",
+    "dropout_backward",
+    "dropout_mask",
+    "elu",
+    "elu_backward",
+    "group_norm",
+    "group_norm_backward",
+    "hinge",
+    "hinge_backward",
+    "im2col",
+    "l2_pool",
+    "l2_pool_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "local_contrast_norm",
+    "local_contrast_norm_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "locally_connected",
+    "locally_connected_backward",
+    "max_pool",
+    "max_pool_backward",
+    "maxout",
+    "maxout_backward",
+    "prelu",
+    "prelu_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "swish",
+    "swish_backward",
+    "tanh",
+    "tanh_backward",
+    "transposed_convolve",
+    "transposed_convolve_backward",
+]

@@ -1,0 +1,152 @@
+"""Reading the arguments of the definitions: arrays, sizes, numbers, labels; what cannot be used is refused here."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from striate.errors import ShapeError, UsageError
+
+Array = NDArray[np.float64]
+Size = int | Sequence[int]
+"""One whole number for all spatial axes, or one an axis."""
+
+LARGEST = 2**28
+"""So many numbers in one array at most (2 GiB): a slip in a size is told, instead of filling the memory."""
+
+
+def array(value: ArrayLike, name: str) -> Array:
+    """`value` in float64, whatever real numbers it is made of. UsageError where it is something else."""
+    try:
+        found = np.asarray(value)
+    except Exception as error:
+        got = f"{type(value).__name__} that NumPy cannot read ({str(error).splitlines()[0]})"
+        remedy = f"np.asarray({name}.detach().cpu()) for a tensor; rows of equal length for nested lists"
+        raise UsageError(name, got, "an array of real numbers", remedy) from None
+    if found.dtype.kind not in "biuf":
+        got = f"{type(value).__name__} of {found.dtype}"
+        raise UsageError(name, got, "an array of real numbers", f"np.asarray({name}, dtype=np.float64)")
+    return found.astype(np.result_type(found.dtype, np.float64), copy=False)
+
+
+def gradient(value: ArrayLike, shape: tuple[int, ...], name: str = "grad_out") -> Array:
+    """The gradient by an array of `shape`; a single number stands for that number everywhere."""
+    found = array(value, name)
+    if found.shape not in ((), shape):
+        raise ShapeError(
+            name, f"shape {found.shape}", f"shape {shape}, as the forward pass gives", f"{name}=np.ones({shape})"
+        )
+    return np.broadcast_to(found, shape)
+
+
+def maps(value: ArrayLike, name: str = "x") -> Array:
+    """An array (N, C, *spatial) with 1 to 3 spatial axes, none of them empty."""
+    x = array(value, name)
+    if not 3 <= x.ndim <= 5:
+        remedy = f"{name}[None, None] for one picture of one channel, {name}[None] for one of several"
+        raise ShapeError(name, f"shape {x.shape}", "(N, C, *spatial) with 1 to 3 spatial axes", remedy)
+    return not_empty(x, name)
+
+
+def batch(value: ArrayLike, name: str = "x") -> Array:
+    """An array (N, C, …), none of its axes but the first empty."""
+    x = array(value, name)
+    if x.ndim < 2:
+        raise ShapeError(name, f"shape {x.shape}", "(N, C, …): samples first, then channels", f"{name}[None]")
+    return not_empty(x, name)
+
+
+def not_empty(x: Array, name: str) -> Array:
+    """x; ShapeError where an axis other than the first has no entries."""
+    if 0 in x.shape[1:]:
+        raise ShapeError(name, f"shape {x.shape}", "at least one entry along each axis but the first", f"see {name}")
+    return x
+
+
+def channel_axis(x: Array) -> int:
+    """Where the channels are: axis 1, or 0 of a lone vector."""
+    return min(1, x.ndim - 1)
+
+
+def per_channel(value: ArrayLike, name: str, x: Array) -> Array:
+    """One number a channel of x, shaped so that it meets its channel; a single number goes to all."""
+    found, axis = array(value, name), channel_axis(x)
+    channels = x.shape[axis] if x.ndim else 1
+    if found.shape not in ((), (1,), (channels,)):
+        remedy = f"{name}=np.ones({channels})"
+        raise ShapeError(name, f"shape {found.shape}", f"one number, or {channels}: one a channel", remedy)
+    if found.size == 1:
+        return found.reshape(())
+    return found.reshape(-1, *(1,) * (x.ndim - axis - 1))
+
+
+def exact(value: ArrayLike, name: str, shape: tuple[int, ...]) -> Array:
+    """An array of exactly this shape."""
+    found = array(value, name)
+    if found.shape != shape:
+        raise ShapeError(name, f"shape {found.shape}", f"shape {shape}", f"{name}=np.zeros({shape})")
+    return found
+
+
+def whole(value: Any, name: str, low: int = 1) -> int:
+    """A whole number of at least `low`."""
+    try:
+        found = operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or isinstance(value, (bool, np.bool_)) or not low <= found <= LARGEST:
+        raise UsageError(name, repr(value), f"a whole number from {low} to {LARGEST}", f"{name}={low}")
+    return found
+
+
+def per_axis(value: Any, axes: int, name: str, low: int = 1) -> tuple[int, ...]:
+    """One whole number of at least `low` an axis."""
+    if isinstance(value, str) or not hasattr(value, "__len__"):
+        return (whole(value, name, low),) * axes
+    if len(value) != axes:
+        got = f"{len(value)} numbers, {tuple(value)}"
+        remedy = f"{name}={(low,) * axes}"
+        raise ShapeError(name, got, f"one number, or {axes}: one a spatial axis", remedy)
+    return tuple(whole(entry, name, low) for entry in value)
+
+
+def number(value: Any, name: str, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> float:
+    """A finite number, `low` ≤ it ≤ `high`, larger than `above`."""
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not real or not math.isfinite(value) or not low <= value <= high or value <= above:
+        limits = [f"at least {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf)
+        limits += [f"more than {above:g}"] * (above > -math.inf)
+        fits = max(low, above + 1) if max(low, above) > -math.inf else 0
+        remedy = f"{name}={min(fits, high):g}"
+        raise UsageError(name, repr(value), " ".join(["a finite number", " and ".join(limits)]).strip(), remedy)
+    return float(value)
+
+
+def labels(value: ArrayLike, classes: int, shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """Class numbers of the given shape, 0 to `classes` − 1."""
+    try:
+        found = np.asarray(value)
+    except Exception:
+        found = np.asarray("?")
+    expected = f"whole numbers 0 to {classes - 1}, shape {shape}"
+    if found.dtype.kind not in "iu":
+        raise UsageError("labels", f"{found.dtype}", expected, "labels.argmax(1) if they are one-hot")
+    if found.shape != shape:
+        raise ShapeError("labels", f"shape {found.shape}", expected, f"labels=np.zeros({shape}, dtype=int)")
+    wrong = found[(found < 0) | (found >= classes)]
+    if wrong.size:
+        remedy = "labels - 1 if they count from 1; one logit for each class if there are more"
+        raise UsageError("labels", f"{wrong.flat[0]} among {classes} classes", expected, remedy)
+    return found.astype(np.intp)
+
+
+def refuse_huge(shape: Sequence[int], name: str) -> None:
+    """ShapeError where an array of this shape would not be a small example any more."""
+    if math.prod(shape) > LARGEST:
+        got = f"an array of {' × '.join(map(str, shape))} = {math.prod(shape):,} numbers"
+        raise ShapeError(name, got, f"at most {LARGEST:,}", f"a smaller {name}, or torch.nn.functional for real work")

@@ -1,0 +1,175 @@
+"""Is a gradient right? Compared with slopes that are measured, by central differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from striate.errors import UsageError
+from striate.reference.arguments import Array, array, exact, number, whole
+
+STEP = 1e-5
+TOLERANCE = 1e-6
+SMALLEST = 1e-3
+"""Slopes below this are compared in absolute terms: at zero there is no relative error."""
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """What a comparison found: `ok` means that no relative error is above `tolerance`.
+
+    The error of an entry is |claimed − measured| / max(|claimed|, |measured|, 0.001). `at` is the index of the worst
+    one, `claimed` and `measured` its two slopes; `checked` of `entries` entries were compared, `corners` of them where
+    the function bends, as ReLU at 0: any slope between those of its two sides is right there.
+    """
+
+    ok: bool
+    max_relative_error: float
+    at: tuple[int, ...]
+    claimed: float
+    measured: float
+    checked: int
+    entries: int
+    corners: int
+    tolerance: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as a JSON object; an infinite error is null."""
+        numbers = {key: value if np.isfinite(value) else None for key, value in asdict(self).items() if key != "at"}
+        return numbers | {"ok": self.ok, "at": list(self.at)}
+
+    def __str__(self) -> str:
+        verdict = "right" if self.ok else "wrong"
+        place = "[" + ", ".join(map(str, self.at)) + "]"
+        corners = f", {self.corners} at corners" if self.corners else ""
+        return (
+            f"{verdict}: largest relative error {self.max_relative_error:.1e} (tolerance {self.tolerance:.0e}), "
+            f"at {place}: {self.claimed:.9g} claimed, {self.measured:.9g} measured; "
+            f"{self.checked} of {self.entries} entries{corners}"
+        )
+
+
+def check_gradient(
+    function: Callable[[Array], ArrayLike],
+    x: ArrayLike,
+    backward: Callable[[Array, Array], ArrayLike] | ArrayLike,
+    *,
+    step: float = STEP,
+    tolerance: float = TOLERANCE,
+    entries: int | None = None,
+    seed: int = 0,
+) -> GradientCheck:
+    """Compare a gradient with (L(x + h) − L(x − h)) / 2h along each entry of x, h = step · max(1, |entry|).
+
+    `function(x)` gives a number or an array; `backward(grad_out, x)` the gradient by x, as the functions here are
+    written. L is the sum of outputs times `grad_out`, drawn from `seed`, so that all outputs count. In place of
+    `backward` an array: the gradient of the sum of the outputs. `entries`: compare only so many, drawn from `seed`.
+    UsageError where the function is not finite near x, ShapeError where the gradient has another shape than x.
+    """
+    x = array(x, "x").copy()
+    y = _values(function, x)
+    g = np.random.default_rng(seed).normal(size=y.shape) if callable(backward) else np.ones(y.shape)
+    claimed = backward(g.copy(), x.copy()) if callable(backward) else backward
+    claimed = exact(claimed, "gradient", x.shape)
+
+    def loss() -> float:
+        return float((g * _values(function, x, y.shape)).sum())
+
+    return compare_slopes(loss, x, claimed, float(np.abs(g * y).sum()), step, tolerance, choose(x.size, entries, seed))
+
+
+def compare_slopes(
+    loss: Callable[[], float],
+    x: Array,
+    claimed: Array,
+    magnitude: float,
+    step: float,
+    tolerance: float,
+    chosen: Sequence[int],
+) -> GradientCheck:
+    """Compare `claimed` with slopes of `loss`, which reads x, while `chosen` entries of x are moved and put back.
+
+    `magnitude`: how large the terms are that `loss` adds up, for what rounding alone may do to a difference.
+    """
+    step, tolerance = number(step, "step", above=0), number(tolerance, "tolerance", above=0)
+    found = [_judge(loss, x, int(i), float(claimed.flat[i]), magnitude, step, tolerance) for i in chosen]
+    worst = int(np.argmax([error for error, _, _ in found]))
+    return GradientCheck(
+        ok=bool(found[worst][0] <= tolerance),
+        max_relative_error=found[worst][0],
+        at=tuple(int(i) for i in np.unravel_index(chosen[worst], x.shape)),
+        claimed=float(claimed.flat[chosen[worst]]),
+        measured=found[worst][1],
+        checked=len(chosen),
+        entries=x.size,
+        corners=sum(corner for _, _, corner in found),
+        tolerance=tolerance,
+    )
+
+
+def choose(count: int, entries: int | None, seed: int) -> list[int]:
+    """Which of `count` entries are compared: all, or `entries` of them drawn from `seed`, in order."""
+    if count == 0:
+        raise UsageError("x", "no entries", "at least one number to move", "x=np.ones(3)")
+    if entries is None or whole(entries, "entries") >= count:
+        return list(range(count))
+    return sorted(int(i) for i in np.random.default_rng(seed).choice(count, size=entries, replace=False))
+
+
+def _judge(
+    loss: Callable[[], float], x: Array, entry: int, claimed: float, magnitude: float, step: float, tolerance: float
+) -> tuple[float, float, bool]:
+    """Relative error, measured slope, and whether only a corner makes the claim right."""
+    tries = []
+    # A corner within a step of x, but not at x, is out of the way with a smaller one.
+    for h in (step, step / 10, step / 100):
+        rounding = 10 * np.finfo(np.float64).eps * magnitude / h
+        floor = max(SMALLEST, rounding / tolerance)
+        before, central, after = _slopes(loss, x, entry, h)
+        tries.append((_relative(claimed, central, floor), central))
+        if tries[-1][0] <= tolerance:
+            return *tries[-1], False
+    low, high = sorted((before, after))
+    between = _relative(claimed, min(max(claimed, low), high), floor)
+    return (between, central, True) if between <= tolerance else (*min(tries), False)
+
+
+def _slopes(loss: Callable[[], float], x: Array, entry: int, step: float) -> tuple[float, float, float]:
+    """The slopes before, around and after x along one entry."""
+    value = x.flat[entry]
+    h = step * max(1.0, abs(value))
+    above, below, here = value + h, value - h, loss()
+    try:
+        x.flat[entry] = above
+        after = loss()
+        x.flat[entry] = below
+        before = loss()
+    finally:
+        x.flat[entry] = value
+    # x + h is rounded: what counts is how far x really moved.
+    return (
+        float((here - before) / (value - below)),
+        float((after - before) / (above - below)),
+        float((after - here) / (above - value)),
+    )
+
+
+def _relative(claimed: float, measured: float, floor: float) -> float:
+    error = abs(claimed - measured) / max(abs(claimed), abs(measured), floor)
+    return error if np.isfinite(error) else float("inf")
+
+
+def _values(function: Callable[[Array], ArrayLike], x: Array, shape: tuple[int, ...] | None = None) -> Array:
+    y = array(function(x.copy()), "function(x)")
+    if not np.isfinite(y).all() or (shape is not None and y.shape != shape):
+        got = (
+            "values that are not finite"
+            if shape in (None, y.shape)
+            else f"shapes {shape} and {y.shape} near each other"
+        )
+        raise UsageError("function(x)", got, "finite values of one shape near x", "another x, or a smaller step")
+    return y

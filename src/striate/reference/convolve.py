@@ -1,0 +1,120 @@
+"""Convolution as networks use it, and its gradient."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from striate.errors import ShapeError
+from striate.reference.arguments import Array, Size, array, exact, gradient, maps, not_empty, refuse_huge, whole
+from striate.reference.windows import Windows, pad, pad_backward, windows
+
+
+def convolve(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    flip: bool = False,
+) -> Array:
+    """y[n, k, t] = b[k] + Σ_c Σ_a x[n, c, s·t + d·a − p] · w[k, c, a], for 1 to 3 spatial axes.
+
+    x (N, C, *size), w (K, C/groups, *kernel), b (K) → (N, K, *out) with out = ⌊(size + 2p − d·(kernel − 1) − 1)/s⌋ + 1.
+    This is the cross-correlation; `flip` turns the kernel around, which gives the convolution of the formulas.
+    `padding` is a size, `"same"` (stride 1) or `"valid"`; `padding_mode` is `zeros`, `reflect`, `replicate` or
+    `circular`. With `groups`, each group of channels has kernels of its own.
+    UsageError, ShapeError where sizes do not fit. Source: LeCun et al., "Gradient-based learning applied to document
+    recognition", 1998; the arithmetic is that of `torch.nn.functional.conv2d`.
+    """
+    x, w, seen = _read(x, w, stride, padding, dilation, groups, padding_mode)
+    axes = "xyz"[: x.ndim - 2]
+    kernels = by_group(_turn(w, flip), 0, groups)
+    padded = by_group(pad(x, seen.pads, padding_mode), 1, groups)
+    refuse_huge((len(x), len(w), *seen.out), "padding")
+    y = np.zeros((len(x), groups, len(w) // groups, *seen.out))
+    for weight, met in seen.taps():
+        y += np.einsum(f"ngc{axes},gkc->ngk{axes}", padded[met], kernels[weight])
+    y = y.reshape(len(x), len(w), *seen.out)
+    return y if b is None else y + exact(b, "b", (len(w),)).reshape(-1, *(1,) * len(axes))
+
+
+def convolve_backward(
+    grad_out: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
+    *,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    flip: bool = False,
+) -> tuple[Array, Array, Array]:
+    """(grad_x, grad_w, grad_b): where `convolve` multiplies x by w, each gets the other times grad_out.
+
+    grad_out (N, K, *out), or a number for that number everywhere; the rest as `convolve` was given.
+    """
+    x, w, seen = _read(x, w, stride, padding, dilation, groups, padding_mode)
+    axes = "xyz"[: x.ndim - 2]
+    g = gradient(grad_out, (len(x), len(w), *seen.out))
+    kernels = by_group(_turn(w, flip), 0, groups)
+    padded = by_group(pad(x, seen.pads, padding_mode), 1, groups)
+    grad_padded, grad_w, g_ = np.zeros_like(padded), np.zeros_like(kernels), by_group(g, 1, groups)
+    for weight, met in seen.taps():
+        grad_padded[met] += np.einsum(f"ngk{axes},gkc->ngc{axes}", g_, kernels[weight])
+        grad_w[weight] = np.einsum(f"ngk{axes},ngc{axes}->gkc", g_, padded[met])
+    grad_padded = grad_padded.reshape(*x.shape[:2], *padded.shape[3:])
+    grad_x = pad_backward(grad_padded, seen.pads, padding_mode)
+    return grad_x, _turn(grad_w.reshape(w.shape), flip), g.sum(axis=(0, *range(2, g.ndim)))
+
+
+def by_group(values: Array, axis: int, groups: int) -> Array:
+    """One axis of channels as two: (groups, channels in the group)."""
+    return values.reshape(*values.shape[:axis], groups, values.shape[axis] // groups, *values.shape[axis + 1 :])
+
+
+def check_groups(groups: int, **channels: int) -> int:
+    """`groups` as a whole number that divides each of the numbers of channels."""
+    groups = whole(groups, "groups")
+    for name, count in channels.items():
+        if count % groups:
+            fits = [n for n in range(1, min(count, 1000) + 1) if not any(c % n for c in channels.values())]
+            listed = ", ".join(map(str, fits[:12]))
+            got = f"{groups} for {count} {name} channels: {count} / {groups} = {count / groups:.2f}"
+            raise ShapeError("groups", got, f"a divisor: {listed}", f"groups={max(n for n in fits if n <= groups)}")
+    return groups
+
+
+def _read(
+    x: ArrayLike, w: ArrayLike, stride: Size, padding: Size | str, dilation: Size, groups: int, mode: str
+) -> tuple[Array, Array, Windows]:
+    x, w = maps(x), array(w, "w")
+    axes = x.ndim - 2
+    if w.ndim != x.ndim or math.prod(w.shape) == 0:
+        expected = f"(K, C/groups, *kernel) with {axes} spatial axes, for x of shape {x.shape}"
+        raise ShapeError("w", f"shape {w.shape}", expected, "w[None, None] for one kernel over one channel")
+    not_empty(w, "w")
+    if w.shape[1] * whole(groups, "groups") != x.shape[1] or len(w) % groups:
+        _refuse_groups(x, w, groups)
+    return x, w, windows(x.shape[2:], w.shape[2:], stride, padding, dilation, mode)
+
+
+def _refuse_groups(x: Array, w: Array, groups: int) -> None:
+    got = f"{len(w)} kernels over {w.shape[1]} channels in {groups} groups, for {x.shape[1]} channels of x"
+    fits, left = divmod(x.shape[1], w.shape[1])
+    if left == 0 and len(w) % fits == 0:
+        raise ShapeError("groups", got, f"{x.shape[1]} / {w.shape[1]} = {fits} groups", f"groups={fits}")
+    check_groups(groups, input=x.shape[1], output=len(w))
+    shape = (len(w), x.shape[1] // groups, *w.shape[2:])
+    raise ShapeError("w", got, f"{x.shape[1]} / {groups} = {shape[1]} channels a kernel", f"w=np.ones({shape})")
+
+
+def _turn(w: Array, flip: bool) -> Array:
+    return np.flip(w, axis=tuple(range(2, w.ndim))) if flip else w

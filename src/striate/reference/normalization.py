@@ -1,0 +1,169 @@
+"""Batch, layer and group normalization: the same formula over other axes; each with its gradient.
+
+x̂ = (x − mean) / √(variance + eps), y = weight · x̂ + bias. Weight is 1 and bias 0 where not given.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from striate.errors import ShapeError, UsageError
+from striate.reference.arguments import Array, batch, exact, gradient, number, per_axis
+from striate.reference.convolve import check_groups
+
+Axes = tuple[int, ...]
+
+
+def batch_norm(
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    mean: ArrayLike | None = None,
+    variance: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> Array:
+    """Each channel by its mean and variance over all samples and positions: (N, C, …) to the same shape.
+
+    weight, bias: (C). With `mean` and `variance` (C) given, by these: so it works once the network is trained.
+    ShapeError where a channel has one value only. Source: Ioffe and Szegedy, "Batch normalization", ICML 2015.
+    """
+    x = batch(x)
+    scaled, _ = _batch_standardize(x, mean, variance, eps)
+    return scaled * _affine(weight, "weight", x, 1) + _affine(bias, "bias", x, 0)
+
+
+def batch_norm_backward(
+    grad_out: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    mean: ArrayLike | None = None,
+    variance: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> tuple[Array, Array, Array]:
+    """(grad_x, grad_weight, grad_bias); given mean and variance are constants, those of the batch depend on x."""
+    x = batch(x)
+    g, axes = gradient(grad_out, x.shape), _all_but(x, 1)
+    scaled, deviation = _batch_standardize(x, mean, variance, eps)
+    inner = g * _affine(weight, "weight", x, 1)
+    grad_x = inner / deviation if mean is not None else _standardize_backward(inner, scaled, deviation, axes)
+    return grad_x, (g * scaled).sum(axis=axes), g.sum(axis=axes)
+
+
+def layer_norm(
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    normalized_shape: int | tuple[int, ...] | None = None,
+    eps: float = 1e-5,
+) -> Array:
+    """Each sample by its own mean and variance: over all axes but the first, or over the last ones of
+    `normalized_shape`.
+
+    weight, bias: of the shape that is normalized. Source: Ba et al., "Layer normalization", 2016.
+    """
+    x = batch(x)
+    axes, shape = _last(x, normalized_shape)
+    scaled, _ = _standardize(x, axes, eps)
+    y = scaled if weight is None else scaled * exact(weight, "weight", shape)
+    return y if bias is None else y + exact(bias, "bias", shape)
+
+
+def layer_norm_backward(
+    grad_out: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    normalized_shape: int | tuple[int, ...] | None = None,
+    eps: float = 1e-5,
+) -> tuple[Array, Array, Array]:
+    """(grad_x, grad_weight, grad_bias)."""
+    x = batch(x)
+    g, (axes, shape) = gradient(grad_out, x.shape), _last(x, normalized_shape)
+    scaled, deviation = _standardize(x, axes, eps)
+    inner = g if weight is None else g * exact(weight, "weight", shape)
+    before = tuple(range(x.ndim - len(shape)))
+    return _standardize_backward(inner, scaled, deviation, axes), (g * scaled).sum(axis=before), g.sum(axis=before)
+
+
+def group_norm(
+    x: ArrayLike, groups: int, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *, eps: float = 1e-5
+) -> Array:
+    """Each sample by mean and variance of each of `groups` groups of neighboring channels, over all positions.
+
+    (N, C, …) to the same shape; weight, bias: (C). ShapeError where `groups` does not divide C.
+    Source: Wu and He, "Group normalization", ECCV 2018.
+    """
+    x = batch(x)
+    scaled, _ = _standardize(_grouped(x, groups), (2,), eps)
+    return scaled.reshape(x.shape) * _affine(weight, "weight", x, 1) + _affine(bias, "bias", x, 0)
+
+
+def group_norm_backward(
+    grad_out: ArrayLike, x: ArrayLike, groups: int, weight: ArrayLike | None = None, *, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """(grad_x, grad_weight, grad_bias)."""
+    x = batch(x)
+    g, axes = gradient(grad_out, x.shape), _all_but(x, 1)
+    scaled, deviation = _standardize(_grouped(x, groups), (2,), eps)
+    inner = _grouped(g * _affine(weight, "weight", x, 1), groups)
+    grad_x = _standardize_backward(inner, scaled, deviation, (2,)).reshape(x.shape)
+    return grad_x, (g * scaled.reshape(x.shape)).sum(axis=axes), g.sum(axis=axes)
+
+
+def _standardize(x: Array, axes: Axes, eps: float) -> tuple[Array, Array]:
+    """x̂ and √(variance + eps), the variance being the mean of squares, not that of n − 1."""
+    centered = x - x.mean(axis=axes, keepdims=True)
+    variance = np.square(centered).mean(axis=axes, keepdims=True)
+    deviation = np.sqrt(variance + number(eps, "eps", above=0))
+    return centered / deviation, deviation
+
+
+def _standardize_backward(g: Array, scaled: Array, deviation: Array, axes: Axes) -> Array:
+    """Mean and variance depend on x too: they take away from g its mean, and its part along x̂."""
+    along = (g * scaled).mean(axis=axes, keepdims=True)
+    grad: Array = (g - g.mean(axis=axes, keepdims=True) - scaled * along) / deviation
+    return grad
+
+
+def _batch_standardize(x: Array, mean: ArrayLike | None, variance: ArrayLike | None, eps: float) -> tuple[Array, Array]:
+    if (mean is None) != (variance is None):
+        raise UsageError("mean, variance", "one of them", "both, or none", "mean=np.zeros(C), variance=np.ones(C)")
+    if mean is None or variance is None:
+        if x.size <= x.shape[1]:
+            got = f"shape {x.shape}: one value a channel, which has no variance"
+            raise ShapeError("x", got, "more samples or positions", "mean=…, variance=… of the training")
+        return _standardize(x, _all_but(x, 1), eps)
+    spread = _affine(variance, "variance", x, 1)
+    if (spread < 0).any():
+        raise UsageError("variance", f"{spread.min():g}", "at least 0", "variance=np.square(deviations)")
+    deviation = np.sqrt(spread + number(eps, "eps", above=0))
+    return (x - _affine(mean, "mean", x, 0)) / deviation, deviation
+
+
+def _affine(value: ArrayLike | None, name: str, x: Array, default: float) -> Array:
+    """One number a channel, shaped so that it meets its channel."""
+    if value is None:
+        return np.asarray(float(default))
+    return exact(value, name, (x.shape[1],)).reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def _all_but(x: Array, kept: int) -> Axes:
+    return tuple(i for i in range(x.ndim) if i != kept)
+
+
+def _last(x: Array, normalized_shape: int | tuple[int, ...] | None) -> tuple[Axes, tuple[int, ...]]:
+    shape = x.shape[1:] if normalized_shape is None else normalized_shape
+    count = 1 if not hasattr(shape, "__len__") else len(shape)
+    shape = per_axis(shape, count, "normalized_shape")
+    if not shape or x.shape[-len(shape) :] != shape:
+        expected = f"the last sizes of x, shape {x.shape}"
+        raise ShapeError("normalized_shape", f"{shape}", expected, f"normalized_shape={x.shape[1:]}")
+    return tuple(range(x.ndim - len(shape), x.ndim)), shape
+
+
+def _grouped(x: Array, groups: int) -> Array:
+    return x.reshape(len(x), check_groups(groups, input=x.shape[1]), -1)
