@@ -138,6 +138,7 @@ def test_the_test_split_is_never_looked_at_and_the_same_plan_gives_the_same_answ
     good = [rate.lr for rate in first.rates if rate.good]
     assert first.low == pytest.approx(good[0] * shorter, rel=0.05)
     assert first.high == pytest.approx(good[-1] * shorter, rel=0.05)
+    assert len(first.rates) == lr_find._MOST_RATES or not (first.rates[0].good or first.rates[-1].good)
     assert f"{first.run_steps / PLAN.steps:.2g} times as long" in first.why
 
 

@@ -156,7 +156,7 @@ class _Search:
 
     def run(self, plan: Plan, stable: float) -> None:
         """Coarse rates first, further down or up until the best has worse ones on both sides; then those between it
-        and its neighbors; then further seeds for all that could still be the best."""
+        and its neighbors; then further seeds for all that could still be the best; last, what lies beyond good ends."""
         center = _COARSE * round(4 * math.log10(stable / 10 / self.configured) / _COARSE)
         tried = {center + k * _COARSE for k in (-2, -1, 0, 1, 2)}
         self._round(tried, 0, plan)
@@ -175,8 +175,22 @@ class _Search:
         fine = {best - _FINE, best + _FINE}
         for seed in (0, 1):
             self._round(fine, seed, plan)
+        tried |= fine
         for seed in range(2, plan.seeds):
-            self._round(self._alive(tried | fine, seed), seed, plan)
+            self._round(self._alive(tried, seed), seed, plan)
+        self._find_ends(tried, plan)
+
+    def _find_ends(self, tried: set[int], plan: Plan) -> None:
+        """Go on outwards while the outermost rate is still good: a range is told only with its ends."""
+        while len(tried) < _MOST_RATES:
+            rates = judge(self.trials, self.fold(0).start, self.fold(0).constant).rates
+            outside = {min(tried) - _COARSE} if rates[0].good else set()
+            outside |= {max(tried) + _COARSE} if rates[-1].good else set()
+            if not outside:
+                return
+            tried |= outside
+            for seed in range(plan.seeds):
+                self._round(outside, seed, plan)
 
     def _round(self, places: set[int], seed: int, plan: Plan) -> None:
         for place in sorted(places):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,13 @@ def save_lr_find(search: LearningRateSearch, data: str, model: str, path: Path) 
 def refuse_picture_path(path: Path) -> None:
     """Raise UsageError where no .png can be written to `path`, before time is spent on what it would show."""
     if path.suffix.lower() != ".png":
-        raise UsageError("--out", str(path), "a file that ends in .png", f"--out {path.with_suffix('.png')}")
+        raise UsageError(
+            "--out", str(path), "a file that ends in .png", f"--out {shlex.quote(str(path.with_suffix('.png')))}"
+        )
     if not path.absolute().parent.is_dir():
-        raise UsageError("--out", str(path), "a file in a folder that exists", f"mkdir -p {path.parent}")
+        raise UsageError(
+            "--out", str(path), "a file in a folder that exists", f"mkdir -p {shlex.quote(str(path.parent))}"
+        )
 
 
 def _draw_range_test(axes: Axes, points: Sequence[RangePoint], search: LearningRateSearch) -> None:
@@ -112,6 +117,8 @@ def _draw_trials(axes: Axes, rates: Sequence[Rate], search: LearningRateSearch) 
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_minor_formatter(NullFormatter())
+    elif diverged:
+        axes.set_ylim(top=1.2 * max(losses))  # room for the crosses
 
 
 def _mark(axes: Axes, search: LearningRateSearch) -> None:
