@@ -27,6 +27,7 @@ from striate.studies.sweep import Sweep, SweepInterrupted, SweepRequest, resume_
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, with_fields
 from striate.training.prepare import Prepared
+from striate.training.request import merge_request
 
 OVER = ("optim.lr=1e-4..1", "batch=16|64")
 BASE = {"data.source": "iris", "model.name": "mlp(4)", "budget.epochs": 9}
@@ -349,6 +350,31 @@ def test_what_cannot_be_searched_leaves_no_trace(asked: SweepRequest, error: typ
         run("sweep", asked)
     assert said in str(caught.value)
     assert not Path("sweep").exists()
+
+
+def test_sizes_of_images_are_read_anew_and_the_samples_stay_the_same(photos) -> None:
+    fields = {"data.source": str(photos(each=15)), "model.name": "fc(3)", "budget.epochs": 1}
+    swept = run("sweep", request(trials=4, seeds=1, over=("data.size=8|12",), **fields))
+    assert {row["data.size"] for row in rows("sweep")} == {"[8, 8]", "[12, 12]"}
+    size = swept.metrics["best"]["fields"]["data.size"]
+    assert config_from_yaml(swept.path / "best.yaml").data.size == tuple(size)
+
+
+def test_a_sweep_goes_on_top_of_an_earlier_runs_configuration(done: Sweep) -> None:
+    base = merge_request(config_from_yaml(done.path / "best.yaml"), fields={"optim.clip": 0.5})
+    swept = run("sweep", SweepRequest(base, ("augment.noise=0..0.1",), 3, None, 1))
+    assert swept.metrics["study"]["over"] == {"augment.noise": "linear:0.0..0.1"}
+    config = config_from_yaml(swept.path / "best.yaml")
+    assert config.optim.lr == done.metrics["best"]["fields"]["optim.lr"]
+    assert config.optim.clip == 0.5
+    assert config.budget.epochs == 9
+
+
+def test_each_network_trains_for_its_own_recipes_epochs() -> None:
+    asked = SweepRequest(with_fields(Config(), {"data.source": "iris"}), ("model.name=mlp(2)|mlp(3)",), 2, None, 1)
+    swept = run("sweep", asked)
+    epochs = max(int(row["epochs"]) for row in rows("sweep"))
+    assert epochs == config_from_yaml(swept.path / "best.yaml").budget.epochs > 9
 
 
 def test_losses_of_a_regression_are_not_compared_with_one_another() -> None:

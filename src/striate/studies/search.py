@@ -154,6 +154,8 @@ def show_metric(name: str, value: float) -> str:
 
 def short(value: object) -> str:
     """A field's value for a line of text."""
+    if isinstance(value, tuple | list):
+        return str(list(value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

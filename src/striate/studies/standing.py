@@ -117,7 +117,8 @@ def write_trials(path: Path, journal: Journal, search: Search) -> None:
 
 def _row(row: tuple[Trial, str, int | str, Outcome | None], search: Search, metrics: Sequence[str]) -> list[Any]:
     trial, state, rung, outcome = row
-    fields = [trial.fields.get(d.field, "") for d in search.space]
+    values_of = (trial.fields.get(d.field, "") for d in search.space)
+    fields = [list(value) if isinstance(value, tuple) else value for value in values_of]
     if outcome is None:
         return [trial.number, state, rung, "", "", *fields, *("" for _ in metrics), ""]
     values = [outcome.val.get(name, "") for name in metrics]

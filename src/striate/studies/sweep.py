@@ -13,15 +13,16 @@ from rich.console import Console
 
 from striate.errors import ConfigError, RunError, UsageError
 from striate.report.finish import finish_run
-from striate.runs.directory import RunDirectory, create_run, read_metrics
+from striate.runs.directory import RunDirectory, create_run, read_metrics, refuse_occupied
 from striate.runs.environment import describe_environment
 from striate.runs.files import explained, write_json, write_text
+from striate.studies.halving import rung_epochs
 from striate.studies.journal import Journal, load_optuna, locked
-from striate.studies.search import Search, check_space, repeat_best, run_trials
+from striate.studies.search import FINALISTS, Search, check_space, repeat_best, run_trials
 from striate.studies.space import Dimension, default_space, parse_space
 from striate.studies.standing import describe, finalists, summarize, write_trials
 from striate.studies.sweep_report import write_sweep_report
-from striate.studies.train_once import plan, without_test
+from striate.studies.train_once import ReadData, plan, without_test
 from striate.training.config import Config
 from striate.training.config_file import config_from_dict, config_from_yaml, config_to_dict, config_to_yaml
 from striate.training.execution import execution_settings, memory_explained
@@ -81,6 +82,7 @@ class _Study:
     path: Path
     search: Search
     facts: dict[str, Any]
+    read: ReadData
 
 
 def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say: Say, quiet: bool = False) -> Sweep:
@@ -92,20 +94,25 @@ def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say:
     """
     load_optuna()
     _check(request)
+    if out is not None:
+        refuse_occupied(out)
     space = parse_space(request.over)
     read = without_test(say)
     decided = plan(request.config, read)
+    chosen = [note for note in decided.notes if note in decided.data.notes or note.startswith("model ")]
+    for text in (_sizes(decided), *chosen, *map(str, decided.findings)):
+        say(text)
     space = space or _announced(default_space(decided.config, request.config), say)
     pinned = replace(
         request.config.data, source=decided.config.data.source, fingerprint=decided.config.data.fingerprint
     )
     search = _search(replace(request, config=replace(request.config, data=pinned)), decided, space)
     check_space(search, read)
-    path = create_run(out, f"{decided.data.name}-sweep").path
-    (path / "checkpoints").rmdir()  # those are in best/
+    path = create_run(out, f"{decided.data.name}-sweep", ("plots",)).path
     write_text(path / "study.yaml", _study_text(search))
     write_json(path / "env.json", describe_environment())
-    return _go_on(_Study(path, search, _facts(decided)), console, say, quiet)
+    say(_intention(search))
+    return _go_on(_Study(path, search, _facts(decided), read), console, say, quiet)
 
 
 def resume_sweep(path: Path, *, console: Console, say: Say, quiet: bool = False) -> Sweep:
@@ -114,24 +121,24 @@ def resume_sweep(path: Path, *, console: Console, say: Say, quiet: bool = False)
     request = _read_study(path / "study.yaml")
     read = without_test(say)
     decided = plan(request.config, read)
-    return _go_on(
-        _Study(path, _search(request, decided, parse_space(request.over)), _facts(decided)), console, say, quiet
-    )
+    search = _search(request, decided, parse_space(request.over))
+    return _go_on(_Study(path, search, _facts(decided), read), console, say, quiet)
 
 
 def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
     path, search = study.path, study.search
-    read = without_test(say)
     try:
         with locked(path), terminating_interrupts():
             journal = Journal(path / "study.journal", search.space, search.config.seed)
+            if journal.trials():
+                say(f"going on with {path}: {len(journal.trials())} trials begun so far")
 
             def keep() -> None:
                 write_trials(path / "trials.csv", journal, search)
 
             if not (path / "metrics.json").exists():
-                run_trials(journal, search, read, say, keep)
-                repeat_best(journal, search, read, say, keep)
+                run_trials(journal, search, study.read, say, keep)
+                repeat_best(journal, search, study.read, say, keep)
             return _finish(study, journal, console, say, quiet)
     except KeyboardInterrupt:
         raise SweepInterrupted(path) from None
@@ -159,7 +166,7 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
     if run.metrics_json.exists():
         return read_metrics(run)
     if run.config.exists():
-        prepared = prepare(config_from_yaml(run.config))
+        prepared = prepare(config_from_yaml(run.config), begun=run.last if run.last.exists() else None)
         restore(run, prepared)
     else:
         prepared = prepare(config)
@@ -219,6 +226,20 @@ def _search(request: SweepRequest, decided: Prepared, space: tuple[Dimension, ..
         minutes=request.minutes,
         seeds=request.seeds,
     )
+
+
+def _sizes(decided: Prepared) -> str:
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in decided.splits.items())
+    return f"{decided.data.name}: {sizes}; the test split is not looked at before the end"
+
+
+def _intention(search: Search) -> str:
+    """What is about to happen, in a line."""
+    limit = f"{search.minutes:g} minutes" if search.trials is None else f"{search.trials} trials"
+    epochs = search.recipe.budget.epochs or 1
+    rungs = ", ".join(map(str, dict.fromkeys(rung_epochs(epochs))))
+    again = f"; the best {FINALISTS} again with {search.seeds} seeds" if search.seeds > 1 else ""
+    return f"{limit} of {rungs} epochs, a third of them going on each time{again}"
 
 
 def _facts(decided: Prepared) -> dict[str, Any]:
