@@ -122,7 +122,7 @@ def train_config(
     if config.cv is not None:
         with memory_explained(config):
             study = plan_cross_validation(config, module, announce=announce)
-        run = create_run(out, f"{study.pool.data.name[:24]}-{study.network}-cv", FOLDERS)
+        run = create_run(out, f"{study.pool.data.name[:24]} {study.network} cv", FOLDERS)
         return _cross_validate(run, study, console, quiet)
     with memory_explained(config):
         prepared = prepare(config, module, seconds_spent=lambda: monotonic() - started, announce=announce)

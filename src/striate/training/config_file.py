@@ -186,6 +186,8 @@ def _expectation(message: str) -> str:
 
 
 def _remedy(name: str) -> str:
+    if name == "cv":
+        return "--cv 5x5, in a file cv: 5x5; --cv null turns it off"
     default = get_field(Config(), name)
     option = _OPTIONS.get(name, f"--{name}")
     if default is None:
