@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from striate import reference
+    from striate.account.check_gradients import check_gradients
     from striate.api import build, evaluate, find_learning_rate, load, sweep, train
     from striate.errors import StriateError
     from striate.evaluation.record import Evaluation
@@ -21,6 +23,7 @@ _PUBLIC = {
     "evaluate": "striate.api",
     "find_learning_rate": "striate.api",
     "sweep": "striate.api",
+    "check_gradients": "striate.account.check_gradients",
     "Trained": "striate.training.trained",
     "Evaluation": "striate.evaluation.record",
     "Finding": "striate.records",
@@ -35,9 +38,11 @@ __all__ = [
     "StriateError",
     "Trained",
     "build",
+    "check_gradients",
     "evaluate",
     "find_learning_rate",
     "load",
+    "reference",
     "sweep",
     "train",
 ]
@@ -45,6 +50,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Lazy, so that `import striate` costs milliseconds: torch alone takes over a second.
+    if name == "reference":
+        return import_module("striate.reference")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'striate' has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), name)

@@ -126,11 +126,11 @@ def _nudge(net: nn.Module, given: list[torch.Tensor], seed: int) -> None:
         for weight in net.parameters():
             if weight.is_floating_point() and weight.numel():
                 scale = float(weight.square().mean().sqrt()) or 1.0
-                weight += NUDGE * scale * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+                weight.add_(torch.randn(weight.shape, generator=generator, dtype=weight.dtype), alpha=NUDGE * scale)
         for value in given:
             if value.is_floating_point():
                 # Towards zero: an input stays within the range that the network expects.
-                value *= 1 - NUDGE * torch.rand(value.shape, generator=generator, dtype=value.dtype)
+                value.mul_(1 - NUDGE * torch.rand(value.shape, generator=generator, dtype=value.dtype))
 
 
 def _copy(module: nn.Module) -> nn.Module:
