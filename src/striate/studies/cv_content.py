@@ -108,7 +108,9 @@ def _figures(cv: Mapping[str, Any]) -> Table:
     )
     heads = ("metric", "mean of folds", "std between folds", "pooled, mean of repeats", "std between repeats")
     return Table(
-        f"{cv['folds']} folds × {cv['repeats']}, n = {cv['n']:,}; std with one degree of freedom less", heads, rows
+        f"{cv['folds']} folds × {cv['repeats']}, n = {cv['n']:,}; std divides by one less than the count",
+        heads,
+        rows,
     )
 
 

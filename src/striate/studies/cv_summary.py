@@ -143,10 +143,12 @@ def _lead_sentence(lead: ResampledMean, name: str, key: str, folds: int) -> str:
     better = (key in _HIGHER) == (lead.mean > 0)
     verdict = "more than noise" if lead.p_value < 0.05 else "which noise alone may do"
     ends = [f"{100 * end:.2f}" if key in SHARES else f"{end:.3g}" for end in lead.interval]
+    ends = [end.replace("-", "−") for end in ends]
     p = "p < 0.0001" if lead.p_value < 0.0001 else f"p = {lead.p_value:.2g}"
     return (
         f"On the same {folds} folds the network's {label} is {size} {'higher' if better else 'lower'} than that of"
-        f" {name}: {verdict} ({p}; 95 % interval of the network's lead {ends[0]} to {ends[1]}; {METHOD})."
+        f" {name}: {verdict} ({p}; 95 % interval of the network's lead {ends[0]} to {ends[1]}; corrected resampled"
+        " t-test)."
     )
 
 
