@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from striate.account.signal import SignalRow, measure_signal
+from striate.account.signal_findings import signal_findings
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds, to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
@@ -44,7 +46,8 @@ class Prepared:
     """A training about to start: the decided configuration, data on the host and on the device, task, network.
 
     `network_name` builds the network again (None for an `nn.Module` given in Python); `notes` say what was decided,
-    `findings` what was noticed.
+    `findings` what was noticed, `signal` how strong activations and gradients are in each layer before the first step
+    (empty where a run goes on).
     """
 
     config: Config
@@ -56,6 +59,7 @@ class Prepared:
     network_name: str | None
     notes: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
+    signal: tuple[SignalRow, ...] = ()
 
     @property
     def normalize(self) -> Normalize:
@@ -149,6 +153,12 @@ def prepare_data(
         config = decision.config
         _check_decided(config, data, task, network, has_weights)
         network = place(network, config, device)
+        normalize = normalization.on(device, len(data.input_shape) + 1)
+        signal = (
+            ()
+            if begun
+            else measure_signal(network, task, splits["train"], normalize, samples=min(64, config.batch or 64))
+        )
         state = _begin(network, config, task, splits["train"], normalization)
         config = _decide_steps(config, state, task, splits, normalization, seconds_spent)
     config = replace(config, decided=decided_fields(asked, config))
@@ -162,7 +172,8 @@ def prepare_data(
         normalization,
         None if module is not None else name,
         tuple(notes),
-        (*data.findings, *decision.findings),
+        (*data.findings, *decision.findings, *signal_findings(signal)),
+        signal,
     )
 
 

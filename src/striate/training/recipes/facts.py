@@ -21,7 +21,8 @@ class Facts:
     """Of the data: `samples` to train on, `val_samples` to choose by, and how many the largest class has for each of
     the smallest (`imbalance`, 1 where classes are equal or there are none). Of the network: `dense` where it has no
     convolution, `macs` for one input (0 where they could not be counted), `params`, `has_weights` where it begins
-    with trained ones."""
+    with trained ones, `plain_depth` the number of its layers with weights, 0 where normalizations keep their signal in
+    bounds."""
 
     kind: Kind
     annotation: Annotation
@@ -32,6 +33,7 @@ class Facts:
     macs: int
     params: int
     has_weights: bool
+    plain_depth: int = 0
 
 
 def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Facts:
@@ -48,7 +50,13 @@ def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Fac
         macs=count_macs(network, data.input_shape) or 0,
         params=count_parameters(network),
         has_weights=has_weights,
+        plain_depth=0 if _normalizes(network) else len(weighted_layers(network)),
     )
+
+
+def _normalizes(network: nn.Module) -> bool:
+    normalizations = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+    return any(isinstance(module, normalizations) for module in network.modules())
 
 
 def _imbalance(targets: torch.Tensor, classes: int) -> float:

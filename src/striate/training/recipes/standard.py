@@ -8,6 +8,7 @@ from striate.training.recipes.choice import Choice
 from striate.training.recipes.facts import Facts
 
 CHEAP = 500_000  # multiply–accumulates an input: below, many passes cost seconds
+DEEP = 8  # layers in a row without normalization: beyond, a step in each of them moves the output too far
 TELLING = 200  # validation samples: with fewer, the best of many epochs is the luckiest one
 
 
@@ -25,9 +26,12 @@ def standard(facts: Facts) -> Choice:
         patience=0,
         keep="best",
     )
+    if facts.plain_depth > DEEP:
+        why = f"a third of the usual rate: {facts.plain_depth} layers without normalization"
+        choice = replace(choice, lr=choice.lr / 3, why=(why,))
     if facts.val_samples < TELLING:
         why = f"the last epoch is kept: {facts.val_samples} validation samples cannot tell which one is best"
-        choice = replace(choice, keep="last", ema=0.99, why=(why,))
+        choice = replace(choice, keep="last", ema=0.99, why=(*choice.why, why))
     return choice
 
 
