@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from striate.errors import ConfigError, ModelError, TrainingError
 from striate.studies.halving import goes_on, rung_epochs
 from striate.studies.journal import Journal, Trial
-from striate.studies.space import Dimension
+from striate.studies.space import Dimension, Range
 from striate.studies.train_once import Outcome, ReadData, plan, train_once
 from striate.training.config import Config
 from striate.training.config_file import get_field
@@ -57,9 +58,24 @@ def check_space(search: Search, read: ReadData) -> None:
         except (ConfigError, ModelError, TrainingError) as error:
             shown = ", ".join(f"{name}={value}" for name, value in fields.items())
             remedy = error.remedy
-            for name in fields:
-                remedy = remedy.replace(f"leave out --{name}", f"leave out --over {name}")
+            for dimension in search.space:
+                remedy = _searched(remedy, dimension)
             raise ConfigError(f"sweep, at {shown}: {error.where}", error.got, error.expected, remedy) from None
+
+
+def _searched(remedy: str, dimension: Dimension) -> str:
+    """The remedy of a training as that of a sweep: `--over FIELD=LOW..HIGH` where it says `--FIELD HIGH`."""
+    field = re.escape(dimension.field)
+    remedy = re.sub(rf"leave out --{field}\b", f"leave out --over {dimension.field}", remedy)
+    if isinstance(dimension, Range):
+        low = dimension.field_value(dimension.low)
+
+        def ranged(found: re.Match[str]) -> str:
+            high = found[1].rstrip(".")
+            return f"--over {dimension.field}={low if low < float(high) else 0}..{high}"
+
+        remedy = re.sub(rf"--{field} (\d[\d.]*)", ranged, remedy)
+    return remedy
 
 
 def run_trials(journal: Journal, search: Search, read: ReadData, say: Say, done: Callable[[], None]) -> None:

@@ -29,6 +29,7 @@ _REFUSED = {
     "data.max_pixels": (_SAMPLES, "leave it out"),
     "data.fingerprint": ("it is decided, not chosen", "leave it out"),
     "model.digest": ("it is decided, not chosen", "leave it out"),
+    "model.weights_digest": ("it is decided, not chosen", "leave it out"),
     "decided": ("it is decided, not chosen", "leave it out"),
     "task.name": ("scores of other tasks cannot be compared", "--task classify for all"),
     "budget.epochs": ("the rungs of a sweep share out the epochs", "--epochs 12 for the longest trainings"),
