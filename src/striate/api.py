@@ -338,14 +338,15 @@ def find_learning_rate(
     The other arguments are as in `train`. Not a bit of an `nn.Module`, nor any random state, is changed. `out`: a .png
     to draw the search into; nothing else is written. `announce` is told of each step. Raises StriateError.
     """
-    from striate.training.lr_command import how_to_train
+    from striate.training.lr_command import how_to_train, refuse_untried
     from striate.training.lr_find import copied, random_states_kept, search_learning_rate
     from striate.visualize.lr_find import refuse_picture_path, save_lr_find
 
     if out is not None:
         refuse_picture_path(Path(out))  # before minutes are spent
-    module = copied(model) if isinstance(model, nn.Module) else None
     source, fields = None if data is None else str(data), dict(set or {})
+    refuse_untried(fields)
+    module = copied(model) if isinstance(model, nn.Module) else None
     given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
     fields |= {name: value for name, value in given.items() if value is not None}
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)

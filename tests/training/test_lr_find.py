@@ -19,8 +19,12 @@ from torch import nn
 import striate
 from striate.cli import main
 from striate.errors import ModelError, StriateError, UsageError
+from striate.tasks.classify import Classify
+from striate.tasks.regress import Regress
+from striate.tasks.segment import Segment
 from striate.training import lr_find
 from striate.training.config import Config
+from striate.training.constant_answer import constant_answer_loss
 from striate.training.lr_find import Plan, search_learning_rate
 from striate.training.lr_range import LOWEST, range_test
 from striate.training.lr_trials import halve_until_stable, make_fold, run_trial
@@ -287,7 +291,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
 
 
 def test_the_last_line_trains_when_pasted(capsys, blobs: str) -> None:
-    words = (blobs, "--model", "mlp(16)", "--batch", "32", "--budget.epochs", "5", "--optim.betas", "[0.8, 0.99]")
+    words = (blobs, "--model", "mlp(16)", "--batch", "32", "--epochs", "5", "--optim.betas", "[0.8, 0.99]")
     code, out, err = run(capsys, *words, "--seconds", "0.1", "--out", "found.png")
     assert code == 0
     assert Path("found.png").read_bytes().startswith(b"\x89PNG")
@@ -328,6 +332,9 @@ def test_a_search_that_cannot_tell_ends_with_1(capsys, blobs: str) -> None:
         (["iris", "--seconds", "-1"], "positive"),
         (["iris", "--model", "mlp(16"], "mlp(16"),
         (["iris", "--optim.nonsense", "1"], "no such field"),
+        (["iris", "--set", "cv=5x5"], "leave out --cv"),
+        (["iris", "--set", "baseline=true"], "leave out --baseline"),
+        (["iris", "--epochs", "3", "--minutes", "1"], "epochs and minutes"),
     ],
 )
 def test_a_request_that_cannot_be_carried_out_is_explained(capsys, words: list[str], said: str) -> None:
@@ -347,3 +354,19 @@ def test_a_configuration_file_is_part_of_the_command(blobs: str, tmp_path: Path)
     same = striate.find_learning_rate(config=Config(), data=blobs, model="mlp(16)", seconds=0.1)
     assert same.command == f"striate train {blobs} --model 'mlp(16)' --lr {same.suggestion:g}"
     assert issubclass(UsageError, StriateError)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "loss"),
+    [
+        ((2, 3), torch.tensor([0, 0, 1, 2]), 1.5 * math.log(2)),  # the entropy of ½, ¼, ¼
+        ((2, 3, 2, 2), torch.tensor([0, 0, 1, 2]).repeat(2, 1).reshape(2, 2, 2).byte(), 1.5 * math.log(2)),
+        ((2, 1), torch.tensor([[1.0], [3.0]]), 1.0),  # the variance
+    ],
+    ids=["classes", "masks", "numbers"],
+)
+def test_the_best_constant_answer_is_the_entropy_or_the_variance(outputs, targets, loss) -> None:
+    names = ("a", "b", "c")
+    tasks = {2: Classify(names), 4: Segment(names), 1: Regress(("t",), (0.0,), (1.0,))}
+    task = tasks[1 if targets.is_floating_point() else len(outputs)]
+    assert constant_answer_loss(task, torch.randn(outputs), targets) == pytest.approx(loss, abs=1e-4)

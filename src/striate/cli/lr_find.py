@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -15,8 +15,13 @@ def lr_find(
     /,
     *,
     model: str | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    recipe: Literal["quick", "standard", "fine-tune"] | None = None,
+    task: Literal["auto", "classify", "regress", "segment"] | None = None,
     batch: int | None = None,
     size: str | None = None,
+    seed: int | None = None,
     config: Path | None = None,
     seconds: float = 45.0,
     out: Path | None = None,
@@ -25,8 +30,8 @@ def lr_find(
 ) -> int:
     """Find the learning rate to train with, by short trainings on copies of the network.
 
-    Any field of the configuration is an option too: --optim.name sgd, --budget.epochs 20, --schedule.name cosine. The
-    last line is the command that trains with what was found. Exit code 1 if the trials cannot tell.
+    Any field of the configuration is an option too: --optim.name sgd, --schedule.name cosine. The last line is the
+    command that trains with what was found. Exit code 1 if the trials cannot tell.
 
     Parameters
     ----------
@@ -34,10 +39,20 @@ def lr_find(
         As for `striate train`. Default: mnist5k.
     model
         As for `striate train`. Default: chosen by the shape of the data.
+    epochs
+        How long the training will be that the rate is for.
+    minutes
+        The same in wall-clock minutes.
+    recipe
+        How everything left open is chosen, as for `striate train`.
+    task
+        classify, regress or segment; by default what the labels are.
     batch
         Samples in one step.
     size
         Height and width of the inputs in pixels: 96, or 96x128.
+    seed
+        Initialization, and with it the weights that every trial begins with. Default: 0.
     config
         A config.yaml, for example of an earlier run; other options go on top of it.
     seconds
@@ -52,7 +67,8 @@ def lr_find(
     from striate.api import find_learning_rate
     from striate.cli.output import print_json, print_note, print_text, results_only
 
-    fields = chosen_fields({"model.name": model, "batch": batch}, set or [])
+    given = {"model.name": model, "recipe": recipe, "task.name": task, "batch": batch, "seed": seed}
+    fields = chosen_fields(given | {"budget.epochs": epochs, "budget.minutes": minutes}, set or [])
     with results_only(json):
         search = find_learning_rate(
             data, config=config, size=size, set=fields, seconds=seconds, out=out, announce=print_note

@@ -6,16 +6,16 @@ import torch
 
 from striate.tasks.protocol import Task
 
-_SAMPLES = 2048
+_SAMPLES, _VALUES = 2048, 4_000_000  # at most: a mask has an answer for each pixel
 _ITERATIONS = 60
 
 
 def constant_answer_loss(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> float:
     """The lowest loss on `targets` of outputs that are the same for every sample (and every pixel of a mask).
 
-    `outputs`: any (N, K, …) of the network, for their shape; of `targets` (M, …) the first 2,048 are used.
+    `outputs`: any (N, K, …) of the network, for their shape; of `targets` (M, …) up to 2,048 are used, fewer of masks.
     """
-    targets = targets[:_SAMPLES]
+    targets = targets[: max(1, min(_SAMPLES, _VALUES // outputs[0].numel()))]
     answer = torch.zeros(1, *outputs.shape[1:2], *(1 for _ in outputs.shape[2:]), device=targets.device)
     answer.requires_grad_()
     shape = (len(targets), *outputs.shape[1:])

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from striate.errors import ConfigError
 from striate.training.config import Config
 from striate.training.config_file import field_names, get_field
 from striate.training.request import ConfigSource, read_config
@@ -22,6 +23,21 @@ _SHORT = {
     "budget.minutes": "--minutes",
 }
 _SAID_OTHERWISE = ("data.source", "optim.lr", "decided")
+
+
+_NOT_TRIED = ("baseline", "cv")
+
+
+def refuse_untried(fields: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a field that is about what comes beside or after a single training."""
+    for name in _NOT_TRIED:
+        if fields.get(name) not in (None, False, "false"):
+            raise ConfigError(
+                name,
+                f"{fields[name]} for a search of the learning rate",
+                "fields of a single training",
+                f"leave out --{name}, and add it to the command that lr-find ends with",
+            )
 
 
 def fields_of(config: Config) -> dict[str, Any]:
