@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.compare_gradients import How, Loss, compare_gradients
+from striate.account.compare_gradients import How, Loss, compare_gradients, own_generator
 from striate.account.wrong_backward import Suspect, find_suspects
 from striate.errors import ModelError, UsageError
-from striate.reference.arguments import whole
 from striate.reference.check_gradient import STEP, TOLERANCE, GradientCheck
 
 ENTRIES = 24
@@ -121,7 +120,7 @@ def _inputs(given: Any) -> list[torch.Tensor]:
 
 
 def _nudge(net: nn.Module, given: list[torch.Tensor], seed: int) -> None:
-    generator = torch.Generator().manual_seed(whole(seed, "seed", low=0))
+    generator = own_generator(seed)
     with torch.no_grad():
         for weight in net.parameters():
             if weight.is_floating_point() and weight.numel():

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from striate.errors import ModelError
 from striate.models.untouched import untouched
+from striate.reference.arguments import whole
 from striate.reference.check_gradient import GradientCheck, choose, compare_slopes
 
 Loss = Callable[[Any], torch.Tensor]
@@ -47,7 +48,7 @@ def compare_gradients(
             return _numbers(how.loss(outputs), "the loss")
         values = _numbers(outputs, "the outputs")
         if not weights:
-            weights.append(torch.randn(values.shape, generator=_generator(how.seed), dtype=torch.float64))
+            weights.append(torch.randn(values.shape, generator=own_generator(how.seed), dtype=torch.float64))
         return values * weights[0]
 
     def loss() -> float:
@@ -98,5 +99,6 @@ def _numbers(outputs: Any, name: str) -> torch.Tensor:
     return torch.cat([leaf.reshape(-1) for leaf in leaves])
 
 
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def own_generator(seed: int) -> torch.Generator:
+    """A stream of its own: what is compared may well be drawn from the same seed."""
+    return torch.Generator().manual_seed(whole(seed, "seed", low=0) + 2**40)
