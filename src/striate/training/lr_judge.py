@@ -115,7 +115,8 @@ def _middle(lrs: Sequence[float], means: NDArray[np.float64], margin: float) -> 
     """The middle of good rates on a logarithmic scale, better ones counting for more: among equals, the one that is
     furthest from where it stops being good."""
     weights = np.exp(-2 * ((means - means.min()) / margin) ** 2)
-    return float(np.exp((weights * np.log(lrs)).sum() / weights.sum()))
+    middle = float(np.exp((weights * np.log(lrs)).sum() / weights.sum()))
+    return min(max(middle, lrs[0]), lrs[-1])  # rounding
 
 
 def _not_fallen(start: float, constant: float, noise: float) -> str:
