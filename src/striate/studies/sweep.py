@@ -151,7 +151,6 @@ def _finish(study: _Study, journal: Journal, console: Console, say: Say, quiet: 
     winner = standing[0].trial
     if not (path / "metrics.json").exists():
         write_trials(path / "trials.csv", journal, search)
-        say(f"training the best, trial {winner.number}, as a run: {path / 'best'}")
         best = _train_best(path, search.with_trial(winner), console, say, quiet)
         metrics = summarize(journal, search, study.facts, best)
         write_sweep_report(path, journal, search, metrics, standing)
@@ -165,6 +164,7 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
     run = RunDirectory(path / "best")
     if run.metrics_json.exists():
         return read_metrics(run)
+    say(f"training the best as a run: {run.path}")
     if run.config.exists():
         prepared = prepare(config_from_yaml(run.config), begun=run.last if run.last.exists() else None)
         restore(run, prepared)
@@ -239,7 +239,7 @@ def _intention(search: Search) -> str:
     epochs = search.recipe.budget.epochs or 1
     rungs = ", ".join(map(str, dict.fromkeys(rung_epochs(epochs))))
     again = f"; the best {FINALISTS} again with {search.seeds} seeds" if search.seeds > 1 else ""
-    return f"{limit} of {rungs} epochs, a third of them going on each time{again}"
+    return f"{limit} of {rungs} epochs, the better ones going on each time{again}"
 
 
 def _facts(decided: Prepared) -> dict[str, Any]:

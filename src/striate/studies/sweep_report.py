@@ -12,7 +12,6 @@ from typing import Any
 from striate.report.content import Picture, Table
 from striate.report.page import as_base64, page_environment
 from striate.runs.files import write_text
-from striate.studies.halving import KEPT
 from striate.studies.journal import Journal, Trial
 from striate.studies.search import Search, short, show_metric
 from striate.studies.space import Choices
@@ -23,6 +22,7 @@ from striate.visualize.search import Dimension, Point, importance_figure, progre
 
 RUNGS = ("a ninth of the epochs", "a third", "all epochs")
 _DPI = 144
+_OUTSIDE = "Triangles at the edge: worse than the axis shows."
 
 
 def write_sweep_report(
@@ -43,7 +43,7 @@ def write_sweep_report(
         pictures=_pictures(path / "plots", journal, search, study),
         image=as_base64,
         cost=_cost(study),
-        halving=f"Of each rung, the best of every {KEPT} trials went on to the next.",
+        halving="A trial went on where it was among the best third of those that had come as far.",
         space=Table(
             "What was searched", ("field", "values", "best"),
             tuple((d.field, d.text, short(winner.fields[d.field])) for d in search.space),
@@ -102,10 +102,10 @@ def _pictures(folder: Path, journal: Journal, search: Search, study: dict[str, A
     title, lower = f"{study['data']}, validation split, n = {study['n_val']:,}", name == "rmse"
     dimensions = [_drawn(d) for d in search.space]
     figure = progress_figure(points, RUNGS, metric=name, title=title, lower=lower)
-    caption = f"{title}. Every training; a trial that goes on has a mark for each budget."
+    caption = f"{title}. Every training; a trial that goes on has a mark for each budget. {_OUTSIDE}"
     pictures = [Picture("Trials", caption, save_figure(figure, folder / "trials.png", _DPI), "curves")]
     figure = slices_figure(points, dimensions, RUNGS, metric=name, title=title, lower=lower)
-    caption = f"{title}. The same trainings against each field; compare marks of one color only."
+    caption = f"{title}. The same trainings against each field; compare marks of one color only. {_OUTSIDE}"
     pictures.append(Picture("Fields", caption, save_figure(figure, folder / "fields.png", _DPI), "samples"))
     shares = journal.importances(0) if len(search.space) > 1 else {}
     if shares:

@@ -59,19 +59,18 @@ def progress_figure(
     """The metric of every training against the number of its trial, a mark and color a rung, and the best whole
     training so far as a line. `rungs` name the budgets; `lower` where lower is better."""
     figure = new_figure(6.4, 4.1)
-    axes = figure.subplots()
+    axes, shown = figure.subplots(), _shown(points, lower)
     for rung, name in enumerate(rungs):
         there = [(p.number, p.scores[rung]) for p in points if len(p.scores) > rung]
         if there:
-            x, y = np.array(there, dtype=np.float64).T
-            axes.scatter(x, y, s=24, color=_RUNGS[rung], marker=_MARKS[rung], alpha=0.85, linewidths=0, label=name)
+            _mark(axes, [x for x, _ in there], [y for _, y in there], rung, name, shown)
     whole = [(p.number, p.scores[-1]) for p in points if len(p.scores) == len(rungs)]
     if whole:
         x, y = np.array(whole, dtype=np.float64).T
         best = np.minimum.accumulate(y) if lower else np.maximum.accumulate(y)
         last = max(p.number for p in points)
         axes.step([*x, last], [*best, best[-1]], where="post", color=VERMILION, linewidth=1.4, label="best so far")
-    _readable(axes, [score for p in points for score in p.scores], lower)
+    _frame(axes, shown)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("trial", fontsize=TEXT)
     quiet_frame(axes)
@@ -87,17 +86,17 @@ def slices_figure(
 ) -> Figure:  # fmt: skip
     """One panel a field: the metric of every training against the field's value, a mark and color a rung."""
     columns = 2 if len(dimensions) == 4 else min(_COLUMNS, len(dimensions))
-    rows = -(-len(dimensions) // columns)
+    rows, shown = -(-len(dimensions) // columns), _shown(points, lower)
     figure = new_figure(max(5.2, 3.3 * columns), 3.1 * rows + 0.6)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for place, axes in enumerate(grid):
         if place >= len(dimensions):
             axes.set_axis_off()
             continue
-        _draw_slice(axes, points, dimensions[place], rungs)
+        _draw_slice(axes, points, dimensions[place], rungs, shown)
         if place % columns == 0:
             axes.set_ylabel(f"validation {metric}", fontsize=TEXT)
-    _readable(grid[0], [score for p in points for score in p.scores], lower)
+    _frame(grid[0], shown)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), fontsize=SMALL, frameon=False)
     main_title(figure, title)
@@ -119,14 +118,20 @@ def importance_figure(shares: Mapping[str, float], *, title: str) -> Figure:
     return figure
 
 
-def _draw_slice(axes: Axes, points: Sequence[Point], dimension: Dimension, rungs: Sequence[str]) -> None:
+def _draw_slice(
+    axes: Axes,
+    points: Sequence[Point],
+    dimension: Dimension,
+    rungs: Sequence[str],
+    shown: tuple[float, float] | None,
+) -> None:
     for rung, name in enumerate(rungs):
         there = [p for p in points if len(p.scores) > rung]
         if not there:
             continue
         x = [_position(p, dimension) for p in there]
         y = [p.scores[rung] for p in there]
-        axes.scatter(x, y, s=20, color=_RUNGS[rung], marker=_MARKS[rung], alpha=0.8, linewidths=0, label=name)
+        _mark(axes, x, y, rung, name, shown)
     if dimension.choices:
         every = -(-len(dimension.choices) // _CHOICES)
         places = range(0, len(dimension.choices), every)
@@ -161,22 +166,39 @@ def _position(point: Point, dimension: Dimension) -> float:
     return dimension.choices.index(str(value)) + beside
 
 
-def _readable(axes: Axes, scores: Sequence[float], lower: bool) -> None:
-    """Leave trials that went wrong outside of the picture, where the good ones could no longer be told apart; they
-    are counted at its edge."""
-    if len(scores) < 4:
-        return
-    values = np.array(scores, dtype=np.float64)
+def _shown(points: Sequence[Point], lower: bool) -> tuple[float, float] | None:
+    """The part of the axis that is drawn where some trials went so wrong that the good ones could no longer be told
+    apart; None where all fits."""
+    values = np.array([score for p in points for score in p.scores], dtype=np.float64)
+    if len(values) < 4:
+        return None
     good, half = (values.min() if lower else values.max()), float(np.median(values))
     reach = 2.5 * abs(half - good)
     worst = values.max() if lower else values.min()
     if reach == 0 or abs(worst - good) <= 1.5 * reach:
-        return
-    bounds = (good - 0.1 * reach, good + 1.15 * reach) if lower else (good - 1.15 * reach, good + 0.1 * reach)
-    axes.set_ylim(bounds)
-    hidden = int(((values < bounds[0]) | (values > bounds[1])).sum())
-    place = 0.98 if lower else 0.02
-    axes.text(
-        0.02, place, f"{hidden} worse: not shown", transform=axes.transAxes, fontsize=SMALL, color=FAINT,
-        va="top" if lower else "bottom",
-    )  # fmt: skip
+        return None
+    return (good - 0.1 * reach, good + reach) if lower else (good - reach, good + 0.1 * reach)
+
+
+def _mark(
+    axes: Axes, x: Sequence[float], y: Sequence[float], rung: int, name: str, shown: tuple[float, float] | None
+) -> None:
+    """The trainings of one rung; those outside of what is shown as triangles at the edge."""
+    places, values = np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)
+    low, high = shown or (-np.inf, np.inf)
+    inside = (values >= low) & (values <= high)
+    color, alpha = _RUNGS[rung], 0.85
+    axes.scatter(
+        places[inside], values[inside], s=22, color=color, marker=_MARKS[rung], alpha=alpha, linewidths=0, label=name
+    )
+    for outside, edge, marker in ((values < low, low, "v"), (values > high, high, "^")):
+        if outside.any():
+            at = np.full(int(outside.sum()), edge)
+            axes.scatter(
+                places[outside], at, s=26, color=color, marker=marker, alpha=alpha, linewidths=0, clip_on=False
+            )
+
+
+def _frame(axes: Axes, shown: tuple[float, float] | None) -> None:
+    if shown is not None:
+        axes.set_ylim(shown)
