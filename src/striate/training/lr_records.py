@@ -123,7 +123,7 @@ class LearningRateSearch:
 
     def _configured(self, verdict: str) -> str:
         who = "the recipe would use" if self.origin == "recipe" else "asked for was"
-        return f"{who} {self.configured:g} ({self.optimizer}), {verdict}"
+        return f"{who} {self.configured:.3g} ({self.optimizer}), {verdict}"
 
 
 def _row(rate: str, mean: str, span: str, trials: str, mark: str) -> str:
