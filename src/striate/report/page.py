@@ -14,7 +14,7 @@ from striate.report.content import Picture
 def page_environment(*packages: str) -> Environment:
     """The environment of templates in the folder `templates` of each of `packages`, those of the report after them.
 
-    In them `number`, `percent` and `image` (a Picture as base64, or RunError where it cannot be read) are filters.
+    In them `number` and `percent` are filters.
     """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, "templates") for package in (*packages, "striate.report")]),
@@ -24,7 +24,7 @@ def page_environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": wording.number, "percent": wording.percent, "image": as_base64}
+    environment.filters |= {"number": wording.number, "percent": wording.percent}
     return environment
 
 
