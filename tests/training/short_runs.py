@@ -16,7 +16,7 @@ from striate.training.request import merge_request
 SMALL = "conv(6,3) relu pool(2) conv(8,3) relu fc(10)"
 
 
-def asked_for(data: str = "digits", epochs: int = 1, **fields: object) -> Config:
+def asked_for(data: str = "digits", epochs: int | None = 1, **fields: object) -> Config:
     """A configuration; dots in the names of fields are written as two underscores."""
     named = {name.replace("__", "."): value for name, value in fields.items()}
     usual = {"model.name": SMALL, "augment.shift": 0} if data == "digits" else {}

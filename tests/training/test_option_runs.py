@@ -200,3 +200,10 @@ def test_a_penalty_on_what_is_not_there_is_refused(module: nn.Module, fields: di
 def test_numbers_are_blended_by_mixup() -> None:
     state = trained(asked_for("boston", epochs=2, augment__mixup=0.4)).state
     assert state.history[-1].val["rmse"] < 20
+
+
+def test_minutes_are_measured_with_the_options_that_cost_time() -> None:
+    fields = {"execution__micro_batch": 20, "auxiliary__rotation": 0.5, "optim__ema": 0.9, "budget__minutes": 0.02}
+    prepared = prepare(asked_for(epochs=None, model__name="mlp(8)", **fields))
+    assert prepared.config.budget.steps >= 1
+    assert prepared.state.step == int(prepared.state.average.n_averaged) == 0

@@ -9,6 +9,7 @@ from torch import nn
 from striate.data.loader import Batch
 from striate.models.build import build_model
 from striate.tasks.classify import Classify
+from striate.tasks.segment import Segment
 from striate.training.average import make_average
 from striate.training.config import Config
 from striate.training.config_file import with_fields
@@ -117,3 +118,21 @@ def test_frozen_weights_are_not_counted_into_the_norm() -> None:
     trained = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
     assert float(torch.cat(trained).norm()) == pytest.approx(0.01, rel=1e-4)
     assert isinstance(module.conv1, nn.Conv2d)
+
+
+@pytest.mark.parametrize("fields", [{"augment.cutmix": 1.0}, {"augment.mixup": 1.0}, {"execution.micro_batch": 3}])
+def test_networks_for_masks_learn_from_blends_and_parts(fields: dict) -> None:
+    usual = {"optim.name": "sgd", "optim.lr": 0.05, "optim.weight_decay": 0, "batch": 10}
+    config = with_fields(Config(), usual | fields)
+    torch.manual_seed(0)
+    module = build_model("conv(4,3,pad=1) relu conv(2,1)", (1, 8, 8), 2, dense=True)
+    state = TrainingState(module, make_optimizer(module, config))
+    images, losses = batch(), []
+    masks = (images.inputs[:, 0] > 0).to(torch.uint8)
+    for number in range(60):
+        state.step = number
+        whole = Batch(images.inputs, masks, images.ids)
+        losses.append(
+            float(training_step(state, whole, Objective(Segment(("a", "b")), config), config, lambda x: x, 0)[0])
+        )
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
