@@ -328,6 +328,21 @@ def test_a_run_brings_its_network_and_its_standardization(photos) -> None:
     assert list(measured.normalization.mean) != saved["mean"]
 
 
+def test_held_out_samples_that_the_weights_have_learned_from_are_a_finding(photos) -> None:
+    config = merge_request(read_config(None), data=str(photos()), epochs=1, fields={"model.name": NETWORK})
+    save_run(config, "first")
+    data = prepare(config).data
+    seen = [*data.contents["train"], *data.contents["test"][:2]]
+    Path("first/seen.txt").write_text("".join(f"{digest}\n" for digest in seen))
+    for path in ("first", "first/checkpoints/best.pt"):
+        (finding,) = prepare(merge_request(config, fields={"model.weights": path, "model.name": "auto"})).findings
+        held = len(data.contents["val"]) + len(data.contents["test"])
+        assert (finding.code, finding.severity) == ("data.leak", "warning")
+        assert finding.measured == f"2 of {held} samples were seen in the training of {path}"
+    Path("first/seen.txt").write_text("".join(f"{digest}\n" for digest in data.contents["train"]))
+    assert prepare(merge_request(config, fields={"model.weights": "first", "model.name": "auto"})).findings == ()
+
+
 def test_color_weights_on_gray_images_are_standardized_as_their_mean(photos) -> None:
     save_run(merge_request(read_config(None), data=str(photos()), epochs=1, fields={"model.name": NETWORK}), "first")
     fields = {"model.weights": "first", "data.channels": 1}

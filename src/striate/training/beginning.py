@@ -17,7 +17,9 @@ from striate.models.recognize import recognize
 from striate.models.saved import SavedNetwork, Weights
 from striate.models.take_weights import take_weights
 from striate.models.weights_file import read_weights, weights_digest
+from striate.records import Finding
 from striate.runs.checkpoint import load_checkpoint
+from striate.runs.directory import RunDirectory, read_seen
 from striate.tasks.protocol import Task
 from striate.training.config import Config
 
@@ -25,12 +27,14 @@ from striate.training.config import Config
 @dataclass(frozen=True)
 class Beginning:
     """`config` with `model.name`, `weights` and `weights_digest` decided; `weights` to give the network, if any;
-    `normalization` that comes with them, if any; `owner` where the file named the network."""
+    `normalization` that comes with them, if any; `owner` where the file named the network; `findings` where it has
+    learned from what it will be measured on."""
 
     config: Config
     weights: Weights | None = None
     normalization: Normalization | None = None
     owner: str = ""
+    findings: tuple[Finding, ...] = ()
 
     def apply(self, network: nn.Module, data: Dataset, task: Task) -> list[str]:
         """Give the network the weights; notes on what was taken over. Raises ModelError where they do not fit."""
@@ -69,7 +73,8 @@ def find_beginning(
     refuse_init(model.init, f"a network that begins with the weights of {path}")
     if begun is not None:
         values = load_checkpoint(begun).get("normalization", {})
-        return Beginning(config, None, _normalization(values.get("mean", ()), values.get("std", ()), data))
+        known = _normalization(values.get("mean", ()), values.get("std", ()), data)
+        return Beginning(config, None, known, findings=_leak(path, data))
     weights = read_weights(path)
     digest = weights_digest(weights)
     if model.weights_digest not in (None, digest):
@@ -84,7 +89,29 @@ def find_beginning(
         weights, name = _named(weights, data, task)
     file = str(Path(path).expanduser().absolute())
     config = replace(config, model=replace(model, name=name, weights=file, weights_digest=digest))
-    return Beginning(config, weights, _standardization(weights, data), weights.path if named else "")
+    owner = weights.path if named else ""
+    return Beginning(config, weights, _standardization(weights, data), owner, _leak(path, data))
+
+
+def _leak(path: str, data: Dataset) -> tuple[Finding, ...]:
+    """A finding where the run that the weights are of was trained or chosen on samples that are held out here."""
+    place = Path(path).expanduser()
+    seen = read_seen(RunDirectory(place if place.is_dir() else place.parent.parent))
+    held = [content for name in ("val", "test") for content in data.contents.get(name, ())]
+    count = sum(content in seen for content in held)
+    if not count:
+        return ()
+    return (
+        Finding(
+            "data.leak",
+            "warning",
+            f"{data.name}: val, test",
+            f"{count:,} of {len(held):,} samples were seen in the training of {path}",
+            "0 samples",
+            "The weights have learned from them: the network measures better here than on new data.",
+            "Measure it on other data: striate eval RUN DATA.",
+        ),
+    )
 
 
 def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:

@@ -172,7 +172,7 @@ def prepare_data(
         normalization,
         None if module is not None else name,
         tuple(notes),
-        (*data.findings, *decision.findings, *signal_findings(signal)),
+        (*data.findings, *beginning.findings, *decision.findings, *signal_findings(signal)),
         signal,
     )
 
