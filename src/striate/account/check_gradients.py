@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,7 +91,7 @@ def check_gradients(
     """
     how = How(loss, entries, step, tolerance, seed)
     given = _inputs(input)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         net = _copy(module)
         tensors, skipped = _tensors(net, given)
         _nudge(net, given, seed)
@@ -108,6 +109,17 @@ def check_gradients(
         right = all(check.ok for check in checks.values())
         suspects = () if right else find_suspects(net, run, how)
     return NetworkGradientCheck(checks, suspects, skipped)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Thousands of tiny forward passes: threads that wait for each other would take most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _inputs(given: Any) -> list[torch.Tensor]:

@@ -42,7 +42,7 @@ def compare_gradients(
     weights: list[torch.Tensor] = []
 
     def terms() -> torch.Tensor:
-        torch.manual_seed(how.seed)
+        torch.default_generator.manual_seed(how.seed)
         outputs = call()
         if how.loss is not None:
             return _numbers(how.loss(outputs), "the loss")
@@ -101,4 +101,4 @@ def _numbers(outputs: Any, name: str) -> torch.Tensor:
 
 def own_generator(seed: int) -> torch.Generator:
     """A stream of its own: what is compared may well be drawn from the same seed."""
-    return torch.Generator().manual_seed(whole(seed, "seed", low=0) + 2**40)
+    return torch.Generator().manual_seed(whole(seed, "seed", 0, 2**62) + 2**62)

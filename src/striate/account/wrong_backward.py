@@ -66,7 +66,7 @@ def _calls(module: nn.Module, run: Callable[[], Any], seed: int) -> dict[str, tu
     handles = [part.register_forward_pre_hook(note(name), with_kwargs=True) for name, part in parts]
     try:
         with untouched(module, evaluating=False), torch.enable_grad():
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             run()
     finally:
         for handle in handles:
@@ -107,7 +107,7 @@ def _check(part: nn.Module, args: Any, kwargs: Any, how: How) -> tuple[tuple[str
 def _numbers_out(part: nn.Module, call: Callable[[], Any], seed: int) -> bool:
     """Whether the module gives real numbers at all: what gives indices only has no gradient to check."""
     with untouched(part, evaluating=False), torch.enable_grad():
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return any(isinstance(leaf, torch.Tensor) and leaf.is_floating_point() for leaf in tree_leaves(call()))
 
 

@@ -93,14 +93,14 @@ def exact(value: ArrayLike, name: str, shape: tuple[int, ...]) -> Array:
     return found
 
 
-def whole(value: Any, name: str, low: int = 1) -> int:
-    """A whole number of at least `low`."""
+def whole(value: Any, name: str, low: int = 1, high: int = LARGEST) -> int:
+    """A whole number from `low` to `high`."""
     try:
         found = operator.index(value)
     except TypeError:
         found = None
-    if found is None or isinstance(value, (bool, np.bool_)) or not low <= found <= LARGEST:
-        raise UsageError(name, repr(value), f"a whole number from {low} to {LARGEST}", f"{name}={low}")
+    if found is None or isinstance(value, (bool, np.bool_)) or not low <= found <= high:
+        raise UsageError(name, repr(value), f"a whole number from {low} to {high}", f"{name}={low}")
     return found
 
 

@@ -73,7 +73,7 @@ def check_gradient(
     x = array(x, "x").copy()
     y = _values(function, x)
     # Not of the seed alone: x may well be drawn from it, and a gradient along x is a special one.
-    random = np.random.default_rng((whole(seed, "seed", low=0), 1))
+    random = np.random.default_rng((whole(seed, "seed", 0, 2**62), 1))
     g = random.normal(size=y.shape) if callable(backward) else np.ones(y.shape)
     claimed = backward(g.copy(), x.copy()) if callable(backward) else backward
     claimed = exact(claimed, "gradient", x.shape)

@@ -5,6 +5,8 @@ x̂ = (x − mean) / √(variance + eps), y = weight · x̂ + bias. Weight is 1 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -166,4 +168,5 @@ def _last(x: Array, normalized_shape: int | tuple[int, ...] | None) -> tuple[Axe
 
 
 def _grouped(x: Array, groups: int) -> Array:
-    return x.reshape(len(x), check_groups(groups, input=x.shape[1]), -1)
+    groups = check_groups(groups, input=x.shape[1])
+    return x.reshape(len(x), groups, math.prod(x.shape[1:]) // groups)

@@ -1,0 +1,197 @@
+"""What does not fit is refused with its place, the arithmetic and a remedy that works."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from striate import StriateError, reference
+from striate.errors import ShapeError, UsageError
+
+X = np.ones((1, 6, 5, 5))
+W = np.ones((4, 6, 3, 3))
+NAN, INF = float("nan"), float("inf")
+
+
+def w(*shape):
+    return np.ones(shape)
+
+
+WRONG_SHAPES = {
+    "picture without channels": lambda: reference.convolve(w(5, 5), w(3, 3)),
+    "four spatial axes": lambda: reference.convolve(w(1, 1, 2, 2, 2, 2), w(1, 1, 1, 1, 1, 1)),
+    "empty picture": lambda: reference.convolve(w(1, 1, 0, 5), w(1, 1, 1, 1)),
+    "kernel of other axes": lambda: reference.convolve(X, w(4, 6, 3)),
+    "kernel of other channels": lambda: reference.convolve(X, w(4, 5, 3, 3)),
+    "empty kernel": lambda: reference.convolve(X, w(4, 6, 0, 3)),
+    "kernel larger than the map": lambda: reference.convolve(X, w(4, 6, 7, 3)),
+    "dilated kernel larger than the map": lambda: reference.convolve(X, W, dilation=3),
+    "groups that do not divide": lambda: reference.convolve(X, W, groups=4),
+    "bias of another size": lambda: reference.convolve(X, W, w(3)),
+    "stride of another number of axes": lambda: reference.convolve(X, W, stride=(1, 1, 1)),
+    "same with a stride": lambda: reference.convolve(X, W, stride=2, padding="same"),
+    "reflection beyond the map": lambda: reference.convolve(X, W, padding=5, padding_mode="reflect"),
+    "more than once around": lambda: reference.convolve(X, W, padding=6, padding_mode="circular"),
+    "padding beyond all memory": lambda: reference.convolve(X, W, padding=10**6),
+    "gradient of another shape": lambda: reference.convolve_backward(w(1, 4, 5, 5), X, W),
+    "transposed kernel of other channels": lambda: reference.transposed_convolve(X, w(4, 6, 3, 3)),
+    "all cut off": lambda: reference.transposed_convolve(X, w(6, 1, 3, 3), padding=4),
+    "output padding of a whole stride": lambda: reference.transposed_convolve(X, w(6, 1, 3, 3), output_padding=1),
+    "transposed groups": lambda: reference.transposed_convolve(X, w(6, 1, 3, 3), groups=4),
+    "stride beyond all memory": lambda: reference.transposed_convolve(X, w(6, 1, 3, 3), stride=10**7),
+    "kernels for other places": lambda: reference.locally_connected(X, w(2, 2, 1, 6, 3, 3)),
+    "kernels without places": lambda: reference.locally_connected(X, W),
+    "pool larger than the map": lambda: reference.max_pool(X, 6),
+    "padding of more than half a pool": lambda: reference.max_pool(X, 2, padding=2),
+    "pool of three sizes": lambda: reference.l2_pool(X, (1, 2, 3)),
+    "matrix of other inputs": lambda: reference.dense(X, w(10, 149)),
+    "columns of another size": lambda: reference.col2im(w(1, 9, 10), (5, 5), 3),
+    "a size that is no tuple": lambda: reference.col2im(w(1, 9, 9), 5, 3),
+    "slopes for other channels": lambda: reference.prelu(X, w(5)),
+    "pieces that do not divide": lambda: reference.maxout(X, 4),
+    "maxout of a number": lambda: reference.maxout(3.0, 1),
+    "softmax of a number": lambda: reference.softmax(3.0),
+    "softmax over a missing axis": lambda: reference.softmax(X, axis=4),
+    "more labels than samples": lambda: reference.cross_entropy(w(2, 3), [0, 1, 2]),
+    "no logits": lambda: reference.cross_entropy(w(0, 3), np.zeros(0, dtype=int)),
+    "one value a channel": lambda: reference.batch_norm(w(1, 6)),
+    "weights for other channels": lambda: reference.batch_norm(X, w(5)),
+    "other last sizes": lambda: reference.layer_norm(X, normalized_shape=(6, 5)),
+    "norm groups": lambda: reference.group_norm(X, 4),
+    "mask of another shape": lambda: reference.dropout(X, mask=np.ones(6, dtype=bool)),
+}
+
+WRONG_VALUES = {
+    "stride 0": lambda: reference.convolve(X, W, stride=0),
+    "stride of a half": lambda: reference.convolve(X, W, stride=1.5),
+    "stride not a number": lambda: reference.convolve(X, W, stride=NAN),
+    "infinite stride": lambda: reference.convolve(X, W, stride=(1, INF)),
+    "stride as a truth value": lambda: reference.convolve(X, W, stride=True),
+    "stride in words": lambda: reference.convolve(X, W, stride="2"),
+    "negative padding": lambda: reference.convolve(X, W, padding=-1),
+    "padding in words": lambda: reference.convolve(X, W, padding="full"),
+    "a padding mode that is none": lambda: reference.convolve(X, W, padding_mode="mirror"),
+    "dilation 0": lambda: reference.convolve(X, W, dilation=0),
+    "no groups": lambda: reference.convolve(X, W, groups=0),
+    "ragged lists": lambda: reference.convolve([[[1, 2], [3]]], W),
+    "text": lambda: reference.relu(["a"]),
+    "complex numbers": lambda: reference.convolve(X * 1j, W),
+    "a tensor with a gradient": lambda: reference.relu(torch.ones(3, requires_grad=True)),
+    "pool of size 0": lambda: reference.max_pool(X, 0),
+    "infinite pool": lambda: reference.average_pool(X, INF),
+    "a channel window of 0": lambda: reference.channel_l2_pool(X, 0),
+    "a slope that is not a number": lambda: reference.leaky_relu(X, NAN),
+    "infinite alpha": lambda: reference.elu(X, INF),
+    "no pieces": lambda: reference.maxout(X, 0),
+    "labels out of range": lambda: reference.cross_entropy(w(2, 3), [0, 3]),
+    "negative labels": lambda: reference.hinge(w(2, 3), [0, -1]),
+    "one-hot labels": lambda: reference.cross_entropy(w(2, 3), np.eye(3)[:2]),
+    "labels that are no array": lambda: reference.hinge(w(2, 3), [[0], [1, 2]]),
+    "negative margin": lambda: reference.hinge(w(2, 3), [0, 1], margin=-1),
+    "eps 0": lambda: reference.batch_norm(X, eps=0),
+    "mean without variance": lambda: reference.batch_norm(X, mean=w(6)),
+    "negative variance": lambda: reference.batch_norm(X, mean=w(6), variance=-w(6)),
+    "k 0": lambda: reference.local_response_norm(X, 5, 1e-4, 0.75, 0),
+    "negative alpha": lambda: reference.local_response_norm(X, 5, -1, 0.75, 1),
+    "even contrast window": lambda: reference.local_contrast_norm(X, 4),
+    "p above 1": lambda: reference.dropout(X, 1.5, generator=np.random.default_rng(0)),
+    "p not a number": lambda: reference.dropout(X, NAN, mask=X > 0),
+    "mask of other values": lambda: reference.dropout(X, mask=X * 2),
+    "a seed as a generator": lambda: reference.dropout(X, generator=0),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SHAPES)
+def test_shapes_that_do_not_fit(name):
+    with pytest.raises(ShapeError) as caught:
+        WRONG_SHAPES[name]()
+    check_told(caught.value)
+
+
+@pytest.mark.parametrize("name", WRONG_VALUES)
+def test_values_out_of_range(name):
+    with pytest.raises(UsageError) as caught:
+        WRONG_VALUES[name]()
+    check_told(caught.value)
+
+
+def check_told(error):
+    assert all(str(part).strip() for part in (error.where, error.got, error.expected, error.remedy))
+    assert len(str(error).splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "options"),
+    [
+        (reference.convolve, (X, w(4, 6, 7, 3)), {}),
+        (reference.convolve, (X, w(4, 6, 8, 9)), {"padding": 1}),
+        (reference.convolve, (X, w(4, 6, 2, 3)), {"dilation": (1, 4)}),
+        (reference.convolve, (X, w(4, 6, 7, 7)), {"padding": 5, "padding_mode": "reflect"}),
+        (reference.convolve, (X, w(4, 3, 3, 3)), {"groups": 3}),
+        (reference.convolve, (X, w(6, 2, 3, 3)), {}),
+        (reference.convolve, (X, W), {"stride": 2, "padding": "same"}),
+        (reference.convolve, (X, W), {"padding": -1}),
+        (reference.max_pool, (X, 2), {"padding": 2}),
+        (reference.max_pool, (X, 3), {"stride": 0}),
+        (reference.transposed_convolve, (X, w(6, 1, 3, 3)), {"padding": 4}),
+        (reference.transposed_convolve, (X, w(6, 1, 3, 3)), {"output_padding": 1}),
+        (reference.maxout, (X,), {"pieces": 4}),
+        (reference.local_contrast_norm, (X,), {"size": 4}),
+        (reference.dropout, (X,), {"p": 2.0, "mask": X > 0}),
+        (reference.batch_norm, (X,), {"eps": 0}),
+    ],
+)
+def test_remedies_work_when_pasted(function, arguments, options):
+    with pytest.raises(StriateError) as caught:
+        function(*arguments, **options)
+    function(*arguments, **(options | eval(f"dict({caught.value.remedy})")))
+
+
+def test_the_arithmetic_is_shown():
+    with pytest.raises(ShapeError) as caught:
+        reference.convolve(X, w(4, 6, 7, 3), padding=(0, 1))
+    assert "along spatial axis 0 a kernel over 7 positions" in str(caught.value)
+    assert "5 + 0 + 0 = 5 positions" in str(caught.value)
+
+
+@given(
+    st.lists(st.integers(0, 4), max_size=6),
+    st.lists(st.integers(0, 4), max_size=6),
+    st.sampled_from([0, 1, 2, -1, NAN, "same", (1, 2), None, 10**9]),
+    st.sampled_from([1, 2, 0, (2, 1), 1.0, None]),
+    st.integers(-1, 3),
+)
+@settings(max_examples=150)
+def test_whatever_is_given_there_is_a_result_or_an_explanation(x_shape, w_shape, padding, stride, groups):
+    x, kernel = np.ones(x_shape), np.ones(w_shape)
+    calls = [
+        lambda: reference.convolve(x, kernel, stride=stride, padding=padding, groups=groups),
+        lambda: reference.transposed_convolve(x, kernel, stride=stride, padding=padding, groups=groups),
+        lambda: reference.locally_connected(x, kernel, stride=stride, padding=padding),
+        lambda: reference.max_pool(x, 2, stride, padding),
+        lambda: reference.im2col(x, 2, stride, padding),
+        lambda: reference.dense(x, kernel),
+        lambda: reference.group_norm(x, groups),
+        lambda: reference.channel_l2_pool(x, groups),
+    ]
+    for call in calls:
+        try:
+            found = call()
+        except StriateError:
+            continue
+        assert np.isfinite(found).all()
+
+
+def test_the_room_needs_numpy_only():
+    code = (
+        "import sys, striate\n"
+        "striate.reference.convolve([[[1, 2]]], [[[1]]])\n"
+        "heavy = {'torch', 'scipy', 'sklearn', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
