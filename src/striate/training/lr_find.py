@@ -28,7 +28,7 @@ from striate.training.speed import trial_state
 SECONDS = 45.0
 HORIZON = 0.32
 """The best peak rate falls with this power of the number of steps: Bjorck et al., "Scaling optimal LR across token
-horizons", 2024; seen here too on small networks, from 30 to 1,000 steps (docs/training.md)."""
+horizons", 2024; benchmarks/lr_horizon.py measures it on small networks."""
 _FEWEST_STEPS = 50
 _TRIALS = 16  # with two seeds: seven or eight rates
 _MOST_SEEDS = 5
