@@ -119,7 +119,10 @@ def test_groups_are_held_out_whole(unpainted) -> None:
         assert all(len(folds) == 1 for folds in homes.values())
 
 
-@pytest.mark.parametrize(("fold", "number"), [(1, signal.SIGINT), (3, signal.SIGTERM), (6, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("fold", "number"),
+    [(1, signal.SIGINT), (3, signal.SIGTERM), pytest.param(6, signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_an_interrupted_study_goes_on_with_the_next_fold(unpainted, monkeypatch, fold: int, number: int) -> None:
     study(table(), "whole")
     with monkeypatch.context() as patch:
@@ -242,7 +245,7 @@ def test_keep_best_measures_the_best_epoch_and_not_the_last(unpainted) -> None:
     assert changed == [row["best_epoch"] != "12" for row in best]
 
 
-@pytest.mark.parametrize("kind", ["numbers", "two numbers", "images", "masks"])
+@pytest.mark.parametrize("kind", ["numbers", pytest.param("two numbers", marks=pytest.mark.slow), "images", "masks"])
 def test_every_task_can_be_cross_validated(kind: str) -> None:
     rng = np.random.default_rng(0)
     x, y, model = rng.normal(size=(40, 4)).astype(np.float32), rng.normal(size=40), "fc(4) relu fc(1)"
