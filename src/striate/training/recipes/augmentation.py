@@ -35,7 +35,7 @@ def decide_augmentation(augment: AugmentConfig, data: Dataset) -> tuple[AugmentC
         _OFF,
         shift=max(1, min(height, width) // 12) if small and keeps else 0,
         flip=mirrors and keeps,
-        crop=0.35 if keeps and not small else 1.0,
+        crop=0.2 if keeps and not small else 1.0,
     )
     decided = _filled(augment, usual)
     return decided, _reason(decided, augment, data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError
 from striate.records import Finding
-from striate.training.config import Config
+from striate.training.config import BudgetConfig, Config
 from striate.training.config_file import with_fields
 from striate.training.recipes.augmentation import decide_augmentation
 from striate.training.recipes.choice import Choice, fill
@@ -17,7 +17,11 @@ from striate.training.recipes.fine_tune import fine_tune
 from striate.training.recipes.quick import quick
 from striate.training.recipes.standard import standard
 
-RECIPES: dict[str, Callable[[Facts], Choice]] = {"quick": quick, "standard": standard, "fine-tune": fine_tune}
+RECIPES: dict[str, Callable[[Facts, BudgetConfig], Choice]] = {
+    "quick": quick,
+    "standard": standard,
+    "fine-tune": fine_tune,
+}
 
 # Another optimizer than the recipe's brings rates of its own: those of its authors, for batches of about a hundred.
 _RATES = {
@@ -53,7 +57,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         )
     recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" else config.recipe
     augment, reason = decide_augmentation(config.augment, data)
-    choice = RECIPES[recipe](facts)
+    choice = RECIPES[recipe](facts, config.budget)
     name = config.optim.name
     if name is not None and name != choice.optimizer:
         rate, decay = _RATES[name]
