@@ -180,6 +180,22 @@ def test_weights_that_begin_at_zero_in_front_of_a_relu_are_no_bug():
 
     found = striate.check_gradients(Residual(), images(4, 2, 6, 6))
     assert found.ok, str(found)
+    assert sum(check.corners for check in found.checks.values()) == 0
+
+
+def test_buffers_that_each_call_changes_are_the_same_in_each():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.ones(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.calls
+
+    net = Counting()
+    assert striate.check_gradients(net, images(2, 4)).ok
+    assert net.calls == 1
 
 
 def test_nothing_is_changed():

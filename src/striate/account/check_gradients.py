@@ -83,15 +83,15 @@ def check_gradients(
     `input`: a batch, or one tensor for each argument of the network. `loss(outputs)` gives a scalar; without it, a sum
     of all outputs with weights drawn from `seed`. `entries` of each tensor are compared, None: all; each costs two
     forward passes of the batch, so small batches do. The rest as `reference.check_gradient`.
-    Works on a copy in float64 on the CPU, in the train or eval mode that the network is in; the network, its
-    gradients, buffers and the random state stay as they are. Weights and inputs of the copy are moved by about a
-    thousandth first: weights that begin at zero put ReLUs on their corner, where there is no slope to compare with.
+    Works on a copy in float64 on the CPU, with its hooks, in the train or eval mode that the network is in; the
+    network, its gradients, buffers and the random state stay as they are. Weights and inputs of the copy are moved by
+    about a thousandth first: weights that begin at zero put ReLUs on their corner, where there is no slope to compare.
     If something is wrong, the innermost modules that are so by themselves are named.
     UsageError, ModelError where the network cannot be copied or run, or has nothing to compare.
     """
     how = How(loss, entries, step, tolerance, seed)
     given = _inputs(input)
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with _one_thread():
         net = _copy(module)
         tensors, skipped = _tensors(net, given)
         _nudge(net, given, seed)
