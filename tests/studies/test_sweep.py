@@ -25,6 +25,7 @@ from striate.studies.journal import Journal, locked
 from striate.studies.space import parse_space
 from striate.studies.sweep import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
 from striate.studies.train_once import plan, without_test
+from striate.training import prepare as prepare_module
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, with_fields
 from striate.training.prepare import Prepared
@@ -207,16 +208,21 @@ def test_a_sweep_killed_between_two_lines_of_the_journal_goes_on(done: Sweep, mo
     assert timeless("sweep") == timeless(done.path)
 
 
-def test_an_interrupted_sweep_says_how_to_go_on_also_in_the_final_run(done: Sweep, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [(search_module, "train_once"), (sweep_module, "run_training"), (sweep_module, "finish_run")],
+)
+def test_an_interrupted_sweep_says_how_to_go_on(done: Sweep, module, function: str, monkeypatch) -> None:
     def stops(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(sweep_module, "finish_run", stops)
+        patched.setattr(module, function, stops)
         with pytest.raises(SweepInterrupted, match="striate sweep --resume sweep"):
             run("sweep")
-    assert Path("sweep/best/config.yaml").exists()
+    assert Path("sweep/best/config.yaml").exists() == (module is sweep_module)
     assert resume("sweep").metrics["test"] == done.metrics["test"]
+    assert timeless("sweep") == timeless(done.path)
 
 
 def test_a_finished_sweep_is_only_read(done: Sweep, monkeypatch) -> None:
@@ -375,7 +381,9 @@ def test_a_sweep_goes_on_top_of_an_earlier_runs_configuration(done: Sweep) -> No
 
 
 def test_each_network_trains_for_its_own_recipes_epochs() -> None:
-    asked = SweepRequest(with_fields(Config(), {"data.source": "iris"}), ("model.name=mlp(2)|mlp(3)",), 2, None, 1)
+    asked = SweepRequest(
+        with_fields(Config(), {"data.source": "iris", "budget.patience": 1}), ("model.name=mlp(2)|mlp(3)",), 2, None, 1
+    )
     swept = run("sweep", asked)
     epochs = max(int(row["epochs"]) for row in rows("sweep"))
     assert epochs == config_from_yaml(swept.path / "best.yaml").budget.epochs > 9
@@ -407,6 +415,20 @@ def test_minutes_end_the_search() -> None:
     swept = run("sweep", asked)
     assert swept.metrics["study"]["trials"] >= 1
     assert swept.metrics["study"]["complete"] >= 1
+
+
+def test_epochs_that_were_left_open_are_so_few_that_several_trainings_fit(monkeypatch) -> None:
+    per_epoch = 7  # batches of 16 of iris' 105
+    monkeypatch.setattr(prepare_module, "steps_for_seconds", lambda *_: 4 * per_epoch)
+    opened = with_fields(Config(), {name: value for name, value in BASE.items() if name != "budget.epochs"})
+    said: list[str] = []
+    swept = run("open", SweepRequest(opened, ("optim.lr=1e-3..0.1",), None, 0.01, 1), said)
+    assert config_from_yaml(swept.path / "best.yaml").budget.epochs == 4
+    assert any("the longest trainings have 4 epochs" in line for line in said)
+    asked = SweepRequest(with_fields(Config(), BASE), ("optim.lr=1e-3..0.1",), None, 0.01, 1)
+    swept = run("asked", asked, said)
+    assert config_from_yaml(swept.path / "best.yaml").budget.epochs == 9
+    assert any("--epochs 4 tries more" in line for line in said)
 
 
 def test_two_processes_do_not_share_a_sweep(done: Sweep) -> None:

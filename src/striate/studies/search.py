@@ -212,8 +212,9 @@ def _finalists(journal: Journal, search: Search, say: Say) -> list[int]:
         left = 60 * search.minutes - seconds_spent(journal)
         fitting = max(0, int((left / max(_full_seconds(complete), 1e-3) - 1) / search.seeds))
         if fitting < len(chosen):
-            say(f"time is left to repeat {fitting} of the best {len(chosen)} with {search.seeds} seeds")
-            chosen = chosen[: max(1, fitting)] if fitting else []
+            some = f"to repeat {fitting} of the best {len(chosen)}" if fitting else "to repeat none of the best"
+            say(f"time is left {some} with {search.seeds} other seeds")
+            chosen = chosen[:fitting]
     return chosen
 
 

@@ -29,10 +29,13 @@ from striate.training.execution import execution_settings, memory_explained
 from striate.training.interruption import terminating_interrupts
 from striate.training.prepare import Prepared, prepare
 from striate.training.progress import progress_reader
+from striate.training.request import merge_request
 from striate.training.session import restore, run_training, write_beginning
 
 TRIALS = 30
 """Without a number of trials or minutes."""
+TRAININGS = 10
+"""So many whole trainings shall fit into the minutes of a sweep, about."""
 Say = Callable[[str], None]
 
 
@@ -98,6 +101,8 @@ def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say:
         refuse_occupied(out)
     space = parse_space(request.over)
     read = without_test(say)
+    decided = plan(request.config, read)
+    request = replace(request, config=_in_time(request, decided, read, say))
     decided = plan(request.config, read)
     chosen = [note for note in decided.notes if note in decided.data.notes or note.startswith("model ")]
     for text in (_sizes(decided), *chosen, *map(str, decided.findings)):
@@ -203,6 +208,24 @@ def _check(request: SweepRequest) -> None:
         raise ConfigError(
             "budget", "minutes or steps for each training", "epochs, which the rungs share out", "--epochs 12"
         )
+
+
+def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say) -> Config:
+    """The configuration with so few epochs that several trainings fit into the minutes, by the speed of the recipe's;
+    epochs that were asked for stay, and it is said where they are too many."""
+    config, epochs = request.config, decided.config.budget.epochs
+    assert epochs is not None
+    if request.minutes is None:
+        return config
+    timed = plan(merge_request(config, minutes=request.minutes / TRAININGS, fields={}), read)
+    fitting = timed.config.budget.epochs or 1
+    if fitting >= epochs:
+        return config
+    if config.budget.epochs is not None and "budget.epochs" not in config.decided:
+        say(f"{request.minutes:g} minutes are few for trainings of {epochs} epochs: --epochs {fitting} tries more")
+        return config
+    say(f"the longest trainings have {fitting} epochs, not the recipe's {epochs}: {TRAININGS} fit into the minutes")
+    return merge_request(config, epochs=fitting, fields={})
 
 
 def _announced(space: tuple[Dimension, ...], say: Say) -> tuple[Dimension, ...]:
