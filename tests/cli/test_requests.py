@@ -68,7 +68,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["train", "mnist5k", "--task.loss", "hinge", "--task.label_smoothing", "0.1"], "label_smoothing"),
         (["train", "iris", "--augment.shift", "2"], "images"),
         (["train", "iris", "--augment.crop", "0.5"], "images"),
-        (["train", "mnist5k", "--augment.shift", "28"], "less than the side"),
+        (["train", "mnist5k", "--augment.shift", "28"], "less than the shorter side"),
         (["train", "mnist5k", "--execution.device", "cuda:7"], "--execution.device cpu"),
         (["train", "mnits"], "mnist"),
         (["train", "no/such/folder"], "path that exists"),
