@@ -183,6 +183,34 @@ def test_weights_that_begin_at_zero_in_front_of_a_relu_are_no_bug():
     assert sum(check.corners for check in found.checks.values()) == 0
 
 
+@pytest.mark.parametrize("shade", [0.0, 0.7])
+def test_blank_pictures_are_no_bug(shade):
+    # Where the picture is blank all windows are the same: the largest of them is a tie.
+    x = torch.full((2, 1, 12, 12), shade)
+    x[0, 0, 3:6, 4:8] = 1
+    for given in (x, torch.full_like(x, shade)):
+        torch.manual_seed(1)
+        net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(4, 3, 3), nn.ReLU())
+        found = striate.check_gradients(net, given)
+        assert found.ok, str(found)
+        assert sum(check.corners for check in found.checks.values()) <= 2  # of some 150 entries
+
+
+def test_the_input_stays_in_its_range():
+    seen = []
+
+    class Watching(nn.Module):
+        def forward(self, x):
+            seen.append(x.detach().clone())
+            return x * 2
+
+    x = torch.tensor([[0.0, 1.0, 0.5, 0.0]])
+    striate.check_gradients(Watching(), x)
+    first = seen[0]
+    assert 0 < first.min() < first.max() < 1
+    assert torch.allclose(first.float(), x, atol=2e-3)
+
+
 def test_buffers_that_each_call_changes_are_the_same_in_each():
     class Counting(nn.Module):
         def __init__(self):

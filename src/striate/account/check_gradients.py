@@ -85,7 +85,8 @@ def check_gradients(
     forward passes of the batch, so small batches do. The rest as `reference.check_gradient`.
     Works on a copy in float64 on the CPU, with its hooks, in the train or eval mode that the network is in; the
     network, its gradients, buffers and the random state stay as they are. Weights and inputs of the copy are moved by
-    about a thousandth first: weights that begin at zero put ReLUs on their corner, where there is no slope to compare.
+    about a thousandth first: weights that begin at zero, and blank parts of a picture, put ReLU and maximum on their
+    corner, where there is no slope to compare.
     If something is wrong, the innermost modules that are so by themselves are named.
     UsageError, ModelError where the network cannot be copied or run, or has nothing to compare.
     """
@@ -139,9 +140,19 @@ def _nudge(net: nn.Module, given: list[torch.Tensor], seed: int) -> None:
                 scale = float(weight.square().mean().sqrt()) or 1.0
                 weight.add_(torch.randn(weight.shape, generator=generator, dtype=weight.dtype), alpha=NUDGE * scale)
         for value in given:
-            if value.is_floating_point():
-                # Towards zero: an input stays within the range that the network expects.
-                value.mul_(1 - NUDGE * torch.rand(value.shape, generator=generator, dtype=value.dtype))
+            if value.is_floating_point() and value.numel():
+                value.add_(
+                    2 * NUDGE * torch.rand(value.shape, generator=generator, dtype=value.dtype) * _inwards(value)
+                )
+
+
+def _inwards(value: torch.Tensor) -> torch.Tensor:
+    """From each number of the input to the middle of its range, which the network expects it to stay in."""
+    low, high = value.detach().aminmax()
+    if high > low:
+        return (low + high) / 2 - value
+    # One number everywhere tells no range.
+    return -value if high != 0 else torch.ones_like(value)
 
 
 def _copy(module: nn.Module) -> nn.Module:
