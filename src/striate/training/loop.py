@@ -52,7 +52,7 @@ def training_events(
             for batch in batches(train, batch_size, order=order, first=state.step - before, stop=steps - before):
                 lr = peak * learning_rate_factor(config.schedule, state.step, steps)
                 set_learning_rate(state.optimizer, lr)
-                torch.manual_seed(hash_key(config.seed, state.step, 2))  # dropout masks: a function of the step
+                seed_step(hash_key(config.seed, state.step, 2), train.inputs.device)
                 set_mode(state.step)
 
                 loss, tally = training_step(state, batch, objective, config, normalize, epoch)
@@ -65,6 +65,14 @@ def training_events(
                 started = perf_counter()
 
             yield close_epoch(state, objective, splits, config, normalize, epoch, epochs)
+
+
+def seed_step(seed: int, device: torch.device) -> None:
+    """Make dropout masks a function of the step. `torch.manual_seed` does the same for every kind of device there is,
+    which takes longer than a step of a small network."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def training_step(
