@@ -25,12 +25,12 @@ from striate.models.build import build_model
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, read_seen, refuse_occupied
-from striate.studies.cross_validation import finish_cross_validation, run_folds, write_cv_beginning
-from striate.studies.cv_content import final_command
-from striate.studies.cv_plan import CrossValidation, plan_cross_validation
-from striate.studies.fold_files import FOLDERS, load_folds
-from striate.studies.space import refuse_fixed, space_texts
-from striate.studies.sweep import Sweep, SweepRequest, run_sweep
+from striate.studies.cross_validation.content import final_command
+from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
+from striate.studies.cross_validation.plan import CrossValidation, plan_cross_validation
+from striate.studies.cross_validation.run import finish_cross_validation, run_folds, write_cv_beginning
+from striate.studies.sweep.run import Sweep, SweepRequest, run_sweep
+from striate.studies.sweep.space import refuse_fixed, space_texts
 from striate.tasks.make import make_task
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml

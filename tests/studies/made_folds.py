@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from striate.api import train_config
-from striate.studies.fold import FoldResult
+from striate.studies.cross_validation.fold import FoldResult
 from striate.training.request import merge_request, read_config
 
 CLASSES = ("left", "right")

@@ -16,9 +16,9 @@ from torch import nn
 
 from striate.api import load, resume, train, train_config
 from striate.errors import ChangedDataError, ConfigError, NonFiniteLoss, RunError
-from striate.studies import cross_validation
-from striate.studies.cv_plan import plan_cross_validation
-from striate.studies.fold_files import load_fold
+from striate.studies.cross_validation import run as cross_validation
+from striate.studies.cross_validation.fold_files import load_fold
+from striate.studies.cross_validation.plan import plan_cross_validation
 from striate.training.events import StepDone
 from striate.training.interruption import Interrupted
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from striate.errors import RunError
-from striate.studies.journal import Journal, locked
-from striate.studies.space import parse_space
-from striate.studies.train_once import Outcome
+from striate.studies.sweep.journal import Journal, locked
+from striate.studies.sweep.space import parse_space
+from striate.studies.sweep.train_once import Outcome
 
 SPACE = parse_space(["optim.lr=1e-4..1e-1", "batch=16|32|64", "augment.shift=0..9"])
 RECIPE = {"optim.lr": 0.003, "batch": 32, "augment.shift": 2}

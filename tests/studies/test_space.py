@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from striate.errors import ConfigError, StriateError, UsageError
-from striate.studies.space import Choices, Range, default_space, parse_space, refuse_fixed
+from striate.studies.sweep.space import Choices, Range, default_space, parse_space, refuse_fixed
 from striate.training.config import Config
 from striate.training.config_file import field_names, with_fields
 

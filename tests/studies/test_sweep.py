@@ -19,12 +19,12 @@ from striate.evaluation.measure import evaluate_trained
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_json
-from striate.studies import search as search_module
-from striate.studies import sweep as sweep_module
-from striate.studies.journal import Journal, locked
-from striate.studies.space import parse_space
-from striate.studies.sweep import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
-from striate.studies.train_once import plan, without_test
+from striate.studies.sweep import run as sweep_module
+from striate.studies.sweep import search as search_module
+from striate.studies.sweep.journal import Journal, locked
+from striate.studies.sweep.run import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
+from striate.studies.sweep.space import parse_space
+from striate.studies.sweep.train_once import plan, without_test
 from striate.training import prepare as prepare_module
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, with_fields

@@ -94,8 +94,8 @@ def sweep(
             )
     from striate.api import announcer
     from striate.cli.output import print_json, print_text, results_only, stderr
-    from striate.studies.space import refuse_fixed
-    from striate.studies.sweep import SweepRequest, resume_sweep, run_sweep
+    from striate.studies.sweep.run import SweepRequest, resume_sweep, run_sweep
+    from striate.studies.sweep.space import refuse_fixed
     from striate.training.request import merge_request, read_config
 
     console = stderr()

@@ -14,11 +14,8 @@ from striate.evaluation.text import LABELS
 from striate.runs.directory import RunDirectory
 from striate.runs.environment import describe_environment
 from striate.runs.files import write_json, write_text
-from striate.studies.cv_plan import CrossValidation
-from striate.studies.cv_report import write_cv_report
-from striate.studies.cv_summary import compare_folds, spread_text, summarize_folds
-from striate.studies.fold import FoldResult, train_fold
-from striate.studies.fold_files import (
+from striate.studies.cross_validation.fold import FoldResult, train_fold
+from striate.studies.cross_validation.fold_files import (
     load_folds,
     save_fold,
     write_assignment,
@@ -26,7 +23,10 @@ from striate.studies.fold_files import (
     write_folds,
     write_predictions,
 )
-from striate.studies.fold_progress import fold_progress
+from striate.studies.cross_validation.fold_progress import fold_progress
+from striate.studies.cross_validation.plan import CrossValidation
+from striate.studies.cross_validation.report import write_cv_report
+from striate.studies.cross_validation.summary import compare_folds, spread_text, summarize_folds
 from striate.training.config_file import config_to_yaml
 from striate.training.events import Event
 from striate.training.interruption import Interrupted, Interruption, watch_signals

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from striate.evaluation.text import LABELS, SHARES
-from striate.studies.fold import FoldResult
-from striate.studies.paired import METHOD, ResampledMean, resampled_mean
+from striate.studies.cross_validation.fold import FoldResult
+from striate.studies.cross_validation.paired import METHOD, ResampledMean, resampled_mean
 from striate.tasks.protocol import Task
 
 _HIGHER = ("accuracy", "iou")

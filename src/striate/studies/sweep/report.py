@@ -12,11 +12,11 @@ from typing import Any
 from striate.report.content import Picture, Table
 from striate.report.page import as_base64, page_environment
 from striate.runs.files import write_text
-from striate.studies.journal import Journal, Trial
-from striate.studies.search import Search, short, show_metric
-from striate.studies.space import Choices
-from striate.studies.space import Dimension as SpaceDimension
-from striate.studies.standing import Finalist, comparison, honesty, spread
+from striate.studies.sweep.journal import Journal, Trial
+from striate.studies.sweep.search import Search, short, show_metric
+from striate.studies.sweep.space import Choices
+from striate.studies.sweep.space import Dimension as SpaceDimension
+from striate.studies.sweep.standing import Finalist, comparison, honesty, spread
 from striate.visualize.canvas import save_figure
 from striate.visualize.search import Dimension, Point, importance_figure, progress_figure, slices_figure
 

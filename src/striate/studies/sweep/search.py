@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from striate.errors import ConfigError, ModelError, TrainingError
-from striate.studies.halving import goes_on, rung_epochs
-from striate.studies.journal import Journal, Trial
-from striate.studies.space import Dimension, Range
-from striate.studies.train_once import Outcome, ReadData, plan, train_once
+from striate.studies.sweep.halving import goes_on, rung_epochs
+from striate.studies.sweep.journal import Journal, Trial
+from striate.studies.sweep.space import Dimension, Range
+from striate.studies.sweep.train_once import Outcome, ReadData, plan, train_once
 from striate.training.config import Config
 from striate.training.config_file import get_field
 from striate.training.request import merge_request

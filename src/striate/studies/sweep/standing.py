@@ -14,10 +14,10 @@ from scipy.stats import t as student_t
 
 from striate.runs.directory import csv_text
 from striate.runs.files import write_text
-from striate.studies.halving import SHARES
-from striate.studies.journal import Journal, Trial
-from striate.studies.search import Search, repeats, seconds_spent, short, show_metric
-from striate.studies.train_once import Outcome
+from striate.studies.sweep.halving import SHARES
+from striate.studies.sweep.journal import Journal, Trial
+from striate.studies.sweep.search import Search, repeats, seconds_spent, short, show_metric
+from striate.studies.sweep.train_once import Outcome
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from striate.errors import ConfigError, RunError
 from striate.models.from_run import names_run
 from striate.records import Finding
 from striate.runs.directory import open_run, read_seen
-from striate.studies.fold_data import Pool, deal_repeats, fold_dataset, pool_samples
-from striate.studies.fold_seeds import training_seed
+from striate.studies.cross_validation.fold_data import Pool, deal_repeats, fold_dataset, pool_samples
+from striate.studies.cross_validation.fold_seeds import training_seed
 from striate.training.config import Config
 from striate.training.prepare import Prepared, prepare_data, read_data
 from striate.training.request import decided_fields

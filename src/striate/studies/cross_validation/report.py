@@ -15,10 +15,10 @@ from striate.report.numbers import MATRIX
 from striate.report.page import as_base64, page_environment
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_text
-from striate.studies.cv_content import make_content
-from striate.studies.cv_plan import CrossValidation
-from striate.studies.cv_summary import pooled_answers
-from striate.studies.fold import FoldResult
+from striate.studies.cross_validation.content import make_content
+from striate.studies.cross_validation.fold import FoldResult
+from striate.studies.cross_validation.plan import CrossValidation
+from striate.studies.cross_validation.summary import pooled_answers
 from striate.visualize.canvas import save_figure, shorten
 from striate.visualize.confusion import confusion_figure
 from striate.visualize.folds import fold_curves_figure, folds_figure

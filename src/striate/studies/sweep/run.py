@@ -16,13 +16,13 @@ from striate.report.finish import finish_run
 from striate.runs.directory import RunDirectory, create_run, read_metrics, refuse_occupied
 from striate.runs.environment import describe_environment
 from striate.runs.files import explained, write_json, write_text
-from striate.studies.halving import rung_epochs
-from striate.studies.journal import Journal, load_optuna, locked
-from striate.studies.search import FINALISTS, Search, check_space, repeat_best, run_trials
-from striate.studies.space import Dimension, default_space, parse_space
-from striate.studies.standing import describe, finalists, summarize, write_trials
-from striate.studies.sweep_report import write_sweep_report
-from striate.studies.train_once import ReadData, plan, without_test
+from striate.studies.sweep.halving import rung_epochs
+from striate.studies.sweep.journal import Journal, load_optuna, locked
+from striate.studies.sweep.report import write_sweep_report
+from striate.studies.sweep.search import FINALISTS, Search, check_space, repeat_best, run_trials
+from striate.studies.sweep.space import Dimension, default_space, parse_space
+from striate.studies.sweep.standing import describe, finalists, summarize, write_trials
+from striate.studies.sweep.train_once import ReadData, plan, without_test
 from striate.training.config import Config
 from striate.training.config_file import config_from_dict, config_from_yaml, config_to_dict, config_to_yaml
 from striate.training.execution import execution_settings, memory_explained

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from striate.errors import RunError
 from striate.runs.directory import RunDirectory, csv_text
 from striate.runs.files import finite, write_atomic, write_text
-from striate.studies.fold import FoldResult
-from striate.studies.fold_data import Pool
+from striate.studies.cross_validation.fold import FoldResult
+from striate.studies.cross_validation.fold_data import Pool
 
 FOLDERS = ("folds", "plots")
 """The folders in the directory of a cross-validation."""

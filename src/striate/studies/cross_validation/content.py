@@ -15,9 +15,9 @@ from striate.records import Finding
 from striate.report.content import Picture, Table
 from striate.report.wording import metric, number
 from striate.runs.directory import RunDirectory
-from striate.studies.cv_plan import CrossValidation
-from striate.studies.cv_summary import sentences, spread_text
-from striate.studies.fold import FoldResult
+from striate.studies.cross_validation.fold import FoldResult
+from striate.studies.cross_validation.plan import CrossValidation
+from striate.studies.cross_validation.summary import sentences, spread_text
 from striate.training.config_file import config_to_yaml
 
 

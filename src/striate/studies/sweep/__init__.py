@@ -1,0 +1,1 @@
+"""`striate sweep`: a search over configurations, from cheap to expensive."""
