@@ -4,8 +4,8 @@ Command: python benchmarks/lr_find_grid.py [--seeds 3] [--seconds 30] [--only WO
 Each case trains at rates a factor √10 apart, with several seeds (weights and order; for small data twice as many, each
 with another split), and takes the rate with the lowest mean validation loss of the epoch that is kept; rates that are
 as good within the noise between seeds form a range. `lr-find` sees seed 0 only. It is right within a factor 3 of the
-best rate, or inside that range, or where it says that it cannot tell. `regret` is the loss of full trainings at its answer over that at the best
-rate. Writes benchmarks/results/lr_find_grid.json.
+best rate, or inside that range, or where it says that it cannot tell. `regret` is the loss of full trainings at its
+answer over that at the best rate. Writes benchmarks/results/lr_find_grid.json.
 """
 
 from __future__ import annotations
