@@ -21,11 +21,11 @@ from striate.errors import NonFiniteLoss
 from striate.runs.environment import describe_environment
 from striate.training.events import EpochDone
 from striate.training.execution import execution_settings
+from striate.training.learning_rate.find import search_learning_rate
+from striate.training.learning_rate.judge import judge, scores
+from striate.training.learning_rate.records import Trial
+from striate.training.learning_rate.trials import make_fold
 from striate.training.loop import training_events
-from striate.training.lr_find import search_learning_rate
-from striate.training.lr_judge import judge, scores
-from striate.training.lr_records import Trial
-from striate.training.lr_trials import make_fold
 from striate.training.prepare import prepare_data, read_data
 from striate.training.request import merge_request, read_config
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from striate.runs.environment import describe_environment
 from striate.training.execution import execution_settings
-from striate.training.lr_judge import mean_scores
-from striate.training.lr_trials import make_fold, run_trial
+from striate.training.learning_rate.judge import mean_scores
+from striate.training.learning_rate.trials import make_fold, run_trial
 from striate.training.prepare import prepare
 from striate.training.request import merge_request, read_config
 

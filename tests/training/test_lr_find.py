@@ -22,12 +22,12 @@ from striate.errors import ModelError, StriateError, UsageError
 from striate.tasks.classify import Classify
 from striate.tasks.regress import Regress
 from striate.tasks.segment import Segment
-from striate.training import lr_find
 from striate.training.config import Config
-from striate.training.constant_answer import constant_answer_loss
-from striate.training.lr_find import Plan, search_learning_rate
-from striate.training.lr_range import LOWEST, range_test
-from striate.training.lr_trials import halve_until_stable, make_fold, run_trial
+from striate.training.learning_rate import find as lr_find
+from striate.training.learning_rate.constant_answer import constant_answer_loss
+from striate.training.learning_rate.find import Plan, search_learning_rate
+from striate.training.learning_rate.range_test import LOWEST, range_test
+from striate.training.learning_rate.trials import halve_until_stable, make_fold, run_trial
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request, read_config
 

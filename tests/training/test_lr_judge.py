@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from striate.training.lr_judge import judge, mean_scores
-from striate.training.lr_records import Trial
+from striate.training.learning_rate.judge import judge, mean_scores
+from striate.training.learning_rate.records import Trial
 
 START, CONSTANT = 2.4, 2.3
 RATES = [1e-3 * 10 ** (k / 2) for k in range(7)]

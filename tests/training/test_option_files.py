@@ -12,8 +12,8 @@ from rich.console import Console
 from short_runs import asked_for
 
 import striate
-from striate import api
 from striate.api import resume, train_config
+from striate.api import training as api
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, create_run
 from striate.training import session

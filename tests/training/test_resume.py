@@ -197,7 +197,7 @@ def test_a_run_killed_among_its_first_files_goes_on(photos, monkeypatch, missing
 
 
 def test_an_interrupt_while_finishing_says_how_to_go_on(photos, monkeypatch) -> None:
-    from striate import api
+    from striate.api import training as api
 
     def interrupted(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
 from striate.errors import RunError, UsageError
-from striate.training.lr_records import Halving, LearningRateSearch, RangePoint, Rate, Trial
+from striate.training.learning_rate.records import Halving, LearningRateSearch, RangePoint, Rate, Trial
 from striate.visualize.lr_find import lr_find_figure, refuse_picture_path, save_lr_find
 
 RATES = (

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from striate.errors import UsageError
-from striate.training.lr_records import LearningRateSearch, RangePoint, Rate
+from striate.training.learning_rate.records import LearningRateSearch, RangePoint, Rate
 from striate.visualize.canvas import (
     BLUE,
     FAINT,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from striate.training.lr_records import Rate, Trial
+from striate.training.learning_rate.records import Rate, Trial
 
 _FLOOR = 0.01  # of the constant answer's loss: below, one loss is as good as another
 _NEAR = math.log(2.0)  # rates whose loss is within this factor of the best tell how large the noise is

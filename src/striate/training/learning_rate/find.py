@@ -17,11 +17,11 @@ from torch import nn
 from striate.data.loader import batch_bounds
 from striate.errors import ModelError, UsageError
 from striate.training.execution import execution_settings
+from striate.training.learning_rate.judge import Verdict, judge, mean_scores
+from striate.training.learning_rate.range_test import LOWEST, range_test
+from striate.training.learning_rate.records import Halving, LearningRateSearch, Origin, RangePoint, Trial
+from striate.training.learning_rate.trials import Fold, halve_until_stable, make_fold, objective_of, run_trial
 from striate.training.loop import validate
-from striate.training.lr_judge import Verdict, judge, mean_scores
-from striate.training.lr_range import LOWEST, range_test
-from striate.training.lr_records import Halving, LearningRateSearch, Origin, RangePoint, Trial
-from striate.training.lr_trials import Fold, halve_until_stable, make_fold, objective_of, run_trial
 from striate.training.prepare import Prepared
 from striate.training.speed import trial_state
 

@@ -12,9 +12,9 @@ from striate.data.counter_random import hash_key
 from striate.data.loader import batches, epoch_order
 from striate.errors import NonFiniteLoss
 from striate.training.head_first import training_mode
+from striate.training.learning_rate.records import RangePoint
+from striate.training.learning_rate.trials import Fold, objective_of
 from striate.training.loop import training_step
-from striate.training.lr_records import RangePoint
-from striate.training.lr_trials import Fold, objective_of
 from striate.training.optimizers import set_learning_rate
 from striate.training.prepare import Prepared
 from striate.training.speed import trial_state

@@ -14,10 +14,10 @@ from striate.data.dataset import Split
 from striate.errors import NonFiniteLoss
 from striate.training.auxiliary import AuxiliaryHeads
 from striate.training.config import Config, ScheduleConfig
-from striate.training.constant_answer import constant_answer_loss
 from striate.training.events import EpochDone, Event, StepDone
+from striate.training.learning_rate.constant_answer import constant_answer_loss
+from striate.training.learning_rate.records import Halving, Trial
 from striate.training.loop import to_memory_format, training_events, validate
-from striate.training.lr_records import Halving, Trial
 from striate.training.objective import Objective
 from striate.training.prepare import Prepared
 from striate.training.speed import trial_state

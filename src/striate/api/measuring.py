@@ -1,0 +1,112 @@
+"""How good a network is on data, and what it has to beat."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from striate.api.networks import load
+from striate.api.news import Announce
+from striate.api.training import Run
+from striate.data.config import DataConfig
+from striate.data.dataset import ANNOTATION_OF, Dataset
+from striate.data.read import load_for_evaluation
+from striate.errors import ChangedDataError, ConfigError, RunError
+from striate.evaluation.baseline import Baseline
+from striate.evaluation.measure import evaluate_trained
+from striate.evaluation.record import Evaluation
+from striate.runs.directory import open_run, read_seen
+from striate.tasks.make import make_task
+from striate.training.config_file import config_from_yaml
+from striate.training.prepare import read_data
+from striate.training.request import ConfigSource, merge_request, read_config
+from striate.training.trained import Trained
+
+
+def evaluate(
+    run: str | Path | Run | Trained, data: str | Path | None = None, *, announce: Announce | None = None
+) -> Evaluation:
+    """How good a trained network is on `data`, prepared as in its training; the run's own test split by default.
+
+    Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
+    was trained on are a finding. A `Trained` needs `data`. `announce` is told of a download before it starts.
+    The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
+    Raises DataError; also when classes do not match.
+    """
+    if isinstance(run, Trained):
+        if data is None:
+            raise RunError(
+                "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
+            )
+        return _evaluate_on(run, *_foreign_data(run, str(data), frozenset(), announce))
+    path = run.path if isinstance(run, Run) else Path(run)
+    opened, trained = open_run(path), load(path)
+    config = config_from_yaml(opened.config)
+    if data is None or _same_source(str(data), config.data.source):
+        try:
+            return _evaluate_on(trained, read_data(config, announce)[1], "test")
+        except ChangedDataError:
+            if data is None:
+                raise
+    return _evaluate_on(trained, *_foreign_data(trained, str(data), read_seen(opened), announce))
+
+
+def baselines(
+    data: str | Path | None = None,
+    *,
+    size: int | tuple[int, int] | str | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+    announce: Announce | None = None,
+) -> tuple[Baseline, ...]:
+    """What a network has to beat on `data`: plain methods fitted and measured on the splits that training would use.
+
+    Data, size, config and `set` are as in `train`; of the fields only `data.*`, `task.name`, `task.class_weights`
+    and `seed` have a meaning. `announce` is told what was decided about the data and what is fitted. Raises
+    StriateError.
+    """
+    from striate.evaluation.baselines import fit_baselines, refuse_network_fields
+
+    say = announce or (lambda _: None)
+    fields = dict(set or {})
+    refuse_network_fields(fields)
+    source = None if data is None else str(data)
+    merged, read = read_data(merge_request(read_config(config), data=source, size=size, fields=fields), announce)
+    task = make_task(read, merged.task)
+    if task.name == "regress" and merged.task.class_weights != "none":
+        raise ConfigError(
+            "task.class_weights", merged.task.class_weights, "classes to weigh", "leave out --task.class_weights"
+        )
+    say(f"{read.name}: " + ", ".join(f"{len(split):,} {name}" for name, split in read.splits.items()))
+    for said in (*read.notes, *read.findings):
+        say(str(said))
+    return fit_baselines(read, task, seed=merged.seed, announce=say)
+
+
+def _same_source(data: str, source: str) -> bool:
+    """Whether `data`, as a user types it, is what a run was trained on."""
+    return data == source or os.path.realpath(data) == os.path.realpath(source)
+
+
+def _foreign_data(
+    trained: Trained, source: str, seen: frozenset[str], announce: Announce | None
+) -> tuple[Dataset, str]:
+    """Other data as one split, and that split's name."""
+    task = trained.task
+    data = load_for_evaluation(
+        DataConfig(source=source),
+        trained.preparation,
+        trained.classes,
+        ANNOTATION_OF[task.name],
+        targets=task.outputs if task.name == "regress" else None,
+        seen=seen,
+        announce=announce,
+    )
+    return data, next(iter(data.splits))
+
+
+def _evaluate_on(trained: Trained, data: Dataset, split: str) -> Evaluation:
+    return replace(evaluate_trained(trained, data, split), notes=data.notes, findings=data.findings)

@@ -1,0 +1,50 @@
+"""Networks by name: new ones, and trained ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from striate.errors import RunError
+from striate.models.build import build_model
+from striate.runs.checkpoint import load_checkpoint
+from striate.runs.directory import open_run
+from striate.studies.cross_validation.content import final_command
+from striate.training.config_file import config_from_yaml
+from striate.training.trained import Trained, trained_from_dict
+
+
+def load(path: str | Path, *, module: nn.Module | None = None, device: str = "cpu") -> Trained:
+    """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to answer.
+
+    Nothing of the file is executed. A run of `file.py:function` runs that function again; a run of an
+    `nn.Module` made in Python needs one of the same form as `module`. Raises RunError.
+    """
+    path = Path(path)
+    file = path if path.is_file() else open_run(path).best
+    if not file.exists():
+        if (path / "config.yaml").exists() and config_from_yaml(path / "config.yaml").cv is not None:
+            got = "a cross-validation: it keeps no network, each fold's has seen only its share of the data"
+            raise RunError(str(path), got, "a run with a network", final_command(path))
+        raise RunError(
+            str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {path}"
+        )
+    return trained_from_dict(load_checkpoint(file, device), str(file), torch.device(device), module)
+
+
+def build(
+    model: str | nn.Module,
+    input_shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    *,
+    dense: bool | None = None,
+) -> nn.Module:
+    """The network that `model` names, for inputs of `input_shape` without batch (C, *spatial) or (F,).
+
+    Without a shape or a number of classes, the published ones of a zoo name. `dense`: one output a pixel, as masks
+    need; None takes what the network was made for. Weights are drawn from torch's random state. Raises ModelError.
+    """
+    network: nn.Module = build_model(model, input_shape, classes, dense=dense)
+    return network

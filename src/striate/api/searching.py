@@ -1,0 +1,99 @@
+"""Finding a learning rate, or a whole configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from torch import nn
+
+from striate.api.news import Announce, announce_decisions, announcer
+from striate.studies.sweep.run import Sweep, SweepRequest, run_sweep
+from striate.studies.sweep.space import refuse_fixed, space_texts
+from striate.training.execution import memory_explained
+from striate.training.learning_rate.records import LearningRateSearch
+from striate.training.prepare import prepare
+from striate.training.request import ConfigSource, merge_request, read_config
+
+
+def find_learning_rate(
+    data: str | Path | None = None,
+    model: str | nn.Module = "auto",
+    *,
+    batch: int | None = None,
+    size: int | tuple[int, int] | str | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+    seconds: float = 45.0,
+    out: str | Path | None = None,
+    announce: Announce | None = None,
+) -> LearningRateSearch:
+    """The learning rate to train with, by short trainings on copies, in about `seconds`.
+
+    The other arguments are as in `train`. Not a bit of an `nn.Module`, nor any random state, is changed. `out`: a .png
+    to draw the search into; nothing else is written. `announce` is told of each step. Raises StriateError.
+    """
+    from striate.training.learning_rate.command import how_to_train, refuse_untried
+    from striate.training.learning_rate.find import copied, random_states_kept, search_learning_rate
+    from striate.visualize.lr_find import refuse_picture_path, save_lr_find
+
+    if out is not None:
+        refuse_picture_path(Path(out))  # before minutes are spent
+    source, fields = None if data is None else str(data), dict(set or {})
+    refuse_untried(fields)
+    module = copied(model) if isinstance(model, nn.Module) else None
+    given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    fields |= {name: value for name, value in given.items() if value is not None}
+    merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+    say = announce or (lambda _: None)
+    with memory_explained(merged), random_states_kept():
+        prepared = prepare(merged, module, announce=say)
+        announce_decisions(prepared, say)
+        origin: Literal["recipe", "request"] = "recipe" if "optim.lr" in prepared.config.decided else "request"
+        search = search_learning_rate(prepared, seconds=seconds, origin=origin, announce=say)
+    if search.suggestion is not None:
+        command = how_to_train(search.suggestion, source, fields, size, config, module=module is not None)
+        search = replace(search, command=command)
+    if out is not None:
+        save_lr_find(search, prepared.data.name, prepared.config.model.name, Path(out))
+    return search
+
+
+def sweep(
+    data: str | Path | None = None,
+    over: Mapping[str, str | Sequence[object]] | Iterable[str] = (),
+    model: str = "auto",
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    seeds: int = 3,
+    epochs: int | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    size: int | tuple[int, int] | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+) -> Sweep:
+    """Search configurations, from cheap to expensive, and train the best one as an ordinary run.
+
+    `over`: what is searched, as `{"optim.lr": "1e-4..1e-1", "batch": [16, 32]}` or texts `optim.lr=1e-4..1e-1`; by
+    default learning rate and weight decay around the recipe's. `trials` (30 if neither is given) or `minutes`, not
+    both; the best are repeated with `seeds` other seeds (1: not at all). The other arguments are as in `train`. News
+    are shown on standard error when it is a terminal. Raises StriateError; SweepInterrupted after Ctrl-C.
+    """
+    given = {"batch": batch, "optim.lr": lr, "seed": seed or None, "model.name": None if model == "auto" else model}
+    fields = dict(set or {}) | {name: value for name, value in given.items() if value is not None}
+    texts = space_texts(over)
+    refuse_fixed(texts, fields)
+    source = None if data is None else str(data)
+    merged = merge_request(read_config(config), data=source, epochs=epochs, size=size, fields=fields)
+    console = Console(stderr=True)
+    quiet = not console.is_terminal
+    say, place = announcer(console, quiet), None if out is None else Path(out)
+    request = SweepRequest(merged, texts, trials, minutes, seeds)
+    return run_sweep(request, out=place, console=console, say=say, quiet=quiet)

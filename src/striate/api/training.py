@@ -1,0 +1,193 @@
+"""Training: one run, or a cross-validation; and going on with either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal
+
+from rich.console import Console
+from torch import nn
+
+from striate.api.networks import load
+from striate.api.news import announce_decisions, announcer
+from striate.errors import RunError
+from striate.report.finish import finish_run
+from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
+from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
+from striate.studies.cross_validation.plan import CrossValidation, plan_cross_validation
+from striate.studies.cross_validation.run import finish_cross_validation, run_folds, write_cv_beginning
+from striate.training.config import Config
+from striate.training.config_file import config_from_yaml
+from striate.training.execution import execution_settings, memory_explained
+from striate.training.interruption import Interrupted, terminating_interrupts
+from striate.training.prepare import Prepared, prepare
+from striate.training.progress import progress_reader
+from striate.training.request import ConfigSource, merge_request, read_config
+from striate.training.session import restore, run_training, write_beginning
+from striate.training.trained import Trained
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its directory and the content of its metrics.json."""
+
+    path: Path
+    metrics: dict[str, Any]
+
+    @property
+    def report(self) -> Path:
+        """The one-page report, which opens in any browser."""
+        return self.path / "report.html"
+
+    def load(self) -> Trained:
+        """The trained network (the best epoch's), ready to answer."""
+        return load(self.path)
+
+
+def train(
+    data: str | Path | None = None,
+    model: str | nn.Module = "auto",
+    *,
+    weights: str | Path | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    recipe: Literal["quick", "standard", "fine-tune"] = "standard",
+    batch: int | None = None,
+    lr: float | None = None,
+    size: int | tuple[int, int] | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    baseline: bool = False,
+    cv: str | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train a network on `data`, evaluate it, and write a run directory.
+
+    `data`: a name, folder, archive, manifest, idx folder or `.npz`; `mnist5k` if neither it nor `config` says.
+    `model`: a zoo name, layer string, `file.py:function`, a run, or an `nn.Module`. `weights`: a run, checkpoint,
+    state_dict or `.safetensors` that it begins with. `epochs` or `minutes`, not both.
+    `size`: pixels, or (height, width). `baseline`: also fit what the network has to beat, on the same splits.
+    `cv`: folds × repeats of cross-validation (`"5x5"`) instead of one training; no network is kept then.
+    `config`: a config.yaml, mapping or Config; arguments that differ from their defaults, and dotted fields in `set`
+    (`{"optim.weight_decay": 0.1}`), go on top of it.
+    Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
+    with the state saved.
+    """
+    fields: dict[str, Any] = dict(set or {})
+    given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
+    given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
+    given |= {"baseline": baseline or None, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    given |= {"model.weights": None if weights is None else str(weights), "cv": cv}
+    fields |= {name: value for name, value in given.items() if value is not None}
+    source = None if data is None else str(data)
+    merged = merge_request(read_config(config), data=source, epochs=epochs, minutes=minutes, size=size, fields=fields)
+    console = Console(stderr=True)
+    return train_config(
+        merged,
+        module=model if isinstance(model, nn.Module) else None,
+        out=None if out is None else Path(out),
+        console=console,
+        quiet=not console.is_terminal,
+    )
+
+
+def train_config(
+    config: Config, *, module: nn.Module | None = None, out: Path | None = None, console: Console, quiet: bool = False
+) -> Run:
+    """`train` for a merged configuration; notes and progress go to `console` unless `quiet`."""
+    started = monotonic()
+    if out is not None:
+        refuse_occupied(out)  # before minutes are spent on reading the data
+    announce = announcer(console, quiet)
+    if config.cv is not None:
+        with memory_explained(config):
+            study = plan_cross_validation(config, module, announce=announce)
+        run = create_run(out, f"{study.pool.data.name[:24]} {study.network} cv", FOLDERS)
+        return _cross_validate(run, study, console, quiet)
+    with memory_explained(config):
+        prepared = prepare(config, module, seconds_spent=lambda: monotonic() - started, announce=announce)
+    model = "module" if prepared.network_name is None else prepared.network_name
+    run = create_run(out, f"{prepared.data.name}-{model if len(model) <= 24 else 'custom'}")
+    write_beginning(run, prepared)
+    announce_decisions(prepared, announce)
+    return _train_to_end(run, prepared, console, quiet)
+
+
+def resume(
+    path: str | Path, *, module: nn.Module | None = None, console: Console | None = None, quiet: bool = False
+) -> Run:
+    """Go on with an interrupted run, bit for bit as if it had never stopped; start over where it had no checkpoint.
+
+    On a finished run: verify its checkpoints and return it. `module` for a run of an `nn.Module` made in Python.
+    Raises RunError when the checkpoint is damaged, DataError when the data have changed since.
+    """
+    console = console or Console(stderr=True)
+    run, announce = open_run(Path(path)), announcer(console, quiet)
+    config = config_from_yaml(run.config)
+    if config.cv is not None:
+        return _resume_cross_validation(run, config, module, console, quiet)
+    if run.metrics_json.exists():
+        for file in (run.last, run.best):
+            load(file, module=module)
+        announce(f"{run.path} is finished; its checkpoints were read and fit the network")
+        return Run(run.path, read_metrics(run))
+    begun = run.last if run.last.exists() else None
+    prepared = prepare(config, module, begun=begun, announce=announce)
+    if restore(run, prepared):
+        done, total = prepared.state.step, prepared.config.budget.steps
+        announce(f"going on with {run.path} after step {done:,} of {total:,}")
+    else:
+        announce(f"{run.path} has no checkpoint yet: starting over")
+    write_beginning(run, prepared)
+    return _train_to_end(run, prepared, console, quiet)
+
+
+def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet: bool) -> Run:
+    with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
+        with progress_reader(console, quiet) as progress:
+            run_training(run, prepared, [progress])
+        return Run(run.path, finish_run(run, prepared, announcer(console, quiet)))
+
+
+def _resume_cross_validation(
+    run: RunDirectory, config: Config, module: nn.Module | None, console: Console, quiet: bool
+) -> Run:
+    """Go on with the next fold; on a finished study, read its folds again."""
+    announce = announcer(console, quiet)
+    if run.metrics_json.exists():
+        count = len(load_folds(run))
+        announce(f"{run.path} is finished; its {count} folds were read")
+        return Run(run.path, read_metrics(run))
+    with memory_explained(config):
+        study = plan_cross_validation(config, module, announce=announce)
+    return _cross_validate(run, study, console, quiet)
+
+
+def _cross_validate(run: RunDirectory, study: CrossValidation, console: Console, quiet: bool) -> Run:
+    announce = announcer(console, quiet)
+    write_cv_beginning(run, study)
+    for said in (*study.notes, *study.findings):
+        announce(str(said))
+    with _worth_going_on(run, study.config):
+        results = run_folds(run, study, announce, None if quiet else console)
+        return Run(run.path, finish_cross_validation(run, study, results))
+
+
+@contextmanager
+def _worth_going_on(run: RunDirectory, config: Config) -> Iterator[None]:
+    """Every ending from outside says how to go on with what was saved."""
+    try:
+        with memory_explained(config), terminating_interrupts():
+            yield
+    except RunError as error:  # a full disk, for one: what was saved is worth going on from
+        error.remedy += f"; then go on with: striate train --resume {run.path}"
+        raise
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:  # while finishing: training is over and saved
+        raise Interrupted(run.path, "interrupted") from None

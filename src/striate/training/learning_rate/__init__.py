@@ -1,0 +1,1 @@
+"""`lr-find`: the learning rate to train with, by short trainings on copies."""
