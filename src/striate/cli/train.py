@@ -26,6 +26,7 @@ def train(
     size: str | None = None,
     out: Path | None = None,
     seed: int | None = None,
+    keep: Literal["best", "last"] | None = None,
     baseline: Annotated[bool, Parameter(negative=())] = False,
     cv: str | None = None,
     resume: Path | None = None,
@@ -68,6 +69,9 @@ def train(
         The run directory, new or empty. Default: runs/<data>-<model>-<number>.
     seed
         Initialization, order, augmentation and dropout follow from it. Default: 0.
+    keep
+        Which epoch's network is the result: the best on validation, or the last. Default: best, where validation has
+        at least 200 samples to tell by.
     baseline
         Also fit what a network has to beat, on the same splits: majority class, logistic regression, HOG and SVM.
         See `striate baseline`.
@@ -91,6 +95,7 @@ def train(
         "batch": batch,
         "optim.lr": lr,
         "seed": seed,
+        "keep": keep,
         "baseline": baseline or None,
         "cv": cv,
     }

@@ -14,9 +14,9 @@ def fine_tune(facts: Facts, budget: BudgetConfig) -> Choice:
     """The standard recipe, its rate and epochs too; a tenth of the steps for the head alone, then rates by depth.
 
     Head first: Kumar et al., "Fine-tuning can distort pretrained features", 2022. Rates by depth: Howard and Ruder,
-    "Universal language model fine-tuning", 2018; early layers see edges, which are the same everywhere. Smaller rates,
-    fewer epochs and longer freezing, as for large networks, were all worse for those that train on a CPU
-    (docs/training.md, "Fine-tuning").
+    "Universal language model fine-tuning", 2018; early layers see edges, which are the same everywhere. A third of
+    the rate, as is usual for large networks, was worse for those that train on a CPU; head share and decay made no
+    difference beyond noise (docs/training.md, "Fine-tuning").
     """
     choice = standard(facts, budget)
     return replace(
