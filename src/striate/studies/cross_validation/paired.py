@@ -34,7 +34,8 @@ def resampled_mean(values: Sequence[float], held_share: float) -> ResampledMean:
     numbers = np.asarray(values, np.float64)
     count, mean = len(numbers), float(numbers.mean())
     spread = float(numbers.std(ddof=1)) if count > 1 else 0.0
-    if spread == 0.0:
+    # The mean of equal numbers may differ from them by a rounding error, which would pass for a tiny spread.
+    if spread <= 1e-12 * max(1.0, float(np.abs(numbers).max())):
         return ResampledMean(mean, None, None)
     error = spread * (1 / count + held_share) ** 0.5
     low, high = stats.t.interval(LEVEL, count - 1, loc=mean, scale=error)
