@@ -118,3 +118,38 @@ def test_equal_or_few_numbers_make_fewer_parts(targets: np.ndarray) -> None:
     dealt = deal_folds(range(len(targets)), strata_of(targets, "number", 5), 5, 0)
     counts = np.bincount(dealt, minlength=5)
     assert counts.max() - counts.min() <= 1
+
+
+def test_numbers_of_few_groups_are_dealt_without_parting_them() -> None:
+    units = np.repeat(np.arange(20), 10)  # each group has numbers of its own size: a tenth of them is two groups
+    targets = (units + np.random.default_rng(0).uniform(0, 0.5, 200))[:, None]
+    for repeat in range(5):
+        dealt = deal_folds(units.tolist(), strata_of(targets, "number", 5, units.tolist()), 5, repeat)
+        assert np.bincount(dealt).tolist() == [40] * 5
+        assert all(len(set(dealt[units == unit])) == 1 for unit in range(20))
+        high = [int((targets[dealt == fold] >= 10).sum()) for fold in range(5)]
+        assert high == [20] * 5  # the upper half of the numbers, evenly
+
+
+def test_a_number_that_few_samples_have_is_no_class() -> None:
+    targets = np.array([0.0] * 3 + [1.0] * 97)[:, None]
+    dealt = deal_folds(range(100), strata_of(targets, "number", 5), 5, 0)
+    assert np.bincount(dealt).tolist() == [20] * 5
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(2, 6), st.lists(st.tuples(st.integers(1, 9), st.floats(-9, 9, width=16)), min_size=6, max_size=30))
+def test_numbers_are_always_dealt_where_there_is_a_group_for_each_fold(folds: int, groups) -> None:
+    sizes, values = zip(*groups, strict=True)
+    units = np.repeat(np.arange(len(groups)), sizes).tolist()
+    targets = np.repeat(np.array(values), sizes)[:, None]
+    dealt = deal_folds(units, strata_of(targets, "number", folds, units), folds, 0)
+    assert set(dealt) == set(range(folds))
+    assert all(len({fold for fold, u in zip(dealt, units, strict=True) if u == unit}) == 1 for unit in set(units))
+
+
+def test_fewer_groups_than_folds_are_refused_for_numbers_too() -> None:
+    units = np.repeat(np.arange(3), 10).tolist()
+    with pytest.raises(ConfigError, match="3 distinct samples or groups") as caught:
+        deal_folds(units, strata_of(np.arange(30.0)[:, None], "number", 5, units), 5, 0)
+    assert "--cv 3x1" in caught.value.remedy

@@ -45,14 +45,16 @@ def deal_folds(
     """(N,) the fold, 0 to `folds` − 1, in which each sample is held out.
 
     Samples with equal `units` share a fold; each fold has about its share of every value of `strata`, (N,) whole
-    numbers, named by `names` where they are classes. The same arguments give the same folds. Raises ConfigError where a
-    stratum has fewer units than folds, or lies in one fold alone, so that a network would be asked for what it was
-    never shown.
+    numbers, named by `names` where they are classes. The same arguments give the same folds. Raises ConfigError where
+    there are fewer units than folds, or where a class has fewer, or lies in one fold alone: a network would be asked
+    for what it was never shown.
     """
     values = np.asarray(strata)
     places: dict[Hashable, int] = {}
     unit = np.array([places.setdefault(key, len(places)) for key in units], dtype=np.int64)
-    _refuse_too_few(unit, values, folds, names)
+    # What is no class is dealt evenly as far as that goes: nothing is asked for that was never shown.
+    refused = values if names else np.zeros_like(values)
+    _refuse_too_few(unit, refused, folds, names)
     if len(places) == len(unit):
         dealt = _deal(StratifiedKFold(folds, shuffle=True, random_state=seed), values, None)
     elif len(places) <= _BALANCED:
@@ -60,15 +62,18 @@ def deal_folds(
     else:
         first = np.unique(unit, return_index=True)[1]  # a unit of several strata counts for that of its first sample
         dealt = _deal(StratifiedKFold(folds, shuffle=True, random_state=seed), values[first], None)[unit]
-    _refuse_lone(dealt, values, folds, names)
+    if not names and len(np.unique(dealt)) < folds:  # groups so unlike that equal shares would leave a fold empty
+        return deal_folds(units, refused, folds, seed)
+    _refuse_lone(dealt, refused, folds, names)
     return dealt
 
 
-def strata_of(targets: ArrayLike, annotation: str, folds: int) -> NDArray[np.int64]:
+def strata_of(targets: ArrayLike, annotation: str, folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
     """(N,) what folds should have equal shares of: the class; for numbers the tenth of the samples, ordered by the mean
     of their standardized numbers; for masks nothing, all zeros.
 
-    Fewer than ten parts are made where one would have fewer than two samples for each fold.
+    Of numbers fewer than ten parts are made where one would have fewer than two samples, or not one of the `units`
+    that stay together (each sample, where none are given), for each fold.
     """
     values = np.asarray(targets)
     if annotation == "class":
@@ -79,9 +84,14 @@ def strata_of(targets: ArrayLike, annotation: str, folds: int) -> NDArray[np.int
     spread = numbers.std(0)
     order = ((numbers - numbers.mean(0)) / np.where(spread > 0, spread, 1)).mean(1)
     parts = max(1, min(_QUANTILES, len(order) // (2 * folds)))
-    edges = np.quantile(order, np.arange(1, parts) / parts)
-    parts_of: NDArray[np.int64] = np.searchsorted(edges, order, side="right").astype(np.int64)
-    return parts_of
+    keys = np.unique(np.asarray(units), return_inverse=True)[1] if len(units) else np.arange(len(order))
+    while parts > 1:
+        edges = np.quantile(order, np.arange(1, parts) / parts)
+        strata: NDArray[np.int64] = np.searchsorted(edges, order, side="right").astype(np.int64)
+        if all(len(np.unique(keys[strata == stratum])) >= folds for stratum in np.unique(strata)):
+            return strata
+        parts //= 2
+    return np.zeros(len(order), np.int64)
 
 
 def _deal(

@@ -52,7 +52,7 @@ def pool_samples(data: Dataset) -> Pool:
 
 def deal_repeats(pool: Pool, folds: int, repeats: int, split_seed: int) -> NDArray[np.int64]:
     """(repeats, N): in which fold, from 0, each sample of the pool is held out. Raises ConfigError."""
-    strata = strata_of(pool.samples.targets.numpy(), pool.data.annotation, folds)
+    strata = strata_of(pool.samples.targets.numpy(), pool.data.annotation, folds, pool.units)
     names = pool.data.classes if pool.data.annotation == "class" else ()
     dealt = [deal_folds(pool.units, strata, folds, dealing_seed(split_seed, r), names=names) for r in range(repeats)]
     return np.stack(dealt)
