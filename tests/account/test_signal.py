@@ -165,3 +165,36 @@ def test_rows_come_back_from_strict_json():
     (broken,) = signal_from_json([{"name": "a", "kind": "weights", "size": 3, "mean": None, "std": None, "more": 1}])
     assert broken.std != broken.std
     assert broken.gradient_norm is None
+
+
+class Gated(nn.Module):
+    """Gates of its own, a number and one a channel; and a layer that sees each row of an image as a sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.gates = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(6))
+        self.rows = nn.Linear(8, 6)
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.rows(x.flatten(0, 2)).unflatten(0, (32, 24)).mean(1)
+        return self.out(x * torch.sigmoid(self.gate) * torch.tanh(self.gates))
+
+
+def test_gates_that_are_the_same_for_every_sample_are_passed_over():
+    rows = trace_signal(Gated(), X, loss)
+    assert [(row.name, row.kind, row.size) for row in rows] == [("rows", "weights", 24 * 6), ("out", "weights", 4)]
+
+
+@pytest.mark.parametrize("called", [functional.celu, torch.celu, torch.celu_, nn.CELU()])
+def test_celu_is_an_activation(called):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Linear(192, 4)
+            self.called = called
+
+        def forward(self, x):
+            return self.called(self.out(x.flatten(1)))
+
+    assert [row.kind for row in trace_signal(Network(), X, loss)] == ["weights", "celu"]

@@ -66,7 +66,8 @@ def trace_signal(module: nn.Module, inputs: torch.Tensor, loss: Callable[[Any], 
     `inputs` is a normalized batch (B, …), `loss` gives the mean over it from the outputs. In train mode, as
     normalization and dropout work in the first step; parameters, their gradients, buffers, modes and random state stay
     as they are.
-    Activations are seen wherever they are called, as modules or as functions.
+    Activations are seen wherever they are called, as modules or as functions; of parameters alone, as a gate that is
+    the same for every sample, they are none of a sample's and have no row.
     """
     trace = _Trace(len(inputs))
     with (
@@ -113,11 +114,14 @@ class _Trace:
     def note(self, name: str, kind: str, output: object) -> None:
         if not isinstance(output, torch.Tensor) or not output.is_floating_point() or output.numel() == 0:
             return
+        # A gate of the network's own has no samples. Windows of an image may be samples for the layers inside.
+        if output.ndim < 2 or len(output) % self.samples:
+            return
         # A module may be used twice.
         again = self.calls[name, kind] = self.calls.get((name, kind), 0) + 1
         shown = name if again == 1 else f"{name} ({again})"
         values = output.detach().float()
-        row = {"name": shown, "kind": kind, "size": output.numel() // len(output), **_figures(kind, values)}
+        row = {"name": shown, "kind": kind, "size": output.numel() // self.samples, **_figures(kind, values)}
         self.seen.append(row)
         if output.requires_grad:
             output.register_hook(lambda gradient: row.update(gradient=self._spread(gradient)))
