@@ -38,8 +38,11 @@ def test_what_was_decided_is_listed_and_what_was_asked_for_is_not(decided: Confi
             ["data.size", "data.channels", "batch", "optim.lr", "execution.threads"],
             ["execution.device"],
         ),
-        ({"model.name": "mlp(8)"}, ["batch", "optim.lr", "keep"], ["data.size", "augment.shift"]),
-        ({"budget.patience": 3}, ["budget.patience"], ["batch", "optim.lr", "keep"]),
+        ({"model.name": "mlp(8)"}, ["batch", "optim.lr", "keep", "augment.shift"], ["data.size"]),
+        ({"budget.epochs": 3}, ["optim.weight_decay"], ["batch", "optim.lr", "keep"]),
+        ({"batch": 8}, ["optim.weight_decay"], ["optim.lr", "keep"]),
+        ({"optim.lr": 0.5}, ["optim.weight_decay"], ["batch", "keep"]),
+        ({"budget.patience": 3}, ["budget.patience"], ["batch", "optim.lr", "optim.weight_decay", "keep"]),
         ({"seed": 3}, [], ["batch", "optim.lr", "augment.shift", "data.size"]),
     ],
 )

@@ -19,6 +19,7 @@ from striate.training.nonfinite import first_nonfinite
 from striate.training.optimizers import make_optimizer
 from striate.training.recipes.decide import Decision, decide
 from striate.training.recipes.facts import Facts, gather_facts
+from striate.training.recipes.standard import standard
 from striate.training.request import merge_request, read_config
 from striate.training.state import TrainingState
 
@@ -77,7 +78,7 @@ def test_what_the_user_set_stays() -> None:
     assert (decided.optim.name, decided.optim.weight_decay) == ("sgd", 0)
 
 
-FACTS = Facts("image", "class", 5000, 500, 1.0, "convolutional", 10**6, 10**5, has_weights=False)
+FACTS = Facts("image", 5000, 500, 1.0, "convolutional", 10**6, has_weights=False)
 
 
 @pytest.mark.parametrize(("n", "batch"), [(60, 16), (3500, 64), (54000, 128)])
@@ -160,3 +161,25 @@ def test_a_request_on_top_of_a_config_opens_what_follows_from_it(tmp_path) -> No
     assert merge_request(decided, size="32", fields={}).data.size == (32, 32)
     assert read_config({"optim": {"lr": 0.5}}).optim.lr == 0.5
     assert DataConfig().source == "mnist5k"
+
+
+def renamed(fields: dict[str, object]) -> dict[str, object]:
+    return {name.replace("__", "."): value for name, value in fields.items()}
+
+
+def test_weight_decay_follows_what_was_asked_for() -> None:
+    def decay(**fields: object) -> float:
+        return standard(FACTS, merge_request(Config(), fields=renamed(fields))).weight_decay
+
+    usual = decay()
+    assert decay(budget__epochs=80) == pytest.approx(usual / 2, rel=0.1)
+    assert decay(optim__lr=0.006) == pytest.approx(usual / 2, rel=0.1)
+    assert decay(batch=32) == pytest.approx(usual / 2, rel=0.1)
+    assert decay(optim__name="sgd") == 5e-4
+
+
+def test_only_what_was_decided_is_explained() -> None:
+    deep = replace(FACTS, plain_depth=20, val_samples=20)
+    assert set(standard(deep, Config()).why) == {"optim.lr", "keep"}
+    decided = decide(merge_request(Config(), fields={"optim.lr": 0.1, "keep": "best"}), dataset(), deep)
+    assert not any("third" in note or "last epoch" in note for note in decided.notes)

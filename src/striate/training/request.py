@@ -15,14 +15,20 @@ ConfigSource = Config | Path | str | Mapping[str, Any] | None
 
 # What the recipe or the data decide from a field, by prefix: open again when the field is replaced.
 _RECIPE = ("optim.", "batch", "budget.", "keep", "fine_tune.")
+_DECAY = ("optim.weight_decay",)
 _FOLLOWERS = {
     "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, "execution.threads"),
     "data.": ("model.", "augment.", *_RECIPE),
     "task.": ("model.", "augment."),
-    "model.": ("recipe", *_RECIPE),
+    "model.": ("recipe", "augment.", *_RECIPE),
     "model.weights": ("model.name",),
     "recipe": ("augment.", *_RECIPE),
     "optim.name": ("optim.",),
+    "optim.lr": _DECAY,
+    "batch": _DECAY,
+    "budget.epochs": _DECAY,
+    "budget.minutes": _DECAY,
+    "budget.steps": _DECAY,
 }
 _BUDGETS = ("budget.epochs", "budget.minutes", "budget.steps")
 
@@ -89,7 +95,7 @@ def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
         fields["model.digest"] = None
     if "model.weights" in changed:
         fields["model.weights_digest"] = None
-    if prefixes or any(name in ("batch", "cv") or name.startswith("budget.") for name in changed):
+    if prefixes - set(_DECAY) or any(name in ("batch", "cv") or name.startswith("budget.") for name in changed):
         fields["budget.steps"] = None  # it follows from the number of batches; epochs or minutes were asked for
     return fields | {"decided": [name for name in config.decided if name not in opened and name not in asked]}
 

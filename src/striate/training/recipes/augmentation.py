@@ -18,9 +18,10 @@ _OFF = AugmentConfig(
 )  # fmt: skip
 
 
-def decide_augmentation(augment: AugmentConfig, data: Dataset) -> tuple[AugmentConfig, str]:
+def decide_augmentation(augment: AugmentConfig, data: Dataset, *, dense: bool = False) -> tuple[AugmentConfig, str]:
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
+    `dense`: for a network without convolutions, to which each shift is another image: half as far.
     Raises ConfigError on what the data cannot take.
     """
     check_augmentation(augment, data)
@@ -33,7 +34,7 @@ def decide_augmentation(augment: AugmentConfig, data: Dataset) -> tuple[AugmentC
     mirrors = data.name in _MIRROR_SAFE or (channels == 3 and data.name not in _MIRROR_UNSAFE)
     usual = replace(
         _OFF,
-        shift=max(1, min(height, width) // 12) if small and keeps else 0,
+        shift=max(1, min(height, width) // (24 if dense else 12)) if small and keeps else 0,
         flip=mirrors and keeps,
         crop=0.2 if keeps and not small else 1.0,
     )

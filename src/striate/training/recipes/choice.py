@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from striate.training.config import Config
@@ -10,9 +11,10 @@ from striate.training.config import Config
 
 @dataclass(frozen=True)
 class Choice:
-    """Values for the fields of the configuration that a user may leave open, and why, in a sentence each.
+    """Values for the fields of the configuration that a user may leave open.
 
-    Fields as in `Config`; `lr` and `weight_decay` belong to `optimizer`.
+    Fields as in `Config`; `lr` and `weight_decay` belong to `optimizer`. `why` has the reasons that a user should be
+    told, by dotted field.
     """
 
     optimizer: Literal["sgd", "adamw", "muon", "lamb", "lars"]
@@ -25,7 +27,7 @@ class Choice:
     keep: Literal["best", "last"]
     head_share: float = 0.0
     layer_decay: float = 1.0
-    why: tuple[str, ...] = ()
+    why: Mapping[str, str] = field(default_factory=dict)
 
 
 def fill(config: Config, choice: Choice) -> dict[str, object]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError
 from striate.records import Finding
-from striate.training.config import BudgetConfig, Config
+from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.recipes.augmentation import decide_augmentation
 from striate.training.recipes.choice import Choice, fill
@@ -17,20 +17,10 @@ from striate.training.recipes.fine_tune import fine_tune
 from striate.training.recipes.quick import quick
 from striate.training.recipes.standard import standard
 
-RECIPES: dict[str, Callable[[Facts, BudgetConfig], Choice]] = {
+RECIPES: dict[str, Callable[[Facts, Config], Choice]] = {
     "quick": quick,
     "standard": standard,
     "fine-tune": fine_tune,
-}
-
-# Another optimizer than the recipe's brings a rate and a weight decay of its own, for batches of about a hundred.
-# Measured on mnist5k with mnist-cnn and mlp(64,32), but for SGD's, which are those of He et al. 2015.
-_RATES = {
-    "sgd": (0.1, 5e-4),
-    "adamw": (0.003, 0.02),
-    "muon": (0.01, 0.02),
-    "lamb": (0.02, 0.02),
-    "lars": (4.0, 5e-4),  # the trust coefficient of 0.001 is part of the step
 }
 
 
@@ -57,14 +47,10 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
             "--weights FILE, or --model RUN; or --recipe standard",
         )
     recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" else config.recipe
-    augment, reason = decide_augmentation(config.augment, data)
-    choice = RECIPES[recipe](facts, config.budget)
-    name = config.optim.name
-    if name is not None and name != choice.optimizer:
-        rate, decay = _RATES[name]
-        choice = replace(choice, lr=rate, weight_decay=decay)
+    augment, reason = decide_augmentation(config.augment, data, dense=facts.network == "dense")
+    choice = RECIPES[recipe](facts, config)
     opened = fill(config, choice)
-    notes = [*([reason] if reason else []), *choice.why]
+    notes = [*([reason] if reason else []), *(why for name, why in choice.why.items() if name in opened)]
     if "budget.epochs" in opened:
         batch = opened.get("batch", config.batch)
         notes.append(f"{choice.epochs} epochs of {facts.samples:,} samples ({recipe} recipe), batch {batch}")

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from striate.account.count import count_macs, count_parameters
-from striate.data.dataset import Annotation, Dataset, Kind
+from striate.account.count import count_macs
+from striate.data.dataset import Dataset, Kind
 from striate.models.depth import weighted_layers
 
 IMBALANCED = 3.0
@@ -20,18 +20,16 @@ IMBALANCED = 3.0
 class Facts:
     """Of the data: `samples` to train on, `val_samples` to choose by, and how many the largest class has for each of
     the smallest (`imbalance`, 1 where classes are equal or there are none). Of the network: `dense` where it has no
-    convolution, `macs` for one input (0 where they could not be counted), `params`, `has_weights` where it begins
-    with trained ones, `plain_depth` the number of its layers with weights, 0 where normalizations keep their signal in
+    convolution, `macs` for one input (0 where they could not be counted), `has_weights` where it begins with trained
+    ones, `plain_depth` the number of its layers with weights, 0 where normalizations keep their signal in
     bounds."""
 
     kind: Kind
-    annotation: Annotation
     samples: int
     val_samples: int
     imbalance: float
     network: Literal["dense", "convolutional"]
     macs: int
-    params: int
     has_weights: bool
     plain_depth: int = 0
 
@@ -42,13 +40,11 @@ def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Fac
     dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
     return Facts(
         kind=data.kind,
-        annotation=data.annotation,
         samples=len(train),
         val_samples=len(data.splits["val"]),
         imbalance=_imbalance(train.targets, len(data.classes)) if data.annotation == "class" else 1.0,
         network="dense" if dense else "convolutional",
         macs=count_macs(network, data.input_shape) or 0,
-        params=count_parameters(network),
         has_weights=has_weights,
         plain_depth=0 if _normalizes(network) else len(weighted_layers(network)),
     )
