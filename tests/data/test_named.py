@@ -215,3 +215,17 @@ def test_class_names_of_a_named_idx_set(tmp_path, monkeypatch):
     assert data.classes == info("fashion-mnist").classes
     assert data.name == data.source == "fashion-mnist"
     assert data.rows[0].label == "T-shirt/top"
+
+
+def test_a_set_of_ones_own_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("STRIATE_DATA", str(tmp_path / "sets"))
+    (tmp_path / "sets").mkdir()
+    arrays = {"x": np.arange(120, dtype=np.uint8).reshape(30, 2, 2), "y": np.arange(30) % 3}
+    np.savez(tmp_path / "sets" / "mine.npz", **arrays)
+    monkeypatch.chdir(tmp_path)
+    data = load_dataset(DataConfig(source="mine.npz"))
+    assert (data.name, data.source) == ("mine.npz", "mine.npz")
+    np.savez(tmp_path / "mine.npz", x=arrays["x"][:15], y=arrays["y"][:15])
+    assert sum(map(len, load_dataset(DataConfig(source="mine.npz")).splits.values())) == 15, "a path goes first"
+    with pytest.raises(DataError):
+        load_dataset(DataConfig(source="sets/../none.npz"))

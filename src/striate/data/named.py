@@ -270,6 +270,15 @@ def find(name: str) -> Path | None:
     return None
 
 
+def find_own(name: str) -> Path | None:
+    """What lies under this bare name in $STRIATE_DATA, where no path of this name is here; None if nothing does."""
+    chosen = os.environ.get("STRIATE_DATA")
+    if not chosen or Path(name).name != name or os.path.lexists(name):
+        return None
+    path = Path(chosen) / name
+    return path if path.exists() else None
+
+
 def _complete(path: Path, entry: DatasetInfo) -> bool:
     """Whether all of the set is there, so that half a download is not taken for it."""
     try:

@@ -13,7 +13,7 @@ from striate.data.config import DataConfig
 from striate.data.download import download
 from striate.data.embedded import EMBEDDED
 from striate.data.listing import Listing, check_classes, retarget
-from striate.data.named import DatasetInfo, cache_folder, catalogue, find, info
+from striate.data.named import DatasetInfo, cache_folder, catalogue, find, find_own, info
 from striate.data.sources.archive import archive_tree, is_archive
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.folder import list_classes
@@ -37,7 +37,11 @@ def list_source(config: DataConfig, task: str, announce: Callable[[str], None] |
     if config.layout != "auto" and not takes_layout(config.source):
         raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")
     try:
-        if entry is None:
+        own = None if entry is not None else find_own(config.source)
+        if own is not None:
+            # By its name: a recorded command works wherever STRIATE_DATA points to the set.
+            listing = replace(_list_path(own, config, task, ()), name=config.source, source=config.source)
+        elif entry is None:
             listing = _list_path(Path(config.source), config, task, ())
         elif entry.embedded:
             listing = EMBEDDED[entry.name]()
