@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from made_folds import request, rows, study, table
 from torch import nn
 
 from striate.api import load, resume, train, train_config
+from striate.cli import main
 from striate.errors import ChangedDataError, ConfigError, NonFiniteLoss, RunError
 from striate.studies.cross_validation import run as cross_validation
 from striate.studies.cross_validation.fold_files import load_fold
@@ -57,7 +59,7 @@ def test_the_directory_of_a_study_is_complete() -> None:
     assert all(int(r["n"]) + int(r["n_train"]) + int(r["n_val"]) == 60 for r in held)
     metrics = json.loads(Path("cv/metrics.json").read_text())
     assert metrics == run.metrics
-    assert metrics["test"] is None
+    assert all(metrics[key] is None for key in ("train", "val", "test", "epochs", "images_per_second"))
     assert {"task", "model", "data", "params", "macs", "cv", "train_seconds", "device", "plan"} <= set(metrics)
     shares = [float(row["accuracy"]) for row in held]
     assert metrics["cv"]["mean"]["accuracy"] == pytest.approx(np.mean(shares))
@@ -161,14 +163,90 @@ def test_a_study_killed_between_two_files_of_a_fold_goes_on(unpainted, monkeypat
     assert all(rows("whole", name) == rows("cut", name) for name in FILES)
 
 
-def test_a_finished_study_is_verified_and_a_damaged_fold_named(unpainted) -> None:
-    study(table(), "cv", "3x1")
-    assert resume("cv", quiet=True).metrics["cv"]["folds"] == 3
-    file = Path("cv/folds/1-2.npz")
+def test_a_finished_study_is_verified_and_a_damaged_fold_is_trained_anew_as_the_remedy_says(unpainted) -> None:
+    study(table(), "a cv", "3x1")
+    assert resume("a cv", quiet=True).metrics["cv"]["folds"] == 3
+    before = [rows("a cv", name) for name in FILES]
+    file = Path("a cv/folds/1-2.npz")
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(RunError, match=r"1-2\.npz") as caught:
-        resume("cv", quiet=True)
-    assert "rm cv/folds/1-2.npz" in caught.value.remedy
+        resume("a cv", quiet=True)
+    remove, again = (shlex.split(command) for command in caught.value.remedy.split("&&"))
+    assert remove[0] == "rm"
+    Path(remove[1]).unlink()
+    assert main(again[1:]) == 0
+    assert [rows("a cv", name) for name in FILES] == before  # also cv.csv in order, though the second fold came last
+
+
+def interrupt_baselines(monkeypatch: pytest.MonkeyPatch, place: int) -> list[int]:
+    """Send ourselves a signal while the baselines of one fold are fitted, counted from 1; what is returned grows."""
+    original, begun = cross_validation._fit_baselines, []
+
+    def fit(prepared):
+        begun.append(1)
+        if len(begun) == place:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(prepared)
+
+    monkeypatch.setattr(cross_validation, "_fit_baselines", fit)
+    return begun
+
+
+def test_a_signal_while_baselines_are_fitted_keeps_the_fold(unpainted, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_baselines(patch, 1)
+        with pytest.raises(Interrupted):
+            study(table(), "cv", "2x1", baseline=True)
+    kept = load_fold(Path("cv/folds/1-1.npz"))
+    assert kept.baselines
+    assert [path.name for path in Path("cv/folds").iterdir()] == ["1-1.npz"]
+
+
+def test_a_signal_before_baselines_does_not_wait_for_them_and_the_training_is_not_repeated(
+    unpainted, monkeypatch
+) -> None:
+    original, trained = cross_validation.train_fold, []
+
+    def train_fold(prepared, **options):
+        result = original(prepared, **options)
+        trained.append(result.fold)
+        if len(trained) == 1:
+            os.kill(os.getpid(), signal.SIGINT)  # after its last event: while it is measured
+        return result
+
+    monkeypatch.setattr(cross_validation, "train_fold", train_fold)
+    fitted = interrupt_baselines(monkeypatch, 0)
+    with pytest.raises(Interrupted):
+        study(table(), "cv", "2x1", baseline=True)
+    assert (trained, fitted) == ([1], [])
+    resume("cv", quiet=True)
+    assert (trained, fitted) == ([1, 2], [1, 1])
+    assert all(load_fold(path).baselines for path in Path("cv/folds").iterdir())
+
+
+def test_a_test_fraction_beside_folds_is_refused_with_a_remedy_that_works(unpainted) -> None:
+    with pytest.raises(ConfigError, match=r"data\.test_fraction") as caught:
+        study(table(), "cv", "3x1", **{"data.test_fraction": 0.3})
+    assert not Path("cv").exists()
+    assert "--data.test_fraction 0.2" in caught.value.remedy
+    study(table(), "cv", "2x1", **{"data.test_fraction": 0.2})
+
+
+def test_a_given_validation_split_is_dealt_like_the_rest_and_it_is_said(unpainted) -> None:
+    x, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
+    np.savez("g.npz", x_train=x[:45], y_train=y[:45], x_val=x[45:], y_val=y[45:])
+    study("g.npz", "cv", "3x1")
+    assert "15 samples of the given validation split are dealt into folds" in Path("cv/events.jsonl").read_text()
+    assert {row["repeat_1"] for row in rows("cv", "folds.csv")} == {"1", "2", "3"}
+
+
+def test_a_later_fold_that_cannot_be_trained_is_refused_before_anything_is_written(monkeypatch) -> None:
+    dealt = np.arange(60)[None] // 3 % 3
+    dealt[0, np.arange(60) % 3 == 2] = 1  # the second fold holds out the whole of the third class
+    monkeypatch.setattr("striate.studies.cross_validation.plan.deal_repeats", lambda *_: dealt)
+    with pytest.raises(ConfigError, match="fold 2 of repeat 1"):
+        study(table(), "cv", "3x1")
+    assert not Path("cv").exists()
 
 
 def test_a_study_does_not_go_on_with_other_data(unpainted, monkeypatch) -> None:
@@ -276,6 +354,16 @@ def test_a_network_that_has_seen_what_would_be_held_out_is_refused() -> None:
             train_config(request(table(), **fields), out=Path("cv"), console=None, quiet=True)
         assert "model." in caught.value.where
     assert not Path("cv").exists()
+    Path("old").mkdir()  # a run of unknown samples as the network does not hide what the weights have seen
+    for name in ("config.yaml", "checkpoints"):
+        Path("old", name).symlink_to(Path("run", name).resolve())
+    with pytest.raises(ConfigError, match="was trained on"):
+        train_config(
+            request(table(), **{"model.name": "./old", "model.weights": "run"}),
+            out=Path("cv"),
+            console=None,
+            quiet=True,
+        )
 
 
 def test_what_does_not_converge_says_in_which_fold() -> None:

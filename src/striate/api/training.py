@@ -19,7 +19,12 @@ from striate.report.finish import finish_run
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
 from striate.studies.cross_validation.plan import CrossValidation, plan_cross_validation
-from striate.studies.cross_validation.run import finish_cross_validation, run_folds, write_cv_beginning
+from striate.studies.cross_validation.run import (
+    finish_cross_validation,
+    run_folds,
+    study_is_whole,
+    write_cv_beginning,
+)
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
@@ -157,12 +162,13 @@ def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet
 def _resume_cross_validation(
     run: RunDirectory, config: Config, module: nn.Module | None, console: Console, quiet: bool
 ) -> Run:
-    """Go on with the next fold; on a finished study, read its folds again."""
+    """Go on with the next fold, also where a finished study has lost some; otherwise read its folds again."""
     announce = announcer(console, quiet)
     if run.metrics_json.exists():
-        count = len(load_folds(run))
-        announce(f"{run.path} is finished; its {count} folds were read")
-        return Run(run.path, read_metrics(run))
+        results = load_folds(run)
+        if study_is_whole(config, results):
+            announce(f"{run.path} is finished; its {len(results)} folds were read")
+            return Run(run.path, read_metrics(run))
     with memory_explained(config):
         study = plan_cross_validation(config, module, announce=announce)
     return _cross_validate(run, study, console, quiet)

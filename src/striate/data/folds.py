@@ -62,7 +62,7 @@ def deal_folds(
     else:
         first = np.unique(unit, return_index=True)[1]  # a unit of several strata counts for that of its first sample
         dealt = _deal(StratifiedKFold(folds, shuffle=True, random_state=seed), values[first], None)[unit]
-    if not names and len(np.unique(dealt)) < folds:  # groups so unlike that equal shares would leave a fold empty
+    if not names and values.any() and len(np.unique(dealt)) < folds:  # unlike groups: a fold would be empty
         return deal_folds(units, refused, folds, seed)
     _refuse_lone(dealt, refused, folds, names)
     return dealt

@@ -64,7 +64,30 @@ def fold_dataset(
     """The pool with the samples `held` out as `test`, and the share `val` of each class of the rest as `val`, cut as
     striate cuts splits: by content and group. Raises ConfigError where that leaves nothing to train or validate on."""
     data, samples = pool.data, pool.samples
-    classes = samples.targets.tolist() if data.annotation == "class" else [0] * len(pool)
+    names = _split_names(pool, held, repeat=repeat, fold=fold, split_seed=split_seed, val=val)
+    splits, contents, units = {}, {}, {}
+    for name in ("train", "val", "test"):
+        places = [i for i, given in enumerate(names) if given == name]
+        rows = torch.tensor(places, dtype=torch.int64)
+        splits[name] = Split(samples.inputs[rows], samples.targets[rows], samples.ids[rows])
+        contents[name] = tuple(pool.contents[i] for i in places)
+        units[name] = tuple(pool.units[i] for i in places)
+    notes = tuple(note for note in data.notes if not note.startswith("Splits: "))  # other splits than these
+    return replace(data, splits=splits, contents=contents, units=units, notes=notes, rows=())
+
+
+def refuse_unusable_folds(pool: Pool, dealt: NDArray[np.int64], split_seed: int, val: float) -> None:
+    """Raise ConfigError where any fold of `dealt` (repeats, N) leaves nothing, or not every class, to learn from."""
+    for repeat, homes in enumerate(dealt):
+        for fold in range(int(dealt.max()) + 1):
+            _split_names(pool, homes == fold, repeat=repeat, fold=fold, split_seed=split_seed, val=val)
+
+
+def _split_names(
+    pool: Pool, held: NDArray[np.bool_], *, repeat: int, fold: int, split_seed: int, val: float
+) -> list[str]:
+    """The split of each sample in one fold. Raises ConfigError."""
+    classes = pool.samples.targets.tolist() if pool.data.annotation == "class" else [0] * len(pool)
     names = assign_splits(
         [bytes.fromhex(unit) for unit in pool.units],
         classes,
@@ -73,27 +96,19 @@ def fold_dataset(
         test_fraction=0.0,
         seed=validation_seed(split_seed, repeat, fold),
     )
-    splits, contents, units = {}, {}, {}
-    for name in ("train", "val", "test"):
-        places = [i for i, given in enumerate(names) if given == name]
-        rows = torch.tensor(places, dtype=torch.int64)
-        splits[name] = Split(samples.inputs[rows], samples.targets[rows], samples.ids[rows])
-        contents[name] = tuple(pool.contents[i] for i in places)
-        units[name] = tuple(pool.units[i] for i in places)
-    _refuse_unusable(data, splits, repeat, fold)
-    notes = tuple(note for note in data.notes if not note.startswith("Splits: "))  # other splits than these
-    return replace(data, splits=splits, contents=contents, units=units, notes=notes, rows=())
+    _refuse_unusable(pool.data, names, classes, repeat, fold)
+    return names
 
 
-def _refuse_unusable(data: Dataset, splits: dict[str, Split], repeat: int, fold: int) -> None:
+def _refuse_unusable(data: Dataset, names: list[str], classes: list[int], repeat: int, fold: int) -> None:
     where = f"cv, fold {fold + 1} of repeat {repeat + 1}"
     remedy = "add samples, or leave out --cv"
     for name, what in (("train", "train"), ("val", "validate")):
-        if not len(splits[name]):
+        if name not in names:
             raise ConfigError(where, f"no samples left to {what} on", "some of each", remedy)
     if data.annotation == "class":
-        counts = torch.bincount(splits["train"].targets, minlength=len(data.classes))
-        missing = [name for name, count in zip(data.classes, counts.tolist(), strict=True) if not count]
+        learned = {number for number, name in zip(classes, names, strict=True) if name == "train"}
+        missing = [name for number, name in enumerate(data.classes) if number not in learned]
         if missing:
             got = f"no sample of {', '.join(missing[:5])} left to train on"
             raise ConfigError(where, got, "every class in the training part of every fold", remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,9 @@ def load_fold(path: Path) -> FoldResult:
     # numpy, zip and JSON each have errors of their own for a damaged file.
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise RunError(
-            str(path), f"no finished fold: {reason}", "the file as it was written", f"rm {path}, then --resume the run"
-        ) from None
+        file, run = shlex.quote(str(path)), shlex.quote(str(path.parent.parent))
+        remedy = f"rm {file} && striate train --resume {run}"
+        raise RunError(str(path), f"no finished fold: {reason}", "the file as it was written", remedy) from None
 
 
 def load_folds(run: RunDirectory) -> list[FoldResult]:

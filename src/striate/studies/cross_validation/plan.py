@@ -17,7 +17,13 @@ from striate.errors import ConfigError, RunError
 from striate.models.from_run import names_run
 from striate.records import Finding
 from striate.runs.directory import open_run, read_seen
-from striate.studies.cross_validation.fold_data import Pool, deal_repeats, fold_dataset, pool_samples
+from striate.studies.cross_validation.fold_data import (
+    Pool,
+    deal_repeats,
+    fold_dataset,
+    pool_samples,
+    refuse_unusable_folds,
+)
 from striate.studies.cross_validation.fold_seeds import training_seed
 from striate.training.config import Config
 from striate.training.prepare import Prepared, prepare_data, read_data
@@ -73,11 +79,13 @@ def plan_cross_validation(
     assert config.cv is not None
     started = monotonic()
     folds, repeats = parse_folds(config.cv)
+    _refuse_test_fraction(config)
     asked = replace(config, cv=f"{folds}x{repeats}")
     with_data, data = read_data(asked, announce)
     pool = pool_samples(data)
     seen = _refuse_seen(config, pool)
     dealt = deal_repeats(pool, folds, repeats, config.data.split_seed)
+    refuse_unusable_folds(pool, dealt, config.data.split_seed, config.data.val_fraction)
     minutes = config.budget.minutes
     share = None if minutes is None else minutes / (folds * repeats)
     shared = replace(with_data, budget=replace(with_data.budget, minutes=share, steps=_asked_steps(config)))
@@ -123,8 +131,21 @@ def _shared_config(asked: Config, with_data: Config, first: Config) -> Config:
     return replace(config, decided=decided_fields(asked, config))
 
 
+def _refuse_test_fraction(config: Config) -> None:
+    asked, default = config.data.test_fraction, Config().data.test_fraction
+    if asked != default:
+        raise ConfigError(
+            "data.test_fraction",
+            f"{asked:g} with --cv {config.cv}",
+            "no test split beside the folds: each of them is held out in turn",
+            f"leave out --data.test_fraction (on top of a --config: --data.test_fraction {default:g}); the number of "
+            "folds says how many samples are held out",
+        )
+
+
 def _refuse_seen(config: Config, pool: Pool) -> tuple[str, ...]:
-    """Refuse a network that was trained on samples which it would be measured on; a note where that is unknown."""
+    """Refuse a network that was trained on samples which it would be measured on; notes where that is unknown."""
+    notes: list[str] = []
     for field, text in (("model.name", config.model.name), ("model.weights", config.model.weights)):
         if text is None or (field == "model.name" and not names_run(text)):
             continue
@@ -141,8 +162,10 @@ def _refuse_seen(config: Config, pool: Pool) -> tuple[str, ...]:
                 "name the network without its weights, such as --model mnist-cnn",
             )
         if not seen:
-            return (f"Nothing says what {text} was trained on: where that is of these data, the figures are too good.",)
-    return ()
+            notes.append(
+                f"Nothing says what {text} was trained on: where that is of these data, the figures are too good."
+            )
+    return tuple(notes)
 
 
 def _describe(pool: Pool, folds: int, repeats: int) -> tuple[str, ...]:
@@ -151,9 +174,15 @@ def _describe(pool: Pool, folds: int, repeats: int) -> tuple[str, ...]:
     alike = len(pool) - len(set(pool.units))
     together = f"; {alike:,} of them stay with an equal sample or one of their group" if alike else ""
     held = f"Cross-validation: each of {len(pool):,} samples is held out {times}, in {folds} folds{together}."
-    if not pool.left_out:
-        return (held,)
-    untouched = (
-        f"The {pool.left_out:,} samples of the given test split take no part: neither learned from nor measured."
-    )
-    return (held, untouched)
+    told = [held]
+    if "val" in pool.data.given:
+        count = len(pool.data.splits["val"])
+        told.append(
+            f"The {count:,} samples of the given validation split are dealt into folds like the others; each fold cuts"
+            " a validation split of its own from what it does not hold out."
+        )
+    if pool.left_out:
+        told.append(
+            f"The {pool.left_out:,} samples of the given test split take no part: neither learned from nor measured."
+        )
+    return tuple(told)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from rich.console import Console
 
 from striate.account.count import count_macs, count_parameters
+from striate.data.folds import parse_folds
 from striate.errors import NonFiniteLoss
 from striate.evaluation.text import LABELS
 from striate.runs.directory import RunDirectory
@@ -27,6 +28,7 @@ from striate.studies.cross_validation.fold_progress import fold_progress
 from striate.studies.cross_validation.plan import CrossValidation
 from striate.studies.cross_validation.report import write_cv_report
 from striate.studies.cross_validation.summary import compare_folds, spread_text, summarize_folds
+from striate.training.config import Config
 from striate.training.config_file import config_to_yaml
 from striate.training.events import Event
 from striate.training.interruption import Interrupted, Interruption, watch_signals
@@ -61,22 +63,37 @@ def run_folds(
     """Train every fold that has no file yet, one after another, and keep cv.csv true while it goes.
 
     `announce` gets a line for each finished fold; `console`, a terminal, shows the epochs of the one in progress. A
-    signal ends the study within a step; the fold in progress is begun anew when it goes on. Raises Interrupted,
-    NonFiniteLoss, RunError.
+    signal ends the study within a step; the fold in progress is begun anew when it goes on, one that is trained only
+    has its baselines fitted. Raises Interrupted, NonFiniteLoss, RunError.
     """
     places = [(repeat, fold) for repeat in range(study.repeats) for fold in range(study.folds)]
-    results = load_folds(run)
-    done = {(result.repeat - 1, result.fold - 1) for result in results}
+    results = {(result.repeat - 1, result.fold - 1): result for result in load_folds(run)}
     if results:
         announce(f"{len(results)} of {len(places)} folds are there already")
-    write_folds(run, results)
+    write_folds(run, _in_order(results))
     with watch_signals() as asked:
         for place in places:
-            if place not in done:
-                results.append(_run_fold(run, study, *place, console, asked))
-                write_folds(run, results)
-                announce(_line(results[-1], study))
-    return sorted(results, key=lambda result: (result.repeat, result.fold))
+            if place not in results or lacks_baselines(results[place], study.config):
+                results[place] = _run_fold(run, study, *place, results.get(place), console, asked)
+                write_folds(run, _in_order(results))
+                announce(_line(results[place], study))
+    return _in_order(results)
+
+
+def study_is_whole(config: Config, results: Sequence[FoldResult]) -> bool:
+    """Whether every fold of the study that `config` describes is there, with its baselines where they are asked for."""
+    assert config.cv is not None
+    folds, repeats = parse_folds(config.cv)
+    return len(results) == folds * repeats and not any(lacks_baselines(result, config) for result in results)
+
+
+def lacks_baselines(result: FoldResult, config: Config) -> bool:
+    """Whether a fold is trained, but was interrupted before its baselines were fitted."""
+    return config.baseline and not result.baselines
+
+
+def _in_order(results: Mapping[tuple[int, int], FoldResult]) -> list[FoldResult]:
+    return [results[place] for place in sorted(results)]
 
 
 def finish_cross_validation(run: RunDirectory, study: CrossValidation, results: list[FoldResult]) -> dict[str, Any]:
@@ -94,10 +111,32 @@ def finish_cross_validation(run: RunDirectory, study: CrossValidation, results: 
 
 
 def _run_fold(
-    run: RunDirectory, study: CrossValidation, repeat: int, fold: int, console: Console | None, asked: Interruption
+    run: RunDirectory,
+    study: CrossValidation,
+    repeat: int,
+    fold: int,
+    trained: FoldResult | None,
+    console: Console | None,
+    asked: Interruption,
 ) -> FoldResult:
-    where = f"repeat {repeat + 1}, fold {fold + 1}"
+    """One fold with its file written; of one that is `trained` already only the baselines."""
     prepared = study.prepare(repeat, fold)
+    result = trained
+    if result is None:
+        result = _train_fold(run, prepared, repeat + 1, fold + 1, console, asked)
+        save_fold(run, result)  # before its baselines: they may take long, and an interruption loses only them
+    if study.config.baseline:
+        _stop_if_asked(run, asked)
+        result = replace(result, baselines=_fit_baselines(prepared))
+        save_fold(run, result)
+    append_event(run, "fold", **result.row())
+    return result
+
+
+def _train_fold(
+    run: RunDirectory, prepared: Prepared, repeat: int, fold: int, console: Console | None, asked: Interruption
+) -> FoldResult:
+    where = f"repeat {repeat}, fold {fold}"
     try:
         with fold_progress(console, where) as show:
 
@@ -105,17 +144,11 @@ def _run_fold(
                 show(event)
                 _stop_if_asked(run, asked)
 
-            result = train_fold(prepared, repeat=repeat + 1, fold=fold + 1, read=read)
+            return train_fold(prepared, repeat=repeat, fold=fold, read=read)
     except NonFiniteLoss as error:
         error.where = f"{where}: {error.where}"
         append_event(run, "non-finite", **error.to_json())
         raise
-    if study.config.baseline:
-        result = replace(result, baselines=_fit_baselines(prepared))
-    _stop_if_asked(run, asked)
-    save_fold(run, result)
-    append_event(run, "fold", **result.row())
-    return result
 
 
 def _fit_baselines(prepared: Prepared) -> dict[str, dict[str, Any]]:
@@ -149,7 +182,8 @@ def _metrics(study: CrossValidation, results: list[FoldResult]) -> dict[str, Any
         "params": count_parameters(module),
         "macs": count_macs(module, study.pool.data.input_shape),
         "cv": summarize_folds(results, samples.targets, task),
-        "test": None,
+        # What a single training has, and folds do not: one place for each key, whatever wrote the file.
+        **dict.fromkeys(("train", "val", "test", "epochs", "images_per_second")),
         "train_seconds": round(sum(result.seconds for result in results), 3),
         "device": study.config.execution.device,
         "plan": asdict(study.config.execution),
