@@ -67,6 +67,7 @@ class Unusual(nn.Module):
     [
         (AuxiliaryConfig(layers=("conv9",)), "classify", (), "conv1, bn1, relu1"),
         (AuxiliaryConfig(layers=("fc2",)), "classify", (), "an inner layer"),
+        (AuxiliaryConfig(layers=("conv1", "fc1", "conv1")), "classify", (), "--auxiliary.layers '[conv1,fc1]'"),
         (AuxiliaryConfig(rotation=1.0), "classify", (1, 8, 9), "8×9"),
         (AuxiliaryConfig(rotation=1.0), "segment", (), "masks"),
     ],

@@ -138,3 +138,46 @@ def test_tallies_of_batches_add_up(module, batch) -> None:
     parts = asked.tally(module, x[:2], y[:2]) + asked.tally(module, x[2:], y[2:])
     assert torch.allclose(whole, parts)
     assert list(asked.summarize(whole)) == ["loss", "accuracy", "conv1_accuracy", "relu1_accuracy"]
+
+
+class InPlace(nn.Module):
+    """Writes into the outputs of its layers: `out += x` after an activation, an activation after a matrix."""
+
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        self.act, self.fc1, self.relu, self.fc2 = nn.GELU(), nn.Linear(64, 5), nn.ReLU(inplace), nn.Linear(5, 3)
+        self.inplace = inplace
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1)
+        out = self.act(x)
+        if self.inplace:
+            out += 3 * x
+        else:
+            out = out + 3 * x
+        return self.fc2(self.relu(self.fc1(out)))
+
+
+def test_what_is_written_into_a_layers_output_afterwards_changes_neither_penalty_nor_heads(batch) -> None:
+    results = []
+    for inplace in (True, False):
+        torch.manual_seed(0)
+        module = InPlace(inplace)
+        heads = make_heads(module, AuxiliaryConfig(layers=("fc1",)), "classify", 3, batch[0])
+        loss, tally = objective(heads, regularize__sparsity=0.3).training_loss(module, *batch)
+        results.append((*loss_and_gradients(module, loss), tally.tolist()))
+    (loss, gradients, tally), (plain_loss, plain_gradients, plain_tally) = results
+    assert loss == pytest.approx(plain_loss, rel=1e-6)
+    assert tally == plain_tally
+    assert all(np.allclose(gradients[name], plain_gradients[name], atol=1e-7) for name in gradients)
+
+
+def test_batches_of_a_validation_are_turned_differently(module, batch) -> None:
+    heads = make_heads(module, AuxiliaryConfig(rotation=0.5), "classify", 3, batch[0])
+    heads.rotation.weight.data.zero_()
+    heads.rotation.bias.data.copy_(torch.tensor([1.0, 0, 0, 0]))  # always answers "not turned"
+    asked = objective(heads, auxiliary__rotation=0.5)
+    counts = [asked.tally(module, *batch, number)[-2:].tolist() for number in range(8)]
+    expected = [[float((turned(batch[0], 0, 0, number, 6)[1] == 0).sum()), 6.0] for number in range(8)]
+    assert counts == expected
+    assert len({count for count, _ in counts}) > 1

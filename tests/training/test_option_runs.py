@@ -135,6 +135,14 @@ class Functional(nn.Module):
         return self.second(torch.relu(self.first(x.flatten(1))))
 
 
+class Idle(Functional):
+    """An activation module that is there and never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.activation = nn.ReLU()
+
+
 class Shift(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -187,6 +195,7 @@ def test_tables_take_what_they_can(data: str, fields: dict, where: str) -> None:
     ("module", "fields", "said"),
     [
         (Functional(), {"regularize__sparsity": 0.1}, "called as functions"),
+        (Idle(), {"regularize__sparsity": 0.1}, "never run"),
         (Shift(), {"regularize__l1": 0.1}, "without kernels"),
         (Shift(), {"regularize__l2": 0.1}, "without kernels"),
     ],

@@ -6,6 +6,7 @@ Inner classifiers: Szegedy et al., "Going deeper with convolutions", 2014.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -72,7 +73,8 @@ def pooled_features(module: nn.Module, output: str, layers: tuple[str, ...]) -> 
 
 
 def _pooled(features: torch.Tensor) -> torch.Tensor:
-    return features.flatten(2).mean(2) if features.ndim > 2 else features
+    # What comes after may write into the layer's own tensor (an inplace activation).
+    return features.flatten(2).mean(2) if features.ndim > 2 else features.clone()
 
 
 def make_heads(
@@ -115,6 +117,12 @@ def _check(module: nn.Module, config: AuxiliaryConfig, task: str, sample: torch.
     if unknown:
         listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
         raise ConfigError("auxiliary.layers", repr(unknown[0]), f"layers of the network: {listed}", "name one of these")
+    again = [name for place, name in enumerate(config.layers) if name in config.layers[:place]]
+    if again:
+        once = f"[{','.join(dict.fromkeys(config.layers))}]"
+        raise ConfigError(
+            "auxiliary.layers", f"{again[0]} twice", "each layer once", f"--auxiliary.layers {shlex.quote(once)}"
+        )
     output = output_layer(module)
     if output is None:
         raise ConfigError(
@@ -131,9 +139,10 @@ def turned(images: torch.Tensor, *key: int) -> tuple[torch.Tensor, torch.Tensor]
     """(N, C, S, S) images, each turned counterclockwise by 0 to 3 quarters, and the (N,) int64 number of quarters; a
     function of the integers `key`."""
     generator = torch.Generator().manual_seed(hash_key(*key))
-    quarters = torch.randint(TURNS, (len(images),), generator=generator).to(images.device)
+    quarters = torch.randint(TURNS, (len(images),), generator=generator)
     result = images.clone(memory_format=torch.preserve_format)
     for k in range(1, TURNS):
-        rows = quarters == k
+        # Places rather than a mask: how many there are is known here, and no accelerator need be waited for.
+        rows = (quarters == k).nonzero()[:, 0].to(images.device)
         result[rows] = torch.rot90(images[rows], k, (2, 3))
-    return result, quarters
+    return result, quarters.to(images.device)

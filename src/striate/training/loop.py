@@ -157,8 +157,8 @@ def validate(
     """The epoch metrics over a whole split, in eval mode and fp32, as the final evaluation measures them."""
     module.eval()
     total: torch.Tensor | None = None
-    for batch in batches(split, 2 * (config.batch or 1)):
-        tally = objective.tally(module, to_memory_format(normalize(batch.inputs), config), batch.targets)
+    for number, batch in enumerate(batches(split, 2 * (config.batch or 1))):
+        tally = objective.tally(module, to_memory_format(normalize(batch.inputs), config), batch.targets, number)
         total = tally if total is None else total + tally
     assert total is not None, "a split is never empty"
     return objective.summarize(total)

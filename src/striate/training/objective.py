@@ -13,7 +13,7 @@ from striate.errors import ConfigError
 from striate.tasks.protocol import Task
 from striate.training.auxiliary import AuxiliaryHeads, turned
 from striate.training.config import Config, RegularizeConfig
-from striate.training.hidden_units import activation_names, hidden_outputs, silent_and_all, sparsity_penalty
+from striate.training.hidden_units import hidden_activity, silent_and_all, sparsity_penalty
 from striate.training.mix import Mix
 
 
@@ -46,9 +46,9 @@ class Objective:
         return loss, tally
 
     @torch.no_grad()
-    def tally(self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The tally alone, for validation."""
-        return self._forward(module, inputs, targets, None, (0, 0))[2]
+    def tally(self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, number: int = 0) -> torch.Tensor:
+        """The tally alone, for validation; `number` is that of the batch, from which turns follow."""
+        return self._forward(module, inputs, targets, None, (0, number))[2]
 
     def summarize(self, tally: torch.Tensor) -> dict[str, float]:
         """The task's epoch metrics, then `<layer>_<headline>`, `rotation_accuracy` and `hidden_sparsity` (the share of
@@ -86,38 +86,39 @@ class Objective:
             inputs = torch.cat([inputs, images])
         with ExitStack() as stack:
             found = stack.enter_context(self.heads.watching(module)) if self.heads is not None else {}
-            hidden = stack.enter_context(hidden_outputs(module)) if self._penalizes else []
+            hidden = stack.enter_context(hidden_activity(module)) if self._penalizes else []
             outputs = module(inputs)[:count]
         terms: list[torch.Tensor] = []
         tallies = [self.task.tally(outputs.detach(), named)]
         if self.heads is not None:
-            self._auxiliary(found, count, targets, mix, quarters, terms, tallies)
+            more_terms, more_tallies = self._auxiliary(self.heads, found, count, targets, mix, quarters)
+            terms, tallies = terms + more_terms, tallies + more_tallies
         if self._penalizes:
             terms.append(self.config.regularize.sparsity * sparsity_penalty(hidden))
-            tallies.append(silent_and_all(hidden).to(outputs.device))
+            tallies.append(silent_and_all(hidden))
         return outputs, terms, torch.cat(tallies)
 
     def _auxiliary(
         self,
+        heads: AuxiliaryHeads,
         found: dict[str, torch.Tensor],
         count: int,
         targets: torch.Tensor,
         mix: Mix | None,
         quarters: torch.Tensor | None,
-        terms: list[torch.Tensor],
-        tallies: list[torch.Tensor],
-    ) -> None:
-        """Append the loss terms and tallies of the heads."""
-        assert self.heads is not None
-        for layer, classifier in zip(self.heads.layers, self.heads.classifiers, strict=True):
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The loss terms and the tallies of the heads."""
+        terms, tallies = [], []
+        for layer, classifier in zip(heads.layers, heads.classifiers, strict=True):
             outputs = classifier(found[layer][:count].float())
             terms.append(self.config.auxiliary.weight * self._mixed(outputs, targets, mix))
             tallies.append(self.task.tally(outputs.detach(), self._counted(targets, mix)))
-        if self.heads.rotation is not None and quarters is not None:
-            logits = self.heads.rotation(found[""][count:].float())
+        if heads.rotation is not None and quarters is not None:
+            logits = heads.rotation(found[""][count:].float())
             terms.append(self.config.auxiliary.rotation * functional.cross_entropy(logits, quarters))
             correct = (logits.argmax(1) == quarters).sum()
             tallies.append(torch.stack([correct.double(), torch.full_like(correct, len(quarters)).double()]))
+        return terms, tallies
 
     def _mixed(self, outputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None) -> torch.Tensor:
         loss = self.task.loss(outputs, targets)
@@ -145,14 +146,7 @@ def penalized_weights(module: nn.Module) -> list[nn.Parameter]:
 
 
 def refuse_empty_penalties(module: nn.Module, config: RegularizeConfig) -> None:
-    """Raise ConfigError for a penalty on what `module` does not have."""
-    if config.sparsity and not activation_names(module):
-        raise ConfigError(
-            "regularize.sparsity",
-            f"{config.sparsity:g} for a network without activation modules",
-            "hidden units to look at: activations that are called as functions (torch.relu) cannot be seen",
-            "make them modules (nn.ReLU()), or leave out --regularize.sparsity",
-        )
+    """Raise ConfigError for a penalty on weights that `module` does not have."""
     for name, value in (("l1", config.l1), ("l2", config.l2)):
         if value and not penalized_weights(module):
             raise ConfigError(

@@ -23,12 +23,13 @@ from striate.models.from_file import resolve_name, source_digest
 from striate.records import Finding
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
-from striate.training.auxiliary import AuxiliaryHeads, make_heads
+from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
 from striate.training.beginning import Beginning, find_beginning
 from striate.training.config import Config
 from striate.training.execution import decide_execution, execution_settings, place
 from striate.training.foreign_fields import refuse_foreign_fields
+from striate.training.hidden_units import refuse_invisible_units
 from striate.training.objective import Objective, refuse_empty_penalties
 from striate.training.optimizers import make_optimizer
 from striate.training.recipes.decide import decide
@@ -69,8 +70,7 @@ class Prepared:
     @property
     def objective(self) -> Objective:
         """What is minimized."""
-        heads = self.state.heads
-        return Objective(self.task, self.config, heads if isinstance(heads, AuxiliaryHeads) else None)
+        return Objective(self.task, self.config, self.state.heads)
 
     @property
     def device(self) -> torch.device:
@@ -180,6 +180,7 @@ def prepare_data(
 def _begin(network: nn.Module, config: Config, task: Task, train: Split, normalization: Normalization) -> TrainingState:
     """The state before the first step."""
     sample = normalization.on(train.inputs.device, train.inputs.ndim)(train.inputs[:2])
+    refuse_invisible_units(network, config.regularize.sparsity, sample)
     heads = make_heads(network, config.auxiliary, task.name, task.outputs, sample)
     optimizer = make_optimizer(network, config, heads.parameters() if heads is not None else ())
     return TrainingState(network, optimizer, make_average(network, config.optim.ema), heads)

@@ -12,7 +12,6 @@ from striate.data.dataset import Split
 from striate.data.loader import batch_bounds, batches, epoch_order
 from striate.data.normalize import Normalize
 from striate.tasks.protocol import Task
-from striate.training.auxiliary import AuxiliaryHeads
 from striate.training.average import make_average
 from striate.training.config import Config
 from striate.training.loop import to_memory_format, training_step
@@ -60,8 +59,7 @@ def trial_state(state: TrainingState, config: Config) -> TrainingState:
 def _seconds_per_step(
     state: TrainingState, task: Task, train: Split, config: Config, normalize: Normalize, limit: float
 ) -> float:
-    heads = state.heads if isinstance(state.heads, AuxiliaryHeads) else None
-    objective = Objective(task, config, heads)
+    objective = Objective(task, config, state.heads)
     state.module.train()
     order = epoch_order(len(train), config.seed, 0)
     times: list[float] = []

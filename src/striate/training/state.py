@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from striate.training.auxiliary import AuxiliaryHeads
 from striate.training.events import EpochRow
 
 
@@ -23,7 +24,7 @@ class TrainingState:
     module: nn.Module
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None = None
-    heads: nn.Module | None = None
+    heads: AuxiliaryHeads | None = None
     step: int = 0
     history: list[EpochRow] = field(default_factory=list)
     best_score: tuple[float, ...] | None = None

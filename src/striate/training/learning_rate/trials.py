@@ -12,7 +12,6 @@ import torch
 
 from striate.data.dataset import Split
 from striate.errors import NonFiniteLoss
-from striate.training.auxiliary import AuxiliaryHeads
 from striate.training.config import Config, ScheduleConfig
 from striate.training.events import EpochDone, Event, StepDone
 from striate.training.learning_rate.constant_answer import constant_answer_loss
@@ -51,7 +50,7 @@ class Fold:
 
 def objective_of(prepared: Prepared, config: Config, state: TrainingState) -> Objective:
     """What is minimized, with the auxiliary heads of this copy."""
-    return Objective(prepared.task, config, state.heads if isinstance(state.heads, AuxiliaryHeads) else None)
+    return Objective(prepared.task, config, state.heads)
 
 
 def make_fold(prepared: Prepared, number: int) -> Fold:
