@@ -104,7 +104,13 @@ def test_the_same_field_twice_and_a_field_that_is_fixed_are_refused() -> None:
         parse_space(["batch=16|32", "batch=8|4"])
     with pytest.raises(UsageError, match="both 16"):
         refuse_fixed(["batch=16|32"], {"batch": 8})
-    refuse_fixed(["batch=16|32"], {"optim.lr": 8})
+    with pytest.raises(UsageError, match="both 16") as caught:
+        refuse_fixed([" batch = 16|32"], {"batch": 8})
+    assert caught.value.where == "batch"
+    with pytest.raises(UsageError, match=r"32\|48 and 64") as caught:
+        refuse_fixed(["data.size=32|48"], {"data.size": "64"})
+    assert "--size" in caught.value.remedy
+    refuse_fixed(["batch=16|32"], {"optim.lr": 8, "batch": None})
 
 
 @given(st.floats(1e-9, 1e9), st.floats(1.001, 1e6))

@@ -309,6 +309,8 @@ def test_the_verb_prints_the_result_and_one_document_with_json(capsys) -> None:
     [
         (["iris", "--over", "optim.lr=1..2", "--lr", "0.1"], "both 1..2 and 0.1"),
         (["iris", "--over", "optim.lr=1..2", "--optim.lr", "0.1"], "both 1..2 and 0.1"),
+        (["iris", "--over", "batch = 16|32", "--batch", "8"], "both 16|32 and 8"),
+        (["digits", "--over", "data.size=8|12", "--size", "8"], "both 8|12 and 8"),
         (["iris", "--trials", "3", "--minutes", "1"], "both 3 trials"),
         (["iris", "--over", "optim.lr=2..1"], "empty range"),
         (["--resume", "nowhere"], "nowhere"),

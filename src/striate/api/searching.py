@@ -13,6 +13,7 @@ from torch import nn
 from striate.api.news import Announce, announce_decisions, announcer
 from striate.studies.sweep.run import Sweep, SweepRequest, run_sweep
 from striate.studies.sweep.space import refuse_fixed, space_texts
+from striate.training.asked_fields import asked_fields
 from striate.training.execution import memory_explained
 from striate.training.learning_rate.records import LearningRateSearch
 from striate.training.prepare import prepare
@@ -36,17 +37,18 @@ def find_learning_rate(
     The other arguments are as in `train`. Not a bit of an `nn.Module`, nor any random state, is changed. `out`: a .png
     to draw the search into; nothing else is written. `announce` is told of each step. Raises StriateError.
     """
+    from striate.models.untouched import copied
     from striate.training.learning_rate.command import how_to_train, refuse_untried
-    from striate.training.learning_rate.find import copied, random_states_kept, search_learning_rate
+    from striate.training.learning_rate.find import random_states_kept, search_learning_rate
     from striate.visualize.lr_find import refuse_picture_path, save_lr_find
 
     if out is not None:
         refuse_picture_path(Path(out))  # before minutes are spent
-    source, fields = None if data is None else str(data), dict(set or {})
+    source = None if data is None else str(data)
+    given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    fields = asked_fields(given, set or {})
     refuse_untried(fields)
     module = copied(model) if isinstance(model, nn.Module) else None
-    given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
-    fields |= {name: value for name, value in given.items() if value is not None}
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
     say = announce or (lambda _: None)
     with memory_explained(merged), random_states_kept():
@@ -87,9 +89,9 @@ def sweep(
     are shown on standard error when it is a terminal. Raises StriateError; SweepInterrupted after Ctrl-C.
     """
     given = {"batch": batch, "optim.lr": lr, "seed": seed or None, "model.name": None if model == "auto" else model}
-    fields = dict(set or {}) | {name: value for name, value in given.items() if value is not None}
+    fields = asked_fields(given, set or {})
     texts = space_texts(over)
-    refuse_fixed(texts, fields)
+    refuse_fixed(texts, fields | {"data.size": size})
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, epochs=epochs, size=size, fields=fields)
     console = Console(stderr=True)

@@ -25,6 +25,7 @@ from striate.studies.cross_validation.run import (
     study_is_whole,
     write_cv_beginning,
 )
+from striate.training.asked_fields import asked_fields
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
@@ -83,12 +84,11 @@ def train(
     Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
     with the state saved.
     """
-    fields: dict[str, Any] = dict(set or {})
     given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
     given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
     given |= {"baseline": baseline or None, "model.name": model if isinstance(model, str) and model != "auto" else None}
     given |= {"model.weights": None if weights is None else str(weights), "cv": cv}
-    fields |= {name: value for name, value in given.items() if value is not None}
+    fields = asked_fields(given, set or {})
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, epochs=epochs, minutes=minutes, size=size, fields=fields)
     console = Console(stderr=True)

@@ -6,17 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from striate.errors import UsageError
+from striate.training.asked_fields import asked_fields
 
 
 def chosen_fields(given: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """The dotted fields that were chosen: those of `given` that are not None, and `assignments`, which are
     `FIELD=VALUE`. Raises UsageError where the two contradict each other, or an assignment has no `=`."""
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    fields = _parse(assignments)
-    for name in fields.keys() & chosen.keys():
-        if str(fields[name]).lower() != str(chosen[name]).lower():
-            raise UsageError(name, f"both {chosen[name]} and {fields[name]}", "one value", f"leave out --{name}")
-    return chosen | fields
+    return asked_fields(given, _parse(assignments), "leave out --{}")
 
 
 def _parse(assignments: Sequence[str]) -> dict[str, str | None]:

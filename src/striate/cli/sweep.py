@@ -104,7 +104,7 @@ def sweep(
         if resume is not None:
             done = resume_sweep(resume, console=console, say=say)
         else:
-            refuse_fixed(over or (), chosen)
+            refuse_fixed(over or (), chosen | {"data.size": size})
             merged = merge_request(read_config(config), data=data, epochs=epochs, size=size, fields=chosen)
             request = SweepRequest(merged, tuple(over or ()), trials, minutes, 3 if seeds is None else seeds)
             done = run_sweep(request, out=out, console=console, say=say)

@@ -40,6 +40,7 @@ _REFUSED = {
     "baseline": ("it changes no training", "--baseline true for the final run"),
     "cv": ("a sweep chooses by the validation split", "leave it out"),
 }  # fmt: skip
+_SHORT = {"data.size": "size", "optim.lr": "lr", "model.name": "model", "task.name": "task"}
 _EXAMPLES = ("0.001..0.1", "0..0.5", "1..4", "0..3", "true|false", "[0.9, 0.99]|[0.8, 0.99]", "[0.3]|[0.5]", "[A]|[B]")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
@@ -171,14 +172,10 @@ def default_space(decided: Config, asked: Config) -> tuple[Dimension, ...]:
 def refuse_fixed(over: Iterable[str], fixed: Mapping[str, Any]) -> None:
     """Raise UsageError where a field is both searched and given. `over` are the texts of `parse_space`."""
     for text in over:
-        field, _, spec = text.partition("=")
-        if fixed.get(field.strip()) is not None:
-            raise UsageError(
-                field,
-                f"both {spec} and {fixed[field]}",
-                "a search or a value",
-                f"leave out --over {field} or --{field}",
-            )
+        name, _, spec = (part.strip() for part in text.partition("="))
+        if fixed.get(name) is not None:
+            remedy = f"leave out --over {name} or --{_SHORT.get(name, name)}"
+            raise UsageError(name, f"both {spec} and {fixed[name]}", "a search or a value", remedy)
 
 
 def _dimension(field: str, spec: str) -> Dimension:
