@@ -219,3 +219,24 @@ def test_the_reason_for_the_network_survives_a_resume(photos, monkeypatch) -> No
             train_quietly(config, Path("run"))
     resume("run", quiet=True)
     assert "images in color" in Path("run/report.html").read_text()
+
+
+LAZY = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(3))
+"""
+
+
+def test_a_network_with_lazy_layers_goes_on_bit_for_bit(photos, monkeypatch) -> None:
+    Path("lazy.py").write_text(LAZY)
+    options = {"optim.ema": 0.5, "auxiliary.rotation": 0.3, "regularize.sparsity": 0.01}
+    config = config_for(photos(), **{"model.name": "lazy.py:build", **options})
+    train_quietly(config, Path("whole"))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            train_quietly(config, Path("cut"))
+    resume("cut", quiet=True)
+    assert_same_run(Path("whole"), Path("cut"))

@@ -1,4 +1,4 @@
-"""Looking at a network without changing it."""
+"""Looking at a network without changing it, and copies to try things on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+from striate.errors import ModelError
 
 
 @contextmanager
@@ -47,6 +49,28 @@ def trial_copy(module: nn.Module) -> nn.Module:
         return copy.deepcopy(module)
     except Exception:
         return module
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy. Raises ModelError where there can be none."""
+    with copying_explained(module):
+        return copy.deepcopy(module)
+
+
+@contextmanager
+def copying_explained(module: nn.Module) -> Iterator[None]:
+    """Turn what copying `module` raises, for want of anything but memory, into a ModelError."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever the attributes of a network of one's own raise
+        raise ModelError(
+            f"model {type(module).__name__}",
+            f"a network that cannot be copied: {' '.join(str(error).split())[:200]}",
+            "one that copy.deepcopy copies: trials, measured minutes and averages of weights need one",
+            "keep locks, files and results of earlier passes out of its attributes",
+        ) from None
 
 
 def _has_values(buffer: torch.Tensor) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from striate.account.signal import SignalRow, measure_signal, signal_from_json, signal_to_json
+from striate.account.signal import SAMPLES, SignalRow, measure_signal, signal_from_json, signal_to_json
 from striate.report.content import Picture, Table
 from striate.report.wording import number, percent
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_json
+from striate.training.execution import training_part
 from striate.training.prepare import Prepared
 from striate.visualize.canvas import save_figure
 from striate.visualize.signal import signal_figure
@@ -24,7 +25,9 @@ def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[Signal
     A run without the file, of an older version, has no rows of the start.
     """
     content = json.loads(run.signal.read_text(encoding="utf-8")) if run.signal.exists() else {"start": []}
-    end = measure_signal(prepared.state.answering, prepared.task, prepared.splits["train"], prepared.normalize)
+    network, train = prepared.state.answering, prepared.splits["train"]
+    samples = training_part(prepared.config, SAMPLES)
+    end = measure_signal(network, prepared.task, train, prepared.normalize, samples=samples)
     write_json(run.signal, {"start": content["start"], "end": signal_to_json(end)})
     return signal_from_json(content["start"]), end
 

@@ -1,7 +1,7 @@
 """A run as one value: the complete frozen tree that is saved as config.yaml, free of torch.
 
-`None` in a field means "not decided yet"; `recipes.py` decides it before training starts, so that the saved
-file has no such field left except those that stay unused by choice.
+`None` in a field means "not decided yet"; a recipe (`recipes/`) decides it before training starts, so that the
+saved file has no such field left except those that stay unused by choice.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class RegularizeConfig:
     l2: Annotated[float, Ge(0), Le(1e3)] = 0.0
     """Times half the sum of their squares: decay through the gradient, unlike `optim.weight_decay`."""
     sparsity: Annotated[float, Ge(0), Le(1e3)] = 0.0
-    """Times the mean absolute output of each layer of hidden units, so that few of them answer to an input."""
+    """Times the mean absolute output of each layer of hidden units (activation modules), so that few of them answer to
+    an input; the share of silent ones is measured as `hidden_sparsity`."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ class ExecutionConfig:
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     micro_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     """Most samples computed at once: gradients of the parts of a batch are accumulated. Batch normalization, class
-    weights and blends then see a part each. None computes whole batches."""
+    weights and blends then see a part each; a lone last sample joins the part before it. Validation takes as many at
+    once. None computes whole batches."""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,17 @@ def place(module: nn.Module, config: Config, device: torch.device) -> nn.Module:
     return module
 
 
+def evaluation_batch(config: Config) -> int:
+    """How many samples are measured at once: two batches, since there are no gradients to keep, unless
+    `execution.micro_batch` says how many fit."""
+    return config.execution.micro_batch or 2 * (config.batch or 1)
+
+
+def training_part(config: Config, most: int) -> int:
+    """How many samples go through the network at once in a training step, `most` at most."""
+    return min(most, config.execution.micro_batch or config.batch or most)
+
+
 @contextmanager
 def memory_explained(config: Config) -> Iterator[None]:
     """Turn running out of memory into a TrainingError that says what to make smaller."""
@@ -66,10 +77,12 @@ def memory_explained(config: Config) -> Iterator[None]:
         text = str(error)
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "not enough memory" not in text:
             raise
-        smaller = max(1, (config.batch or 64) // 2)
+        part = training_part(config, config.batch or 64)
+        half = part // 2
+        remedy = f"--execution.micro_batch {half} (the same batch in parts), --batch {half}, or a smaller --size"
         raise TrainingError(
             "memory",
             f"not enough for a step: {' '.join(text.split())[:160] or 'MemoryError'}",
             "a network and batch that fit",
-            f"--batch {smaller}, or a smaller --size",
+            remedy if half else "a smaller --size, or a smaller network",
         ) from None

@@ -18,6 +18,7 @@ from striate.data.normalize import Normalize
 from striate.tasks.protocol import Task
 from striate.training.config import Config
 from striate.training.events import EpochDone, EpochRow, Event, StepDone
+from striate.training.execution import evaluation_batch
 from striate.training.head_first import training_mode
 from striate.training.mix import mix_batch
 from striate.training.nonfinite import refuse_nonfinite, refuse_nonfinite_epoch
@@ -157,7 +158,7 @@ def validate(
     """The epoch metrics over a whole split, in eval mode and fp32, as the final evaluation measures them."""
     module.eval()
     total: torch.Tensor | None = None
-    for number, batch in enumerate(batches(split, 2 * (config.batch or 1))):
+    for number, batch in enumerate(batches(split, evaluation_batch(config))):
         tally = objective.tally(module, to_memory_format(normalize(batch.inputs), config), batch.targets, number)
         total = tally if total is None else total + tally
     assert total is not None, "a split is never empty"

@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.signal import SignalRow, measure_signal
+from striate.account.signal import SAMPLES, SignalRow, measure_signal
 from striate.account.signal_findings import signal_findings
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds, to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
 from striate.data.read import load_dataset
-from striate.errors import ChangedDataError, ModelError, TrainingError
+from striate.errors import ChangedDataError, ConfigError, ModelError, TrainingError
 from striate.models.build import build_model
 from striate.models.choose import choose_model
+from striate.models.depth import output_layer
 from striate.models.from_file import resolve_name, source_digest
+from striate.models.materialize import materialize
 from striate.records import Finding
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
@@ -27,7 +29,7 @@ from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
 from striate.training.beginning import Beginning, find_beginning
 from striate.training.config import Config
-from striate.training.execution import decide_execution, execution_settings, place
+from striate.training.execution import decide_execution, execution_settings, place, training_part
 from striate.training.foreign_fields import refuse_foreign_fields
 from striate.training.hidden_units import refuse_invisible_units
 from striate.training.objective import Objective, refuse_empty_penalties
@@ -141,37 +143,47 @@ def prepare_data(
     task = make_task(data, config.task)
     beginning = find_beginning(decide_execution(config, data), data, task, module, begun)
     config, notes = _choose_network(beginning.config, data, module)
-    name = config.model.name
-    device = torch.device(config.execution.device or "cpu")
-    splits = {k: to_device(s, device) for k, s in data.splits.items()}
     with execution_settings(config):
-        normalization = beginning.normalization or measure_normalization(data.splits["train"])
-        network = _build(name if module is None else module, data, task, beginning)
-        notes += beginning.apply(network, data, task)
-        has_weights = _has_weights(config, module)
-        decision = decide(config, data, gather_facts(data, network, has_weights=has_weights))
-        config = decision.config
-        _check_decided(config, data, task, network, has_weights)
-        network = place(network, config, device)
-        normalize = normalization.on(device, len(data.input_shape) + 1)
-        signal = (
-            ()
-            if begun
-            else measure_signal(network, task, splits["train"], normalize, samples=min(64, config.batch or 64))
-        )
-        state = _begin(network, config, task, splits["train"], normalization)
-        config = _decide_steps(config, state, task, splits, normalization, seconds_spent)
+        prepared = _plan(config, asked, data, task, beginning, module, measured=begun is None)
+        config = _decide_steps(prepared, seconds_spent)
     config = replace(config, decided=decided_fields(asked, config))
-    notes = [*data.notes, *notes, *decision.notes]
+    return replace(prepared, config=config, notes=(*data.notes, *notes, *prepared.notes))
+
+
+def _plan(
+    config: Config,
+    asked: Config,
+    data: Dataset,
+    task: Task,
+    beginning: Beginning,
+    module: nn.Module | None,
+    *,
+    measured: bool,
+) -> Prepared:
+    """Everything but the number of steps; the signal only where it is to be `measured`."""
+    name, device = config.model.name, torch.device(config.execution.device or "cpu")
+    splits = {k: to_device(s, device) for k, s in data.splits.items()}
+    normalization = beginning.normalization or measure_normalization(data.splits["train"])
+    network = _build(name if module is None else module, data, task, beginning)
+    notes = beginning.apply(network, data, task)
+    has_weights = _has_weights(config, module)
+    decision = decide(config, data, gather_facts(data, network, has_weights=has_weights))
+    config = decision.config
+    _check_decided(config, data, task, network, has_weights)
+    _refuse_missing_head(network, asked)
+    network = place(network, config, device)
+    normalize = normalization.on(device, len(data.input_shape) + 1)
+    samples = training_part(config, SAMPLES)
+    signal = measure_signal(network, task, splits["train"], normalize, samples=samples) if measured else ()
     return Prepared(
         config,
         data,
         splits,
         task,
-        state,
+        _begin(network, config, task, splits["train"], normalization),
         normalization,
         None if module is not None else name,
-        tuple(notes),
+        (*notes, *decision.notes),
         (*data.findings, *beginning.findings, *decision.findings, *signal_findings(signal)),
         signal,
     )
@@ -194,6 +206,19 @@ def _check_decided(config: Config, data: Dataset, task: Task, network: nn.Module
     if lone and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
         raise TrainingError(
             "batch", "1 sample, with batch normalization", "2 or more: one has no variance", "--batch 16"
+        )
+
+
+def _refuse_missing_head(network: nn.Module, asked: Config) -> None:
+    """Raise ConfigError where the head was asked to learn first and there is none; what a recipe decides for any
+    network is no wish."""
+    share = asked.fine_tune.head_share
+    if share and "fine_tune.head_share" not in asked.decided and output_layer(network) is None:
+        raise ConfigError(
+            "fine_tune.head_share",
+            f"{share:g} for a network without an output layer",
+            "a last layer with a kernel or matrix, which learns before the others",
+            "leave out --fine_tune.head_share",
         )
 
 
@@ -250,26 +275,19 @@ def _build(model: str | nn.Module, data: Dataset, task: Task, beginning: Beginni
         raise ModelError(where, error.got, error.expected, error.remedy) from None
     if not any(p.requires_grad for p in network.parameters()):
         raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
+    materialize(network, data.input_shape)
     return network
 
 
-def _decide_steps(
-    config: Config,
-    state: TrainingState,
-    task: Task,
-    splits: dict[str, Split],
-    normalization: Normalization,
-    seconds_spent: Callable[[], float],
-) -> Config:
-    budget, batch = config.budget, config.batch
+def _decide_steps(prepared: Prepared, seconds_spent: Callable[[], float]) -> Config:
+    config, splits = prepared.config, prepared.splits
+    budget, batch, train = config.budget, config.batch, splits["train"]
     assert batch is not None
     if budget.steps is not None:
         return config
-    train = splits["train"]
     if budget.minutes is not None:
-        normalize = normalization.on(train.inputs.device, train.inputs.ndim)
         seconds = max(1.0, 60 * budget.minutes - seconds_spent())
-        steps = steps_for_seconds(seconds, state, task, splits, config, normalize)
+        steps = steps_for_seconds(seconds, prepared.state, prepared.task, splits, config, prepared.normalize)
     else:
         assert budget.epochs is not None
         steps = steps_for_epochs(budget.epochs, len(train), batch)

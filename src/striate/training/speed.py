@@ -11,12 +11,14 @@ from torch import nn
 from striate.data.dataset import Split
 from striate.data.loader import batch_bounds, batches, epoch_order
 from striate.data.normalize import Normalize
+from striate.models.untouched import copied
 from striate.tasks.protocol import Task
 from striate.training.average import make_average
 from striate.training.config import Config
+from striate.training.execution import evaluation_batch
 from striate.training.loop import to_memory_format, training_step
 from striate.training.objective import Objective
-from striate.training.optimizers import make_optimizer
+from striate.training.optimizers import make_optimizer, set_learning_rate
 from striate.training.state import TrainingState
 
 _RESERVE = 0.94  # of the time left; the rest is for final evaluation, plots, and a machine that slows down
@@ -38,10 +40,13 @@ def steps_for_seconds(
     assert config.batch is not None
     trial = trial_state(state, config)
     trial_seconds = max(0.5, min(0.04 * seconds, 15.0))
-    per_step = _seconds_per_step(trial, task, splits["train"], config, normalize, 0.7 * trial_seconds)
-    per_batch = _seconds_per_validation_batch(trial.answering, splits["val"], config, normalize, 0.3 * trial_seconds)
+    objective = Objective(task, config, trial.heads)
+    per_step = _seconds_per_step(trial, objective, splits["train"], config, normalize, 0.7 * trial_seconds)
+    per_batch = _seconds_per_validation_batch(
+        trial.answering, objective, splits["val"], config, normalize, 0.3 * trial_seconds
+    )
     steps_per_epoch = len(batch_bounds(len(splits["train"]), config.batch))
-    validation = per_batch * len(batch_bounds(len(splits["val"]), 2 * config.batch))
+    validation = per_batch * len(batch_bounds(len(splits["val"]), evaluation_batch(config)))
     budget = (seconds - trial_seconds) * _RESERVE
     epochs = budget / (steps_per_epoch * per_step + validation)
     if epochs >= 2:
@@ -50,17 +55,18 @@ def steps_for_seconds(
 
 
 def trial_state(state: TrainingState, config: Config) -> TrainingState:
-    """A copy of the state before the first step, to try things on."""
-    module, heads = copy.deepcopy(state.module), copy.deepcopy(state.heads)
+    """A copy of the state before the first step, to try things on. Raises ModelError where there can be none."""
+    module, heads = copied(state.module), copy.deepcopy(state.heads)
     optimizer = make_optimizer(module, config, heads.parameters() if heads is not None else ())
     return TrainingState(module, optimizer, make_average(module, config.optim.ema), heads)
 
 
 def _seconds_per_step(
-    state: TrainingState, task: Task, train: Split, config: Config, normalize: Normalize, limit: float
+    state: TrainingState, objective: Objective, train: Split, config: Config, normalize: Normalize, limit: float
 ) -> float:
-    objective = Objective(task, config, state.heads)
     state.module.train()
+    # A step takes as long at any rate, but at the peak without a warm-up the network may fall apart.
+    set_learning_rate(state.optimizer, 0.0)
     order = epoch_order(len(train), config.seed, 0)
     times: list[float] = []
     started = perf_counter()
@@ -78,14 +84,14 @@ def _seconds_per_step(
 
 @torch.no_grad()
 def _seconds_per_validation_batch(
-    module: nn.Module, val: Split, config: Config, normalize: Normalize, limit: float
+    module: nn.Module, objective: Objective, val: Split, config: Config, normalize: Normalize, limit: float
 ) -> float:
     module.eval()
     started, count = perf_counter(), 0
     while count < 2 or perf_counter() - started < limit:
-        for batch in batches(val, 2 * (config.batch or 1)):
-            outputs = module(to_memory_format(normalize(batch.inputs), config))
-            float(outputs.flatten()[0])  # wait for an accelerator
+        for batch in batches(val, evaluation_batch(config)):
+            tally = objective.tally(module, to_memory_format(normalize(batch.inputs), config), batch.targets)
+            float(tally[0])  # wait for an accelerator
             count += 1
             if count >= 2 and perf_counter() - started >= limit:
                 break

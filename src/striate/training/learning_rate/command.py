@@ -23,8 +23,6 @@ _SHORT = {
     "budget.minutes": "--minutes",
 }
 _SAID_OTHERWISE = ("data.source", "optim.lr", "decided")
-
-
 _NOT_TRIED = ("baseline", "cv")
 
 

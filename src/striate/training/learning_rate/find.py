@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -11,11 +10,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 import numpy as np
-import torch
-from torch import nn
 
 from striate.data.loader import batch_bounds
-from striate.errors import ModelError, UsageError
+from striate.errors import UsageError
 from striate.training.execution import execution_settings
 from striate.training.learning_rate.judge import Verdict, judge, mean_scores
 from striate.training.learning_rate.range_test import LOWEST, range_test
@@ -71,7 +68,6 @@ def search_learning_rate(
         raise UsageError("seconds", f"{seconds:g}", "a positive number", "--seconds 45")
     started = monotonic()
     with random_states_kept(), execution_settings(prepared.config):
-        copied(prepared.state.module)
         search = _Search(prepared, announce)
         points = range_test(prepared, search.fold(0))
         per_step = (monotonic() - started) / max(1, len(points))
@@ -95,21 +91,6 @@ def random_states_kept() -> Iterator[None]:
     finally:
         np.random.set_state(arrays)
         random.setstate(plain)
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """A deep copy. Raises ModelError where there can be none: trials must not touch the network itself."""
-    try:
-        return copy.deepcopy(module)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # whatever the attributes of a network of one's own raise
-        raise ModelError(
-            f"model {type(module).__name__}",
-            f"a network that cannot be copied: {' '.join(str(error).split())[:200]}",
-            "one that copy.deepcopy copies: trials run on copies",
-            "keep locks, files and results of earlier passes out of its attributes",
-        ) from None
 
 
 def _make_plan(prepared: Prepared, fold: Fold, per_step: float, seconds: float) -> Plan:

@@ -1,0 +1,76 @@
+"""How much goes through the network at once, and what is said when memory does not suffice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from short_runs import asked_for, events_of
+from torch import nn
+
+from striate.errors import TrainingError
+from striate.report.signal import complete_signal
+from striate.runs.directory import RunDirectory
+from striate.training.config import Config
+from striate.training.config_file import with_fields
+from striate.training.execution import evaluation_batch, memory_explained, training_part
+from striate.training.prepare import prepare
+
+
+class Counting(nn.Module):
+    """Knows how many samples it has been given at once, also in its copies."""
+
+    sizes: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(x))
+        return self.out(x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("batch", "part", "most"),
+    [(80, None, 160), (80, 24, 24), (100, 33, 34)],  # 34: a lone last sample joins the part before it
+)
+def test_parts_hold_wherever_the_network_runs(batch: int, part: int | None, most: int, tmp_path: Path) -> None:
+    Counting.sizes.clear()
+    fields = {"batch": batch, "execution__micro_batch": part, "budget__minutes": 0.01}
+    prepared = prepare(asked_for(epochs=None, **fields), Counting())
+    for _ in events_of(prepared):
+        pass
+    complete_signal(RunDirectory(tmp_path), prepared)
+    assert max(Counting.sizes) == most
+
+
+@pytest.mark.parametrize(
+    ("batch", "part", "evaluated", "trained"), [(32, None, 64, 32), (32, 8, 8, 8), (128, None, 256, 64)]
+)
+def test_validation_takes_two_batches_or_a_part(batch: int, part: int | None, evaluated: int, trained: int) -> None:
+    config = with_fields(Config(), {"batch": batch, "execution.micro_batch": part})
+    assert (evaluation_batch(config), training_part(config, 64)) == (evaluated, trained)
+
+
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        ({"batch": 32}, "--execution.micro_batch 16 (the same batch in parts), --batch 16"),
+        ({"batch": 32, "execution.micro_batch": 8}, "--execution.micro_batch 4"),
+        ({"batch": 32, "execution.micro_batch": 1}, "a smaller --size"),
+        ({}, "--batch 32"),
+    ],
+)
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_for_want_of_memory_smaller_parts_are_named(fields: dict, remedy: str, error: Exception) -> None:
+    with pytest.raises(TrainingError) as caught, memory_explained(with_fields(Config(), fields)):
+        raise error
+    assert remedy in caught.value.remedy
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), memory_explained(Config()):
+        raise RuntimeError("shapes do not fit")
