@@ -14,6 +14,9 @@ from striate.evaluation.baseline import Baseline
 from striate.evaluation.comparison import compare_with
 from striate.report.baselines import Compared, baseline_table, describe_baselines, draw_baselines, explain_baseline
 from striate.report.write import render_report
+from striate.tasks.classify import Classify
+from striate.tasks.regress import Regress
+from striate.tasks.segment import Segment
 
 TITLE = "Is the network worth it?"
 OF = "test split of made"
@@ -38,8 +41,10 @@ def network(evaluation):
 def test_the_page_has_the_table_the_sentences_and_the_picture(tmp_path, evaluation):
     compared = made_baselines(evaluation)
     content = make_content(tmp_path, evaluation)
-    key = {"classify": "accuracy", "regress": "rmse", "segment": "iou"}[evaluation.task]
-    picture = draw_baselines(tmp_path, compared, evaluation, key)
+    tasks = (Classify(("a", "b")), Regress(("y",), (0.0,), (1.0,)), Segment(("a", "b")))
+    task = next(task for task in tasks if task.name == evaluation.task)
+    picture = draw_baselines(tmp_path, compared, evaluation, task)
+    assert picture.caption.endswith("left is better." if task.name == "regress" else "right is better.")
     with Image.open(picture.path) as image:
         image.verify()
     worth = describe_baselines(compared, network(evaluation), OF)

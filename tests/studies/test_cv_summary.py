@@ -97,6 +97,30 @@ def test_a_worse_network_is_said_to_be_worse(results) -> None:
     assert not entry["comparison"]["beats"]
 
 
+def test_a_lead_that_is_the_same_in_each_fold_is_told_but_not_tested() -> None:
+    task = Regress(("y",), (0.0,), (1.0,))
+    results = [
+        fold_result(1, k + 1, [k], [[0.0]], {"n": 1, "rmse": 1.5}, baselines={"ridge": {"n": 1, "rmse": 2.0}})
+        for k in range(4)
+    ]
+    entry = compare_folds(results, "ridge", task)["comparison"]
+    assert entry["sentence"] == (
+        "On each of the same 4 folds the network's RMSE is 0.5 lower than that of ridge: no spread to test it by."
+    )
+    assert not entry["beats"]
+
+
+def test_the_interval_of_an_error_does_not_reach_below_zero() -> None:
+    task = Regress(("y",), (0.0,), (1.0,))
+    results = [
+        fold_result(1, k + 1, [k], [[0.0]], {"n": 1, "rmse": rmse}) for k, rmse in enumerate([0.1, 0.1, 4.0, 0.2])
+    ]
+    cv = summarize_folds(results, torch.zeros(4, 1), task)
+    low, high = cv["interval"]["rmse"]
+    assert low == 0.0
+    assert high > 4
+
+
 def test_the_summary_for_a_terminal_has_every_figure(results) -> None:
     lines = summary_lines({"cv": summarize_folds(results, TARGETS, TASK)})
     assert lines[0].startswith("accuracy 50.00 ± 40.82 %")

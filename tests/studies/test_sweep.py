@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,8 @@ def measured(directory: RunDirectory, prepared: Prepared, _: object) -> dict[str
 
 
 @pytest.fixture(autouse=True)
-def without_pictures(done: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the sweep of `done`, which is made before this, draws and writes reports."""
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the sweep of `done`, which a test that asks for it gets before this, draws and writes reports."""
     monkeypatch.setattr(sweep_module, "finish_run", measured)
     monkeypatch.setattr(sweep_module, "write_sweep_report", lambda *_: None)
 
@@ -226,8 +227,8 @@ def test_an_interrupted_sweep_says_how_to_go_on(done: Sweep, module, function: s
 
 
 def test_a_finished_sweep_is_only_read(done: Sweep, monkeypatch) -> None:
-    monkeypatch.setattr(search_module, "train_once", None)
-    monkeypatch.setattr(sweep_module, "run_training", None)
+    for module, name in ((search_module, "train_once"), (sweep_module, "run_training"), (sweep_module, "without_test")):
+        monkeypatch.setattr(module, name, None)  # not even the data are read
     again = resume(done.path)
     assert again.metrics == done.metrics
     assert again.lines == done.lines
@@ -412,14 +413,53 @@ def test_without_a_space_rate_and_decay_are_searched_and_it_is_said() -> None:
     assert any("no --over" in line and "optim.lr log:" in line for line in said)
 
 
-def test_minutes_end_the_search() -> None:
-    asked = SweepRequest(with_fields(Config(), BASE), OVER, None, 0.01, 2)
-    swept = run("sweep", asked)
-    assert swept.metrics["study"]["trials"] >= 1
-    assert swept.metrics["study"]["complete"] >= 1
+@pytest.fixture
+def second_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every training takes a second an epoch by its own figures, however fast the machine is."""
+    real = search_module.train_once
+    monkeypatch.setattr(prepare_module, "steps_for_seconds", lambda *_: 9 * 7)
+    monkeypatch.setattr(search_module, "train_once", lambda p: replace(o := real(p), seconds=float(o.epochs)))
 
 
-def test_epochs_that_were_left_open_are_so_few_that_several_trainings_fit(monkeypatch) -> None:
+def test_minutes_end_the_search(second_an_epoch) -> None:
+    said: list[str] = []
+    run("sweep", SweepRequest(with_fields(Config(), BASE), OVER, None, 1.0, 2), said)
+    spent: dict[str, float] = {}
+    for row in rows("sweep"):
+        assert row["state"] != "repeat"
+        spent[row["number"]] = spent.get(row["number"], 0) + float(row["seconds"])
+    *before, last = spent.values()
+    assert sum(before) <= 30 < sum(before) + last  # half of the minute, the rest being for repeats and the last run
+    assert any("time is left to repeat none" in line for line in said)
+
+
+def test_where_time_is_short_the_recipe_is_repeated_beside_the_best(second_an_epoch, monkeypatch) -> None:
+    monkeypatch.setattr(search_module, "goes_on", lambda *_: True)  # all come to the end, the recipe too
+    swept = run("sweep", SweepRequest(with_fields(Config(), BASE), ("optim.lr=1e-3..1",), None, 2.0, 2))
+    finalists = swept.metrics["finalists"]
+    complete = [row for row in rows("sweep") if row["state"] == "complete"]
+    best = max(complete, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    assert {f["trial"] for f in finalists} == {0, int(best["number"])}
+    assert any(f["recipe"] for f in finalists)
+    assert swept.metrics["recipe"] is not None
+
+
+def test_a_sweep_killed_before_its_first_trial_goes_on(monkeypatch) -> None:
+    def killed() -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sweep_module, "describe_environment", killed)
+        with pytest.raises(SystemExit):
+            run("sweep", request(trials=1, seeds=1))
+    assert [path.name for path in Path("sweep").iterdir() if path.name != "plots" and path.name != ".lock"] == [
+        "study.yaml"
+    ]
+    resume("sweep")
+    assert json.loads(Path("sweep/env.json").read_text())["python"]
+
+
+def test_epochs_that_were_left_open_are_so_few_that_several_trainings_fit(second_an_epoch, monkeypatch) -> None:
     per_epoch = 7  # batches of 16 of iris' 105
     monkeypatch.setattr(prepare_module, "steps_for_seconds", lambda *_: 4 * per_epoch)
     opened = with_fields(Config(), {name: value for name, value in BASE.items() if name != "budget.epochs"})
@@ -449,7 +489,7 @@ def test_a_folder_that_is_taken_or_no_sweep_is_refused(done: Sweep) -> None:
         resume("empty")
 
 
-def test_changed_data_are_refused(tmp_path: Path) -> None:
+def test_changed_data_are_refused() -> None:
     import numpy as np
 
     rng = np.random.default_rng(0)

@@ -30,6 +30,20 @@ LABELS = {
 SHARES = ("accuracy", "top5", "iou", "pixel_accuracy", "hidden_sparsity")
 
 
+def metric_text(key: str, mean: float | None, std: float | None = None) -> str:
+    """`96.40 ± 2.90 %`, or `3.412 ± 0.51`; without a deviation the mean alone, and a dash where there is none."""
+    if mean is None:
+        return "–"
+    if key in SHARES:
+        return f"{100 * mean:.2f} %" if std is None else f"{100 * mean:.2f} ± {100 * std:.2f} %"
+    return f"{mean:.4g}" if std is None else f"{mean:.4g} ± {std:.2g}"
+
+
+def lead_unit(key: str) -> tuple[float, str]:
+    """By what a difference of a metric is multiplied to be read, and its unit: shares differ by points."""
+    return (100, " points") if key in SHARES else (1, "")
+
+
 def render(evaluation: Evaluation) -> str:
     """Of which data, how many samples, the metrics with their interval, and the classes."""
     title = f"{_clean(evaluation.data)}, {_clean(evaluation.split)} split: {evaluation.n:,} samples"
@@ -116,8 +130,7 @@ def summary_line(metrics: Mapping[str, Any]) -> str:
     for key, label in LABELS.items():
         if key in metrics and key not in ("top5", "macro_f1"):
             value = metrics[key]
-            shown = "–" if value is None else f"{100 * value:.2f} %" if key in SHARES else f"{value:.4g}"
-            parts.append(f"{label} {shown}")
+            parts.append(f"{label} {metric_text(key, value)}")
             if key == "accuracy":
                 low, high = metrics["accuracy_interval"]
                 parts[-1] += f" (95 % interval {100 * low:.2f}–{100 * high:.2f} %)"

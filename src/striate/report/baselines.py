@@ -13,6 +13,7 @@ from striate.evaluation.record import Evaluation
 from striate.evaluation.text import LABELS, SHARES
 from striate.report.content import Picture, Table, Worth
 from striate.report.wording import metric, number
+from striate.tasks.protocol import Task
 from striate.training.prepare import Prepared
 from striate.visualize.baselines import baselines_figure
 from striate.visualize.canvas import of_split, save_figure
@@ -96,8 +97,9 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def draw_baselines(folder: Path, compared: Sequence[Compared], test: Evaluation, key: str) -> Picture:
-    """`baselines.png`: the metric `key` (the task's headline) of the network and each baseline."""
+def draw_baselines(folder: Path, compared: Sequence[Compared], test: Evaluation, task: Task) -> Picture:
+    """`baselines.png`: the headline metric of the `task` of the network and each baseline."""
+    key = task.headline
     measured = [test.metrics, *(entry.baseline.metrics for entry in compared)]
     intervals = [tuple(values["accuracy_interval"]) if key == "accuracy" else None for values in measured]
     title = of_split(test.data, test.split, test.n)
@@ -109,6 +111,6 @@ def draw_baselines(folder: Path, compared: Sequence[Compared], test: Evaluation,
         title=title,
         share=key in SHARES,
     )
-    way = "Further left is better." if key == "rmse" else "Further right is better."
+    way = "Further right is better." if task.higher_is_better else "Further left is better."
     path = save_figure(figure, folder / "baselines.png", _DPI)
     return Picture("The network beside its baselines", f"{title}. {way}", path, "baselines")

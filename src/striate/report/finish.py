@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from striate.account.count import count_macs, count_parameters, layer_rows
@@ -21,6 +19,7 @@ from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_notes
+from striate.runs.environment import read_environment
 from striate.runs.files import write_json
 from striate.training.config_file import config_to_yaml
 from striate.training.loop import validate
@@ -54,7 +53,7 @@ def finish_run(
         compared = measure_baselines(prepared, evaluations["test"], announce)
         metrics["baselines"] = [entry.to_json() for entry in compared]
         worth = _worth(prepared, compared, evaluations["test"], metrics["train_seconds"])
-        pictures.append(draw_baselines(run.plots, compared, evaluations["test"], prepared.task.headline))
+        pictures.append(draw_baselines(run.plots, compared, evaluations["test"], prepared.task))
     content = replace(
         _content(run, prepared, evaluations, metrics, pictures), worth=worth, signal=signal_table(start, end)
     )
@@ -152,7 +151,7 @@ def _content(
         evaluation=evaluations["test"],
         history=[row.flat() for row in prepared.state.history],
         config=config_to_yaml(config),
-        environment=_flat_environment(run.environment),
+        environment=read_environment(run.environment),
         command=f"striate train --config {shlex.quote(str(run.config))} --out {shlex.quote(str(run.path) + '-again')}",
         findings=prepared.findings,
         notes=notes,
@@ -169,9 +168,3 @@ def _worth(prepared: Prepared, compared: Sequence[Compared], test: Evaluation, s
 def _layers(prepared: Prepared) -> Table:
     rows = layer_rows(prepared.state.module, prepared.data.input_shape)
     return Table("Layers in the order of execution", ("layer", "kind", "output", "parameters"), rows)
-
-
-def _flat_environment(path: Path) -> dict[str, object]:
-    environment: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    packages = environment.pop("packages", {})
-    return {k: v for k, v in (environment | packages).items() if v not in (None, [])}

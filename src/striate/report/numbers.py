@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from striate.evaluation.record import Evaluation
 from striate.report.content import Table
 from striate.report.wording import LABELS, metric, percent
+from striate.runs.environment import read_environment
 from striate.visualize.canvas import shorten
 
 MATRIX = 20
@@ -76,6 +78,12 @@ def answer_table(evaluation: Evaluation, target_names: Sequence[str] = ()) -> Ta
         rows.append((str(sample), *pairs))
     caption = f"{'The first ' if evaluation.n > ROWS else ''}{len(rows):,} answers, {_of(evaluation)}"
     return Table(caption, columns, tuple(rows))
+
+
+def environment_table(path: Path) -> Table:
+    """What env.json says of machine and versions."""
+    rows = tuple((key, str(value)) for key, value in read_environment(path).items())
+    return Table("Where it ran", ("what", "value"), rows)
 
 
 def _of(evaluation: Evaluation) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -44,6 +45,13 @@ def describe_environment() -> dict[str, Any]:
         "executable": sys.executable,
         "STRIATE_DATA": os.environ.get("STRIATE_DATA"),
     }
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """env.json as one flat mapping, without what is not there."""
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    packages = values.pop("packages", {})
+    return {key: value for key, value in (values | packages).items() if value not in (None, [])}
 
 
 def _version(package: str) -> str | None:

@@ -27,6 +27,7 @@ class Classify:
 
     name = "classify"
     headline = "accuracy"
+    higher_is_better = True
 
     @property
     def outputs(self) -> int:

@@ -27,6 +27,11 @@ class Task(Protocol):
         ...
 
     @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger value of the headline metric is a better one."""
+        ...
+
+    @property
     def loss_name(self) -> str:
         """The loss, as in `task.loss`."""
         ...

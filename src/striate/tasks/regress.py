@@ -33,6 +33,7 @@ class Regress:
 
     name = "regress"
     headline = "rmse"
+    higher_is_better = False
 
     @property
     def outputs(self) -> int:

@@ -25,6 +25,7 @@ class Segment:
 
     name = "segment"
     headline = "iou"
+    higher_is_better = True
     loss_name = "cross-entropy"
 
     @property

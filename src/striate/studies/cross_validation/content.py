@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from striate.evaluation.text import LABELS
+from striate.evaluation.text import LABELS, metric_text
 from striate.records import Finding
 from striate.report.content import Picture, Table
+from striate.report.numbers import environment_table
 from striate.report.wording import metric, number
 from striate.runs.directory import RunDirectory
 from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.plan import CrossValidation
-from striate.studies.cross_validation.summary import sentences, spread_text
+from striate.studies.cross_validation.summary import sentences
 from striate.training.config_file import config_to_yaml
 
 
@@ -62,7 +62,7 @@ def make_content(
     return CvContent(
         title=f"{metrics['model']} on {data.name}: {cv['folds']} × {cv['repeats']} cross-validation",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        answer=f"{LABELS[key]} {spread_text(key, cv['mean'][key], cv['std'][key])}",
+        answer=f"{LABELS[key]} {metric_text(key, cv['mean'][key], cv['std'][key])}",
         sentences=sentences(cv, cv["held_out"], key),
         network=f"{metrics['model']}: {number(metrics['params'])} parameters{macs}.",
         figures=_figures(cv),
@@ -76,7 +76,7 @@ def make_content(
         notes=study.notes,
         findings=study.findings,
         config=config_to_yaml(study.config),
-        environment=_environment(run.environment),
+        environment=environment_table(run.environment),
         command=repeat_command(run.path),
         final_command=final_command(run.path),
     )
@@ -136,13 +136,6 @@ def _baseline_table(cv: Mapping[str, Any], compared: Sequence[Mapping[str, Any]]
     methods = [("this network", cv), *((entry["name"], entry) for entry in compared)]
     keys = [key for key in LABELS if key != "loss" and any(key in values["mean"] for _, values in methods)]
     rows: tuple[tuple[str, ...], ...] = tuple(
-        (name, *(spread_text(k, values["mean"].get(k), values["std"].get(k)) for k in keys)) for name, values in methods
+        (name, *(metric_text(k, values["mean"].get(k), values["std"].get(k)) for k in keys)) for name, values in methods
     )
     return Table("Mean ± standard deviation over the same folds", ("method", *(LABELS[k] for k in keys)), rows)
-
-
-def _environment(path: Path) -> Table:
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    values |= values.pop("packages", {})
-    rows = tuple((key, str(value)) for key, value in values.items() if value not in (None, []))
-    return Table("Where it ran", ("what", "value"), rows)

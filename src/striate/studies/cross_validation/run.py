@@ -11,7 +11,7 @@ from rich.console import Console
 from striate.account.count import count_macs, count_parameters
 from striate.data.folds import parse_folds
 from striate.errors import NonFiniteLoss
-from striate.evaluation.text import LABELS
+from striate.evaluation.text import LABELS, metric_text
 from striate.runs.directory import RunDirectory
 from striate.runs.environment import describe_environment
 from striate.runs.files import write_json, write_text
@@ -27,7 +27,7 @@ from striate.studies.cross_validation.fold_files import (
 from striate.studies.cross_validation.fold_progress import fold_progress
 from striate.studies.cross_validation.plan import CrossValidation
 from striate.studies.cross_validation.report import write_cv_report
-from striate.studies.cross_validation.summary import compare_folds, spread_text, summarize_folds
+from striate.studies.cross_validation.summary import compare_folds, summarize_folds
 from striate.training.config import Config
 from striate.training.config_file import config_to_yaml
 from striate.training.events import Event
@@ -168,7 +168,7 @@ def _stop_if_asked(run: RunDirectory, asked: Interruption) -> None:
 def _line(result: FoldResult, study: CrossValidation) -> str:
     """One finished fold: `repeat 1/5 fold 2/5  accuracy 96.67 %  of 30  (105 + 15 samples, 4.1 s)`."""
     key = study.first.task.headline
-    shown = f"{LABELS[key]} {spread_text(key, result.metrics[key], None)}"
+    shown = f"{LABELS[key]} {metric_text(key, result.metrics[key])}"
     place = f"repeat {result.repeat}/{study.repeats} fold {result.fold}/{study.folds}"
     return f"{place}  {shown}  of {len(result.ids):,} held out, {result.n_train:,} trained on, {result.seconds:.1f} s"
 

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.evaluation.text import LABELS, SHARES
+from striate.evaluation.text import LABELS, SHARES, lead_unit, metric_text
 from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.paired import METHOD, ResampledMean, resampled_mean
 from striate.tasks.protocol import Task
 
-_HIGHER = ("accuracy", "iou")
 _FEW = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -64,23 +63,14 @@ def pooled_answers(results: Sequence[FoldResult], repeat: int) -> NDArray[Any]:
     return answers
 
 
-def spread_text(key: str, mean: float | None, std: float | None) -> str:
-    """`96.40 ± 2.90 %`, or `3.412 ± 0.51`; without a deviation the mean alone."""
-    if mean is None:
-        return "–"
-    if key in SHARES:
-        return f"{100 * mean:.2f} %" if std is None else f"{100 * mean:.2f} ± {100 * std:.2f} %"
-    return f"{mean:.4g}" if std is None else f"{mean:.4g} ± {std:.2g}"
-
-
 def sentences(cv: Mapping[str, Any], sizes: Sequence[int], headline: str) -> tuple[str, ...]:
     """What the figures say, and what they do not. `sizes`: how many samples each fold held out."""
     label, count = LABELS[headline], len(sizes)
     held = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
-    over = spread_text(headline, cv["mean"][headline], cv["std"][headline])
+    over = metric_text(headline, cv["mean"][headline], cv["std"][headline])
     told = [f"{label} {over} over {count} held-out folds of {held} (mean ± standard deviation between folds)."]
     repeats, pooled = cv["repeats"], cv["per_repeat"]
-    figure = spread_text(headline, pooled["mean"][headline], pooled["std"][headline])
+    figure = metric_text(headline, pooled["mean"][headline], pooled["std"][headline])
     if repeats > 1:
         told.append(
             f"The answers of each repeat pooled, the {_few(repeats)} repeats have {figure} (mean ± standard deviation)."
@@ -89,7 +79,7 @@ def sentences(cv: Mapping[str, Any], sizes: Sequence[int], headline: str) -> tup
         told.append(f"All {cv['n']:,} answers pooled: {figure}.")
     interval = cv["interval"][headline]
     if interval is not None:
-        low, high = (spread_text(headline, end, None) for end in interval)
+        low, high = (metric_text(headline, end) for end in interval)
         told.append(f"95 % interval of the mean: {low} to {high}, {METHOD}.")
     told.append(
         "Folds share most of what they learn from, so their deviation is not the error of the mean; that of the repeats"
@@ -103,7 +93,7 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     cv = metrics["cv"]
     headline = next(iter(cv["interval"]))
     others = [
-        f"{LABELS[key]} {spread_text(key, cv['mean'][key], cv['std'][key])}"
+        f"{LABELS[key]} {metric_text(key, cv['mean'][key], cv['std'][key])}"
         for key in cv["mean"]
         if key in LABELS and key not in (headline, "top5")
     ]
@@ -115,7 +105,7 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
 def compare_folds(results: Sequence[FoldResult], name: str, task: Task) -> dict[str, Any]:
     """How the network stands against the baseline `name` on the same folds: mean, std, and the paired comparison of
     the headline metric, positive in the network's favor."""
-    key, sign = task.headline, 1 if task.headline in _HIGHER else -1
+    key, sign = task.headline, 1 if task.higher_is_better else -1
     measured = [result.baselines[name] for result in results]
     leads = [sign * (float(r.metrics[key]) - float(b[key])) for r, b in zip(results, measured, strict=True)]
     lead = resampled_mean(leads, held_share(results))
@@ -129,26 +119,30 @@ def compare_folds(results: Sequence[FoldResult], name: str, task: Task) -> dict[
             "p_value": lead.p_value,
             "interval": None if lead.interval is None else list(lead.interval),
             "beats": lead.mean > 0 and lead.p_value is not None and lead.p_value < 0.05,
-            "sentence": _lead_sentence(lead, name, key, len(leads)),
+            "sentence": _lead_sentence(lead, sign, name, key, len(leads)),
         },
     }
 
 
-def _lead_sentence(lead: ResampledMean, name: str, key: str, folds: int) -> str:
-    label = LABELS[key]
-    if lead.mean == 0 or lead.p_value is None or lead.interval is None:
-        how = "the same" if lead.mean == 0 else "another by the same amount in each, which cannot be tested"
-        return f"The mean {label} of the network and of {name} on the same {folds} folds is {how}."
-    size = f"{100 * abs(lead.mean):.2f} points" if key in SHARES else f"{abs(lead.mean):.3g}"
-    better = (key in _HIGHER) == (lead.mean > 0)
+def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: int) -> str:
+    """`sign` is −1 where a lead is a lower figure."""
+    label, (scale, unit) = LABELS[key], lead_unit(key)
+    if lead.mean == 0:
+        return f"The mean {label} of the network and of {name} on the same {folds} folds is the same."
+
+    def shown(value: float) -> str:
+        return (f"{scale * value:.2f}" if unit else f"{value:.3g}").replace("-", "−")
+
+    way = "higher" if sign * lead.mean > 0 else "lower"
+    than = f"{shown(abs(lead.mean))}{unit} {way} than that of {name}"
+    if lead.p_value is None or lead.interval is None:
+        return f"On each of the same {folds} folds the network's {label} is {than}: no spread to test it by."
     verdict = "more than noise" if lead.p_value < 0.05 else "which noise alone may do"
-    ends = [f"{100 * end:.2f}" if key in SHARES else f"{end:.3g}" for end in lead.interval]
-    ends = [end.replace("-", "−") for end in ends]
+    low, high = (shown(end) for end in lead.interval)
     p = "p < 0.0001" if lead.p_value < 0.0001 else f"p = {lead.p_value:.2g}"
     return (
-        f"On the same {folds} folds the network's {label} is {size} {'higher' if better else 'lower'} than that of"
-        f" {name}: {verdict} ({p}; 95 % interval of the network's lead {ends[0]} to {ends[1]}; corrected resampled"
-        " t-test)."
+        f"On the same {folds} folds the network's {label} is {than}: {verdict} ({p}; 95 % interval of the network's"
+        f" lead {low} to {high}; corrected resampled t-test)."
     )
 
 
@@ -167,9 +161,11 @@ def _std(values: Sequence[float | None]) -> float | None:
 
 
 def _clipped(interval: tuple[float, float] | None, key: str) -> list[float] | None:
+    """The ends within what the metric can be: shares end at 1, and no headline metric is negative."""
     if interval is None:
         return None
-    return [min(1.0, max(0.0, end)) for end in interval] if key in SHARES else list(interval)
+    most = 1.0 if key in SHARES else float("inf")
+    return [min(most, max(0.0, end)) for end in interval]
 
 
 def _few(count: int) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from striate.evaluation.text import metric_text
 from striate.report.content import Picture, Table
+from striate.report.numbers import environment_table
 from striate.report.page import as_base64, page_environment
 from striate.runs.files import write_text
 from striate.studies.sweep.journal import Journal, Trial
-from striate.studies.sweep.search import Search, short, show_metric
+from striate.studies.sweep.search import Search, short
 from striate.studies.sweep.space import Choices
 from striate.studies.sweep.space import Dimension as SpaceDimension
 from striate.studies.sweep.standing import Finalist, comparison, honesty, spread
@@ -35,7 +36,7 @@ def write_sweep_report(
     text = environment.get_template("sweep.html").render(
         title=f"Sweep on {study['data']}: {study['trials']} trials",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        result=show_metric(name, metrics["test"][name]),
+        result=metric_text(name, metrics["test"][name]),
         honesty=honesty(metrics),
         comparison=comparison(metrics, standing),
         choice=_choice(winner, metrics),
@@ -49,7 +50,7 @@ def write_sweep_report(
             tuple((d.field, d.text, short(winner.fields[d.field])) for d in search.space),
         ),
         trials=_trials(journal.trials(), study),
-        environment=_environment(path),
+        environment=environment_table(path / "env.json"),
         config=(path / "best.yaml").read_text(encoding="utf-8"),
         command=f"striate train --config {shlex.quote(str(path / 'best.yaml'))}",
     )  # fmt: skip
@@ -70,7 +71,7 @@ def _finalists(standing: Sequence[Finalist], metrics: dict[str, Any]) -> Table:
         trial = finalist.trial
         label = f"{trial.number}{', the recipe' if trial.recipe else ''}"
         again = spread(finalist.val(), name) if finalist.repeated else "–"
-        searched = show_metric(name, trial.rungs[-1].val[name])
+        searched = metric_text(name, trial.rungs[-1].val[name])
         rows.append((label, *(short(trial.fields[f]) for f in fields), searched, again))
     columns = ("trial", *fields, f"val {name} in the search", f"with {len(metrics['study']['seeds'])} other seeds")
     return Table("The finalists, the best first; ± is the standard deviation over seeds", columns, tuple(rows))
@@ -81,7 +82,7 @@ def _trials(trials: Sequence[Trial], study: dict[str, Any]) -> Table:
     rows = []
     for trial in trials:
         last = trial.rungs[-1] if trial.rungs else None
-        score = None if last is None or last.score is None else show_metric(name, last.val[name])
+        score = None if last is None or last.score is None else metric_text(name, last.val[name])
         seconds = round(sum(o.seconds for o in trial.rungs), 1)
         epochs = None if last is None else f"{last.epochs} of {trial.epochs}"
         label = f"{trial.number}{', the recipe' if trial.recipe else ''}"
@@ -99,7 +100,7 @@ def _pictures(folder: Path, journal: Journal, search: Search, study: dict[str, A
         if t.state != "refused"
     ]
     points = [Point(t.number, values, t.drawn) for t, values in scored if values]
-    title, lower = f"{study['data']}, validation split, n = {study['n_val']:,}", name == "rmse"
+    title, lower = f"{study['data']}, validation split, n = {study['n_val']:,}", not study["higher_is_better"]
     dimensions = [_drawn(d) for d in search.space]
     figure = progress_figure(points, RUNGS, metric=name, title=title, lower=lower)
     caption = f"{title}. Every training; a trial that goes on has a mark for each budget. {_OUTSIDE}"
@@ -130,10 +131,3 @@ def _cost(study: dict[str, Any]) -> str:
         f" to their end would have been {study['epochs_without_pruning']:,} epochs, about"
         f" {study['search_seconds_without_pruning']:,.0f} seconds at the speed of each."
     )
-
-
-def _environment(path: Path) -> Table:
-    values: dict[str, Any] = json.loads((path / "env.json").read_text(encoding="utf-8"))
-    packages = values.pop("packages", {})
-    rows = tuple((k, str(v)) for k, v in (values | packages).items() if v not in (None, []))
-    return Table("Where it ran", ("what", "value"), rows)

@@ -115,7 +115,6 @@ def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say:
     check_space(search, read)
     path = create_run(out, f"{decided.data.name}-sweep", ("plots",)).path
     write_text(path / "study.yaml", _study_text(search))
-    write_json(path / "env.json", describe_environment())
     say(_intention(search))
     return _go_on(_Study(path, search, _facts(decided), read), console, say, quiet)
 
@@ -124,9 +123,13 @@ def resume_sweep(path: Path, *, console: Console, say: Say, quiet: bool = False)
     """Go on with a sweep that was interrupted or killed; of a finished one, its result. Raises RunError, DataError."""
     load_optuna()
     request = _read_study(path / "study.yaml")
+    space = parse_space(request.over)
+    if (path / "metrics.json").exists():
+        with locked(path):
+            return _finished(path, Journal(path / "study.journal", space, request.config.seed))
     read = without_test(say)
     decided = plan(request.config, read)
-    search = _search(request, decided, parse_space(request.over))
+    search = _search(request, decided, space)
     return _go_on(_Study(path, search, _facts(decided), read), console, say, quiet)
 
 
@@ -134,6 +137,8 @@ def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
     path, search = study.path, study.search
     try:
         with locked(path), terminating_interrupts():
+            if not (path / "env.json").exists():
+                write_json(path / "env.json", describe_environment())
             journal = Journal(path / "study.journal", search.space, search.config.seed)
             if journal.trials():
                 say(f"going on with {path}: {len(journal.trials())} trials begun so far")
@@ -141,9 +146,8 @@ def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
             def keep() -> None:
                 write_trials(path / "trials.csv", journal, search)
 
-            if not (path / "metrics.json").exists():
-                run_trials(journal, search, study.read, say, keep)
-                repeat_best(journal, search, study.read, say, keep)
+            run_trials(journal, search, study.read, say, keep)
+            repeat_best(journal, search, study.read, say, keep)
             return _finish(study, journal, console, say, quiet)
     except KeyboardInterrupt:
         raise SweepInterrupted(path) from None
@@ -154,14 +158,17 @@ def _finish(study: _Study, journal: Journal, console: Console, say: Say, quiet: 
     path, search = study.path, study.search
     standing = finalists(journal)
     winner = standing[0].trial
-    if not (path / "metrics.json").exists():
-        write_trials(path / "trials.csv", journal, search)
-        best = _train_best(path, search.with_trial(winner), console, say, quiet)
-        metrics = summarize(journal, search, study.facts, best)
-        write_sweep_report(path, journal, search, metrics, standing)
-        write_json(path / "metrics.json", metrics)
+    write_trials(path / "trials.csv", journal, search)
+    best = _train_best(path, search.with_trial(winner), console, say, quiet)
+    metrics = summarize(journal, search, study.facts, best)
+    write_sweep_report(path, journal, search, metrics, standing)
+    write_json(path / "metrics.json", metrics)
+    return _finished(path, journal)
+
+
+def _finished(path: Path, journal: Journal) -> Sweep:
     metrics = read_metrics(RunDirectory(path))
-    return Sweep(path, metrics, tuple(describe(metrics, standing)))
+    return Sweep(path, metrics, tuple(describe(metrics, finalists(journal))))
 
 
 def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: bool) -> dict[str, Any]:
@@ -244,6 +251,7 @@ def _search(request: SweepRequest, decided: Prepared, space: tuple[Dimension, ..
         config=request.config,
         recipe=decided.config,
         headline=decided.task.headline,
+        higher_is_better=decided.task.higher_is_better,
         space=space,
         trials=trials,
         minutes=request.minutes,

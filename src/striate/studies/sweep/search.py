@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from striate.errors import ConfigError, ModelError, TrainingError
+from striate.evaluation.text import metric_text
 from striate.studies.sweep.halving import goes_on, rung_epochs
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.space import Dimension, Range
@@ -26,11 +27,12 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Search:
     """What is searched how: `config` with everything that is fixed, `recipe` as decided without a search, `headline`
-    the metric of the task, and the limits. Either `trials` or `minutes` is given."""
+    the metric of the task (`higher_is_better`, or lower), and the limits. Either `trials` or `minutes` is given."""
 
     config: Config
     recipe: Config
     headline: str
+    higher_is_better: bool
     space: tuple[Dimension, ...]
     trials: int | None
     minutes: float | None
@@ -155,17 +157,12 @@ def describe_trial(trial: Trial, headline: str) -> str:
         if outcome.epochs != seen:
             seen = outcome.epochs
             unit = "" if steps else " epoch" if seen == 1 else " epochs"
-            shown = "not finite" if outcome.score is None else show_metric(headline, outcome.val[headline])
+            shown = "not finite" if outcome.score is None else metric_text(headline, outcome.val[headline])
             steps.append(f"{shown} after {seen}{unit}")
     told = f"val {headline} {', '.join(steps)}; " if steps else ""
     ending = f"refused: {trial.why}" if trial.state == "refused" else str(trial.state)
     recipe = " (the recipe)" if trial.recipe else ""
     return f"trial {trial.number}{recipe}: {fields}: {told}{ending}"
-
-
-def show_metric(name: str, value: float) -> str:
-    """A share in percent, anything else to four digits."""
-    return f"{100 * value:.2f} %" if name in ("accuracy", "iou") else f"{value:.4g}"
 
 
 def short(value: object) -> str:
@@ -190,7 +187,7 @@ def repeat_best(journal: Journal, search: Search, read: ReadData, say: Say, done
         found = repeats(journal).get(number, [])
         scores = [o.val[search.headline] for o in found if o.score is not None]
         if found:
-            shown = ", ".join(show_metric(search.headline, score) for score in scores)
+            shown = ", ".join(metric_text(search.headline, score) for score in scores)
             say(f"trial {number} again with {len(found)} other seeds: val {search.headline} {shown}")
 
 
@@ -214,8 +211,16 @@ def _finalists(journal: Journal, search: Search, say: Say) -> list[int]:
         if fitting < len(chosen):
             some = f"to repeat {fitting} of the best {len(chosen)}" if fitting else "to repeat none of the best"
             say(f"time is left {some} with {search.seeds} other seeds")
-            chosen = chosen[:fitting]
+            chosen = _cut(chosen, fitting, {t.number for t in ranked if t.recipe})
     return chosen
+
+
+def _cut(chosen: list[int], count: int, recipe: set[int]) -> list[int]:
+    """The first `count` of `chosen`, the recipe among them where there is room beside the best: what is gained is told
+    by it alone."""
+    kept = chosen[:count]
+    dropped = [number for number in chosen[count:] if number in recipe]
+    return [*kept[:-1], *dropped] if dropped and count > 1 else kept
 
 
 def repeats(journal: Journal) -> dict[int, list[Outcome]]:

@@ -12,11 +12,12 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
+from striate.evaluation.text import lead_unit, metric_text
 from striate.runs.directory import csv_text
 from striate.runs.files import write_text
 from striate.studies.sweep.halving import SHARES
 from striate.studies.sweep.journal import Journal, Trial
-from striate.studies.sweep.search import Search, repeats, seconds_spent, short, show_metric
+from striate.studies.sweep.search import Search, repeats, seconds_spent, short
 from striate.studies.sweep.train_once import Outcome
 
 
@@ -65,6 +66,7 @@ def summarize(journal: Journal, search: Search, facts: dict[str, Any], best_run:
     study = {
         **facts,
         "metric": search.headline,
+        "higher_is_better": search.higher_is_better,
         "over": {d.field: d.text for d in search.space},
         "trials": len(trials),
         **{state: counts[state] for state in ("complete", "pruned", "diverged", "refused")},
@@ -127,14 +129,7 @@ def _row(row: tuple[Trial, str, int | str, Outcome | None], search: Search, metr
 
 def spread(summary: dict[str, Any], name: str) -> str:
     """`97.10 ± 0.21 %`, or without the deviation where there was one training."""
-    values = summary[name]
-    shown = show_metric(name, values["mean"])
-    if values["std"] is None:
-        return shown
-    number, _, unit = shown.partition(" ")
-    scale = 100 if unit else 1
-    deviation = f"{scale * values['std']:.2f}" if unit else f"{values['std']:.2g}"
-    return f"{number} ± {deviation}{' %' if unit else ''}"
+    return metric_text(name, summary[name]["mean"], summary[name]["std"])
 
 
 def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
@@ -144,11 +139,12 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
     if recipe is None:
         return ""
     if recipe is best:
-        return "Nothing searched is better than the recipe: leave these fields to it."
+        figure = "mean" if best.repeated else "figure"
+        return f"Nothing searched had a better {figure} than the recipe: leave these fields to it."
     ours, theirs = ({o.seed: o.val[name] for o in f.repeated if o.score is not None} for f in (best, recipe))
     seeds = sorted(ours.keys() & theirs.keys())
-    scale, unit = (100, " points") if name in ("accuracy", "iou") else (1, "")
-    sign = -1 if name == "rmse" else 1
+    scale, unit = lead_unit(name)
+    sign = 1 if metrics["study"]["higher_is_better"] else -1
     if len(seeds) < 2:
         gain = sign * scale * (best.trial.rungs[-1].val[name] - recipe.trial.rungs[-1].val[name])
         return f"One training each: {gain:+.3g}{unit} val {name} over the recipe, which may be luck."
@@ -157,18 +153,21 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
     if unit:
         # Seeds that differ by less than a sample look more certain than any count of samples can be.
         error = max(error, scale / metrics["study"]["n_val"] / math.sqrt(len(gains)))
-    reach = float(student_t.ppf(0.975, len(gains) - 1)) * error
+    # The best of several leads by luck more often than one alone: Bonferroni's correction.
+    rivals = sum(not f.trial.recipe for f in standing)
+    reach = float(student_t.ppf(1 - 0.025 / rivals, len(gains) - 1)) * error
+    method = "Student" if rivals == 1 else f"Student, as the best of {rivals} (Bonferroni)"
     verdict = "more than the luck of seeds explains" if mean > reach else "which may be luck"
     return (
         f"Over the recipe, seed by seed: {mean:+.3g} ± {reach:.2g}{unit} val {name}"
-        f" (95 % interval of the mean over {len(gains)} seeds, Student), {verdict}."
+        f" (95 % interval of the mean over {len(gains)} seeds, {method}), {verdict}."
     )
 
 
 def honesty(metrics: dict[str, Any]) -> str:
     """What the best validation figure is not, and the test figure."""
     study, test, name = metrics["study"], metrics["test"], metrics["study"]["metric"]
-    value = show_metric(name, test[name])
+    value = metric_text(name, test[name])
     if "accuracy_interval" in test:
         low, high = (100 * bound for bound in test["accuracy_interval"])
         value += f" (95 % interval {low:.2f} to {high:.2f} %, Wilson)"
@@ -190,7 +189,7 @@ def describe(metrics: dict[str, Any], standing: Sequence[Finalist]) -> list[str]
         fields = [short(finalist.trial.fields[field]) for field in metrics["study"]["over"]]
         label = f"{finalist.trial.number}{' (recipe)' if finalist.trial.recipe else ''}"
         again = spread(finalist.val(), name) if finalist.repeated else ""
-        rows.append([label, *fields, show_metric(name, finalist.trial.rungs[-1].val[name]), again])
+        rows.append([label, *fields, metric_text(name, finalist.trial.rungs[-1].val[name]), again])
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     said = [sentence for sentence in (comparison(metrics, standing), honesty(metrics)) if sentence]

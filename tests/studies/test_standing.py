@@ -1,0 +1,58 @@
+"""What is said of the best beside the recipe, for figures made by hand."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from scipy import stats
+
+from striate.studies.sweep.journal import Trial
+from striate.studies.sweep.standing import Finalist, comparison
+from striate.studies.sweep.train_once import Outcome
+
+METRICS = {"study": {"metric": "accuracy", "n_val": 1000, "higher_is_better": True}}
+
+
+def finalist(number: int, accuracies: list[float], *, recipe: bool = False, search: float = 0.9) -> Finalist:
+    first, *repeated = (
+        Outcome(9, seed, 1.0, {"loss": 1.0, "accuracy": value}, value)
+        for seed, value in enumerate([search, *accuracies])
+    )
+    return Finalist(Trial(number, {}, "complete", 9, (first,), recipe), tuple(repeated))
+
+
+def reach(sentence: str) -> float:
+    found = re.search(r"± ([\d.]+) points", sentence)
+    assert found is not None
+    return float(found[1])
+
+
+@pytest.mark.parametrize("rivals", [1, 3])
+def test_the_best_of_several_needs_a_larger_lead(rivals: int) -> None:
+    best = finalist(1, [0.93, 0.94, 0.95])
+    others = [finalist(2 + k, [0.9, 0.9, 0.9]) for k in range(rivals - 1)]
+    sentence = comparison(METRICS, [best, *others, finalist(0, [0.9, 0.9, 0.9], recipe=True)])
+    error = 1 / 3**0.5  # gains of 3, 4 and 5 points
+    assert reach(sentence) == pytest.approx(stats.t.ppf(1 - 0.025 / rivals, 2) * error, rel=0.05)
+    assert sentence.startswith("Over the recipe, seed by seed: +4 ±")
+    assert ("Bonferroni" in sentence) == (rivals > 1)
+    # 4 points are 6.9 standard errors: enough for the one rival there was, not for the best of three.
+    assert ("more than the luck of seeds explains" in sentence) == (rivals == 1)
+
+
+def test_where_the_recipe_is_first_nothing_is_claimed_of_what_is_better() -> None:
+    recipe, other = finalist(0, [0.92, 0.92], recipe=True), finalist(1, [0.9, 0.9])
+    assert comparison(METRICS, [recipe, other]).startswith("Nothing searched had a better mean than the recipe")
+    recipe, other = finalist(0, [], recipe=True, search=0.92), finalist(1, [], search=0.9)
+    assert comparison(METRICS, [recipe, other]).startswith("Nothing searched had a better figure than the recipe")
+
+
+def test_lower_is_better_where_the_metric_says_so() -> None:
+    def error(number: int, values: list[float], recipe: bool = False) -> Finalist:
+        outcomes = [Outcome(9, seed, 1.0, {"loss": v, "rmse": v}, -v) for seed, v in enumerate([values[0], *values])]
+        return Finalist(Trial(number, {}, "complete", 9, (outcomes[0],), recipe), tuple(outcomes[1:]))
+
+    metrics = {"study": {"metric": "rmse", "n_val": 100, "higher_is_better": False}}
+    best, recipe = error(1, [2.0, 2.1, 2.05]), error(0, [3.0, 3.1, 3.1], recipe=True)
+    assert "+1.02 ±" in comparison(metrics, [best, recipe])
