@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from striate.data import blur as blur_module
 from striate.data.blur import blur
 
 
@@ -27,3 +28,17 @@ def test_a_width_of_nothing_changes_nothing_and_others_do_not_matter() -> None:
     got = blur(x, torch.tensor([0.0, 2.0]), 2.0)
     assert torch.equal(got[0], x[0])
     assert torch.equal(got[1:], blur(x[1:], torch.tensor([2.0]), 2.0))
+
+
+def test_an_accelerator_gets_matrices_whose_sums_were_made_on_the_cpu(monkeypatch) -> None:
+    devices = []
+    original = blur_module._band_matrix
+
+    def band_matrix(sigma: torch.Tensor, *rest: object) -> torch.Tensor:
+        devices.append(sigma.device.type)
+        return original(sigma, *rest)
+
+    monkeypatch.setattr(blur_module, "_band_matrix", band_matrix)
+    out = blur(torch.zeros(2, 1, 5, 6, dtype=torch.uint8, device="meta"), torch.tensor([0.5, 1.0]), 1.0)
+    assert (out.shape, out.dtype, out.device.type) == ((2, 1, 5, 6), torch.uint8, "meta")
+    assert devices == ["cpu", "cpu"]

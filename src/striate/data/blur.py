@@ -12,9 +12,9 @@ def blur(x_BCHW: torch.Tensor, sigma: torch.Tensor, largest: float) -> torch.Ten
 
     The kernel ends at four standard deviations; beyond the edge, its pixels are repeated.
     """
-    sigma = sigma.to(device=x_BCHW.device, dtype=torch.float32)
-    rows = _band_matrix(sigma, largest, x_BCHW.shape[2])[:, None]
-    columns = _band_matrix(sigma, largest, x_BCHW.shape[3])[:, None]
+    # Built on the CPU: accelerators add up what edges repeat in an order that changes from call to call.
+    sigma = sigma.to(device="cpu", dtype=torch.float32)
+    rows, columns = (_band_matrix(sigma, largest, side)[:, None].to(x_BCHW.device) for side in x_BCHW.shape[2:])
     out = rows @ x_BCHW.float() @ columns.transpose(2, 3)
     return out.round_().clamp_(0, 255).to(x_BCHW.dtype)
 
@@ -25,12 +25,12 @@ def _band_matrix(sigma: torch.Tensor, largest: float, side: int) -> torch.Tensor
     A whole matrix costs more products than a short kernel and is faster: it is one matrix product, edges included.
     """
     reach = int(_TRUNCATE * largest + 0.5)
-    taps = torch.arange(-reach, reach + 1, device=sigma.device)
+    taps = torch.arange(-reach, reach + 1)
     weights = torch.exp(-0.5 * (taps / sigma.clamp(min=1e-3)[:, None]) ** 2)
     # Where the kernel ends follows from each image's own width, not from the widest of the batch.
     weights = weights * (taps.abs() <= torch.floor(_TRUNCATE * sigma + 0.5)[:, None])
     weights = weights / weights.sum(1, keepdim=True)
-    places = (torch.arange(side, device=sigma.device)[:, None] + taps).clamp(0, side - 1)
-    matrix = torch.zeros(len(sigma), side, side, device=sigma.device)
+    places = (torch.arange(side)[:, None] + taps).clamp(0, side - 1)
+    matrix = torch.zeros(len(sigma), side, side)
     batch = len(sigma)
     return matrix.scatter_add_(2, places.expand(batch, -1, -1), weights[:, None].expand(-1, side, -1))
