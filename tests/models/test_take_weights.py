@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,18 @@ def test_color_kernels_on_gray_images_answer_as_if_gray_lay_in_all_three() -> No
     with torch.no_grad():
         assert torch.allclose(gray(x), color(x.expand(-1, 3, -1, -1)), atol=1e-6)
     assert gray(x).abs().max() > 1e-3  # and not by both being zero
+
+
+def test_colors_that_were_standardized_each_by_itself_count_by_their_deviation() -> None:
+    color, gray = network(channels=3), network(seed=2)
+    color.conv1.bias.data.zero_()
+    std, level = (40.0, 80.0, 20.0), 100.0  # the three means are alike: nothing is lost
+    weights = replace(saved_network(mean=(level,) * 3, std=std), tensors=color.state_dict())
+    take_weights(gray, weights, 10)
+    x = 255 * torch.rand(5, 1, 9, 9)
+    with torch.no_grad():
+        seen = color((x - level) / torch.tensor(std)[:, None, None])
+        assert torch.allclose(gray((x - level) / (sum(std) / 3)), seen, atol=1e-5)
 
 
 def test_gray_kernels_on_color_images_are_refused() -> None:

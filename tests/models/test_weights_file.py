@@ -169,3 +169,24 @@ def test_any_bytes_are_refused_in_words(beginning: bytes, rest: bytes) -> None:
     Path("bytes.pt").write_bytes(beginning + rest)
     with pytest.raises(ModelError):
         read_weights("bytes.pt")
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_eight_bits_are_looked_at_too(kind) -> None:
+    narrow = {"fc.weight": torch.tensor([[1.0, -0.5]]).to(kind)}
+    torch.save(narrow, "narrow.pt")
+    assert read_weights("narrow.pt").tensors["fc.weight"].float().tolist() == [[1.0, -0.5]]
+    torch.save({"fc.weight": torch.tensor([[1.0, float("nan")]]).to(kind)}, "bad.pt")
+    with pytest.raises(ModelError, match=r"fc\.weight holds values that are infinite"):
+        read_weights("bad.pt")
+
+
+def test_a_type_that_nothing_can_be_computed_with_is_named() -> None:
+    torch.save({"fc.weight": torch.zeros(2, 2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)}, "four.pt")
+    with pytest.raises(ModelError, match="float4_e2m1fn_x2"):
+        read_weights("four.pt")
+
+
+def test_the_home_folder_of_nobody_is_told() -> None:
+    with pytest.raises(StriateError, match="no user of that name"):
+        read_weights("~nosuchuser/weights.pt")

@@ -320,7 +320,7 @@ def test_a_run_brings_its_network_and_its_standardization(photos) -> None:
         assert prepared.config.recipe == "fine-tune"
         saved = load_checkpoint(Path("first/checkpoints/best.pt"))["normalization"]
         assert list(prepared.normalization.mean) == saved["mean"]
-        assert "inputs are standardized as in the training of first" in prepared.notes[-5:]
+        assert "inputs are standardized as in the training of first" in prepared.notes
     state_file()
     measured = prepare(
         merge_request(read_config(None), data="dark", fields={"model.name": NETWORK.replace("3)", "2)")})
@@ -390,3 +390,41 @@ def test_a_function_whose_outputs_are_others_gets_a_new_head(photos) -> None:
     shutil.rmtree("photos/green")
     prepared = prepare(merge_request(read_config(None), data="photos", fields={"model.weights": "run"}))
     assert "the last layer is new: 2 classes instead of 3" in " ".join(prepared.notes)
+
+
+def test_a_module_that_comes_with_weights_takes_no_others(photos) -> None:
+    module = build_model(NETWORK, (3, 16, 16), 3)
+    fields = {"model.weights": None, "recipe": "fine-tune", "model.init": "he-normal"}
+    with pytest.raises(ConfigError, match="comes with its weights") as caught:
+        prepare(config_for(photos(), **fields), module)
+    assert caught.value.where == "model.init"
+    plain = {"recipe": "standard", "fine_tune.head_share": None, "fine_tune.layer_decay": None}
+    prepare(config_for(Path("photos"), **fields | plain), module)
+
+
+def test_an_error_about_the_weights_of_a_module_speaks_of_no_name(photos) -> None:
+    state_file()
+    data, given = photos(), {"model.name": "auto"}
+    with pytest.raises(ModelError) as caught:
+        prepare(config_for(data, **given), build_model("conv(5,3) relu fc(3)", (3, 16, 16), 3))
+    assert "auto" not in str(caught.value)
+
+
+class Shifted(nn.Module):
+    """Has no layer with a kernel or matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3)) + self.shift
+
+
+def test_a_head_that_is_not_there_cannot_learn_first(photos) -> None:
+    fields = {"model.weights": None, "recipe": "fine-tune"}
+    with pytest.raises(ConfigError, match="without an output layer") as caught:
+        prepare(config_for(photos(), **fields | {"fine_tune.head_share": 0.2}), Shifted())
+    assert caught.value.where == "fine_tune.head_share"
+    decided = prepare(config_for(Path("photos"), **fields | {"fine_tune.head_share": None}), Shifted()).config
+    assert prepare(decided, Shifted()).config == decided, "what the recipe decided is no wish, and runs again"

@@ -13,6 +13,7 @@ from striate.models.saved import SavedNetwork
 from striate.models.words import WORDS
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import open_run
+from striate.runs.user_path import user_path
 
 
 def names_run(text: str) -> bool:
@@ -57,6 +58,8 @@ def network_of(text: str, file: Path, content: dict[str, Any]) -> SavedNetwork:
             kind=content.get("preparation", {}).get("kind", ""),
             mean=tuple(standardized.get("mean", ())),
             std=tuple(standardized.get("std", ())),
+            task=task["name"],
+            target_scale=(tuple(task.get("mean", ())), tuple(task.get("std", ()))),
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise RunError(str(file), f"a checkpoint without {error}", "one of this version", "train again") from None
@@ -71,7 +74,7 @@ def with_origin(saved: SavedNetwork) -> SavedNetwork:
 
 def load_run(text: str) -> tuple[Path, dict[str, Any]]:
     """The checkpoint that a path stands for, and its content. Raises RunError."""
-    path = Path(text.strip()).expanduser()
+    path = user_path(text)
     if path.is_file():
         return path, load_checkpoint(path)
     run = open_run(path)

@@ -24,6 +24,8 @@ class SavedNetwork(Weights):
 
     `classes` is empty where the task has none. Its inputs were of `kind` (`image`, `grid`, `table`), standardized with
     `mean` and `std`, one each for every channel or feature, in input units; empty where the checkpoint does not say.
+    `task` is what it was trained for; `target_scale` the means and standard deviations that its outputs are in, empty
+    unless they are numbers.
     """
 
     name: str
@@ -34,3 +36,5 @@ class SavedNetwork(Weights):
     kind: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    task: str = ""
+    target_scale: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())

@@ -28,12 +28,14 @@ def take_weights(
 
     The output layer stays as it is (new) where the file has it for another number of outputs, or has none. Kernels
     for red, green and blue are added up where the first convolution takes one channel: the network then answers as if
-    the gray image lay in all three. Prefixes of wrappers are dropped from names. `name` is what the user called the
-    network, for errors. Returns what was taken over, in one sentence.
+    the gray image lay in all three. Where the file says how each was standardized, a kernel counts in inverse
+    proportion to its channel's standard deviation; a constant is lost where the three means differ. Prefixes of
+    wrappers are dropped from names. `name` is what the user called the network, for errors. Returns what was taken
+    over, in one sentence.
     Raises ModelError, naming the first tensors with their shapes, where others are missing, unexpected or misshapen.
     """
     own: Tensors = network.state_dict()
-    saved, folded = _for_gray(network, own, _without_prefix(weights.tensors, own))
+    saved, folded = _for_gray(network, own, _without_prefix(weights.tensors, own), _shares(weights))
     saved |= {key: own[key] for key in own if key not in saved and key.endswith("num_batches_tracked")}  # before 2018
     names = [*own, *(key for key in saved if key not in own)]
     head = output_layer(network)
@@ -66,8 +68,16 @@ def _without_prefix(saved: Tensors, own: Tensors) -> Tensors:
     return dict(tensors)
 
 
-def _for_gray(network: nn.Module, own: Tensors, saved: Tensors) -> tuple[Tensors, bool]:
-    """The tensors with the first convolution's kernels added up over three channels where the network takes one."""
+def _shares(weights: Weights) -> torch.Tensor:
+    """(3, 1, 1): how much the kernels of each color count for gray, divided by the mean of their deviations."""
+    if not isinstance(weights, SavedNetwork) or len(weights.std) != 3:
+        return torch.ones(3, 1, 1)
+    std = torch.tensor(weights.std, dtype=torch.float64)
+    return (std.mean() / std)[:, None, None]
+
+
+def _for_gray(network: nn.Module, own: Tensors, saved: Tensors, shares: torch.Tensor) -> tuple[Tensors, bool]:
+    """The tensors with the first convolution's kernels added up, times `shares`, if the network takes one channel."""
     layers = weighted_layers(network)
     key = f"{layers[0]}.weight".removeprefix(".") if layers else ""
     mine, theirs = own.get(key), saved.get(key)
@@ -76,7 +86,7 @@ def _for_gray(network: nn.Module, own: Tensors, saved: Tensors) -> tuple[Tensors
         return saved, False
     if nn.parameter.is_lazy(mine) or mine.shape[1] != 1 or theirs.shape != (len(mine), 3, *mine.shape[2:]):
         return saved, False
-    return saved | {key: theirs.sum(1, keepdim=True)}, True
+    return saved | {key: (theirs * shares.to(theirs)).sum(1, keepdim=True)}, True
 
 
 def _agree(own: Any, saved: Any, outputs: int | None) -> bool:

@@ -16,6 +16,7 @@ from striate.models.arguments import nearest
 from striate.models.from_run import load_run, network_of
 from striate.models.saved import Weights
 from striate.runs.checkpoint import FORMAT
+from striate.runs.user_path import user_path
 
 # Where training scripts keep the state_dict in their checkpoints, the commonest first.
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
@@ -28,9 +29,9 @@ def read_weights(text: str) -> Weights:
 
     A state_dict may lie under a usual key of a larger dict. The kind of file is told by its content, not its name.
     Raises ModelError where there is no such file, it cannot be read, or holds anything but tensors and plain values;
-    RunError for a run without a checkpoint or with a damaged one.
+    RunError for a run without a checkpoint or with a damaged one, and for the home folder of nobody.
     """
-    path = Path(text.strip()).expanduser()
+    path = user_path(text)
     if _is_folder(path):
         file, content = load_run(text)
         return network_of(text, file, content)
@@ -135,11 +136,19 @@ def _checked(text: str, tensors: Any) -> dict[str, Any]:
         expected = f"tensors by name, there or under a usual key ({usual}, …)"
         raise ModelError(f"weights {text}", f"a dict of other things: {keys}", expected, _SAVE)
     for name, tensor in tensors.items():
-        broken = isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not tensor.isfinite().all()
-        if broken:
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not _finite(text, name, tensor):
             got = f"{name} holds values that are infinite or not a number"
             raise ModelError(f"weights {text}", got, "finite weights", "take an earlier checkpoint of that training")
     return {str(name): tensor for name, tensor in tensors.items()}
+
+
+def _finite(text: str, name: object, tensor: torch.Tensor) -> bool:
+    try:
+        # Types of eight bits and less know few functions of their own.
+        return bool((tensor if tensor.element_size() > 1 else tensor.float()).isfinite().all())
+    except (NotImplementedError, RuntimeError):
+        got = f"{name} of type {str(tensor.dtype).removeprefix('torch.')}, which no layer computes with"
+        raise ModelError(f"weights {text}", got, "float32, float16 or bfloat16", _SAVE) from None
 
 
 def _first_line(error: Exception) -> str:

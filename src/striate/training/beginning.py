@@ -20,8 +20,10 @@ from striate.models.weights_file import read_weights, weights_digest
 from striate.records import Finding
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_seen
+from striate.runs.user_path import user_path
 from striate.tasks.protocol import Task
 from striate.training.config import Config
+from striate.training.target_units import fit_head, head_tensors
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,14 @@ class Beginning:
     owner: str = ""
     findings: tuple[Finding, ...] = ()
 
-    def apply(self, network: nn.Module, data: Dataset, task: Task) -> list[str]:
-        """Give the network the weights; notes on what was taken over. Raises ModelError where they do not fit."""
+    def apply(self, network: nn.Module, data: Dataset, task: Task, normalization: Normalization) -> list[str]:
+        """Give the network, whose inputs will be standardized by `normalization`, the weights; notes on what was taken
+        over. Raises ModelError where they do not fit."""
         if self.weights is None:
             return []
-        name = "" if self.owner else self.config.model.name
+        # `auto` is left only of a module given in Python: no name that a remedy could speak of.
+        name = "" if self.owner or self.config.model.name == "auto" else self.config.model.name
+        drawn = head_tensors(network)
         try:
             notes = [take_weights(network, self.weights, task.outputs, data.classes, name=name)]
         except ModelError as error:
@@ -48,6 +53,10 @@ class Beginning:
                 found = recognize(self.weights, data.input_shape, task.outputs, data.annotation == "mask")
                 error.remedy = f"--model {found}, which the file fits" if found else error.remedy
             raise
+        if isinstance(self.weights, SavedNetwork):
+            raw = data.splits["train"].inputs[:2]
+            fitted = fit_head(network, self.weights, task, normalization.on(raw.device, raw.ndim)(raw), drawn)
+            notes += [fitted] if fitted else []
         if self.normalization is not None:
             notes.append(f"inputs are standardized as in the training of {self.weights.path}")
         return notes
@@ -62,6 +71,8 @@ def find_beginning(
     names its network, where none is named. Raises ModelError, RunError; ConfigError where two things bring weights.
     """
     model = config.model
+    if module is not None and config.recipe == "fine-tune":
+        refuse_init(model.init, "a module that comes with its weights, as the recipe fine-tune says")
     name, path = model.name, model.weights
     if module is None and name != "auto" and names_run(name):
         if path is not None:
@@ -87,7 +98,7 @@ def find_beginning(
     named = module is None and name == "auto"
     if named:
         weights, name = _named(weights, data, task)
-    file = str(Path(path).expanduser().absolute())
+    file = str(user_path(path).absolute())
     config = replace(config, model=replace(model, name=name, weights=file, weights_digest=digest))
     owner = weights.path if named else ""
     return Beginning(config, weights, _standardization(weights, data), owner, _leak(path, data))
@@ -95,7 +106,7 @@ def find_beginning(
 
 def _leak(path: str, data: Dataset) -> tuple[Finding, ...]:
     """A finding where the run that the weights are of was trained or chosen on samples that are held out here."""
-    place = Path(path).expanduser()
+    place = user_path(path)
     seen = read_seen(RunDirectory(place if place.is_dir() else place.parent.parent))
     held = [content for name in ("val", "test") for content in data.contents.get(name, ())]
     count = sum(content in seen for content in held)

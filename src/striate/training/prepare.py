@@ -165,7 +165,7 @@ def _plan(
     splits = {k: to_device(s, device) for k, s in data.splits.items()}
     normalization = beginning.normalization or measure_normalization(data.splits["train"])
     network = _build(name if module is None else module, data, task, beginning)
-    notes = beginning.apply(network, data, task)
+    notes = beginning.apply(network, data, task, normalization)
     has_weights = _has_weights(config, module)
     decision = decide(config, data, gather_facts(data, network, has_weights=has_weights))
     config = decision.config
