@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from striate.account.signal import signal_to_json
 from striate.errors import NonFiniteLoss, RunError
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
-from striate.runs.directory import RunDirectory, csv_text, write_splits
+from striate.runs.directory import RunDirectory, csv_text, open_run, read_seen, write_splits
 from striate.runs.environment import describe_environment
 from striate.runs.files import append_text, finite, write_json, write_text
 from striate.training.config_file import config_to_yaml
@@ -42,12 +43,23 @@ def write_beginning(run: RunDirectory, prepared: Prepared) -> None:
     if not run.split.exists():
         write_splits(run, prepared.data.rows)
     if not run.seen.exists():
-        contents = prepared.data.contents
-        write_text(run.seen, "".join(f"{digest}\n" for name in ("train", "val") for digest in contents[name]))
+        write_text(run.seen, "".join(f"{digest}\n" for digest in _seen(prepared)))
     if not run.environment.exists():
         write_json(run.environment, describe_environment())
     if prepared.signal and not run.signal.exists():
         write_json(run.signal, {"start": signal_to_json(prepared.signal)})
+
+
+def _seen(prepared: Prepared) -> list[str]:
+    """Digests of the samples that the network learns from or is chosen by, and of those that its weights have: what a
+    run behind them has seen, with all before it."""
+    contents, weights = prepared.data.contents, prepared.config.model.weights
+    own = [digest for name in ("train", "val") for digest in contents[name]]
+    try:
+        earlier = frozenset() if weights is None else read_seen(open_run(Path(weights)))
+    except RunError:  # a file of weights that is of no run
+        earlier = frozenset()
+    return own + sorted(earlier.difference(own))
 
 
 def append_event(run: RunDirectory, event: str, **fields: Any) -> None:
