@@ -17,11 +17,18 @@ Each says where it happened, what came, what was expected, and a remedy that wor
 
 from __future__ import annotations
 
+import shlex
+
 
 def printable(text: str) -> str:
     """The text with control characters other than line ends and tabs written as escapes: a file name may hold some,
     and a terminal would obey them."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def pasted(word: object) -> str:
+    """A path or another text as one word of a command that a shell is given."""
+    return shlex.quote(str(word))
 
 
 class StriateError(ValueError):

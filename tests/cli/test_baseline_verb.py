@@ -44,6 +44,18 @@ def test_json_and_fields_of_the_data(capsys, photos: Callable[..., Path]) -> Non
     assert json.loads(capsys.readouterr().out)["baselines"][2]["name"] == "HOG + linear SVM"
 
 
+def test_what_could_not_be_read_is_in_the_document_and_the_exit_code(capsys, photos: Callable[..., Path]) -> None:
+    folder = photos(classes=2)
+    (folder / "red" / "000.png").write_bytes(b"no picture")
+    assert main(["baseline", str(folder), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert {"data", "baselines", "notes", "findings"} <= set(document)
+    assert document["notes"]
+    assert any("000.png" in json.dumps(finding) for finding in document["findings"])
+    assert main(["baseline", str(folder)]) == 1
+    assert "majority class" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -15,7 +15,7 @@ from striate.data.config import DataConfig
 from striate.data.dataset import ANNOTATION_OF, Dataset
 from striate.data.read import load_for_evaluation
 from striate.errors import ChangedDataError, ConfigError, RunError
-from striate.evaluation.baseline import Baseline
+from striate.evaluation.baseline import Baseline, DataBaselines
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.record import Evaluation
 from striate.runs.directory import open_run, read_seen
@@ -68,10 +68,21 @@ def baselines(
     and `seed` have a meaning. `announce` is told what was decided about the data and what is fitted. Raises
     StriateError.
     """
+    return data_baselines(data, size=size, config=config, fields=dict(set or {}), announce=announce).baselines
+
+
+def data_baselines(
+    data: str | Path | None,
+    *,
+    size: int | tuple[int, int] | str | None,
+    config: ConfigSource,
+    fields: Mapping[str, Any],
+    announce: Announce | None,
+) -> DataBaselines:
+    """`baselines` together with the notes and findings of the data."""
     from striate.evaluation.baselines import fit_baselines, refuse_network_fields
 
     say = announce or (lambda _: None)
-    fields = dict(set or {})
     refuse_network_fields(fields)
     source = None if data is None else str(data)
     merged, read = read_data(merge_request(read_config(config), data=source, size=size, fields=fields), announce)
@@ -83,7 +94,8 @@ def baselines(
     say(f"{read.name}: " + ", ".join(f"{len(split):,} {name}" for name, split in read.splits.items()))
     for said in (*read.notes, *read.findings):
         say(str(said))
-    return fit_baselines(read, task, seed=merged.seed, announce=say)
+    fitted = fit_baselines(read, task, seed=merged.seed, announce=say)
+    return DataBaselines(merged.data.source, fitted, tuple(read.notes), tuple(read.findings))
 
 
 def _same_source(data: str, source: str) -> bool:

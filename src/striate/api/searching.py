@@ -30,20 +30,23 @@ def find_learning_rate(
     set: Mapping[str, Any] | None = None,
     seconds: float = 45.0,
     out: str | Path | None = None,
+    force: bool = False,
     announce: Announce | None = None,
 ) -> LearningRateSearch:
     """The learning rate to train with, by short trainings on copies, in about `seconds`.
 
     The other arguments are as in `train`. Not a bit of an `nn.Module`, nor any random state, is changed. `out`: a .png
-    to draw the search into; nothing else is written. `announce` is told of each step. Raises StriateError.
+    to draw the search into, a new one unless `force`; nothing else is written. `announce` is told of each step. Raises
+    StriateError.
     """
     from striate.models.untouched import copied
     from striate.training.learning_rate.command import how_to_train, refuse_untried
     from striate.training.learning_rate.find import random_states_kept, search_learning_rate
-    from striate.visualize.lr_find import refuse_picture_path, save_lr_find
+    from striate.visualize.lr_find import save_lr_find
+    from striate.visualize.picture_path import refuse_picture_path
 
     if out is not None:
-        refuse_picture_path(Path(out))  # before minutes are spent
+        refuse_picture_path(Path(out), force=force)  # before minutes are spent
     source = None if data is None else str(data)
     given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
     fields = asked_fields(given, set or {})

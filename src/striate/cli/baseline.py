@@ -26,7 +26,8 @@ def baseline(
     Classes: the commonest; logistic regression; for images HOG, and color where there is some, with a linear SVM.
     Numbers: the mean; ridge regression; for tables gradient boosting. Masks: the commonest; a random forest on pixels.
     They learn from the training split that `striate train` would use, choose by the validation split, and are measured
-    on the test split. `striate train --baseline` compares a network with them.
+    on the test split. `striate train --baseline` compares a network with them. Exit code 1 if some of the data could
+    not be read.
 
     Parameters
     ----------
@@ -45,24 +46,22 @@ def baseline(
     json
         Print one JSON document on stdout.
     """
-    from striate.api import baselines
+    from striate.api.measuring import data_baselines
     from striate.cli.output import print_json, print_note, print_text, results_only
-    from striate.training.request import read_config
 
     fields = chosen_fields({"task.name": task, "seed": seed}, set or [])
     with results_only(json):
-        fitted = baselines(data, size=size, config=config, set=fields, announce=print_note)
-    source = data or fields.get("data.source") or read_config(config).data.source
-    entries = [entry.to_json() for entry in fitted]
+        found = data_baselines(data, size=size, config=config, fields=fields, announce=print_note)
     if json:
-        print_json({"data": source, "split": "test", "baselines": entries})
-        return 0
-    from striate.report.baselines import baseline_table, explain_baseline
+        print_json(found.to_json())
+    else:
+        from striate.report.baselines import baseline_table, explain_baseline
 
-    _print_table(baseline_table(fitted, f"test split of {source}, n = {entries[0]['n']:,}"))
-    for entry in fitted:
-        print_text(f"\n{explain_baseline(entry)}")
-    return 0
+        n = found.baselines[0].metrics["n"]
+        _print_table(baseline_table(found.baselines, f"test split of {found.data}, n = {n:,}"))
+        for entry in found.baselines:
+            print_text(f"\n{explain_baseline(entry)}")
+    return 1 if any(finding.severity == "error" for finding in found.findings) else 0
 
 
 def _print_table(content: Any) -> None:

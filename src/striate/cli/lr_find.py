@@ -25,6 +25,7 @@ def lr_find(
     config: Path | None = None,
     seconds: float = 45.0,
     out: Path | None = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -59,6 +60,8 @@ def lr_find(
         About how long it may take. More gives longer trials and more of them; large networks take longer anyway.
     out
         Draw the range test and the trials into this .png. Nothing is written otherwise.
+    force
+        Overwrite the picture if it exists.
     set
         A field of the configuration: `--set optim.momentum=0.8`, or shorter `--optim.momentum 0.8`.
     json
@@ -71,7 +74,7 @@ def lr_find(
     fields = chosen_fields(given | {"budget.epochs": epochs, "budget.minutes": minutes}, set or [])
     with results_only(json):
         search = find_learning_rate(
-            data, config=config, size=size, set=fields, seconds=seconds, out=out, announce=print_note
+            data, config=config, size=size, set=fields, seconds=seconds, out=out, force=force, announce=print_note
         )
     if json:
         print_json(search.to_json())

@@ -7,6 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from striate.records import Finding
+
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
@@ -40,4 +42,24 @@ class Baseline:
             "n_train": self.n_train,
             "seconds": round(self.seconds, 3),
             "note": self.note,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class DataBaselines:
+    """The baselines of one data set, with the `notes` and `findings` of its reading."""
+
+    data: str
+    baselines: tuple[Baseline, ...]
+    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object of plain values; all figures are of the test split."""
+        return {
+            "data": self.data,
+            "split": "test",
+            "baselines": [entry.to_json() for entry in self.baselines],
+            "notes": list(self.notes),
+            "findings": [finding.to_json() for finding in self.findings],
         }

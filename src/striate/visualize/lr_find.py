@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from striate.errors import UsageError
 from striate.training.learning_rate.records import LearningRateSearch, RangePoint, Rate
 from striate.visualize.canvas import (
     BLUE,
@@ -67,18 +65,6 @@ def save_lr_find(search: LearningRateSearch, data: str, model: str, path: Path) 
     """Write the figure as a PNG under a title that names data, network and optimizer. Raises RunError."""
     title = f"learning rate: {data}, {shorten(model, 28)}, {search.optimizer}"
     return save_figure(lr_find_figure(search, title=title), path)
-
-
-def refuse_picture_path(path: Path) -> None:
-    """Raise UsageError where no .png can be written to `path`, before time is spent on what it would show."""
-    if path.suffix.lower() != ".png":
-        raise UsageError(
-            "--out", str(path), "a file that ends in .png", f"--out {shlex.quote(str(path.with_suffix('.png')))}"
-        )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(
-            "--out", str(path), "a file in a folder that exists", f"mkdir -p {shlex.quote(str(path.parent))}"
-        )
 
 
 def _draw_range_test(axes: Axes, points: Sequence[RangePoint], search: LearningRateSearch) -> None:

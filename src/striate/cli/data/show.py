@@ -90,6 +90,8 @@ def show(
 
 def _refuse(fields: dict[str, Any], count: int, out: Path, force: bool) -> None:
     """What cannot be asked for, before the data are read."""
+    from striate.visualize.picture_path import refuse_picture_path
+
     foreign = [name for name in fields if not name.startswith(_ASKED)]
     if foreign:
         raise UsageError(
@@ -100,9 +102,4 @@ def _refuse(fields: dict[str, Any], count: int, out: Path, force: bool) -> None:
         )
     if not 1 <= count <= 40:
         raise UsageError("--count", str(count), "1 to 40", "--count 8")
-    if out.suffix.lower() != ".png":
-        raise UsageError("--out", str(out), "a file that ends in .png", f"--out {out.with_suffix('.png')}")
-    if out.is_dir() or (out.exists() and not force):
-        other = out.with_stem(f"{out.stem}-2")
-        remedy = f"--out {other}" if out.is_dir() else f"--force overwrites it; or --out {other}"
-        raise UsageError(str(out), "it exists already", "a new file", remedy)
+    refuse_picture_path(out, force=force)
