@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shlex
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,30 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path, content: str, 
     (other / content).write_text("")
     with pytest.raises(RunError, match=held):
         create_run(other, "x")
+
+
+def test_a_remedy_is_one_word_for_a_shell_and_goes_on_with_what_is_there(tmp_path: Path) -> None:
+    taken = tmp_path / "my runs"
+    taken.mkdir()
+    for file, verb in (("config.yaml", "train"), ("study.yaml", "sweep")):
+        (taken / file).write_text("x")
+        with pytest.raises(RunError) as caught:
+            create_run(taken, "x")
+        words = shlex.split(caught.value.remedy)
+        assert words[words.index("--out") + 1] == f"{taken}-2,"
+        assert words[-4:] == ["striate", verb, "--resume", str(taken)]
+
+
+def test_a_sweep_is_no_run_but_has_one(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("x")
+    with pytest.raises(RunError, match="a sweep") as caught:
+        open_run(tmp_path)
+    assert caught.value.remedy == f"striate sweep --resume {tmp_path}"
+    best = create_run(tmp_path / "best", "best")
+    best.config.write_text("x")
+    with pytest.raises(RunError, match="a sweep") as caught:
+        open_run(tmp_path)
+    assert open_run(Path(caught.value.remedy)) == best
 
 
 def test_a_run_is_found_by_its_folder_or_a_checkpoint_in_it(tmp_path: Path) -> None:

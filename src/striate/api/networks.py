@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from striate.errors import RunError
+from striate.errors import RunError, pasted
 from striate.models.build import build_model
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import open_run
@@ -29,7 +29,7 @@ def load(path: str | Path, *, module: nn.Module | None = None, device: str = "cp
             got = "a cross-validation: it keeps no network, each fold's has seen only its share of the data"
             raise RunError(str(path), got, "a run with a network", final_command(path))
         raise RunError(
-            str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {path}"
+            str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {pasted(path)}"
         )
     return trained_from_dict(load_checkpoint(file, device), str(file), torch.device(device), module)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from striate.api.networks import load
 from striate.api.news import announce_decisions, announcer
-from striate.errors import RunError
+from striate.errors import RunError, pasted
 from striate.report.finish import finish_run
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
@@ -191,7 +191,7 @@ def _worth_going_on(run: RunDirectory, config: Config) -> Iterator[None]:
         with memory_explained(config), terminating_interrupts():
             yield
     except RunError as error:  # a full disk, for one: what was saved is worth going on from
-        error.remedy += f"; then go on with: striate train --resume {run.path}"
+        error.remedy += f"; then go on with: striate train --resume {pasted(run.path)}"
         raise
     except Interrupted:
         raise

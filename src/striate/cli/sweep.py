@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from striate.cli.fields import chosen_fields
-from striate.errors import UsageError
+from striate.errors import UsageError, pasted
 
 
 def sweep(
@@ -90,7 +90,7 @@ def sweep(
                 "striate sweep --resume",
                 "other options beside it",
                 "--resume DIR alone: a sweep goes on as it was started",
-                f"striate sweep --resume {resume}",
+                f"striate sweep --resume {pasted(resume)}",
             )
     from striate.api import announcer
     from striate.cli.output import print_json, print_text, results_only, stderr
@@ -113,6 +113,6 @@ def sweep(
     else:
         for line in done.lines:
             print_text(line)
-        print_text(f"again:  striate train --config {done.path / 'best.yaml'}")
+        print_text(f"again:  striate train --config {pasted(done.path / 'best.yaml')}")
         print_text(f"run:    {done.best}\nreport: {done.report}")
     return 0

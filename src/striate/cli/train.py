@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from striate.cli.fields import chosen_fields
-from striate.errors import UsageError
+from striate.errors import UsageError, pasted
 
 
 def train(
@@ -107,7 +107,7 @@ def train(
                 "striate train --resume",
                 "other options beside it",
                 "--resume RUN alone: a run goes on with the configuration that it started with",
-                f"striate train --resume {resume}",
+                f"striate train --resume {pasted(resume)}",
             )
     from striate.api import resume as resume_run
     from striate.api import train_config

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from striate.errors import ModelError, RunError
+from striate.errors import ModelError, RunError, pasted
 from striate.models.from_file import names_file
 from striate.models.registry import MODELS
 from striate.models.saved import SavedNetwork
@@ -80,7 +80,7 @@ def load_run(text: str) -> tuple[Path, dict[str, Any]]:
     run = open_run(path)
     file = next((file for file in (run.best, run.last) if file.is_file()), None)
     if file is None:
-        remedy = f"striate train --resume {path}"
+        remedy = f"striate train --resume {pasted(path)}"
         raise RunError(str(path), "a run without a checkpoint yet", "a run with at least one epoch", remedy)
     return file, load_checkpoint(file)
 

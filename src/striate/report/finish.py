@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Any
 
 from striate.account.count import count_macs, count_parameters, layer_rows
 from striate.data.loader import batch_bounds
+from striate.errors import pasted
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.record import Evaluation
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
@@ -152,7 +152,7 @@ def _content(
         history=[row.flat() for row in prepared.state.history],
         config=config_to_yaml(config),
         environment=read_environment(run.environment),
-        command=f"striate train --config {shlex.quote(str(run.config))} --out {shlex.quote(str(run.path) + '-again')}",
+        command=f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}",
         findings=prepared.findings,
         notes=notes,
         pictures=pictures,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.data.dataset import SplitRow
-from striate.errors import RunError
+from striate.errors import RunError, pasted
 from striate.runs.files import explained, write_text
 
 
@@ -93,9 +93,14 @@ def refuse_occupied(out: Path) -> None:
     with explained(out):
         if not out.exists() or (out.is_dir() and not any(path.is_file() for path in out.rglob("*"))):
             return
-    held = "a file" if not out.is_dir() else "a run" if (out / "config.yaml").exists() else "other files"
-    remedy = f"--out {out}-2" + (f", or go on with: striate train --resume {out}" if held == "a run" else "")
+    verb = "sweep" if _is_sweep(out) else "train" if (out / "config.yaml").exists() else ""
+    held = "a file" if not out.is_dir() else {"sweep": "a sweep", "train": "a run"}.get(verb, "other files")
+    remedy = f"--out {pasted(f'{out}-2')}" + (f", or go on with: striate {verb} --resume {pasted(out)}" if verb else "")
     raise RunError(str(out), f"a path that already holds {held}", "a new or empty folder", remedy)
+
+
+def _is_sweep(path: Path) -> bool:
+    return (path / "study.yaml").is_file()
 
 
 def create_run(out: Path | None, name: str, folders: Sequence[str] = ("checkpoints", "plots")) -> RunDirectory:
@@ -123,7 +128,10 @@ def open_run(path: Path) -> RunDirectory:
         if path.is_file() and path.parent.name == "checkpoints":
             path = path.parent.parent
         run = RunDirectory(path)
-        found = run.config.is_file()
+        found, sweep = run.config.is_file(), _is_sweep(path)
+    if not found and sweep:
+        remedy = str(path / "best") if (path / "best").is_dir() else f"striate sweep --resume {pasted(path)}"
+        raise RunError(str(path), "a sweep, whose network is the run best/ in it", "a run directory", remedy)
     if not found:
         got = "a folder without config.yaml" if path.is_dir() else "no such folder"
         nearby = sorted(p.parent for p in Path("runs").glob("*/config.yaml"))
@@ -167,6 +175,6 @@ def read_metrics(run: RunDirectory) -> dict[str, Any]:
             str(run.metrics_json),
             "no complete metrics.json",
             "a finished run",
-            f"striate train --resume {run.path}",
+            f"striate train --resume {pasted(run.path)}",
         ) from None
     return metrics

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from striate.errors import pasted
+
 
 class Interrupted(KeyboardInterrupt):
     """The run at `path` was interrupted and its state saved; `striate train --resume` goes on bit for bit."""
 
     def __init__(self, path: Path, signal_name: str) -> None:
         self.path, self.signal_name = path, signal_name
-        super().__init__(f"{signal_name}: state saved in {path}; go on with: striate train --resume {path}")
+        super().__init__(f"{signal_name}: state saved in {path}; go on with: striate train --resume {pasted(path)}")
 
 
 @dataclass

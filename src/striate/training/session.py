@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from striate.account.signal import signal_to_json
-from striate.errors import NonFiniteLoss, RunError
+from striate.errors import NonFiniteLoss, RunError, pasted
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.runs.directory import RunDirectory, csv_text, open_run, read_seen, write_splits
 from striate.runs.environment import describe_environment
@@ -81,7 +81,7 @@ def restore(run: RunDirectory, prepared: Prepared) -> bool:
             str(run.last),
             f"a checkpoint that does not fit: {reason}",
             "that of this run",
-            f"train anew: --config {run.config}",
+            f"train anew: --config {pasted(run.config)}",
         ) from None
     append_event(run, "resumed", step=prepared.state.step)
     return True

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from striate.errors import pasted
 from striate.evaluation.text import LABELS, metric_text
 from striate.records import Finding
 from striate.report.content import Picture, Table
@@ -84,14 +84,12 @@ def make_content(
 
 def repeat_command(run: Path) -> str:
     """What repeats a study when pasted."""
-    return f"striate train --config {shlex.quote(str(run / 'config.yaml'))} --out {shlex.quote(f'{run}-again')}"
+    return f"striate train --config {pasted(run / 'config.yaml')} --out {pasted(f'{run}-again')}"
 
 
 def final_command(run: Path) -> str:
     """What trains one network as the folds were, when pasted."""
-    return (
-        f"striate train --config {shlex.quote(str(run / 'config.yaml'))} --cv null --out {shlex.quote(f'{run}-final')}"
-    )
+    return f"striate train --config {pasted(run / 'config.yaml')} --cv null --out {pasted(f'{run}-final')}"
 
 
 def _figures(cv: Mapping[str, Any]) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.errors import RunError
+from striate.errors import RunError, pasted
 from striate.runs.directory import RunDirectory, csv_text
 from striate.runs.files import finite, write_atomic, write_text
 from striate.studies.cross_validation.fold import FoldResult
@@ -56,8 +55,7 @@ def load_fold(path: Path) -> FoldResult:
     # numpy, zip and JSON each have errors of their own for a damaged file.
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        file, run = shlex.quote(str(path)), shlex.quote(str(path.parent.parent))
-        remedy = f"rm {file} && striate train --resume {run}"
+        remedy = f"rm {pasted(path)} && striate train --resume {pasted(path.parent.parent)}"
         raise RunError(str(path), f"no finished fold: {reason}", "the file as it was written", remedy) from None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from striate.errors import pasted
 from striate.evaluation.text import metric_text
 from striate.report.content import Picture, Table
 from striate.report.numbers import environment_table
@@ -52,7 +52,7 @@ def write_sweep_report(
         trials=_trials(journal.trials(), study),
         environment=environment_table(path / "env.json"),
         config=(path / "best.yaml").read_text(encoding="utf-8"),
-        command=f"striate train --config {shlex.quote(str(path / 'best.yaml'))}",
+        command=f"striate train --config {pasted(path / 'best.yaml')}",
     )  # fmt: skip
     write_text(path / "report.html", text)
 

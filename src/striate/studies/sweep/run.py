@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from striate.errors import ConfigError, RunError, UsageError
+from striate.errors import ConfigError, RunError, UsageError, pasted
 from striate.report.finish import finish_run
 from striate.runs.directory import RunDirectory, create_run, read_metrics, refuse_occupied
 from striate.runs.environment import describe_environment
@@ -75,7 +75,7 @@ class SweepInterrupted(KeyboardInterrupt):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"interrupted: trials saved in {path}; go on with: striate sweep --resume {path}")
+        super().__init__(f"interrupted: trials saved in {path}; go on with: striate sweep --resume {pasted(path)}")
 
 
 @dataclass(frozen=True)
