@@ -43,7 +43,7 @@ def train(
     ----------
     data
         A name (see `striate datasets`), a folder with one subfolder a class, an archive of that, a manifest
-        .csv (path,label[,split]), idx files, CIFAR pickles or an .npz. Default: mnist5k.
+        .csv (path,label[,split][,group]), idx files, CIFAR pickles or an .npz. Default: mnist5k.
     model
         A name (see `striate models`), with arguments: "mlp(128,64)"; a layer string: "conv(16,5) relu pool(2)
         fc(10)"; or file.py:function, which RUNS that file; or a run. Default: chosen by the shape of the data.

@@ -15,7 +15,8 @@ from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers,
 from striate.data.sources.tree import read_file
 from striate.errors import DataError
 
-_REMEDY = "begin the file with the line path,label or path,label,split"
+_HEADER = "path,label, and if there are any split and group: path,label,split,group"
+_REMEDY = "begin the file with the line path,label or path,label,split or path,label,split,group"
 
 
 class _Row(NamedTuple):
@@ -104,7 +105,7 @@ def _header(path: Path, line: int, fields: list[str]) -> dict[str, int]:
     names = [field.strip().lower() for field in fields]
     columns = {name: position for position, name in enumerate(names)}
     if not {"path", "label"} <= set(names) or len(columns) != len(names):
-        raise _at(path, line, f"the header {','.join(fields)[:200]!r}", "path,label or path,label,split", _REMEDY)
+        raise _at(path, line, f"the header {','.join(fields)[:200]!r}", _HEADER, _REMEDY)
     return columns
 
 
