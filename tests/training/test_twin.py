@@ -22,4 +22,5 @@ def test_the_plain_torch_twin_ends_with_the_same_weights() -> None:
     plain = twin.train_plainly().state_dict()
     assert len(ours) == len(plain) == 8
     for (name, a), b in zip(ours.items(), plain.values(), strict=True):
-        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5), f"{name}: {float((a - b).abs().max())}"
+        # Inputs that differ in their last bit end up to 1.2e-4 apart; a schedule one step off, or decayed biases, 3e-2.
+        assert torch.allclose(a, b, rtol=0, atol=1e-3), f"{name}: {float((a - b).abs().max())}"
