@@ -31,15 +31,25 @@ def photos(tmp_path: Path) -> Callable[..., Path]:
     """Makes a folder of small color pictures, one subfolder a class: bright reds, greens, blues with noise."""
 
     def make(classes: int = 3, each: int = 12, size: int = 16, name: str = "photos") -> Path:
-        rng = np.random.default_rng(0)
-        for k in range(classes):
-            folder = tmp_path / name / ["red", "green", "blue", "gray"][k]
-            folder.mkdir(parents=True)
-            for i in range(each):
-                pixels = rng.integers(0, 90, (size, size, 3), dtype=np.uint8)
-                if k < 3:
-                    pixels[..., k] += 150
-                Image.fromarray(pixels).save(folder / f"{i:03}.png")
-        return tmp_path / name
+        return _write_photos(tmp_path / name, classes, each, size)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def same_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `photos()` makes, once for all tests: to be read only."""
+    return _write_photos(tmp_path_factory.mktemp("same") / "photos", 3, 12, 16)
+
+
+def _write_photos(place: Path, classes: int, each: int, size: int) -> Path:
+    rng = np.random.default_rng(0)
+    for k in range(classes):
+        folder = place / ["red", "green", "blue", "gray"][k]
+        folder.mkdir(parents=True)
+        for i in range(each):
+            pixels = rng.integers(0, 90, (size, size, 3), dtype=np.uint8)
+            if k < 3:
+                pixels[..., k] += 150
+            Image.fromarray(pixels).save(folder / f"{i:03}.png")
+    return place

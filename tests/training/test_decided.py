@@ -16,10 +16,16 @@ from striate.training.request import merge_request
 BASE = ["train", "digits", "--model", "conv(4,3) relu fc(10)", "--epochs", "2"]
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("decided") / "run"
+    assert main([*BASE, "--out", str(folder)]) == 0
+    return folder
+
+
 @pytest.fixture
-def decided() -> Config:
-    assert main([*BASE, "--out", "run"]) == 0
-    return config_from_yaml(Path("run/config.yaml"))
+def decided(run: Path) -> Config:
+    return config_from_yaml(run / "config.yaml")
 
 
 def test_what_was_decided_is_listed_and_what_was_asked_for_is_not(decided: Config) -> None:
@@ -58,16 +64,16 @@ def test_fields_that_the_user_set_stay_whatever_is_replaced() -> None:
     assert (merged.optim.lr, merged.batch, merged.budget.epochs) == (0.001, 32, 2)
 
 
-def test_a_dotted_budget_on_top_of_a_run_is_kept(decided: Config) -> None:
-    assert main(["train", "--config", "run/config.yaml", "--budget.epochs", "1", "--out", "again"]) == 0
-    whole, short = (load_checkpoint(Path(f"{run}/checkpoints/last.pt"))["step"] for run in ("run", "again"))
+def test_a_dotted_budget_on_top_of_a_run_is_kept(run: Path) -> None:
+    assert main(["train", "--config", str(run / "config.yaml"), "--budget.epochs", "1", "--out", "again"]) == 0
+    whole, short = (load_checkpoint(path / "checkpoints/last.pt")["step"] for path in (run, Path("again")))
     assert short * 2 == whole
 
 
-def test_a_run_on_other_data_decides_anew(decided: Config) -> None:
+def test_a_run_on_other_data_decides_anew(run: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez("big.npz", x=rng.integers(0, 255, (60, 20, 20)).astype(np.uint8), y=np.arange(60) % 10)
-    assert main(["train", "big.npz", "--config", "run/config.yaml", "--out", "other"]) == 0
+    assert main(["train", "big.npz", "--config", str(run / "config.yaml"), "--out", "other"]) == 0
     other = config_from_yaml(Path("other/config.yaml"))
     assert other.data.size == (20, 20)
     assert other.batch == 16

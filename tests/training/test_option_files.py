@@ -82,7 +82,7 @@ def assert_equal(a: object, b: object, where: str = "") -> None:
     ("step", "optimizer"), [(5, "muon"), (20, "muon"), (20, "lamb"), (5, "lars"), (20, "adamw"), (5, "sgd")]
 )
 def test_a_run_with_everything_on_goes_on_bit_for_bit(monkeypatch, step: int, optimizer: str) -> None:
-    config = asked_for(epochs=3, **EVERYTHING, optim__name=optimizer)
+    config = asked_for(epochs=2, **EVERYTHING, optim__name=optimizer)
     whole = without_report(config, "whole")
     monkeypatch.setattr(session, "_SAVE_EVERY", 0.0)
     monkeypatch.setattr(session, "_SAVE_SHARE", float("inf"))

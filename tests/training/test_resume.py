@@ -6,20 +6,21 @@ import csv
 import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
+from short_runs import events_of
 
 from striate.api import resume, train_config
 from striate.errors import DataError, RunError, TrainingError
-from striate.runs.checkpoint import load_checkpoint
+from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.training import session
 from striate.training.config import Config
 from striate.training.events import StepDone
 from striate.training.interruption import Interrupted
+from striate.training.prepare import prepare
 from striate.training.request import merge_request, read_config
 
 NETWORK = "conv(4,3) bn relu dropout(0.3) pool(2) fc(3)"
@@ -32,6 +33,14 @@ def config_for(data: Path, **fields: object) -> Config:
 
 def train_quietly(config: Config, out: Path) -> None:
     train_config(config, out=out, console=Console(stderr=True), quiet=True)
+
+
+@pytest.fixture(scope="module")
+def whole(same_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never interrupted."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    train_quietly(config_for(same_photos), run)
+    return run
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -69,11 +78,10 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> Non
     ("step", "number"), [(1, signal.SIGINT), (4, signal.SIGTERM), (5, signal.SIGINT), (16, signal.SIGINT)]
 )
 def test_an_interrupted_run_goes_on_bit_for_bit(
-    photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, step: int, number: int
+    same_photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, step: int, number: int
 ) -> None:
-    config = config_for(photos())  # 24 training images: 3 steps an epoch, 12 in all, or 4 and 16
-    train_quietly(config, Path("whole"))
-    steps = load_checkpoint(Path("whole/checkpoints/last.pt"))["step"]
+    config = config_for(same_photos)  # 24 training images: 3 steps an epoch, 12 in all, or 4 and 16
+    steps = load_checkpoint(whole / "checkpoints/last.pt")["step"]
     with monkeypatch.context() as patch:
         interrupt_at(patch, min(step, steps), number)
         with pytest.raises(Interrupted, match="resume"):
@@ -81,23 +89,23 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     assert not Path("cut/metrics.json").exists()
     torch.manual_seed(999)  # whatever else drew random numbers in between
     resume("cut", quiet=True)
-    assert_same_run(Path("whole"), Path("cut"))
+    assert_same_run(whole, Path("cut"))
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_over(photos, monkeypatch) -> None:
-    config = config_for(photos())
-    train_quietly(config, Path("whole"))
+def test_a_run_killed_before_its_first_checkpoint_starts_over(same_photos, whole, monkeypatch) -> None:
+    config = config_for(same_photos)
     with monkeypatch.context() as patch:
         patch.setattr(session, "training_events", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
         with pytest.raises(RuntimeError):
             train_quietly(config, Path("cut"))
     resume("cut", quiet=True)
-    assert_same_run(Path("whole"), Path("cut"))
+    assert_same_run(whole, Path("cut"))
 
 
-def test_a_run_killed_after_a_checkpoint_drops_the_rows_that_the_checkpoint_does_not_know(photos, monkeypatch) -> None:
-    config = config_for(photos())
-    train_quietly(config, Path("whole"))
+def test_a_run_killed_after_a_checkpoint_drops_the_rows_that_the_checkpoint_does_not_know(
+    same_photos, whole, monkeypatch
+) -> None:
+    config = config_for(same_photos)
     monkeypatch.setattr(session, "_SAVE_EVERY", 0.0)  # save at every event
     monkeypatch.setattr(session, "_SAVE_SHARE", float("inf"))
     with monkeypatch.context() as patch:
@@ -118,7 +126,7 @@ def test_a_run_killed_after_a_checkpoint_drops_the_rows_that_the_checkpoint_does
         file.write("99,99,nonsense\n")  # a row that the checkpoint does not know
     assert saved["tally"] is not None  # in the middle of an epoch
     resume("cut", quiet=True)
-    assert_same_run(Path("whole"), Path("cut"))
+    assert_same_run(whole, Path("cut"))
 
 
 def test_a_finished_run_is_verified(photos) -> None:
@@ -229,14 +237,19 @@ def build():
 """
 
 
-def test_a_network_with_lazy_layers_goes_on_bit_for_bit(photos, monkeypatch) -> None:
+def test_a_network_with_lazy_layers_goes_on_bit_for_bit(same_photos) -> None:
     Path("lazy.py").write_text(LAZY)
     options = {"optim.ema": 0.5, "auxiliary.rotation": 0.3, "regularize.sparsity": 0.01}
-    config = config_for(photos(), **{"model.name": "lazy.py:build", **options})
-    train_quietly(config, Path("whole"))
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 5, signal.SIGINT)
-        with pytest.raises(Interrupted):
-            train_quietly(config, Path("cut"))
-    resume("cut", quiet=True)
-    assert_same_run(Path("whole"), Path("cut"))
+    config = config_for(same_photos, **{"model.name": "lazy.py:build", **options})
+    whole = prepare(config)
+    for event in events_of(whole):
+        if isinstance(event, StepDone) and event.step == 5:
+            save_checkpoint(Path("cut.pt"), whole.checkpoint())
+    cut = prepare(whole.config, begun=Path("cut.pt"))
+    cut.state.restore(load_checkpoint(Path("cut.pt")))
+    for _ in events_of(cut):
+        pass
+    assert whole.state.step == cut.state.step > 5
+    one, two = whole.state.to_dict(), cut.state.to_dict()
+    for kind in ("model", "ema", "auxiliary"):
+        assert all(torch.equal(one[kind][name], two[kind][name]) for name in one[kind])
