@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+import torch
 
 import striate
 from striate.cli import main
@@ -70,6 +74,20 @@ def test_numbers_in_a_manifest_are_learned(capsys) -> None:
     assert abs(line["value"] - float(rows[1].split(",")[1])) < 3
 
 
+@pytest.fixture(scope="module")
+def weights_after() -> Callable[..., dict[str, torch.Tensor]]:
+    """The weights that a command trains, without the report, which options of training do not change; each once."""
+
+    @cache
+    def train_with(*words: str) -> dict[str, torch.Tensor]:
+        with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("striate.api.training.finish_run", lambda *_: {})
+            assert main(["train", *words, "--out", folder, "--json"]) == 0
+            return load_checkpoint(Path(folder) / "checkpoints" / "last.pt")["model"]
+
+    return train_with
+
+
 BASE = ["digits", "--model", "conv(4,3) relu fc(10)", "--epochs", "1"]
 
 
@@ -81,7 +99,7 @@ BASE = ["digits", "--model", "conv(4,3) relu fc(10)", "--epochs", "1"]
         ["--lr", "0.01"],
         ["--size", "12"],
         ["--optim.name", "sgd"],
-        ["--optim.weight_decay", "0.5"],
+        ["--optim.weight_decay", "0.05"],
         ["--optim.betas", "[0.5, 0.9]"],
         ["--schedule.name", "cosine"],
         ["--schedule.name", "step"],
@@ -101,10 +119,8 @@ BASE = ["digits", "--model", "conv(4,3) relu fc(10)", "--epochs", "1"]
     ],
     ids=" ".join,
 )
-def test_every_option_changes_the_weights(capsys, option: list[str]) -> None:
-    train(capsys, *BASE, "--out", "plain")
-    train(capsys, *BASE, *option, "--out", "changed")
-    one, two = (load_checkpoint(Path(run) / "checkpoints" / "last.pt")["model"] for run in ("plain", "changed"))
+def test_every_option_changes_the_weights(weights_after, option: list[str]) -> None:
+    one, two = weights_after(*BASE), weights_after(*BASE, *option)
     assert any(one[k].shape != two[k].shape or not one[k].equal(two[k]) for k in one)
 
 
@@ -119,10 +135,8 @@ def test_every_option_changes_the_weights(capsys, option: list[str]) -> None:
     ],
     ids=lambda words: " ".join(words),
 )
-def test_options_of_options_change_the_weights(capsys, base: list[str], option: list[str]) -> None:
-    train(capsys, *BASE, *base, "--out", "plain")
-    train(capsys, *BASE, *base, *option, "--out", "changed")
-    one, two = (load_checkpoint(Path(run) / "checkpoints" / "last.pt")["model"] for run in ("plain", "changed"))
+def test_options_of_options_change_the_weights(weights_after, base: list[str], option: list[str]) -> None:
+    one, two = weights_after(*BASE, *base), weights_after(*BASE, *base, *option)
     assert any(not one[k].equal(two[k]) for k in one)
 
 
@@ -131,17 +145,15 @@ def test_the_quick_recipe_takes_a_quarter_of_the_epochs(capsys) -> None:
     assert epochs[1] == epochs[0] // 4
 
 
-def test_channels_last_computes_the_same_function(capsys) -> None:
-    train(capsys, *BASE, "--out", "plain")
-    train(capsys, *BASE, "--execution.memory_format", "channels_last", "--out", "changed")
-    one, two = (load_checkpoint(Path(run) / "checkpoints" / "last.pt")["model"] for run in ("plain", "changed"))
+def test_channels_last_computes_the_same_function(weights_after) -> None:
+    one, two = weights_after(*BASE), weights_after(*BASE, "--execution.memory_format", "channels_last")
     assert all(np.allclose(one[k], two[k], atol=1e-4) for k in one)
 
 
 @pytest.mark.parametrize("network", ["gn(1) fc(10)", "ln fc(10)", "gn(1) conv(4,3) relu fc(10)", "up(2) fc(10)"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_a_network_may_begin_with_any_layer(capsys, network: str, layout: str) -> None:
-    train(capsys, "digits", "--epochs", "1", "--model", network, "--execution.memory_format", layout)
+def test_a_network_may_begin_with_any_layer(weights_after, network: str, layout: str) -> None:
+    assert weights_after("digits", "--epochs", "1", "--model", network, "--execution.memory_format", layout)
 
 
 def test_balanced_weights_help_the_rare_class(capsys) -> None:
@@ -161,9 +173,9 @@ def test_balanced_weights_help_the_rare_class(capsys) -> None:
 
 
 def test_minutes_become_steps_that_are_kept_in_the_configuration(capsys) -> None:
-    train(capsys, *BASE[:-2], "--minutes", "0.05", "--out", "run")
+    train(capsys, *BASE[:-2], "--minutes", "0.02", "--out", "run")
     text = Path("run/config.yaml").read_text()
-    assert "minutes: 0.05" in text
+    assert "minutes: 0.02" in text
     steps = int(text.split("steps: ")[1].split("\n")[0])
     assert load_checkpoint(Path("run/checkpoints/last.pt"))["step"] == steps
     train(capsys, "--config", "run/config.yaml", "--out", "again")
