@@ -419,6 +419,7 @@ def second_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     real = search_module.train_once
     monkeypatch.setattr(prepare_module, "steps_for_seconds", lambda *_: 9 * 7)
     monkeypatch.setattr(search_module, "train_once", lambda p: replace(o := real(p), seconds=float(o.epochs)))
+    monkeypatch.setattr(search_module, "perf_counter", lambda: 0.0)  # deciding takes no time
 
 
 def test_minutes_end_the_search(second_an_epoch) -> None:
@@ -431,6 +432,21 @@ def test_minutes_end_the_search(second_an_epoch) -> None:
     *before, last = spent.values()
     assert sum(before) <= 30 < sum(before) + last  # half of the minute, the rest being for repeats and the last run
     assert any("time is left to repeat none" in line for line in said)
+
+
+def test_seconds_are_those_of_deciding_and_building_too(second_an_epoch, monkeypatch) -> None:
+    real, clock = search_module.plan, [0.0]
+
+    def slow(*arguments):
+        clock[0] += 5.0
+        return real(*arguments)
+
+    monkeypatch.setattr(search_module, "plan", slow)
+    monkeypatch.setattr(search_module, "perf_counter", lambda: clock[0])
+    run("sweep", request(trials=1, seeds=2))
+    assert [(row["epochs"], float(row["seconds"])) for row in rows("sweep")] == [
+        ("1", 6.0), ("3", 8.0), ("9", 14.0), ("9", 14.0), ("9", 14.0)
+    ]  # fmt: skip
 
 
 def test_where_time_is_short_the_recipe_is_repeated_beside_the_best(second_an_epoch, monkeypatch) -> None:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from striate.errors import ConfigError, ModelError, TrainingError
 from striate.evaluation.text import metric_text
@@ -118,7 +119,9 @@ def _run_trial(journal: Journal, search: Search, trial: Trial, read: ReadData) -
     """One trial to its end; trainings that are written down already are not repeated."""
     try:
         config = search.with_trial(trial)
+        started = perf_counter()
         whole = plan(config, read)
+        planning = perf_counter() - started
         epochs = whole.config.budget.epochs
         assert epochs is not None
         journal.begin(trial.number, epochs)
@@ -129,7 +132,7 @@ def _run_trial(journal: Journal, search: Search, trial: Trial, read: ReadData) -
             elif previous is not None and previous.epochs == share:
                 outcome = replace(previous, seconds=0.0)  # too few epochs to share out: it would end the same
             else:
-                outcome = train_once(whole if share == epochs else plan(config, read, share))
+                outcome = _with_seconds(train_once(whole if share == epochs else plan(config, read, share)), planning)
             if rung >= len(trial.rungs):
                 journal.keep(trial.number, rung, outcome)
             if outcome.score is None:
@@ -146,6 +149,12 @@ def _earlier(journal: Journal, number: int, rung: int) -> list[float]:
     """Scores at a rung of the trials before this one; a training that diverged came last."""
     found = [t.rungs[rung].score for t in journal.trials()[:number] if len(t.rungs) > rung]
     return [-math.inf if score is None else score for score in found]
+
+
+def _with_seconds(outcome: Outcome, planning: float) -> Outcome:
+    """With the seconds of deciding and building added: for a table they are as many as those of training, and minutes
+    are minutes of both."""
+    return replace(outcome, seconds=outcome.seconds + planning)
 
 
 def describe_trial(trial: Trial, headline: str) -> str:
@@ -181,7 +190,10 @@ def repeat_best(journal: Journal, search: Search, read: ReadData, say: Say, done
         for seed in search.seeds_of_repeats():
             key = f"repeat_{number}_{seed}"
             if key not in journal.notes():
-                outcome = train_once(plan(search.with_trial(trials[number], seed), read))
+                started = perf_counter()
+                prepared = plan(search.with_trial(trials[number], seed), read)
+                planning = perf_counter() - started
+                outcome = _with_seconds(train_once(prepared), planning)
                 journal.note(key, outcome.to_json())
                 done()
         found = repeats(journal).get(number, [])
