@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import nn
 
 from striate.api import load, resume, train, train_config
 from striate.cli import main
-from striate.errors import ChangedDataError, ConfigError, NonFiniteLoss, RunError
+from striate.errors import ChangedDataError, ConfigError, ModelError, NonFiniteLoss, RunError
 from striate.studies.cross_validation import run as cross_validation
 from striate.studies.cross_validation.fold_files import load_fold
 from striate.studies.cross_validation.plan import plan_cross_validation
@@ -380,3 +381,11 @@ def test_a_fold_file_gives_back_every_bit(unpainted) -> None:
     assert str(result.metrics["loss"]) == rows("cv")[0]["loss"]
     assert result.decoded.dtype == np.float32
     assert result.decoded.shape == (20, 3)
+
+
+def test_a_module_that_cannot_be_copied_for_its_folds_is_refused() -> None:
+    module = nn.Linear(4, 3)
+    module.lock = threading.Lock()
+    with pytest.raises(ModelError, match="cannot be copied"):
+        train("iris", module, epochs=1, out="run", set={"cv": "2x1"})
+    assert not Path("run").exists()

@@ -7,16 +7,15 @@ from typing import ClassVar
 
 import pytest
 import torch
-from short_runs import asked_for, events_of
+from rich.console import Console
+from short_runs import asked_for
 from torch import nn
 
+from striate.api import train_config
 from striate.errors import TrainingError
-from striate.report.signal import complete_signal
-from striate.runs.directory import RunDirectory
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.execution import evaluation_batch, memory_explained, training_part
-from striate.training.prepare import prepare
 
 
 class Counting(nn.Module):
@@ -35,15 +34,13 @@ class Counting(nn.Module):
 
 @pytest.mark.parametrize(
     ("batch", "part", "most"),
-    [(80, None, 160), (80, 24, 24), (100, 33, 34)],  # 34: a lone last sample joins the part before it
+    [(80, None, 512), (80, 24, 24), (100, 33, 34)],  # 34: a lone last sample joins the part before it
 )
 def test_parts_hold_wherever_the_network_runs(batch: int, part: int | None, most: int, tmp_path: Path) -> None:
     Counting.sizes.clear()
     fields = {"batch": batch, "execution__micro_batch": part, "budget__minutes": 0.01}
-    prepared = prepare(asked_for(epochs=None, **fields), Counting())
-    for _ in events_of(prepared):
-        pass
-    complete_signal(RunDirectory(tmp_path), prepared)
+    config = asked_for(epochs=None, **fields)
+    train_config(config, module=Counting(), out=tmp_path / "run", console=Console(stderr=True), quiet=True)
     assert max(Counting.sizes) == most
 
 

@@ -20,14 +20,16 @@ from striate.tasks.protocol import Task
 from striate.training.trained import Trained
 
 
-def evaluate_trained(trained: Trained, data: Dataset, split: str) -> Evaluation:
-    """Measure a trained network on one split of a data set that was prepared as its training data were."""
+def evaluate_trained(trained: Trained, data: Dataset, split: str, *, batch: int = 512) -> Evaluation:
+    """Measure a trained network on one split of a data set that was prepared as its training data were, `batch` samples
+    at once."""
     return evaluate_split(
         trained.module,
         trained.task,
         data.splits[split],
         normalize=trained.normalization.on(trained.device, len(data.input_shape) + 1),
         device=trained.device,
+        batch=batch,
         data_name=data.name,
         split_name=split,
         classes=data.classes,

@@ -41,8 +41,10 @@ def finish_run(
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
+    batch = prepared.config.execution.micro_batch or 512
     evaluations = {
-        name: _with_sparsity(evaluate_trained(trained, data, name), prepared) for name in ("train", "val", "test")
+        name: _with_sparsity(evaluate_trained(trained, data, name, batch=batch), prepared)
+        for name in ("train", "val", "test")
     }
     metrics = _metrics(prepared, evaluations)
     pictures = _pictures(run, prepared, evaluations["test"])

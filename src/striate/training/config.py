@@ -115,7 +115,7 @@ class ExecutionConfig:
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     micro_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     """Most samples computed at once: gradients of the parts of a batch are accumulated. Batch normalization, class
-    weights and blends then see a part each; a lone last sample joins the part before it. Validation takes as many at
+    weights and blends then see a part each; a lone last sample joins the part before it. Evaluation takes as many at
     once. None computes whole batches."""
 
 

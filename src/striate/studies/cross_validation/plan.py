@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import monotonic
 
 import numpy as np
@@ -15,8 +13,10 @@ from torch import nn
 from striate.data.folds import parse_folds
 from striate.errors import ConfigError, RunError
 from striate.models.from_run import names_run
+from striate.models.untouched import copied
 from striate.records import Finding
 from striate.runs.directory import open_run, read_seen
+from striate.runs.user_path import user_path
 from striate.studies.cross_validation.fold_data import (
     Pool,
     deal_repeats,
@@ -114,7 +114,7 @@ def _prepare_fold(
         val=settings.val_fraction,
     )
     own = replace(config, seed=training_seed(config.seed, repeat, fold), cv=None, baseline=False)
-    return prepare_data(own, data, copy.deepcopy(module), seconds_spent=seconds_spent)
+    return prepare_data(own, data, None if module is None else copied(module), seconds_spent=seconds_spent)
 
 
 def _asked_steps(config: Config) -> int | None:
@@ -150,7 +150,7 @@ def _refuse_seen(config: Config, pool: Pool) -> tuple[str, ...]:
         if text is None or (field == "model.name" and not names_run(text)):
             continue
         try:
-            seen = read_seen(open_run(Path(text).expanduser()))
+            seen = read_seen(open_run(user_path(text)))
         except RunError:
             seen = frozenset()
         count = sum(content in seen for content in pool.contents)
