@@ -24,6 +24,7 @@ from striate.tasks.regress import Regress
 from striate.tasks.segment import Segment
 from striate.training.config import Config
 from striate.training.learning_rate import find as lr_find
+from striate.training.learning_rate import trials
 from striate.training.learning_rate.constant_answer import constant_answer_loss
 from striate.training.learning_rate.find import Plan, search_learning_rate
 from striate.training.learning_rate.range_test import LOWEST, range_test
@@ -371,3 +372,17 @@ def test_the_best_constant_answer_is_the_entropy_or_the_variance(outputs, target
     tasks = {2: Classify(names), 4: Segment(names), 1: Regress(("t",), (0.0,), (1.0,))}
     task = tasks[1 if targets.is_floating_point() else len(outputs)]
     assert constant_answer_loss(task, torch.randn(outputs), targets) == pytest.approx(loss, abs=1e-4)
+
+
+def test_trials_decide_weight_decay_as_a_run_with_their_rate_would() -> None:
+    usual = prepare(merge_request(read_config(None), data="digits", fields={"model.name": "mlp(8)"}))
+    fixed = prepare(
+        merge_request(read_config(None), data="digits", fields={"model.name": "mlp(8)", "optim.weight_decay": 0.1})
+    )
+    steps, lr = usual.config.budget.steps, usual.config.optim.lr
+    assert steps is not None
+    assert lr is not None
+    again = trials._trial_config(usual, lr, 30, 0).optim.weight_decay
+    assert again == usual.config.optim.weight_decay
+    assert trials._trial_config(usual, 4 * lr, 30, 0).optim.weight_decay == pytest.approx(again / 4, rel=0.1)
+    assert trials._trial_config(fixed, 4 * lr, 30, 0).optim.weight_decay == 0.1

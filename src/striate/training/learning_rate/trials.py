@@ -19,6 +19,7 @@ from striate.training.learning_rate.records import Halving, Trial
 from striate.training.loop import to_memory_format, training_events, validate
 from striate.training.objective import Objective
 from striate.training.prepare import Prepared
+from striate.training.recipes.standard import weight_decay
 from striate.training.speed import trial_state
 from striate.training.state import TrainingState
 
@@ -87,7 +88,7 @@ def run_trial(prepared: Prepared, fold: Fold, lr: float, steps: int, seed: int) 
     loss is that of the epoch that the run would keep. Diverged: a loss that is not finite, or at the end clearly
     above that before the first step; one that is 30 times as high ends early.
     """
-    config = _trial_config(prepared.config, lr, steps, seed)
+    config = _trial_config(prepared, lr, steps, seed)
     losses: list[float] = []
     held_out: float | None = None
     try:
@@ -118,7 +119,7 @@ def halve_until_stable(prepared: Prepared, fold: Fold, highest: float) -> tuple[
 
 
 def _constant_rate(prepared: Prepared, fold: Fold, lr: float) -> Halving:
-    config = _trial_config(prepared.config, lr, _HALVING_STEPS, 0)
+    config = _trial_config(prepared, lr, _HALVING_STEPS, 0)
     config = replace(config, schedule=ScheduleConfig("constant"))
     losses: list[float] = []
     try:
@@ -135,13 +136,17 @@ def _constant_rate(prepared: Prepared, fold: Fold, lr: float) -> Halving:
     return Halving(lr, losses[0], end, not end <= limit)
 
 
-def _trial_config(config: Config, lr: float, steps: int, seed: int) -> Config:
+def _trial_config(prepared: Prepared, lr: float, steps: int, seed: int) -> Config:
+    config, optim = prepared.config, replace(prepared.config.optim, lr=lr)
+    if "optim.weight_decay" in config.decided:  # as a run with this rate would decide it
+        run_steps, table = config.budget.steps or steps, prepared.data.kind == "table"
+        optim = replace(optim, weight_decay=weight_decay(optim.name or "adamw", lr, run_steps, table=table))
     # An average over the last hundred of ten thousand steps is one over the last of a hundred.
     shrunk = (config.optim.ema or 0.0) ** max(1.0, (config.budget.steps or steps) / steps)
     return replace(
         config,
         seed=(config.seed + seed) % 2**32,
-        optim=replace(config.optim, lr=lr, ema=shrunk if shrunk > _LEAST_AVERAGE else 0.0),
+        optim=replace(optim, ema=shrunk if shrunk > _LEAST_AVERAGE else 0.0),
         budget=replace(config.budget, steps=steps, patience=0),
     )
 
