@@ -75,18 +75,18 @@ def scikit_learn(case: Case, seed: int) -> tuple[float, float]:
     if case.arguments[0] == "iris":
         x, y = load_iris(return_X_y=True)
         folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=5, random_state=seed)
-        scores = cross_val_score(MLPClassifier(layers, random_state=seed), x, y, cv=folds)
+        scores = cross_val_score(MLPClassifier(hidden_layer_sizes=layers, random_state=seed), x, y, cv=folds)
         return float(scores.mean()), perf_counter() - started
     if case.arguments[0] == "boston":
         from mlxtend.data import boston_housing_data
 
         x, y = boston_housing_data()
         folds = RepeatedKFold(n_splits=5, n_repeats=5, random_state=seed)
-        network = MLPRegressor(layers, random_state=seed)
+        network = MLPRegressor(hidden_layer_sizes=layers, random_state=seed)
         scores = cross_val_score(network, x, y, cv=folds, scoring="neg_root_mean_squared_error")
         return -float(scores.mean()), perf_counter() - started
     x, y, x_test, y_test = arrays(case.arguments[0])
-    network = MLPClassifier(layers, random_state=seed).fit(x.reshape(len(x), -1) / 255, y)
+    network = MLPClassifier(hidden_layer_sizes=layers, random_state=seed).fit(x.reshape(len(x), -1) / 255, y)
     return float(network.score(x_test.reshape(len(x_test), -1) / 255, y_test)), perf_counter() - started
 
 

@@ -17,7 +17,7 @@ def announcer(console: Console, quiet: bool) -> Announce:
 
     def announce(text: str) -> None:
         if not quiet:
-            console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     return announce
 

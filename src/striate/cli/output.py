@@ -30,7 +30,7 @@ def print_text(text: str) -> None:
 
 def print_note(text: str) -> None:
     """A line of news on stderr, as it is."""
-    stderr().print(printable(text), markup=False, highlight=False, soft_wrap=True)
+    stderr().print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
