@@ -196,9 +196,11 @@ class _Parser:
         return items, closing.end
 
     def _closings(self, items: tuple[Item, ...]) -> list[Edit]:
-        """Where a bracket around `items` may end: before the layers that end a network, at the end, or between."""
+        """Where a bracket around `items` may end: before the layers that end a network, at the end, or between. Last,
+        where one inside may have ended: the closing bracket that is there is then the outer one's."""
         ends = [Edit(item.end, item.end, " ]") for item in items[:-1]]
-        edits = [Edit(len(self.text), len(self.text), " ]"), *reversed(ends)]
+        inner = [Edit(layer.end, layer.end, " ]") for item in items for layer in _inside(item)[:-1]]
+        edits = [Edit(len(self.text), len(self.text), " ]"), *reversed(ends), *inner]
         flat = next((i for i, item in enumerate(items) if isinstance(item, Layer) and item.word in _FLAT), 0)
         return [ends[flat - 1], *edits] if flat else edits
 
@@ -375,6 +377,10 @@ class _Parser:
                 if depth == 0:
                     return opened, Edit(*_span(token), " ")
         return (opened,)
+
+
+def _inside(item: Item) -> tuple[Item, ...]:
+    return () if isinstance(item, Layer) else item.items
 
 
 def _unclosed(opening: Token, *edits: Edit) -> Fault:
