@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from striate.models.registry import ModelInfo
+    from striate.models.model_info import ModelInfo
 
 
 def models(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:

@@ -20,8 +20,9 @@ from striate.models.from_file import build_from_file, names_file
 from striate.models.from_run import names_run, read_network
 from striate.models.from_spec import build_plan
 from striate.models.layer_string import parse_call
+from striate.models.model_info import ModelInfo
 from striate.models.outputs import plan_outputs, with_outputs
-from striate.models.registry import MODELS, ModelInfo
+from striate.models.registry import MODELS
 from striate.models.reinitialize import reinitialize
 from striate.models.replace_head import replace_head
 from striate.models.shapes import MAX_PARAMETERS, check_input_shape, show_shape

@@ -1,0 +1,1 @@
+"""The zoo as tables: one file a group of families, each a tuple of entries. Free of torch."""

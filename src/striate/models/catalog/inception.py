@@ -1,0 +1,7 @@
+"""GoogLeNet and Inception-v3."""
+
+from __future__ import annotations
+
+from striate.models.model_info import ModelInfo
+
+ENTRIES: tuple[ModelInfo, ...] = ()

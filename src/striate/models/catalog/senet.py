@@ -1,0 +1,7 @@
+"""Squeeze-and-excitation networks."""
+
+from __future__ import annotations
+
+from striate.models.model_info import ModelInfo
+
+ENTRIES: tuple[ModelInfo, ...] = ()

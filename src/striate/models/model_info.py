@@ -1,0 +1,63 @@
+"""What is known of one network of the zoo, without loading it; free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from striate.models.words import Parameter, show_signature
+
+
+@dataclass(frozen=True)
+class PublishedError:
+    """Errors in percent that a paper or a keeper of weights gives for a network, and on what.
+
+    `top1`, `top5`: share of images whose label is not the answer, or not among five. `of`: data, crops, how many
+    networks. `source`: paper and table, or the page.
+    """
+
+    top1: float | None
+    top5: float | None
+    of: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One network of the zoo.
+
+    `path` is `module:function`, called as `function(input_shape, outputs, **arguments)` with every parameter of the
+    entry; `input_shape` and `outputs` are those of the published form, `published_parameters` the trainable
+    parameters and `published_macs` the multiply–accumulates it then has. `weights` names the library whose files of
+    weights fit, tensor by tensor. `reduction`: by how much its layers divide the size of an image; `small_form`: what
+    to write instead for small images. `errors`: what was published of its accuracy.
+    """
+
+    name: str
+    path: str
+    year: int
+    description: str
+    source: str
+    input_shape: tuple[int, ...]
+    outputs: int
+    published_parameters: int
+    published_macs: int
+    parameters: tuple[Parameter, ...] = ()
+    dense: bool = False
+    weights: str = ""
+    reduction: int = 1
+    small_form: str = ""
+    errors: tuple[PublishedError, ...] = ()
+
+    @property
+    def signature(self) -> str:
+        """How it is written with all its arguments: `small-resnet(width=32, blocks=2)`."""
+        return show_signature(self.name, self.parameters)
+
+
+ACTIVATIONS = ("relu", "leaky", "prelu", "elu", "sigmoid", "tanh", "swish")
+ZOO = "striate.models.zoo."
+
+
+def width(default: int) -> Parameter:
+    """The parameter `width`: how many channels the first stage has."""
+    return Parameter("width", "count", default, low=1, high=4096)
