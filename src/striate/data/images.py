@@ -25,14 +25,17 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from striate.data.config import Fit
-from striate.data.dataset import Preparation
 from striate.data.fitting import place
 from striate.errors import DataError
+
+if TYPE_CHECKING:
+    from striate.data.dataset import Preparation  # which imports torch
 
 SUFFIXES = frozenset(
     (
@@ -79,7 +82,7 @@ def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000)
 
     Raises UnreadableImage.
     """
-    with _opened(data, where, max_pixels) as image:
+    with open_picture(data, where, max_pixels) as image:
         width, height = image.size
         # Pillow already turns the size of a TIFF. A PNG would be decoded whole to look for EXIF behind its pixels.
         turned = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
@@ -98,7 +101,7 @@ def decode_image(data: bytes | Path, where: str, preparation: Preparation) -> np
 
     Raises UnreadableImage.
     """
-    with _opened(data, where, preparation.max_pixels) as image:
+    with open_picture(data, where, preparation.max_pixels) as image:
         return prepare_image(image, where, preparation)
 
 
@@ -111,7 +114,7 @@ def prepare_image(image: Image.Image, where: str, preparation: Preparation) -> n
     with _explained(where, None):
         _check_pixels(image, where, preparation.max_pixels)
         image.load()
-        turn = _TURNS.get(_orientation(image))
+        turn = turn_of(image)
         flat = _flatten(image, where).convert("L" if channels == 1 else "RGB")
         upright = flat if turn is None else flat.transpose(turn)
         return _channels_first(place(upright, (height, width), preparation.fit))
@@ -122,9 +125,9 @@ def decode_mask(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000)
 
     Raises UnreadableImage for what is no picture, and for color, alpha and values above 255.
     """
-    with _opened(data, where, max_pixels) as image:
+    with open_picture(data, where, max_pixels) as image:
         image.load()
-        turn = _TURNS.get(_orientation(image))
+        turn = turn_of(image)
         values = np.asarray(image)
         if values.ndim == 3:
             if image.mode != "RGB" or (values != values[..., :1]).any():
@@ -155,6 +158,11 @@ def _channels_first(pixels: np.ndarray) -> np.ndarray:
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
 
 
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How a loaded picture has to be transposed to stand as its EXIF says; None where it does already."""
+    return _TURNS.get(_orientation(image))
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION, 1)
@@ -167,7 +175,7 @@ def _flatten(image: Image.Image, where: str) -> Image.Image:
     """The picture in mode L or RGB, without alpha."""
     image.load()
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _from_deep(image, where)
+        return from_deep(image, where)
     if image.has_transparency_data:
         if image.mode == "La":
             image = image.convert("LA")
@@ -179,7 +187,8 @@ def _flatten(image: Image.Image, where: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_deep(image: Image.Image, where: str) -> Image.Image:
+def from_deep(image: Image.Image, where: str) -> Image.Image:
+    """A gray picture of 16 or 32 bits or floats in eight bits, by the rules above. Raises UnreadableImage."""
     values = np.asarray(image)
     top = 1.0 if image.mode == "F" else 65535
     low, high = values.min(), values.max()
@@ -197,8 +206,8 @@ def _from_deep(image: Image.Image, where: str) -> Image.Image:
 
 
 @contextmanager
-def _opened(data: bytes | Path, where: str, max_pixels: int) -> Iterator[Image.Image]:
-    """The picture with only its header read; whatever goes wrong inside is an UnreadableImage."""
+def open_picture(data: bytes | Path, where: str, max_pixels: int) -> Iterator[Image.Image]:
+    """The picture with only its header read, as Pillow has it; whatever goes wrong inside is an UnreadableImage."""
     source = BytesIO(data) if isinstance(data, bytes) else data
     with _explained(where, data), Image.open(source, formats=_formats()) as image:
         _check_pixels(image, where, max_pixels)
