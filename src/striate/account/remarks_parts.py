@@ -1,0 +1,105 @@
+"""Remarks on parts that do nothing, are not what they seem, or were not counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from striate.account.ledger import Ledger, Row
+from striate.account.wording import listed, several
+from striate.records import Finding
+
+_BATCH_NORMS = ("bn", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
+
+
+def part_remarks(ledger: Ledger) -> Iterator[Finding]:
+    """Softmax at the end, what never ran, biases that a normalization takes away, frozen parameters, the uncounted."""
+    executed = [row for row in ledger.rows if row.executed]
+    yield from _final_softmax(executed)
+    yield from _never_executed([row for row in ledger.rows if not row.executed])
+    yield from _superfluous_biases(executed)
+    yield from _frozen(ledger)
+    yield from _uncounted(ledger)
+
+
+def _final_softmax(rows: list[Row]) -> Iterator[Finding]:
+    if rows and rows[-1].kind.lower() == "softmax":
+        yield Finding(
+            "account.final-softmax",
+            "warning",
+            rows[-1].name,
+            "the network ends with softmax",
+            "outputs without softmax (logits)",
+            "Cross-entropy applies softmax itself; twice, its gradient nearly vanishes for confident answers.",
+            "Leave it out; predictions get their probabilities without it.",
+        )
+
+
+def _never_executed(rows: list[Row]) -> Iterator[Finding]:
+    if not rows:
+        return
+    params = sum(row.params for row in rows)
+    yield Finding(
+        "account.never-executed",
+        "warning" if params else "note",
+        listed([row.name for row in rows]),
+        f"{several(len(rows), 'module')} never ran, with {several(params, 'parameter')}",
+        "every module runs",
+        "Counted in eval mode: auxiliary heads run in training only. What never runs gets no gradient.",
+        "Call them in forward, or take them out." if params else "Take them out if they are not for training.",
+    )
+
+
+def _superfluous_biases(rows: list[Row]) -> Iterator[Finding]:
+    found = [
+        row
+        for row, following in pairwise(rows)
+        if row.settings.get("bias")
+        and following.kind in _BATCH_NORMS
+        and following.in_shape == row.out_shape
+        # A normalization elsewhere may be fed through a sum or a concatenation, which is no row.
+        and _parent(following.name) == _parent(row.name)
+    ]
+    if found:
+        count = sum(row.out_shape[0] for row in found)
+        yield Finding(
+            "account.bias-before-norm",
+            "note",
+            listed([row.name for row in found]),
+            f"{several(count, 'bias', 'biases')} right before a batch normalization",
+            "no bias there",
+            "The normalization subtracts the mean, and with it any constant: these parameters change nothing.",
+            "bias=False in these layers.",
+        )
+
+
+def _parent(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _frozen(ledger: Ledger) -> Iterator[Finding]:
+    frozen = [row for row in ledger.rows if row.trainable < row.params]
+    if frozen:
+        count = ledger.params - ledger.trainable
+        yield Finding(
+            "account.frozen",
+            "note",
+            listed([row.name for row in frozen]),
+            f"{count:,} of {ledger.params:,} parameters are frozen",
+            "all trainable",
+            "Training leaves them as they are; they cost memory and time, but no gradient and no optimizer state.",
+            "parameter.requires_grad_(True) thaws one.",
+        )
+
+
+def _uncounted(ledger: Ledger) -> Iterator[Finding]:
+    if ledger.uncounted:
+        yield Finding(
+            "account.uncounted",
+            "warning",
+            "the totals",
+            f"not counted: {listed(ledger.uncounted, 5)}",
+            "everything counted",
+            "These have no formula here, so the true cost is above the totals.",
+            "Add what you know of them by hand.",
+        )

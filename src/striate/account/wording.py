@@ -1,0 +1,71 @@
+"""How numbers, shapes and names of layers are written in the account; free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_SCALES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+_BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+
+
+def scaled(count: float) -> str:
+    """A count in three digits with its decimal prefix: `4.09 G`, `268 k`, `12`."""
+    return _scaled(count, _SCALES).strip()
+
+
+def size_in_bytes(count: int) -> str:
+    """Bytes in three digits with their binary unit: `97.5 MiB`, `512 bytes`."""
+    return _scaled(count, _BYTES) if count >= 1024 else f"{count} byte{'s' * (count != 1)}"
+
+
+def _scaled(count: float, scales: Sequence[tuple[int, str]]) -> str:
+    for index, (size, letter) in enumerate(scales):
+        # 999,999 is 1.00 M, not 1000 k.
+        if count >= 0.9995 * size:
+            value = count / size
+            if value >= 999.5 and index:
+                return f"{count / scales[index - 1][0]:.2f} {scales[index - 1][1]}"
+            digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+            return f"{value:.{digits}f} {letter}"
+    return f"{count:g} "
+
+
+def percent(part: float, whole: float) -> str:
+    """A share in whole percent; `<1` where it is less but not nothing, a dash of nothing."""
+    if not whole or not part:
+        return "–"
+    share = 100 * part / whole
+    return "<1" if share < 0.5 else ">99" if part < whole and share > 99.5 else f"{share:.0f}"
+
+
+def show_sizes(sizes: Sequence[int | float]) -> str:
+    """Sizes along the axes of a map: `3` for (3, 3), `3×5` for (3, 5), a dash for ()."""
+    if not sizes:
+        return "–"
+    written = [f"{size:g}" for size in sizes]
+    return written[0] if len(set(written)) == 1 else "×".join(written)
+
+
+def show_shape(shape: Sequence[int]) -> str:
+    """A shape without its batch: `64×56×56`; a dash for ()."""
+    return "×".join(map(str, shape)) or "–"
+
+
+def shorten_middle(name: str, letters: int) -> str:
+    """The name in at most so many letters: its middle gives way, since both ends of a path tell the most."""
+    if len(name) <= letters:
+        return name
+    tail = letters // 2
+    return f"{name[: letters - tail - 1]}…{name[len(name) - tail :]}"
+
+
+def several(count: int, one: str, many: str | None = None) -> str:
+    """`1 layer`, `2 layers`, `1,024 layers`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """`a`, `a and b`, `a, b and c`, `a, b, c and 5 more`."""
+    shown = list(names[:most]) if len(names) > most else list(names)
+    last = f"{len(names) - most} more" if len(names) > most else shown.pop() if shown else ""
+    return f"{', '.join(shown)} and {last}" if shown else last
