@@ -22,6 +22,7 @@ from striate.models.choose import choose_model
 from striate.models.depth import output_layer
 from striate.models.from_file import resolve_name, source_digest
 from striate.models.materialize import materialize
+from striate.models.published_size import size_note
 from striate.records import Finding
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
@@ -238,6 +239,8 @@ def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> 
     if name == "auto":
         name, reason = choose_model(data.kind, data.input_shape, data.annotation, len(data.splits["train"]))
         notes.append(f"model {name}: {reason}")
+    sized = size_note(name, data.input_shape)
+    notes += [sized] if sized else []
     digest = source_digest(name)
     if config.model.digest not in (None, digest):
         raise ModelError(

@@ -1,0 +1,47 @@
+"""What becomes of a zoo network on inputs of another size than it was published for; free of torch."""
+
+from __future__ import annotations
+
+import re
+
+from striate.models.model_info import ModelInfo
+from striate.models.registry import MODELS
+from striate.models.shapes import Shape, show_shape
+
+SMALL_MAP = 4
+"""Positions a side: of fewer, a 3×3 convolution sees more padding than map."""
+
+
+def size_note(model: str, input_shape: Shape) -> str | None:
+    """One sentence on a zoo network whose layers divide the size of an image, where the size is not the published one;
+    None for all other networks, and where nothing needs saying.
+
+    Networks of the zoo compute the published function at any size: what is said is that nothing was changed, what
+    that makes of the last maps, and what to write for small images.
+    """
+    found = re.match(r"\s*([\w-]+)", model)
+    info = MODELS.get(found.group(1)) if found else None
+    if info is None or info.reduction < 2 or len(input_shape) != 3 or input_shape[1:] == info.input_shape[1:]:
+        return None
+    if info.small_form and _same_call(model, info.small_form):
+        return None
+    least = tuple(-(-side // info.reduction) for side in input_shape[1:])
+    published, here = show_shape(info.input_shape), show_shape(input_shape)
+    said = (
+        f"{info.name} was published for {published}, and on {here} nothing in it was changed:"
+        f" its layers divide the size by {info.reduction}, so its last maps are at most {show_shape(least)}"
+    )
+    return said + _advice(info) if min(least) < SMALL_MAP <= _published(info) else said
+
+
+def _advice(info: ModelInfo) -> str:
+    form = f"write {info.small_form}, or " if info.small_form else ""
+    return f"; for images this small {form}enlarge them with --size {info.input_shape[-1]}"
+
+
+def _published(info: ModelInfo) -> int:
+    return -(-min(info.input_shape[1:]) // info.reduction)
+
+
+def _same_call(first: str, second: str) -> bool:
+    return "".join(second.split()) in "".join(first.split())

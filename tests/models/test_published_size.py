@@ -1,0 +1,36 @@
+"""A zoo network on inputs of another size: nothing is changed, and that is said, with what it makes of the maps."""
+
+import pytest
+
+from striate.models.build import build_model
+from striate.models.published_size import size_note
+from striate.models.registry import MODELS
+
+
+def test_small_images():
+    said = size_note("resnet18", (3, 32, 32))
+    assert "nothing in it was changed" in said
+    assert "at most 1×1" in said
+    assert "resnet18(stem=small)" in said
+    assert "--size 224" in said
+
+
+@pytest.mark.parametrize(
+    "model", ["resnet18(stem=small)", "resnet18( stem = small )", "mnist-cnn", "conv(3,3)", "x.py:f"]
+)
+def test_silent_where_there_is_nothing_to_say(model):
+    assert size_note(model, (3, 32, 32)) is None
+
+
+def test_silent_at_the_published_size_and_short_at_others():
+    assert size_note("resnet18", (1, 224, 224)) is None
+    assert "10×10" in size_note("resnet18", (3, 320, 320))
+    assert "small" not in size_note("resnet18", (3, 320, 320))
+
+
+@pytest.mark.parametrize("info", [i for i in MODELS.values() if i.small_form], ids=lambda i: i.name)
+def test_small_forms_exist(info):
+    import torch
+
+    with torch.device("meta"):
+        build_model(info.small_form, (3, 32, 32), 10)
