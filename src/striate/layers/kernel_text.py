@@ -1,0 +1,157 @@
+"""A kernel as a user writes it: a name, a text of numbers, or a file of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+from striate.errors import UsageError
+from striate.layers.kernels import KERNELS, LONGEST_SIDE, Kernel
+
+EXAMPLE = '"0 -1 0; -1 5 -1; 0 -1 0"'
+_NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")
+_NUMERIC_TEXT = re.compile(r"(?!\.{0,2}/)[\d\s.,;+\-eE/]*\d[\d\s.,;+\-eE/]*")
+_DIVISOR = re.compile(r"(?:^|[\s;,])/\s*([^\s;,/]+)\s*$")
+_LARGEST_FILE = 1_000_000
+_MOST_BITS = 53  # what double precision, in which large kernels are computed, holds exactly
+
+
+@dataclass(frozen=True)
+class ChosenKernel:
+    """A kernel, what it was taken from, and the words for that: `the kernel named sharpen`."""
+
+    kernel: Kernel
+    source: Literal["name", "file", "text"]
+    words: str
+
+
+def choose_kernel(given: str) -> ChosenKernel:
+    """The kernel that `given` means: a name of the table, else a text of numbers, else a file with one.
+
+    Raises UsageError. A file that is called as a kernel or as a number is meant by `./name`.
+    """
+    text = given.strip()
+    if text in KERNELS:
+        beside = f" (not the file {text} here: that is ./{text})" if _is_file(text) else ""
+        return ChosenKernel(KERNELS[text], "name", f"the kernel named {text}{beside}")
+    if not _NUMERIC_TEXT.fullmatch(text):
+        if _is_file(text):
+            return ChosenKernel(_from_file(Path(text)), "file", f"the kernel in the file {text}")
+        if not re.search(r"[;,\s]", text):
+            _refuse_unknown(given)
+    return ChosenKernel(parse_kernel(text), "text", "the kernel given")
+
+
+def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
+    """A kernel from rows that are parted by `;` or line ends, numbers by blanks or commas.
+
+    A number is whole, a decimal or a fraction (`1/9`), each taken exactly; `/16` at the end, after a blank, divides
+    the whole kernel. From `#` to the end of a line is comment. Raises UsageError.
+    """
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    joined = "\n".join(filter(None, lines))
+    found = _DIVISOR.search(joined)
+    divisor = _number(found[1], where) if found else Fraction(1)
+    if found:
+        joined = joined[: found.start()]
+    rows = [row.strip() for line in joined.splitlines() for row in line.strip().removesuffix(";").split(";")]
+    numbers = [[_number(word, where) for word in re.split(r"[\s,]+", row) if word] for row in rows]
+    if divisor == 0:
+        raise UsageError(where, "a division by 0", "a divisor other than 0", f"--kernel {EXAMPLE}")
+    return kernel_from_rows([[number / divisor for number in row] for row in numbers], where)
+
+
+def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "kernel") -> Kernel:
+    """The kernel of these exact numbers: whole ones over their least common denominator. Raises UsageError."""
+    check_form(rows, where)
+    divisor = math.lcm(*(number.denominator for row in rows for number in row))
+    kernel = Kernel(tuple(tuple(int(number * divisor) for number in row) for row in rows), divisor)
+    bits = max(255 * kernel.reach, divisor).bit_length()
+    if bits > _MOST_BITS:
+        raise UsageError(
+            where,
+            f"numbers whose exact sums need {bits:,} bits, over a common divisor of {divisor.bit_length():,} bits",
+            f"sums over a picture, and a common divisor, of at most {_MOST_BITS} bits",
+            f"fewer digits, for example --kernel {_few_digits(rows)}",
+        )
+    same = next((known for known in KERNELS.values() if replace(known, name="") == kernel), None)
+    return kernel if same is None else replace(kernel, name=same.name)
+
+
+def check_form(rows: Sequence[Sequence[object]], where: str = "kernel") -> None:
+    """Raise UsageError where rows of numbers are no kernel: ragged, empty, of even sides, or too large."""
+    lengths = [len(row) for row in rows]
+    if not lengths or max(lengths) == 0:
+        raise UsageError(where, "a kernel without numbers", "rows of numbers", f"--kernel {EXAMPLE}")
+    if len(set(lengths)) > 1:
+        got = f"rows of {', '.join(map(str, lengths[:12]))} numbers" + (", …" if len(lengths) > 12 else "")
+        raise UsageError(where, got, "rows of the same length, parted by ;", f"--kernel {EXAMPLE}")
+    if max(len(lengths), lengths[0]) > LONGEST_SIDE:
+        got, expected = f"{len(lengths)} × {lengths[0]} numbers", f"sides of at most {LONGEST_SIDE}"
+        raise UsageError(where, got, expected, "filter twice with a smaller kernel, or make the picture smaller first")
+    if len(lengths) % 2 == 0 or lengths[0] % 2 == 0:
+        expected = "odd sides, so that one weight is in the center"
+        raise UsageError(where, f"{len(lengths)} × {lengths[0]} numbers", expected, _with_zeros(rows))
+
+
+def _with_zeros(rows: Sequence[Sequence[object]]) -> str:
+    """The kernel with a row or column of zeros before its first, so that its sides are odd."""
+    words = [["0"] * (1 - len(row) % 2) + [str(number) for number in row] for row in rows]
+    if len(words) % 2 == 0:
+        words.insert(0, ["0"] * len(words[0]))
+    text = "; ".join(" ".join(row) for row in words)
+    return f'--kernel "{text}"' if len(text) <= 200 else "add a row or column of zeros before the first"
+
+
+def _few_digits(rows: Sequence[Sequence[Fraction]]) -> str:
+    rounded = [[round(max(min(number, Fraction(10**6)), Fraction(-(10**6))), 4) for number in row] for row in rows]
+    text = "; ".join(" ".join(f"{float(number):.12g}" for number in row) for row in rounded)
+    return f'"{text}"' if len(text) <= 200 else EXAMPLE
+
+
+def _number(word: str, where: str) -> Fraction:
+    upper, slash, lower = word.partition("/")
+    parts = [upper, lower] if slash else [upper]
+    if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        raise UsageError(where, word, "finite numbers", f"--kernel {EXAMPLE}")
+    if not all(_NUMBER.fullmatch(part) for part in parts):
+        expected = "numbers such as -1, 0.5 or 1/9, parted by blanks or commas, rows by ;"
+        raise UsageError(where, repr(word[:40]), expected, f"--kernel {EXAMPLE}")
+    if slash and Fraction(lower) == 0:
+        raise UsageError(where, word, "a fraction whose lower part is not 0", f"--kernel {EXAMPLE}")
+    return Fraction(upper) / Fraction(lower) if slash else Fraction(upper)
+
+
+def _from_file(path: Path) -> Kernel:
+    where = f"--kernel, file {path}"
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise UsageError(where, f"{path.stat().st_size:,} bytes", "a text file of numbers", f"--kernel {EXAMPLE}")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else "bytes that are no text"
+        raise UsageError(where, reason, "a text file of numbers, a row a line", f"--kernel {EXAMPLE}") from None
+    return parse_kernel(text, where)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a zero byte
+        return False
+
+
+def _refuse_unknown(given: str) -> None:
+    near = get_close_matches(given.lower(), KERNELS, 1, 0.5) or ["sharpen"]
+    raise UsageError(
+        "--kernel",
+        repr(given[:80]),
+        f"a name ({', '.join(KERNELS)}), a file, or numbers such as {EXAMPLE}",
+        f"--kernel {near[0]}",
+    )

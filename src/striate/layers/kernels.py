@@ -1,0 +1,100 @@
+"""The classic filters as exact whole numbers, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Rows = tuple[tuple[int, ...], ...]
+
+LONGEST_SIDE = 99
+"""Rows and columns of a kernel at most."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Whole numbers, row by row, and what their sum of products is divided by: the weight at (r, c) is
+    `weights[r][c] / divisor`. Both sides are odd, so that the kernel has a center. `name` is empty for one's own."""
+
+    weights: Rows
+    divisor: int = 1
+    name: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.weights), len(self.weights[0])
+
+    @property
+    def center(self) -> tuple[int, int]:
+        """Row and column of the weight that meets the pixel itself."""
+        return len(self.weights) // 2, len(self.weights[0]) // 2
+
+    @property
+    def total(self) -> int:
+        """The sum of the whole numbers; equal to `divisor`, the filter keeps an even gray as it is."""
+        return sum(map(sum, self.weights))
+
+    @property
+    def reach(self) -> int:
+        """The sum of their absolute values: 255 × reach bounds every sum of products over a picture."""
+        return sum(abs(weight) for row in self.weights for weight in row)
+
+    def __str__(self) -> str:
+        rows = "; ".join(" ".join(map(str, row)) for row in self.weights)
+        return rows if self.divisor == 1 else f"{rows} /{self.divisor}"
+
+
+_MEAN: Rows = ((1, 1, 1),) * 3
+_SOBEL_X: Rows = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))
+_PREWITT_X: Rows = ((-1, 0, 1),) * 3
+_VERTICAL_EDGE: Rows = ((1, 0, -1),) * 3
+_GAUSSIAN_5: Rows = (
+    (1, 4, 7, 4, 1),
+    (4, 16, 26, 16, 4),
+    (7, 26, 41, 26, 7),
+    (4, 16, 26, 16, 4),
+    (1, 4, 7, 4, 1),
+)
+
+
+def _transposed(rows: Rows) -> Rows:
+    return tuple(zip(*rows, strict=True))
+
+
+_ALL = (
+    Kernel(((0, 0, 0), (0, 1, 0), (0, 0, 0)), 1, "identity"),
+    Kernel(_MEAN, 9, "mean3"),
+    Kernel(((1, 2, 1), (2, 4, 2), (1, 2, 1)), 16, "blur3"),
+    Kernel(_GAUSSIAN_5, 273, "gaussian5"),
+    Kernel(((0, -1, 0), (-1, 5, -1), (0, -1, 0)), 1, "sharpen"),
+    Kernel(_SOBEL_X, 1, "sobel-x"),
+    Kernel(_transposed(_SOBEL_X), 1, "sobel-y"),
+    Kernel(((2, 1, 0), (1, 0, -1), (0, -1, -2)), 1, "sobel-diagonal"),
+    Kernel(_PREWITT_X, 1, "prewitt-x"),
+    Kernel(_transposed(_PREWITT_X), 1, "prewitt-y"),
+    Kernel(_VERTICAL_EDGE, 1, "vertical-edge"),
+    Kernel(_transposed(_VERTICAL_EDGE), 1, "horizontal-edge"),
+    Kernel(((0, 1, 0), (1, -4, 1), (0, 1, 0)), 1, "laplacian"),
+    Kernel(((-2, -1, 0), (-1, 1, 1), (0, 1, 2)), 1, "emboss"),
+)
+
+KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in _ALL}
+"""The named kernels, as cross-correlations lay them on a picture."""
+
+PURPOSES: dict[str, str] = {
+    "identity": "the picture itself",
+    "mean3": "blur: the mean of 3 × 3 pixels",
+    "blur3": "blur: near pixels count more",
+    "gaussian5": "blur: a Gaussian bell over 5 × 5 pixels",
+    "sharpen": "what differs from its four neighbors, made stronger",
+    "sobel-x": "brighter to the right: vertical edges",
+    "sobel-y": "brighter downward: horizontal edges",
+    "sobel-diagonal": "brighter toward the upper left",
+    "prewitt-x": "as sobel-x, all three rows alike",
+    "prewitt-y": "as sobel-y, all three columns alike",
+    "vertical-edge": "brighter to the left",
+    "horizontal-edge": "brighter upward",
+    "laplacian": "what is darker than its four neighbors",
+    "emboss": "relief, lit from the upper left",
+}
+"""What each of them shows, in a few words."""
