@@ -2,6 +2,38 @@
 
 from __future__ import annotations
 
-from striate.models.model_info import ModelInfo
+from striate.models.model_info import ZOO, ModelInfo, PublishedError
+from striate.models.words import Parameter
 
-ENTRIES: tuple[ModelInfo, ...] = ()
+_TORCHVISION = "torchvision 0.29, weights IMAGENET1K_V1, which were learned in TensorFlow"
+_GOING_DEEPER = "Szegedy et al., Going deeper with convolutions, CVPR 2015"
+_RETHINKING = "Szegedy et al., Rethinking the Inception architecture for computer vision, CVPR 2016"
+_TRANSFORM = Parameter("transform_input", "flag", False)
+
+ENTRIES: tuple[ModelInfo, ...] = (
+    ModelInfo(
+        name="googlenet",
+        path=ZOO + "googlenet:googlenet",
+        year=2014,
+        description="windows of several sizes side by side, behind 1×1 convolutions; first in ILSVRC 2014",
+        source=_GOING_DEEPER,
+        input_shape=(3, 224, 224),
+        outputs=1000,
+        published_parameters=6_624_904,
+        published_macs=1_498_376_192,
+        parameters=(
+            Parameter("aux", "flag", False),
+            _TRANSFORM,
+            Parameter("stem", "choice", "published", choices=("published", "small")),
+        ),
+        weights="torchvision",
+        reduction=32,
+        small_form="googlenet(stem=small)",
+        errors=(
+            PublishedError(None, 6.67, "ILSVRC 2014 test, 7 networks, 144 crops", f"{_GOING_DEEPER}, tables 2 and 3"),
+            PublishedError(None, 7.89, "ILSVRC 2014 validation, 1 network, 144 crops", f"{_GOING_DEEPER}, table 3"),
+            PublishedError(None, 10.07, "ILSVRC 2014 validation, 1 network, 1 crop", f"{_GOING_DEEPER}, table 3"),
+            PublishedError(30.222, 10.47, "ImageNet validation, 1 crop of 224", _TORCHVISION),
+        ),
+    ),
+)

@@ -1,0 +1,173 @@
+"""DenseNet-BC. Huang, Liu, van der Maaten and Weinberger, "Densely connected convolutional networks", CVPR 2017.
+
+New: a layer gets the maps of all layers before it in its block, side by side, and adds only a few of its own (the
+growth rate), so that nothing has to be learned twice. A 1×1 convolution in each layer (B) and half the channels between
+blocks (C) keep it cheap. On 224×224: densenet121 7,978,856 parameters and 2,834,161,664 multiply–accumulates,
+densenet169 14,149,480, densenet201 20,013,928, and densenet161, twice as wide at the first convolution, 28,681,000.
+Names are torchvision's; the published files still have those of before 2018, which are understood too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.errors import ModelError
+from striate.models.initialize import initialize_output
+from striate.models.shapes import show_shape
+
+BOTTLENECK = 4
+"""Channels of a layer's 1×1 convolution, times the growth rate (paper, section 3)."""
+SMALLEST = {"published": 29, "small": 8}
+_OLDER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+
+
+class DenseLayer(nn.Module):
+    """(N, C, H, W) to (N, growth, H, W): normalization, ReLU, 1×1 convolution; the same with a 3×3 convolution."""
+
+    def __init__(self, in_channels: int, growth: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, BOTTLENECK * growth, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(BOTTLENECK * growth)
+        self.conv2 = nn.Conv2d(BOTTLENECK * growth, growth, 3, padding=1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv1(functional.relu(self.norm1(x)))
+        added: torch.Tensor = self.conv2(functional.relu(self.norm2(x)))
+        return added
+
+
+class DenseBlock(nn.ModuleDict):
+    """Dense layers: (N, C, H, W) to (N, C + layers · growth, H, W), the input first."""
+
+    def __init__(self, in_channels: int, layers: int, growth: int) -> None:
+        super().__init__({f"denselayer{k + 1}": DenseLayer(in_channels + k * growth, growth) for k in range(layers)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.values():
+            x = torch.cat([x, layer(x)], 1)
+        return x
+
+
+class DenseNet(nn.Module):
+    """(N, C, H, W) to logits (N, K)."""
+
+    def __init__(self, features: nn.Sequential, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.features = features
+        self.classifier = nn.Linear(channels, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = functional.relu(self.features(x))
+        logits: torch.Tensor = self.classifier(functional.adaptive_avg_pool2d(maps, 1).flatten(1))
+        return logits
+
+    @staticmethod
+    def older_name(name: str) -> str:
+        """The name that a tensor of a file has here: until 2018 `denselayer1.norm1` was `denselayer1.norm.1`."""
+        return _OLDER.sub(r"\1\2", name)
+
+
+Stem = Literal["published", "small"]
+
+
+def densenet121(
+    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Stem = "published"
+) -> nn.Module:
+    """The network for images (C, H, W) of at least 29×29 (8×8 with the small stem): to (N, outputs).
+
+    `growth`: how many channels each dense layer adds. `width`: how many the first convolution gives. `stem=small`, for
+    small images: the first convolution is 3×3 with stride 1, without the pooling after it, as in the paper's networks
+    for CIFAR, so that 32×32 ends in 4×4 instead of 1×1. Raises ModelError for other inputs.
+    """
+    return _dense_net("densenet121", (6, 12, 24, 16), input_shape, outputs, growth, width, stem)
+
+
+def densenet161(
+    input_shape: tuple[int, ...], outputs: int, growth: int = 48, width: int = 96, stem: Stem = "published"
+) -> nn.Module:
+    """As densenet121, with blocks of 6, 12, 36, 24 dense layers, each one and a half times as wide."""
+    return _dense_net("densenet161", (6, 12, 36, 24), input_shape, outputs, growth, width, stem)
+
+
+def densenet169(
+    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Stem = "published"
+) -> nn.Module:
+    """As densenet121, with blocks of 6, 12, 32, 32 dense layers."""
+    return _dense_net("densenet169", (6, 12, 32, 32), input_shape, outputs, growth, width, stem)
+
+
+def densenet201(
+    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Stem = "published"
+) -> nn.Module:
+    """As densenet121, with blocks of 6, 12, 48, 32 dense layers."""
+    return _dense_net("densenet201", (6, 12, 48, 32), input_shape, outputs, growth, width, stem)
+
+
+def _dense_net(
+    name: str, blocks: tuple[int, ...], input_shape: tuple[int, ...], outputs: int, growth: int, width: int, stem: str
+) -> nn.Module:
+    """The network with so many dense layers in each block."""
+    _check(name, input_shape, stem)
+    children = _stem(input_shape[0], width, stem)
+    channels = width
+    for number, layers in enumerate(blocks, start=1):
+        children[f"denseblock{number}"] = DenseBlock(channels, layers, growth)
+        channels += layers * growth
+        if number < len(blocks):
+            children[f"transition{number}"] = _transition(channels)
+            channels //= 2
+    children[f"norm{len(blocks) + 1}"] = nn.BatchNorm2d(channels)
+    network = DenseNet(nn.Sequential(children), channels, outputs)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    initialize_output(network.classifier)
+    return network
+
+
+def _stem(in_channels: int, width: int, stem: str) -> OrderedDict[str, nn.Module]:
+    """What is before the first block: the published one divides the size by 4, the small one keeps it."""
+    children: OrderedDict[str, nn.Module] = OrderedDict()
+    small = stem == "small"
+    kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)
+    children["conv0"] = nn.Conv2d(in_channels, width, kernel, stride, padding, bias=False)
+    children["norm0"] = nn.BatchNorm2d(width)
+    children["relu0"] = nn.ReLU()
+    if not small:
+        children["pool0"] = nn.MaxPool2d(3, 2, padding=1)
+    return children
+
+
+def _transition(channels: int) -> nn.Sequential:
+    """Half the channels, half the size."""
+    children: OrderedDict[str, nn.Module] = OrderedDict(norm=nn.BatchNorm2d(channels), relu=nn.ReLU())
+    children["conv"] = nn.Conv2d(channels, channels // 2, 1, bias=False)
+    children["pool"] = nn.AvgPool2d(2, 2)
+    return nn.Sequential(children)
+
+
+def _check(name: str, input_shape: tuple[int, ...], stem: str) -> None:
+    where = f"{name}{'(stem=small)' if stem == 'small' else ''} on inputs of {show_shape(input_shape)}"
+    if len(input_shape) != 3:
+        remedy = "use --model small-cnn" if len(input_shape) > 1 else "use --model mlp"
+        raise ModelError(where, f"{len(input_shape)} axes", "images (channels, height, width)", remedy)
+    smallest, side = SMALLEST[stem], min(input_shape[1:])
+    if side >= smallest:
+        return
+    sizes = [] if stem == "small" else [f"conv0 {-(-side // 2)}", f"pool0 {-(-side // 4)}"]
+    left = side if stem == "small" else -(-side // 4)
+    for number in (1, 2, 3):
+        sizes.append(f"transition{number} {left // 2}")
+        left //= 2
+        if not left:
+            break
+    small = f'--model "{name}(stem=small)" (8 pixels and more), ' if stem != "small" and side >= 8 else ""
+    remedy = f"{small}--size {smallest}, or --model small-cnn"
+    raise ModelError(where, f"{side} pixels: {', '.join(sizes)}", f"at least {smallest}", remedy)

@@ -1,0 +1,184 @@
+"""GoogLeNet. Szegedy et al., "Going deeper with convolutions", CVPR 2015; first in ILSVRC 2014.
+
+New: inception modules, which look at each position through windows of several sizes at once and pay for it with 1×1
+convolutions that first make the maps thinner; and classifiers on inner layers, so that gradients reach the first ones.
+22 layers, a twelfth of AlexNet's parameters: 6,624,904, with the two auxiliary classifiers 13,004,888; 1,498,376,192
+multiply–accumulates at 224×224. 6.67 % top-5 error with seven networks and 144 crops.
+
+The form is torchvision's, so that its files fit. It differs from the paper's: batch normalization (Ioffe and Szegedy
+2015) for local response normalization, dropout of 20 % for 40 %, and 3×3 windows where the paper has 5×5, a slip that
+the published weights have been learned with. A file of the published weights wants `transform_input=true`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.errors import ModelError
+from striate.models.shapes import show_shape
+from striate.models.zoo.inception_parts import (
+    BasicConv2d,
+    check_images,
+    initialize_truncated,
+    restandardized,
+    show_sizes,
+)
+
+# Paper, table 1. In channels; 1×1; before the 3×3 and it; before the 5×5 and it; behind the pooling.
+MODULES = {
+    "inception3a": (192, 64, 96, 128, 16, 32, 32),
+    "inception3b": (256, 128, 128, 192, 32, 96, 64),
+    "inception4a": (480, 192, 96, 208, 16, 48, 64),
+    "inception4b": (512, 160, 112, 224, 24, 64, 64),
+    "inception4c": (512, 128, 128, 256, 24, 64, 64),
+    "inception4d": (512, 112, 144, 288, 32, 64, 64),
+    "inception4e": (528, 256, 160, 320, 32, 128, 128),
+    "inception5a": (832, 256, 160, 320, 32, 128, 128),
+    "inception5b": (832, 384, 192, 384, 48, 128, 128),
+}
+FEATURES = 1024
+SMALLEST = {"published": 15, "small": 4}
+
+
+class GoogLeNetOutputs(NamedTuple):
+    """What the network with auxiliary classifiers gives in training mode: each (N, K)."""
+
+    logits: torch.Tensor
+    aux_logits2: torch.Tensor
+    aux_logits1: torch.Tensor
+
+
+class Inception(nn.Module):
+    """Four branches side by side: 1×1; 3×3; 3×3 (5×5 in the paper); max pooling. (N, C, H, W) to (N, C', H, W)."""
+
+    def __init__(
+        self, in_channels: int, ones: int, before3: int, threes: int, before5: int, fives: int, pooled: int
+    ) -> None:
+        super().__init__()
+        self.branch1 = BasicConv2d(in_channels, ones, 1)
+        self.branch2 = nn.Sequential(BasicConv2d(in_channels, before3, 1), BasicConv2d(before3, threes, 3, padding=1))
+        self.branch3 = nn.Sequential(BasicConv2d(in_channels, before5, 1), BasicConv2d(before5, fives, 3, padding=1))
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), BasicConv2d(in_channels, pooled, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
+
+
+class InceptionAux(nn.Module):
+    """An auxiliary classifier: (N, C, H, W) of any size to (N, K)."""
+
+    def __init__(self, in_channels: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = BasicConv2d(in_channels, 128, 1)
+        self.fc1 = nn.Linear(128 * 4 * 4, 1024)
+        self.fc2 = nn.Linear(1024, outputs)
+        self.dropout = nn.Dropout(0.7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(functional.adaptive_avg_pool2d(x, (4, 4)))
+        logits: torch.Tensor = self.fc2(self.dropout(functional.relu(self.fc1(x.flatten(1)))))
+        return logits
+
+
+class GoogLeNet(nn.Module):
+    """(N, C, H, W) to logits (N, K); with auxiliary classifiers, in training mode, to GoogLeNetOutputs."""
+
+    # The weight of each auxiliary loss, in the order of the outputs (paper, section 5).
+    auxiliary_weights = (0.3, 0.3)
+    # Where auxiliary classifiers lie, by the layer that gives their logits.
+    auxiliary_layers = ("aux2.fc2", "aux1.fc2")
+
+    def __init__(
+        self, in_channels: int, outputs: int, *, aux: bool, transform_input: bool, small_stem: bool = False
+    ) -> None:
+        super().__init__()
+        self.transform_input = transform_input
+        self.conv1 = BasicConv2d(in_channels, 64, 3, 1, padding=1) if small_stem else _wide_stem(in_channels)
+        self.maxpool1 = nn.Identity() if small_stem else nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.conv2 = BasicConv2d(64, 64, 1)
+        self.conv3 = BasicConv2d(64, 192, 3, padding=1)
+        self.maxpool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.inception3a = Inception(*MODULES["inception3a"])
+        self.inception3b = Inception(*MODULES["inception3b"])
+        self.maxpool3 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.inception4a = Inception(*MODULES["inception4a"])
+        self.inception4b = Inception(*MODULES["inception4b"])
+        self.inception4c = Inception(*MODULES["inception4c"])
+        self.inception4d = Inception(*MODULES["inception4d"])
+        self.inception4e = Inception(*MODULES["inception4e"])
+        self.maxpool4 = nn.MaxPool2d(2, 2, ceil_mode=True)
+        self.inception5a = Inception(*MODULES["inception5a"])
+        self.inception5b = Inception(*MODULES["inception5b"])
+        self.aux1 = InceptionAux(MODULES["inception4b"][0], outputs) if aux else None
+        self.aux2 = InceptionAux(MODULES["inception4e"][0], outputs) if aux else None
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.2)
+        self.fc = nn.Linear(FEATURES, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | GoogLeNetOutputs:
+        if self.transform_input:
+            x = restandardized(x)
+        x = self.maxpool1(self.conv1(x))
+        x = self.maxpool2(self.conv3(self.conv2(x)))
+        x = self.maxpool3(self.inception3b(self.inception3a(x)))
+        early = self.inception4a(x)
+        late = self.inception4d(self.inception4c(self.inception4b(early)))
+        x = self.maxpool4(self.inception4e(late))
+        x = self.inception5b(self.inception5a(x))
+        if not self.training or self.aux1 is None or self.aux2 is None:
+            return self._logits(x)
+        # In the order of the layers, so that dropout draws as it does in the published form.
+        first = self.aux1(early)
+        second = self.aux2(late)
+        return GoogLeNetOutputs(self._logits(x), second, first)
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(self.dropout(self.avgpool(x).flatten(1)))
+        return logits
+
+
+def _wide_stem(in_channels: int) -> BasicConv2d:
+    return BasicConv2d(in_channels, 64, 7, 2, padding=3)
+
+
+def googlenet(
+    input_shape: tuple[int, ...],
+    outputs: int,
+    aux: bool = False,
+    transform_input: bool = False,
+    stem: Literal["published", "small"] = "published",
+) -> nn.Module:
+    """The network for images (C, H, W) of at least 15×15 (4×4 with the small stem): to (N, outputs).
+
+    `aux`: two more classifiers on inner layers, in training mode only. `transform_input`: for the published weights
+    and inputs standardized with ImageNet's mean and deviation. `stem=small`, for small images: the first convolution
+    is 3×3 with stride 1, without the pooling after it, so that 32×32 ends in 4×4 instead of 1×1.
+    Raises ModelError for other inputs.
+    """
+    check_images("googlenet", input_shape, transform_input)
+    smallest, side = SMALLEST[stem], min(input_shape[1:])
+    if side < smallest:
+        where = f"{'googlenet(stem=small)' if stem == 'small' else 'googlenet'} on inputs of {show_shape(input_shape)}"
+        got = f"{side} pixels: {show_sizes(_sizes(side, stem))}, and no window of the next pooling fits"
+        small = '--model "googlenet(stem=small)" (4 pixels and more), ' if stem != "small" and side >= 4 else ""
+        raise ModelError(where, got, f"at least {smallest}", f"{small}--size {smallest}, or --model small-cnn")
+    network = GoogLeNet(input_shape[0], outputs, aux=aux, transform_input=transform_input, small_stem=stem == "small")
+    heads = [head.fc2 for head in (network.aux1, network.aux2) if head is not None]
+    initialize_truncated(network, 0.01, [network.fc, *heads])
+    return network
+
+
+def _sizes(side: int, stem: str) -> list[tuple[str, int]]:
+    """The side of the map behind the first convolution and behind each 3×3 pooling with stride 2 that it fits."""
+    side = side if stem == "small" else -(-side // 2)
+    sizes = [("conv1", side)]
+    for pool in ("maxpool2", "maxpool3") if stem == "small" else ("maxpool1", "maxpool2", "maxpool3"):
+        if side < 2:
+            break
+        side = -(-(side - 3) // 2) + 1
+        sizes.append((pool, side))
+    return sizes

@@ -1,0 +1,75 @@
+"""What GoogLeNet and Inception-v3 are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.errors import ModelError
+from striate.models.initialize import initialize_output
+from striate.models.shapes import show_shape
+
+# Of photographs from 0 to 1, red, green, blue: what files of torchvision's other networks are standardized with.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class BasicConv2d(nn.Module):
+    """Convolution without bias, batch normalization with ε = 0.001, ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        kernel: int | tuple[int, int],
+        stride: int = 1,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, kernel, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(channels, eps=0.001)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.relu(self.bn(self.conv(x)))
+
+
+def restandardized(x: torch.Tensor) -> torch.Tensor:
+    """(N, 3, H, W), standardized with ImageNet's mean and deviation, as if with mean 0.5 and deviation 0.5.
+
+    The published weights, which were learned in TensorFlow, want the latter.
+    """
+    channels = [
+        x[:, k : k + 1] * (deviation / 0.5) + (mean - 0.5) / 0.5
+        for k, (mean, deviation) in enumerate(zip(MEAN, DEVIATION, strict=True))
+    ]
+    return torch.cat(channels, 1)
+
+
+def check_images(name: str, input_shape: tuple[int, ...], transform_input: bool) -> None:
+    """Raise ModelError unless inputs are images (C, H, W), of three channels if they are to be transformed."""
+    where = f"{name} on inputs of {show_shape(input_shape)}"
+    if len(input_shape) != 3:
+        remedy = "use --model small-cnn" if len(input_shape) > 1 else "use --model mlp"
+        raise ModelError(where, f"{len(input_shape)} axes", "images (channels, height, width)", remedy)
+    if transform_input and input_shape[0] != 3:
+        remedy = f'leave the argument out: --model "{name}"'
+        raise ModelError(where, "transform_input=true", "3 channels: red, green and blue", remedy)
+
+
+def show_sizes(sizes: Sequence[tuple[str, int]]) -> str:
+    """`conv1 5, maxpool1 2`: the smaller side of the map behind each layer."""
+    return ", ".join(f"{layer} {size}" for layer, size in sizes)
+
+
+def initialize_truncated(network: nn.Module, deviation: float, outputs: Sequence[nn.Linear]) -> None:
+    """First weights: normal with this deviation; the layers that give logits begin near zero (`initialize_output`).
+
+    The normal of the papers is cut off at ±2, a hundred deviations away, which no draw reaches.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and module not in outputs:
+            nn.init.normal_(module.weight, 0.0, deviation)
+    for layer in outputs:
+        initialize_output(layer)
