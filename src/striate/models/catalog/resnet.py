@@ -2,6 +2,172 @@
 
 from __future__ import annotations
 
-from striate.models.model_info import ModelInfo
+from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
+from striate.models.words import Parameter
 
-ENTRIES: tuple[ModelInfo, ...] = ()
+RESNET = "He et al., Deep residual learning for image recognition, CVPR 2016 (arXiv:1512.03385, December 2015)"
+WIDE = "Zagoruyko and Komodakis, Wide residual networks, BMVC 2016"
+RESNEXT = "Xie et al., Aggregated residual transformations for deep neural networks, CVPR 2017 (arXiv:1611.05431, 2016)"
+ONE_CROP = "ImageNet validation, one crop of 224"
+TEN_CROPS = "ImageNet validation, ten crops"
+MANY_SCALES = "ImageNet validation, one network, several scales"
+CIFAR10 = "CIFAR-10 test"
+
+STEM = Parameter("stem", "choice", "imagenet", choices=("imagenet", "small"))
+
+
+def torchvision(top1: float, top5: float, of: str = ONE_CROP, weights: str = "IMAGENET1K_V1") -> PublishedError:
+    """Errors of a file of weights, from the accuracies that torchvision 0.29 gives for it."""
+    return PublishedError(round(100 - top1, 2), round(100 - top5, 2), of, f"torchvision 0.29, weights {weights}")
+
+
+def _imagenet(
+    name: str, year: int, description: str, source: str, parameters: int, macs: int, *errors: PublishedError
+) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        path=f"{ZOO}{'resnext' if name.startswith('resnext') else 'resnet'}:{name}",
+        year=year,
+        description=description,
+        source=source,
+        input_shape=(3, 224, 224),
+        outputs=1000,
+        published_parameters=parameters,
+        published_macs=macs,
+        parameters=(width(64), STEM),
+        weights="torchvision",
+        reduction=32,
+        small_form=f"{name}(stem=small)",
+        errors=errors,
+    )
+
+
+def _cifar(name: str, description: str, parameters: int, macs: int, error: float, of: str = CIFAR10) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        path=f"{ZOO}cifar_resnet:{name}",
+        year=2015,
+        description=description,
+        source=RESNET,
+        input_shape=(3, 32, 32),
+        outputs=10,
+        published_parameters=parameters,
+        published_macs=macs,
+        parameters=(width(16),),
+        reduction=4,
+        errors=(PublishedError(error, None, of, f"{RESNET}, Table 6"),),
+    )
+
+
+ENTRIES: tuple[ModelInfo, ...] = (
+    _imagenet(
+        "resnet18",
+        2015,
+        "residual blocks of two 3×3 convolutions, 18 layers: the smallest for photographs",
+        RESNET,
+        11_689_512,
+        1_814_073_344,
+        torchvision(69.758, 89.078),
+        PublishedError(27.88, None, f"{TEN_CROPS}, shortcuts without parameters", f"{RESNET}, Table 2"),
+    ),
+    _imagenet(
+        "resnet34",
+        2015,
+        "residual blocks of two 3×3 convolutions, 34 layers",
+        RESNET,
+        21_797_672,
+        3_663_761_408,
+        torchvision(73.314, 91.420),
+        PublishedError(24.52, 7.46, TEN_CROPS, f"{RESNET}, Table 3, ResNet-34 B"),
+        PublishedError(21.84, 5.71, MANY_SCALES, f"{RESNET}, Table 4, ResNet-34 B"),
+    ),
+    _imagenet(
+        "resnet50",
+        2015,
+        "residual bottlenecks, 50 layers: the usual yardstick",
+        RESNET,
+        25_557_032,
+        4_089_184_256,
+        torchvision(76.130, 92.862),
+        torchvision(80.858, 95.434, weights="IMAGENET1K_V2"),
+        PublishedError(22.85, 6.71, TEN_CROPS, f"{RESNET}, Table 3"),
+        PublishedError(20.74, 5.25, MANY_SCALES, f"{RESNET}, Table 4"),
+    ),
+    _imagenet(
+        "resnet101",
+        2015,
+        "residual bottlenecks, 101 layers",
+        RESNET,
+        44_549_160,
+        7_801_405_440,
+        torchvision(77.374, 93.546),
+        torchvision(81.886, 95.780, weights="IMAGENET1K_V2"),
+        PublishedError(21.75, 6.05, TEN_CROPS, f"{RESNET}, Table 3"),
+        PublishedError(19.87, 4.60, MANY_SCALES, f"{RESNET}, Table 4"),
+    ),
+    _imagenet(
+        "resnet152",
+        2015,
+        "residual bottlenecks, 152 layers; with five others, winner of ILSVRC 2015",
+        RESNET,
+        60_192_808,
+        11_513_626_624,
+        torchvision(78.312, 94.046),
+        torchvision(82.284, 96.002, weights="IMAGENET1K_V2"),
+        PublishedError(21.43, 5.71, TEN_CROPS, f"{RESNET}, Table 3"),
+        PublishedError(19.38, 4.49, MANY_SCALES, f"{RESNET}, Table 4"),
+        PublishedError(None, 3.57, "ImageNet test, six networks of different depth together", f"{RESNET}, Table 5"),
+    ),
+    _imagenet(
+        "wide_resnet50_2",
+        2016,
+        "resnet50 with twice the channels in its 3×3 convolutions",
+        WIDE,
+        68_883_240,
+        11_398_021_120,
+        torchvision(78.468, 94.086),
+        torchvision(81.602, 95.758, weights="IMAGENET1K_V2"),
+        PublishedError(21.9, 6.03, ONE_CROP, f"{WIDE}, WRN-50-2-bottleneck"),
+    ),
+    _imagenet(
+        "wide_resnet101_2",
+        2016,
+        "resnet101 with twice the channels in its 3×3 convolutions",
+        WIDE,
+        126_886_696,
+        22_753_050_624,
+        torchvision(78.848, 94.284),
+        torchvision(82.510, 96.020, weights="IMAGENET1K_V2"),
+    ),
+    _imagenet(
+        "resnext50_32x4d",
+        2016,
+        "residual bottlenecks, 50 layers, 3×3 convolutions in 32 groups",
+        RESNEXT,
+        25_028_904,
+        4_230_479_872,
+        torchvision(77.618, 93.698),
+        torchvision(81.198, 95.340, weights="IMAGENET1K_V2"),
+        PublishedError(22.2, None, ONE_CROP, f"{RESNEXT}, Table 3"),
+    ),
+    _imagenet(
+        "resnext101_32x8d",
+        2016,
+        "residual bottlenecks, 101 layers, 3×3 convolutions in 32 groups, twice as wide",
+        RESNEXT,
+        88_791_336,
+        16_414_015_488,
+        torchvision(79.312, 94.526),
+        torchvision(82.834, 96.228, weights="IMAGENET1K_V2"),
+    ),
+    _imagenet(
+        "resnext101_64x4d",
+        2016,
+        "residual bottlenecks, 101 layers, 3×3 convolutions in 64 groups",
+        RESNEXT,
+        83_455_272,
+        15_460_270_080,
+        torchvision(83.246, 96.454),
+        PublishedError(20.4, 5.3, ONE_CROP, f"{RESNEXT}, Table 5"),
+    ),
+)
