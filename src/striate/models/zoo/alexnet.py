@@ -1,0 +1,123 @@
+"""AlexNet in its three forms. Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
+networks", NIPS 2012; Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
+
+New: a large convolutional network trained on 1.2 million photographs on two graphics cards, with ReLU, dropout,
+overlapping pooling and augmentation: 16.4 % top-5 error with five networks, where the best before had 26.2 %.
+
+    alexnet-2012              two groups, one a card, in convolutions 2, 4 and 5: 60,965,224 parameters on 227×227
+    alexnet-2012(groups=1)    the same without groups, the table of the lectures: 62,378,344
+    alexnet                   one column of 64-192-384-256-256 filters, without response normalization ("one weird
+                              trick", in torchvision's form): 61,100,840 on 224×224
+
+The paper prints 224×224, but only 227 gives its 55×55 maps: (227 − 11) / 4 + 1 = 55.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from striate.models.initialize import initialize_output
+from striate.models.shapes import Shape
+from striate.models.zoo.image_size import Window, chain_sizes, check_image
+
+POOL = Window(3, 2)
+WINDOWS_2012 = (Window(11, 4), POOL, Window(5, 1, 2), POOL, *3 * (Window(3, 1, 1),), POOL)
+WINDOWS = (Window(11, 4, 2), *WINDOWS_2012[1:])
+
+
+def alexnet_2012(input_shape: Shape, outputs: int, groups: int = 2) -> nn.Module:
+    """AlexNet as printed, for images (C, H, W) from 67×67: to (N, outputs).
+
+    `groups` 2 cuts convolutions 2, 4 and 5 in halves that do not see each other; 1 joins them. At another size than
+    227×227, `fc6` gets as many inputs as its maps then have (6,400 instead of 9,216 at 224×224).
+    First weights are the paper's, N(0, 0.01²) with biases 1 in convolutions 2, 4, 5 and in fc6 and fc7, but for the
+    output layer (`initialize_output`).
+    Raises ModelError for smaller images, and for tables, signals and volumes.
+    """
+    check_image("alexnet-2012", input_shape, WINDOWS_2012)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv1"] = nn.Conv2d(input_shape[0], 96, 11, stride=4)
+    layers |= {"relu1": nn.ReLU(), "norm1": _response_norm(), "pool1": nn.MaxPool2d(3, 2)}
+    layers["conv2"] = nn.Conv2d(96, 256, 5, padding=2, groups=groups)
+    layers |= {"relu2": nn.ReLU(), "norm2": _response_norm(), "pool2": nn.MaxPool2d(3, 2)}
+    layers |= {"conv3": nn.Conv2d(256, 384, 3, padding=1), "relu3": nn.ReLU()}
+    layers |= {"conv4": nn.Conv2d(384, 384, 3, padding=1, groups=groups), "relu4": nn.ReLU()}
+    layers |= {"conv5": nn.Conv2d(384, 256, 3, padding=1, groups=groups), "relu5": nn.ReLU()}
+    layers |= {"pool5": nn.MaxPool2d(3, 2), "flatten": nn.Flatten()}
+    rows, columns = (chain_sizes(size, WINDOWS_2012)[-1] for size in input_shape[1:])
+    layers |= {"fc6": nn.Linear(256 * rows * columns, 4096), "relu6": nn.ReLU(), "dropout6": nn.Dropout(0.5)}
+    layers |= {"fc7": nn.Linear(4096, 4096), "relu7": nn.ReLU(), "dropout7": nn.Dropout(0.5)}
+    layers["fc8"] = nn.Linear(4096, outputs)
+    network = nn.Sequential(layers)
+    _initialize_as_printed(network)
+    return network
+
+
+def _response_norm() -> nn.LocalResponseNorm:
+    # The paper divides by (2 + 1e-4 · Σ a²)^0.75 over 5 maps; torch takes the mean instead of the sum.
+    return nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+
+
+def _initialize_as_printed(network: nn.Sequential) -> None:
+    for name, module in network.named_children():
+        if isinstance(module, nn.Conv2d | nn.Linear) and name != "fc8":
+            nn.init.normal_(module.weight, 0.0, 0.01)
+            assert module.bias is not None
+            # So that the ReLUs behind begin with positive inputs (section 5 of the paper).
+            nn.init.constant_(module.bias, 0.0 if name in ("conv1", "conv3") else 1.0)
+    output = network.get_submodule("fc8")
+    assert isinstance(output, nn.Linear)
+    initialize_output(output)
+
+
+def alexnet(input_shape: Shape, outputs: int, width: int = 64) -> nn.Module:
+    """The one-column AlexNet, for images (C, H, W) from 63×63: to (N, outputs).
+
+    `width` filters in the first layer; all others and the 64 · `width` hidden units are in proportion. The last maps
+    are averaged to 6×6, so that the weights fit any size.
+    Raises ModelError for smaller images, and for tables, signals and volumes.
+    """
+    check_image("alexnet", input_shape, WINDOWS)
+    features = nn.Sequential(
+        nn.Conv2d(input_shape[0], width, 11, stride=4, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(width, 3 * width, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(3 * width, 6 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6 * width, 4 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4 * width, 4 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+    )
+    hidden = 64 * width
+    output = nn.Linear(hidden, outputs)
+    classifier = nn.Sequential(
+        nn.Dropout(0.5),
+        nn.Linear(4 * width * 6 * 6, hidden),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+        output,
+    )
+    parts = OrderedDict(features=features, avgpool=nn.AdaptiveAvgPool2d(6), flatten=nn.Flatten(), classifier=classifier)
+    network = nn.Sequential(parts)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and module is not output:
+            _initialize_for_relu(module)
+    initialize_output(output)
+    return network
+
+
+def _initialize_for_relu(layer: nn.Conv2d | nn.Linear) -> None:
+    """Variance 2 / fan-in (He et al., 2015): with torch's 1 / (3 fan-in) the signal would fade to a hundredth."""
+    nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+    assert isinstance(layer.bias, torch.Tensor)
+    nn.init.zeros_(layer.bias)
