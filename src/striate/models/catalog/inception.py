@@ -36,4 +36,23 @@ ENTRIES: tuple[ModelInfo, ...] = (
             PublishedError(30.222, 10.47, "ImageNet validation, 1 crop of 224", _TORCHVISION),
         ),
     ),
+    ModelInfo(
+        name="inception_v3",
+        path=ZOO + "inception_v3:inception_v3",
+        year=2015,
+        description="GoogLeNet with large windows made of small ones and batch normalization; images from 75 pixels",
+        source=_RETHINKING,
+        input_shape=(3, 299, 299),
+        outputs=1000,
+        published_parameters=27_161_264,
+        published_macs=5_713_216_096,
+        parameters=(Parameter("aux", "flag", True), _TRANSFORM),
+        weights="torchvision",
+        reduction=32,
+        errors=(
+            PublishedError(21.2, 5.6, "ILSVRC 2012 validation, 1 network, 1 crop", f"{_RETHINKING}, table 3"),
+            PublishedError(17.2, 3.58, "ILSVRC 2012 validation, 4 networks, 144 crops", f"{_RETHINKING}, table 5"),
+            PublishedError(22.706, 6.55, "ImageNet validation, 1 crop of 299", _TORCHVISION),
+        ),
+    ),
 )

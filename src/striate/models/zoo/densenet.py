@@ -17,13 +17,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from striate.errors import ModelError
 from striate.models.initialize import initialize_output
-from striate.models.shapes import show_shape
+from striate.models.zoo.image_size import Window, check_image, smallest_size
 
 BOTTLENECK = 4
 """Channels of a layer's 1×1 convolution, times the growth rate (paper, section 3)."""
-SMALLEST = {"published": 29, "small": 8}
+SMALL_WINDOWS = (Window(3, 1, 1), *[Window(2, 2)] * 3)
+WINDOWS = (Window(7, 2, 3), Window(3, 2, 1), *[Window(2, 2)] * 3)
+"""What makes the map smaller: the stem, and the pooling between blocks."""
 _OLDER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
@@ -114,8 +115,12 @@ def _dense_net(
     name: str, blocks: tuple[int, ...], input_shape: tuple[int, ...], outputs: int, growth: int, width: int, stem: str
 ) -> nn.Module:
     """The network with so many dense layers in each block."""
-    _check(name, input_shape, stem)
-    children = _stem(input_shape[0], width, stem)
+    small = stem == "small"
+    room = len(input_shape) == 3 and min(input_shape[1:]) >= smallest_size(SMALL_WINDOWS)
+    called = f"{name}(stem=small)"
+    windows = SMALL_WINDOWS if small else WINDOWS
+    check_image(called if small else name, input_shape, windows, called if room else "")
+    children = _stem(input_shape[0], width, small)
     channels = width
     for number, layers in enumerate(blocks, start=1):
         children[f"denseblock{number}"] = DenseBlock(channels, layers, growth)
@@ -132,10 +137,9 @@ def _dense_net(
     return network
 
 
-def _stem(in_channels: int, width: int, stem: str) -> OrderedDict[str, nn.Module]:
+def _stem(in_channels: int, width: int, small: bool) -> OrderedDict[str, nn.Module]:
     """What is before the first block: the published one divides the size by 4, the small one keeps it."""
     children: OrderedDict[str, nn.Module] = OrderedDict()
-    small = stem == "small"
     kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)
     children["conv0"] = nn.Conv2d(in_channels, width, kernel, stride, padding, bias=False)
     children["norm0"] = nn.BatchNorm2d(width)
@@ -151,23 +155,3 @@ def _transition(channels: int) -> nn.Sequential:
     children["conv"] = nn.Conv2d(channels, channels // 2, 1, bias=False)
     children["pool"] = nn.AvgPool2d(2, 2)
     return nn.Sequential(children)
-
-
-def _check(name: str, input_shape: tuple[int, ...], stem: str) -> None:
-    where = f"{name}{'(stem=small)' if stem == 'small' else ''} on inputs of {show_shape(input_shape)}"
-    if len(input_shape) != 3:
-        remedy = "use --model small-cnn" if len(input_shape) > 1 else "use --model mlp"
-        raise ModelError(where, f"{len(input_shape)} axes", "images (channels, height, width)", remedy)
-    smallest, side = SMALLEST[stem], min(input_shape[1:])
-    if side >= smallest:
-        return
-    sizes = [] if stem == "small" else [f"conv0 {-(-side // 2)}", f"pool0 {-(-side // 4)}"]
-    left = side if stem == "small" else -(-side // 4)
-    for number in (1, 2, 3):
-        sizes.append(f"transition{number} {left // 2}")
-        left //= 2
-        if not left:
-            break
-    small = f'--model "{name}(stem=small)" (8 pixels and more), ' if stem != "small" and side >= 8 else ""
-    remedy = f"{small}--size {smallest}, or --model small-cnn"
-    raise ModelError(where, f"{side} pixels: {', '.join(sizes)}", f"at least {smallest}", remedy)

@@ -18,15 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from striate.errors import ModelError
-from striate.models.shapes import show_shape
-from striate.models.zoo.inception_parts import (
-    BasicConv2d,
-    check_images,
-    initialize_truncated,
-    restandardized,
-    show_sizes,
-)
+from striate.models.zoo.image_size import Window, check_image, smallest_size
+from striate.models.zoo.inception_parts import BasicConv2d, check_colors, initialize_truncated, restandardized
 
 # Paper, table 1. In channels; 1×1; before the 3×3 and it; before the 5×5 and it; behind the pooling.
 MODULES = {
@@ -41,7 +34,9 @@ MODULES = {
     "inception5b": (832, 384, 192, 384, 48, 128, 128),
 }
 FEATURES = 1024
-SMALLEST = {"published": 15, "small": 4}
+SMALL_WINDOWS = (Window(3, 1, 1), *[Window(3, 2, round_up=True)] * 2, Window(2, 2, round_up=True))
+WINDOWS = (Window(7, 2, 3), *[Window(3, 2, round_up=True)] * 3, Window(2, 2, round_up=True))
+"""What makes the map smaller: the first convolution and the poolings."""
 
 
 class GoogLeNetOutputs(NamedTuple):
@@ -159,26 +154,12 @@ def googlenet(
     is 3×3 with stride 1, without the pooling after it, so that 32×32 ends in 4×4 instead of 1×1.
     Raises ModelError for other inputs.
     """
-    check_images("googlenet", input_shape, transform_input)
-    smallest, side = SMALLEST[stem], min(input_shape[1:])
-    if side < smallest:
-        where = f"{'googlenet(stem=small)' if stem == 'small' else 'googlenet'} on inputs of {show_shape(input_shape)}"
-        got = f"{side} pixels: {show_sizes(_sizes(side, stem))}, and no window of the next pooling fits"
-        small = '--model "googlenet(stem=small)" (4 pixels and more), ' if stem != "small" and side >= 4 else ""
-        raise ModelError(where, got, f"at least {smallest}", f"{small}--size {smallest}, or --model small-cnn")
-    network = GoogLeNet(input_shape[0], outputs, aux=aux, transform_input=transform_input, small_stem=stem == "small")
+    small = stem == "small"
+    name = "googlenet(stem=small)" if small else "googlenet"
+    room = len(input_shape) == 3 and min(input_shape[1:]) >= smallest_size(SMALL_WINDOWS)
+    check_image(name, input_shape, SMALL_WINDOWS if small else WINDOWS, "googlenet(stem=small)" if room else "")
+    check_colors("googlenet", input_shape, transform_input)
+    network = GoogLeNet(input_shape[0], outputs, aux=aux, transform_input=transform_input, small_stem=small)
     heads = [head.fc2 for head in (network.aux1, network.aux2) if head is not None]
     initialize_truncated(network, 0.01, [network.fc, *heads])
     return network
-
-
-def _sizes(side: int, stem: str) -> list[tuple[str, int]]:
-    """The side of the map behind the first convolution and behind each 3×3 pooling with stride 2 that it fits."""
-    side = side if stem == "small" else -(-side // 2)
-    sizes = [("conv1", side)]
-    for pool in ("maxpool2", "maxpool3") if stem == "small" else ("maxpool1", "maxpool2", "maxpool3"):
-        if side < 2:
-            break
-        side = -(-(side - 3) // 2) + 1
-        sizes.append((pool, side))
-    return sizes

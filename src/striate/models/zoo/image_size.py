@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 
-from striate.errors import ModelError
+from striate.errors import ModelError, pasted
 from striate.models.shapes import Shape, show_shape
 
 
@@ -22,9 +22,8 @@ class Window:
     def fit(self, size: int) -> int:
         """How many windows fit `size` positions; 0 where none does."""
         room = size + 2 * self.padding - self.kernel
-        if room < 0:
-            return 0
-        return -(-room // self.stride) + 1 if self.round_up else room // self.stride + 1
+        # Where it rounds up, one window fits that is up to `stride` − 1 positions larger than the map.
+        return max(0, (-(-room // self.stride) if self.round_up else room // self.stride) + 1)
 
 
 def chain_sizes(size: int, windows: Iterable[Window]) -> list[int]:
@@ -42,10 +41,11 @@ def smallest_size(windows: tuple[Window, ...]) -> int:
     return next(size for size in count(1) if chain_sizes(size, windows)[-1] > 0)
 
 
-def check_image(name: str, input_shape: Shape, windows: tuple[Window, ...]) -> None:
+def check_image(name: str, input_shape: Shape, windows: tuple[Window, ...], small_form: str = "") -> None:
     """ModelError unless `input_shape` is an image (C, H, W) of which `windows`, in this order, leave something.
 
-    The remedy names the smallest size that fits, and a network of the zoo for the size that came.
+    The remedy names the smallest size that fits, and a network of the zoo for the size that came: `small_form` where
+    that is given.
     """
     if len(input_shape) != 3:
         remedy = "use --model small-cnn" if len(input_shape) > 1 else "use --model mlp"
@@ -62,10 +62,6 @@ def check_image(name: str, input_shape: Shape, windows: tuple[Window, ...]) -> N
     got = f"images of {height}×{width}: {chain}, and no window of {kernel} fits into {sizes[-1]}{padded}"
     larger = max(height, smallest), max(width, smallest)
     size = str(smallest) if height == width else f"{larger[0]}x{larger[1]}"
-    other = "small-resnet" if min(height, width) >= 8 else "small-cnn"
-    raise ModelError(
-        name,
-        got,
-        f"images of at least {smallest}×{smallest}",
-        f"use --size {size}, or another network: --model {other}",
-    )
+    other = small_form or ("small-resnet" if min(height, width) >= 8 else "small-cnn")
+    expected = f"images of at least {smallest}×{smallest}"
+    raise ModelError(name, got, expected, f"use --size {size}, or another network: --model {pasted(other)}")

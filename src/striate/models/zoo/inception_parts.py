@@ -47,20 +47,11 @@ def restandardized(x: torch.Tensor) -> torch.Tensor:
     return torch.cat(channels, 1)
 
 
-def check_images(name: str, input_shape: tuple[int, ...], transform_input: bool) -> None:
-    """Raise ModelError unless inputs are images (C, H, W), of three channels if they are to be transformed."""
-    where = f"{name} on inputs of {show_shape(input_shape)}"
-    if len(input_shape) != 3:
-        remedy = "use --model small-cnn" if len(input_shape) > 1 else "use --model mlp"
-        raise ModelError(where, f"{len(input_shape)} axes", "images (channels, height, width)", remedy)
+def check_colors(name: str, input_shape: tuple[int, ...], transform_input: bool) -> None:
+    """Raise ModelError where inputs are to be transformed that have not three channels."""
     if transform_input and input_shape[0] != 3:
-        remedy = f'leave the argument out: --model "{name}"'
-        raise ModelError(where, "transform_input=true", "3 channels: red, green and blue", remedy)
-
-
-def show_sizes(sizes: Sequence[tuple[str, int]]) -> str:
-    """`conv1 5, maxpool1 2`: the smaller side of the map behind each layer."""
-    return ", ".join(f"{layer} {size}" for layer, size in sizes)
+        got = f"transform_input=true on inputs of {show_shape(input_shape)}"
+        raise ModelError(name, got, "3 channels: red, green and blue", f"leave the argument out: --model {name}")
 
 
 def initialize_truncated(network: nn.Module, deviation: float, outputs: Sequence[nn.Linear]) -> None:
