@@ -16,6 +16,9 @@ def test_only_a_new_png_in_a_folder_that_exists(tmp_path: Path) -> None:
     refuse_picture_path(Path("x.png"))
     with pytest.raises(UsageError, match=r"x\.png"):
         refuse_picture_path(tmp_path / "x.jpg")
+    refuse_picture_path(tmp_path / "x.SVG", endings=(".png", ".svg"))
+    with pytest.raises(UsageError, match=r"ends in \.png or \.svg"):
+        refuse_picture_path(tmp_path / "x.jpg", endings=(".png", ".svg"))
     with pytest.raises(UsageError, match="mkdir -p"):
         refuse_picture_path(tmp_path / "gone" / "x.png")
     (tmp_path / "folder.png").mkdir()
@@ -33,7 +36,7 @@ def test_a_picture_that_is_there_needs_force_and_the_remedy_is_one_word(tmp_path
     refuse_picture_path(taken, force=True)
 
 
-@pytest.mark.parametrize("verb", [["lr-find", "iris"], ["data", "show", "mnist5k"]])
+@pytest.mark.parametrize("verb", [["lr-find", "iris"], ["data", "show", "mnist5k"], ["models", "--history"]])
 def test_no_verb_overwrites_a_picture_unasked(verb: list[str], capsys) -> None:
     Path("taken.png").write_bytes(b"mine")
     assert main([*verb, "--out", "taken.png"]) == 2

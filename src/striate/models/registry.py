@@ -10,11 +10,20 @@ from striate.models.arguments import nearest
 from striate.models.catalog import alexnet, densenet, digits, early, inception, resnet, senet, small, vgg
 from striate.models.model_info import ModelInfo
 
-MODELS: dict[str, ModelInfo] = {
-    info.name: info
-    for group in (early, digits, small, alexnet, vgg, inception, resnet, densenet, senet)
-    for info in group.ENTRIES
+GROUPS: dict[str, tuple[ModelInfo, ...]] = {
+    "before convolution": early.ENTRIES,
+    "handwritten digits": digits.ENTRIES,
+    "small, for any data": small.ENTRIES,
+    "AlexNet and ZFNet": alexnet.ENTRIES,
+    "VGG": vgg.ENTRIES,
+    "Inception": inception.ENTRIES,
+    "residual": resnet.ENTRIES,
+    "densely connected": densenet.ENTRIES,
+    "squeeze and excitation": senet.ENTRIES,
 }
+"""The zoo by family, as it is listed."""
+
+MODELS: dict[str, ModelInfo] = {info.name: info for entries in GROUPS.values() for info in entries}
 
 
 def describe_model(name: str | None = None) -> list[ModelInfo]:

@@ -34,13 +34,18 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
-    """Write the figure as a PNG; the same figure gives the same bytes. Raises RunError where it cannot."""
+    """Write the figure as a PNG, or as an SVG where `path` ends so; the same figure gives the same bytes.
+
+    Raises RunError where it cannot.
+    """
     show_literally(figure)
+    vector = Path(path).suffix.lower() == ".svg"
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "striate"}):
             # A letter that the font lacks becomes a box; the tables of a report show it.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            figure.savefig(path, dpi=dpi, format="png", metadata={"Software": None})
+            changing = "Date" if vector else "Software"  # what would differ from one machine or day to another
+            figure.savefig(path, dpi=dpi, format="svg" if vector else "png", metadata={changing: None})
     except OSError as error:
         raise RunError(
             str(path), error.strerror or str(error), "a file that can be written", "name another --out folder"

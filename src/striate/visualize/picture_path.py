@@ -7,10 +7,12 @@ from pathlib import Path
 from striate.errors import UsageError, pasted
 
 
-def refuse_picture_path(path: Path, *, force: bool = False) -> None:
-    """Raise UsageError where no new .png can be written to `path`; `force` allows to overwrite one."""
-    if path.suffix.lower() != ".png":
-        raise UsageError("--out", str(path), "a file that ends in .png", f"--out {pasted(path.with_suffix('.png'))}")
+def refuse_picture_path(path: Path, *, force: bool = False, endings: tuple[str, ...] = (".png",)) -> None:
+    """Raise UsageError where no new file with one of these endings can be written to `path`; `force` allows to
+    overwrite one."""
+    if path.suffix.lower() not in endings:
+        expected = f"a file that ends in {' or '.join(endings)}"
+        raise UsageError("--out", str(path), expected, f"--out {pasted(path.with_suffix(endings[0]))}")
     if path.is_dir() or (path.exists() and not force):
         other = f"--out {pasted(path.with_stem(f'{path.stem}-2'))}"
         remedy = other if path.is_dir() else f"--force overwrites it; or {other}"

@@ -1,0 +1,73 @@
+"""ImageNet's progress: the error of each year's best answers, a bar each, and how often a human errs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from striate.models.catalog.history import HISTORY, ChallengeResult
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    INK,
+    ORANGE,
+    SMALL,
+    TEXT,
+    heading,
+    main_title,
+    new_figure,
+    quiet_frame,
+    save_figure,
+)
+
+_COLORS = {"features": FAINT, "network": BLUE, "human": ORANGE}
+_LEGEND = {"features": "features made by hand", "network": "convolutional networks", "human": "a trained human"}
+
+
+def imagenet_history_figure(results: Sequence[ChallengeResult] = HISTORY) -> Figure:
+    """A bar for each result, the first on top: top-5 error in percent; a line at the lowest error of a human.
+
+    Winners of a year are drawn full, others pale.
+    """
+    figure = new_figure(8.6, 0.34 * len(results) + 1.5)
+    axes = figure.subplots()
+    _draw_bars(axes, results)
+    human = min((r.top5 for r in results if r.method == "human"), default=None)
+    if human is not None:
+        axes.axvline(human, color=ORANGE, linestyle="--", linewidth=1.4, zorder=3)
+    quiet_frame(axes)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, 1.12 * max(r.top5 for r in results))
+    axes.set_xlabel("top-5 error in percent, test set of the challenge", fontsize=TEXT)
+    seen = [method for method in _COLORS if any(r.method == method for r in results)]
+    patches = [Patch(color=_COLORS[method], label=_LEGEND[method]) for method in seen]
+    axes.legend(handles=patches, loc="lower right", fontsize=SMALL, frameon=False)
+    heading(axes, "winners in full color, others pale; no further training images")
+    main_title(figure, "ImageNet challenge: wrong in all of five answers")
+    return figure
+
+
+def save_imagenet_history(path: Path) -> Path:
+    """Write the figure as a .png or .svg, whichever `path` ends in. Raises RunError where it cannot."""
+    return save_figure(imagenet_history_figure(), path)
+
+
+def _draw_bars(axes: Axes, results: Sequence[ChallengeResult]) -> None:
+    for row, result in enumerate(results):
+        pale = result.place not in (None, 1)
+        axes.barh(row, result.top5, height=0.72, color=_COLORS[result.method], alpha=0.45 if pale else 1.0)
+        number = axes.text(result.top5 + 0.25, row, f"{result.top5:g}", va="center", fontsize=SMALL, color=INK)
+        number.set(zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # above the human's line
+    axes.set_yticks(range(len(results)), [_label(result) for result in results], fontsize=SMALL, color=INK)
+    axes.invert_yaxis()
+
+
+def _label(result: ChallengeResult) -> str:
+    depth = f", {result.depth} layers" if result.depth else ""
+    team = "" if result.team in result.network else f" ({result.team})"
+    return f"{result.network}{depth}{team}  {result.year}"
