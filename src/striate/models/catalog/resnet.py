@@ -11,7 +11,6 @@ RESNEXT = "Xie et al., Aggregated residual transformations for deep neural netwo
 ONE_CROP = "ImageNet validation, one crop of 224"
 TEN_CROPS = "ImageNet validation, ten crops"
 MANY_SCALES = "ImageNet validation, one network, several scales"
-CIFAR10 = "CIFAR-10 test"
 
 STEM = Parameter("stem", "choice", "imagenet", choices=("imagenet", "small"))
 
@@ -42,21 +41,25 @@ def _imagenet(
     )
 
 
-def _cifar(name: str, description: str, parameters: int, macs: int, error: float, of: str = CIFAR10) -> ModelInfo:
+def _cifar(name: str, parameters: int, macs: int, *errors: PublishedError) -> ModelInfo:
     return ModelInfo(
         name=name,
         path=f"{ZOO}cifar_resnet:{name}",
         year=2015,
-        description=description,
-        source=RESNET,
+        description=f"{name.removeprefix('resnet')} layers for CIFAR-10, shortcuts without parameters",
+        source=f"{RESNET}, section 4.2",
         input_shape=(3, 32, 32),
         outputs=10,
         published_parameters=parameters,
         published_macs=macs,
         parameters=(width(16),),
         reduction=4,
-        errors=(PublishedError(error, None, of, f"{RESNET}, Table 6"),),
+        errors=errors,
     )
+
+
+def _cifar_error(percent: float, of: str = "CIFAR-10 test") -> PublishedError:
+    return PublishedError(percent, None, of, f"{RESNET}, Table 6")
 
 
 ENTRIES: tuple[ModelInfo, ...] = (
@@ -127,7 +130,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         11_398_021_120,
         torchvision(78.468, 94.086),
         torchvision(81.602, 95.758, weights="IMAGENET1K_V2"),
-        PublishedError(21.9, 6.03, ONE_CROP, f"{WIDE}, WRN-50-2-bottleneck"),
+        PublishedError(21.9, 6.03, ONE_CROP, f"{WIDE}, Table 8, WRN-50-2-bottleneck"),
     ),
     _imagenet(
         "wide_resnet101_2",
@@ -169,5 +172,17 @@ ENTRIES: tuple[ModelInfo, ...] = (
         15_460_270_080,
         torchvision(83.246, 96.454),
         PublishedError(20.4, 5.3, ONE_CROP, f"{RESNEXT}, Table 5"),
+        PublishedError(19.1, 4.4, "ImageNet validation, one crop of 320", f"{RESNEXT}, Table 5"),
+    ),
+    _cifar("resnet20", 269_722, 40_551_040, _cifar_error(8.75)),
+    _cifar("resnet32", 464_154, 68_862_592, _cifar_error(7.51)),
+    _cifar("resnet44", 658_586, 97_174_144, _cifar_error(7.17)),
+    _cifar("resnet56", 853_018, 125_485_696, _cifar_error(6.97)),
+    _cifar(
+        "resnet110",
+        1_727_962,
+        252_887_680,
+        _cifar_error(6.61, "CIFAR-10 test, mean of five trainings (standard deviation 0.16)"),
+        _cifar_error(6.43, "CIFAR-10 test, best of five trainings"),
     ),
 )

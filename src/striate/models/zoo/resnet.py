@@ -160,8 +160,9 @@ def residual_network(
     channels: int,
     block: MakeBlock,
     outputs: int,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
-    """Stem, stages, mean over all positions and one linear layer, with first weights.
+    """Stem, stages, mean over all positions, dropout if it is not 0, and one linear layer; with first weights.
 
     `stages`: the number of blocks of each; the first puts out `channels`, each later one twice as many at half the
     size.
@@ -174,6 +175,8 @@ def residual_network(
         children[f"layer{number + 1}"] = nn.Sequential(first, *others)
         in_channels = out_channels
     children["avgpool"] = GlobalAveragePool()
+    if dropout:
+        children["dropout"] = nn.Dropout(dropout)
     children["fc"] = nn.Linear(in_channels, outputs)
     network = nn.Sequential(children)
     _initialize(network)

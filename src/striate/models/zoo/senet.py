@@ -1,0 +1,138 @@
+"""Squeeze-and-excitation networks. Hu, Shen and Sun, "Squeeze-and-excitation networks", CVPR 2018.
+
+New: every block ends in a gate that scales its channels by what all of them hold together, for 0.3 % more computation.
+SENets won ILSVRC 2017, the last one, with 2.251 % top-5 error. seresnet50 is ResNet-50 with these gates; SENet-154
+adds them to a ResNeXt-152 of 64 groups with half the channels in each first 1×1 convolution, a stem of three 3×3
+convolutions, and 3×3 convolutions where a shortcut changes its size.
+
+Parameters for 3×224×224 and 1000 classes: seresnet50 28,088,024, senet154 115,088,984. Names and shapes are timm's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+
+import torch
+from torch import nn
+
+from striate.layers.squeeze_excitation import SqueezeExcitation
+from striate.models.zoo.resnet import (
+    EXPANSION,
+    STAGES_50,
+    STAGES_152,
+    check_image,
+    projection,
+    residual_network,
+    stem_layers,
+)
+from striate.models.zoo.resnext import check_groups
+
+GROUPS_154, WIDENING_154, NARROWING_154 = 64, 4, 2
+
+
+class SqueezeExcitationBottleneck(nn.Module):
+    """A bottleneck whose channels are scaled before they are added to the input.
+
+    (N, in_channels, H, W) to (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉). The 3×3 convolution has `widening` ·
+    out_channels / 4 channels in `groups` groups, the 1×1 convolution before it 1/`narrowing` of these; `kernel` is
+    that of a shortcut that halves the size.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        widening: int = 1,
+        groups: int = 1,
+        narrowing: int = 1,
+        kernel: int = 1,
+    ) -> None:
+        super().__init__()
+        middle = out_channels // EXPANSION * widening
+        self.conv1 = nn.Conv2d(in_channels, middle // narrowing, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(middle // narrowing)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(middle // narrowing, middle, 3, stride, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(middle)
+        self.relu2 = nn.ReLU()
+        self.conv3 = nn.Conv2d(middle, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.se = SqueezeExcitation(out_channels)
+        self.downsample = projection(in_channels, out_channels, stride, kernel if stride > 1 else 1)
+        self.relu3 = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        added = self.relu1(self.bn1(self.conv1(x)))
+        added = self.relu2(self.bn2(self.conv2(added)))
+        added = self.se(self.bn3(self.conv3(added)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out: torch.Tensor = self.relu3(shortcut + added)
+        return out
+
+
+def seresnet50(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+    """ResNet-50 with squeeze-and-excitation: images (C, H, W) of any size to (N, outputs).
+
+    `width` and `stem` as in `resnet18`. Raises ModelError for tables, signals and volumes.
+    """
+    check_image("seresnet50", input_shape)
+    network = residual_network(
+        stem_layers(input_shape[0], width, stem),
+        width,
+        STAGES_50,
+        EXPANSION * width,
+        SqueezeExcitationBottleneck,
+        outputs,
+    )
+    _begin_with_shortcuts(network)
+    return network
+
+
+def senet154(
+    input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet", dropout: float = 0.0
+) -> nn.Module:
+    """SENet-154: images (C, H, W) of any size to (N, outputs).
+
+    `width`, a multiple of 32: channels of the first two convolutions; the first stage puts out four times as many.
+    `stem=small` has no stride and no pooling before the first stage; its tensors are those of the published form.
+    `dropout`: probability before the output layer, 0.2 in the paper, 0 in timm.
+    Raises ModelError for other widths, and for tables, signals and volumes.
+    """
+    check_image("senet154", input_shape)
+    check_groups("senet154", width, stem, WIDENING_154 // NARROWING_154, GROUPS_154)
+    block = partial(
+        SqueezeExcitationBottleneck, widening=WIDENING_154, groups=GROUPS_154, narrowing=NARROWING_154, kernel=3
+    )
+    layers = _deep_stem(input_shape[0], width, stem)
+    network = residual_network(layers, 2 * width, STAGES_152, EXPANSION * width, block, outputs, dropout)
+    _begin_with_shortcuts(network)
+    return network
+
+
+def _deep_stem(in_channels: int, width: int, stem: str) -> OrderedDict[str, nn.Module]:
+    """Three 3×3 convolutions in place of one of 7×7: the same view for less computation."""
+    small = stem == "small"
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv1"] = nn.Sequential(
+        nn.Conv2d(in_channels, width, 3, 1 if small else 2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
+    )
+    layers["bn1"] = nn.BatchNorm2d(2 * width)
+    layers["relu"] = nn.ReLU()
+    if not small:
+        layers["maxpool"] = nn.MaxPool2d(3, 2, padding=1)
+    return layers
+
+
+def _begin_with_shortcuts(network: nn.Module) -> None:
+    # Blocks add nothing at first, so that 50 of them train like few (Goyal et al., 2017), as in timm.
+    for module in network.modules():
+        if isinstance(module, SqueezeExcitationBottleneck):
+            nn.init.zeros_(module.bn3.weight)
