@@ -30,7 +30,10 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Without a peer (offline, say) the benchmarks run all the same and say who is missing.
 bench: install
+	-PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python benchmarks/summary.py
 	$(BIN)/python benchmarks/fashion_epoch.py
 
 clean:
