@@ -21,6 +21,8 @@ _VERBS = {
     "baseline": "Measure what a network has to beat, without training one.",
     "lr-find": "Find the learning rate to train with, by short trainings on copies.",
     "sweep": "Search configurations, from cheap to expensive, and train the best one.",
+    "filter": "Lay a filter kernel on every pixel of a picture.",
+    "pixels": "Show a picture as what it is: numbers.",
     "models": "List the networks that have a name.",
     "datasets": "List the data sets that have a name, and where they are.",
     "env": "Print what a bug report needs: machine and versions.",

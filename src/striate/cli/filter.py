@@ -1,0 +1,149 @@
+"""`striate filter`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from striate.errors import UsageError
+
+
+def filter(
+    picture: Path | None = None,
+    out: Path | None = None,
+    /,
+    *,
+    kernel: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    padding_mode: Literal["replicate", "zeros", "reflect", "circular"] = "replicate",
+    gray: Annotated[bool, Parameter(negative=())] = False,
+    explain: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    list: Annotated[bool, Parameter(negative=())] = False,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    max_pixels: int = 64_000_000,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Lay a filter kernel on every pixel of a picture.
+
+    Each output pixel is the sum of the pixels under the kernel, each times its weight (the cross-correlation, as in
+    convolutional networks), divided exactly, rounded to nearest, halves up, and limited to 0 to 255. The picture keeps
+    its size; color is filtered a channel at a time; gray stays gray.
+
+    Parameters
+    ----------
+    picture
+        The picture, in any format that striate reads.
+    out
+        The filtered picture: .png, .tif, .bmp, .ppm, .pgm, or .jpg, which changes values a little. With --explain it
+        may be left out.
+    kernel
+        A name (see --list), a file, or numbers with rows parted by ;, for example "0 -1 0; -1 5 -1; 0 -1 0",
+        "1/9 1/9 1/9" or "1 2 1 /4". Odd sides of at most 99.
+    padding_mode
+        What lies beyond the border: the nearest pixel, 0, the picture mirrored, or its other side.
+    gray
+        Make the picture gray first: 0.299 red + 0.587 green + 0.114 blue.
+    explain
+        Print the arithmetic of one output pixel: x,y, column and row, counted from 0.
+    list
+        List the kernels that have a name.
+    force
+        Overwrite OUT if it exists.
+    max_pixels
+        Pictures with more pixels are refused before they are decoded.
+    json
+        Print one JSON document on stdout.
+    """
+    if list:
+        return _print_list(json)
+    from striate.layers.kernel_text import choose_kernel
+    from striate.runs.user_path import user_path
+    from striate.visualize.filter_arithmetic import explain_pixel
+    from striate.visualize.filter_picture import filter_picture
+    from striate.visualize.picture import read_picture, to_gray
+    from striate.visualize.save_picture import refuse_out, save_picture
+
+    source = _refuse_incomplete(picture, out, kernel, explain)
+    out = None if out is None else user_path(str(out))
+    chosen = choose_kernel(kernel or "")
+    if out is not None:
+        refuse_out(out, force=force)
+    read = read_picture(source, max_pixels)
+    if out is not None:
+        refuse_out(out, read, force=force)
+    read = to_gray(read) if gray else read
+    pixel = None if explain is None else explain_pixel(read, chosen.kernel, padding_mode, explain)
+    filtered = filter_picture(read, chosen.kernel, padding_mode)
+    lossy = None if out is None else save_picture(filtered, out)
+    notes = [*filtered.notes, *([lossy] if lossy else [])]
+    record = {
+        "input": str(source),
+        "output": None if out is None else str(out),
+        "kernel": _as_json(chosen.kernel) | {"source": chosen.source},
+        "padding_mode": padding_mode,
+        "width": read.size[0],
+        "height": read.size[1],
+        "channels": read.channels,
+        "alpha": read.alpha is not None,
+        "notes": notes,
+        "explain": None if pixel is None else pixel.to_json(),
+    }
+    _print(record, chosen.words, pixel, json)
+    return 0
+
+
+def _refuse_incomplete(picture: Path | None, out: Path | None, kernel: str | None, explain: str | None) -> Path:
+    from striate.layers.kernels import KERNELS
+
+    example = "striate filter photo.png edges.png --kernel sobel-x"
+    if picture is None:
+        raise UsageError("striate filter", "no picture", "IN, OUT and --kernel", example)
+    if kernel is None:
+        names = ", ".join(KERNELS)
+        raise UsageError("--kernel", "nothing", f"a name ({names}), a file, or numbers", "--kernel sobel-x")
+    if out is None and explain is None:
+        raise UsageError("OUT", "nothing", "a file to write to, or --explain x,y", example)
+    return picture
+
+
+def _print(record: dict[str, Any], words: str, pixel: object, as_json: bool) -> None:
+    from striate.cli.output import print_json, print_note, print_text
+
+    for note in record["notes"]:
+        print_note(note)
+    if as_json:
+        print_json(record)
+        return
+    kernel = record["kernel"]
+    rows, columns = len(kernel["weights"]), len(kernel["weights"][0])
+    divided = f", divided by {kernel['divisor']}" if kernel["divisor"] > 1 else ""
+    print_text(f"{words}: {rows} × {columns}{divided}; border {record['padding_mode']}")
+    if pixel is not None:
+        print_text(str(pixel))
+    if record["output"]:
+        size = f"{record['width']} × {record['height']} pixels, {' '.join(record['channels'])}"
+        print_text(f"{record['output']}: {size}{', alpha' if record['alpha'] else ''}")
+
+
+def _print_list(as_json: bool) -> int:
+    from rich.table import Table
+
+    from striate.cli.output import print_json, stdout
+    from striate.layers.kernels import KERNELS, PURPOSES
+
+    if as_json:
+        print_json([_as_json(kernel) | {"description": PURPOSES[name]} for name, kernel in KERNELS.items()])
+        return 0
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "kernel", "what it shows"):
+        table.add_column(column, no_wrap=column == "name")
+    for name, kernel in KERNELS.items():
+        rows = "\n".join(" ".join(f"{weight:2}" for weight in row) for row in kernel.weights)
+        table.add_row(name, rows + (f"  /{kernel.divisor}" if kernel.divisor > 1 else ""), PURPOSES[name])
+    stdout().print(table)
+    return 0
+
+
+def _as_json(kernel: Any) -> dict[str, Any]:
+    return {"name": kernel.name or None, "weights": kernel.weights, "divisor": kernel.divisor}

@@ -1,0 +1,50 @@
+"""`striate pixels`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def pixels(
+    image: str,
+    /,
+    *,
+    region: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    channel: str | None = None,
+    max_pixels: int = 64_000_000,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Show a picture as what it is: numbers.
+
+    Each channel is a table of bytes, 0 for dark, 255 for bright. By default the upper left corner is shown, as much
+    as fits a terminal.
+
+    Parameters
+    ----------
+    image
+        A picture, or a sample of a named data set: mnist5k#17.
+    region
+        The part to show: x,y,width,height in pixels, counted from 0 at the upper left.
+    channel
+        One channel only: gray, red, green, blue or alpha.
+    max_pixels
+        Pictures with more pixels are refused before they are decoded.
+    json
+        Print one JSON document on stdout, with the values as rows of numbers.
+    """
+    from striate.cli.output import print_json, print_note, print_text
+    from striate.visualize.picture import read_picture
+    from striate.visualize.pixel_table import pixel_table
+    from striate.visualize.sample_picture import names_sample, sample_picture
+
+    read = sample_picture(image, print_note) if names_sample(image) else read_picture(image, max_pixels)
+    table = pixel_table(read, region, channel)
+    for note in read.notes:
+        print_note(note)
+    if json:
+        print_json({"image": image, **table.to_json(), "notes": read.notes}, indent=None)
+    else:
+        print_text(f"{image}\n{table}")
+    return 0

@@ -1,0 +1,140 @@
+"""A picture as its pixels are: values of 0 to 255, gray or color, nothing resized or blended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from striate.data.images import UnreadableImage, from_deep, open_picture, turn_of
+from striate.errors import pasted
+from striate.runs.user_path import user_path
+
+Bytes = NDArray[np.uint8]
+
+MAX_PIXELS = 64_000_000
+GRAY_WEIGHTS = "0.299 red + 0.587 green + 0.114 blue, rounded to nearest"
+"""ITU-R BT.601, as Pillow computes its mode L (16 bits of each weight)."""
+
+_PLAIN = {"L": "L", "RGB": "RGB", "LA": "LA", "RGBA": "RGBA"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`values`: (H, W, C) uint8, C = 1 for gray and 3 for red, green, blue. `alpha`: (H, W) uint8, or None where
+    there is none. `profile` is the embedded color profile; `notes` say what reading has changed."""
+
+    values: Bytes
+    alpha: Bytes | None = None
+    profile: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return ("gray",) if self.values.shape[2] == 1 else ("red", "green", "blue")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.values.shape[1], self.values.shape[0]
+
+
+def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
+    """The picture in a file, as it is seen (EXIF orientation applied), in eight bits a value.
+
+    Palettes and color models other than RGB become RGB, one-bit and deeper gray become gray of eight bits; of several
+    pictures in a file the first is read. Each such change is a note. Raises UnreadableImage, a DataError.
+    """
+    place = user_path(str(path))
+    try:
+        if place.is_dir():
+            raise UnreadableImage(str(path), "a folder", f"name a picture in it: ls {pasted(path)}")
+        with open_picture(place, str(path), max_pixels) as image:
+            return _as_picture(image, str(path))
+    except OSError as error:  # a name that is too long
+        reason = error.strerror or str(error)
+        raise UnreadableImage(f"{str(path)[:60]}…", reason, "name a file that is there") from None
+    except UnreadableImage as error:
+        pixels = error.remedy.partition("--data.max_pixels ")[2]
+        if pixels:
+            remedy = f"make it smaller, or allow it with --max-pixels {pixels}"
+        else:
+            remedy = "name another file" if place.is_file() else "name a file that is there"
+        raise UnreadableImage(str(path), error.reason, remedy) from None
+
+
+def read_picture_bytes(data: bytes, where: str) -> Picture:
+    """The picture in the bytes of a file, as `read_picture` gives it."""
+    with open_picture(data, where, MAX_PIXELS) as image:
+        return _as_picture(image, where)
+
+
+def to_gray(picture: Picture) -> Picture:
+    """The picture in gray, by `GRAY_WEIGHTS`; a gray one as it is."""
+    if picture.values.shape[2] == 1:
+        return picture
+    gray = np.asarray(Image.fromarray(picture.values).convert("L"))[..., None]
+    return Picture(gray, picture.alpha, None, (*picture.notes, f"gray = {GRAY_WEIGHTS}"))
+
+
+def whole_numbers(text: str, count: int) -> list[int] | None:
+    """So many whole numbers, parted by commas; None where the text is something else."""
+    try:
+        numbers = [int(part) for part in text.split(",")] if len(text) < 100 else []
+    except ValueError:
+        return None
+    return numbers if len(numbers) == count else None
+
+
+def _as_picture(image: Image.Image, where: str) -> Picture:
+    notes: list[str] = []
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        notes.append(f"the first of {frames:,} pictures in the file is taken")
+    profile = image.info.get("icc_profile")
+    image.load()
+    turn = turn_of(image)
+    plain = _eight_bits(image, where, notes)
+    if turn is not None:
+        plain = plain.transpose(turn)
+        notes.append("turned as its EXIF orientation says")
+    planes: NDArray[Any] = np.asarray(plain)
+    planes = planes.reshape(*planes.shape[:2], -1)
+    alpha = planes[..., -1] if plain.mode in ("LA", "RGBA") else None
+    values = planes if alpha is None else planes[..., :-1]
+    same = plain.mode == image.mode or (plain.mode in ("L", "LA") and image.mode in ("1", "P"))
+    return Picture(np.ascontiguousarray(values), alpha, profile if same else None, tuple(notes))
+
+
+def _eight_bits(image: Image.Image, where: str, notes: list[str]) -> Image.Image:
+    """The picture in mode L, LA, RGB or RGBA."""
+    mode = image.mode
+    if mode in ("I", "F") or mode.startswith("I;16"):
+        scale = "0 to 1" if mode == "F" else "0 to 65,535"
+        notes.append(f"gray values of {scale} (mode {mode}) are scaled to 0 to 255 and rounded")
+        return from_deep(image, where)
+    transparent = image.has_transparency_data
+    if mode in _PLAIN and (not transparent or mode in ("LA", "RGBA")):
+        return image
+    if mode in ("1", "L", "La"):
+        found = image.convert("LA" if transparent else "L")
+    else:
+        found = image.convert("RGBA" if transparent else "RGB")
+    if mode in ("P", "PA"):
+        found = _gray_if_it_is(found)
+        notes.append(f"colors of the palette became {'gray' if found.mode in ('L', 'LA') else 'red, green, blue'}")
+    elif mode not in ("L", "RGB"):
+        notes.append(f"mode {mode} became {found.mode}")
+    return found
+
+
+def _gray_if_it_is(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if (values[..., :3] != values[..., :1]).any():
+        return image
+    return image.convert("LA" if image.mode == "RGBA" else "L")

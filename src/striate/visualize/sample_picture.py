@@ -1,0 +1,48 @@
+"""A sample of a named data set as a picture: `mnist5k#17`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from striate.errors import DataError
+from striate.visualize.picture import Picture, read_picture_bytes
+
+
+def names_sample(text: str) -> bool:
+    """Whether the text is `NAME#NUMBER` and not a file."""
+    name, mark, number = text.rpartition("#")
+    return bool(mark and name) and number.isascii() and number.isdigit() and not Path(text).is_file()
+
+
+def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> Picture:
+    """The sample of that number (in the order of split.csv, from 0) of a named set, with its label as a note.
+
+    Raises DataError where there is no such set or sample, or it holds no images.
+    """
+    from striate.data.config import DataConfig
+    from striate.data.named import catalogue, info
+    from striate.data.sources.choose import list_source
+
+    name, _, digits = text.rpartition("#")
+    if info(name) is None:
+        images = ", ".join(entry.name for entry in catalogue() if entry.kind == "image")
+        raise DataError(text, f"no data set named {name!r}, and no such file", images, "striate pixels mnist5k#17")
+    listing = list_source(DataConfig(name), "auto", announce)
+    number = int(digits) if len(digits) < 12 else len(listing)
+    if number >= len(listing):
+        remedy = f"striate pixels {name}#{len(listing) - 1}"
+        raise DataError(text, f"{len(listing):,} samples", f"a number from 0 to {len(listing) - 1}", remedy)
+    if listing.kind != "image":
+        raise DataError(text, f"a {listing.kind}, no images", "a data set of images", "striate pixels mnist5k#17")
+    label = listing.labels[number] if number < len(listing.labels) else ""
+    note = f"{text} is a picture of: {label}"
+    if listing.inputs is not None:
+        values = np.ascontiguousarray(np.moveaxis(listing.inputs[number], 0, -1))
+        return Picture(values, notes=(note,))
+    assert listing.read is not None
+    read = read_picture_bytes(listing.read(number), listing.paths[number])
+    return replace(read, notes=(note, *read.notes))

@@ -1,0 +1,65 @@
+"""Writing a picture whole or not at all, in the format that its suffix names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from striate.errors import RunError, UsageError, pasted
+from striate.runs.files import write_atomic
+from striate.visualize.picture import Picture
+
+FORMATS = {
+    **{".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM", ".pgm": "PPM"},
+    **{".jpg": "JPEG", ".jpeg": "JPEG"},
+}
+"""Suffixes that a picture is written under. All but JPEG keep every value."""
+
+
+def refuse_out(out: Path, picture: Picture | None = None, *, force: bool = False) -> None:
+    """Raise UsageError where no picture can be written to `out`: its suffix, its folder, what is there already, or
+    transparency that the format does not hold."""
+    suffix = out.suffix.lower()
+    as_png = pasted(out.with_suffix(".png")) if out.name else "out.png"
+    if suffix not in FORMATS:
+        got = f"{out}, a file that ends in {out.suffix or 'nothing'}"
+        raise UsageError("OUT", got, f"a file that ends in {', '.join(FORMATS)}", f"write to {as_png}")
+    try:
+        folder, there = out.is_dir(), out.exists()
+    except OSError as error:  # a name that is too long
+        got = f"{str(out)[:60]}…: {error.strerror}"
+        raise UsageError("OUT", got, "a path of a new file", "write to out.png") from None
+    if folder or (there and not force):
+        other = f"write to {pasted(out.with_stem(f'{out.stem}-2'))}"
+        raise UsageError(
+            str(out), "it exists already", "a new file", other if folder else f"--force overwrites it; or {other}"
+        )
+    if not out.absolute().parent.is_dir():
+        raise UsageError("OUT", str(out), "a file in a folder that exists", f"mkdir -p {pasted(out.parent)}")
+    if picture is not None and picture.alpha is not None and suffix not in (".png", ".tif", ".tiff"):
+        raise UsageError(
+            "OUT", f"{out}, for a picture with transparency", "a format that holds it: .png, .tif", f"write to {as_png}"
+        )
+
+
+def save_picture(picture: Picture, out: Path) -> str | None:
+    """Write the picture whole or not at all, in the format of the suffix; a note where the file holds other values.
+
+    Call `refuse_out` first. Raises UsageError where the file cannot be written.
+    """
+    planes = picture.values if picture.alpha is None else np.dstack([picture.values, picture.alpha])
+    image = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
+    kind = FORMATS[out.suffix.lower()]
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
+    if picture.profile and kind != "PPM":
+        options["icc_profile"] = picture.profile
+    try:
+        write_atomic(out, lambda temporary: image.save(temporary, format=kind, **options))
+    except RunError as error:
+        raise UsageError("OUT", f"{out} {error.got}", error.expected, "write to a file in another folder") from None
+    if kind == "JPEG":
+        return f"{out}: JPEG changes values a little; a .png keeps each as it was computed"
+    return None
