@@ -15,6 +15,7 @@ from striate.account.activations import activation_kind, watch_activations
 from striate.data.dataset import Split
 from striate.data.normalize import Normalize
 from striate.layers.residual import Residual
+from striate.models.auxiliary_outputs import answers
 from striate.models.untouched import untouched
 from striate.tasks.protocol import Task
 
@@ -54,10 +55,19 @@ class SignalRow:
 def measure_signal(
     module: nn.Module, task: Task, split: Split, normalize: Normalize, samples: int = SAMPLES
 ) -> tuple[SignalRow, ...]:
-    """The rows of `trace_signal` for at most `samples` of `split`, spread evenly over it, and the task's loss."""
+    """The rows of `trace_signal` for at most `samples` of `split`, spread evenly over it, and the task's loss, with
+    that of the network's own auxiliary classifiers."""
     chosen = torch.linspace(0, len(split) - 1, min(samples, len(split)), device=split.inputs.device).long()
     inputs, targets = normalize(split.inputs[chosen]), split.targets[chosen]
-    return trace_signal(module, inputs, lambda outputs: task.loss(outputs, targets))
+
+    def loss(result: object) -> torch.Tensor:
+        given = answers(module, result)
+        total = task.loss(given.outputs, targets)
+        for weight, more in given.auxiliary:
+            total = total + weight * task.loss(more, targets)
+        return total
+
+    return trace_signal(module, inputs, loss)
 
 
 def trace_signal(module: nn.Module, inputs: torch.Tensor, loss: Callable[[Any], torch.Tensor]) -> tuple[SignalRow, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from striate.errors import ModelError
+from striate.models.auxiliary_outputs import auxiliary_layers
 from striate.models.depth import output_layer
 from striate.models.initialize import initialize_output
 
@@ -15,7 +16,8 @@ def replace_head(module: nn.Module, outputs: int) -> nn.Module:
     """The network with a new output layer, which gives `outputs` numbers or channels; all other layers stay.
 
     In place, but for a network that is its output layer. First weights are drawn by `initialize_output`. The output
-    layer is the last one with weights, in the order of registration (`models.depth.output_layer`).
+    layer is the last one with weights, in the order of registration (`models.depth.output_layer`); with it go those of
+    auxiliary classifiers, where the network names them (`models.auxiliary_outputs`).
     Raises ModelError where that is no linear layer or convolution.
     """
     name = output_layer(module)
@@ -28,9 +30,20 @@ def replace_head(module: nn.Module, outputs: int) -> nn.Module:
     initialize_output(fresh)
     if not name:
         return fresh
-    parent, _, own = name.rpartition(".")
-    setattr(module.get_submodule(parent), own, fresh)
+    _put(module, name, fresh)
+    for auxiliary in auxiliary_layers(module):
+        layer = module.get_submodule(auxiliary)
+        again = _resized(layer, outputs)
+        if again is None:
+            raise _no_head(module, f"the auxiliary layer `{auxiliary}`, a {type(layer).__name__}")
+        initialize_output(again)
+        _put(module, auxiliary, again)
     return module
+
+
+def _put(module: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, own = name.rpartition(".")
+    setattr(module.get_submodule(parent), own, layer)
 
 
 def _resized(layer: nn.Module, outputs: int) -> nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | None:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import ConfigError
+from striate.models.auxiliary_outputs import Answers, answers
 from striate.tasks.protocol import Task
 from striate.training.auxiliary import AuxiliaryHeads, turned
 from striate.training.config import Config, RegularizeConfig
@@ -78,8 +79,12 @@ class Objective:
         """Outputs, additional loss terms, and the tally."""
         named = self._counted(targets, mix)
         if self.heads is None and not self._penalizes:
-            outputs = module(inputs)
-            return outputs, [], self.task.tally(outputs.detach(), named)
+            given = answers(module, module(inputs))
+            return (
+                given.outputs,
+                self._own_auxiliary(given, targets, mix),
+                self.task.tally(given.outputs.detach(), named),
+            )
         count, quarters = len(inputs), None
         if self._rotates:
             images, quarters = turned(inputs, self.config.seed, *place, 6)
@@ -87,8 +92,9 @@ class Objective:
         with ExitStack() as stack:
             found = stack.enter_context(self.heads.watching(module)) if self.heads is not None else {}
             hidden = stack.enter_context(hidden_activity(module)) if self._penalizes else []
-            outputs = module(inputs)[:count]
-        terms: list[torch.Tensor] = []
+            given = answers(module, module(inputs))
+        outputs = given.outputs[:count]
+        terms = self._own_auxiliary(given, targets, mix)
         tallies = [self.task.tally(outputs.detach(), named)]
         if self.heads is not None:
             more_terms, more_tallies = self._auxiliary(self.heads, found, count, targets, mix, quarters)
@@ -97,6 +103,10 @@ class Objective:
             terms.append(self.config.regularize.sparsity * sparsity_penalty(hidden))
             tallies.append(silent_and_all(hidden))
         return outputs, terms, torch.cat(tallies)
+
+    def _own_auxiliary(self, given: Answers, targets: torch.Tensor, mix: Mix | None) -> list[torch.Tensor]:
+        """The losses of the network's own auxiliary classifiers, times the weights that it states."""
+        return [weight * self._mixed(more[: len(targets)], targets, mix) for weight, more in given.auxiliary]
 
     def _auxiliary(
         self,

@@ -15,7 +15,6 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from striate.models.initialize import initialize_output
 from striate.models.zoo.image_size import Window, check_image, smallest_size
@@ -34,13 +33,15 @@ class DenseLayer(nn.Module):
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(in_channels)
+        self.relu1 = nn.ReLU()
         self.conv1 = nn.Conv2d(in_channels, BOTTLENECK * growth, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(BOTTLENECK * growth)
+        self.relu2 = nn.ReLU()
         self.conv2 = nn.Conv2d(BOTTLENECK * growth, growth, 3, padding=1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.conv1(functional.relu(self.norm1(x)))
-        added: torch.Tensor = self.conv2(functional.relu(self.norm2(x)))
+        x = self.conv1(self.relu1(self.norm1(x)))
+        added: torch.Tensor = self.conv2(self.relu2(self.norm2(x)))
         return added
 
 
@@ -62,11 +63,13 @@ class DenseNet(nn.Module):
     def __init__(self, features: nn.Sequential, channels: int, outputs: int) -> None:
         super().__init__()
         self.features = features
+        self.relu = nn.ReLU()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(channels, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        maps = functional.relu(self.features(x))
-        logits: torch.Tensor = self.classifier(functional.adaptive_avg_pool2d(maps, 1).flatten(1))
+        maps = self.avgpool(self.relu(self.features(x)))
+        logits: torch.Tensor = self.classifier(maps.flatten(1))
         return logits
 
     @staticmethod

@@ -70,12 +70,13 @@ class InceptionAux(nn.Module):
         super().__init__()
         self.conv = BasicConv2d(in_channels, 128, 1)
         self.fc1 = nn.Linear(128 * 4 * 4, 1024)
+        self.relu = nn.ReLU()
         self.fc2 = nn.Linear(1024, outputs)
         self.dropout = nn.Dropout(0.7)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv(functional.adaptive_avg_pool2d(x, (4, 4)))
-        logits: torch.Tensor = self.fc2(self.dropout(functional.relu(self.fc1(x.flatten(1)))))
+        logits: torch.Tensor = self.fc2(self.dropout(self.relu(self.fc1(x.flatten(1)))))
         return logits
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from striate.errors import ModelError
 from striate.models.initialize import initialize_output
@@ -30,9 +29,11 @@ class BasicConv2d(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(channels, eps=0.001)
+        self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.relu(self.bn(self.conv(x)))
+        activated: torch.Tensor = self.relu(self.bn(self.conv(x)))
+        return activated
 
 
 def restandardized(x: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,7 @@ WIDE, TALL = ((1, 7), (0, 3)), ((7, 1), (3, 0))
 """Kernel and padding of the two parts of a 7×7 window."""
 
 
-class InceptionV3Outputs(NamedTuple):
+class InceptionOutputs(NamedTuple):
     """What the network with the auxiliary classifier gives in training mode: each (N, K)."""
 
     logits: torch.Tensor
@@ -160,7 +160,7 @@ class InceptionAux(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """(N, C, H, W) to logits (N, K); with the auxiliary classifier, in training mode, to InceptionV3Outputs."""
+    """(N, C, H, W) to logits (N, K); with the auxiliary classifier, in training mode, to InceptionOutputs."""
 
     # The weight of the auxiliary loss, as in torchvision's recipe and tutorial; the paper gives none.
     auxiliary_weights = (0.4,)
@@ -193,7 +193,7 @@ class InceptionV3(nn.Module):
         self.dropout = nn.Dropout(0.5)
         self.fc = nn.Linear(FEATURES, outputs)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor | InceptionV3Outputs:
+    def forward(self, x: torch.Tensor) -> torch.Tensor | InceptionOutputs:
         if self.AuxLogits is not None and self.training:
             _check_auxiliary(x.shape[2], x.shape[3])
         if self.transform_input:
@@ -205,7 +205,7 @@ class InceptionV3(nn.Module):
         auxiliary = self.AuxLogits(middle) if self.AuxLogits is not None and self.training else None
         x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(middle)))
         logits: torch.Tensor = self.fc(self.dropout(self.avgpool(x)).flatten(1))
-        return logits if auxiliary is None else InceptionV3Outputs(logits, auxiliary)
+        return logits if auxiliary is None else InceptionOutputs(logits, auxiliary)
 
 
 def inception_v3(

@@ -1,0 +1,58 @@
+"""Networks that give more than their answer while they are in training: outputs of classifiers on inner layers.
+
+Such a network returns, in training mode, a tuple with its own outputs first, and has an attribute `auxiliary_weights`:
+how much the loss of each further one counts. `auxiliary_layers` names the layers that give those, also where a network
+was made without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from striate.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one forward pass gave: `outputs` (N, …), and each auxiliary output of that shape with its weight."""
+
+    outputs: torch.Tensor
+    auxiliary: tuple[tuple[float, torch.Tensor], ...] = ()
+
+
+def answers(module: nn.Module, result: object) -> Answers:
+    """What `module` gave, taken apart. Raises ModelError where that is neither a tensor nor as this file says."""
+    if isinstance(result, torch.Tensor):
+        return Answers(result)
+    given = tuple(result) if isinstance(result, tuple | list) else (result,)
+    weights = getattr(module, "auxiliary_weights", None)
+    if not all(isinstance(each, torch.Tensor) for each in given):
+        return _refuse(module, f"an output of type {type(result).__name__}", "leave all else out of forward")
+    if not isinstance(weights, tuple | list) or len(weights) != len(given) - 1:
+        told = "no attribute `auxiliary_weights`" if weights is None else f"`auxiliary_weights` = {weights}"
+        example = ", ".join(["0.3"] * (len(given) - 1)) + ("," if len(given) == 2 else "")
+        return _refuse(module, f"{len(given)} outputs, and {told}", f"network.auxiliary_weights = ({example})")
+    shapes = [tuple(each.shape) for each in given]
+    if len(set(shapes)) > 1:
+        remedy = f"make the auxiliary classifiers for {shapes[0][1:]} outputs too, as the last layer is"
+        return _refuse(module, f"outputs of the shapes {', '.join(map(str, shapes))}", remedy)
+    return Answers(given[0], tuple(zip(map(float, weights), given[1:], strict=True)))
+
+
+def auxiliary_layers(module: nn.Module) -> tuple[str, ...]:
+    """Names of the layers that give the auxiliary outputs, of those that the network has."""
+    names = {name for name, _ in module.named_modules()}
+    return tuple(name for name in getattr(module, "auxiliary_layers", ()) if name in names)
+
+
+def auxiliary_prefixes(module: nn.Module) -> tuple[str, ...]:
+    """With what the names of the auxiliary classifiers' tensors begin, also where this network has none: `aux1.`."""
+    return tuple(sorted({f"{name.partition('.')[0]}." for name in getattr(module, "auxiliary_layers", ())}))
+
+
+def _refuse(module: nn.Module, got: str, remedy: str) -> Answers:
+    expected = "a tensor, or a tuple with the outputs first and a weight for the loss of each further one"
+    raise ModelError(f"output of {type(module).__name__} in training", got, expected, remedy)
