@@ -2,62 +2,110 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from striate.account.ledger import Ledger, Row
-from striate.account.wording import listed, percent, several, size_in_bytes
+from striate.account.wording import listed, percent, several, show_shape, size_in_bytes
 from striate.records import Finding
 
 MOST = 0.9
 """Share of parameters or computation that "where most of it is" means."""
 LOW_INTENSITY = 2.0
 """FLOPs a byte. Processors do ten and more in the time that they read a byte from memory."""
+CACHE = 8 * 2**20
+"""Bytes. Weights of less stay in a processor's cache from sample to sample."""
+_LAYERS, _MODULES = 5, 3
 
 
 def cost_remarks(ledger: Ledger) -> Iterator[Finding]:
     """Where 90 % of the parameters and of the computation are; layers that wait for memory."""
-    yield from _most(ledger, "parameters", lambda row: row.params)
-    yield from _most(ledger, "multiply–accumulates", lambda row: row.macs)
+    for code, what, cost in (("parameters", "parameters", _params), ("computation", "multiply–accumulates", _macs)):
+        costly = [row for row in ledger.rows if cost(row)]
+        if len(costly) > 1:
+            yield Finding(
+                f"account.most-{code}",
+                "note",
+                what,
+                _where_most_are(costly, cost),
+                f"the fewest parts with {100 * MOST:.0f} %",
+                *(_fewer_parameters(ledger, costly) if code == "parameters" else _fewer_macs(costly)),
+            )
     yield from _waiting_for_memory(ledger)
 
 
-def _most(ledger: Ledger, what: str, cost: Callable[[Row], int]) -> Iterator[Finding]:
-    """Layers, or where these are too many the modules that they are in."""
-    costly = [row for row in ledger.rows if cost(row)]
+def _params(row: Row) -> int:
+    return row.params
+
+
+def _macs(row: Row) -> int:
+    return row.macs
+
+
+def _where_most_are(costly: list[Row], cost: Callable[[Row], int]) -> str:
+    """The layers, or where these are too many the modules that they are in, or how evenly all is spread."""
     total = sum(map(cost, costly))
-    if len(costly) < 3:
-        return
-    deepest = max(row.name.count(".") for row in costly) + 1
-    for depth in (None, *range(deepest - 1, 0, -1)):
-        shares: dict[str, int] = {}
+    largest = max(costly, key=cost)
+    layers = _fewest({row.name: cost(row) for row in costly}, total)
+    if len(layers) <= _LAYERS:
+        return _shares(layers, total)
+    for depth in range(max(row.name.count(".") for row in costly), 0, -1):
+        modules: dict[str, int] = {}
         for row in costly:
-            name = row.name if depth is None else ".".join(row.name.split(".")[:depth])
-            shares[name] = shares.get(name, 0) + cost(row)
-        chosen = _fewest(shares, total)
-        if len(chosen) <= 3 or depth == 1:
-            break
-    if len(chosen) > 4 or len(chosen) == len(shares):
-        return
-    parts = [f"{name} ({percent(shares[name], total)} %)" for name in chosen]
-    yield Finding(
-        f"account.most-{'parameters' if what == 'parameters' else 'computation'}",
-        "note",
-        listed(chosen, 4),
-        f"{percent(sum(shares[name] for name in chosen), total)} % of the {what} are in {listed(parts, 4)}",
-        f"the fewest {'layers' if depth is None else 'modules'} with {MOST:.0%}",
-        "A network gets smaller here, or nowhere." if what == "parameters" else "It gets faster here, or nowhere.",
-        "Look here first.",
+            name = ".".join(row.name.split(".")[:depth])
+            modules[name] = modules.get(name, 0) + cost(row)
+        chosen = _fewest(modules, total)
+        if len(chosen) <= _MODULES:
+            return f"{_shares(chosen, total)}; the largest layer is {largest.name} ({_share(cost(largest), total)})"
+    return (
+        f"spread over the network: {len(layers)} of {len(costly)} layers have {100 * MOST:.0f} %, "
+        f"and the largest, {largest.name}, {_share(cost(largest), total)}"
     )
 
 
-def _fewest(shares: dict[str, int], total: int) -> list[str]:
-    """The fewest names that together have MOST of the total, in their order of execution."""
-    chosen: list[str] = []
-    for name in sorted(shares, key=lambda name: -shares[name]):
-        if sum(shares[c] for c in chosen) >= MOST * total:
+def _shares(parts: dict[str, int], total: int) -> str:
+    named = listed([f"{name} ({_share(count, total)})" for name, count in parts.items()], _LAYERS)
+    return named if len(parts) == 1 else f"{_share(sum(parts.values()), total)} in {named}"
+
+
+def _share(part: int, total: int) -> str:
+    return f"{percent(part, total)}\u00a0%"
+
+
+def _fewest(costs: dict[str, int], total: int) -> dict[str, int]:
+    """The fewest parts that together have MOST of the total, in their order of execution."""
+    chosen: set[str] = set()
+    for name in sorted(costs, key=lambda name: -costs[name]):
+        if sum(costs[c] for c in chosen) >= MOST * total:
             break
-        chosen.append(name)
-    return [name for name in shares if name in chosen]
+        chosen.add(name)
+    return {name: count for name, count in costs.items() if name in chosen}
+
+
+def _fewer_parameters(ledger: Ledger, costly: list[Row]) -> tuple[str, str]:
+    """Why, and a way to fewer."""
+    largest = max(costly, key=_params)
+    maps = [row.out_shape for row in ledger.rows[: ledger.rows.index(largest)] if math.prod(row.out_shape[1:]) > 1]
+    flattened = maps[-1] if maps and largest.kind == "fc" and largest.in_shape == (math.prod(maps[-1]),) else None
+    if flattened is None:
+        return (
+            "A network gets smaller here or nowhere.",
+            "Half the channels of a layer and of the one before: a quarter.",
+        )
+    fewer = flattened[0] * largest.out_shape[0] + bool(largest.settings.get("bias")) * largest.out_shape[0]
+    return (
+        f"{largest.name} has a weight for each of the {show_shape(flattened)} inputs and each output.",
+        f"Global average pooling (gap) before it would leave {fewer:,} of its {largest.params:,}.",
+    )
+
+
+def _fewer_macs(costly: list[Row]) -> tuple[str, str]:
+    if len(max(costly, key=_macs).out_shape) == 1:
+        return "A network gets faster here or nowhere.", "Fewer inputs or outputs of these layers."
+    return (
+        "A kernel works once at each position of its output.",
+        "A stride or pooling earlier: half the side, a quarter.",
+    )
 
 
 def _waiting_for_memory(ledger: Ledger) -> Iterator[Finding]:
@@ -65,15 +113,15 @@ def _waiting_for_memory(ledger: Ledger) -> Iterator[Finding]:
     moved = {row.name: row.weight_bytes + row.input_bytes + row.output_bytes for row in ledger.rows if row.executed}
     rows = [row for row in ledger.rows if row.executed and row.macs and row.intensity < LOW_INTENSITY]
     share, total = sum(moved[row.name] for row in rows), sum(moved.values())
-    if not rows or share < total / 2:
+    if share < total / 2 or sum(row.weight_bytes for row in rows) < CACHE:
         return
     lowest = min(row.intensity for row in rows)
     yield Finding(
         "account.low-intensity",
         "note",
         listed([row.name for row in rows]),
-        f"{several(len(rows), 'layer')} move {size_in_bytes(share)} for one sample, {percent(share, total)} % of all "
-        f"bytes, and do {lowest:.2g} FLOPs for each byte",
+        f"{several(len(rows), 'layer')} with {percent(share, total)} % of all bytes that one sample moves "
+        f"({size_in_bytes(share)}), and {lowest:.2g} FLOPs for each",
         f"{LOW_INTENSITY:g} FLOPs a byte",
         "With one sample at a time, reading the weights takes longer than computing with them.",
         "Larger batches: weights are read once a batch.",

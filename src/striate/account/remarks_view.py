@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from striate.account.ledger import Ledger, Row
-from striate.account.wording import show_shape, show_sizes
+from striate.account.wording import show_shape
 from striate.records import Finding
 
 _AVERAGES = ("gap", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
@@ -24,7 +24,7 @@ def view_remarks(ledger: Ledger) -> Iterator[Finding]:
 
 def _smaller(ledger: Ledger) -> Finding:
     last, after = _last_map(ledger), _after_last_map(ledger)
-    field, sides = show_sizes(ledger.receptive_field), show_shape(ledger.input[1:])
+    field, sides = show_shape(ledger.receptive_field), show_shape(ledger.input[1:])
     if after is not None and after.kind in _AVERAGES:
         why = f"{after.name} averages over the places, so how such parts lie to each other is lost."
     else:
@@ -44,7 +44,7 @@ def _larger(ledger: Ledger) -> Finding:
     sides = ledger.input[1:]
     rows = [row for row in ledger.rows if row.executed and len(row.receptive_field) == len(sides) and any(row.jump)]
     first = next(row for row in rows if any(f > s for f, s in zip(row.receptive_field, sides, strict=True)))
-    field = show_sizes(ledger.receptive_field)
+    field = show_shape(ledger.receptive_field)
     return Finding(
         "account.large-field",
         "note",

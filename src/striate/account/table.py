@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from textwrap import wrap
 
-from striate.account.ledger import Ledger, Row
+from striate.account.ledger import Ledger, Row, Shape
 from striate.account.wording import (
     percent,
     scaled,
     several,
     shorten_middle,
+    shorten_path,
     show_shape,
     show_sizes,
     size_in_bytes,
 )
 
 WIDTH = 80
-_NAME, _KIND = 12, 9
-"""So many letters at least of a layer's name; so many at most of its kind."""
+_NAME, _KIND = 14, 9
+"""So many letters at least of a layer's name, and of its kind, where the table is too wide."""
+_SIDES = ("left", "left", "left", "right", "right", "right", "right", "right")
+_GAPS = (2, 2, 2, 1, 2, 1, 2)  # a share stands close to its count
 
 
 @dataclass(frozen=True)
@@ -40,49 +44,62 @@ def ledger_table(ledger: Ledger, width: int = WIDTH, *, depth: int | None = None
 
     `depth`: layers are summed up by the first so many parts of their path (1: `layer1`, `layer2`, …).
     """
-    lines = group_rows(ledger.rows, depth)
     heads = ("layer", "kind", "output", "parameters", "%", "MACs", "%", "field")
-    cells = [_cells(line, ledger) for line in lines]
+    cells = [_cells(line, ledger) for line in group_rows(ledger.rows, depth)]
     total = ("total", "", "", f"{ledger.params:,}", "", scaled(ledger.macs), "", "")
-    widths = _widths([heads, *cells, total], width)
-    ruled = "─" * min(width, sum(widths) + sum(_gaps()))
-    parts = [_laid_out(heads, widths), ruled, *(_laid_out(row, widths) for row in cells), ruled]
-    parts += [_laid_out(total, widths), "", *totals(ledger, width)]
+    table = laid_out(_with_short_kinds([heads, *cells, total], width), _SIDES, width, _GAPS)
+    *above, last = table.split("\n")
+    parts = [*above, above[1], last, "", *totals(ledger, width)]
     if remarks and ledger.remarks:
         parts += ["", *_remarks(ledger, width)]
-    return "\n".join(part.rstrip() for part in parts)
+    return "\n".join(parts)
 
 
 def group_rows(rows: Sequence[Row], depth: int | None) -> list[Line]:
     """The rows as lines, those that agree in the first `depth` parts of their path as one; None: each by itself.
 
-    A module's line has the output and receptive field of its layer that ran last.
+    A module's line has its output, and the largest receptive field in it.
     """
     groups: dict[str, list[Row]] = {}
     for index, row in enumerate(rows):
         key = f"{index}" if depth is None else ".".join(row.name.split(".")[:depth])
         groups.setdefault(key, []).append(row)
+    firsts = [next((row for row in members if row.executed), None) for members in groups.values()]
     lines = []
-    for key, members in groups.items():
-        last = next((row for row in reversed(members) if row.executed), members[-1])
+    for (key, members), following in zip(groups.items(), [*firsts[1:], None], strict=True):
+        ran = [row for row in members if row.executed] or members
         alone = len(members) == 1
         lines.append(
             Line(
                 members[0].name if alone or depth is None else key,
-                last.kind if alone else several(len(members), "layer"),
-                last.out_shape,
+                ran[-1].kind if alone else several(len(members), "layer"),
+                module_output(ran, following),
                 sum(row.params for row in members),
                 sum(row.macs for row in members),
-                last.receptive_field,
+                _widest(ran),
                 any(row.executed for row in members),
             )
         )
     return lines
 
 
+def module_output(rows: Sequence[Row], following: Row | None) -> Shape:
+    """The shape that a module with these layers gives: that of its last layer, or, where branches meet in it, that of
+    the input of the layer that runs after it."""
+    last = rows[-1].out_shape
+    branches = any(before.out_shape != after.in_shape for before, after in pairwise(rows))
+    return following.in_shape if branches and following and following.in_shape[1:] == last[1:] else last
+
+
+def _widest(rows: Sequence[Row]) -> Shape:
+    """The receptive field of the last layer, or of a branch that sees more."""
+    fields = [row.receptive_field for row in rows if len(row.receptive_field) == len(rows[-1].receptive_field)]
+    return tuple(max(sides) for sides in zip(*fields, strict=True))
+
+
 def totals(ledger: Ledger, width: int = WIDTH) -> list[str]:
     """The totals with their units in words, a line each, wrapped."""
-    field = f"{show_sizes(ledger.receptive_field)}, jump {show_sizes(ledger.jump)} at the last map with neighbors"
+    field, jump = show_shape(ledger.receptive_field), show_sizes(ledger.jump)
     optimizers = ", ".join(f"{name} {size_in_bytes(count)}" for name, count in ledger.optimizer_bytes.items())
     facts = [
         ("network", f"{ledger.model}: {show_shape(ledger.input)} → {show_shape(ledger.output)}"),
@@ -92,10 +109,13 @@ def totals(ledger: Ledger, width: int = WIDTH) -> list[str]:
         ("weights", f"{size_in_bytes(ledger.weight_bytes)}; in training, with gradients and optimizer: {optimizers}"),
         (
             "one sample",
-            f"all outputs {size_in_bytes(ledger.activation_bytes)}; kept for training "
-            f"{size_in_bytes(ledger.training_bytes)}; at one time in inference {size_in_bytes(ledger.inference_bytes)}",
+            f"all outputs {size_in_bytes(ledger.activation_bytes)}; training keeps "
+            f"{size_in_bytes(ledger.training_bytes)}; inference, at one time, {size_in_bytes(ledger.inference_bytes)}",
         ),
-        ("field", f"a unit sees {field} (input pixels)" if ledger.receptive_field else ""),
+        (
+            "field",
+            f"a unit of the last map sees {field} of the input; neighbors are {jump} apart" if any(ledger.jump) else "",
+        ),
         ("effective", _effective(ledger)),
         ("uncounted", "; ".join(ledger.uncounted) or "nothing"),
     ]
@@ -105,7 +125,7 @@ def totals(ledger: Ledger, width: int = WIDTH) -> list[str]:
 def _effective(ledger: Ledger) -> str:
     if ledger.effective_receptive_field is None:
         return ""
-    return f"{show_sizes([round(side, 1) for side in ledger.effective_receptive_field])} of these, measured"
+    return f"{show_shape([round(side) for side in ledger.effective_receptive_field])} of these matter, as measured"
 
 
 def _cells(line: Line, ledger: Ledger) -> tuple[str, ...]:
@@ -121,26 +141,29 @@ def _cells(line: Line, ledger: Ledger) -> tuple[str, ...]:
     )
 
 
-def _gaps() -> tuple[int, ...]:
-    """Blanks after each column; a share stands close to its count."""
-    return (2, 2, 2, 1, 2, 1, 2)
+def _with_short_kinds(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """The rows with kinds shortened as far as the names, which tell more, need the room."""
+    wide = [max(len(row[column]) for row in rows) for column in range(len(_SIDES))]
+    room = max(_KIND, width - sum(_GAPS) - sum(wide) + wide[1])
+    return [[row[0], shorten_middle(row[1], room), *row[2:]] for row in rows]
 
 
-def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """As wide as their cells; kinds are cut where it matters, and names get what is left."""
-    natural = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rest = sum(natural[2:]) + sum(_gaps())
-    natural[1] = min(natural[1], max(_KIND, width - rest - natural[0]))
-    natural[0] = min(natural[0], max(_NAME, width - rest - natural[1]))
-    return natural
+def laid_out(
+    rows: Sequence[Sequence[str]], sides: Sequence[str], width: int = WIDTH, gaps: Sequence[int] | None = None
+) -> str:
+    """Rows of cells as columns with a rule under the first row; `sides` are `left` or `right`, one a column.
 
-
-def _laid_out(row: Sequence[str], widths: Sequence[int]) -> str:
-    parts = []
-    for column, (cell, wide) in enumerate(zip(row, widths, strict=True)):
-        text = shorten_middle(cell, wide)
-        parts.append(text.ljust(wide) if column < 3 else text.rjust(wide))
-    return "".join(part + " " * gap for part, gap in zip(parts, (*_gaps(), 0), strict=True))
+    The first column gives way where all is wider than `width`: its cells, paths of modules, are shortened.
+    """
+    gaps = gaps or (2,) * (len(sides) - 1)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(sides))]
+    widths[0] = min(widths[0], max(_NAME, width - sum(widths[1:]) - sum(gaps)))
+    lines = []
+    for row in rows:
+        cells = [shorten_path(row[0], widths[0]), *row[1:]]
+        placed = [c.ljust(w) if side == "left" else c.rjust(w) for c, w, side in zip(cells, widths, sides, strict=True)]
+        lines.append("".join(c + " " * gap for c, gap in zip(placed, (*gaps, 0), strict=True)).rstrip())
+    return "\n".join([lines[0], "─" * (sum(widths) + sum(gaps)), *lines[1:]])
 
 
 def _hanging(name: str, text: str, indent: int, width: int) -> list[str]:

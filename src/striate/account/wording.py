@@ -59,6 +59,16 @@ def shorten_middle(name: str, letters: int) -> str:
     return f"{name[: letters - tail - 1]}…{name[len(name) - tail :]}"
 
 
+def shorten_path(path: str, letters: int) -> str:
+    """A module's path in at most so many letters: each of its parts gives way in its middle, so that numbers stay."""
+    parts = path.split(".")
+    for most in range(max(map(len, parts)), 3, -1):
+        shorter = ".".join(shorten_middle(part, most) for part in parts)
+        if len(shorter) <= letters:
+            return shorter
+    return shorten_middle(path, letters)
+
+
 def several(count: int, one: str, many: str | None = None) -> str:
     """`1 layer`, `2 layers`, `1,024 layers`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -1,0 +1,137 @@
+"""Two ledgers side by side: totals with their ratios, and layers that correspond; free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from striate.account.ledger import Ledger, Row
+from striate.account.table import WIDTH, laid_out
+from striate.account.wording import scaled, shorten_middle, show_shape, size_in_bytes
+
+_TOTALS: tuple[tuple[str, Callable[[Ledger], int], Callable[[int], str]], ...] = (
+    ("layers", lambda ledger: len(ledger.rows), "{:,}".format),
+    ("parameters", lambda ledger: ledger.params, "{:,}".format),
+    ("trainable", lambda ledger: ledger.trainable, "{:,}".format),
+    ("MACs", lambda ledger: ledger.macs, scaled),
+    ("FLOPs", lambda ledger: ledger.flops, scaled),
+    ("weights", lambda ledger: ledger.weight_bytes, size_in_bytes),
+    ("all outputs", lambda ledger: ledger.activation_bytes, size_in_bytes),
+    ("kept for training", lambda ledger: ledger.training_bytes, size_in_bytes),
+    ("inference, at one time", lambda ledger: ledger.inference_bytes, size_in_bytes),
+    ("receptive field", lambda ledger: max(ledger.receptive_field, default=0), "{:,}".format),
+)
+
+
+@dataclass(frozen=True)
+class Total:
+    """One total of both networks; `ratio` is the first over the second, None where the second is 0."""
+
+    name: str
+    first: int
+    second: int
+    ratio: float | None
+    shown: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A layer of each network that corresponds to the other; None where there is none."""
+
+    first: Row | None
+    second: Row | None
+
+
+@dataclass(frozen=True)
+class LedgerComparison:
+    """Two networks beside each other. `pairs` has every row of both, in the order of execution."""
+
+    first: Ledger
+    second: Ledger
+    totals: tuple[Total, ...]
+    pairs: tuple[Pair, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The first ledger's object, and `against`: the second's, `ratios` of totals, first over second, `layers`:
+        pairs of names that correspond."""
+        return self.first.to_json() | {
+            "against": self.second.to_json(),
+            "ratios": {total.name: total.ratio for total in self.totals},
+            "layers": [[row.name if row else None for row in (pair.first, pair.second)] for pair in self.pairs],
+        }
+
+    def __str__(self) -> str:
+        return comparison_table(self)
+
+
+def compare_ledgers(first: Ledger, second: Ledger) -> LedgerComparison:
+    """Compare two networks: layers correspond by name and kind where most names agree, by kind in their order else."""
+    totals = []
+    for name, of, show in _TOTALS:
+        a, b = of(first), of(second)
+        totals.append(Total(name, a, b, a / b if b else None, (show(a), show(b))))
+    return LedgerComparison(first, second, tuple(totals), tuple(align(first.rows, second.rows)))
+
+
+def align(first: Sequence[Row], second: Sequence[Row]) -> list[Pair]:
+    """Rows that correspond, in the order of both; the longest runs that agree are taken first."""
+    shared = {(row.name, row.kind) for row in first} & {(row.name, row.kind) for row in second}
+    by_name = 2 * len(shared) >= min(len(first), len(second))
+
+    def key(row: Row) -> Hashable:
+        return (row.name, row.kind) if by_name else row.kind
+
+    matcher = SequenceMatcher(None, [key(row) for row in first], [key(row) for row in second], autojunk=False)
+    pairs: list[Pair] = []
+    for tag, a, a_end, b, b_end in matcher.get_opcodes():
+        if tag == "equal":
+            pairs += [Pair(x, y) for x, y in zip(first[a:a_end], second[b:b_end], strict=True)]
+        else:
+            pairs += [Pair(row, None) for row in first[a:a_end]]
+            pairs += [Pair(None, row) for row in second[b:b_end]]
+    return pairs
+
+
+def comparison_table(comparison: LedgerComparison, width: int = WIDTH) -> str:
+    """The comparison as text of at most `width` columns: totals, then the layers with parameters or products."""
+    first, second = comparison.first, comparison.second
+    name = max(16, (width - 38) // 2)
+    heads = ("", shorten_middle(first.model, name), shorten_middle(second.model, name), "ratio")
+    totals = [(total.name, *total.shown, show_ratio(total.first, total.second)) for total in comparison.totals]
+    shape = ("input", show_shape(first.input), show_shape(second.input), "")
+    parts = [laid_out([heads, shape, *totals], ("left", "right", "right", "right"), width)]
+    layers = [_layer(pair) for pair in comparison.pairs if any(row and (row.params or row.macs) for row in _rows(pair))]
+    if layers:
+        columns = ("layer", "parameters", "against", "ratio", "MACs", "against", "ratio")
+        parts += ["", laid_out([columns, *layers], ("left", *["right"] * 6), width)]
+        hidden = len(comparison.pairs) - len(layers)
+        parts += ["", f"Ratios: {heads[1]} over {heads[2]}. +: only in {heads[1]}. −: only in {heads[2]}."]
+        if hidden:
+            parts.append(f"{hidden:,} layers without parameters and products are left out.")
+    return "\n".join(parts)
+
+
+def show_ratio(first: float, second: float) -> str:
+    """`2.18`, `0.05`, `4000 M`; a dash where there is nothing to divide by."""
+    if not second:
+        return "–"
+    ratio = first / second
+    return scaled(ratio) if ratio >= 1000 else f"{ratio:.3g}"
+
+
+def _rows(pair: Pair) -> tuple[Row | None, Row | None]:
+    return pair.first, pair.second
+
+
+def _layer(pair: Pair) -> tuple[str, ...]:
+    a, b = pair.first, pair.second
+    names = list(dict.fromkeys(row.name for row in (a, b) if row))
+    name = " / ".join(names) if a and b else f"{'+' if a else '−'} {names[0]}"
+    counts = [(row.params, row.macs) if row else (0, 0) for row in (a, b)]
+    cells: list[str] = []
+    for k, show in enumerate(("{:,}".format, scaled)):
+        x, y = counts[0][k], counts[1][k]
+        cells += [show(x) if a and x else "–", show(y) if b and y else "–", show_ratio(x, y) if x and y else ""]
+    return (name, *cells)

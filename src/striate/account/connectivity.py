@@ -1,0 +1,194 @@
+"""What the same map costs as a fully connected, locally connected and convolutional layer, and as a sparse matrix."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from striate.account.axis_windows import AxisWindows
+from striate.account.ledger import Shape
+from striate.account.wording import show_shape
+from striate.errors import UsageError
+from striate.models.words import MAX_NUMBER
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One way to connect the same inputs to the same outputs.
+
+    `weights`, `biases`: numbers that are stored, and learned where it is a layer. `indices`: whole numbers stored
+    beside them. `operations`: multiplications and additions for one input: n products are added up by n − 1 additions,
+    and a bias is one more. `words`: the arithmetic, and what it means.
+    """
+
+    name: str
+    weights: int
+    biases: int
+    indices: int
+    operations: int
+    words: str
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return self.weights + self.biases
+
+
+@dataclass(frozen=True)
+class Connectivity:
+    """The four ways, in this order: fully connected, locally connected, convolution, sparse matrix."""
+
+    in_shape: Shape
+    out_shape: Shape
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    bias: bool
+    ways: tuple[Connection, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object; each way with its `parameters` too."""
+        return asdict(self) | {"ways": [asdict(way) | {"parameters": way.parameters} for way in self.ways]}
+
+
+def compare_connectivity(
+    in_shape: Shape,
+    kernel: tuple[int, ...],
+    *,
+    filters: int = 1,
+    stride: tuple[int, ...] = (1,),
+    padding: tuple[int, ...] | str = (0,),
+    bias: bool = False,
+) -> Connectivity:
+    """What `filters` kernels on a map of `in_shape` (C, *spatial) cost, as each of four layers that give the same map.
+
+    `kernel`, `stride`, `padding`: one number for all axes, or one an axis; `same` keeps the size at stride 1.
+    After Goodfellow, Bengio, Courville, "Deep learning", 2016, section 9.2, and its example of 320 × 280 pixels.
+    UsageError where numbers are out of range or the kernel is larger than its padded map.
+    """
+    axes = _axes(in_shape, kernel, filters, stride, padding)
+    out_shape = (filters, *(axis.count for axis in axes))
+    channels, places, outputs = in_shape[0], math.prod(out_shape[1:]), math.prod(out_shape)
+    # Along an axis, pairs of an output and an input position that its window reads; axes multiply.
+    pairs = math.prod(_pairs(axis) for axis in axes)
+    taps, entries = channels * math.prod(axis.kernel for axis in axes), channels * filters * pairs
+    inputs, biases = math.prod(in_shape), outputs if bias else 0
+    added = f", and {outputs} biases" if bias else ""
+    kernels = f"{filters} {'kernel' if filters == 1 else 'kernels'} of {show_shape((channels, *_kernels(axes)))}"
+    ways = (
+        Connection(
+            "fully connected",
+            inputs * outputs,
+            biases,
+            0,
+            outputs * (2 * inputs - 1) + biases,
+            f"each of {outputs:,} outputs has a weight for each of {inputs:,} inputs; nearly all would be zero{added}",
+        ),
+        Connection(
+            "locally connected",
+            taps * outputs,
+            biases,
+            0,
+            outputs * (2 * taps - 1) + biases,
+            f"each of {outputs:,} outputs has its own {taps:,} weights for the inputs that it sees{added}",
+        ),
+        Connection(
+            "convolution",
+            taps * filters,
+            filters if bias else 0,
+            0,
+            outputs * (2 * taps - 1) + biases,
+            f"{kernels}, shared by all {places:,} places" + (f", and {filters} biases" if bias else ""),
+        ),
+        Connection(
+            "sparse matrix",
+            entries,
+            biases,
+            entries + outputs + 1,
+            _sparse_operations(entries, filters, axes) + biases,
+            f"of the {inputs * outputs:,} entries only the {entries:,} that are not zero, each with its column (CSR)"
+            f"{added}",
+        ),
+    )
+    return Connectivity(
+        tuple(in_shape),
+        out_shape,
+        _kernels(axes),
+        tuple(a.stride for a in axes),
+        tuple((a.before, a.after) for a in axes),
+        bias,
+        ways,
+    )
+
+
+def _kernels(axes: tuple[AxisWindows, ...]) -> tuple[int, ...]:
+    return tuple(axis.kernel for axis in axes)
+
+
+def _pairs(axis: AxisWindows) -> int:
+    """How many taps of all windows along an axis meet the map and not its padding."""
+    return sum(_inside(axis))
+
+
+def _inside(axis: AxisWindows) -> list[int]:
+    """For each window along an axis, how many of its taps meet the map."""
+    firsts = [window * axis.stride - axis.before for window in range(axis.count)]
+    return [max(0, min(axis.size, first + axis.kernel) - max(0, first)) for first in firsts]
+
+
+def _sparse_operations(entries: int, filters: int, axes: tuple[AxisWindows, ...]) -> int:
+    """n products and n − 1 additions for each row with n entries; rows that see padding alone need none."""
+    rows = filters * math.prod(sum(count > 0 for count in _inside(axis)) for axis in axes)
+    return 2 * entries - rows
+
+
+def _axes(
+    in_shape: Shape, kernel: tuple[int, ...], filters: int, stride: tuple[int, ...], padding: tuple[int, ...] | str
+) -> tuple[AxisWindows, ...]:
+    """The windows along each axis, checked."""
+    if not 2 <= len(in_shape) <= 4 or not all(1 <= side <= MAX_NUMBER for side in in_shape):
+        raise UsageError(
+            "input",
+            show_shape(in_shape),
+            f"channels and one to three sides, each from 1 to {MAX_NUMBER:,}",
+            "striate connectivity 1x280x320 --kernel 1x2",
+        )
+    count = len(in_shape) - 1
+    kernels, strides = _each("kernel", kernel, count, 1), _each("stride", stride, count, 1)
+    if not 1 <= filters <= MAX_NUMBER:
+        raise UsageError("filters", str(filters), f"from 1 to {MAX_NUMBER:,}", "--filters 1")
+    if isinstance(padding, str):
+        if padding != "same":
+            raise UsageError("pad", repr(padding), "whole numbers or same", "--pad same")
+        if max(strides) > 1:
+            raise UsageError("pad", "same with a stride above 1", "stride 1: only then the size stays", "--stride 1")
+        # As torch does, the odd one goes after.
+        pads = [((k - 1) // 2, k - 1 - (k - 1) // 2) for k in kernels]
+    else:
+        pads = [(pad, pad) for pad in _each("pad", padding, count, 0)]
+    sides = zip(in_shape[1:], kernels, strides, pads, strict=True)
+    axes = tuple(AxisWindows(side, k, s, before, after) for side, k, s, (before, after) in sides)
+    for axis in axes:
+        if axis.steps < 0:
+            room = axis.size + axis.before + axis.after
+            fitting = "x".join(str(min(a.kernel, a.size + a.before + a.after)) for a in axes)
+            raise UsageError(
+                "kernel",
+                f"{axis.kernel} on a side of {axis.size} + {axis.before + axis.after} padding = {room}",
+                f"at most {room}",
+                f"--kernel {fitting}",
+            )
+    return axes
+
+
+def _each(name: str, given: tuple[int, ...], count: int, low: int) -> tuple[int, ...]:
+    """One number an axis."""
+    values = given * count if len(given) == 1 else given
+    if len(values) != count or not all(low <= value <= MAX_NUMBER for value in values):
+        fitting = "x".join(str(min(MAX_NUMBER, max(low, value))) for value in (*given, *[given[-1]] * count)[:count])
+        written = "x".join(map(str, given))
+        raise UsageError(
+            name, written, f"a whole number from {low} to {MAX_NUMBER:,}, or {count} of them", f"--{name} {fitting}"
+        )
+    return values

@@ -1,0 +1,183 @@
+"""What part of its receptive field a unit really looks at, measured by gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.account.ledger import Shape
+from striate.errors import ModelError, UsageError
+from striate.models.build import build_model
+from striate.models.untouched import untouched
+
+MASS = 0.9545
+"""Share of a Gaussian within two standard deviations."""
+SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class EffectiveField:
+    """What the center unit of a layer looks at.
+
+    `layer`: its name. `map`: one number for each position of the input, its share of the gradient; they sum to 1.
+    `size`: along each axis the smallest number of neighboring positions with MASS of it; of a Gaussian, four
+    standard deviations; `first`: the first of them. What would lie beyond the border of the input is not in it.
+    """
+
+    layer: str
+    map: NDArray[np.float64]
+    first: tuple[int, ...]
+    size: tuple[float, ...]
+    samples: int
+
+
+def effective_receptive_field(
+    module: nn.Module,
+    input_shape: Shape,
+    layer: str | None = None,
+    *,
+    samples: int = SAMPLES,
+    generator: torch.Generator | None = None,
+) -> EffectiveField:
+    """Measure the effective receptive field of the center unit of `layer`, or of the last map with neighbors.
+
+    `input_shape`: (C, *spatial). The mean absolute gradient of the unit with respect to the input, over `samples`
+    inputs drawn from a normal distribution, each with channels of the unit added up with random signs; by `generator`,
+    or the same ones each time. In eval mode, with the weights as they are; the network stays as it is.
+    Luo, Li, Urtasun, Zemel, "Understanding the effective receptive field in deep CNNs", NeurIPS 2016; they count the
+    positions above a share of the center's gradient instead.
+    UsageError where there is no such layer or nothing spatial; ModelError where there is no gradient.
+    """
+    _check(module, input_shape, samples)
+    draw = torch.Generator().manual_seed(0) if generator is None else generator
+    with untouched(module), torch.enable_grad():
+        name = _last_map(module, input_shape) if layer is None else layer
+        total = torch.zeros(input_shape[1:], dtype=torch.float64)
+        for _ in range(samples):
+            total += _gradient(module, input_shape, name, draw)
+    mass = float(total.sum())
+    if not math.isfinite(mass) or mass <= 0:
+        got = "no gradient" if mass == 0 else "gradients that are not finite"
+        raise ModelError(f"layer {name}", got, "a unit that depends on the input", "--effective left out")
+    shares = (total / mass).numpy()
+    first, size = zip(*shortest_runs(shares), strict=True)
+    return EffectiveField(name, shares, first, size, samples)
+
+
+def shortest_runs(shares: NDArray[np.float64], mass: float = MASS) -> list[tuple[int, float]]:
+    """Along each axis, the shortest run of positions with at least `mass` of the sum of `shares`: first and length."""
+    runs = []
+    for axis in range(shares.ndim):
+        along = shares.sum(tuple(other for other in range(shares.ndim) if other != axis))
+        sums = np.concatenate([[0.0], np.cumsum(along / along.sum())])
+        # From each first position, the first end that has the mass; rounding must not cost a position.
+        ends = np.searchsorted(sums, sums + mass - 1e-9)
+        lengths = [(int(end) - first, first) for first, end in enumerate(ends) if end < len(sums)]
+        # Of several runs of that length, the middle one.
+        shortest = [first for length, first in lengths if length == min(lengths)[0]]
+        runs.append((shortest[len(shortest) // 2], float(min(lengths)[0])))
+    return runs
+
+
+def measure_field(model: str | nn.Module, input_shape: Shape, outputs: int | None = None) -> EffectiveField:
+    """The effective receptive field of a network that `model` names as in `build_model`, of the last map.
+
+    A network without weights of its own gets its first ones, the same each time. Raises StriateError.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        module = build_model(model, input_shape, outputs)
+    return effective_receptive_field(module, input_shape)
+
+
+def _check(module: nn.Module, input_shape: Shape, samples: int) -> None:
+    if len(input_shape) < 2:
+        raise UsageError(
+            "effective receptive field",
+            f"an input of {input_shape[0]} features",
+            "a map with positions",
+            "leave out --effective: features have no neighbors",
+        )
+    if samples < 1:
+        raise UsageError("samples", str(samples), "at least 1", f"samples={SAMPLES}")
+    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        raise ModelError("module", "parameters without values", "a network with its weights", "striate.build(name)")
+
+
+def _last_map(module: nn.Module, input_shape: Shape) -> str:
+    """The name of the last module that gives a map with more than one position."""
+    seen: list[str] = []
+
+    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor) and _is_map(output, input_shape):
+                seen.append(name)
+
+        return hook
+
+    leaves = [(name, part) for name, part in module.named_modules() if not any(True for _ in part.children())]
+    with _hooks([(part, note(name)) for name, part in leaves]), torch.no_grad():
+        module(_zeros(module, input_shape))
+    if not seen:
+        raise UsageError(
+            "effective receptive field",
+            "no module that gives a map with more than one position",
+            "a layer with neighboring units",
+            "leave out --effective",
+        )
+    return seen[-1]
+
+
+def _gradient(module: nn.Module, input_shape: Shape, name: str, draw: torch.Generator) -> torch.Tensor:
+    """The absolute gradient of the layer's center unit, for one random input, added up over the input's channels."""
+    known = dict(module.named_modules())
+    if name not in known:
+        raise UsageError("layer", repr(name), "a module of the network", f"one of {', '.join(list(known)[1:8])}, …")
+    outputs: list[torch.Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            outputs.append(output)
+
+    like = _zeros(module, input_shape)
+    values = torch.randn(like.shape, generator=draw, device=draw.device).to(like).requires_grad_(True)
+    with _hooks([(known[name], keep)]):
+        module(values * 1)  # a network may write into its input
+    if not outputs or not _is_map(outputs[-1], input_shape):
+        got = f"an output of {tuple(outputs[-1].shape)}" if outputs else "a module that gives no tensor, or never ran"
+        raise UsageError(f"layer {name}", got, "a map with positions", "leave the layer out: the last map is taken")
+    unit = outputs[-1][0]
+    for side in unit.shape[1:]:
+        unit = unit[:, side // 2]
+    signs = torch.randint(0, 2, unit.shape, generator=draw, device=draw.device).to(unit) * 2 - 1
+    # Zero times the input, so that there is a gradient to ask for where the unit does not depend on it.
+    (gradient,) = torch.autograd.grad((unit * signs).sum() + (values * 0).sum(), values)
+    return gradient[0].abs().sum(0).double().cpu()
+
+
+def _is_map(output: torch.Tensor, input_shape: Shape) -> bool:
+    return output.ndim == len(input_shape) + 1 and math.prod(output.shape[2:]) > 1
+
+
+def _zeros(module: nn.Module, input_shape: Shape) -> torch.Tensor:
+    tensors = (*module.parameters(), *module.buffers())
+    like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+    return torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype)
+
+
+@contextmanager
+def _hooks(wanted: list[tuple[nn.Module, Callable[[nn.Module, Any, Any], None]]]) -> Iterator[None]:
+    handles = [part.register_forward_hook(hook) for part, hook in wanted]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,139 @@
+"""A network as a diagram in SVG, drawn from its ledger: how maps get smaller and deeper, and where the costs are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from xml.etree import ElementTree
+
+from striate.account.effective_field import EffectiveField
+from striate.account.ledger import Ledger, Shape
+from striate.account.wording import percent, scaled, shorten_middle, shorten_path, show_shape
+from striate.visualize.field_drawing import draw_field
+from striate.visualize.network_boxes import Box, network_boxes
+
+WIDTH = 860
+_NAME_LETTERS, _TEXT_LETTERS = 31, 38
+_MIDDLE, _MAP = 380, 230  # the middle of the boxes, and the widest one
+_SHAPE, _PARAMETERS, _MACS, _BAR = 520, 645, 755, 90
+_LOWEST, _HIGHEST = 8, 40  # the heights of boxes with one channel, and with the most
+_TOP, _GAP = 80, 12
+
+_LEGEND = (
+    "Width of a box: square root of the side of its map. Height: logarithm of its channels or features. Orange: no map."
+)
+_STYLE = """
+.network { --paper: #fff; --ink: #1b1f24; --faint: #57606a; --line: #8c959f; --stage: #f3f5f8; --map: #9ecae9;
+  --flat: #f2c188; --params: #d55e00; --macs: #0072b2; font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; }
+@media (prefers-color-scheme: dark) { .network { --paper: #14181d; --ink: #e6e8eb; --faint: #a3adb8; --line: #7d8894;
+  --stage: #1f262e; --map: #2f6d99; --flat: #94622a; --params: #ff9a57; --macs: #6bb8ec; } }
+@media print { .network { --paper: #fff; --ink: #000; --faint: #444; --line: #777; --stage: #f3f5f8; --map: #9ecae9;
+  --flat: #f2c188; --params: #d55e00; --macs: #0072b2; } }
+.network .paper { fill: var(--paper); } .network text { fill: var(--ink); } .network .faint { fill: var(--faint); }
+.network .name { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+.network .title { font-size: 16px; font-weight: 600; } .network .end { text-anchor: end; }
+.network .stage { fill: var(--stage); } .network .map { fill: var(--map); stroke: var(--line); }
+.network .flat { fill: var(--flat); stroke: var(--line); } .network .wire { stroke: var(--line); fill: none; }
+.network .params { fill: var(--params); } .network .macs { fill: var(--macs); }
+.network .field { stroke: var(--params); fill: none; stroke-width: 2; }
+.network .theory { stroke: var(--macs); fill: none; stroke-width: 2; stroke-dasharray: 5 4; }
+"""
+
+
+def network_diagram(ledger: Ledger, field: EffectiveField | None = None) -> str:
+    """The network as SVG text, a box a layer or module from top to bottom, readable in light and dark.
+
+    Width of a box: side of its map; height: channels, or features. Beside it: what it is, output, parameters and
+    multiply–accumulates with their shares. `field` is drawn beneath.
+    """
+    boxes = network_boxes(ledger)
+    svg = ElementTree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "network", "role": "img"})
+    ElementTree.SubElement(svg, "title").text = f"Diagram of {ledger.model}"
+    ElementTree.SubElement(svg, "style").text = _STYLE
+    paper = ElementTree.SubElement(svg, "rect", {"class": "paper", "width": "100%", "height": "100%"})
+    paper.tail = "\n"
+    _text(svg, 16, 26, shorten_middle(f"{ledger.model}", 60), "title")
+    _text(svg, 16, 46, _subtitle(ledger), "faint")
+    for x, head in ((_SHAPE, "output"), (_PARAMETERS, "parameters"), (_MACS, "MACs")):
+        _text(svg, x, _TOP - 12, head, "faint")
+    bottom = _draw_boxes(svg, boxes, ledger)
+    _text(svg, 16, bottom + 22, _LEGEND, "faint")
+    bottom += 40
+    if field is not None:
+        bottom = draw_field(svg, field, ledger, bottom)
+    svg.set("viewBox", f"0 0 {WIDTH} {bottom:.0f}")
+    svg.set("width", str(WIDTH))
+    svg.set("height", f"{bottom:.0f}")
+    return ElementTree.tostring(svg, encoding="unicode") + "\n"
+
+
+def _subtitle(ledger: Ledger) -> str:
+    return (
+        f"{show_shape(ledger.input)} → {show_shape(ledger.output)}; {ledger.params:,} parameters, "
+        f"{scaled(ledger.macs)} multiply–accumulates, {len(ledger.rows):,} layers"
+    )
+
+
+def _draw_boxes(svg: ElementTree.Element, boxes: Sequence[Box], ledger: Ledger) -> float:
+    """Draws all boxes, and behind them the stages they belong to; where they end."""
+    places: list[tuple[Box, float, float, float]] = []
+    top = float(_TOP)
+    for box in boxes:
+        wide, high = _size(box.out_shape, ledger)
+        row = max(high, 30.0)
+        places.append((box, top, wide, high))
+        top += row + _GAP
+    for _, stage in groupby(places, lambda place: place[0].stage):
+        members = list(stage)
+        if len(members) > 1:
+            first, last = members[0][1], members[-1][1] + max(members[-1][3], 30.0)
+            _rect(svg, "stage", 8, first - _GAP / 2 + 1, WIDTH - 16, last - first + _GAP - 2, rounded=6)
+    before = None
+    for box, y, wide, high in places:
+        middle = y + max(high, 30.0) / 2
+        if before is not None:
+            line = {"class": "wire", "x1": str(_MIDDLE), "x2": str(_MIDDLE), "y1": f"{before:.1f}"}
+            ElementTree.SubElement(svg, "line", line | {"y2": f"{middle - high / 2:.1f}"})
+        before = middle + high / 2
+        _rect(svg, "map" if _side(box.out_shape) > 1 else "flat", _MIDDLE - wide / 2, middle - high / 2, wide, high)
+        _describe(svg, box, middle, ledger)
+    return top
+
+
+def _describe(svg: ElementTree.Element, box: Box, y: float, ledger: Ledger) -> None:
+    _text(svg, 16, y - 3, shorten_path(box.name, _NAME_LETTERS), "name")
+    _text(svg, 16, y + 12, shorten_middle(box.text, _TEXT_LETTERS), "faint")
+    _text(svg, _SHAPE, y + 4, show_shape(box.out_shape), "")
+    for x, kind, count, total in (
+        (_PARAMETERS, "params", box.params, ledger.params),
+        (_MACS, "macs", box.macs, ledger.macs),
+    ):
+        if count:
+            _text(svg, x, y - 1, f"{scaled(count)}  ({percent(count, total)} %)", "")
+            _rect(svg, kind, x, y + 5, max(1.0, _BAR * count / total), 5)
+
+
+def _size(shape: Shape, ledger: Ledger) -> tuple[float, float]:
+    """Width and height of a box."""
+    largest = max([_side(ledger.input), *(_side(row.out_shape) for row in ledger.rows)])
+    most = max(row.out_shape[0] for row in ledger.rows if row.out_shape)
+    wide = max(10.0, _MAP * math.sqrt(_side(shape) / largest)) if _side(shape) > 1 else 10.0
+    channels = shape[0] if shape else 1
+    return wide, _LOWEST + (_HIGHEST - _LOWEST) * math.log2(max(channels, 1)) / math.log2(max(most, 2))
+
+
+def _side(shape: Shape) -> float:
+    """The side of a map; of unequal sides their geometric mean."""
+    sides = shape[1:]
+    return math.prod(sides) ** (1 / len(sides)) if sides else 1.0
+
+
+def _text(svg: ElementTree.Element, x: float, y: float, text: str, kind: str) -> None:
+    element = ElementTree.SubElement(svg, "text", {"class": kind, "x": f"{x:g}", "y": f"{y:.1f}"})
+    element.text = "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def _rect(svg: ElementTree.Element, kind: str, x: float, y: float, wide: float, high: float, rounded: int = 2) -> None:
+    place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{wide:.1f}", "height": f"{high:.1f}", "rx": str(rounded)}
+    ElementTree.SubElement(svg, "rect", {"class": kind} | place)
