@@ -1,9 +1,9 @@
 """Squeeze-and-excitation networks. Hu, Shen and Sun, "Squeeze-and-excitation networks", CVPR 2018.
 
-New: every block ends in a gate that scales its channels by what all of them hold together, for 0.3 % more computation.
-SENets won ILSVRC 2017, the last one, with 2.251 % top-5 error. seresnet50 is ResNet-50 with these gates; SENet-154
-adds them to a ResNeXt-152 of 64 groups with half the channels in each first 1×1 convolution, a stem of three 3×3
-convolutions, and 3×3 convolutions where a shortcut changes its size.
+New: every block ends in a gate that scales its channels by what all of them hold together, for few more
+multiply–accumulates (0.06 % in seresnet50). SENets won ILSVRC 2017, the last one, with 2.251 % top-5 error. seresnet50
+is ResNet-50 with these gates; SENet-154 adds them to a ResNeXt-152 of 64 groups with half the channels in each first
+1×1 convolution, a stem of three 3×3 convolutions, and 3×3 convolutions where a shortcut halves the size.
 
 Parameters for 3×224×224 and 1000 classes: seresnet50 28,088,024, senet154 115,088,984. Names and shapes are timm's.
 """
@@ -21,6 +21,7 @@ from striate.models.zoo.resnet import (
     EXPANSION,
     STAGES_50,
     STAGES_152,
+    begin_with_zero,
     check_image,
     projection,
     residual_network,
@@ -58,7 +59,7 @@ class SqueezeExcitationBottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(middle)
         self.relu2 = nn.ReLU()
         self.conv3 = nn.Conv2d(middle, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.bn3 = begin_with_zero(nn.BatchNorm2d(out_channels))
         self.se = SqueezeExcitation(out_channels)
         self.downsample = projection(in_channels, out_channels, stride, kernel if stride > 1 else 1)
         self.relu3 = nn.ReLU()
@@ -78,7 +79,7 @@ def seresnet50(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem
     `width` and `stem` as in `resnet18`. Raises ModelError for tables, signals and volumes.
     """
     check_image("seresnet50", input_shape)
-    network = residual_network(
+    return residual_network(
         stem_layers(input_shape[0], width, stem),
         width,
         STAGES_50,
@@ -86,8 +87,6 @@ def seresnet50(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem
         SqueezeExcitationBottleneck,
         outputs,
     )
-    _begin_with_shortcuts(network)
-    return network
 
 
 def senet154(
@@ -106,13 +105,11 @@ def senet154(
         SqueezeExcitationBottleneck, widening=WIDENING_154, groups=GROUPS_154, narrowing=NARROWING_154, kernel=3
     )
     layers = _deep_stem(input_shape[0], width, stem)
-    network = residual_network(layers, 2 * width, STAGES_152, EXPANSION * width, block, outputs, dropout)
-    _begin_with_shortcuts(network)
-    return network
+    return residual_network(layers, 2 * width, STAGES_152, EXPANSION * width, block, outputs, dropout)
 
 
 def _deep_stem(in_channels: int, width: int, stem: str) -> OrderedDict[str, nn.Module]:
-    """Three 3×3 convolutions in place of one of 7×7: the same view for less computation."""
+    """Three 3×3 convolutions in place of one of 7×7; together they see 11×11 positions."""
     small = stem == "small"
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv1"] = nn.Sequential(
@@ -129,10 +126,3 @@ def _deep_stem(in_channels: int, width: int, stem: str) -> OrderedDict[str, nn.M
     if not small:
         layers["maxpool"] = nn.MaxPool2d(3, 2, padding=1)
     return layers
-
-
-def _begin_with_shortcuts(network: nn.Module) -> None:
-    # Blocks add nothing at first, so that 50 of them train like few (Goyal et al., 2017), as in timm.
-    for module in network.modules():
-        if isinstance(module, SqueezeExcitationBottleneck):
-            nn.init.zeros_(module.bn3.weight)
