@@ -2,15 +2,44 @@
 Proceedings of the IEEE, 1998.
 
 New: convolution, subsampling and full connections trained together from pixels to classes; 0.95 % error on MNIST.
-The common modern form: every filter sees every channel, max pooling, ReLU and a linear output in place of the
-connection table, trainable subsampling, scaled tanh and radial basis functions: 61,706 parameters for 10 classes.
+
+    lenet5-1998   as printed, for 32×32: 60,000 trainable parameters, 340,908 connections
+        C1   6 maps of 28×28, 5×5 kernels                                      156
+        S2   6 maps of 14×14: sums of 2×2, a coefficient and a bias a map       12
+        C3   16 maps of 10×10, 5×5 kernels, 60 of 96 connections             1,516
+        S4   16 maps of 5×5                                                     32
+        C5   120 units, 5×5 kernels that cover the maps                     48,120
+        F6   84 units                                                       10,164
+        output   10 radial basis functions around fixed bitmaps of 7×12          0
+    lenet5        the common modern form: every filter sees every channel, max pooling, ReLU and a linear output in
+                  place of connection table, trainable subsampling, scaled tanh and radial basis functions:
+                  61,706 parameters for 10 classes
 """
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
+
 from torch import nn
 
+from striate.layers.partial_convolution import PartialConvolution
+from striate.layers.radial_basis import RadialBasis
+from striate.layers.scaled_tanh import ScaledTanh
+from striate.layers.subsampling import Subsampling
 from striate.models.from_spec import build_network
+from striate.models.initialize import OUTPUT_SCALE
+from striate.models.shapes import Shape
+from striate.models.zoo.digit_codes import COLUMNS, ROWS, output_codes
+from striate.models.zoo.image_size import Window, chain_sizes, check_image
+
+CONNECTIONS = (
+    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
+    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
+    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
+    (0, 1, 2, 3, 4, 5),
+)
+"""Table I: which maps of S2 each map of C3 sees."""
 
 
 def lenet5(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -24,3 +53,42 @@ def lenet5(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     return build_network(
         f"{first} relu pool(2) conv(16,5) relu pool(2) fc(120) relu fc(84) relu fc({outputs})", input_shape
     )
+
+
+def lenet5_1998(input_shape: Shape, outputs: int) -> nn.Module:
+    """LeNet-5 as printed, for images (C, H, W) from 12×12: to (N, outputs), minus the squared distances to the codes.
+
+    Images smaller than 32×32 are padded by 2 in C1, and the kernels of C5 cover its maps whatever their size. Codes of
+    other than ten classes are random ones (`output_codes`). First weights have variance 1 / fan-in (LeCun et al.,
+    "Efficient backprop", 1998); the paper's ±2.4 / fan-in is so small in C5 that its own second-order rates are needed.
+    Raises ModelError for smaller images, and for tables, signals and volumes.
+    """
+    padding = 2 if len(input_shape) == 3 and min(input_shape[1:]) < 32 else 0
+    windows = (Window(5, 1, padding), Window(2, 2), Window(5), Window(2, 2))
+    check_image("lenet5-1998", input_shape, windows)
+    rows, columns = (chain_sizes(size, windows)[-1] for size in input_shape[1:])
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers |= {"c1": nn.Conv2d(input_shape[0], 6, 5, padding=padding), "tanh1": ScaledTanh()}
+    layers |= {"s2": Subsampling(6), "tanh2": ScaledTanh()}
+    layers |= {"c3": PartialConvolution(6, CONNECTIONS, 5), "tanh3": ScaledTanh()}
+    layers |= {"s4": Subsampling(16), "tanh4": ScaledTanh()}
+    layers |= {"c5": nn.Conv2d(16, 120, (rows, columns)), "tanh5": ScaledTanh(), "flatten": nn.Flatten()}
+    layers |= {
+        "f6": nn.Linear(120, ROWS * COLUMNS),
+        "tanh6": ScaledTanh(),
+        "output": RadialBasis(output_codes(outputs)),
+    }
+    network = nn.Sequential(layers)
+    _initialize(network)
+    return network
+
+
+def _initialize(network: nn.Sequential) -> None:
+    for module in network:
+        if isinstance(module, nn.Conv2d | nn.Linear | PartialConvolution):
+            # From uniform in ±1 / √fan-in, of variance 1 / (3 · fan-in).
+            module.weight.data.mul_(math.sqrt(3))
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    # Differences of −|x − c|² are those of 2 c·x: so they begin as small as other networks' outputs.
+    network.get_submodule("f6").get_parameter("weight").data.mul_(OUTPUT_SCALE / (2 * math.sqrt(ROWS * COLUMNS)))

@@ -1,0 +1,57 @@
+"""Convolution along a connection table: each output map sees some of the input maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class PartialConvolution(nn.Module):
+    """Convolution whose output map k sees the input maps `table[k]`: (N, C, H, W) to (N, len(table), H', W').
+
+    `weight` holds one kernel a connection, (connections, kernel, kernel), in the order of the table; `bias` one number
+    an output map. So absent connections have no parameters; they are computed, as zeros, in one dense convolution.
+    First weights are uniform in ±1 / √fan-in of each map, as those of torch's convolutions.
+    Raises ValueError for an output map that sees nothing, one input twice, or one that there is not.
+    Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, table I.
+    """
+
+    outputs: torch.Tensor
+    inputs: torch.Tensor
+
+    def __init__(self, in_channels: int, table: Sequence[Sequence[int]], kernel_size: int) -> None:
+        super().__init__()
+        for number, seen in enumerate(table):
+            if not seen or len(set(seen)) < len(seen) or not set(seen) <= set(range(in_channels)):
+                raise ValueError(f"map {number} sees {tuple(seen)}; it needs distinct inputs of 0 to {in_channels - 1}")
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, len(table), kernel_size
+        pairs = [(number, channel) for number, seen in enumerate(table) for channel in seen]
+        self.register_buffer("outputs", torch.tensor([pair[0] for pair in pairs]), persistent=False)
+        self.register_buffer("inputs", torch.tensor([pair[1] for pair in pairs]), persistent=False)
+        self.fan_ins = tuple(len(seen) * kernel_size**2 for seen in table)
+        self.weight = nn.Parameter(torch.empty(len(pairs), kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.empty(len(table)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws first weights and biases."""
+        with torch.no_grad():
+            bound = torch.tensor([1 / math.sqrt(fan_in) for fan_in in self.fan_ins], device=self.bias.device)
+            self.weight.uniform_(-1, 1).mul_(bound[self.outputs][:, None, None])
+            self.bias.uniform_(-1, 1).mul_(bound)
+
+    def dense_weight(self) -> torch.Tensor:
+        """The kernels as those of a convolution, (out, in, kernel, kernel), with zeros where nothing is connected."""
+        zeros = self.weight.new_zeros(self.out_channels, self.in_channels, self.kernel_size, self.kernel_size)
+        return zeros.index_put((self.outputs, self.inputs), self.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.conv2d(x, self.dense_weight(), self.bias)
+
+    def extra_repr(self) -> str:
+        connections = f"{len(self.weight)} of {self.in_channels * self.out_channels} connections"
+        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, {connections}"
