@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from striate import reference
     from striate.account.check_gradients import check_gradients
+    from striate.account.ledger import Ledger
+    from striate.account.summarize import summarize
     from striate.api import build, evaluate, find_learning_rate, load, sweep, train
     from striate.errors import StriateError
     from striate.evaluation.record import Evaluation
@@ -24,6 +26,8 @@ _PUBLIC = {
     "find_learning_rate": "striate.api",
     "sweep": "striate.api",
     "check_gradients": "striate.account.check_gradients",
+    "summarize": "striate.account.summarize",
+    "Ledger": "striate.account.ledger",
     "Trained": "striate.training.trained",
     "Evaluation": "striate.evaluation.record",
     "Finding": "striate.records",
@@ -35,6 +39,7 @@ __all__ = [
     "Evaluation",
     "Finding",
     "Interval",
+    "Ledger",
     "StriateError",
     "Trained",
     "build",
@@ -43,6 +48,7 @@ __all__ = [
     "find_learning_rate",
     "load",
     "reference",
+    "summarize",
     "sweep",
     "train",
 ]

@@ -137,3 +137,13 @@ def _failed(failure: _Failure, module: nn.Module, input_shape: tuple[int, ...]) 
         expected = f"{inner.in_channels} channels, as `in_channels` says"
         remedy = f"make its in_channels {shapes[0][1]}" if len(shapes[0]) > 1 else remedy
     return ModelError(named, f"input {shown}: {type(failure.error).__name__}: {reason}", expected, remedy)
+
+
+def check_forward(module: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Runs one batch of two through the network; ModelError with module and shapes where an exception comes out.
+
+    The network stays as it is.
+    """
+    result = _forward(module, input_shape)
+    if isinstance(result, _Failure):
+        raise _failed(result, module, input_shape) from result.error

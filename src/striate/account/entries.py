@@ -1,0 +1,172 @@
+"""Who did it: every operation of a forward pass put down to the call of a layer that it happened in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.account.arithmetic import Arithmetic
+from striate.account.field import Fields
+from striate.account.follow_field import get_fields
+from striate.account.ledger import Shape
+from striate.account.tensors import tensors_in
+from striate.account.window import Window
+
+
+@dataclass
+class Tally:
+    """What happened in one call: operations, the parameters it was the first to use, windows over its input, bytes
+    kept for the backward pass."""
+
+    macs: int = 0
+    operations: Counter[str] = field(default_factory=Counter)
+    parameters: list[str] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
+    saved_bytes: int = 0
+
+    def charge(self, cost: Arithmetic) -> None:
+        """Add the cost of one operation."""
+        self.macs += cost.macs
+        if cost.operations:
+            self.operations[cost.function] += cost.operations
+
+    def absorb(self, other: Tally) -> None:
+        """Add all that another call did."""
+        self.macs += other.macs
+        self.operations += other.operations
+        self.parameters += other.parameters
+        self.windows += other.windows
+        self.saved_bytes += other.saved_bytes
+
+
+@dataclass
+class Entry:
+    """One row to be: a call of a layer, a function that does what a layer does, or a parameter used by neither."""
+
+    name: str
+    kind: str
+    tally: Tally
+    module: nn.Module | None = None
+    in_shape: Shape = ()
+    out_shape: Shape = ()
+    output_bytes: int = 0
+    fields: Fields | None = None
+    function: bool = False
+    call: int | None = None
+    """The number of the call, counted in the order in which they begin."""
+
+    def note_output(self, output: object) -> None:
+        """Shape, bytes and fields of the first tensor among the results."""
+        first = next(iter(tensors_in(output)), None)
+        if first is not None:
+            self.out_shape = sample_shape(first)
+            self.output_bytes = first.numel() * first.element_size()
+            self.fields = get_fields(first)
+
+
+@dataclass
+class Frame:
+    """A call that has begun and not ended; `inner` is whether a module was called in it, `start` the number of
+    entries that were there before."""
+
+    entry: Entry
+    start: int
+    whole: bool = False
+    """Its functions are no rows of their own: it is a layer of torch or of striate."""
+    inner: bool = False
+
+
+class Entries:
+    """The stack of calls that have begun, and the entries of those that have ended."""
+
+    def __init__(self) -> None:
+        self.done: list[Entry] = []
+        self.stack: list[Frame] = []
+        self.early = Tally()  # what happened before there was any entry: for the first one
+        self.calls = 0
+
+    def begin(self, entry: Entry, *, whole: bool = False) -> None:
+        """A call begins."""
+        entry.call, self.calls = self.calls, self.calls + 1
+        if self.stack and not entry.function:
+            self._open(self.stack[-1])
+        self.stack.append(Frame(entry, len(self.done), whole))
+
+    def end(self, output: object) -> None:
+        """The call that began last has ended."""
+        frame = self.stack.pop()
+        entry = frame.entry
+        parts = self.done[frame.start :]
+        if frame.inner or (not self.stack and parts and not entry.function):
+            self._open(frame)
+            return
+        entry.note_output(output)
+        # A layer of one's own that calls no module is one row, whatever functions it is written with.
+        del self.done[frame.start :]
+        for part in parts:
+            entry.tally.absorb(part.tally)
+        self._add(entry)
+
+    @property
+    def in_layer(self) -> bool:
+        """Whether functions that are called now belong to a layer that is one row."""
+        return any(frame.whole or frame.entry.function for frame in self.stack)
+
+    @property
+    def path(self) -> str:
+        """Of the module that is running."""
+        return self.stack[-1].entry.name if self.stack else ""
+
+    def tally(self) -> Tally:
+        """Where to charge what happens now: the call that is open or, between the layers of a larger module, the
+        entry before."""
+        if self.stack and not self._is_container(self.stack[-1]):
+            return self.stack[-1].entry.tally
+        return self.done[-1].tally if self.done else self.early
+
+    def between(self) -> bool:
+        """Whether nothing that is open can become a row: what happens now happens between layers."""
+        return not self.stack or self._is_container(self.stack[-1])
+
+    def add_parameter(self, name: str, parameter: torch.Tensor) -> None:
+        """A parameter that is used between layers."""
+        self._add(Entry(name, "Parameter", Tally(parameters=[name]), out_shape=tuple(parameter.shape)))
+
+    def add_product(self, name: str, inputs: Iterable[torch.Tensor], output: torch.Tensor, cost: Arithmetic) -> None:
+        """A matrix product between layers."""
+        first = next(iter(inputs), None)
+        full = f"{self.path}.{name}" if self.path else name
+        entry = Entry(full, name, Tally(), in_shape=() if first is None else sample_shape(first), function=True)
+        entry.tally.charge(cost)
+        entry.note_output(output)
+        self._add(entry)
+
+    def _is_container(self, frame: Frame) -> bool:
+        return frame.inner or (len(self.stack) == 1 and len(self.done) > frame.start and not frame.entry.function)
+
+    def _open(self, frame: Frame) -> None:
+        """A call turns out to be that of a larger module: what it did itself goes to the entry before, or to rows."""
+        frame.inner = True
+        own, frame.entry.tally = frame.entry.tally, Tally()
+        if own.macs:
+            name = f"{frame.entry.name}.product" if frame.entry.name else "product"
+            self._add(Entry(name, "product", own, in_shape=frame.entry.in_shape, function=True))
+            return
+        (self.done[-1].tally if self.done else self.early).absorb(own)
+
+    def _add(self, entry: Entry) -> None:
+        if not self.done:
+            entry.tally.absorb(self.early)
+            self.early = Tally()
+        self.done.append(entry)
+
+
+def sample_shape(tensor: Any) -> Shape:
+    """The shape without the batch of one; as it is where there is no such axis in front."""
+    shape = tuple(int(side) for side in tensor.shape)
+    return shape[1:] if shape[:1] == (1,) else shape

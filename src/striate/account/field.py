@@ -1,0 +1,203 @@
+"""Which positions of the input each number of a tensor depends on: intervals, and what operations make of them.
+
+Nothing is cut at the border: a window that reaches into padding sees positions before 0, as published tables count
+(Araujo et al., "Computing receptive fields of convolutional neural networks", Distill 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is seen along one axis of the input, by every number of a tensor.
+
+    `lo`, `hi`: first and last input position, in arrays that broadcast to the tensor's shape, a side of 1 where all
+    see the same; +inf and −inf where nothing is seen. `dim`: the dimension of the tensor that runs along this axis,
+    if one does; `jump`: the distance between the fields of neighbors there, in input positions.
+    """
+
+    lo: Array
+    hi: Array
+    jump: float
+    dim: int | None
+
+    @property
+    def size(self) -> int:
+        """Positions that the unit with the largest field sees."""
+        largest = (self.hi - self.lo).max(initial=-1.0)
+        return int(largest) + 1 if math.isfinite(largest) else 0
+
+    @property
+    def center(self) -> float:
+        """The middle of the field of the first unit that sees anything."""
+        middle = ((self.hi + self.lo) / 2).ravel() if self.size else np.zeros(1)
+        return float(middle[np.isfinite(middle)][0])
+
+
+Fields = tuple[Seen, ...]
+"""One `Seen` an axis of the input."""
+
+
+def input_fields(shape: Shape) -> Fields:
+    """Those of an input (N, C, *spatial), or of a table (N, F), whose one axis are its features."""
+    found = []
+    for dim in range(2, len(shape)) if len(shape) > 2 else range(1, 2):
+        sides = [1] * len(shape)
+        sides[dim] = shape[dim]
+        at = np.arange(shape[dim], dtype=np.float64).reshape(sides)
+        found.append(Seen(at, at, 1.0, dim))
+    return tuple(found)
+
+
+def union(fields: Iterable[Fields], ndim: int) -> Fields:
+    """What numbers see that are computed from several tensors, position by position, with broadcasting to `ndim`."""
+    return tuple(_union([_aligned(seen, ndim) for seen in axis]) for axis in zip(*fields, strict=True))
+
+
+def _aligned(seen: Seen, ndim: int) -> Seen:
+    missing = ndim - seen.lo.ndim
+    if missing <= 0:
+        return seen
+    sides = (1,) * missing + seen.lo.shape
+    dim = None if seen.dim is None else seen.dim + missing
+    return Seen(seen.lo.reshape(sides), seen.hi.reshape(sides), seen.jump, dim)
+
+
+def _union(parts: list[Seen]) -> Seen:
+    first = parts[0]
+    if all(part.lo is first.lo and part.hi is first.hi for part in parts):
+        return first
+    lo, hi = first.lo, first.hi
+    for part in parts[1:]:
+        lo, hi = np.minimum(lo, part.lo), np.maximum(hi, part.hi)
+    guide = next((part for part in parts if part.dim is not None), first)
+    return Seen(lo, hi, guide.jump, guide.dim)
+
+
+def merged(fields: Fields, dims: Sequence[int]) -> Fields:
+    """Every number sees what all of its fellows along `dims` see; the sides stay (softmax, normalization)."""
+    axes = tuple(dims)
+    return tuple(
+        replace(seen, lo=seen.lo.min(axis=axes, keepdims=True), hi=seen.hi.max(axis=axes, keepdims=True))
+        for seen in fields
+    )
+
+
+def reduced(fields: Fields, dims: Sequence[int], keep: bool) -> Fields:
+    """`dims` are summed up, or the like; they stay with a side of 1 where `keep`."""
+    gone = set(dims)
+    found = []
+    for seen in merged(fields, dims):
+        dim = None if seen.dim in gone else seen.dim
+        lo, hi = seen.lo, seen.hi
+        if not keep:
+            lo, hi = lo.squeeze(tuple(gone)), hi.squeeze(tuple(gone))
+            dim = None if dim is None else dim - sum(other < dim for other in gone)
+        found.append(Seen(lo, hi, seen.jump if dim is not None else 0.0, dim))
+    return tuple(found)
+
+
+def everything(fields: Iterable[Fields], ndim: int) -> Fields:
+    """All numbers see all that is seen: the safe answer for an operation about which nothing is known."""
+    whole = [reduced(field, range(field[0].lo.ndim if field else 0), keep=False) for field in fields]
+    return union(whole, ndim)
+
+
+def windowed(fields: Fields, dim: int, length: int, index: Index, scale: float, there: Index | None = None) -> Fields:
+    """Along `dim` of `length` positions, output o is computed from the positions `index[o]` (those outside are
+    padding), as far as `there` is true; neighbors are `scale` times as far from each other."""
+    return tuple(_windowed(seen, dim, length, index, scale, there) for seen in fields)
+
+
+def _windowed(seen: Seen, dim: int, length: int, index: Index, scale: float, there: Index | None) -> Seen:
+    along = seen.dim == dim
+    jump = seen.jump * scale if along else seen.jump
+    if seen.lo.shape[dim] == 1 and not (along and length == 1):
+        return replace(seen, jump=jump)
+    inside = index.clip(0, length - 1)
+    beyond = ((index - inside) * seen.jump if along else 0.0 * index).reshape(
+        (1,) * dim + index.shape + (1,) * (seen.lo.ndim - dim - 1)
+    )
+    absent = None if there is None else np.where(there, 0.0, np.inf).reshape(beyond.shape)
+    lo, hi = np.take(seen.lo, inside, axis=dim) + beyond, np.take(seen.hi, inside, axis=dim) + beyond
+    if absent is not None:
+        lo, hi = lo + absent, hi - absent
+    return Seen(lo.min(axis=dim + 1), hi.max(axis=dim + 1), jump, seen.dim)
+
+
+def sliding(outputs: int, kernel: int, stride: int, before: int, dilation: int) -> Index:
+    """The positions of each window of a convolution or pooling."""
+    first: Index = np.arange(outputs, dtype=np.int64)[:, None] * stride - before
+    return first + np.arange(kernel, dtype=np.int64) * dilation
+
+
+def spreading(outputs: int, kernel: int, stride: int, before: int, dilation: int) -> tuple[Index, Index]:
+    """The positions that reach each output of a transposed convolution, and which of them are on the grid."""
+    offset = np.arange(outputs, dtype=np.int64)[:, None] + before - np.arange(kernel, dtype=np.int64) * dilation
+    return offset // stride, offset % stride == 0
+
+
+def adapting(outputs: int, length: int) -> Index:
+    """The positions of each window of an adaptive pooling; shorter ones repeat their last."""
+    o: Index = np.arange(outputs, dtype=np.int64)[:, None]
+    first, end = o * length // outputs, -((-(o + 1) * length) // outputs)
+    most = int((end - first).max(initial=1))
+    positions: Index = np.minimum(first + np.arange(most, dtype=np.int64), end - 1)
+    return positions
+
+
+def permuted(fields: Fields, order: Sequence[int]) -> Fields:
+    """Dimensions in another order."""
+    place = {old: new for new, old in enumerate(order)}
+    return tuple(
+        Seen(s.lo.transpose(order), s.hi.transpose(order), s.jump, None if s.dim is None else place[s.dim])
+        for s in fields
+    )
+
+
+def sliced(fields: Fields, dim: int, start: int, stop: int, step: int) -> Fields:
+    """Some positions along `dim`."""
+    cut = (slice(None),) * dim + (slice(start, stop, step),)
+    found = []
+    for seen in fields:
+        jump = seen.jump * step if seen.dim == dim else seen.jump
+        varies = seen.lo.shape[dim] > 1
+        found.append(Seen(seen.lo[cut], seen.hi[cut], jump, seen.dim) if varies else replace(seen, jump=jump))
+    return tuple(found)
+
+
+def joined(parts: Sequence[Fields], lengths: Sequence[int], dim: int) -> Fields:
+    """Tensors behind each other along `dim`. Where it runs along no axis (channels), all see what any of them sees."""
+    found = []
+    for axis in zip(*parts, strict=True):
+        if all(seen.lo.shape[dim] == 1 and seen.dim != dim for seen in axis):
+            found.append(_union(list(axis)))
+            continue
+        sides = np.broadcast_shapes(*(_without(seen.lo.shape, dim) for seen in axis))
+        full = [(*sides[:dim], length, *sides[dim + 1 :]) for length in lengths]
+        lo = np.concatenate([np.broadcast_to(s.lo, f) for s, f in zip(axis, full, strict=True)], axis=dim)
+        hi = np.concatenate([np.broadcast_to(s.hi, f) for s, f in zip(axis, full, strict=True)], axis=dim)
+        guide = next((seen for seen in axis if seen.dim is not None), axis[0])
+        found.append(Seen(lo, hi, guide.jump, guide.dim))
+    return tuple(found)
+
+
+def _without(shape: Shape, dim: int) -> Shape:
+    return (*shape[:dim], 1, *shape[dim + 1 :])
+
+
+def unseen(axes: int, ndim: int) -> Fields:
+    """What does not depend on the input: weights, constants."""
+    nothing = np.full((1,) * ndim, np.inf)
+    return (Seen(nothing, -nothing, 0.0, None),) * axes

@@ -1,0 +1,168 @@
+"""From what was observed of a forward pass to the ledger."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.account.entries import Entry, Tally, sample_shape
+from striate.account.kinds import layer_kind
+from striate.account.ledger import Ledger, Row, Shape
+from striate.account.observation import Observation
+from striate.account.tensors import tensors_in
+from striate.account.window import Window
+
+
+def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
+    """The ledger of the network `name`; without remarks."""
+    entries = seen.observer.entries.done
+    parameters = dict(seen.module.named_parameters())
+    late = _claim_unused(seen, entries)
+    rows = tuple(_row(entry, seen, parameters, len(input_shape)) for entry in (*entries, *late))
+    field, jump = _last_map(rows, input_shape)
+    trainable = _bytes(p for p in parameters.values() if p.requires_grad)
+    operations: Counter[str] = Counter()
+    for entry in entries:
+        operations += entry.tally.operations
+    first = next(iter(tensors_in(seen.output)), None)
+    return Ledger(
+        model=name,
+        input=input_shape,
+        output=() if first is None else sample_shape(first),
+        rows=rows,
+        params=sum(row.params for row in rows),
+        trainable=sum(row.trainable for row in rows),
+        macs=sum(row.macs for row in rows),
+        receptive_field=field,
+        jump=jump,
+        activation_bytes=sum(row.output_bytes for row in rows),
+        training_bytes=sum(row.saved_bytes for row in rows),
+        inference_bytes=seen.observer.memory.most,
+        weight_bytes=_bytes((*seen.module.parameters(), *seen.module.buffers())),
+        optimizer_bytes={"sgd": 2 * trainable, "momentum": 3 * trainable, "adam": 4 * trainable},
+        other_ops=dict(operations.most_common()),
+        uncounted=(*seen.observer.uncounted, *seen.notes),
+    )
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _claim_unused(seen: Observation, entries: list[Entry]) -> list[Entry]:
+    """Parameters that nothing used go to the layer they belong to, if it ran; the rest are rows of what never ran."""
+    ran = {entry.name: entry for entry in reversed(entries) if entry.module is not None}
+    late: dict[str, Entry] = {}
+    for name in seen.observer.unused:
+        owner = next((ran[path] for path in _above(name) if path in ran), None)
+        path = name.rpartition(".")[0]
+        if owner is not None:
+            owner.tally.parameters.append(name)
+        elif path in seen.observer.called:
+            late[name] = Entry(name, "Parameter", Tally(parameters=[name]))
+        else:
+            layer = seen.module.get_submodule(path)
+            late.setdefault(path, Entry(path, layer_kind(layer), Tally(), layer)).tally.parameters.append(name)
+    for path, layer in seen.module.named_modules():
+        idle = path not in seen.observer.called and not any(above in ran for above in _above(path))
+        bare = not any(True for _ in layer.children()) and not any(True for _ in layer.parameters())
+        if idle and bare and "parametrizations" not in path and not isinstance(layer, nn.ModuleList | nn.ModuleDict):
+            late[path] = Entry(path, layer_kind(layer), Tally(), layer)
+    order = {path: place for place, (path, _) in enumerate(seen.module.named_modules())}
+    return sorted(late.values(), key=lambda entry: order.get(entry.name, -1))
+
+
+def _above(name: str) -> Iterator[str]:
+    """The paths of the modules that hold a parameter or module, the nearest first."""
+    while name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def _row(entry: Entry, seen: Observation, parameters: dict[str, nn.Parameter], axes: int) -> Row:
+    executed = entry.call is not None or bool(entry.out_shape)
+    own = [parameters[name] for name in entry.tally.parameters]
+    fields = entry.fields or ()
+    ran = executed and entry.kind != "Parameter"
+    window = _window(entry)
+    jumps = tuple(_jump(s.jump, s.dim, entry.out_shape) for s in fields)
+    return Row(
+        name=entry.name or type(seen.module).__name__,
+        kind=entry.kind,
+        in_shape=entry.in_shape,
+        out_shape=entry.out_shape,
+        params=sum(p.numel() for p in own),
+        trainable=sum(p.numel() for p in own if p.requires_grad),
+        macs=entry.tally.macs,
+        other_ops=entry.tally.operations.total(),
+        receptive_field=tuple(s.size for s in fields),
+        jump=jumps,  # type: ignore[arg-type]
+        center=tuple(s.center for s in fields),
+        leftover=window.leftover() if window else (0,) * (max(1, axes - 1) if ran else 0),
+        weight_bytes=_bytes(entry.module.parameters() if entry.module is not None else own),
+        output_bytes=entry.output_bytes,
+        saved_bytes=seen.saved.get(entry.call, 0) if entry.call is not None else 0,
+        executed=executed,
+        settings=_settings(entry, window),
+    )
+
+
+def _jump(jump: float, dim: int | None, out_shape: Shape) -> float:
+    """The distance of neighbors; 0 where there are none. `dim` counts the batch."""
+    if dim is None or not 1 <= dim <= len(out_shape) or out_shape[dim - 1] < 2:
+        return 0
+    return int(jump) if jump == int(jump) else jump
+
+
+def _window(entry: Entry) -> Window | None:
+    """How the call's windows lie on its input, padding that is a step of its own included; None where it has none."""
+    axes = len(entry.in_shape) - 1
+    pads: Window | None = None
+    for window in entry.tally.windows:
+        if window.function == "pad":
+            pads = window
+            continue
+        fitting = window.without_leading(axes) if axes > 0 else None
+        if fitting is None:
+            continue
+        if pads is not None and fitting.sizes == pads.outputs:
+            before, after = (
+                tuple(a + b for a, b in zip(*pair, strict=True))
+                for pair in ((fitting.before, pads.before), (fitting.after, pads.after))
+            )
+            fitting = replace(fitting, sizes=pads.sizes, before=before, after=after)
+        if fitting.sizes == entry.in_shape[1:]:
+            return fitting
+    return None
+
+
+def _settings(entry: Entry, window: Window | None) -> dict[str, Any]:
+    layer = entry.module
+    settings: dict[str, Any] = {}
+    if window is not None:
+        settings = {"kernel": window.kernel, "stride": window.stride, "padding": window.before}
+        if window.after != window.before:
+            settings["padding_after"] = window.after
+        settings["dilation"] = window.dilation
+        if window.bias is not None:
+            settings |= {"groups": window.groups, "bias": window.bias, "channels": window.channels}
+        if window.transposed:
+            settings["transposed"] = True
+    if getattr(layer, "padding", None) == "same":
+        settings["same"] = True
+    if isinstance(layer, nn.Linear):
+        settings |= {"bias": layer.bias is not None, "channels": layer.in_features}
+    return settings
+
+
+def _last_map(rows: tuple[Row, ...], input_shape: Shape) -> tuple[Shape, Any]:
+    """Receptive field and jump of the last map whose positions have neighbors; of the last layer where none has."""
+    seeing = [row for row in rows if row.receptive_field]
+    maps = [row for row in seeing if any(row.jump)] if len(input_shape) > 1 else []
+    last = (maps or seeing)[-1:]
+    return (last[0].receptive_field, last[0].jump) if last else ((), ())

@@ -1,0 +1,96 @@
+"""One forward pass of a network, and one more with gradients: all that the ledger is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from striate.account.observe import Observer
+from striate.account.saved_memory import saved_bytes
+from striate.account.trial import one_input, trying, with_shapes, without_numbers
+from striate.errors import ModelError, StriateError
+from striate.models.check import check_forward
+from striate.models.untouched import trial_copy
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of `module` (a copy of the network, if one could be made); `saved` by the number of the call.
+
+    `notes`: what does not hold without reservation, in words.
+    """
+
+    module: nn.Module
+    observer: Observer
+    output: object
+    saved: dict[int | None, int]
+    notes: tuple[str, ...]
+
+
+def observe_network(
+    module: nn.Module, input_shape: Shape, rebuild: Callable[[], nn.Module] | None = None
+) -> Observation:
+    """A forward pass with shapes only or, where the network asks for numbers, a real one of a copy on zeros.
+
+    `rebuild` gives the network with its numbers, where `module` has shapes only.
+    Raises ModelError, with the layer and the arithmetic, where the network does not take `input_shape`.
+    """
+    module = with_shapes(module, input_shape)
+    bare = module if rebuild is not None else without_numbers(module)
+    first: Exception | None = None
+    try:
+        if bare is not None:
+            return _observe(bare, input_shape, numbers=False)
+    except StriateError:
+        raise
+    except Exception as error:
+        first = error
+    if rebuild is None and any(tensor.is_meta for tensor in module.parameters()):
+        raise _explained(module, input_shape, first) from first
+    real = rebuild() if rebuild is not None else module
+    try:
+        found = _observe(trial_copy(real), input_shape, numbers=True)
+    except StriateError:
+        raise
+    except Exception as error:
+        raise _explained(real, input_shape, error) from error
+    if first is None:
+        return found
+    reason = " ".join(str(first).split())[:120]
+    note = f"counted in a real pass on zeros, as the network looks at numbers ({type(first).__name__}: {reason})"
+    return Observation(found.module, found.observer, found.output, found.saved, (*found.notes, note))
+
+
+def _observe(module: nn.Module, input_shape: Shape, *, numbers: bool) -> Observation:
+    observer = Observer(module)
+    with trying(module, numbers=numbers), torch.no_grad():
+        output = observer.run(module, one_input(module, input_shape))
+    notes: tuple[str, ...] = ()
+    saved: dict[int | None, int] = {}
+    try:
+        with trying(module, numbers=numbers):
+            saved = saved_bytes(module, lambda watching: watching.run(module, one_input(module, input_shape)))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        notes = (f"memory kept for the backward pass: the pass failed ({type(error).__name__}: {reason})",)
+    return Observation(module, observer, output, saved, notes)
+
+
+def _explained(module: nn.Module, input_shape: Shape, error: Exception | None) -> ModelError:
+    """What is wrong, as the check of networks tells it."""
+    try:
+        check_forward(module, input_shape)
+    except ModelError as explained:
+        return explained
+    reason = " ".join(str(error).split())[:300]
+    return ModelError(
+        f"model {type(module).__name__}",
+        f"{type(error).__name__}: {reason}, for a batch of one",
+        "a network that takes one sample at a time in eval mode",
+        "keep the batch axis: x.flatten(1) for x.squeeze()",
+    )

@@ -1,0 +1,220 @@
+"""A forward pass, watched: modules by hooks, functions and operations by torch's modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from striate.account.arithmetic import arithmetic
+from striate.account.entries import Entries, Entry, Tally, sample_shape
+from striate.account.field import input_fields
+from striate.account.follow_field import follow, follow_padding, follow_window, set_fields
+from striate.account.kinds import function_kind, layer_kind
+from striate.account.live_memory import LiveMemory, storage_key
+from striate.account.operation import Operation
+from striate.account.tensors import tensors_in
+from striate.account.window import Window, read_window
+from striate.layers.locally_connected import LocallyConnected
+
+
+class Observer:
+    """What is known of a forward pass while it runs; afterwards, `entries.done` and the totals.
+
+    `uncounted`: operations that could not be counted, each with the place. `memory`: of tensors that are alive.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.entries = Entries()
+        self.uncounted: dict[str, None] = {}
+        self.called: set[str] = set()
+        self.parameters = dict(module.named_parameters())
+        self.memory = LiveMemory([*module.parameters(), *module.buffers()])
+        self.axes = 0
+        self._unused: dict[int, list[str]] = {}
+        for name, parameter in self.parameters.items():
+            self._unused.setdefault(storage_key(parameter), []).append(name)
+
+    def run(self, module: nn.Module, given: torch.Tensor) -> object:
+        """The network's output for `given`, with everything noted."""
+        fields = input_fields(tuple(given.shape))
+        self.axes = len(fields)
+        set_fields(given, fields)
+        self.memory.note(given)
+        with _hooked(module, self.entries, self.called), _Functions(self), _Operations(self):
+            return module(given)
+
+    def note(self, operation: Operation) -> None:
+        """One operation has run."""
+        follow(operation, self.axes)
+        self._note_parameters(operation)
+        for tensor in operation.outputs():
+            self.memory.note(tensor)
+        cost = arithmetic(operation)
+        if cost is None:
+            place = self.entries.path
+            self.uncounted[f"{place}: {operation.name}" if place else operation.name] = None
+        elif cost.macs and self.entries.between():
+            self.entries.add_product(operation.name, operation.inputs(), operation.outputs()[0], cost)
+        else:
+            self.entries.tally().charge(cost)
+        window = read_window(operation)
+        if window is not None:
+            self.entries.tally().windows.append(window)
+
+    def _note_parameters(self, operation: Operation) -> None:
+        if not self._unused:
+            return
+        for tensor in operation.inputs():
+            for name in self._unused.pop(storage_key(tensor), ()):
+                if self.entries.between():
+                    self.entries.add_parameter(name, self.parameters[name])
+                else:
+                    self.entries.tally().parameters.append(name)
+
+    @property
+    def unused(self) -> list[str]:
+        """Parameters that no operation used, in their order."""
+        names = {name for names in self._unused.values() for name in names}
+        return [name for name in self.parameters if name in names]
+
+
+class _Operations(TorchDispatchMode):
+    """Tells the observer of every operation."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__()
+        self.observer = observer
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if _is_composite(func):
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
+        self.observer.note(Operation(func, args, kwargs, out))
+        return out
+
+
+_COMPOSITE: dict[Any, bool] = {}
+
+
+def _is_composite(func: Any) -> bool:
+    """Whether an operation consists of others. (In inference mode, torch does not take them apart by itself.)"""
+    known = _COMPOSITE.get(func)
+    if known is None:
+        known = _COMPOSITE[func] = bool(func._can_decompose()) and func.namespace == "aten"
+    return known
+
+
+class _Functions(TorchFunctionMode):
+    """Makes entries of functions that do what layers do. What they call themselves is not seen here."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__()
+        self.observer = observer
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        entries = self.observer.entries
+        if func in _LEAVING:
+            self.observer.uncounted[f"{entries.path}: leaves torch ({func.__name__})".removeprefix(": ")] = None
+        found = None if entries.in_layer else function_kind(func)
+        if found is None:
+            out = func(*args, **kwargs)
+            if func is nn.functional.pad:
+                _note_padding(entries, args, kwargs, out)
+            return out
+        name, kind = found
+        first = next(tensors_in((args, kwargs)), None)
+        path = f"{entries.path}.{name}" if entries.path else name
+        entries.begin(Entry(path, kind, Tally(), in_shape=sample_shape(first), function=True))
+        out = None
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            entries.end(out)
+        return out
+
+
+_LEAVING = {torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist}
+
+
+def _note_padding(entries: Entries, args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor) -> None:
+    x, pads = args[0], kwargs["pad"] if "pad" in kwargs else args[1]
+    follow_padding(x, out, pads)
+    axes = x.ndim - 2
+    # Padding as a window of one position: a window after it in the same layer is then one over the layer's input.
+    if axes >= 1 and len(pads) == 2 * axes:
+        pairs = [(pads[2 * i], pads[2 * i + 1]) for i in reversed(range(axes))]
+        before, after = (tuple(part) for part in zip(*pairs, strict=True))
+        ones = (1,) * axes
+        entries.tally().windows.append(
+            Window(tuple(x.shape[2:]), tuple(out.shape[2:]), ones, ones, before, after, ones, function="pad")
+        )
+
+
+@contextmanager
+def _hooked(module: nn.Module, entries: Entries, called: set[str]) -> Iterator[None]:
+    """`entries` is told when a module begins and ends."""
+    with ExitStack() as stack:
+        for name, layer in module.named_modules():
+            if ".parametrizations." in f".{name}.":
+                continue  # how a weight is made belongs to the layer that has it
+            before = layer.register_forward_pre_hook(_begin(name, entries, called), prepend=True, with_kwargs=True)
+            stack.callback(before.remove)
+            after = layer.register_forward_hook(_end(entries), with_kwargs=True, always_call=True)
+            stack.callback(after.remove)
+        yield
+
+
+def _begin(name: str, entries: Entries, called: set[str]) -> Callable[..., None]:
+    def hook(layer: nn.Module, args: Any, kwargs: Any) -> None:
+        called.add(name)
+        first = next(tensors_in((args, kwargs)), None)
+        shape = () if first is None else sample_shape(first)
+        entries.begin(Entry(name, layer_kind(layer), Tally(), layer, shape), whole=is_whole(layer))
+
+    return hook
+
+
+def _end(entries: Entries) -> Callable[..., None]:
+    def hook(layer: nn.Module, args: Any, _kwargs: Any, output: Any) -> None:
+        if isinstance(layer, LocallyConnected) and isinstance(output, torch.Tensor):
+            window = _local_window(layer)
+            entries.tally().windows = [window]
+            follow_window(args[0], output, window)
+        entries.end(output)
+
+    return hook
+
+
+def _local_window(layer: LocallyConnected) -> Window:
+    before, after = (tuple(pads) for pads in zip(*layer.pads, strict=True))
+    ones = (1,) * len(layer.in_size)
+    return Window(
+        *(layer.in_size, layer.out_size, layer.kernel_size, layer.stride, before, after, ones),
+        bias=layer.bias is not None,
+        channels=layer.in_channels,
+    )
+
+
+def is_whole(layer: nn.Module) -> bool:
+    """Whether a module is a layer of torch or striate: one row, however its forward pass is written."""
+    parts = [name for name, _ in layer.named_children() if name != "parametrizations"]
+    known = isinstance(layer, nn.MultiheadAttention) or not parts
+    return known and any(
+        kind.__module__.startswith(("torch.nn.modules.", "striate.layers.")) and kind is not nn.Module
+        for kind in type(layer).__mro__
+    )

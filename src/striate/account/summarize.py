@@ -1,0 +1,78 @@
+"""The account of a network: `summarize("resnet18", (3, 224, 224))`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from striate.account.effective_field import measure_field
+from striate.account.ledger import Ledger
+from striate.account.make_ledger import make_ledger
+from striate.account.observation import observe_network
+from striate.account.remarks import teacher_remarks
+from striate.errors import ModelError
+from striate.models.build import build_model
+from striate.models.from_file import names_file
+from striate.models.from_run import names_run, read_network
+from striate.models.registry import MODELS
+from striate.models.shapes import check_input_shape
+
+Shape = tuple[int, ...]
+
+
+def summarize(
+    model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None, effective: bool = False
+) -> Ledger:
+    """What a network costs and sees, layer by layer, for one input, in eval mode.
+
+    `model`: a zoo name, a layer string, `path/to/file.py:function` (which RUNS that code), a run, or a module, which
+    is not changed. `input_shape`: (C, *spatial), or (F,) of a table, without the batch; None takes the published one,
+    or the run's. `outputs`: how many the network is to have; None takes the published number, or the run's.
+    `effective`: measure the effective receptive field as well, by gradients of the real network.
+
+    The forward pass runs with shapes only, without memory for numbers; where the network looks at numbers, for real
+    on zeros. Receptive fields are theoretical: all that a number can depend on, through normalization and attention
+    too, not cut at the border. Raises ModelError where there is no such network or it does not take the input.
+    """
+    ledger = observe(model, input_shape, outputs=outputs)
+    ledger = replace(ledger, remarks=teacher_remarks(ledger))
+    if not effective:
+        return ledger
+    return replace(ledger, effective_receptive_field=measure_field(model, ledger.input, outputs).size)
+
+
+def observe(model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None) -> Ledger:
+    """Like `summarize`, without remarks."""
+    if input_shape is not None:
+        input_shape = tuple(input_shape)
+        check_input_shape(input_shape)
+    shape = _input_shape(model, input_shape)
+    if not isinstance(model, str):
+        network = build_model(model, shape, outputs)
+        return make_ledger(type(network).__name__, observe_network(network, shape), shape)
+    try:
+        with torch.device("meta"):
+            network = build_model(model, shape, outputs)
+    except ModelError:
+        if not names_file(model):
+            raise
+        # Code of one's own may look at numbers while it builds.
+        network = build_model(model, shape, outputs)
+        return make_ledger(model, observe_network(network, shape), shape)
+    return make_ledger(model, observe_network(network, shape, lambda: build_model(model, shape, outputs)), shape)
+
+
+def _input_shape(model: object, given: Shape | None) -> Shape:
+    if given is not None:
+        return given
+    if isinstance(model, str):
+        name = model.partition("(")[0].strip()
+        if names_run(model):
+            return tuple(read_network(model).input_shape)
+        if name in MODELS:
+            return MODELS[name].input_shape
+    where = f"model {model if isinstance(model, str) else type(model).__name__}"[:120]
+    remedy = "give it: input_shape=(1, 28, 28) in Python, --input 1x28x28 on the command line"
+    raise ModelError(where, "no input shape", "the shape of one input", remedy)

@@ -1,0 +1,29 @@
+"""The tensors in whatever a module takes or gives: tuples, dictionaries, records of one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import torch
+
+DEEPEST = 8
+
+
+def tensors_in(value: object, depth: int = 0) -> Iterator[torch.Tensor]:
+    """All tensors in a value, in order; of objects of one's own, those among their attributes."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif depth < DEEPEST:
+        if isinstance(value, Mapping):
+            parts = list(value.values())
+        elif isinstance(value, list | tuple | set | frozenset):
+            parts = list(value)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        elif type(value).__module__ != "builtins" and hasattr(value, "__dict__"):
+            parts = list(vars(value).values())
+        else:
+            return
+        for part in parts:
+            yield from tensors_in(part, depth + 1)

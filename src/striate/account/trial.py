@@ -1,0 +1,65 @@
+"""A network to try a forward pass on: without memory for its numbers where it can be, else for real."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.account.separate_products import separate_products
+from striate.account.tensors import tensors_in
+from striate.models.materialize import materialize
+from striate.models.untouched import trial_copy, untouched
+
+
+def without_numbers(module: nn.Module) -> nn.Module | None:
+    """A copy whose tensors have shapes only (on torch's meta device); None where the module cannot be copied."""
+    memo: dict[int, Any] = {}
+    kept = []
+    for part in module.modules():
+        # Attributes too: a weight that is computed from others cannot be copied in any other way.
+        for tensor in tensors_in([part._parameters, part._buffers, list(vars(part).values())]):
+            kept.append(tensor)
+            memo[id(tensor)] = _shape_only(tensor)
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception:  # whatever the attributes of a network of one's own raise
+        return None
+
+
+def _shape_only(tensor: torch.Tensor) -> torch.Tensor:
+    bare = tensor.detach().to("meta")
+    return nn.Parameter(bare, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
+
+
+def with_shapes(module: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+    """The module itself; a copy whose lazy layers have got their shapes, if it has any."""
+    if not any(nn.parameter.is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        return module
+    module = trial_copy(module)
+    materialize(module, input_shape)
+    return module
+
+
+def one_input(module: nn.Module, input_shape: tuple[int, ...]) -> torch.Tensor:
+    """Zeros for one sample, in the number format of the network, where the network is."""
+    tensors = (*module.parameters(), *module.buffers())
+    like = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+    if like is None:
+        like = next(iter(tensors), torch.empty(0))
+    dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+    return torch.zeros(1, *input_shape, dtype=dtype, device=like.device)
+
+
+@contextmanager
+def trying(module: nn.Module, *, numbers: bool) -> Iterator[None]:
+    """Eval mode, and all put back after; what the network prints goes to stderr, since stdout belongs to the
+    program's own answer. Without `numbers`, tensors that the network makes have shapes only, too."""
+    place = nullcontext() if numbers else torch.device("meta")
+    with untouched(module), separate_products(), redirect_stdout(sys.stderr), place:
+        yield

@@ -1,0 +1,115 @@
+"""Operations that slide windows over a map: convolutions and poolings, read from their arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from striate.account.field import Index, Shape, sliding, spreading
+from striate.account.operation import Operation
+
+POOLS = {
+    "max_pool1d",
+    "max_pool2d_with_indices",
+    "max_pool3d_with_indices",
+    "avg_pool2d",
+    "avg_pool3d",
+}
+CONVOLUTIONS = {"convolution", "_convolution", "convolution_overrideable", "cudnn_convolution"}
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a convolution or pooling slides over a map of `sizes` positions and gives `outputs`; one number an axis.
+
+    `before` and `after`: padding on both sides. `channels` are those that go in, of a convolution.
+    """
+
+    sizes: Shape
+    outputs: Shape
+    kernel: Shape
+    stride: Shape
+    before: Shape
+    after: Shape
+    dilation: Shape
+    transposed: bool = False
+    groups: int = 1
+    bias: bool | None = None
+    channels: int | None = None
+    function: str = ""
+
+    def index(self, axis: int) -> tuple[Index, Index | None]:
+        """Input positions of each output along one axis, and which of them count (all where None)."""
+        numbers = (self.outputs, self.kernel, self.stride, self.before, self.dilation)
+        arguments = [of_axis[axis] for of_axis in numbers]
+        return spreading(*arguments) if self.transposed else (sliding(*arguments), None)
+
+    def leftover(self) -> Shape:
+        """Per axis, how many positions of the map (padding apart) no window covers."""
+        left = []
+        for axis, size in enumerate(self.sizes):
+            index, there = self.index(axis)
+            covered = np.unique(index if there is None else index[there])
+            left.append(size - int(((covered >= 0) & (covered < size)).sum()))
+        return tuple(left)
+
+    def without_leading(self, axes: int) -> Window | None:
+        """The same for the last `axes` axes, where those before have one position only; None where they have more.
+        (torch runs 1-D layers on maps of height 1.)"""
+        extra = len(self.sizes) - axes
+        if extra < 0 or any(size > 1 for size in self.sizes[:extra]):
+            return None
+        parts = (self.sizes, self.outputs, self.kernel, self.stride, self.before, self.after, self.dilation)
+        sizes, outputs, kernel, stride, before, after, dilation = (part[extra:] for part in parts)
+        described = (self.transposed, self.groups, self.bias, self.channels, self.function)
+        return Window(sizes, outputs, kernel, stride, before, after, dilation, *described)
+
+
+def read_window(operation: Operation) -> Window | None:
+    """The window of an operation; None where it has none."""
+    if operation.name in CONVOLUTIONS:
+        return _convolution(operation)
+    return _pooling(operation) if operation.name in POOLS else None
+
+
+def _each(value: object, axes: int) -> Shape:
+    numbers = (value,) if isinstance(value, int) else tuple(value)  # type: ignore[arg-type]
+    return numbers * axes if len(numbers) == 1 else numbers
+
+
+def _convolution(operation: Operation) -> Window:
+    x, weight = operation.get("input", operation.args[0]), operation.get("weight", operation.args[1])
+    axes = weight.ndim - 2
+    padding = _each(operation.get("padding", 0), axes)
+    return Window(
+        tuple(x.shape[-axes:]),
+        tuple(operation.out.shape[-axes:]),
+        tuple(weight.shape[2:]),
+        _each(operation.get("stride", 1), axes),
+        padding,
+        padding,
+        _each(operation.get("dilation", 1), axes),
+        bool(operation.get("transposed", False)),
+        int(operation.get("groups", 1)),
+        operation.get("bias") is not None,
+        int(x.shape[-axes - 1]),
+        operation.name,
+    )
+
+
+def _pooling(operation: Operation) -> Window:
+    x, out = operation.args[0], operation.outputs()[0]
+    axes = 1 if operation.name == "max_pool1d" else 2 if "2d" in operation.name else 3
+    kernel = _each(operation.get("kernel_size"), axes)
+    padding = _each(operation.get("padding", 0), axes)
+    return Window(
+        tuple(x.shape[-axes:]),
+        tuple(out.shape[-axes:]),
+        kernel,
+        _each(operation.get("stride") or kernel, axes),
+        padding,
+        padding,
+        _each(operation.get("dilation", 1), axes),
+        function=operation.name,
+    )
