@@ -7,6 +7,7 @@ from striate.models.words import Parameter
 
 _KRIZHEVSKY = "Krizhevsky et al., ImageNet classification with deep convolutional neural networks, NIPS 2012"
 _ZEILER = "Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014"
+_INIT = Parameter("init", "choice", "he", choices=("he", "printed"))
 
 ENTRIES: tuple[ModelInfo, ...] = (
     ModelInfo(
@@ -19,7 +20,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         outputs=1000,
         published_parameters=60_965_224,
         published_macs=724_406_816,
-        parameters=(Parameter("groups", "count", 2, low=1, high=2),),
+        parameters=(Parameter("groups", "count", 2, low=1, high=2), _INIT),
         reduction=32,
         errors=(
             PublishedError(40.7, 18.2, "ILSVRC-2012 validation, one network, 10 crops", f"{_KRIZHEVSKY}, table 2"),
@@ -63,6 +64,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         outputs=1000,
         published_parameters=62_357_608,
         published_macs=1_168_032_896,
+        parameters=(_INIT,),
         reduction=32,
         errors=(
             PublishedError(

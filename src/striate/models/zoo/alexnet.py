@@ -15,34 +15,38 @@ The paper prints 224×224, but only 227 gives its 55×55 maps: (227 − 11) / 4 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Literal
 
-import torch
 from torch import nn
 
 from striate.models.initialize import initialize_output
 from striate.models.shapes import Shape
 from striate.models.zoo.image_size import Window, chain_sizes, check_image
 
+Init = Literal["he", "printed"]
+
 POOL = Window(3, 2)
 WINDOWS_2012 = (Window(11, 4), POOL, Window(5, 1, 2), POOL, *3 * (Window(3, 1, 1),), POOL)
 WINDOWS = (Window(11, 4, 2), *WINDOWS_2012[1:])
 
 
-def alexnet_2012(input_shape: Shape, outputs: int, groups: int = 2) -> nn.Module:
+def alexnet_2012(input_shape: Shape, outputs: int, groups: int = 2, init: Init = "he") -> nn.Module:
     """AlexNet as printed, for images (C, H, W) from 67×67: to (N, outputs).
 
     `groups` 2 cuts convolutions 2, 4 and 5 in halves that do not see each other; 1 joins them. At another size than
     227×227, `fc6` gets as many inputs as its maps then have (6,400 instead of 9,216 at 224×224).
-    First weights are the paper's, N(0, 0.01²) with biases 1 in convolutions 2, 4, 5 and in fc6 and fc7, but for the
-    output layer (`initialize_output`).
+    `init` is of all layers but the last (`initialize_output`). `he`: variance 2 / fan-in and zero biases (He et al.,
+    2015); `printed`: the paper's N(0, 0.01²) with biases 1 in convolutions 2, 4, 5, fc6 and fc7, with which all images
+    begin as nearly the same features: five steps of Adam at 3e-4 on four photographs of two classes take the loss from
+    0.70 to 1.1, and with `he` to 0.17.
     Raises ModelError for smaller images, and for tables, signals and volumes.
     """
     check_image("alexnet-2012", input_shape, WINDOWS_2012)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv1"] = nn.Conv2d(input_shape[0], 96, 11, stride=4)
-    layers |= {"relu1": nn.ReLU(), "norm1": _response_norm(), "pool1": nn.MaxPool2d(3, 2)}
+    layers |= {"relu1": nn.ReLU(), "norm1": response_norm(), "pool1": nn.MaxPool2d(3, 2)}
     layers["conv2"] = nn.Conv2d(96, 256, 5, padding=2, groups=groups)
-    layers |= {"relu2": nn.ReLU(), "norm2": _response_norm(), "pool2": nn.MaxPool2d(3, 2)}
+    layers |= {"relu2": nn.ReLU(), "norm2": response_norm(), "pool2": nn.MaxPool2d(3, 2)}
     layers |= {"conv3": nn.Conv2d(256, 384, 3, padding=1), "relu3": nn.ReLU()}
     layers |= {"conv4": nn.Conv2d(384, 384, 3, padding=1, groups=groups), "relu4": nn.ReLU()}
     layers |= {"conv5": nn.Conv2d(384, 256, 3, padding=1, groups=groups), "relu5": nn.ReLU()}
@@ -50,14 +54,17 @@ def alexnet_2012(input_shape: Shape, outputs: int, groups: int = 2) -> nn.Module
     rows, columns = (chain_sizes(size, WINDOWS_2012)[-1] for size in input_shape[1:])
     layers |= {"fc6": nn.Linear(256 * rows * columns, 4096), "relu6": nn.ReLU(), "dropout6": nn.Dropout(0.5)}
     layers |= {"fc7": nn.Linear(4096, 4096), "relu7": nn.ReLU(), "dropout7": nn.Dropout(0.5)}
-    layers["fc8"] = nn.Linear(4096, outputs)
+    layers["fc8"] = output = nn.Linear(4096, outputs)
     network = nn.Sequential(layers)
-    _initialize_as_printed(network)
+    initialize_for_relu(network, output)
+    if init == "printed":
+        _initialize_as_printed(network)
     return network
 
 
-def _response_norm() -> nn.LocalResponseNorm:
-    # The paper divides by (2 + 1e-4 · Σ a²)^0.75 over 5 maps; torch takes the mean instead of the sum.
+def response_norm() -> nn.LocalResponseNorm:
+    """The paper's: a / (2 + 1e-4 · Σ a²)^0.75, the sum over 5 neighboring maps."""
+    # torch takes alpha times the mean.
     return nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0)
 
 
@@ -68,9 +75,6 @@ def _initialize_as_printed(network: nn.Sequential) -> None:
             assert module.bias is not None
             # So that the ReLUs behind begin with positive inputs (section 5 of the paper).
             nn.init.constant_(module.bias, 0.0 if name in ("conv1", "conv3") else 1.0)
-    output = network.get_submodule("fc8")
-    assert isinstance(output, nn.Linear)
-    initialize_output(output)
 
 
 def alexnet(input_shape: Shape, outputs: int, width: int = 64) -> nn.Module:
@@ -109,15 +113,16 @@ def alexnet(input_shape: Shape, outputs: int, width: int = 64) -> nn.Module:
     )
     parts = OrderedDict(features=features, avgpool=nn.AdaptiveAvgPool2d(6), flatten=nn.Flatten(), classifier=classifier)
     network = nn.Sequential(parts)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and module is not output:
-            _initialize_for_relu(module)
-    initialize_output(output)
+    initialize_for_relu(network, output)
     return network
 
 
-def _initialize_for_relu(layer: nn.Conv2d | nn.Linear) -> None:
-    """Variance 2 / fan-in (He et al., 2015): with torch's 1 / (3 fan-in) the signal would fade to a hundredth."""
-    nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
-    assert isinstance(layer.bias, torch.Tensor)
-    nn.init.zeros_(layer.bias)
+def initialize_for_relu(network: nn.Module, output: nn.Linear) -> None:
+    """First weights, in place: variance 2 / fan-in (He et al., 2015), but for `output` (`initialize_output`); biases
+    zero. With torch's own 1 / (3 · fan-in) the signal of a plain network would fade to a hundredth."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and module is not output:
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    initialize_output(output)

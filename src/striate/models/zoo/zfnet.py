@@ -15,8 +15,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from striate.models.initialize import initialize_output
 from striate.models.shapes import Shape
+from striate.models.zoo.alexnet import Init, initialize_for_relu, response_norm
 from striate.models.zoo.image_size import Window, chain_sizes, check_image
 
 # The paper's 55×55 and 13×13 maps come of 110×110 and 26×26 only where a cut off window counts.
@@ -24,21 +24,21 @@ POOL = Window(3, 2, round_up=True)
 WINDOWS = (Window(7, 2, 1), POOL, Window(5, 2), POOL, *3 * (Window(3, 1, 1),), Window(3, 2))
 
 
-def zfnet(input_shape: Shape, outputs: int) -> nn.Module:
+def zfnet(input_shape: Shape, outputs: int, init: Init = "he") -> nn.Module:
     """ZFNet for images (C, H, W) from 63×63: to (N, outputs).
 
     Figure 3 of the paper: 96-256-384-384-256 maps, contrast normalization across maps after the first two poolings,
     dropout in both hidden layers of 4,096. Its constants are not printed; those of AlexNet are taken. At another size
-    than 224×224, `fc6` gets as many inputs as its maps then have. First weights: N(0, 0.01²) and zero biases, as
-    printed, but for the output layer (`initialize_output`).
+    than 224×224, `fc6` gets as many inputs as its maps then have. `init` of all layers but the last: `he`, variance
+    2 / fan-in; `printed`, the paper's N(0, 0.01²), with which the signal fades; biases are zero.
     Raises ModelError for smaller images, and for tables, signals and volumes.
     """
     check_image("zfnet", input_shape, WINDOWS)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers |= {"conv1": nn.Conv2d(input_shape[0], 96, 7, stride=2, padding=1), "relu1": nn.ReLU()}
-    layers |= {"pool1": nn.MaxPool2d(3, 2, ceil_mode=True), "norm1": _contrast_norm()}
+    layers |= {"pool1": nn.MaxPool2d(3, 2, ceil_mode=True), "norm1": response_norm()}
     layers |= {"conv2": nn.Conv2d(96, 256, 5, stride=2), "relu2": nn.ReLU()}
-    layers |= {"pool2": nn.MaxPool2d(3, 2, ceil_mode=True), "norm2": _contrast_norm()}
+    layers |= {"pool2": nn.MaxPool2d(3, 2, ceil_mode=True), "norm2": response_norm()}
     layers |= {"conv3": nn.Conv2d(256, 384, 3, padding=1), "relu3": nn.ReLU()}
     layers |= {"conv4": nn.Conv2d(384, 384, 3, padding=1), "relu4": nn.ReLU()}
     layers |= {"conv5": nn.Conv2d(384, 256, 3, padding=1), "relu5": nn.ReLU()}
@@ -48,15 +48,9 @@ def zfnet(input_shape: Shape, outputs: int) -> nn.Module:
     layers |= {"fc7": nn.Linear(4096, 4096), "relu7": nn.ReLU(), "dropout7": nn.Dropout(0.5)}
     output = nn.Linear(4096, outputs)
     network = nn.Sequential(OrderedDict(layers, fc8=output))
-    for module in network:
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.normal_(module.weight, 0.0, 0.01)
-            assert module.bias is not None
-            nn.init.zeros_(module.bias)
-    initialize_output(output)
+    initialize_for_relu(network, output)
+    if init == "printed":
+        for module in network.children():
+            if isinstance(module, nn.Conv2d | nn.Linear) and module is not output:
+                nn.init.normal_(module.weight, 0.0, 0.01)
     return network
-
-
-def _contrast_norm() -> nn.LocalResponseNorm:
-    # Over 5 maps, (2 + 1e-4 · Σ a²)^0.75; torch takes the mean instead of the sum.
-    return nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0)
