@@ -22,12 +22,12 @@ def cost_remarks(ledger: Ledger) -> Iterator[Finding]:
     """Where 90 % of the parameters and of the computation are; layers that wait for memory."""
     for code, what, cost in (("parameters", "parameters", _params), ("computation", "multiply–accumulates", _macs)):
         costly = [row for row in ledger.rows if cost(row)]
-        if len(costly) > 1:
+        if where := _where_most_are(costly, cost):
             yield Finding(
                 f"account.most-{code}",
                 "note",
                 what,
-                _where_most_are(costly, cost),
+                where,
                 f"the fewest parts with {100 * MOST:.0f} %",
                 *(_fewer_parameters(ledger, costly) if code == "parameters" else _fewer_macs(costly)),
             )
@@ -43,12 +43,15 @@ def _macs(row: Row) -> int:
 
 
 def _where_most_are(costly: list[Row], cost: Callable[[Row], int]) -> str:
-    """The layers, or where these are too many the modules that they are in, or how evenly all is spread."""
+    """The layers, or where these are too many the modules that they are in, or how evenly all is spread; nothing
+    where all of a few layers are needed."""
     total = sum(map(cost, costly))
+    if len(costly) < 2:
+        return ""
     largest = max(costly, key=cost)
     layers = _fewest({row.name: cost(row) for row in costly}, total)
     if len(layers) <= _LAYERS:
-        return _shares(layers, total)
+        return _shares(layers, total) if len(layers) < len(costly) else ""
     for depth in range(max(row.name.count(".") for row in costly), 0, -1):
         modules: dict[str, int] = {}
         for row in costly:
@@ -56,7 +59,7 @@ def _where_most_are(costly: list[Row], cost: Callable[[Row], int]) -> str:
             modules[name] = modules.get(name, 0) + cost(row)
         chosen = _fewest(modules, total)
         if len(chosen) <= _MODULES:
-            return f"{_shares(chosen, total)}; the largest layer is {largest.name} ({_share(cost(largest), total)})"
+            return f"{_shares(chosen, total)}; no layer has more than {_share(cost(largest), total)} ({largest.name})"
     return (
         f"spread over the network: {len(layers)} of {len(costly)} layers have {100 * MOST:.0f} %, "
         f"and the largest, {largest.name}, {_share(cost(largest), total)}"
@@ -69,7 +72,7 @@ def _shares(parts: dict[str, int], total: int) -> str:
 
 
 def _share(part: int, total: int) -> str:
-    return f"{percent(part, total)}\u00a0%"
+    return f"{percent(part, total)} %"
 
 
 def _fewest(costs: dict[str, int], total: int) -> dict[str, int]:
@@ -90,7 +93,7 @@ def _fewer_parameters(ledger: Ledger, costly: list[Row]) -> tuple[str, str]:
     if flattened is None:
         return (
             "A network gets smaller here or nowhere.",
-            "Half the channels of a layer and of the one before: a quarter.",
+            "Half the channels throughout leave a quarter of the parameters.",
         )
     fewer = flattened[0] * largest.out_shape[0] + bool(largest.settings.get("bias")) * largest.out_shape[0]
     return (
@@ -104,7 +107,7 @@ def _fewer_macs(costly: list[Row]) -> tuple[str, str]:
         return "A network gets faster here or nowhere.", "Fewer inputs or outputs of these layers."
     return (
         "A kernel works once at each position of its output.",
-        "A stride or pooling earlier: half the side, a quarter.",
+        "A stride or pooling earlier: half the side leaves a quarter.",
     )
 
 

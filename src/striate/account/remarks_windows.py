@@ -116,13 +116,18 @@ def _companion(ledger: Ledger, row: Row) -> str | None:
 
 def _half_pixel(ledger: Ledger) -> Iterator[Finding]:
     """Kernels without a middle that keep the size: one side gets more padding than the other."""
-    rows = [
-        row
-        for row in ledger.rows
-        if row.executed
-        and row.in_shape[1:] == row.out_shape[1:]
-        and any(w.stride == 1 and w.span % 2 == 0 and w.size > 1 for w in windows_of(row))
-    ]
+    rows = []
+    before: Row | None = None
+    for row in (row for row in ledger.rows if row.executed):
+        # Padding may be a layer of its own.
+        padded = before is not None and "pad" in before.kind.lower() and before.out_shape == row.in_shape
+        sides = before.in_shape[1:] if padded and before is not None else row.in_shape[1:]
+        even = any(
+            w.stride == 1 and w.span % 2 == 0 and side > 1 for w, side in zip(windows_of(row), sides, strict=False)
+        )
+        if even and sides == row.out_shape[1:]:
+            rows.append(row)
+        before = row
     if not rows:
         return
     kernel = show_sizes([w.kernel for w in windows_of(rows[0])])

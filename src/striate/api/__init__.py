@@ -1,15 +1,32 @@
-"""The public functions: each a short composition of rooms."""
+"""The public functions: each a short composition of rooms. Each is loaded when first used: training takes seconds to
+load, and what looks at a network needs none of it."""
 
 from __future__ import annotations
 
-from striate.api.measuring import baselines, evaluate
-from striate.api.networks import build, load
-from striate.api.news import announcer
-from striate.api.searching import find_learning_rate, sweep
-from striate.api.training import Run, resume, train, train_config
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from striate.api.measuring import baselines, evaluate
+    from striate.api.networks import build, load
+    from striate.api.news import announcer
+    from striate.api.searching import find_learning_rate, sweep
+    from striate.api.summarizing import Summary, summary, write_summary
+    from striate.api.training import Run, resume, train, train_config
+
+_PLACES = {
+    "measuring": ("baselines", "evaluate"),
+    "networks": ("build", "load"),
+    "news": ("announcer",),
+    "searching": ("find_learning_rate", "sweep"),
+    "summarizing": ("Summary", "summary", "write_summary"),
+    "training": ("Run", "resume", "train", "train_config"),
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
     "Run",
+    "Summary",
     "announcer",
     "baselines",
     "build",
@@ -17,7 +34,15 @@ __all__ = [
     "find_learning_rate",
     "load",
     "resume",
+    "summary",
     "sweep",
     "train",
     "train_config",
+    "write_summary",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACE_OF:
+        raise AttributeError(f"module 'striate.api' has no attribute {name!r}")
+    return getattr(import_module(f"striate.api.{_PLACE_OF[name]}"), name)

@@ -21,6 +21,8 @@ _VERBS = {
     "baseline": "Measure what a network has to beat, without training one.",
     "lr-find": "Find the learning rate to train with, by short trainings on copies.",
     "sweep": "Search configurations, from cheap to expensive, and train the best one.",
+    "summary": "Say what a network costs and sees, layer by layer, and what does not fit.",
+    "connectivity": "Compare one map as fully connected, locally connected, convolution and sparse matrix.",
     "filter": "Lay a filter kernel on every pixel of a picture.",
     "pixels": "Show a picture as what it is: numbers.",
     "models": "List the networks that have a name.",

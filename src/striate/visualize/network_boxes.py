@@ -15,7 +15,7 @@ _FOLLOWERS = frozenset(
     (
         *("bn", "gn", "ln", "lrn", "lcn", "relu", "leaky", "prelu", "elu", "sigmoid", "tanh", "swish", "softmax"),
         *("ReLU6", "GELU", "Hardswish", "Hardsigmoid", "Identity", "StochasticDepth"),
-        *("dropout", "Dropout2d", "Dropout3d", "flatten", "Flatten"),
+        *("dropout", "Dropout2d", "Dropout3d"),
     )
 )
 """Kinds that are named in the box of the layer before them."""
@@ -41,10 +41,11 @@ class Box:
 def network_boxes(ledger: Ledger, most: int = MOST_BOXES) -> list[Box]:
     """The boxes of the layers that ran, in the order of execution.
 
-    Normalizations and activations belong to the layer before. Where that leaves more than `most`, layers are put
-    together by as much of their path as needed; a network without a hierarchy keeps a box a layer.
+    Normalizations and activations belong to the layer before; flattening has no box. Where that leaves more than
+    `most`, layers are put together by as much of their path as needed; a network without a hierarchy keeps a box a
+    layer.
     """
-    units = _units([row for row in ledger.rows if row.executed])
+    units = _units([row for row in ledger.rows if row.executed and row.kind.lower() != "flatten"])
     deepest = max((unit[0].name.count(".") + 1 for unit in units), default=1)
     boxes = _boxes({str(index): [unit] for index, unit in enumerate(units)})
     for depth in range(deepest, 0, -1):
@@ -61,11 +62,17 @@ def _units(rows: Sequence[Row]) -> list[list[Row]]:
     """Each layer with the normalizations and activations behind it."""
     units: list[list[Row]] = []
     for row in rows:
-        if units and row.kind in _FOLLOWERS and row.in_shape == units[-1][-1].out_shape:
+        if units and row.kind in _FOLLOWERS and _continues(units[-1][-1], row):
             units[-1].append(row)
         else:
             units.append([row])
     return units
+
+
+def _continues(before: Row, row: Row) -> bool:
+    """Whether a layer takes up what the one before gave, in the same module or one around it."""
+    parent = row.name.rpartition(".")[0]
+    return row.in_shape == before.out_shape and (not parent or before.name.startswith(f"{parent}."))
 
 
 def _boxes(groups: dict[str, list[list[Row]]]) -> list[Box]:
@@ -107,6 +114,6 @@ def _inside(name: str, rows: Sequence[Row]) -> str:
         if len(path) > depth:
             parts[".".join(path[:depth])] = parts.get(".".join(path[:depth]), 0) + 1
     blocks = f"{several(len(parts), 'block')}, " if len(parts) > 1 else ""
-    if not blocks and len(weighted := [row for row in rows if row.macs]) <= 4:
-        return " · ".join(_kind(row) for row in weighted) or several(len(rows), "layer")
+    if not blocks and len(working := [row for row in rows if row.macs or row.settings.get("kernel")]) <= 4:
+        return " · ".join(_kind(row) for row in working) or several(len(rows), "layer")
     return f"{blocks}{several(len(rows), 'layer')}"

@@ -1,0 +1,118 @@
+"""`striate summary`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from striate.cli.sizes import read_sizes
+from striate.errors import ModelError, UsageError, pasted
+
+if TYPE_CHECKING:
+    from striate.api.summarizing import Summary
+
+
+def summary(
+    model: str,
+    /,
+    *,
+    input: str | None = None,
+    classes: int | None = None,
+    against: str | None = None,
+    effective: Annotated[bool, Parameter(negative=())] = False,
+    depth: int | None = None,
+    html: Path | None = None,
+    svg: Path | None = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Say what a network costs and sees, layer by layer, and what does not fit.
+
+    Output shapes, parameters, multiply–accumulates (MACs), memory and receptive fields, from a forward pass without
+    memory for weights, in eval mode. Below the table: totals, what could not be counted, and what a teacher would say.
+
+    Parameters
+    ----------
+    model
+        A zoo name (striate models), a layer string, path/to/file.py:function (which runs that code), or a run.
+    input
+        The shape of one input: 3x224x224, 1x28x28, or 13 for a table. Default: the published one, or the run's.
+    classes
+        The number of outputs. Default: the published one, the run's, or what the network gives.
+    against
+        A second network, put beside the first on inputs of the same shape: totals, layers, ratios.
+    effective
+        Measure the effective receptive field too: where the center unit of the last map looks, by gradients.
+    depth
+        Sum up layers by the first so many parts of their path: 1 gives a line for layer1, layer2, …
+    html
+        Write a page with all figures and the diagram, for any browser, without a network.
+    svg
+        Write the diagram.
+    force
+        Overwrite these files if they exist.
+    json
+        Print one JSON document on stdout.
+    """
+    from striate.cli.output import print_json, print_note, print_text, results_only
+
+    shape = None if input is None else read_sizes("--input", input, "3x224x224")
+    _refuse(depth, html, svg, force)
+    with results_only(json):
+        found = _summarize(model, shape, classes, against, effective)
+    _write(found, html, svg)
+    for path in filter(None, (html, svg)):
+        print_note(f"written: {path}")
+    if json:
+        print_json(found.to_json())
+    else:
+        print_text(_text(found, depth))
+    return 0
+
+
+def _summarize(
+    model: str, shape: tuple[int, ...] | None, classes: int | None, against: str | None, effective: bool
+) -> Summary:
+    from striate.api.summarizing import summary as account
+
+    try:
+        return account(model, shape, outputs=classes, against=against, effective=effective)
+    except ModelError as error:
+        if shape is None and error.got == "no input shape":
+            command = f"striate summary {pasted(model)} --input 1x28x28"
+            command += f" --against {pasted(against)}" if against else ""
+            raise UsageError("--input", f"none, for {error.where}", error.expected, command) from None
+        raise
+
+
+def _refuse(depth: int | None, html: Path | None, svg: Path | None, force: bool) -> None:
+    """What cannot be asked for, before time is spent."""
+    from striate.visualize.picture_path import refuse_picture_path
+
+    if depth is not None and depth < 1:
+        raise UsageError("--depth", str(depth), "at least 1", "--depth 1")
+    for option, path, endings in (("--html", html, (".html", ".htm")), ("--svg", svg, (".svg",))):
+        if path is not None:
+            refuse_picture_path(path, force=force, endings=endings, option=option)
+
+
+def _write(found: Summary, html: Path | None, svg: Path | None) -> None:
+    if html is not None or svg is not None:
+        from striate.api.summarizing import write_summary
+
+        write_summary(found, html=html, svg=svg)
+
+
+def _text(found: Summary, depth: int | None) -> str:
+    from shutil import get_terminal_size
+
+    from striate.account.comparison import comparison_table
+    from striate.account.table import WIDTH, ledger_table
+
+    # Wider where the terminal is, so that names stay whole; a pipe gets what a page takes.
+    width = max(WIDTH, min(120, get_terminal_size((WIDTH, 24)).columns))
+    if found.comparison is not None:
+        return comparison_table(found.comparison, width)
+    return ledger_table(found.ledger, width, depth=depth)
