@@ -87,26 +87,34 @@ def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "kernel") 
 def check_form(rows: Sequence[Sequence[object]], where: str = "kernel") -> None:
     """Raise UsageError where rows of numbers are no kernel: ragged, empty, of even sides, or too large."""
     lengths = [len(row) for row in rows]
+    example = _written([["0", "-1", "0"], ["-1", "5", "-1"], ["0", "-1", "0"]], where)
     if not lengths or max(lengths) == 0:
-        raise UsageError(where, "a kernel without numbers", "rows of numbers", f"--kernel {EXAMPLE}")
+        raise UsageError(where, "a kernel without numbers", "rows of numbers", example)
     if len(set(lengths)) > 1:
         got = f"rows of {', '.join(map(str, lengths[:12]))} numbers" + (", …" if len(lengths) > 12 else "")
-        raise UsageError(where, got, "rows of the same length, parted by ;", f"--kernel {EXAMPLE}")
+        raise UsageError(where, got, "rows of the same length", example)
     if max(len(lengths), lengths[0]) > LONGEST_SIDE:
         got, expected = f"{len(lengths)} × {lengths[0]} numbers", f"sides of at most {LONGEST_SIDE}"
         raise UsageError(where, got, expected, "filter twice with a smaller kernel, or make the picture smaller first")
     if len(lengths) % 2 == 0 or lengths[0] % 2 == 0:
-        expected = "odd sides, so that one weight is in the center"
-        raise UsageError(where, f"{len(lengths)} × {lengths[0]} numbers", expected, _with_zeros(rows))
+        got, expected = f"{len(lengths)} × {lengths[0]} numbers", "odd sides, so that one weight is in the center"
+        raise UsageError(where, got, expected, _with_zeros(rows, where))
 
 
-def _with_zeros(rows: Sequence[Sequence[object]]) -> str:
+def _with_zeros(rows: Sequence[Sequence[object]], where: str) -> str:
     """The kernel with a row or column of zeros before its first, so that its sides are odd."""
     words = [["0"] * (1 - len(row) % 2) + [str(number) for number in row] for row in rows]
     if len(words) % 2 == 0:
         words.insert(0, ["0"] * len(words[0]))
-    text = "; ".join(" ".join(row) for row in words)
-    return f'--kernel "{text}"' if len(text) <= 200 else "add a row or column of zeros before the first"
+    remedy = _written(words, where)
+    return remedy if len(remedy) <= 200 else "add a row or column of zeros before the first"
+
+
+def _written(words: list[list[str]], where: str) -> str:
+    """The kernel as it is typed: an option of the command line, or an argument in Python."""
+    if where.startswith("--"):
+        return '--kernel "{}"'.format("; ".join(" ".join(row) for row in words))
+    return "kernel=[{}]".format(", ".join(f"[{', '.join(row)}]" for row in words))
 
 
 def _few_digits(rows: Sequence[Sequence[Fraction]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import nn
@@ -18,32 +19,40 @@ class LocalContrastNorm(nn.Module):
 
     With w a Gaussian window of `size` (odd) positions an axis and standard deviation size/4, Σ w = 1 over the window
     and all channels: v = x − Σ w x, σ = √(Σ w v²), y = v / max(mean of σ over the sample, σ). At the border the part
-    of the window inside the map counts, scaled to sum 1. A constant map gives zeros: the
-    divisor is at least √ε of the largest value of the sample (ε: resolution of the number format).
+    of the window inside the map counts, scaled to sum 1. A constant map gives zeros: the divisor is at least √ε of the
+    largest value of the sample (ε: resolution of the number format).
+    `parts` is `both`, `subtractive` (v) or `divisive` (x / max(mean of σ, σ), with σ of x itself).
     Source: Jarrett et al., "What is the best multi-stage architecture for object recognition?", ICCV 2009.
     """
 
-    window: torch.Tensor
-
-    def __init__(self, size: int = 9) -> None:
+    def __init__(self, size: int = 9, parts: Literal["both", "subtractive", "divisive"] = "both") -> None:
         super().__init__()
         if size < 1 or size % 2 == 0:
             raise ValueError(f"size is {size}; it has to be odd, so that the window has a center")
+        if parts not in ("both", "subtractive", "divisive"):
+            raise ValueError(f"parts is {parts!r}; it has to be both, subtractive or divisive")
         self.size = size
-        offsets = torch.arange(size, dtype=torch.float64) - size // 2
-        weights = torch.exp(-0.5 * (offsets / (size / 4)).square())
-        self.register_buffer("window", weights / weights.sum(), persistent=False)
+        self.parts = parts
+        # Numbers instead of a buffer: on the meta device, or after to_empty, a buffer would have no values.
+        weights = [math.exp(-0.5 * ((offset - size // 2) / (size / 4)) ** 2) for offset in range(size)]
+        self.window = tuple(weight / math.fsum(weights) for weight in weights)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() < 3 or 0 in x.shape[1:]:
+            raise ValueError(
+                f"an input of shape {tuple(x.shape)}; it has to be (N, C, *spatial), no axis of a map empty"
+            )
         values = wide(x)
         inside = self._blur(torch.ones_like(values[:1, :1]))
-        centered = values - self._blur(values.mean(1, keepdim=True)) / inside
-        spread = root(self._blur(centered.square().mean(1, keepdim=True)) / inside)
+        v = values if self.parts == "divisive" else values - self._blur(values.mean(1, keepdim=True)) / inside
+        if self.parts == "subtractive":
+            return v.to(x.dtype)
+        spread = root(self._blur(v.square().mean(1, keepdim=True)) / inside)
         typical = spread.mean(dim=tuple(range(1, x.dim())), keepdim=True)
         # A constant map leaves rounding errors, which must not be blown up to contrast.
         largest = values.detach().abs().amax(dim=tuple(range(1, x.dim())), keepdim=True)
         least = (largest * math.sqrt(torch.finfo(values.dtype).eps)).clamp_min(TINY)
-        return (centered / torch.maximum(torch.maximum(spread, typical), least)).to(x.dtype)
+        return (v / torch.maximum(torch.maximum(spread, typical), least)).to(x.dtype)
 
     def _blur(self, x: torch.Tensor) -> torch.Tensor:
         # Shifted sums instead of a convolution, which autocast would compute in half precision.
@@ -53,12 +62,11 @@ class LocalContrastNorm(nn.Module):
             reach = min(half, length - 1)
             pads = (0, 0) * (x.dim() - 1 - axis) + (reach, reach)
             padded = functional.pad(x, pads)
-            weights = self.window.to(x.dtype)
             x = sum(
-                (weights[half - reach + i] * padded.narrow(axis, i, length) for i in range(2 * reach + 1)),
+                (self.window[half - reach + i] * padded.narrow(axis, i, length) for i in range(2 * reach + 1)),
                 start=torch.zeros_like(x),
             )
         return x
 
     def extra_repr(self) -> str:
-        return str(self.size)
+        return str(self.size) if self.parts == "both" else f"{self.size}, parts={self.parts!r}"

@@ -1,0 +1,91 @@
+"""A classic filter as a layer that does not learn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.errors import ShapeError, UsageError
+from striate.layers.kernel_text import check_form
+from striate.layers.kernels import KERNELS, Kernel
+
+PADDING_MODES = ("replicate", "zeros", "reflect", "circular")
+
+
+class FixedFilter(nn.Module):
+    """Filters each of `channels` by itself with the same kernel: (N, channels, H, W) to the same shape.
+
+    `kernel` is a name (`sobel-x`; `striate.layers.kernels.KERNELS` has all), a `Kernel`, or rows of numbers with odd
+    sides. `weight` (1, 1, *kernel) is a buffer: saved with the network, moved with it, not trained. A kernel of whole
+    numbers over a divisor is summed in whole numbers and divided once. Nothing is rounded or limited to 0 to 255.
+    `padding_mode` is what lies beyond the border: `replicate` the nearest pixel, `zeros`, `reflect`, `circular`.
+    UsageError for what is no kernel; ShapeError for other shapes, and maps too small for `reflect` or `circular`.
+    """
+
+    weight: torch.Tensor
+
+    def __init__(
+        self, kernel: str | Kernel | Sequence[Sequence[float]], channels: int = 1, padding_mode: str = "replicate"
+    ) -> None:
+        super().__init__()
+        if not isinstance(channels, int) or channels < 1:
+            raise UsageError("channels", repr(channels), "a whole number of at least 1", "channels=1")
+        if padding_mode not in PADDING_MODES:
+            raise UsageError("padding_mode", repr(padding_mode), " or ".join(PADDING_MODES), 'padding_mode="replicate"')
+        rows, self.divisor, self.name = _read(kernel)
+        self.channels = channels
+        self.padding_mode = padding_mode
+        self.register_buffer("weight", torch.tensor(rows, dtype=torch.get_default_dtype())[None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self._check(x)
+        above, left = (side // 2 for side in self.weight.shape[2:])
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        padded = functional.pad(x, (left, left, above, above), mode=mode) if above or left else x
+        weight = self.weight.to(x.dtype).expand(self.channels, 1, -1, -1)
+        summed = functional.conv2d(padded, weight, groups=self.channels)
+        return summed if self.divisor == 1 else summed / self.divisor
+
+    def extra_repr(self) -> str:
+        kernel = repr(self.name) if self.name else f"{self.weight.shape[2]} × {self.weight.shape[3]}"
+        return f"{kernel}, channels={self.channels}, padding_mode={self.padding_mode!r}"
+
+    def _check(self, x: torch.Tensor) -> None:
+        where, shape = "input of FixedFilter", tuple(x.shape)
+        if x.dim() != 4 or x.shape[1] != self.channels or 0 in x.shape[2:]:
+            expected = f"(N, {self.channels}, H, W), no axis of a map empty"
+            channels = x.shape[1] if x.dim() == 4 and x.shape[1] else 1
+            raise ShapeError(where, f"shape {shape}", expected, f"channels={channels}")
+        if not x.is_floating_point():
+            raise UsageError(where, f"{x.dtype}", "floating-point numbers", "x.float()")
+        edge = {"reflect": 1, "circular": 0}.get(self.padding_mode)
+        reach = tuple(side // 2 for side in self.weight.shape[2:])
+        if edge is not None and (reach[0] > x.shape[2] - edge or reach[1] > x.shape[3] - edge):
+            got = f"maps of {x.shape[2]} × {x.shape[3]}, and a kernel that reaches {reach} beyond them"
+            expected = f"maps of at least {reach[0] + edge} × {reach[1] + edge} for padding mode {self.padding_mode}"
+            raise ShapeError(where, got, expected, 'padding_mode="replicate"')
+
+
+def _read(kernel: str | Kernel | Sequence[Sequence[float]]) -> tuple[list[list[float]], int, str]:
+    """Rows, divisor, and name if there is one."""
+    if isinstance(kernel, str):
+        if kernel not in KERNELS:
+            near = get_close_matches(kernel, KERNELS, 1, 0.5) or ["sobel-x"]
+            raise UsageError("kernel", repr(kernel[:80]), ", ".join(KERNELS), f"kernel={near[0]!r}")
+        kernel = KERNELS[kernel]
+    if isinstance(kernel, Kernel):
+        return [list(map(float, row)) for row in kernel.weights], kernel.divisor, kernel.name
+    try:
+        rows = [[float(number) for number in row] for row in kernel]
+    except (TypeError, ValueError):
+        expected = "a name, a Kernel, or rows of numbers"
+        raise UsageError("kernel", repr(kernel)[:80], expected, "kernel=[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]") from None
+    check_form(rows)
+    if not all(math.isfinite(number) for row in rows for number in row):
+        raise UsageError("kernel", "a number that is infinite or none", "finite numbers", 'kernel="sobel-x"')
+    return rows, 1, ""
