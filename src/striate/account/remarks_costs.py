@@ -15,13 +15,13 @@ LOW_INTENSITY = 2.0
 """FLOPs a byte. Processors do ten and more in the time that they read a byte from memory."""
 CACHE = 8 * 2**20
 """Bytes. Weights of less stay in a processor's cache from sample to sample."""
-_LAYERS, _MODULES = 5, 3
+_LAYERS, _MODULES = 5, 4
 
 
 def cost_remarks(ledger: Ledger) -> Iterator[Finding]:
     """Where 90 % of the parameters and of the computation are; layers that wait for memory."""
     for code, what, cost in (("parameters", "parameters", _params), ("computation", "multiply–accumulates", _macs)):
-        costly = [row for row in ledger.rows if cost(row)]
+        costly = [row for row in ledger.rows if row.executed and cost(row)]
         if where := _where_most_are(costly, cost):
             yield Finding(
                 f"account.most-{code}",
@@ -58,7 +58,7 @@ def _where_most_are(costly: list[Row], cost: Callable[[Row], int]) -> str:
             name = ".".join(row.name.split(".")[:depth])
             modules[name] = modules.get(name, 0) + cost(row)
         chosen = _fewest(modules, total)
-        if len(chosen) <= _MODULES:
+        if len(chosen) <= _MODULES and len(chosen) < len(modules):
             return f"{_shares(chosen, total)}; no layer has more than {_share(cost(largest), total)} ({largest.name})"
     return (
         f"spread over the network: {len(layers)} of {len(costly)} layers have {100 * MOST:.0f} %, "

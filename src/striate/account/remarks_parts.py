@@ -9,6 +9,7 @@ from striate.account.ledger import Ledger, Row
 from striate.account.wording import listed, several
 from striate.records import Finding
 
+_NAMED = 3  # of more, the modules that they are in
 _BATCH_NORMS = ("bn", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
 
 
@@ -39,14 +40,23 @@ def _never_executed(rows: list[Row]) -> Iterator[Finding]:
     if not rows:
         return
     params = sum(row.params for row in rows)
+    names = list(dict.fromkeys(row.name for row in rows))
+    if len(names) > _NAMED:
+        names = list(dict.fromkeys(name.split(".")[0] for name in names))
+    # Heads for training alone are meant to rest in eval mode, in which is counted.
+    auxiliary = all("aux" in name.lower() for name in names)
     yield Finding(
         "account.never-executed",
-        "warning" if params else "note",
-        listed([row.name for row in rows]),
+        "warning" if params and not auxiliary else "note",
+        listed(names),
         f"{several(len(rows), 'module')} never ran, with {several(params, 'parameter')}",
         "every module runs",
-        "Counted in eval mode: auxiliary heads run in training only. What never runs gets no gradient.",
-        "Call them in forward, or take them out." if params else "Take them out if they are not for training.",
+        "Counted in eval mode: auxiliary heads run in training only."
+        if auxiliary
+        else "What never runs gets no gradient, costs memory, and stays as it began.",
+        "Leave them out where the network is only to answer."
+        if auxiliary
+        else "Call them in forward, or take them out; what runs in training only is right as it is.",
     )
 
 

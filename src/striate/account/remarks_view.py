@@ -14,7 +14,7 @@ _AVERAGES = ("gap", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d
 def view_remarks(ledger: Ledger) -> Iterator[Finding]:
     """Whether the receptive field of the last map is larger than the input, or smaller."""
     sides = ledger.input[1:]
-    if not sides or len(ledger.receptive_field) != len(sides) or not any(ledger.jump):
+    if not sides or len(ledger.receptive_field) != len(sides) or max(ledger.receptive_field) == 1:
         return
     if all(field < side for field, side in zip(ledger.receptive_field, sides, strict=True)):
         yield _smaller(ledger)
@@ -25,7 +25,9 @@ def view_remarks(ledger: Ledger) -> Iterator[Finding]:
 def _smaller(ledger: Ledger) -> Finding:
     last, after = _last_map(ledger), _after_last_map(ledger)
     field, sides = show_shape(ledger.receptive_field), show_shape(ledger.input[1:])
-    if after is not None and after.kind in _AVERAGES:
+    if after is None:
+        why = "The answer at each place depends on no more than that."
+    elif after.kind in _AVERAGES:
         why = f"{after.name} averages over the places, so how such parts lie to each other is lost."
     else:
         why = "An object larger than that is never seen whole by one unit; only the layers behind combine the parts."
