@@ -1,0 +1,184 @@
+"""docs/lectures.md works: every command on the page, its example, and the pages' numbers by these commands."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import striate
+from striate.cli import main
+from striate.cli.main import join_fields, make_app
+from striate.data.named import catalogue
+from striate.models.registry import MODELS
+from striate.training.config_file import field_names
+
+PAGE = Path(__file__).parents[2] / "docs" / "lectures.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+COMMANDS = sorted({*re.findall(r"^    (striate .+)$", TEXT, re.M), *re.findall(r"`(striate [^`]+)`", TEXT)})
+LONG = ("train", "lr-find")  # what these do has tests of its own; here it is read, not done
+
+
+def verb(command: str) -> str:
+    return command.split()[1]
+
+
+@pytest.fixture
+def photo() -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("photo.png")
+    return Path("photo.png")
+
+
+def run(capsys, *words: str) -> str:
+    assert main(list(words)) == 0
+    return capsys.readouterr().out
+
+
+def documented(capsys, *words: str) -> dict:
+    return json.loads(run(capsys, *words, "--json"))
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if verb(c) not in LONG])
+def test_a_command_of_the_page_works(command: str, photo: Path, capsys) -> None:
+    out = run(capsys, *shlex.split(command)[1:])
+    assert out or any(file != photo for file in Path().iterdir())
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if verb(c) in LONG])
+def test_a_long_command_of_the_page_is_understood(command: str) -> None:
+    words = shlex.split(command)[1:]
+    _, bound, *_ = make_app().parse_args(join_fields(words), exit_on_error=False, print_error=False)
+    data = bound.args[0]
+    (info,) = (info for info in catalogue() if info.name == data)
+    model = bound.kwargs.get("model")
+    if model is not None:
+        assert striate.build(model, info.shape, max(len(info.classes), 1)) is not None
+    fields = {field.partition("=")[0] for field in bound.kwargs.get("set") or []}
+    assert fields <= set(field_names())
+
+
+def test_the_page_has_commands_of_every_kind() -> None:
+    verbs = {verb(command) for command in COMMANDS}
+    assert {"models", "summary", "connectivity", "filter", "pixels", "datasets", "train", "lr-find"} <= verbs
+    assert len(COMMANDS) > 40
+
+
+def test_the_example_of_the_page_prints_what_it_says() -> None:
+    found = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8")
+    assert (found.attempted > 5, found.failed) == (True, 0)
+
+
+def test_every_function_and_network_that_the_page_names_is_there() -> None:
+    for name in re.findall(r"`reference\.(\w+)", TEXT):
+        assert callable(getattr(striate.reference, name)), name
+    table = TEXT.partition("| topic | name |")[2].partition("\n\n")[0]
+    names = [name.partition("(")[0] for row in table.splitlines()[2:] for name in re.findall(r"`([^`]+)`", row)]
+    assert len(names) > 15
+    assert set(names) <= set(MODELS)
+    for test_file in re.findall(r"`(tests/[\w/]+\.py)`", TEXT):
+        assert (PAGE.parents[1] / test_file).is_file()
+
+
+def test_the_table_of_alexnet_on_the_page_is_the_ledger() -> None:
+    table = TEXT.partition("| layer | activation | size | parameters |")[2].partition("\n\n")[0]
+    page = [[cell.strip().replace(",", "") for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    ledger = striate.summarize("alexnet-2012(groups=1)", (3, 227, 227))
+    rows = [row for row in ledger.rows if row.kind in ("conv", "pool", "fc")]
+    assert [[name.split()[0], shape, int(size), int(count or 0)] for name, shape, size, count in page[:-1]] == [
+        [row.kind, "×".join(map(str, row.out_shape)), int(np.prod(row.out_shape)), row.params] for row in rows
+    ]
+    assert int(page[-1][-1]) == ledger.params
+
+
+@pytest.mark.parametrize(
+    ("kernel", "options", "rows", "expected"),
+    [
+        (
+            "blur3",
+            [],
+            [[100] * 5, *[[100, 0, 0, 0, 100]] * 3, [100] * 5],
+            [
+                [94, 81, 75, 81, 94],
+                [81, 44, 25, 44, 81],
+                [75, 25, 0, 25, 75],
+                [81, 44, 25, 44, 81],
+                [94, 81, 75, 81, 94],
+            ],
+        ),
+        ("vertical-edge", [], [[10, 10, 10, 0, 0, 0]] * 6, [[0, 0, 30, 30, 0, 0]] * 6),
+    ],
+)
+def test_worked_examples_by_filter(capsys, kernel: str, options: list[str], rows, expected) -> None:
+    Image.fromarray(np.array(rows, dtype=np.uint8)).save("in.png")
+    run(capsys, "filter", "in.png", "out.png", "--kernel", kernel, *options)
+    assert np.asarray(Image.open("out.png")).tolist() == expected
+
+
+def test_the_320_of_the_sharpening_example_is_explained(capsys) -> None:
+    image = [[105, 102, 100, 97, 96], [103, 99, 103, 101, 102], [101, 98, 104, 102, 100]]
+    Image.fromarray(np.array(image, dtype=np.uint8)).save("in.png")
+    out = run(capsys, "filter", "in.png", "--kernel", "sharpen", "--padding-mode", "zeros", "--explain", "0,0")
+    assert "105" in out
+    assert "320" in out
+    assert "255" in out  # a byte holds no more
+
+
+@pytest.mark.parametrize(
+    ("words", "weights"),
+    [
+        ("1x280x320 --kernel 1x2", (8_003_072_000, 178_640, 2)),
+        ("1x200x200 --kernel 10 --pad same", (1_600_000_000, 4_000_000, 100)),
+        ("1x200x200 --kernel 10", (191 * 191 * 40_000, 3_648_100, 100)),
+        ("1x7 --kernel 3 --stride 2", (21, 9, 3)),
+    ],
+)
+def test_one_map_in_four_ways(capsys, words: str, weights: tuple[int, ...]) -> None:
+    ways = {way["name"]: way for way in documented(capsys, "connectivity", *words.split())["ways"]}
+    assert tuple(ways[name]["weights"] for name in ("fully connected", "locally connected", "convolution")) == weights
+    if words.startswith("1x280"):
+        assert ways["sparse matrix"]["weights"] == 178_640
+        assert ways["sparse matrix"]["operations"] == ways["convolution"]["operations"] == 267_960
+        assert ways["fully connected"]["operations"] > 16e9
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "shape"),
+    [
+        ("cifar10", 60_000, (3, 32, 32)),  # a page says 70,000
+        ("mnist", 70_000, (1, 28, 28)),
+        ("fashion-mnist", 70_000, (1, 28, 28)),
+        ("iris", 150, (4,)),
+        ("boston", 506, (13,)),
+    ],
+)
+def test_sizes_of_the_data_sets(name: str, samples: int, shape: tuple[int, ...]) -> None:
+    (info,) = (info for info in catalogue() if info.name == name)
+    assert (sum(info.samples), tuple(info.shape)) == (samples, shape)
+    assert len(info.classes) == {"iris": 3, "boston": 0}.get(name, 10)
+
+
+def test_a_shift_by_whole_strides_shifts_the_map_and_another_does_not() -> None:
+    rng = np.random.default_rng(0)
+    picture = np.zeros((1, 1, 16, 16))
+    picture[0, 0, 4:9, 4:9] = rng.normal(size=(5, 5))
+    kernel = rng.normal(size=(1, 1, 3, 3))
+
+    def mapped(shift: int):
+        return striate.reference.convolve(np.roll(picture, shift, axis=3), kernel, stride=2, padding=1)
+
+    np.testing.assert_allclose(mapped(2), np.roll(mapped(0), 1, axis=3))
+    assert not any(np.allclose(mapped(1), np.roll(mapped(0), k, axis=3)) for k in range(8))
+    pooled = [striate.reference.max_pool(mapped(shift), 8).item() for shift in (0, 2, 4)]
+    assert pooled == pytest.approx([pooled[0]] * 3)
+
+
+def test_98_7_percent_of_iris_are_148_of_150() -> None:
+    assert [hits for hits in range(151) if round(100 * hits / 150, 1) == 98.7] == [148]
+    assert not any(round(100 * hits / 30, 1) == 98.7 for hits in range(31))  # no test split of a fifth has it
