@@ -5,26 +5,64 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from striate.errors import StriateError
 from striate.models.build import build_model
+from striate.models.model_info import ModelInfo
 from striate.models.registry import MODELS
 from striate.models.saved import Weights
 from striate.models.shapes import Shape
 from striate.models.take_weights import take_weights
 
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "n_averaged")
+
 
 def recognize(weights: Weights, input_shape: Shape, outputs: int, dense: bool) -> str | None:
     """The first name of the zoo whose network, made for this input and these outputs, takes the weights; else None.
 
-    Networks are built with their default arguments, on the meta device: no memory is taken.
+    Networks are built with their default arguments, on the meta device: no memory is taken. Where this input is too
+    small for one, it is made for the published size. Those whose number of parameters rules them out are not built.
     """
-    arguments: dict[str, Any] = {"dense": dense}
-    for name in MODELS:
+    tensors = [t for key, t in weights.tensors.items() if isinstance(t, torch.Tensor) and not key.endswith(_BUFFERS)]
+    for name, info in MODELS.items():
+        if info.weights and not _could_have(info, tensors):
+            continue
+        network = _built(info, input_shape, outputs, dense)
+        if network is None:
+            continue
         try:
-            with torch.device("meta"):
-                take_weights(build_model(name, input_shape, outputs, **arguments), weights, outputs)
+            take_weights(network, weights, outputs)
         except StriateError:
             continue
         return name
     return None
+
+
+def _built(info: ModelInfo, input_shape: Shape, outputs: int, dense: bool) -> nn.Module | None:
+    """The network without memory for its weights; None where it does not take such inputs at any size."""
+    arguments: dict[str, Any] = {"dense": dense}
+    published = (*input_shape[:1], *info.input_shape[1:])
+    for shape in dict.fromkeys((input_shape, published)):
+        try:
+            with torch.device("meta"):
+                return build_model(info.name, shape, outputs, **arguments)
+        except StriateError:
+            continue
+    return None
+
+
+def _could_have(info: ModelInfo, tensors: list[torch.Tensor]) -> bool:
+    """Whether a network of one fixed form can have as many parameters as these, but for input channels and outputs.
+
+    No order of the tensors is relied upon: any kernel could be the first layer's, any matrix the last one's, or the
+    file may be without that. Files of networks with auxiliary classifiers may hold these or not: all could be theirs.
+    """
+    if any(parameter.name == "aux" for parameter in info.parameters):
+        return True
+    channels, outputs = info.input_shape[0], info.outputs
+    more = sum(t.numel() for t in tensors) - info.published_parameters
+    colors = {0} | {(t.shape[1] - channels) * t[:, 0].numel() for t in tensors if t.ndim == 4}
+    heads = {(t.shape[0] - outputs) * (t.shape[1] + 1) for t in tensors if t.ndim == 2}
+    headless = any(color > more and (color - more) % outputs == 0 for color in colors)
+    return headless or any(more - color in heads for color in colors)

@@ -13,6 +13,7 @@ from striate.layers.locally_connected import LocallyConnected
 from striate.models.depth import output_layer, weighted_layers
 from striate.models.saved import SavedNetwork, Weights
 from striate.models.shapes import show_shape
+from striate.models.take_auxiliary import layers_of_outputs, without_lone_auxiliary
 
 MOST_SHOWN = 4
 # What wrappers put before every name: DataParallel and averaged models, torch.compile, Lightning.
@@ -30,19 +31,23 @@ def take_weights(
     for red, green and blue are added up where the first convolution takes one channel: the network then answers as if
     the gray image lay in all three. Where the file says how each was standardized, a kernel counts in inverse
     proportion to its channel's standard deviation; a constant is lost where the three means differ. Prefixes of
-    wrappers are dropped from names. `name` is what the user called the network, for errors. Returns what was taken
-    over, in one sentence.
+    wrappers are dropped from names, and a network's `older_name(name)`, if it has that, tells today's name of a tensor.
+    Auxiliary classifiers that only the file or only the network has are left out, or stay new. `name` is what the user
+    called the network, for errors. Returns what was taken over, in one sentence.
     Raises ModelError, naming the first tensors with their shapes, where others are missing, unexpected or misshapen.
     """
-    own: Tensors = network.state_dict()
-    saved, folded = _for_gray(network, own, _without_prefix(weights.tensors, own), _shares(weights))
+    complete: Tensors = network.state_dict()
+    found = _todays_names(network, _without_prefix(weights.tensors, complete))
+    found, folded = _for_gray(network, complete, found, _shares(weights))
+    compared = without_lone_auxiliary(network, complete, found)
+    own, saved = compared.own, compared.saved
     saved |= {key: own[key] for key in own if key not in saved and key.endswith("num_batches_tracked")}  # before 2018
     names = [*own, *(key for key in saved if key not in own)]
-    head = output_layer(network)
+    heads = layers_of_outputs(network, output_layer(network))
     differing = [
         key
         for key in names
-        if not _agree(own.get(key), saved.get(key), outputs if key.rpartition(".")[0] == head else None)
+        if not _agree(own.get(key), saved.get(key), outputs if key.rpartition(".")[0] in heads else None)
     ]
     before = _outputs_before(network, own, saved, differing, outputs, weights) if differing else None
     if differing and before is None:
@@ -54,9 +59,11 @@ def take_weights(
         raise ModelError(weights.path, got, "layers before the last one", remedy)
     if not any(t.is_meta for t in own.values() if isinstance(t, torch.Tensor)):
         taken = {key: saved[key] for key in own if key not in differing}
-        network.load_state_dict(own | taken)
-    gray = "; its kernels for red, green and blue are added up for gray images" if folded else ""
-    return _news(weights, before, outputs, classes) + gray
+        network.load_state_dict(complete | taken)
+    news = [_news(weights, before, outputs, classes), *compared.news]
+    news += ["its kernels for red, green and blue are added up for gray images"] if folded else []
+    remark = "" if isinstance(weights, SavedNetwork) else getattr(network, "remark_on_files", "")
+    return "; ".join([*news, remark] if remark else news)
 
 
 def _without_prefix(saved: Tensors, own: Tensors) -> Tensors:
@@ -66,6 +73,12 @@ def _without_prefix(saved: Tensors, own: Tensors) -> Tensors:
         if tensors and all(key.startswith(prefix) for key in tensors) and not any(k.startswith(prefix) for k in own):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return dict(tensors)
+
+
+def _todays_names(network: nn.Module, saved: Tensors) -> Tensors:
+    """The tensors under the names that they have now."""
+    older_name: Any = getattr(network, "older_name", None)
+    return {older_name(key): value for key, value in saved.items()} if older_name is not None else saved
 
 
 def _shares(weights: Weights) -> torch.Tensor:
@@ -101,17 +114,22 @@ def _agree(own: Any, saved: Any, outputs: int | None) -> bool:
 def _outputs_before(
     network: nn.Module, own: Tensors, saved: Tensors, differing: list[str], outputs: int, weights: Weights
 ) -> int | None:
-    """How many outputs the file's network has, if its output layer, and there the number of outputs, is all that
-    differs; 0 where the file has no output layer; else None."""
+    """How many outputs the file's network has, if its output layer (and those of auxiliary classifiers), and there the
+    number of outputs, is all that differs; 0 where the file has no output layer; else None."""
     head = output_layer(network)
-    if head is None or any(key.rpartition(".")[0] != head for key in differing):
+    heads = layers_of_outputs(network, head)
+    if head is None or any(key.rpartition(".")[0] not in heads for key in differing):
         return None
     known = weights.outputs if isinstance(weights, SavedNetwork) else None
     if known is None and not any(key.rpartition(".")[0] == head for key in saved):
         return 0
     # All of its tensors: one that agreed would not be of the same outputs as the others.
-    keys = [key for key in {**own, **saved} if key.rpartition(".")[0] == head]
-    counts = {_count_before(network.get_submodule(head), own.get(key), saved.get(key), outputs) for key in keys}
+    places = [(key, key.rpartition(".")[0]) for key in {**own, **saved}]
+    counts = {
+        _count_before(network.get_submodule(layer), own.get(key), saved.get(key), outputs)
+        for key, layer in places
+        if layer in heads
+    }
     count = counts.pop() if len(counts) == 1 else None
     return count if count != outputs and known in (None, count) else None
 

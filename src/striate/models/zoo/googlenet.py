@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.models.zoo.image_size import Window, check_image, smallest_size
-from striate.models.zoo.inception_parts import BasicConv2d, check_colors, initialize_truncated, restandardized
+from striate.models.zoo.inception_parts import REMARK, BasicConv2d, check_colors, initialize_truncated, restandardized
 
 # Paper, table 1. In channels; 1×1; before the 3×3 and it; before the 5×5 and it; behind the pooling.
 MODULES = {
@@ -93,6 +93,7 @@ class GoogLeNet(nn.Module):
     ) -> None:
         super().__init__()
         self.transform_input = transform_input
+        self.remark_on_files = REMARK if in_channels == 3 and not transform_input else ""
         self.conv1 = BasicConv2d(in_channels, 64, 3, 1, padding=1) if small_stem else _wide_stem(in_channels)
         self.maxpool1 = nn.Identity() if small_stem else nn.MaxPool2d(3, 2, ceil_mode=True)
         self.conv2 = BasicConv2d(64, 64, 1)

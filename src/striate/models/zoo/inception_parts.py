@@ -13,6 +13,7 @@ from striate.models.shapes import show_shape
 
 # Of photographs from 0 to 1, red, green, blue: what files of torchvision's other networks are standardized with.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+REMARK = "if torchvision published them, they want transform_input=true, which no file says of itself"
 
 
 class BasicConv2d(nn.Module):

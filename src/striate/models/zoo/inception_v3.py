@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from striate.errors import ModelError
 from striate.models.zoo.image_size import Window, chain_sizes, check_image, smallest_size
-from striate.models.zoo.inception_parts import BasicConv2d, check_colors, initialize_truncated, restandardized
+from striate.models.zoo.inception_parts import REMARK, BasicConv2d, check_colors, initialize_truncated, restandardized
 
 FEATURES = 2048
 WINDOWS = (Window(3, 2), Window(3), Window(3, 2), Window(3), Window(3, 2), Window(3, 2), Window(3, 2))
@@ -170,6 +170,7 @@ class InceptionV3(nn.Module):
     def __init__(self, in_channels: int, outputs: int, *, aux: bool, transform_input: bool) -> None:
         super().__init__()
         self.transform_input = transform_input
+        self.remark_on_files = REMARK if in_channels == 3 and not transform_input else ""
         self.Conv2d_1a_3x3 = BasicConv2d(in_channels, 32, 3, 2)
         self.Conv2d_2a_3x3 = BasicConv2d(32, 32, 3)
         self.Conv2d_2b_3x3 = BasicConv2d(32, 64, 3, padding=1)
