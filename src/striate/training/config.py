@@ -20,7 +20,8 @@ from striate.tasks.config import TaskConfig
 class OptimizerConfig:
     """Fields of `optim.*`."""
 
-    name: Literal["sgd", "adamw", "muon", "lamb", "lars"] | None = None
+    name: Literal["sgd", "adamw", "muon", "lamb", "lars", "own-rule"] | None = None
+    """`own-rule`: no gradient, but the learning rule of the network itself."""
     lr: Annotated[float, Gt(0), Le(1e30)] | None = None
     """Peak learning rate; the schedule scales it."""
     weight_decay: Annotated[float, Ge(0), Le(1e6)] | None = None
@@ -41,7 +42,8 @@ class OptimizerConfig:
 class ScheduleConfig:
     """Fields of `schedule.*`: the learning rate over the run, as a share of `optim.lr`."""
 
-    name: Literal["one-cycle", "cosine", "step", "constant"] = "one-cycle"
+    name: Literal["one-cycle", "cosine", "step", "constant"] | None = None
+    """None takes `one-cycle`, or what the network's own learning rule is made for."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.2
     """Share of all steps in which the rate rises from a 25th to its peak (`one-cycle`, `cosine`)."""
     final: Annotated[float, Ge(0), Le(1)] = 0.001

@@ -7,6 +7,7 @@ from typing import Any
 
 from striate.errors import ConfigError
 from striate.training.config import Config
+from striate.training.config_file import get_field
 
 _OPTIMIZER = {
     "sgd": {"momentum", "nesterov"},
@@ -14,6 +15,7 @@ _OPTIMIZER = {
     "muon": {"momentum", "nesterov", "betas"},
     "lamb": {"betas"},
     "lars": {"momentum", "nesterov"},
+    "own-rule": set(),
 }
 _SCHEDULE = {
     "one-cycle": {"warmup", "final"},
@@ -21,6 +23,24 @@ _SCHEDULE = {
     "step": {"milestones", "factor"},
     "constant": set(),
 }
+_NO_GRADIENT = {
+    "optim.weight_decay": 0.0,
+    "optim.clip": 0.0,
+    "task.loss": "auto",
+    "task.label_smoothing": 0.0,
+    "task.class_weights": "none",
+    "augment.mixup": 0.0,
+    "augment.cutmix": 0.0,
+    "regularize.l1": 0.0,
+    "regularize.l2": 0.0,
+    "regularize.sparsity": 0.0,
+    "auxiliary.rotation": 0.0,
+    "auxiliary.layers": (),
+    "fine_tune.head_share": 0.0,
+    "fine_tune.layer_decay": 1.0,
+    "execution.precision": "fp32",
+}
+"""What changes a loss or its gradient, and the value that turns it off: a network's own rule knows neither."""
 _TASK = {
     "cross-entropy classify": {"label_smoothing", "class_weights"},
     "hinge classify": {"class_weights", "margin"},
@@ -35,7 +55,9 @@ def refuse_foreign_fields(config: Config, task: str, loss: str, *, has_weights: 
     `config.optim.name` must be decided; `task` and `loss` are the names of those in use; `has_weights` is whether the
     network begins with learned ones.
     """
-    optimizer, schedule = config.optim.name or "adamw", config.schedule.name
+    optimizer, schedule = config.optim.name or "adamw", config.schedule.name or "one-cycle"
+    if optimizer == "own-rule":
+        _refuse_gradients(config)
     always = {"name", "lr", "weight_decay", "clip", "ema"}
     _refuse("optim", config.optim, always | _OPTIMIZER[optimizer], optimizer)
     _refuse("schedule", config.schedule, {"name"} | _SCHEDULE[schedule], f"the schedule {schedule}")
@@ -45,6 +67,18 @@ def refuse_foreign_fields(config: Config, task: str, loss: str, *, has_weights: 
         _refuse("auxiliary", config.auxiliary, {"rotation", "layers"}, "no auxiliary.layers")
     if not has_weights:
         _refuse_fine_tuning(config)
+
+
+def _refuse_gradients(config: Config) -> None:
+    for name, off in _NO_GRADIENT.items():
+        value = get_field(config, name)
+        if value not in (None, off):
+            raise ConfigError(
+                name,
+                f"{value!r} with own-rule, which has no loss to change and no gradient",
+                f"{off!r}",
+                f"leave out --{name}",
+            )
 
 
 def _refuse_fine_tuning(config: Config) -> None:

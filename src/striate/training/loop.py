@@ -15,6 +15,7 @@ from striate.data.dataset import Split
 from striate.data.loader import Batch, batch_bounds, batches, epoch_order
 from striate.data.noise import with_noise
 from striate.data.normalize import Normalize
+from striate.models.learning_rule import OwnRule
 from striate.tasks.protocol import Task
 from striate.training.config import Config
 from striate.training.events import EpochDone, EpochRow, Event, StepDone
@@ -81,8 +82,11 @@ def training_step(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One update of the network from one batch: forward, backward, step. Returns the scalar loss and the tally.
 
-    The batch is computed in parts of `execution.micro_batch` samples, whose gradients are added up.
+    The batch is computed in parts of `execution.micro_batch` samples, whose gradients are added up. A network that
+    learns by its own rule takes another step: `own_rule_step`.
     """
+    if config.optim.name == "own-rule":
+        return own_rule_step(state, batch, objective, config, normalize, epoch)
     module, optimizer = state.module, state.optimizer
     device = batch.inputs.device
     losses, tallies = [], []
@@ -101,6 +105,29 @@ def training_step(
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(trained, config.optim.clip)
     optimizer.step()
+    if state.average is not None:
+        state.average.update_parameters(module)
+    return sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0])
+
+
+def own_rule_step(
+    state: TrainingState, batch: Batch, objective: Objective, config: Config, normalize: Normalize, epoch: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One update of the network from one batch by its own rule, without a gradient. Returns the loss that the task
+    would have, and the tally, both of the answers before the batch was learned."""
+    module, rate = state.module, state.optimizer.param_groups[-1]["lr"]
+    assert isinstance(module, OwnRule), "recipes refuse others"
+    # Where the number of steps is still to be measured: as at the end, when all layers compute.
+    progress = state.step / config.budget.steps if config.budget.steps else 1 - 1e-6
+    losses, tallies = [], []
+    for part, share in micro_batches(batch, config.execution.micro_batch):
+        inputs, targets = prepared_inputs(part, objective.task, config, normalize, epoch)
+        with torch.no_grad():
+            loss, tally = objective.training_loss(module, inputs, targets)
+        refuse_nonfinite(loss, module, inputs, state.step + 1, epoch + 1, rate)
+        module.learn(inputs, targets, rate, progress)
+        losses.append(loss * share)
+        tallies.append(tally)
     if state.average is not None:
         state.average.update_parameters(module)
     return sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0])

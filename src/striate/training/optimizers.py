@@ -19,7 +19,8 @@ def make_optimizer(module: nn.Module, config: Config, extra: Iterable[nn.Paramet
     a share of the schedule's, below 1 for deep layers when `fine_tune.layer_decay` says so.
 
     Weight decay applies to kernels and matrices, not to biases (by name) and normalization parameters (one axis or
-    none): decaying those shifts activations without reducing capacity (Goyal et al. 2017, section 5.3).
+    none): decaying those shifts activations without reducing capacity (Goyal et al. 2017, section 5.3). Of `own-rule`
+    it is the keeper of the rate, and never steps.
     """
     optim = config.optim
     assert optim.name is not None, "recipes decide it"
@@ -73,6 +74,8 @@ def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.op
     those of the library pytorch-optimizer."""
     lr, nesterov = optim.lr, optim.nesterov and optim.momentum > 0
     assert lr is not None, "recipes decide it"
+    if optim.name == "own-rule":
+        return torch.optim.SGD(groups, lr=lr)  # keeps the rate; the network takes the steps
     if optim.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=optim.betas)
     if optim.name == "sgd":

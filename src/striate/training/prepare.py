@@ -185,7 +185,7 @@ def _plan(
         normalization,
         None if module is not None else name,
         (*notes, *decision.notes),
-        (*data.findings, *beginning.findings, *decision.findings, *signal_findings(signal)),
+        (*data.findings, *beginning.findings, *decision.findings, *(signal_findings(signal) if config.optim.name != "own-rule" else ())),
         signal,
     )
 

@@ -14,7 +14,7 @@ from striate.training.config_file import config_from_dict, config_from_yaml, fie
 ConfigSource = Config | Path | str | Mapping[str, Any] | None
 
 # What the recipe or the data decide from a field, by prefix: open again when the field is replaced.
-_RECIPE = ("optim.", "batch", "budget.", "keep", "fine_tune.")
+_RECIPE = ("optim.", "schedule.name", "batch", "budget.", "keep", "fine_tune.")
 _DECAY = ("optim.weight_decay",)
 _FOLLOWERS = {
     "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, "execution.threads"),
@@ -23,7 +23,7 @@ _FOLLOWERS = {
     "model.": ("recipe", "augment.", *_RECIPE),
     "model.weights": ("model.name",),
     "recipe": ("augment.", *_RECIPE),
-    "optim.name": ("optim.",),
+    "optim.name": ("optim.", "schedule.name", "budget.", "recipe", "fine_tune."),
     "optim.lr": _DECAY,
     "batch": _DECAY,
     "budget.epochs": _DECAY,

@@ -16,6 +16,7 @@ def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> flo
     `cosine`: linear up over `warmup`, cosine down to `final` (Loshchilov and Hutter 2016).
     `step`: times `factor` at each milestone. `constant`: 1.
     """
+    assert schedule.name is not None, "recipes decide it"
     progress = step / max(1, steps - 1)
     if schedule.name == "constant":
         return 1.0

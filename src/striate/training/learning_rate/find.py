@@ -12,7 +12,7 @@ from time import monotonic
 import numpy as np
 
 from striate.data.loader import batch_bounds
-from striate.errors import UsageError
+from striate.errors import ConfigError, UsageError
 from striate.training.execution import execution_settings
 from striate.training.learning_rate.judge import Verdict, judge, mean_scores
 from striate.training.learning_rate.range_test import LOWEST, range_test
@@ -66,6 +66,13 @@ def search_learning_rate(
     """
     if not 0 < seconds < float("inf"):
         raise UsageError("seconds", f"{seconds:g}", "a positive number", "--seconds 45")
+    if prepared.config.optim.name == "own-rule":
+        raise ConfigError(
+            "optim.name",
+            f"own-rule, whose usual rate for this network is {prepared.config.optim.lr:g}",
+            "an optimizer that lowers a loss, by which rates are told apart",
+            "striate train with that rate, which is the default; or --optim.name adamw for a network with gradients",
+        )
     started = monotonic()
     with random_states_kept(), execution_settings(prepared.config):
         search = _Search(prepared, announce)

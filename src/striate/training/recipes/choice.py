@@ -17,7 +17,7 @@ class Choice:
     told, by dotted field.
     """
 
-    optimizer: Literal["sgd", "adamw", "muon", "lamb", "lars"]
+    optimizer: Literal["sgd", "adamw", "muon", "lamb", "lars", "own-rule"]
     lr: float
     weight_decay: float
     batch: int
@@ -27,6 +27,7 @@ class Choice:
     keep: Literal["best", "last"]
     head_share: float = 0.0
     layer_decay: float = 1.0
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
     why: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -39,6 +40,7 @@ def fill(config: Config, choice: Choice) -> dict[str, object]:
         "optim.lr": (config.optim.lr, choice.lr),
         "optim.weight_decay": (config.optim.weight_decay, choice.weight_decay),
         "optim.ema": (config.optim.ema, choice.ema),
+        "schedule.name": (config.schedule.name, choice.schedule),
         "batch": (config.batch, choice.batch),
         "budget.patience": (budget.patience, choice.patience),
         "keep": (config.keep, choice.keep),

@@ -14,6 +14,7 @@ from striate.training.recipes.augmentation import decide_augmentation
 from striate.training.recipes.choice import Choice, fill
 from striate.training.recipes.facts import IMBALANCED, Facts
 from striate.training.recipes.fine_tune import fine_tune
+from striate.training.recipes.own_rule import learns_by_own_rule, own_rule
 from striate.training.recipes.quick import quick
 from striate.training.recipes.standard import standard
 
@@ -34,10 +35,12 @@ class Decision:
 
 
 def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
-    """Fill in `augment`, `optim`, `batch`, `budget`, `keep` and `fine_tune` where they are open. Fields that are set
-    stay as they are; the recipe `standard` becomes `fine-tune` for a network that has weights.
+    """Fill in `augment`, `optim`, `schedule.name`, `batch`, `budget`, `keep` and `fine_tune` where they are open. Fields
+    that are set stay as they are; the recipe `standard` becomes `fine-tune` for a network that has weights, unless it
+    learns by its own rule.
 
-    Raises ConfigError on an augmentation that the data cannot take, and on `fine-tune` without weights.
+    Raises ConfigError on an augmentation that the data cannot take, on `fine-tune` without weights, and on a rule of
+    learning that is not the network's.
     """
     if config.recipe == "fine-tune" and not facts.has_weights:
         raise ConfigError(
@@ -46,19 +49,21 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
             "weights to begin with",
             "--weights FILE, or --model RUN; or --recipe standard",
         )
-    recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" else config.recipe
+    rule = facts.own_rule if learns_by_own_rule(config, data, facts.own_rule) else None
+    recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" and rule is None else config.recipe
     augment, reason = decide_augmentation(config.augment, data, dense=facts.network == "dense")
-    choice = RECIPES[recipe](facts, config)
+    choice = RECIPES[recipe](facts, config) if rule is None else own_rule(rule, facts, config)
     opened = fill(config, choice)
     notes = [*([reason] if reason else []), *(why for name, why in choice.why.items() if name in opened)]
     if "budget.epochs" in opened:
         batch = opened.get("batch", config.batch)
         notes.append(f"{choice.epochs} epochs of {facts.samples:,} samples ({recipe} recipe), batch {batch}")
     config = with_fields(replace(config, augment=augment), {"recipe": recipe, **opened})
-    return Decision(config, tuple(notes), _imbalance(config, data, facts))
+    return Decision(config, tuple(notes), _imbalance(config, data, facts, weighed=rule is None))
 
 
-def _imbalance(config: Config, data: Dataset, facts: Facts) -> tuple[Finding, ...]:
+def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) -> tuple[Finding, ...]:
+    """`weighed`: whether rare classes could be made to count for more."""
     if facts.imbalance < IMBALANCED or config.task.class_weights == "balanced":
         return ()
     counts = data.splits["train"].targets.bincount(minlength=len(data.classes)).tolist()
@@ -72,6 +77,6 @@ def _imbalance(config: Config, data: Dataset, facts: Facts) -> tuple[Finding, ..
             measured=f"{most} has {largest:,} samples, {fewest} {smallest:,}: {facts.imbalance:.1f} times as many",
             threshold=f"{IMBALANCED:g} times",
             why=f"always answering {most} is right for {largest / sum(counts):.0%}: accuracy hides how rare classes do",
-            remedy="look at macro F1; --task.class_weights balanced weighs rare classes up",
+            remedy="look at macro F1" + ("; --task.class_weights balanced weighs rare classes up" if weighed else ""),
         ),
     )

@@ -11,6 +11,7 @@ from torch import nn
 from striate.account.count import count_macs
 from striate.data.dataset import Dataset, Kind
 from striate.models.depth import weighted_layers
+from striate.models.learning_rule import LearningRule, learning_rule
 
 IMBALANCED = 3.0
 """From this ratio of the largest to the smallest class on, accuracy alone misleads."""
@@ -22,7 +23,7 @@ class Facts:
     the smallest (`imbalance`, 1 where classes are equal or there are none). Of the network: `dense` where it has no
     convolution, `macs` for one input (0 where they could not be counted), `has_weights` where it begins with trained
     ones, `plain_depth` the number of its layers with weights, 0 where normalizations keep their signal in
-    bounds."""
+    bounds; `own_rule` the learning rule that it brings, if any."""
 
     kind: Kind
     samples: int
@@ -32,6 +33,7 @@ class Facts:
     macs: int
     has_weights: bool
     plain_depth: int = 0
+    own_rule: LearningRule | None = None
 
 
 def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Facts:
@@ -47,6 +49,7 @@ def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Fac
         macs=count_macs(network, data.input_shape) or 0,
         has_weights=has_weights,
         plain_depth=0 if _normalizes(network) else len(weighted_layers(network)),
+        own_rule=learning_rule(network),
     )
 
 

@@ -1,0 +1,74 @@
+"""The recipe for a network that learns by its own rule: what the rule says, and nothing that only a gradient has."""
+
+from __future__ import annotations
+
+from striate.data.dataset import Dataset
+from striate.errors import ConfigError
+from striate.models.learning_rule import LearningRule
+from striate.models.registry import MODELS
+from striate.training.config import Config
+from striate.training.recipes.choice import Choice
+from striate.training.recipes.facts import Facts
+from striate.training.recipes.standard import TELLING, batch_size
+
+
+def learns_by_own_rule(config: Config, data: Dataset, rule: LearningRule | None) -> bool:
+    """Whether the training is one by the network's own rule: where that was asked for, or nothing else is possible.
+
+    Raises ConfigError where the network has no rule, or no gradient, or the data have no classes.
+    """
+    asked, model = config.optim.name, config.model.name
+    if rule is None:
+        if asked != "own-rule":
+            return False
+        names = ", ".join(info.name for info in MODELS.values() if info.own_rule)
+        raise ConfigError(
+            "optim.name", f"own-rule for {model}, which has none", f"a network that has: {names}", "--model perceptron"
+        )
+    if rule.only and asked not in (None, "own-rule"):
+        raise ConfigError(
+            "optim.name",
+            f"{asked} for {model}, through which no useful gradient comes",
+            f"own-rule: {rule.title}",
+            "--optim.name own-rule",
+        )
+    if not (rule.only or asked == "own-rule"):
+        return False
+    if data.annotation != "class":
+        raise ConfigError(
+            "optim.name",
+            f"own-rule for data whose annotation is a {data.annotation}",
+            "samples of classes, which these rules are for",
+            "--model mlp" if data.annotation == "number" else "--model auto",
+        )
+    if config.recipe == "fine-tune":
+        raise ConfigError(
+            "recipe", "fine-tune with own-rule", "a recipe without stages by depth", "--recipe standard"
+        )
+    return True
+
+
+def own_rule(rule: LearningRule, facts: Facts, asked: Config) -> Choice:
+    """Rate, schedule and epochs as the rule says, a quarter of these with the recipe `quick`; no weight decay.
+
+    The batch only says how often the rate changes: within it, samples are taken one after the other.
+    """
+    few = facts.val_samples < TELLING
+    why = {
+        "optim.name": f"no gradient: it learns by {rule.title}",
+        "optim.lr": f"rate {rule.rate:g}: {rule.why}",
+    }
+    if few:
+        why["keep"] = f"the last epoch is kept: {facts.val_samples} validation samples cannot tell which one is best"
+    return Choice(
+        optimizer="own-rule",
+        lr=rule.rate,
+        weight_decay=0.0,
+        batch=batch_size(facts.samples),
+        epochs=max(1, rule.epochs // 4) if asked.recipe == "quick" else rule.epochs,
+        ema=0.0,
+        patience=0,
+        keep="last" if few else "best",
+        schedule=rule.schedule,
+        why=why,
+    )
