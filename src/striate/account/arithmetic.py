@@ -23,10 +23,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch.utils.flop_counter import flop_registry
 
-from striate.account.operation import Operation
+from striate.account.operation import Operation, is_pointwise
 from striate.account.window import CONVOLUTIONS, POOLS, read_window
 
 
@@ -62,7 +61,6 @@ _MOVEMENT = _names(
     "dropout real imag nonzero max_unpool2d max_unpool3d _assert_async _assert_scalar device "
     "tril_indices triu_indices complex"
 )
-_POINTWISE = _names("hardswish _prelu_kernel prelu glu rrelu_with_noise log_sigmoid_forward bucketize")
 _REDUCTIONS = _names(
     "all amax amin any argmax argmin count_nonzero cumprod cumsum cummax cummin linalg_vector_norm logcumsumexp "
     "logsumexp max mean min norm nansum prod std std_mean sum trace var var_mean dot _fused_rms_norm"
@@ -118,7 +116,7 @@ def _others(operation: Operation, name: str) -> tuple[int | None, str]:
         return size * (2 * _NEIGHBORS[name] - 1), name.removeprefix("_")
     if name in ("mv", "addmv"):  # torch's counter leaves matrix by vector out
         return None, name
-    if name in _POINTWISE or torch.Tag.pointwise in operation.func.tags:
+    if name == "glu" or is_pointwise(operation):
         return size, name.removeprefix("_").removesuffix("_kernel")
     return None, name
 

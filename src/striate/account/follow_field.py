@@ -11,7 +11,7 @@ import torch
 
 from striate.account import field
 from striate.account.field import Fields
-from striate.account.operation import Operation, dims_of
+from striate.account.operation import Operation, dims_of, is_pointwise
 from striate.account.reshaped_field import reshaped
 from striate.account.window import CONVOLUTIONS, POOLS, Window, read_window
 
@@ -40,7 +40,7 @@ def follow(operation: Operation, axes: int) -> None:
         return
     rule = _RULES.get(operation.name)
     if rule is None:
-        rule = _pointwise if torch.Tag.pointwise in operation.func.tags else _anything
+        rule = _pointwise if is_pointwise(operation) else _anything
     found = rule(operation, [get_fields(t) or field.unseen(axes, t.ndim) for t in operation.inputs()])
     for tensor, fields in zip(outputs, found if isinstance(found, list) else [found] * len(outputs), strict=True):
         set_fields(tensor, fields)

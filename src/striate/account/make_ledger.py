@@ -17,6 +17,8 @@ from striate.account.observation import Observation
 from striate.account.tensors import tensors_in
 from striate.account.window import Window
 
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+
 
 def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
     """The ledger of the network `name`; without remarks."""
@@ -71,7 +73,7 @@ def _claim_unused(seen: Observation, entries: list[Entry]) -> list[Entry]:
     for path, layer in seen.module.named_modules():
         idle = path not in seen.observer.called and not any(above in ran for above in _above(path))
         bare = not any(True for _ in layer.children()) and not any(True for _ in layer.parameters())
-        if idle and bare and "parametrizations" not in path and not isinstance(layer, nn.ModuleList | nn.ModuleDict):
+        if idle and bare and "parametrizations" not in path and not isinstance(layer, _CONTAINERS):
             late[path] = Entry(path, layer_kind(layer), Tally(), layer)
     order = {path: place for place, (path, _) in enumerate(seen.module.named_modules())}
     return sorted(late.values(), key=lambda entry: order.get(entry.name, -1))

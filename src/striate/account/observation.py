@@ -74,7 +74,7 @@ def _observe(module: nn.Module, input_shape: Shape, *, numbers: bool) -> Observa
     saved: dict[int | None, int] = {}
     try:
         with trying(module, numbers=numbers):
-            saved = saved_bytes(module, lambda watching: watching.run(module, one_input(module, input_shape)))
+            saved = saved_bytes(module, lambda seen: seen.run_calls(module, one_input(module, input_shape)))
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         notes = (f"memory kept for the backward pass: the pass failed ({type(error).__name__}: {reason})",)

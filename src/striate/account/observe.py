@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from striate.account.arithmetic import arithmetic
 from striate.account.entries import Entries, Entry, Tally, sample_shape
@@ -18,6 +17,7 @@ from striate.account.follow_field import follow, follow_padding, follow_window, 
 from striate.account.kinds import function_kind, layer_kind
 from striate.account.live_memory import LiveMemory, storage_key
 from striate.account.operation import Operation
+from striate.account.shapes_only import ShapesOnly, shapes_only
 from striate.account.tensors import tensors_in
 from striate.account.window import Window, read_window
 from striate.layers.locally_connected import LocallyConnected
@@ -46,7 +46,12 @@ class Observer:
         self.axes = len(fields)
         set_fields(given, fields)
         self.memory.note(given)
-        with _hooked(module, self.entries, self.called), _Functions(self), _Operations(self):
+        with _hooked(module, self.entries, self.called), _Functions(self), _Operations(self.note):
+            return module(given)
+
+    def run_calls(self, module: nn.Module, given: torch.Tensor) -> object:
+        """The same, with nothing noted but which calls there are."""
+        with _hooked(module, self.entries, self.called), _Functions(self), _Operations(lambda _: None):
             return module(given)
 
     def note(self, operation: Operation) -> None:
@@ -84,24 +89,27 @@ class Observer:
         return [name for name in self.parameters if name in names]
 
 
-class _Operations(TorchDispatchMode):
-    """Tells the observer of every operation."""
+class _Operations(ShapesOnly):
+    """Tells `note` of every operation."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, note: Callable[[Operation], None]) -> None:
         super().__init__()
-        self.observer = observer
+        self.note = note
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if _is_composite(func):
+        out = shapes_only(func, args, kwargs)
+        if out is None and _is_composite(func):
             with self:
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
                 return out
-        out = func(*args, **kwargs)
-        self.observer.note(Operation(func, args, kwargs, out))
+            out = None
+        if out is None:
+            out = func(*args, **kwargs)
+        self.note(Operation(func, args, kwargs, out))
         return out
 
 

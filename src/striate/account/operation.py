@@ -52,7 +52,13 @@ class Operation:
         return ()
 
 
+_UNTAGGED = frozenset(("hardswish", "_prelu_kernel", "prelu", "rrelu_with_noise", "log_sigmoid_forward", "bucketize"))
 _NAMES: dict[Any, str] = {}
+
+
+def is_pointwise(operation: Operation) -> bool:
+    """Whether each number of the result is computed from the numbers at its own place alone."""
+    return torch.Tag.pointwise in operation.func.tags or operation.name in _UNTAGGED
 
 
 def short_name(func: Any) -> str:

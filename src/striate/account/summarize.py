@@ -12,6 +12,7 @@ from striate.account.ledger import Ledger
 from striate.account.make_ledger import make_ledger
 from striate.account.observation import observe_network
 from striate.account.remarks import teacher_remarks
+from striate.account.shapes_only import ShapesOnly
 from striate.errors import ModelError
 from striate.models.build import build_model
 from striate.models.from_file import names_file
@@ -53,7 +54,7 @@ def observe(model: str | nn.Module, input_shape: Shape | None = None, *, outputs
         network = build_model(model, shape, outputs)
         return make_ledger(type(network).__name__, observe_network(network, shape), shape)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), ShapesOnly():
             network = build_model(model, shape, outputs)
     except ModelError:
         if not names_file(model):

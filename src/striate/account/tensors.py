@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 import torch
+from torch import nn
 
 DEEPEST = 8
 
@@ -14,7 +15,7 @@ def tensors_in(value: object, depth: int = 0) -> Iterator[torch.Tensor]:
     """All tensors in a value, in order; of objects of one's own, those among their attributes."""
     if isinstance(value, torch.Tensor):
         yield value
-    elif depth < DEEPEST:
+    elif depth < DEEPEST and not isinstance(value, nn.Module):
         if isinstance(value, Mapping):
             parts = list(value.values())
         elif isinstance(value, list | tuple | set | frozenset):

@@ -23,7 +23,7 @@ def without_numbers(module: nn.Module) -> nn.Module | None:
     kept = []
     for part in module.modules():
         # Attributes too: a weight that is computed from others cannot be copied in any other way.
-        for tensor in tensors_in([part._parameters, part._buffers, list(vars(part).values())]):
+        for tensor in tensors_in([value for key, value in vars(part).items() if key != "_modules"]):
             kept.append(tensor)
             memo[id(tensor)] = _shape_only(tensor)
     try:

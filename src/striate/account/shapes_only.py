@@ -1,0 +1,125 @@
+"""What the commonest operations give for tensors without numbers.
+
+torch knows it too, but in Python, for some of them by way of its compiler, which alone takes a second to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_ATEN = torch.ops.aten
+
+
+class ShapesOnly(TorchDispatchMode):
+    """While it is active, networks without numbers are built and run at the cost of their shapes."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch would load its compiler to keep it away from this
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = shapes_only(func, args, kwargs or {})
+        return func(*args, **(kwargs or {})) if out is None else out
+
+
+def shapes_only(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result of an operation on tensors of the meta device; None where torch has to be asked."""
+    rule = _RULES.get(func)
+    return None if rule is None or not _plain(args) else rule(args, kwargs)
+
+
+def _plain(args: tuple[Any, ...]) -> bool:
+    """Whether the first argument is a real-valued tensor without numbers, or a list of such, alike in format."""
+    tensors = args[0] if args and isinstance(args[0], list | tuple) else args[:1]
+    first = tensors[0] if tensors else None
+    return isinstance(first, torch.Tensor) and all(
+        t.is_meta and t.is_floating_point() and t.dtype == first.dtype for t in tensors
+    )
+
+
+def _same(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
+    return torch.empty_like(args[0])
+
+
+def _in_place(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
+    return args[0]
+
+
+def _binary(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
+    x, y = args[0], args[1]
+    if not isinstance(y, torch.Tensor):
+        return torch.empty_like(x) if isinstance(y, int | float) else None
+    if not y.is_meta or y.dtype != x.dtype:
+        return None
+    if x.shape == y.shape and x.stride() == y.stride():
+        return torch.empty_like(x)
+    try:
+        shape = torch.broadcast_shapes(x.shape, y.shape)
+    except RuntimeError:
+        return None  # torch says what is wrong
+    if shape == x.shape:
+        return torch.empty_like(x)
+    return torch.empty_like(y) if shape == y.shape else x.new_empty(shape)
+
+
+def _mean(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, dims = args[0], args[1]
+    keep = bool(args[2]) if len(args) > 2 else False
+    if not dims or kwargs or not x.is_contiguous():
+        return None
+    gone = {dim % x.ndim for dim in dims if -x.ndim <= dim < x.ndim}
+    if len(gone) < len(dims):
+        return None
+    sides = [1 if dim in gone else side for dim, side in enumerate(x.shape)]
+    return x.new_empty(sides if keep else [side for dim, side in enumerate(sides) if dim not in gone])
+
+
+def _cat(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
+    tensors, dim = args[0], args[1] if len(args) > 1 else 0
+    first = tensors[0]
+    if not -first.ndim <= dim < first.ndim or not all(t.is_contiguous() and t.ndim == first.ndim for t in tensors):
+        return None
+    dim %= first.ndim
+    others = {(*t.shape[:dim], *t.shape[dim + 1 :]) for t in tensors}
+    if len(others) > 1:
+        return None
+    return first.new_empty([*first.shape[:dim], sum(t.shape[dim] for t in tensors), *first.shape[dim + 1 :]])
+
+
+def _addmm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    added, left, right = args
+    fitting = left.shape[1] == right.shape[0] and added.shape == right.shape[1:] and left.dtype == right.dtype
+    return left.new_empty(left.shape[0], right.shape[1]) if fitting and not kwargs else None
+
+
+def _layer_norm(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
+    x, inner = args[0], args[1]
+    if tuple(x.shape[x.ndim - len(inner) :]) != tuple(inner):
+        return None
+    statistics = x.new_empty([*x.shape[: x.ndim - len(inner)], *(1 for _ in inner)])
+    return torch.empty_like(x), statistics, torch.empty_like(statistics)
+
+
+def _batch_norm(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
+    x, training = args[0], args[5]
+    return None if training else (torch.empty_like(x), x.new_empty(0), x.new_empty(0))
+
+
+_Rule = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+_UNARY = (_ATEN.relu, _ATEN.tanh, _ATEN.gelu, _ATEN.leaky_relu, _ATEN.hardtanh, _ATEN.hardswish)
+_RULES: dict[Any, _Rule] = {
+    **{packet.default: _same for packet in _UNARY},
+    **{packet.default: _in_place for packet in (_ATEN.normal_, _ATEN.uniform_)},
+    **{packet.Tensor: _binary for packet in (_ATEN.add, _ATEN.sub, _ATEN.mul, _ATEN.div)},
+    _ATEN.mean.dim: _mean,
+    _ATEN.cat.default: _cat,
+    _ATEN.addmm.default: _addmm,
+    _ATEN.native_layer_norm.default: _layer_norm,
+    _ATEN.native_batch_norm.default: _batch_norm,
+}
