@@ -30,7 +30,8 @@ _STYLE = """
   --stage: #1f262e; --map: #2f6d99; --flat: #94622a; --params: #ff9a57; --macs: #6bb8ec; } }
 @media print { .network { --paper: #fff; --ink: #000; --faint: #444; --line: #777; --stage: #f3f5f8; --map: #9ecae9;
   --flat: #f2c188; --params: #d55e00; --macs: #0072b2; } }
-.network .paper { fill: var(--paper); } .network text { fill: var(--ink); font-size: 12px; } .network text.faint { fill: var(--faint); }
+.network .paper { fill: var(--paper); }
+.network text { fill: var(--ink); font-size: 12px; } .network text.faint { fill: var(--faint); }
 .network .name { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .network text.title { font-size: 16px; font-weight: 600; } .network .end { text-anchor: end; }
 .network .stage { fill: var(--stage); } .network .map { fill: var(--map); stroke: var(--line); }
