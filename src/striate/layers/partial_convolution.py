@@ -20,34 +20,31 @@ class PartialConvolution(nn.Module):
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, table I.
     """
 
-    outputs: torch.Tensor
-    inputs: torch.Tensor
-
     def __init__(self, in_channels: int, table: Sequence[Sequence[int]], kernel_size: int) -> None:
         super().__init__()
         for number, seen in enumerate(table):
             if not seen or len(set(seen)) < len(seen) or not set(seen) <= set(range(in_channels)):
                 raise ValueError(f"map {number} sees {tuple(seen)}; it needs distinct inputs of 0 to {in_channels - 1}")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, len(table), kernel_size
-        pairs = [(number, channel) for number, seen in enumerate(table) for channel in seen]
-        self.register_buffer("outputs", torch.tensor([pair[0] for pair in pairs]), persistent=False)
-        self.register_buffer("inputs", torch.tensor([pair[1] for pair in pairs]), persistent=False)
-        self.fan_ins = tuple(len(seen) * kernel_size**2 for seen in table)
-        self.weight = nn.Parameter(torch.empty(len(pairs), kernel_size, kernel_size))
+        # Numbers instead of buffers: on the meta device, or after to_empty, buffers would have no values.
+        self.table = tuple(tuple(seen) for seen in table)
+        self.weight = nn.Parameter(torch.empty(sum(map(len, self.table)), kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(len(table)))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draws first weights and biases."""
-        with torch.no_grad():
-            bound = torch.tensor([1 / math.sqrt(fan_in) for fan_in in self.fan_ins], device=self.bias.device)
-            self.weight.uniform_(-1, 1).mul_(bound[self.outputs][:, None, None])
-            self.bias.uniform_(-1, 1).mul_(bound)
+        for number, kernels in enumerate(self.weight.split([len(seen) for seen in self.table])):
+            bound = 1 / math.sqrt(kernels.numel())
+            nn.init.uniform_(kernels, -bound, bound)
+            nn.init.uniform_(self.bias[number], -bound, bound)
 
     def dense_weight(self) -> torch.Tensor:
         """The kernels as those of a convolution, (out, in, kernel, kernel), with zeros where nothing is connected."""
+        pairs = [(number, channel) for number, seen in enumerate(self.table) for channel in seen]
+        outputs, inputs = torch.tensor(pairs, device=self.weight.device).T
         zeros = self.weight.new_zeros(self.out_channels, self.in_channels, self.kernel_size, self.kernel_size)
-        return zeros.index_put((self.outputs, self.inputs), self.weight)
+        return zeros.index_put((outputs, inputs), self.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.conv2d(x, self.dense_weight(), self.bias)

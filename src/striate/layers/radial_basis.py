@@ -15,19 +15,23 @@ class RadialBasis(nn.Module):
 
     y_k = −Σ_j (x_j − c_kj)², so that the largest output is the nearest code and outputs can be read as logits: their
     cross-entropy is the paper's criterion −y_label + log Σ_k e^(y_k), but for its constant for rubbish.
-    `codes` (K, F) is part of how the layer is made: it is neither trained nor in the `state_dict`. Outputs have at
+    `codes` (K, F) are part of how the layer is made, neither trained nor in the `state_dict`. Outputs have at
     least float32: in half precision a distance near 100 would be rounded to halves.
+    Raises ValueError for codes of different lengths.
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, equations 7 and 9.
     """
 
-    codes: torch.Tensor
-
     def __init__(self, codes: Sequence[Sequence[float]]) -> None:
         super().__init__()
-        self.register_buffer("codes", torch.tensor(codes, dtype=torch.get_default_dtype()), persistent=False)
+        # Numbers instead of a buffer: on the meta device, or after to_empty, a buffer would have no values.
+        self.codes = tuple(tuple(code) for code in codes)
+        if len({len(code) for code in self.codes}) != 1:
+            raise ValueError("codes of different lengths, or none; they are the rows of a matrix")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return -(wide(x)[:, None] - wide(self.codes)).square().sum(2)
+        values = wide(x)
+        codes = torch.tensor(self.codes, dtype=values.dtype, device=values.device)
+        return -(values[:, None] - codes).square().sum(2)
 
     def extra_repr(self) -> str:
-        return f"{self.codes.shape[1]}, {self.codes.shape[0]}"
+        return f"{len(self.codes[0])}, {len(self.codes)}"

@@ -22,8 +22,11 @@ class Window:
     def fit(self, size: int) -> int:
         """How many windows fit `size` positions; 0 where none does."""
         room = size + 2 * self.padding - self.kernel
-        # Where it rounds up, one window fits that is up to `stride` − 1 positions larger than the map.
-        return max(0, (-(-room // self.stride) if self.round_up else room // self.stride) + 1)
+        if not self.round_up:
+            return max(0, room // self.stride + 1)
+        # One window fits that is up to `stride` − 1 positions larger; none begins in the padding at the end.
+        windows = max(0, -(-room // self.stride) + 1)
+        return windows - (windows > 0 and (windows - 1) * self.stride >= size + self.padding)
 
 
 def chain_sizes(size: int, windows: Iterable[Window]) -> list[int]:
@@ -55,11 +58,11 @@ def check_image(name: str, input_shape: Shape, windows: tuple[Window, ...], smal
     if min(height, width) >= smallest:
         return
     *sizes, _ = chain_sizes(min(height, width), windows)
-    chain = " → ".join(map(str, sizes))
+    chain = ": " + " → ".join(map(str, sizes)) if len(sizes) > 1 else ""
     kernel = windows[len(sizes) - 1].kernel
     padding = windows[len(sizes) - 1].padding
     padded = f" with {padding} added on each side" if padding else ""
-    got = f"images of {height}×{width}: {chain}, and no window of {kernel} fits into {sizes[-1]}{padded}"
+    got = f"images of {height}×{width}{chain}, and no window of {kernel} fits into {sizes[-1]}{padded}"
     larger = max(height, smallest), max(width, smallest)
     size = str(smallest) if height == width else f"{larger[0]}x{larger[1]}"
     other = small_form or ("small-resnet" if min(height, width) >= 8 else "small-cnn")
