@@ -66,7 +66,7 @@ def group_rows(rows: Sequence[Row], depth: int | None) -> list[Line]:
         groups.setdefault(key, []).append(row)
     firsts = [next((row for row in members if row.executed), None) for members in groups.values()]
     lines = []
-    for (key, members), following in zip(groups.items(), [*firsts[1:], None], strict=True):
+    for (key, members), following in zip(groups.items(), [*firsts[1:], None], strict=False):
         ran = [row for row in members if row.executed] or members
         alone = len(members) == 1
         lines.append(

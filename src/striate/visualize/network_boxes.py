@@ -76,11 +76,8 @@ def _continues(before: Row, row: Row) -> bool:
 
 
 def _boxes(groups: dict[str, list[list[Row]]]) -> list[Box]:
-    firsts = [members[0][0] for members in groups.values()]
-    return [
-        _box(name, members, following)
-        for (name, members), following in zip(groups.items(), [*firsts[1:], None], strict=True)
-    ]
+    following = [*[members[0][0] for members in groups.values()][1:], None]
+    return [_box(name, members, after) for (name, members), after in zip(groups.items(), following, strict=False)]
 
 
 def _box(name: str, units: Sequence[Sequence[Row]], following: Row | None) -> Box:

@@ -50,7 +50,7 @@ def network_diagram(ledger: Ledger, field: EffectiveField | None = None) -> str:
     """
     boxes = network_boxes(ledger)
     svg = ElementTree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "network", "role": "img"})
-    ElementTree.SubElement(svg, "title").text = f"Diagram of {ledger.model}"
+    ElementTree.SubElement(svg, "title").text = _printable(f"Diagram of {ledger.model}")
     ElementTree.SubElement(svg, "style").text = _STYLE
     paper = ElementTree.SubElement(svg, "rect", {"class": "paper", "width": "100%", "height": "100%"})
     paper.tail = "\n"
@@ -118,7 +118,7 @@ def _describe(svg: ElementTree.Element, box: Box, y: float, ledger: Ledger) -> N
 def _size(shape: Shape, ledger: Ledger) -> tuple[float, float]:
     """Width and height of a box."""
     largest = max([_side(ledger.input), *(_side(row.out_shape) for row in ledger.rows)])
-    most = max(row.out_shape[0] for row in ledger.rows if row.out_shape)
+    most = max((row.out_shape[0] for row in ledger.rows if row.out_shape), default=1)
     wide = max(10.0, _MAP * math.sqrt(_side(shape) / largest)) if _side(shape) > 1 else 10.0
     channels = shape[0] if shape else 1
     return wide, _LOWEST + (_HIGHEST - _LOWEST) * math.log2(max(channels, 1)) / math.log2(max(most, 2))
@@ -132,7 +132,12 @@ def _side(shape: Shape) -> float:
 
 def _text(svg: ElementTree.Element, x: float, y: float, text: str, kind: str) -> None:
     element = ElementTree.SubElement(svg, "text", {"class": kind, "x": f"{x:g}", "y": f"{y:.1f}"})
-    element.text = "".join(letter if letter.isprintable() else "�" for letter in text)
+    element.text = _printable(text)
+
+
+def _printable(text: str) -> str:
+    """What XML may hold: it knows no control characters."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _rect(svg: ElementTree.Element, kind: str, x: float, y: float, wide: float, high: float, rounded: int = 2) -> None:

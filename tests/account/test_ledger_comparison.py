@@ -1,0 +1,68 @@
+"""Two ledgers beside each other."""
+
+from __future__ import annotations
+
+import pytest
+from made_ledgers import made_ledger, made_row
+
+from striate.account.comparison import align, compare_ledgers, comparison_table, show_ratio
+from striate.account.summarize import summarize
+
+
+def names(pairs: list) -> list[tuple[str | None, str | None]]:
+    return [tuple(row.name if row else None for row in (pair.first, pair.second)) for pair in pairs]
+
+
+def test_ratios_are_the_first_over_the_second() -> None:
+    comparison = compare_ledgers(summarize("resnet18"), summarize("resnet34"))
+    totals = {total.name: total for total in comparison.totals}
+    assert (totals["parameters"].first, totals["parameters"].second) == (11_689_512, 21_797_672)
+    assert totals["parameters"].ratio == pytest.approx(0.53627, rel=1e-4)
+    assert totals["receptive field"].shown == ("435", "899")
+    assert totals["FLOPs"].first == 2 * totals["MACs"].first
+
+
+def test_layers_of_relatives_correspond_by_name() -> None:
+    pairs = names(compare_ledgers(summarize("resnet18"), summarize("resnet34")).pairs)
+    assert ("layer2.1.conv2", "layer2.1.conv2") in pairs
+    assert (None, "layer2.2.conv1") in pairs
+    assert pairs[-1] == ("fc", "fc")
+
+
+def test_layers_of_strangers_correspond_by_kind_in_order() -> None:
+    first = [made_row("a", "conv"), made_row("b", "relu"), made_row("c", "fc")]
+    second = [made_row("x", "conv"), made_row("y", "bn"), made_row("z", "relu"), made_row("w", "fc")]
+    assert names(align(first, second)) == [("a", "x"), (None, "y"), ("b", "z"), ("c", "w")]
+
+
+@pytest.mark.parametrize("other", ["alexnet", "lenet5", "resnet18"])
+def test_every_row_of_both_is_there_once_and_in_order(other: str) -> None:
+    a, b = summarize("resnet18"), summarize(other)
+    pairs = compare_ledgers(a, b).pairs
+    assert [pair.first for pair in pairs if pair.first] == list(a.rows)
+    assert [pair.second for pair in pairs if pair.second] == list(b.rows)
+    assert all(pair.first.kind == pair.second.kind for pair in pairs if pair.first and pair.second)
+
+
+def test_json_holds_both() -> None:
+    document = compare_ledgers(summarize("lenet5"), summarize("mnist-cnn")).to_json()
+    assert (document["model"], document["against"]["model"]) == ("lenet5", "mnist-cnn")
+    assert document["ratios"]["parameters"] == 61_706 / 35_330
+    assert ["conv1", "conv1"] in document["layers"]
+
+
+@pytest.mark.parametrize("other", ["alexnet", "densenet121", "mnist-cnn"])
+def test_the_table_fits_and_says_what_it_leaves_out(other: str) -> None:
+    comparison = compare_ledgers(summarize("resnet18"), summarize(other))
+    lines = comparison_table(comparison).splitlines()
+    assert max(map(len, lines)) <= 80
+    hidden = [p for p in comparison.pairs if not any(r and (r.params or r.macs) for r in (p.first, p.second))]
+    assert lines[-1].startswith(f"{len(hidden)} layers without")
+    assert str(comparison) == "\n".join(lines)
+
+
+def test_nothing_to_divide_by() -> None:
+    plain, other = made_ledger(made_row("a")), made_ledger(made_row("b", params=5, macs=9))
+    ratios = compare_ledgers(other, plain).to_json()["ratios"]
+    assert ratios["parameters"] is None
+    assert [show_ratio(*pair) for pair in ((1, 0), (1, 3), (2, 1), (5000, 1))] == ["–", "0.333", "2", "5.00 k"]
