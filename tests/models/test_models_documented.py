@@ -22,7 +22,7 @@ def table() -> str:
     for group, entries in GROUPS.items():
         lines.append(f"| **{group}** | | | | | | |")
         for info in sorted(entries, key=lambda info: info.year):
-            error = comparable_error(info.errors)
+            error = comparable_error(info)
             rates = (
                 [f"{round(rate, 2):g}" if rate is not None else "–" for rate in (error.top1, error.top5)]
                 if error

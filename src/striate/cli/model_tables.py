@@ -29,7 +29,7 @@ def model_list(groups: Mapping[str, Sequence[ModelInfo]]) -> tuple[Table, str]:
     for group, entries in groups.items():
         table.add_row(f"[bold]{group}[/]")
         for info in sorted(entries, key=lambda info: info.year):
-            error = comparable_error(info.errors)
+            error = comparable_error(info)
             mark = ""
             if error is not None:
                 mark = f"[{numbers.setdefault((error.of, error.source), len(numbers) + 1)}]"
@@ -55,12 +55,12 @@ def model_list(groups: Mapping[str, Sequence[ModelInfo]]) -> tuple[Table, str]:
     return table, "\n".join(["", *notes, *([""] if notes else []), more])
 
 
-def comparable_error(errors: Sequence[PublishedError]) -> PublishedError | None:
-    """The error to set beside those of other networks: of one network and one crop where there is such, else the
-    first that was published."""
-    single = [e for e in errors if re.search(r"\b(1|one|single)( central)? crop\b", e.of)]
-    with_both = [e for e in single if e.top1 is not None and e.top5 is not None]
-    return next(iter([*with_both, *single, *errors]), None)
+def comparable_error(info: ModelInfo) -> PublishedError | None:
+    """The error to set beside those of other networks: of one network looking once at each image where there is such,
+    else the first that was published; of several, that of the weights that can be downloaded."""
+    single = [e for e in info.errors if re.search(r"\b(1|one|single)( central)? crop\b", e.of)]
+    downloaded = [e for e in single if info.weights and e.source.startswith(info.weights)]
+    return next(iter([*downloaded, *single, *info.errors]), None)
 
 
 def model_entry(info: ModelInfo) -> str:
@@ -80,6 +80,8 @@ def model_entry(info: ModelInfo) -> str:
         lines.append(("small images", f'--model "{info.small_form}"'))
     if info.weights:
         lines.append(("weights", f"files of {info.weights} fit, tensor by tensor: --weights FILE"))
+    if info.own_rule:
+        lines.append(("learning", "also by a rule of its own, without gradients: --optim.name own-rule"))
     lines += [("published", _error(error)) for error in info.errors]
     first = [name if k == 0 or name != lines[k - 1][0] else "" for k, (name, _) in enumerate(lines)]
     body = [_note(f"  {label:<13}{text}", 15) for label, (_, text) in zip(first, lines, strict=True)]

@@ -50,7 +50,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         reduction=32,
         errors=(
             PublishedError(
-                43.478, 20.934, "ImageNet validation, one central crop of 224×224", "torchvision, AlexNet IMAGENET1K_V1"
+                43.478, 20.934, "ImageNet validation, one crop of 224", "torchvision 0.29, weights IMAGENET1K_V1"
             ),
         ),
     ),

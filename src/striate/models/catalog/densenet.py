@@ -15,8 +15,8 @@ def _growth(default: int) -> Parameter:
 
 def _errors(top1: float, top5: float, source: str, elsewhere: tuple[float, float]) -> tuple[PublishedError, ...]:
     return (
-        PublishedError(top1, top5, "ImageNet validation, 1 crop of 224", source),
-        PublishedError(*elsewhere, "ImageNet validation, 1 crop of 224", "torchvision 0.29, weights IMAGENET1K_V1"),
+        PublishedError(top1, top5, "ImageNet validation, one crop of 224", source),
+        PublishedError(*elsewhere, "ImageNet validation, one crop of 224", "torchvision 0.29, weights IMAGENET1K_V1"),
     )
 
 

@@ -33,7 +33,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
             PublishedError(None, 6.67, "ILSVRC 2014 test, 7 networks, 144 crops", f"{_GOING_DEEPER}, tables 2 and 3"),
             PublishedError(None, 7.89, "ILSVRC 2014 validation, 1 network, 144 crops", f"{_GOING_DEEPER}, table 3"),
             PublishedError(None, 10.07, "ILSVRC 2014 validation, 1 network, 1 crop", f"{_GOING_DEEPER}, table 3"),
-            PublishedError(30.222, 10.47, "ImageNet validation, 1 crop of 224", _TORCHVISION),
+            PublishedError(30.222, 10.47, "ImageNet validation, one crop of 224", _TORCHVISION),
         ),
     ),
     ModelInfo(
@@ -52,7 +52,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         errors=(
             PublishedError(21.2, 5.6, "ILSVRC 2012 validation, 1 network, 1 crop", f"{_RETHINKING}, table 3"),
             PublishedError(17.2, 3.58, "ILSVRC 2012 validation, 4 networks, 144 crops", f"{_RETHINKING}, table 5"),
-            PublishedError(22.706, 6.55, "ImageNet validation, 1 crop of 299", _TORCHVISION),
+            PublishedError(22.706, 6.55, "ImageNet validation, one crop of 299", _TORCHVISION),
         ),
     ),
 )

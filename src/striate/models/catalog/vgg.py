@@ -25,8 +25,8 @@ def _entry(
     """`torchvision`: top-1 and top-5 accuracy of its weights, in percent."""
     plain, _, normalized = name.partition("_")
     depth = plain.removeprefix("vgg")
-    one_crop = "ImageNet validation, one central crop of 224×224"
-    source = f"torchvision, {name.upper()} IMAGENET1K_V1"
+    one_crop = "ImageNet validation, one crop of 224"
+    source = "torchvision 0.29, weights IMAGENET1K_V1"
     kept = PublishedError(round(100 - torchvision[0], 3), round(100 - torchvision[1], 3), one_crop, source)
     return ModelInfo(
         name=name,
