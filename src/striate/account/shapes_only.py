@@ -43,8 +43,12 @@ def _plain(args: tuple[Any, ...]) -> bool:
     )
 
 
+def _like(x: torch.Tensor) -> torch.Tensor:
+    return x.new_empty(x.shape) if x.is_contiguous() else torch.empty_like(x)
+
+
 def _same(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
-    return torch.empty_like(args[0])
+    return _like(args[0])
 
 
 def _in_place(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
@@ -54,18 +58,18 @@ def _in_place(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
 def _binary(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
     x, y = args[0], args[1]
     if not isinstance(y, torch.Tensor):
-        return torch.empty_like(x) if isinstance(y, int | float) else None
+        return _like(x) if isinstance(y, int | float) else None
     if not y.is_meta or y.dtype != x.dtype:
         return None
     if x.shape == y.shape and x.stride() == y.stride():
-        return torch.empty_like(x)
+        return _like(x)
     try:
         shape = torch.broadcast_shapes(x.shape, y.shape)
     except RuntimeError:
         return None  # torch says what is wrong
     if shape == x.shape:
-        return torch.empty_like(x)
-    return torch.empty_like(y) if shape == y.shape else x.new_empty(shape)
+        return _like(x)
+    return _like(y) if shape == y.shape else x.new_empty(shape)
 
 
 def _mean(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -98,17 +102,62 @@ def _addmm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return left.new_empty(left.shape[0], right.shape[1]) if fitting and not kwargs else None
 
 
+def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, weight, bias, stride, padding, dilation, transposed, _, groups = args
+    axes = weight.ndim - 2
+    known = not (transposed or kwargs) and x.ndim == axes + 2 and x.is_contiguous() and x.dtype == weight.dtype
+    if not known or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+        return None
+    if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != x.dtype):
+        return None
+    strides, pads, gaps = (list(each) * (axes if len(each) == 1 else 1) for each in (stride, padding, dilation))
+    sides = [
+        (x.shape[2 + i] + 2 * pads[i] - gaps[i] * (weight.shape[2 + i] - 1) - 1) // strides[i] + 1 for i in range(axes)
+    ]
+    return x.new_empty([x.shape[0], weight.shape[0], *sides]) if min(sides) > 0 else None
+
+
+def _pool(x: torch.Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool) -> list[int] | None:
+    if x.ndim != 4 or not x.is_contiguous() or not (len(kernel) == len(padding) == len(dilation) == 2):
+        return None
+    shape = list(x.shape[:2])
+    for i, length in enumerate(x.shape[2:]):
+        step = (stride or kernel)[i % len(stride or kernel)]
+        room = length + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1
+        side = (room + (step - 1 if ceil else 0)) // step + 1
+        if ceil and (side - 1) * step >= length + padding[i]:
+            side -= 1  # the last window has to begin inside
+        if side < 1 or 2 * padding[i] > kernel[i]:
+            return None
+        shape.append(side)
+    return shape
+
+
+def _max_pool(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, kernel, *rest = args
+    stride, padding, dilation, ceil = (*rest, *([], [0, 0], [1, 1], False)[len(rest) :])
+    shape = None if kwargs else _pool(x, kernel, stride, padding, dilation, ceil)
+    return None if shape is None else (x.new_empty(shape), x.new_empty(shape, dtype=torch.int64))
+
+
+def _avg_pool(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    x, kernel, *rest = args
+    stride, padding, ceil = (*rest, *([], [0, 0], False)[len(rest) :])[:3]
+    shape = None if kwargs else _pool(x, kernel, stride, padding, [1, 1], ceil)
+    return None if shape is None else x.new_empty(shape)
+
+
 def _layer_norm(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
     x, inner = args[0], args[1]
     if tuple(x.shape[x.ndim - len(inner) :]) != tuple(inner):
         return None
     statistics = x.new_empty([*x.shape[: x.ndim - len(inner)], *(1 for _ in inner)])
-    return torch.empty_like(x), statistics, torch.empty_like(statistics)
+    return _like(x), statistics, _like(statistics)
 
 
 def _batch_norm(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
     x, training = args[0], args[5]
-    return None if training else (torch.empty_like(x), x.new_empty(0), x.new_empty(0))
+    return None if training else (_like(x), x.new_empty(0), x.new_empty(0))
 
 
 _Rule = Callable[[tuple[Any, ...], dict[str, Any]], Any]
@@ -119,6 +168,9 @@ _RULES: dict[Any, _Rule] = {
     **{packet.Tensor: _binary for packet in (_ATEN.add, _ATEN.sub, _ATEN.mul, _ATEN.div)},
     _ATEN.mean.dim: _mean,
     _ATEN.cat.default: _cat,
+    _ATEN.max_pool2d_with_indices.default: _max_pool,
+    _ATEN.avg_pool2d.default: _avg_pool,
+    _ATEN.convolution.default: _convolution,
     _ATEN.addmm.default: _addmm,
     _ATEN.native_layer_norm.default: _layer_norm,
     _ATEN.native_batch_norm.default: _batch_norm,
