@@ -211,6 +211,6 @@ def test_a_width_that_groups_do_not_divide_gets_the_nearest_that_they_do(text, w
     with torch.device("meta"), pytest.raises(ModelError) as caught:
         build_model(text, (3, 32, 32), 10)
     assert widened in caught.value.got
-    assert caught.value.remedy == f"write {nearest}"
+    assert caught.value.remedy == f'write "{nearest}"'
     with torch.device("meta"):
         build_model(nearest, (3, 32, 32), 10)

@@ -8,6 +8,7 @@ from striate.models.words import Parameter
 RESNET = "He et al., Deep residual learning for image recognition, CVPR 2016 (arXiv:1512.03385, December 2015)"
 WIDE = "Zagoruyko and Komodakis, Wide residual networks, BMVC 2016"
 RESNEXT = "Xie et al., Aggregated residual transformations for deep neural networks, CVPR 2017 (arXiv:1611.05431, 2016)"
+HE, ZAGORUYKO, XIE = "He et al., CVPR 2016", "Zagoruyko and Komodakis, BMVC 2016", "Xie et al., CVPR 2017"
 ONE_CROP = "ImageNet validation, one crop of 224"
 TEN_CROPS = "ImageNet validation, ten crops"
 MANY_SCALES = "ImageNet validation, one network, several scales"
@@ -59,7 +60,7 @@ def _cifar(name: str, parameters: int, macs: int, *errors: PublishedError) -> Mo
 
 
 def _cifar_error(percent: float, of: str = "CIFAR-10 test") -> PublishedError:
-    return PublishedError(percent, None, of, f"{RESNET}, Table 6")
+    return PublishedError(percent, None, of, f"{HE}, Table 6")
 
 
 ENTRIES: tuple[ModelInfo, ...] = (
@@ -71,7 +72,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         11_689_512,
         1_814_073_344,
         torchvision(69.758, 89.078),
-        PublishedError(27.88, None, f"{TEN_CROPS}, shortcuts without parameters", f"{RESNET}, Table 2"),
+        PublishedError(27.88, None, f"{TEN_CROPS}, shortcuts without parameters", f"{HE}, Table 2"),
     ),
     _imagenet(
         "resnet34",
@@ -81,8 +82,8 @@ ENTRIES: tuple[ModelInfo, ...] = (
         21_797_672,
         3_663_761_408,
         torchvision(73.314, 91.420),
-        PublishedError(24.52, 7.46, TEN_CROPS, f"{RESNET}, Table 3, ResNet-34 B"),
-        PublishedError(21.84, 5.71, MANY_SCALES, f"{RESNET}, Table 4, ResNet-34 B"),
+        PublishedError(24.52, 7.46, TEN_CROPS, f"{HE}, Table 3, ResNet-34 B"),
+        PublishedError(21.84, 5.71, MANY_SCALES, f"{HE}, Table 4, ResNet-34 B"),
     ),
     _imagenet(
         "resnet50",
@@ -93,8 +94,8 @@ ENTRIES: tuple[ModelInfo, ...] = (
         4_089_184_256,
         torchvision(76.130, 92.862),
         torchvision(80.858, 95.434, weights="IMAGENET1K_V2"),
-        PublishedError(22.85, 6.71, TEN_CROPS, f"{RESNET}, Table 3"),
-        PublishedError(20.74, 5.25, MANY_SCALES, f"{RESNET}, Table 4"),
+        PublishedError(22.85, 6.71, TEN_CROPS, f"{HE}, Table 3"),
+        PublishedError(20.74, 5.25, MANY_SCALES, f"{HE}, Table 4"),
     ),
     _imagenet(
         "resnet101",
@@ -105,8 +106,8 @@ ENTRIES: tuple[ModelInfo, ...] = (
         7_801_405_440,
         torchvision(77.374, 93.546),
         torchvision(81.886, 95.780, weights="IMAGENET1K_V2"),
-        PublishedError(21.75, 6.05, TEN_CROPS, f"{RESNET}, Table 3"),
-        PublishedError(19.87, 4.60, MANY_SCALES, f"{RESNET}, Table 4"),
+        PublishedError(21.75, 6.05, TEN_CROPS, f"{HE}, Table 3"),
+        PublishedError(19.87, 4.60, MANY_SCALES, f"{HE}, Table 4"),
     ),
     _imagenet(
         "resnet152",
@@ -117,9 +118,9 @@ ENTRIES: tuple[ModelInfo, ...] = (
         11_513_626_624,
         torchvision(78.312, 94.046),
         torchvision(82.284, 96.002, weights="IMAGENET1K_V2"),
-        PublishedError(21.43, 5.71, TEN_CROPS, f"{RESNET}, Table 3"),
-        PublishedError(19.38, 4.49, MANY_SCALES, f"{RESNET}, Table 4"),
-        PublishedError(None, 3.57, "ImageNet test, six networks of different depth together", f"{RESNET}, Table 5"),
+        PublishedError(21.43, 5.71, TEN_CROPS, f"{HE}, Table 3"),
+        PublishedError(19.38, 4.49, MANY_SCALES, f"{HE}, Table 4"),
+        PublishedError(None, 3.57, "ImageNet test, six networks of different depth together", f"{HE}, Table 5"),
     ),
     _imagenet(
         "wide_resnet50_2",
@@ -130,7 +131,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         11_398_021_120,
         torchvision(78.468, 94.086),
         torchvision(81.602, 95.758, weights="IMAGENET1K_V2"),
-        PublishedError(21.9, 6.03, ONE_CROP, f"{WIDE}, Table 8, WRN-50-2-bottleneck"),
+        PublishedError(21.9, 6.03, ONE_CROP, f"{ZAGORUYKO}, Table 8, WRN-50-2-bottleneck"),
     ),
     _imagenet(
         "wide_resnet101_2",
@@ -151,7 +152,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         4_230_479_872,
         torchvision(77.618, 93.698),
         torchvision(81.198, 95.340, weights="IMAGENET1K_V2"),
-        PublishedError(22.2, None, ONE_CROP, f"{RESNEXT}, Table 3"),
+        PublishedError(22.2, None, ONE_CROP, f"{XIE}, Table 3"),
     ),
     _imagenet(
         "resnext101_32x8d",
@@ -171,8 +172,8 @@ ENTRIES: tuple[ModelInfo, ...] = (
         83_455_272,
         15_460_270_080,
         torchvision(83.246, 96.454),
-        PublishedError(20.4, 5.3, ONE_CROP, f"{RESNEXT}, Table 5"),
-        PublishedError(19.1, 4.4, "ImageNet validation, one crop of 320", f"{RESNEXT}, Table 5"),
+        PublishedError(20.4, 5.3, ONE_CROP, f"{XIE}, Table 5"),
+        PublishedError(19.1, 4.4, "ImageNet validation, one crop of 320", f"{XIE}, Table 5"),
     ),
     _cifar("resnet20", 269_722, 40_551_040, _cifar_error(8.75)),
     _cifar("resnet32", 464_154, 68_862_592, _cifar_error(7.51)),

@@ -6,7 +6,8 @@ from striate.models.catalog.resnet import ONE_CROP, STEM
 from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
 from striate.models.words import Parameter
 
-SENET = "Hu et al., Squeeze-and-excitation networks, CVPR 2018 (arXiv:1709.01507, 2017; tables of version 4)"
+SENET = "Hu et al., Squeeze-and-excitation networks, CVPR 2018 (arXiv:1709.01507, 2017)"
+HU = "Hu et al., arXiv:1709.01507v4"
 
 ENTRIES: tuple[ModelInfo, ...] = (
     ModelInfo(
@@ -23,7 +24,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         weights="timm",
         reduction=32,
         small_form="seresnet50(stem=small)",
-        errors=(PublishedError(23.29, 6.62, ONE_CROP, f"{SENET}, Table 2"),),
+        errors=(PublishedError(23.29, 6.62, ONE_CROP, f"{HU}, Table 2"),),
     ),
     ModelInfo(
         name="senet154",
@@ -40,11 +41,11 @@ ENTRIES: tuple[ModelInfo, ...] = (
         reduction=32,
         small_form="senet154(stem=small)",
         errors=(
-            PublishedError(18.68, 4.47, ONE_CROP, f"{SENET}, Table 8"),
-            PublishedError(17.28, 3.79, "ImageNet validation, one crop of 320", f"{SENET}, Table 8"),
-            PublishedError(16.88, 3.58, "ImageNet validation, trained and tested at 320", f"{SENET}, Table 9"),
+            PublishedError(18.68, 4.47, ONE_CROP, f"{HU}, Table 8"),
+            PublishedError(17.28, 3.79, "ImageNet validation, one crop of 320", f"{HU}, Table 8"),
+            PublishedError(16.88, 3.58, "ImageNet validation, trained and tested at 320", f"{HU}, Table 9"),
             PublishedError(
-                None, 2.251, "ImageNet test, several SENets together, many scales and crops", f"{SENET}, section 5.4"
+                None, 2.251, "ImageNet test, several SENets together, many scales and crops", f"{HU}, section 5.4"
             ),
         ),
     ),

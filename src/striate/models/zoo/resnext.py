@@ -72,4 +72,4 @@ def check_groups(name: str, width: int, stem: str, widening: int, groups: int) -
         nearest = max(multiple, round(width / multiple) * multiple)
         arguments = f"width={nearest}" + (f", stem={stem}" if stem != "imagenet" else "")
         got = f"width={width}: {widening}·{width} = {widening * width} channels in {groups} groups"
-        raise ModelError(name, got, f"a width divisible by {multiple}", f"write {name}({arguments})")
+        raise ModelError(name, got, f"a width divisible by {multiple}", f'write "{name}({arguments})"')
