@@ -16,6 +16,7 @@ from striate.models.shapes import Shape
 from striate.models.take_weights import take_weights
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "n_averaged")
+_ABOUT, _ROUGHLY = 2.5, 10.0
 
 
 def recognize(weights: Weights, input_shape: Shape, outputs: int, dense: bool) -> str | None:
@@ -26,7 +27,7 @@ def recognize(weights: Weights, input_shape: Shape, outputs: int, dense: bool) -
     """
     tensors = [t for key, t in weights.tensors.items() if isinstance(t, torch.Tensor) and not key.endswith(_BUFFERS)]
     for name, info in MODELS.items():
-        if info.weights and not _could_have(info, tensors):
+        if not _could_have(info, tensors, input_shape[0]):
             continue
         network = _built(info, input_shape, outputs, dense)
         if network is None:
@@ -52,17 +53,20 @@ def _built(info: ModelInfo, input_shape: Shape, outputs: int, dense: bool) -> nn
     return None
 
 
-def _could_have(info: ModelInfo, tensors: list[torch.Tensor]) -> bool:
-    """Whether a network of one fixed form can have as many parameters as these, but for input channels and outputs.
+def _could_have(info: ModelInfo, tensors: list[torch.Tensor], channels: int) -> bool:
+    """Whether the network can have as many parameters as these, in whatever order they are in the file.
 
-    No order of the tensors is relied upon: any kernel could be the first layer's, any matrix the last one's, or the
-    file may be without that. Files of networks with auxiliary classifiers may hold these or not: all could be theirs.
+    Of one fixed form, but for input channels (these, or red, green and blue) and outputs: any kernel on so many could
+    be the first layer's, any matrix the last one's, or the file may be without that. With auxiliary classifiers or not, a network is at most _ABOUT times
+    another; one whose layers follow the size of the image can be as much larger as an image is.
     """
-    if any(parameter.name == "aux" for parameter in info.parameters):
-        return True
-    channels, outputs = info.input_shape[0], info.outputs
-    more = sum(t.numel() for t in tensors) - info.published_parameters
-    colors = {0} | {(t.shape[1] - channels) * t[:, 0].numel() for t in tensors if t.ndim == 4}
+    count, published, outputs = sum(t.numel() for t in tensors), info.input_shape[0], info.outputs
+    more = count - info.published_parameters
+    if not info.weights or any(parameter.name == "aux" for parameter in info.parameters):
+        within = _ABOUT if info.weights else _ROUGHLY
+        return info.reduction < 2 or info.published_parameters / within < count < info.published_parameters * within
+    first = [t for t in tensors if t.ndim == 4 and t.shape[1] in (channels, 3)]
+    colors = {0} | {(t.shape[1] - published) * t[:, 0].numel() for t in first}
     heads = {(t.shape[0] - outputs) * (t.shape[1] + 1) for t in tensors if t.ndim == 2}
     headless = any(color > more and (color - more) % outputs == 0 for color in colors)
     return headless or any(more - color in heads for color in colors)
