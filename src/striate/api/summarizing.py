@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from striate.account.comparison import LedgerComparison, compare_ledgers
 from striate.account.effective_field import EffectiveField, measure_field
 from striate.account.ledger import Ledger, Shape
 from striate.account.summarize import summarize
+from striate.errors import ModelError
+from striate.models.build import build_model
 from striate.runs.files import write_text
 
 
@@ -36,18 +39,45 @@ def summary(
     against: str | nn.Module | None = None,
     effective: bool = False,
 ) -> Summary:
-    """The account of `model`, and of `against` on an input of the same shape.
+    """The account of `model`, and of `against`.
 
+    Without a shape each has its own; a second network that has none takes that of the first.
     `effective`: its effective receptive field is measured too; that takes some passes with real weights.
-    Without a shape each has its own. Raises StriateError.
+    Raises StriateError.
     """
-    ledger, field = summarize(model, input_shape, outputs=outputs), None
+    ledger, field = _summarize(model, input_shape, outputs), None
     if effective:
         field = measure_field(model, ledger.input, outputs)
         ledger = replace(ledger, effective_receptive_field=field.size)
     if against is None:
         return Summary(ledger, field)
-    return Summary(ledger, field, compare_ledgers(ledger, summarize(against, input_shape, outputs=outputs)))
+    try:
+        other = _summarize(against, input_shape, outputs)
+    except NoInputShape:
+        other = _summarize(against, ledger.input, outputs)
+    return Summary(ledger, field, compare_ledgers(ledger, other))
+
+
+class NoInputShape(ModelError):
+    """A network that has no shape of its own, where none was given."""
+
+
+def _summarize(model: str | nn.Module, input_shape: Shape | None, outputs: int | None) -> Ledger:
+    try:
+        return summarize(model, input_shape, outputs=outputs)
+    except ModelError as error:
+        if input_shape is not None or error.got != "no input shape":
+            raise
+        missing = NoInputShape(error.where, error.got, error.expected, error.remedy)
+    if isinstance(model, str):
+        # A name that means nothing needs no shape but another name: building says so.
+        try:
+            with torch.device("meta"):
+                build_model(model)
+        except ModelError as error:
+            if error.got != "no input shape":
+                raise
+    raise missing
 
 
 def write_summary(summary: Summary, *, html: Path | None = None, svg: Path | None = None) -> None:

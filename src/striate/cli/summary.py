@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from striate.cli.sizes import read_sizes
-from striate.errors import ModelError, UsageError, pasted
+from striate.errors import UsageError, pasted
 
 if TYPE_CHECKING:
     from striate.api.summarizing import Summary
@@ -42,7 +42,7 @@ def summary(
     classes
         The number of outputs. Default: the published one, the run's, or what the network gives.
     against
-        A second network, put beside the first on inputs of the same shape: totals, layers, ratios.
+        A second network, put beside the first, on inputs of --input or each of its own shape: totals, layers, ratios.
     effective
         Measure the effective receptive field too: where the center unit of the last map looks, by gradients.
     depth
@@ -75,16 +75,15 @@ def summary(
 def _summarize(
     model: str, shape: tuple[int, ...] | None, classes: int | None, against: str | None, effective: bool
 ) -> Summary:
+    from striate.api.summarizing import NoInputShape
     from striate.api.summarizing import summary as account
 
     try:
         return account(model, shape, outputs=classes, against=against, effective=effective)
-    except ModelError as error:
-        if shape is None and error.got == "no input shape":
-            command = f"striate summary {pasted(model)} --input 1x28x28"
-            command += f" --against {pasted(against)}" if against else ""
-            raise UsageError("--input", f"none, for {error.where}", error.expected, command) from None
-        raise
+    except NoInputShape as error:
+        command = f"striate summary {pasted(model)} --input 1x28x28"
+        command += f" --against {pasted(against)}" if against else ""
+        raise UsageError("--input", f"none, for {error.where}", error.expected, command) from None
 
 
 def _refuse(depth: int | None, html: Path | None, svg: Path | None, force: bool) -> None:

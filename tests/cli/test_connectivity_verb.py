@@ -1,0 +1,66 @@
+"""`striate connectivity`: as a user types it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from striate.cli import main
+
+
+def test_the_edge_filter_as_text(capsys) -> None:
+    assert main(["connectivity", "1x280x320", "--kernel", "1x2"]) == 0
+    out = capsys.readouterr().out
+    for said in ("8,003,072,000", "178,640", "267,960", "16,006,054,680", "4,001,536,000 times fewer numbers"):
+        assert said in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_json(capsys) -> None:
+    words = [
+        "connectivity",
+        "3x8x8",
+        "--kernel",
+        "3",
+        "--filters",
+        "4",
+        "--stride",
+        "2",
+        "--pad",
+        "1",
+        "--bias",
+        "--json",
+    ]
+    assert main(words) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["out_shape"] == [4, 4, 4]
+    ways = {way["name"]: way for way in document["ways"]}
+    assert list(ways) == ["fully connected", "locally connected", "convolution", "sparse matrix"]
+    assert ways["convolution"]["parameters"] == 4 * 27 + 4
+    assert all(way["words"] for way in ways.values())
+
+
+def test_same_padding(capsys) -> None:
+    assert main(["connectivity", "1x200x200", "--kernel", "10", "--pad", "same"]) == 0
+    assert "4,000,000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["1x280x320"], "kernel"),
+        (["1x280x320", "--kernel", "a"], "--kernel 1x2"),
+        (["1x2", "--kernel", "3"], "--kernel 2"),
+        (["5", "--kernel", "3"], "channels"),
+        (["1x5x5", "--kernel", "3", "--pad", "full"], "--pad"),
+        (["1x5x5", "--kernel", "3", "--filters", "0"], "--filters 1"),
+        (["1x5x5", "--kernel", "3", "--stride", "0"], "--stride"),
+    ],
+)
+def test_wrong_requests(capsys, words: list[str], said: str) -> None:
+    assert main(["connectivity", *words]) == 2
+    out, err = capsys.readouterr()
+    assert said in err
+    assert "Traceback" not in err
+    assert not out
