@@ -45,10 +45,12 @@ class FixedFilter(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self._check(x)
         above, left = (side // 2 for side in self.weight.shape[2:])
-        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        padded = functional.pad(x, (left, left, above, above), mode=mode) if above or left else x
         weight = self.weight.to(x.dtype).expand(self.channels, 1, -1, -1)
-        summed = functional.conv2d(padded, weight, groups=self.channels)
+        if self.padding_mode == "zeros":
+            summed = functional.conv2d(x, weight, padding=(above, left), groups=self.channels)
+        else:
+            padded = _continued(_continued(x, 2, above, self.padding_mode), 3, left, self.padding_mode)
+            summed = functional.conv2d(padded, weight, groups=self.channels)
         return summed if self.divisor == 1 else summed / self.divisor
 
     def extra_repr(self) -> str:
@@ -69,6 +71,23 @@ class FixedFilter(nn.Module):
             got = f"maps of {x.shape[2]} × {x.shape[3]}, and a kernel that reaches {reach} beyond them"
             expected = f"maps of at least {reach[0] + edge} × {reach[1] + edge} for padding mode {self.padding_mode}"
             raise ShapeError(where, got, expected, 'padding_mode="replicate"')
+
+
+def _continued(x: torch.Tensor, axis: int, reach: int, mode: str) -> torch.Tensor:
+    """x with `reach` more positions on both sides of an axis."""
+    # functional.pad would do it, but torch 2.13 cannot compile the gradient of its `replicate`.
+    if reach == 0:
+        return x
+    size = x.shape[axis]
+    if mode == "replicate":
+        shape = [reach if k == axis else -1 for k in range(x.dim())]
+        before, after = x.narrow(axis, 0, 1).expand(shape), x.narrow(axis, size - 1, 1).expand(shape)
+    elif mode == "reflect":
+        before = x.narrow(axis, 1, reach).flip(axis)
+        after = x.narrow(axis, size - 1 - reach, reach).flip(axis)
+    else:
+        before, after = x.narrow(axis, size - reach, reach), x.narrow(axis, 0, reach)
+    return torch.cat([before, x, after], axis)
 
 
 def _read(kernel: str | Kernel | Sequence[Sequence[float]]) -> tuple[list[list[float]], int, str]:
