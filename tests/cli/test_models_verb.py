@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,3 +133,10 @@ def test_what_cannot_be_asked_gets_a_remedy_that_works(capsys, words: list[str])
     err = capsys.readouterr().err
     remedy = shlex.split(err.rpartition("remedy:")[2])
     assert main(["models", *remedy[1:]] if remedy[0] == "write" else remedy[1:]) == 0
+
+
+def test_the_lists_load_no_torch() -> None:
+    lists = "main(['models']); main(['models', '--history'])"
+    code = f"import sys; from striate.cli import main; {lists}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"

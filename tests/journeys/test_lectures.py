@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from PIL import Image
 
 import striate
@@ -22,6 +24,7 @@ from striate.training.config_file import field_names
 PAGE = Path(__file__).parents[2] / "docs" / "lectures.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 COMMANDS = sorted({*re.findall(r"^    (striate .+)$", TEXT, re.M), *re.findall(r"`(striate [^`]+)`", TEXT)})
+COLORS = ("red", "green", "blue")
 LONG = ("train", "lr-find")  # what these do has tests of its own; here it is read, not done
 
 
@@ -128,6 +131,58 @@ def test_the_320_of_the_sharpening_example_is_explained(capsys) -> None:
     assert "105" in out
     assert "320" in out
     assert "255" in out  # a byte holds no more
+
+
+def test_kernels_without_their_divisor_would_brighten_the_picture(capsys) -> None:
+    # Pages print ones and the Gaussian 1 4 7 4 1; … without dividing by their sums.
+    divisors = {kernel["name"]: kernel["divisor"] for kernel in documented(capsys, "filter", "--list")}
+    assert (divisors["mean3"], divisors["gaussian5"], divisors["blur3"]) == (9, 273, 16)
+
+
+def test_blue_is_0_0_255_and_dark_in_gray(capsys) -> None:
+    Image.new("RGB", (3, 2), (0, 0, 255)).save("blue.png")
+    text = run(capsys, "pixels", "blue.png")
+    assert [int(re.search(rf"{color} \(whole picture: (\d+) to", text).group(1)) for color in COLORS] == [0, 0, 255]
+    run(capsys, "filter", "blue.png", "gray.png", "--kernel", "identity", "--gray")
+    assert np.asarray(Image.open("gray.png")).tolist() == [[round(0.114 * 255)] * 3] * 2
+
+
+def test_what_does_not_fit_is_said_with_the_arithmetic_and_ways_out(capsys) -> None:
+    said = " ".join(run(capsys, "summary", "conv(1,3,3)", "--input", "1x7x7").split())
+    assert "7 with kernel 3 and stride 3 does not fit: (7−3)/3+1 = 2.33; the last row and column are never seen" in said
+    assert "pad 1 → 3; stride 2 → 3; input 9 → 3" in said
+    for model, size in (("conv(1,3,3,pad=1)", 7), ("conv(1,3,2)", 7), ("conv(1,3,3)", 9)):
+        assert documented(capsys, "summary", model, "--input", f"1x{size}x{size}")["rows"][0]["out_shape"] == [1, 3, 3]
+
+
+@given(
+    size=st.integers(1, 40),
+    kernel=st.integers(1, 9),
+    stride=st.integers(1, 5),
+    pad=st.integers(0, 4),
+    channels=st.integers(1, 6),
+    filters=st.integers(1, 6),
+)
+def test_the_summary_of_a_convolutional_layer(size, kernel, stride, pad, channels, filters) -> None:
+    # W₂ = (W₁ − F + 2P)/S + 1, rounded down; D₂ = K; F·F·D₁·K weights and K biases.
+    assume(kernel <= size + 2 * pad and pad < kernel)
+    (row,) = striate.summarize(f"conv({filters},{kernel},{stride},pad={pad})", (channels, size, size)).rows
+    out = (size - kernel + 2 * pad) // stride + 1
+    assert row.out_shape == (filters, out, out)
+    assert row.params == kernel * kernel * channels * filters + filters
+    assert row.macs == out * out * filters * kernel * kernel * channels
+    seen = {place * stride + tap - pad for place in range(out) for tap in range(kernel)} & set(range(size))
+    assert row.leftover == (size - len(seen),) * 2
+
+
+def test_the_discrete_formula_at_two_places() -> None:
+    # Y[0,3] and Y[1,3] = σ(Σ X[t₁ + a, 3 + b] · W[a, b]), a and b from 0 to 2: no kernel is turned around.
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(7, 7)), rng.normal(size=(3, 3))
+    y = striate.reference.sigmoid(striate.reference.convolve(x[None, None], w[None, None]))[0, 0]
+    for row in (0, 1):
+        total = sum(x[row + a, 3 + b] * w[a, b] for a in range(3) for b in range(3))
+        assert y[row, 3] == pytest.approx(1 / (1 + np.exp(-total)))
 
 
 @pytest.mark.parametrize(

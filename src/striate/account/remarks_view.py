@@ -16,6 +16,8 @@ def view_remarks(ledger: Ledger) -> Iterator[Finding]:
     sides = ledger.input[1:]
     if not sides or len(ledger.receptive_field) != len(sides) or max(ledger.receptive_field) == 1:
         return
+    if _last_map(ledger) is None:
+        return  # a single position everywhere: there is no view to speak of
     if all(field < side for field, side in zip(ledger.receptive_field, sides, strict=True)):
         yield _smaller(ledger)
     elif any(field > side for field, side in zip(ledger.receptive_field, sides, strict=True)):
