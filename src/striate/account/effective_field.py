@@ -16,6 +16,8 @@ from torch import nn
 from striate.account.ledger import Shape
 from striate.errors import ModelError, UsageError
 from striate.models.build import build_model
+from striate.models.from_file import names_file
+from striate.models.from_run import names_run
 from striate.models.untouched import untouched
 
 MASS = 0.9545
@@ -90,12 +92,23 @@ def shortest_runs(shares: NDArray[np.float64], mass: float = MASS) -> list[tuple
 def measure_field(model: str | nn.Module, input_shape: Shape, outputs: int | None = None) -> EffectiveField:
     """The effective receptive field of a network that `model` names as in `build_model`, of the last map.
 
-    A network without weights of its own gets its first ones, the same each time. Raises StriateError.
+    A network without weights of its own gets its first ones, the same each time. Where its normalizations close
+    residual branches, with a scale that begins at zero, they are opened to 1, as they are soon after training begins:
+    only the shortcuts would be seen. Raises StriateError.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         module = build_model(model, input_shape, outputs)
+    if isinstance(model, str) and not names_file(model) and not names_run(model):
+        _open_branches(module)
     return effective_receptive_field(module, input_shape)
+
+
+def _open_branches(module: nn.Module) -> None:
+    for part in module.modules():
+        scale = getattr(part, "weight", None)
+        if isinstance(scale, nn.Parameter) and scale.ndim == 1 and not scale.any():
+            nn.init.ones_(scale)
 
 
 def _check(module: nn.Module, input_shape: Shape, samples: int) -> None:
