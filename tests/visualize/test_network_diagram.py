@@ -52,7 +52,7 @@ def test_boxes_tell_what_is_inside() -> None:
     boxes = {box.name: box for box in network_boxes(summarize("resnet50"))}
     assert boxes["conv1"].text == "conv 7×7 /2 · bn · relu"
     assert boxes["maxpool"].text == "pool 3×3 /2"
-    assert boxes["layer2.0"].text == "conv 1×1 · conv 3×3 /2 · conv 1×1 · conv 1×1 /2"
+    assert boxes["layer2.0"].text == "conv 1×1 · 3×3 /2 · 1×1 · 1×1 /2"
     assert boxes["layer2.0"].out_shape == (512, 28, 28)
     assert {box.stage for box in boxes.values()} >= {"layer1", "layer4"}
     inception = {box.name: box for box in network_boxes(summarize("googlenet"))}["inception3a"]

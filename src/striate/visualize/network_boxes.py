@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from striate.account.ledger import Ledger, Row, Shape
 from striate.account.table import module_output
@@ -85,11 +86,21 @@ def _box(name: str, units: Sequence[Sequence[Row]], following: Row | None) -> Bo
     alone = len(units) == 1
     return Box(
         rows[0].name if alone else name,
-        " · ".join(_kind(row) for row in rows) if alone else _inside(name, rows),
+        _chain(rows) if alone else _inside(name, rows),
         rows[-1].out_shape if alone else module_output(rows, following),
         sum(row.params for row in rows),
         sum(row.macs for row in rows),
         len(rows),
+    )
+
+
+def _chain(rows: Sequence[Row]) -> str:
+    """`conv 3×3 · bn · relu`; a kind that comes again at once is not repeated: `conv 1×1 · 3×3 /2 · 1×1`."""
+    kinds = [_kind(row) for row in rows]
+    again = [before.kind == row.kind and row.settings.get("kernel") for before, row in pairwise(rows)]
+    return " · ".join(
+        kind.removeprefix(f"{row.kind} ") if same else kind
+        for kind, row, same in zip(kinds, rows, [False, *again], strict=False)
     )
 
 
@@ -112,5 +123,5 @@ def _inside(name: str, rows: Sequence[Row]) -> str:
             parts[".".join(path[:depth])] = parts.get(".".join(path[:depth]), 0) + 1
     blocks = f"{several(len(parts), 'block')}, " if len(parts) > 1 else ""
     if not blocks and len(working := [row for row in rows if row.macs or row.settings.get("kernel")]) <= 4:
-        return " · ".join(_kind(row) for row in working) or several(len(rows), "layer")
+        return _chain(working) or several(len(rows), "layer")
     return f"{blocks}{several(len(rows), 'layer')}"
