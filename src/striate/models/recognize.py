@@ -57,8 +57,8 @@ def _could_have(info: ModelInfo, tensors: list[torch.Tensor], channels: int) -> 
     """Whether the network can have as many parameters as these, in whatever order they are in the file.
 
     Of one fixed form, but for input channels (these, or red, green and blue) and outputs: any kernel on so many could
-    be the first layer's, any matrix the last one's, or the file may be without that. With auxiliary classifiers or not, a network is at most _ABOUT times
-    another; one whose layers follow the size of the image can be as much larger as an image is.
+    be the first layer's, any matrix the last one's, or the file may be without that. With auxiliary classifiers or
+    not, a network is at most _ABOUT times another; one whose layers follow the size of the image, _ROUGHLY.
     """
     count, published, outputs = sum(t.numel() for t in tensors), info.input_shape[0], info.outputs
     more = count - info.published_parameters
