@@ -28,6 +28,15 @@ def test_stages_halve_the_maps(stages, side):
     assert re.search(r"--size (\w+)", caught.value.remedy).group(1) == f"{side}x{side}"
 
 
+@pytest.mark.parametrize(("shape", "other"), [((1, 28, 40), "lcn-net(stages=4,width=2)"), ((1, 1, 9), "small-cnn")])
+def test_too_small_an_image_gets_as_many_stages_as_fit(shape, other):
+    with pytest.raises(ModelError) as caught:
+        build_model("lcn-net(stages=6,width=2)", shape, 4)
+    found = re.search(r"--model '?([^' ]+)", caught.value.remedy).group(1)
+    assert found == other
+    build_model(found, shape, 4)
+
+
 def test_filters_double_from_width():
     network = build_model("lcn-net(width=3)")
     assert [m.out_channels for m in network if isinstance(m, nn.Conv2d)] == [3, 6, 12]

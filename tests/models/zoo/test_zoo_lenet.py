@@ -127,11 +127,22 @@ def test_the_codes_are_neither_trained_nor_saved():
     assert not any(name.startswith("output") for name in [*network.state_dict(), *dict(network.named_parameters())])
 
 
-def test_the_loss_begins_near_that_of_a_guess_and_every_weight_learns():
+def test_first_weights_are_uniform_by_the_fan_in_of_each_unit():
     torch.manual_seed(0)
     network = build_model("lenet5-1998")
-    logits = network(torch.randn(32, 1, 32, 32))
-    loss = nn.functional.cross_entropy(logits, torch.randint(10, (32,)))
-    assert float(loss.detach()) == pytest.approx(math.log(10), rel=0.05)
+    c3 = network.c3.weight.split([len(seen) for seen in CONNECTIONS])
+    bounds = [(network.c1.weight, 25), (network.s2.weight, 4), (network.c5.weight, 400), (network.f6.bias, 120)]
+    for values, fan_in in [*bounds, *((kernels, 25 * len(kernels)) for kernels in c3)]:
+        largest = float(values.detach().abs().max()) * fan_in / 2.4
+        assert (0.9 if values.numel() > 20 else 0.5) < largest <= 1
+
+
+@pytest.mark.parametrize("classes", [10, 26])
+def test_the_loss_begins_near_that_of_a_guess_and_every_weight_learns(classes):
+    torch.manual_seed(0)
+    network = build_model("lenet5-1998", (1, 28, 28), classes)
+    logits = network(torch.randn(64, 1, 28, 28))
+    loss = nn.functional.cross_entropy(logits, torch.randint(classes, (64,)))
+    assert float(loss.detach()) == pytest.approx(math.log(classes), rel=0.05)
     loss.backward()
     assert all(p.grad.abs().max() > 0 for p in network.parameters())

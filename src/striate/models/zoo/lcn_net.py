@@ -23,6 +23,8 @@ def lcn_net(input_shape: Shape, outputs: int, stages: int = 3, width: int = 16) 
     pixels a side; `width` filters in the first.
     Raises ModelError for smaller images, and for tables, signals and volumes.
     """
-    check_image("lcn-net", input_shape, stages * (Window(5, 1, 2), Window(2, 2)))
+    most = min(input_shape[1:]).bit_length() - 1 if len(input_shape) == 3 else 0
+    fitting = f"lcn-net(stages={most},width={width})" if most else ""
+    check_image("lcn-net", input_shape, stages * (Window(5, 1, 2), Window(2, 2)), fitting)
     words = [f"conv({width << stage},5,pad=2) relu lcn(9) pool(2)" for stage in range(stages)]
     return build_network(" ".join([*words, f"fc({outputs})"]), input_shape)

@@ -18,9 +18,9 @@ New: convolution, subsampling and full connections trained together from pixels 
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 
+import torch
 from torch import nn
 
 from striate.layers.partial_convolution import PartialConvolution
@@ -28,7 +28,6 @@ from striate.layers.radial_basis import RadialBasis
 from striate.layers.scaled_tanh import ScaledTanh
 from striate.layers.subsampling import Subsampling
 from striate.models.from_spec import build_network
-from striate.models.initialize import OUTPUT_SCALE
 from striate.models.shapes import Shape
 from striate.models.zoo.digit_codes import COLUMNS, ROWS, output_codes
 from striate.models.zoo.image_size import Window, chain_sizes, check_image
@@ -59,8 +58,8 @@ def lenet5_1998(input_shape: Shape, outputs: int) -> nn.Module:
     """LeNet-5 as printed, for images (C, H, W) from 12×12: to (N, outputs), minus the squared distances to the codes.
 
     Images smaller than 32×32 are padded by 2 in C1, and the kernels of C5 cover its maps whatever their size. Codes of
-    other than ten classes are random ones (`output_codes`). First weights have variance 1 / fan-in (LeCun et al.,
-    "Efficient backprop", 1998); the paper's ±2.4 / fan-in is so small in C5 that its own second-order rates are needed.
+    other than ten classes are random ones (`output_codes`). First weights and biases are those of the paper, uniform in
+    ±2.4 / fan-in, with which all classes begin about equally near.
     Raises ModelError for smaller images, and for tables, signals and volumes.
     """
     padding = 2 if len(input_shape) == 3 and min(input_shape[1:]) < 32 else 0
@@ -85,10 +84,17 @@ def lenet5_1998(input_shape: Shape, outputs: int) -> nn.Module:
 
 def _initialize(network: nn.Sequential) -> None:
     for module in network:
-        if isinstance(module, nn.Conv2d | nn.Linear | PartialConvolution):
-            # From uniform in ±1 / √fan-in, of variance 1 / (3 · fan-in).
-            module.weight.data.mul_(math.sqrt(3))
+        if isinstance(module, PartialConvolution):
+            kernels_of_maps = module.weight.split([len(seen) for seen in module.table])
+            for kernels, bias in zip(kernels_of_maps, module.bias.split(1), strict=True):
+                _draw(kernels.numel(), kernels, bias)
+        elif isinstance(module, Subsampling):
+            _draw(module.size**2, module.weight, module.bias)
+        elif isinstance(module, nn.Conv2d | nn.Linear):
             assert module.bias is not None
-            nn.init.zeros_(module.bias)
-    # Differences of −|x − c|² are those of 2 c·x: so they begin as small as other networks' outputs.
-    network.get_submodule("f6").get_parameter("weight").data.mul_(OUTPUT_SCALE / (2 * math.sqrt(ROWS * COLUMNS)))
+            _draw(module.weight[0].numel(), module.weight, module.bias)
+
+
+def _draw(fan_in: int, *parameters: torch.Tensor) -> None:
+    for parameter in parameters:
+        nn.init.uniform_(parameter, -2.4 / fan_in, 2.4 / fan_in)

@@ -8,6 +8,11 @@ are halved by pooling, and their number is then doubled. 7.3 % top-5 error in th
     vgg13  (B)     133,047,848      133,053,736
     vgg16  (D)     138,357,544      138,365,992      of which 102,760,448 are in the weights of one layer, the first
     vgg19  (E)     143,667,240      143,678,248      fully connected one
+
+Arguments of each: `width` channels in the first stage, up to 8 · `width` in the last, and 64 · `width` hidden units.
+`head`: `published` averages the last maps to 7×7 and ends in three fully connected layers; `small` averages them to one
+number a map and ends in one, which is what is left to do where the last maps are 1×1, as on 32×32. Each raises
+ModelError for images below 32×32, and for tables, signals and volumes.
 """
 
 from __future__ import annotations
@@ -29,22 +34,22 @@ Head = Literal["published", "small"]
 
 
 def vgg11(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
-    """Configuration A of the paper, for images (C, H, W) from 32×32: to (N, outputs). Arguments: see `_vgg`."""
+    """Configuration A of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
     return _vgg("vgg11", input_shape, outputs, width, head)
 
 
 def vgg13(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
-    """Configuration B of the paper, for images (C, H, W) from 32×32: to (N, outputs). Arguments: see `_vgg`."""
+    """Configuration B of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
     return _vgg("vgg13", input_shape, outputs, width, head)
 
 
 def vgg16(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
-    """Configuration D of the paper, for images (C, H, W) from 32×32: to (N, outputs). Arguments: see `_vgg`."""
+    """Configuration D of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
     return _vgg("vgg16", input_shape, outputs, width, head)
 
 
 def vgg19(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
-    """Configuration E of the paper, for images (C, H, W) from 32×32: to (N, outputs). Arguments: see `_vgg`."""
+    """Configuration E of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
     return _vgg("vgg19", input_shape, outputs, width, head)
 
 
@@ -69,13 +74,7 @@ def vgg19_bn(input_shape: Shape, outputs: int, width: int = 64, head: Head = "pu
 
 
 def _vgg(name: str, input_shape: Shape, outputs: int, width: int, head: Head) -> nn.Module:
-    """The network `vgg<layers>` or `vgg<layers>_bn`.
-
-    `width` channels in the first stage, up to 8 · `width` in the last; 64 · `width` hidden units. `head`: `published`
-    averages the last maps to 7×7 and ends in three fully connected layers; `small` averages them to one number a map
-    and ends in one, which is what is left to do where the last maps are 1×1, as on 32×32.
-    Raises ModelError for images below 32×32, and for tables, signals and volumes.
-    """
+    """The network `vgg<layers>` or `vgg<layers>_bn`."""
     check_image(name, input_shape, POOLINGS)
     depth, _, normalized = name.removeprefix("vgg").partition("_")
     features = _features(input_shape[0], width, CONVOLUTIONS[int(depth)], bool(normalized))
