@@ -12,6 +12,7 @@ for each. Everything else is counted in operations:
 | softmax | 5 for each number: largest, difference, exponential, sum, quotient |
 | normalization with given statistics | 2 for each number: one product, one sum |
 | normalization with the statistics of its input | 7 for each: mean, difference, square, sum, quotient, scale, shift |
+| weight normalization | 4 for each weight: square, sum, quotient, product |
 | interpolation | 2 for each neighbor but one: 7 for bilinear, 31 for bicubic maps |
 | copies, views, padding, constants | 0 |
 
@@ -63,8 +64,9 @@ _MOVEMENT = _names(
 )
 _REDUCTIONS = _names(
     "all amax amin any argmax argmin count_nonzero cumprod cumsum cummax cummin linalg_vector_norm logcumsumexp "
-    "logsumexp max mean min norm nansum prod std std_mean sum trace var var_mean dot _fused_rms_norm"
+    "logsumexp max mean min norm nansum prod std std_mean sum trace var var_mean _fused_rms_norm"
 )
+_BY_VECTOR = _names("mv addmv dot vdot")
 _SOFTMAX = frozenset(("_softmax", "_log_softmax", "_safe_softmax"))
 _NORMALIZATION = _names(
     "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm "
@@ -90,6 +92,9 @@ def arithmetic(operation: Operation) -> Arithmetic | None:
     if packet in flop_registry:
         flops = flop_registry[packet](*operation.args, **operation.kwargs, out_val=operation.out)
         return Arithmetic(int(flops) // 2, _bias(operation), "bias")
+    if name in _BY_VECTOR:  # torch's counter leaves these out
+        matrix = list(operation.inputs())[-2]
+        return Arithmetic(matrix.numel(), _bias(operation), "bias")
     count, function = _others(operation, name)
     return None if count is None else Arithmetic(0, count, function)
 
@@ -114,8 +119,8 @@ def _others(operation: Operation, name: str) -> tuple[int | None, str]:
         return size * (7 if _own_statistics(operation) else 2), _normalization_name(name)
     if name in _NEIGHBORS:
         return size * (2 * _NEIGHBORS[name] - 1), name.removeprefix("_")
-    if name in ("mv", "addmv"):  # torch's counter leaves matrix by vector out
-        return None, name
+    if name == "_weight_norm_interface":
+        return 4 * size, "weight_norm"
     if name == "glu" or is_pointwise(operation):
         return size, name.removeprefix("_").removesuffix("_kernel")
     return None, name
@@ -125,7 +130,7 @@ def _bias(operation: Operation) -> int:
     out = operation.outputs()[0]
     if operation.name in CONVOLUTIONS:
         return out.numel() if operation.get("bias") is not None else 0
-    return out.numel() if operation.name in ("addmm", "baddbmm") else 0
+    return out.numel() if operation.name in ("addmm", "baddbmm", "addmv") else 0
 
 
 def _own_statistics(operation: Operation) -> bool:

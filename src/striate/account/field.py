@@ -41,8 +41,8 @@ class Seen:
     @property
     def center(self) -> float:
         """The middle of the field of the first unit that sees anything."""
-        middle = ((self.hi + self.lo) / 2).ravel() if self.size else np.zeros(1)
-        return float(middle[np.isfinite(middle)][0])
+        seeing = np.isfinite(self.lo)
+        return float((self.lo[seeing][0] + self.hi[seeing][0]) / 2) if seeing.any() else 0.0
 
 
 Fields = tuple[Seen, ...]
@@ -126,7 +126,8 @@ def _windowed(seen: Seen, dim: int, length: int, index: Index, scale: float, the
     if seen.lo.shape[dim] == 1 and not (along and length == 1):
         return replace(seen, jump=jump)
     inside = index.clip(0, length - 1)
-    beyond = ((index - inside) * seen.jump if along else 0.0 * index).reshape(
+    # Fields are whole positions, also where neighbors are half a one apart.
+    beyond = np.rint((index - inside) * (seen.jump if along else 0.0)).reshape(
         (1,) * dim + index.shape + (1,) * (seen.lo.ndim - dim - 1)
     )
     absent = None if there is None else np.where(there, 0.0, np.inf).reshape(beyond.shape)

@@ -11,7 +11,7 @@ import torch
 
 from striate.account import field
 from striate.account.field import Fields
-from striate.account.operation import Operation, dims_of, is_pointwise
+from striate.account.operation import Operation, dims_of, is_pointwise, short_name
 from striate.account.reshaped_field import reshaped
 from striate.account.window import CONVOLUTIONS, POOLS, Window, read_window
 
@@ -28,6 +28,11 @@ def get_fields(tensor: torch.Tensor) -> Fields | None:
     """What the numbers of a tensor see; None where they do not depend on the input."""
     fields: Fields | None = tensor.__dict__.get(_KEY)
     return fields
+
+
+def has_rule(func: Any) -> bool:
+    """Whether it is known here what an operation does to receptive fields."""
+    return short_name(func) in _RULES
 
 
 def follow(operation: Operation, axes: int) -> None:
@@ -333,7 +338,7 @@ _BY_RULE: tuple[tuple[_Rule, str], ...] = (
     (_group_norm, "native_group_norm"),
     (_batch_norm, "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training"),
     (_batch_norm, "cudnn_batch_norm _batch_norm_with_update _batch_norm_no_update"),
-    (_product, "mm addmm bmm baddbmm mv addmv dot"),
+    (_product, "mm addmm bmm baddbmm mv addmv dot vdot"),
     (_viewed, "view _unsafe_view reshape _reshape_alias squeeze unsqueeze flatten unflatten"),
     (_expanded, "expand"),
     (_permuted, "permute transpose t"),

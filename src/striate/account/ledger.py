@@ -19,10 +19,11 @@ class Row:
     name. Shapes are channels first, without the batch. `params` are counted where a parameter is used first.
     `macs`: multiply–accumulates of convolutions and matrix products; `other_ops`: all other arithmetic, in operations.
     Per spatial axis, for one unit of the output: `receptive_field` and `jump` (the distance between the receptive
-    fields of neighbors; 0 where there is one position only) in input pixels, `center` the middle of the first unit's
-    field, 0 being the middle of the first pixel. `leftover`: how many positions of the layer's input no window
-    covers. Bytes are of one sample: `weight_bytes` of parameters, `output_bytes` of the output, `saved_bytes` of what
-    autograd keeps for the backward pass.
+    fields of neighbors; 0 where there is one position only, a fraction after upsampling) in input pixels, `center`
+    the middle of the first unit's field, 0 being the middle of the first pixel; of all that the unit depends on,
+    through normalization too. `leftover`: how many positions of the layer's input no window covers. Bytes are of one
+    sample: `weight_bytes` of parameters, `output_bytes` of the output, `saved_bytes` of what autograd keeps for the
+    backward pass.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Row:
     macs: int = 0
     other_ops: int = 0
     receptive_field: Shape = ()
-    jump: Shape = ()
+    jump: tuple[float, ...] = ()
     center: tuple[float, ...] = ()
     leftover: Shape = ()
     weight_bytes: int = 0
@@ -81,7 +82,7 @@ class Ledger:
     trainable: int
     macs: int
     receptive_field: Shape
-    jump: Shape
+    jump: tuple[float, ...]
     activation_bytes: int
     training_bytes: int
     inference_bytes: int
@@ -112,6 +113,6 @@ class Ledger:
         return ledger_table(self)
 
 
-def one_or_each(sizes: Shape) -> int | list[int]:
+def one_or_each(sizes: tuple[float, ...]) -> float | list[float]:
     """`3` for (3, 3), `[3, 5]` for (3, 5), 0 for ()."""
     return (sizes[0] if sizes else 0) if len(set(sizes)) <= 1 else list(sizes)

@@ -15,7 +15,7 @@ from striate.account.kinds import layer_kind
 from striate.account.ledger import Ledger, Row, Shape
 from striate.account.observation import Observation
 from striate.account.tensors import tensors_in
-from striate.account.window import Window
+from striate.account.window import PADDING, Window
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
@@ -103,7 +103,7 @@ def _row(entry: Entry, seen: Observation, parameters: dict[str, nn.Parameter], a
         macs=entry.tally.macs,
         other_ops=entry.tally.operations.total(),
         receptive_field=tuple(s.size for s in fields),
-        jump=jumps,  # type: ignore[arg-type]
+        jump=jumps,
         center=tuple(s.center for s in fields),
         leftover=window.leftover() if window else (0,) * (max(1, axes - 1) if ran else 0),
         weight_bytes=_bytes(entry.module.parameters() if entry.module is not None else own),
@@ -126,19 +126,16 @@ def _window(entry: Entry) -> Window | None:
     axes = len(entry.in_shape) - 1
     pads: Window | None = None
     for window in entry.tally.windows:
-        if window.function == "pad":
-            pads = window
-            continue
         fitting = window.without_leading(axes) if axes > 0 else None
         if fitting is None:
             continue
         if pads is not None and fitting.sizes == pads.outputs:
-            before, after = (
-                tuple(a + b for a, b in zip(*pair, strict=True))
-                for pair in ((fitting.before, pads.before), (fitting.after, pads.after))
-            )
+            before = tuple(a + b for a, b in zip(pads.before, fitting.before, strict=True))
+            after = tuple(a + b for a, b in zip(pads.after, fitting.after, strict=True))
             fitting = replace(fitting, sizes=pads.sizes, before=before, after=after)
-        if fitting.sizes == entry.in_shape[1:]:
+        if fitting.function == PADDING:
+            pads = fitting
+        elif fitting.sizes == entry.in_shape[1:]:
             return fitting
     return None
 

@@ -13,13 +13,13 @@ from torch.overrides import TorchFunctionMode
 from striate.account.arithmetic import arithmetic
 from striate.account.entries import Entries, Entry, Tally, sample_shape
 from striate.account.field import input_fields
-from striate.account.follow_field import follow, follow_padding, follow_window, set_fields
+from striate.account.follow_field import follow, follow_padding, follow_window, has_rule, set_fields
 from striate.account.kinds import function_kind, layer_kind
 from striate.account.live_memory import LiveMemory, storage_key
 from striate.account.operation import Operation
 from striate.account.shapes_only import ShapesOnly, shapes_only
 from striate.account.tensors import tensors_in
-from striate.account.window import Window, read_window
+from striate.account.window import Window, padding_window, read_padding, read_window
 from striate.layers.locally_connected import LocallyConnected
 
 
@@ -68,7 +68,7 @@ class Observer:
             self.entries.add_product(operation.name, operation.inputs(), operation.outputs()[0], cost)
         else:
             self.entries.tally().charge(cost)
-        window = read_window(operation)
+        window = read_window(operation) or read_padding(operation)
         if window is not None:
             self.entries.tally().windows.append(window)
 
@@ -120,7 +120,8 @@ def _is_composite(func: Any) -> bool:
     """Whether an operation consists of others. (In inference mode, torch does not take them apart by itself.)"""
     known = _COMPOSITE.get(func)
     if known is None:
-        known = _COMPOSITE[func] = bool(func._can_decompose()) and func.namespace == "aten"
+        own = func.namespace == "aten" and not has_rule(func)
+        known = _COMPOSITE[func] = own and bool(func._can_decompose())
     return known
 
 
@@ -162,15 +163,11 @@ _LEAVING = {torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist}
 def _note_padding(entries: Entries, args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor) -> None:
     x, pads = args[0], kwargs["pad"] if "pad" in kwargs else args[1]
     follow_padding(x, out, pads)
-    axes = x.ndim - 2
-    # Padding as a window of one position: a window after it in the same layer is then one over the layer's input.
-    if axes >= 1 and len(pads) == 2 * axes:
-        pairs = [(pads[2 * i], pads[2 * i + 1]) for i in reversed(range(axes))]
-        before, after = (tuple(part) for part in zip(*pairs, strict=True))
-        ones = (1,) * axes
-        entries.tally().windows.append(
-            Window(tuple(x.shape[2:]), tuple(out.shape[2:]), ones, ones, before, after, ones, function="pad")
-        )
+    # Of all other padding, the operation itself tells.
+    if "circular" in (*args[2:], kwargs.get("mode")):
+        window = padding_window(tuple(x.shape), tuple(out.shape), pads)
+        if window is not None:
+            entries.tally().windows.append(window)
 
 
 @contextmanager

@@ -134,15 +134,17 @@ def _pool(x: torch.Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any
 
 
 def _max_pool(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    x, kernel, *rest = args
-    stride, padding, dilation, ceil = (*rest, *([], [0, 0], [1, 1], False)[len(rest) :])
+    x, kernel = args[:2]
+    defaults: tuple[Any, ...] = (x, kernel, [], [0, 0], [1, 1], False)
+    stride, padding, dilation, ceil = (*args, *defaults[len(args) :])[2:]
     shape = None if kwargs else _pool(x, kernel, stride, padding, dilation, ceil)
     return None if shape is None else (x.new_empty(shape), x.new_empty(shape, dtype=torch.int64))
 
 
 def _avg_pool(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    x, kernel, *rest = args
-    stride, padding, ceil = (*rest, *([], [0, 0], False)[len(rest) :])[:3]
+    x, kernel = args[:2]
+    defaults: tuple[Any, ...] = (x, kernel, [], [0, 0], False)
+    stride, padding, ceil = (*args, *defaults[len(args) :])[2:5]
     shape = None if kwargs else _pool(x, kernel, stride, padding, [1, 1], ceil)
     return None if shape is None else x.new_empty(shape)
 

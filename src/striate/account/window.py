@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ POOLS = {
     "avg_pool2d",
     "avg_pool3d",
 }
+PADDING = "pad"
 CONVOLUTIONS = {"convolution", "_convolution", "convolution_overrideable", "cudnn_convolution"}
 
 
@@ -71,6 +73,26 @@ def read_window(operation: Operation) -> Window | None:
     if operation.name in CONVOLUTIONS:
         return _convolution(operation)
     return _pooling(operation) if operation.name in POOLS else None
+
+
+def read_padding(operation: Operation) -> Window | None:
+    """The padding of a map by an operation, as a window of one position; None where it is none."""
+    if operation.name != "constant_pad_nd" and not operation.name.startswith(("reflection_pad", "replication_pad")):
+        return None
+    x, out = operation.args[0], operation.outputs()[0]
+    return padding_window(tuple(x.shape), tuple(out.shape), operation.args[1])
+
+
+def padding_window(shape: Shape, padded: Shape, pads: Sequence[int]) -> Window | None:
+    """Padding (as torch.nn.functional.pad takes it: last dimension first) as a window of one position; None where it
+    is not all spatial axes of (N, C, *spatial) that are padded."""
+    axes = len(shape) - 2
+    if axes < 1 or len(pads) > 2 * axes:
+        return None
+    full = [*pads, *[0] * (2 * axes - len(pads))]
+    before, after = (tuple(full[2 * i + end] for i in reversed(range(axes))) for end in (0, 1))
+    ones = (1,) * axes
+    return Window(shape[2:], padded[2:], ones, ones, before, after, ones, function=PADDING)
 
 
 def _each(value: object, axes: int) -> Shape:
