@@ -28,7 +28,7 @@ class CCell(nn.Module):
         if alpha <= 0:
             raise ValueError(f"alpha is {alpha}; it has to be positive")
         self.kernel_size, self.stride, self.padding, self.alpha = kernel_size, stride, padding, alpha
-        self.register_buffer("window", fading_window(kernel_size, kernel_size), persistent=False)
+        self.register_buffer("window", fading_window(kernel_size, kernel_size))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         u = wide(x)
@@ -37,7 +37,8 @@ class CCell(nn.Module):
         with full_precision(x.device):
             sums = functional.conv2d(planes, self.window.to(u.dtype), stride=self.stride, padding=self.padding)
         sums = sums.reshape(*u.shape[:2], *sums.shape[2:])
-        contrast = functional.relu((1 + sums) / (1 + sums.mean(1, keepdim=True)) - 1)
+        common = sums.mean(1, keepdim=True)
+        contrast = functional.relu((sums - common) / (1 + common))  # (1 + s) / (1 + v) − 1
         return (contrast / (self.alpha + contrast)).to(x.dtype)
 
     def extra_repr(self) -> str:

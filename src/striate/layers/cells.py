@@ -25,6 +25,7 @@ def fading_window(height: int, width: int) -> torch.Tensor:
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Where autocast is on it is off inside: convolutions and matrix products keep the type of their input."""
-    if torch.is_autocast_enabled(device.type):
+    # Of the meta device autocast knows nothing, not even whether it is on.
+    if device.type != "meta" and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

@@ -28,7 +28,7 @@ class ContrastCells(nn.Module):
         squares = offsets.square()[:, None] + offsets.square()
         center, surround = (torch.exp(-squares / (2 * std**2)) for std in (1.0, 2.0))
         window = center / center.sum() - surround / surround.sum()
-        self.register_buffer("window", (window / window.clamp(min=0).sum()).view(1, 1, 7, 7), persistent=False)
+        self.register_buffer("window", (window / window.clamp(min=0).sum()).view(1, 1, 7, 7))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         u = wide(x)

@@ -24,8 +24,8 @@ class SCell(nn.Module):
     Inputs, a and b are not negative. c is fixed, falls from the center as `fading_window`, and sums to 1 over window
     and channels. After a = q c x, b = q √(Σ c x²) of one pattern x with large q, a cell answers where its input has a
     cosine above r / (1 + r) with x, and its largest answer is 1. First weights: small and positive, so that every plane
-    answers a little to anything; b = 0. Computed in float32 at least, also under autocast: it is a difference of nearly
-    equal numbers. `padding` adds zeros. ValueError for a selectivity that is not positive.
+    answers a little to anything; b = 0. Computed in float32 at least, also under autocast: near the threshold it is a
+    difference of nearly equal numbers. `padding` adds zeros. ValueError for a selectivity that is not positive.
     Source: Fukushima, "Neocognitron", Biological Cybernetics 36, 1980, section 2.
     """
 
@@ -43,7 +43,7 @@ class SCell(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *self.kernel_size))
         self.inhibition = nn.Parameter(torch.zeros(out_channels, 1, 1))
         window = fading_window(*self.kernel_size).expand(1, in_channels, -1, -1)
-        self.register_buffer("window", window / in_channels, persistent=False)
+        self.register_buffer("window", window / in_channels)
         nn.init.uniform_(self.weight, 0.0, FIRST / self.weight[0].numel())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -56,7 +56,9 @@ class SCell(nn.Module):
             excitation = functional.conv2d(u, self.weight.to(u.dtype), padding=self.padding)
             inhibition = self.inhibition.to(u.dtype) * self.vigilance(u)
         threshold = selectivity / (1 + selectivity)
-        return (selectivity * functional.relu((1 + excitation) / (1 + threshold * inhibition) - 1)).to(x.dtype)
+        # (1 + e) / (1 + h) − 1 = (e − h) / (1 + h), without the difference of nearly equal numbers.
+        surplus = (excitation - threshold * inhibition) / (1 + threshold * inhibition)
+        return (selectivity * functional.relu(surplus)).to(x.dtype)
 
     def vigilance(self, x: torch.Tensor) -> torch.Tensor:
         """What the V-cells say, (N, 1, H', W'): the weighted root mean square of the input in each window."""

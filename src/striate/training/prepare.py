@@ -176,6 +176,8 @@ def _plan(
     normalize = normalization.on(device, len(data.input_shape) + 1)
     samples = training_part(config, SAMPLES)
     signal = measure_signal(network, task, splits["train"], normalize, samples=samples) if measured else ()
+    # What a gradient needs of the first weights says nothing about other rules.
+    judged = () if config.optim.name == "own-rule" else signal_findings(signal)
     return Prepared(
         config,
         data,
@@ -185,7 +187,7 @@ def _plan(
         normalization,
         None if module is not None else name,
         (*notes, *decision.notes),
-        (*data.findings, *beginning.findings, *decision.findings, *(signal_findings(signal) if config.optim.name != "own-rule" else ())),
+        (*data.findings, *beginning.findings, *decision.findings, *judged),
         signal,
     )
 

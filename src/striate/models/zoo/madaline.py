@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError
+from striate.layers.cells import full_precision
 from striate.layers.hard_threshold import HardThreshold
 from striate.models.initialize import initialize_output
 from striate.models.learning_rule import LearningRule
@@ -55,7 +56,7 @@ class CommitteeMadaline(nn.Module):
         self.majority = Majority(outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        sums = self.hidden(x.flatten(1))
+        sums = _sums(self.hidden, x)
         votes: torch.Tensor = self.majority(self.threshold(sums), sums)
         return votes
 
@@ -80,7 +81,7 @@ class Madaline(nn.Module):
         initialize_output(self.output)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        sums: torch.Tensor = self.output(self.threshold(self.hidden(x.flatten(1))))
+        sums: torch.Tensor = self.output(self.threshold(_sums(self.hidden, x)))
         return sums
 
     def learning_rule(self) -> LearningRule:
@@ -112,6 +113,13 @@ def madaline(input_shape: tuple[int, ...], outputs: int, units: int = 400, logic
             f"--model 'madaline(units={9 * outputs},logic=majority)'",
         )
     return CommitteeMadaline(features, outputs, members)
+
+
+def _sums(units: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """The analog sums in full precision: a threshold makes a large error of a small one."""
+    with full_precision(x.device):
+        sums: torch.Tensor = units(x.flatten(1))
+    return sums
 
 
 def _hidden_units(features: int, count: int) -> nn.Linear:

@@ -31,8 +31,9 @@ STAGES = (0.25, 0.5)
 layer begins when those before it have come to rest."""
 LEARNING_SELECTIVITY = 6.0
 """Of the last layer while it learns: a plane answers to cosines above 6 / 7."""
-GAIN = 20.0
-"""Turns answers between 0 and 1 into logits; the largest stays the largest."""
+GAIN = 40.0
+"""Turns answers between 0 and 1 into logits; the largest stays the largest. With 40, probabilities are about as often
+right as they say (mnist5k)."""
 
 
 class Neocognitron(nn.Module):
@@ -48,7 +49,6 @@ class Neocognitron(nn.Module):
         # Each blur halves the map, rounding up; the last cells see all that is left.
         whole = (-(-height // 4), -(-width // 4))
         self.s3 = SCell(second, outputs * planes, whole, selectivity=1.0)
-        nn.init.zeros_(self.s3.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         answers = self.s3(self.c2(self.s2(self.c1(self.s1(self.contrast(x))))))

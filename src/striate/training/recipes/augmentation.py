@@ -18,15 +18,22 @@ _OFF = AugmentConfig(
 )  # fmt: skip
 
 
-def decide_augmentation(augment: AugmentConfig, data: Dataset, *, dense: bool = False) -> tuple[AugmentConfig, str]:
+def decide_augmentation(
+    augment: AugmentConfig, data: Dataset, *, dense: bool = False, own_rule: bool = False
+) -> tuple[AugmentConfig, str]:
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
     `dense`: for a network without convolutions, to which each shift is another image: half as far.
+    `own_rule`: for a network that learns by its own rule, which is made for samples that come again as they were.
     Raises ConfigError on what the data cannot take.
     """
     check_augmentation(augment, data)
     if data.kind != "image":
         return _filled(augment, _OFF), ""
+    if own_rule:
+        decided = _filled(augment, _OFF)
+        named = ", ".join(describe_augmentation(decided, data.input_shape[0]))
+        return decided, f"augmentation: {named}" if named else "augmentation: none, as these rules are published"
     channels, height, width = data.input_shape
     small = min(height, width) <= _SMALL
     # Moved, mirrored or cropped, an image keeps its class; whether it keeps its number, nobody knows.

@@ -35,9 +35,10 @@ class Decision:
 
 
 def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
-    """Fill in `augment`, `optim`, `schedule.name`, `batch`, `budget`, `keep` and `fine_tune` where they are open. Fields
-    that are set stay as they are; the recipe `standard` becomes `fine-tune` for a network that has weights, unless it
-    learns by its own rule.
+    """Fill in `augment`, `optim`, `schedule.name`, `batch`, `budget`, `keep` and `fine_tune` where they are open.
+
+    Fields that are set stay as they are; the recipe `standard` becomes `fine-tune` for a network that has weights,
+    unless it learns by its own rule.
 
     Raises ConfigError on an augmentation that the data cannot take, on `fine-tune` without weights, and on a rule of
     learning that is not the network's.
@@ -51,7 +52,9 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         )
     rule = facts.own_rule if learns_by_own_rule(config, data, facts.own_rule) else None
     recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" and rule is None else config.recipe
-    augment, reason = decide_augmentation(config.augment, data, dense=facts.network == "dense")
+    augment, reason = decide_augmentation(
+        config.augment, data, dense=facts.network == "dense", own_rule=rule is not None
+    )
     choice = RECIPES[recipe](facts, config) if rule is None else own_rule(rule, facts, config)
     opened = fill(config, choice)
     notes = [*([reason] if reason else []), *(why for name, why in choice.why.items() if name in opened)]

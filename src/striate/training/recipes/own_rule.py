@@ -42,9 +42,7 @@ def learns_by_own_rule(config: Config, data: Dataset, rule: LearningRule | None)
             "--model mlp" if data.annotation == "number" else "--model auto",
         )
     if config.recipe == "fine-tune":
-        raise ConfigError(
-            "recipe", "fine-tune with own-rule", "a recipe without stages by depth", "--recipe standard"
-        )
+        raise ConfigError("recipe", "fine-tune with own-rule", "a recipe without stages by depth", "--recipe standard")
     return True
 
 
