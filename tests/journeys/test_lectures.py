@@ -85,8 +85,8 @@ def test_every_function_and_network_that_the_page_names_is_there() -> None:
     names = [name.partition("(")[0] for row in table.splitlines()[2:] for name in re.findall(r"`([^`]+)`", row)]
     assert len(names) > 15
     assert set(names) <= set(MODELS)
-    for test_file in re.findall(r"`(tests/[\w/]+\.py)`", TEXT):
-        assert (PAGE.parents[1] / test_file).is_file()
+    for file in re.findall(r"`(?:python )?((?:tests|examples)/[\w/]+\.py)`", TEXT):
+        assert (PAGE.parents[1] / file).is_file(), file
 
 
 def test_the_table_of_alexnet_on_the_page_is_the_ledger() -> None:

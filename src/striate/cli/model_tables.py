@@ -81,7 +81,7 @@ def model_entry(info: ModelInfo) -> str:
     if info.weights:
         lines.append(("weights", f"files of {info.weights} fit, tensor by tensor: --weights FILE"))
     if info.own_rule:
-        lines.append(("learning", "also by a rule of its own, without gradients: --optim.name own-rule"))
+        lines.append(("learning", "has a rule of its own, which needs no gradient: --optim.name own-rule"))
     lines += [("published", _error(error)) for error in info.errors]
     first = [name if k == 0 or name != lines[k - 1][0] else "" for k, (name, _) in enumerate(lines)]
     body = [_note(f"  {label:<13}{text}", 15) for label, (_, text) in zip(first, lines, strict=True)]
