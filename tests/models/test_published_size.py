@@ -1,6 +1,7 @@
 """A zoo network on inputs of another size: nothing is changed, and that is said, with what it makes of the maps."""
 
 import pytest
+import torch
 
 from striate.models.build import build_model
 from striate.models.published_size import size_note
@@ -16,7 +17,15 @@ def test_small_images():
 
 
 @pytest.mark.parametrize(
-    "model", ["resnet18(stem=small)", "resnet18( stem = small )", "mnist-cnn", "conv(3,3)", "x.py:f"]
+    "model",
+    [
+        "resnet18(stem=small)",
+        "resnet18( stem = small )",
+        "resnet18(width=8,stem=small)",
+        "mnist-cnn",
+        "conv(3,3)",
+        "x.py:f",
+    ],
 )
 def test_silent_where_there_is_nothing_to_say(model):
     assert size_note(model, (3, 32, 32)) is None
@@ -30,7 +39,18 @@ def test_silent_at_the_published_size_and_short_at_others():
 
 @pytest.mark.parametrize("info", [i for i in MODELS.values() if i.small_form], ids=lambda i: i.name)
 def test_small_forms_exist(info):
-    import torch
-
     with torch.device("meta"):
         build_model(info.small_form, (3, 32, 32), 10)
+
+
+@pytest.mark.parametrize("info", [i for i in MODELS.values() if i.reduction > 1], ids=lambda i: i.name)
+def test_nothing_but_what_is_said_is_another_at_another_size(info):
+    def shapes(size):
+        with torch.device("meta"):
+            network = build_model(info.name, (info.input_shape[0], size, size))
+        return {key: tensor.shape for key, tensor in network.state_dict().items()}
+
+    published, larger = shapes(info.input_shape[-1]), shapes(2 * info.input_shape[-1])
+    differing = [key for key in published if published[key] != larger[key]]
+    assert all(key.rpartition(".")[0] in info.adapts for key in differing)
+    assert bool(differing) == bool(info.adapts)

@@ -29,8 +29,8 @@ class ModelInfo:
     entry; `input_shape` and `outputs` are those of the published form, `published_parameters` the trainable
     parameters and `published_macs` the multiply–accumulates it then has. `weights` names the library whose files of
     weights fit, tensor by tensor. `reduction`: by how much its layers divide the size of an image; `small_form`: what
-    to write instead for small images. `errors`: what was published of its accuracy. `own_rule`:
-    whether it has a learning rule that needs no gradient.
+    to write instead for small images; `adapts`: what is another at another size ("only x was"), where anything is.
+    `errors`: what was published of its accuracy. `own_rule`: whether it has a learning rule that needs no gradient.
     """
 
     name: str
@@ -47,6 +47,7 @@ class ModelInfo:
     weights: str = ""
     reduction: int = 1
     small_form: str = ""
+    adapts: str = ""
     errors: tuple[PublishedError, ...] = ()
     own_rule: bool = False
 

@@ -16,19 +16,19 @@ def size_note(model: str, input_shape: Shape) -> str | None:
     """One sentence on a zoo network whose layers divide the size of an image, where the size is not the published one;
     None for all other networks, and where nothing needs saying.
 
-    Networks of the zoo compute the published function at any size: what is said is that nothing was changed, what
-    that makes of the last maps, and what to write for small images.
+    Such networks compute the published function at any size, but for layers that the entry's `adapts` names. Said are
+    what was changed, what the size makes of the last maps, and what to write for small images.
     """
     found = re.match(r"\s*([\w-]+)", model)
     info = MODELS.get(found.group(1)) if found else None
     if info is None or info.reduction < 2 or len(input_shape) != 3 or input_shape[1:] == info.input_shape[1:]:
         return None
-    if info.small_form and _same_call(model, info.small_form):
+    if info.small_form and _has_arguments(model, info.small_form):
         return None
     least = tuple(-(-side // info.reduction) for side in input_shape[1:])
     published, here = show_shape(info.input_shape), show_shape(input_shape)
     said = (
-        f"{info.name} was published for {published}, and on {here} nothing in it was changed:"
+        f"{info.name} was published for {published}, and on {here} {info.adapts or 'nothing in it was'} changed:"
         f" its layers divide the size by {info.reduction}, so its last maps are at most {show_shape(least)}"
     )
     return said + _advice(info) if min(least) < SMALL_MAP <= _published(info) else said
@@ -43,5 +43,8 @@ def _published(info: ModelInfo) -> int:
     return -(-min(info.input_shape[1:]) // info.reduction)
 
 
-def _same_call(first: str, second: str) -> bool:
-    return "".join(second.split()) in "".join(first.split())
+def _has_arguments(model: str, form: str) -> bool:
+    """Whether `model` has all the arguments by name that `form` has: `vgg11(width=8,head=small)` those of
+    `vgg11(head=small)`."""
+    given, wanted = ("".join(text.split()).rstrip(")").partition("(")[2].split(",") for text in (model, form))
+    return set(wanted) <= set(given)

@@ -22,6 +22,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         published_macs=724_406_816,
         parameters=(Parameter("groups", "count", 2, low=1, high=2), _INIT),
         reduction=32,
+        adapts="only the number of inputs of fc6 was",
         errors=(
             PublishedError(40.7, 18.2, "ILSVRC-2012 validation, one network, 10 crops", f"{_KRIZHEVSKY}, table 2"),
             PublishedError(38.1, 16.4, "ILSVRC-2012 validation, 5 networks, 10 crops", f"{_KRIZHEVSKY}, table 2"),
@@ -66,6 +67,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         published_macs=1_168_032_896,
         parameters=(_INIT,),
         reduction=32,
+        adapts="only the number of inputs of fc6 was",
         errors=(
             PublishedError(
                 38.4, 16.5, "ImageNet 2012 validation, one network as in figure 3, 10 crops", f"{_ZEILER}, table 2"
