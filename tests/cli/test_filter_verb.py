@@ -265,3 +265,14 @@ def test_neither_verb_needs_torch(words) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_outputs_in_the_documentation_are_real(capsys) -> None:
+    ring = np.full((5, 5), 100, np.uint8)
+    ring[1:4, 1:4] = 0
+    save(ring, "ring.png")
+    text = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
+    for command in ("filter ring.png blurred.png --kernel blur3 --explain 0,1", "pixels blurred.png"):
+        assert main(command.split()) == 0
+        lines = [f"    {line}".rstrip() for line in capsys.readouterr().out.rstrip().splitlines()]
+        assert "\n".join([f"    $ striate {command}", *lines]) in text
