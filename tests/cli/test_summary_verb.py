@@ -130,6 +130,8 @@ def test_a_layer_string_takes_the_shape_of_what_it_is_put_beside(capsys) -> None
         (["mnist-cnn", "--classes", "0"], "at least 1"),
         (["mnist-cnn", "--depth", "0"], "--depth 1"),
         (["mnist-cnn", "--html", "a.txt"], "--html a.html"),
+        (["mnist-cnn", "--html", "."], "--html picture.html"),
+        (["mnist-cnn", "--html", ".."], "--html ../picture.html"),
         (["mnist-cnn", "--svg", "no/a.svg"], "mkdir -p no"),
         (["mnist-cnn", "--against", "mnist-cn"], "mnist-cnn"),
         (["mlp", "--input", "13", "--effective"], "--effective"),
@@ -145,6 +147,14 @@ def test_wrong_requests(capsys, words: list[str], said: str) -> None:
 def test_the_remedy_for_a_missing_shape_works_when_pasted(capsys) -> None:
     remedy = refused(capsys, STRING, "--against", "lenet5").split("remedy:")[1].strip()
     assert main(shlex.split(remedy)[1:]) == 0
+
+
+def test_a_file_that_cannot_be_written_has_another_place(capsys, monkeypatch) -> None:
+    def full(_path: Path, _text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("striate.runs.files._put", full)
+    assert "--svg /" in refused(capsys, "lenet5", "--svg", "a.svg")
 
 
 def test_help_is_light() -> None:

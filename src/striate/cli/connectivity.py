@@ -90,6 +90,11 @@ _OPERATIONS = (
 def _ratios(found: Connectivity) -> str:
     dense, _, shared, _ = found.ways
     return (
-        f"The convolution stores {dense.parameters / shared.parameters:,.0f} times fewer numbers than the fully "
-        f"connected layer, and needs {dense.operations / shared.operations:,.0f} times fewer operations."
+        f"The convolution stores {_times(dense.parameters, shared.parameters)} times fewer numbers than the fully "
+        f"connected layer, and needs {_times(dense.operations, shared.operations)} times fewer operations."
     )
+
+
+def _times(many: int, few: int) -> str:
+    """The ratio, rounded to a whole number; such numbers are too large for floats."""
+    return f"{(many + few // 2) // few:,}"

@@ -98,10 +98,19 @@ def _refuse(depth: int | None, html: Path | None, svg: Path | None, force: bool)
 
 
 def _write(found: Summary, html: Path | None, svg: Path | None) -> None:
-    if html is not None or svg is not None:
-        from striate.api.summarizing import write_summary
+    from tempfile import gettempdir
 
-        write_summary(found, html=html, svg=svg)
+    from striate.errors import RunError
+
+    for option, path in (("html", html), ("svg", svg)):
+        if path is not None:
+            from striate.api.summarizing import write_summary
+
+            try:
+                write_summary(found, **{option: path})
+            except RunError as error:
+                elsewhere = f"--{option} {pasted(Path(gettempdir()) / path.name)}"
+                raise UsageError(error.where, error.got, error.expected, elsewhere) from None
 
 
 def _text(found: Summary, depth: int | None) -> str:

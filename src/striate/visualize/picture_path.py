@@ -14,7 +14,9 @@ def refuse_picture_path(
     `force` allows to overwrite one."""
     if path.suffix.lower() not in endings:
         expected = f"a file that ends in {' or '.join(endings)}"
-        raise UsageError(option, str(path), expected, f"{option} {pasted(path.with_suffix(endings[0]))}")
+        # `.` and `/` are folders without a name.
+        named = path.with_suffix(endings[0]) if path.name.strip(".") else path / f"picture{endings[0]}"
+        raise UsageError(option, str(path), expected, f"{option} {pasted(named)}")
     if path.is_dir() or (path.exists() and not force):
         other = f"{option} {pasted(path.with_stem(f'{path.stem}-2'))}"
         remedy = other if path.is_dir() else f"--force overwrites it; or {other}"
