@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -176,7 +177,8 @@ def seen_by_gradient(network: nn.Module, shape: tuple[int, ...]) -> list[tuple[i
     for value in [*network.parameters(), *network.buffers()]:
         if value.is_floating_point():
             value.data = torch.ones_like(value)
-    x = torch.rand(1, *shape, dtype=torch.float64).add_(1).requires_grad_(True)
+    # Two samples: of one whose batch axis has an odd stride, torch 2.13 gives wrong gradients in batch normalization.
+    x = torch.rand(2, *shape, dtype=torch.float64).add_(1).requires_grad_(True)
     out = network.double().eval()(x)
     middle = out[(0, slice(None), *(side // 2 for side in out.shape[2:]))].sum()
     (gradient,) = torch.autograd.grad(middle, x)
@@ -190,34 +192,24 @@ def seen_by_gradient(network: nn.Module, shape: tuple[int, ...]) -> list[tuple[i
 
 
 @settings(max_examples=60)
-@given(CHAIN, st.sampled_from([(1, 31), (2, 17, 20), (1, 9, 10, 11)]))
+@given(CHAIN, st.sampled_from([(1, 41), (2, 27, 30), (1, 13, 14, 15)]))
 def test_fields_are_where_the_gradient_is(words: list[str], shape: tuple[int, ...]) -> None:
     try:
         network = build_model(" ".join(words), shape)
     except ModelError:
         return
-    last = observe(network, shape).rows[-1]
+    last = observation.observe_network(network, shape).observer.entries.done[-1]
     spans = seen_by_gradient(network, shape)
-    for axis, (first, end) in enumerate(spans):
-        size, jump, center = last.receptive_field[axis], last.jump[axis], last.center[axis]
-        if jump != int(jump):
-            continue  # upsampled: units see fields of more than one size
-        index = last.out_shape[1 + axis] // 2 if len(last.out_shape) > 1 else 0
-        low = center + index * jump - (size - 1) / 2
-        expected = (max(0, low), min(shape[1 + axis] - 1, low + size - 1))
-        inner = "up" in " ".join(words)
-        if inner:
-            assert expected[0] <= first
-            assert end <= expected[1]
-        elif not skips(words):
-            assert (first, end) == expected
-        else:
-            assert expected[0] <= first <= end <= expected[1]
-
-
-def skips(words: list[str]) -> bool:
-    """Whether windows stand apart, so that the ends of a field near the border may fall between them."""
-    return any(word.startswith(("conv(4,1,2)", "conv(2,3,pad=2,dilation=2)")) for word in words)
+    out = (1, *last.out_shape)
+    for axis, (seen, (first, end)) in enumerate(zip(last.fields, spans, strict=True)):
+        middle = (0, slice(None), *(side // 2 for side in out[2:]))
+        low = int(np.broadcast_to(seen.lo, out)[middle].min())
+        high = int(np.broadcast_to(seen.hi, out)[middle].max())
+        assert high - low + 1 <= observe(network, shape).rows[-1].receptive_field[axis]
+        if low >= 0 and high < shape[1 + axis]:
+            assert (first, end) == (low, high)
+        else:  # beyond the border there is nothing, and windows that would begin there do not exist
+            assert low <= first <= end <= high
 
 
 @settings(max_examples=40)
