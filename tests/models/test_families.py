@@ -13,6 +13,8 @@ from striate.models.registry import MODELS
 
 SIZES = {"alexnet": 95, "alexnet-2012": 99, "zfnet": 99, "inception_v3": 107}
 """Sides of images, where twice the reduction, or the published size if smaller, is too small."""
+FORMS = {"inception_v3": "inception_v3(aux=false)"}
+"""What is trained here: the auxiliary classifier of Inception-v3 takes images from 299 pixels on."""
 BATCH = 4
 
 
@@ -53,7 +55,7 @@ def made(name, seed=0):
     shape = shape_of(name)
     x, labels = photographs(shape)
     info = MODELS[name]
-    network = build_model(name, shape, 2)
+    network = build_model(FORMS.get(name, name), shape, 2)
     if info.dense:
         labels = labels[:, None, None].expand(-1, *shape[1:])
     return network, x, labels
