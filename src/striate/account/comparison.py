@@ -11,6 +11,8 @@ from striate.account.ledger import Ledger, Row
 from striate.account.table import WIDTH, laid_out
 from striate.account.wording import scaled, shorten_middle, show_shape, size_in_bytes
 
+_LETTERS = 10  # the last ones of each of two names in one cell
+
 _TOTALS: tuple[tuple[str, Callable[[Ledger], int], Callable[[int], str]], ...] = (
     ("layers", lambda ledger: len(ledger.rows), "{:,}".format),
     ("parameters", lambda ledger: ledger.params, "{:,}".format),
@@ -72,6 +74,10 @@ def compare_ledgers(first: Ledger, second: Ledger) -> LedgerComparison:
     for name, of, show in _TOTALS:
         a, b = of(first), of(second)
         totals.append(Total(name, a, b, a / b if b else None, (show(a), show(b))))
+    fields = first.effective_receptive_field, second.effective_receptive_field
+    if fields[0] and fields[1]:
+        sides = round(max(fields[0])), round(max(fields[1]))
+        totals.append(Total("effective field", *sides, sides[0] / sides[1], (str(sides[0]), str(sides[1]))))
     return LedgerComparison(first, second, tuple(totals), tuple(align(first.rows, second.rows)))
 
 
@@ -128,7 +134,8 @@ def _rows(pair: Pair) -> tuple[Row | None, Row | None]:
 def _layer(pair: Pair) -> tuple[str, ...]:
     a, b = pair.first, pair.second
     names = list(dict.fromkeys(row.name for row in (a, b) if row))
-    name = " / ".join(names) if a and b else f"{'+' if a else '−'} {names[0]}"
+    tails = [n if len(n) <= _LETTERS or len(names) == 1 else f"…{n[1 - _LETTERS :]}" for n in names]
+    name = " / ".join(tails) if a and b else f"{'+' if a else '−'} {names[0]}"
     counts = [(row.params, row.macs) if row else (0, 0) for row in (a, b)]
     cells: list[str] = []
     for k, show in enumerate(("{:,}".format, scaled)):

@@ -42,20 +42,27 @@ def summary(
     """The account of `model`, and of `against`.
 
     Without a shape each has its own; a second network that has none takes that of the first.
-    `effective`: its effective receptive field is measured too; that takes some passes with real weights.
+    `effective`: their effective receptive fields are measured too; that takes some passes with real weights.
     Raises StriateError.
     """
-    ledger, field = _summarize(model, input_shape, outputs), None
-    if effective:
-        field = measure_field(model, ledger.input, outputs)
-        ledger = replace(ledger, effective_receptive_field=field.size)
+    ledger, field = _account(model, input_shape, outputs, effective)
     if against is None:
         return Summary(ledger, field)
     try:
-        other = _summarize(against, input_shape, outputs)
+        other, _ = _account(against, input_shape, outputs, effective)
     except NoInputShape:
-        other = _summarize(against, ledger.input, outputs)
+        other, _ = _account(against, ledger.input, outputs, effective)
     return Summary(ledger, field, compare_ledgers(ledger, other))
+
+
+def _account(
+    model: str | nn.Module, input_shape: Shape | None, outputs: int | None, effective: bool
+) -> tuple[Ledger, EffectiveField | None]:
+    ledger = _summarize(model, input_shape, outputs)
+    if not effective:
+        return ledger, None
+    field = measure_field(model, ledger.input, outputs)
+    return replace(ledger, effective_receptive_field=field.size), field
 
 
 class NoInputShape(ModelError):

@@ -46,11 +46,11 @@ def summary(
     effective
         Measure the effective receptive field too: where the center unit of the last map looks, by gradients.
     depth
-        Sum up layers by the first so many parts of their path: 1 gives a line for layer1, layer2, …
+        In the table, sum up layers by the first so many parts of their path: 1 gives layer1, layer2, …
     html
-        Write a page with all figures and the diagram, for any browser, without a network.
+        Write a page with all figures and the diagram, for any browser, also offline.
     svg
-        Write the diagram.
+        Write the diagram of the first network.
     force
         Overwrite these files if they exist.
     json
@@ -59,7 +59,8 @@ def summary(
     from striate.cli.output import print_json, print_note, print_text, results_only
 
     shape = None if input is None else read_sizes("--input", input, "3x224x224")
-    _refuse(depth, html, svg, force)
+    _refuse(depth, "--against" if against is not None else "--json" if json else None)
+    _refuse_files(html, svg, force)
     with results_only(json):
         found = _summarize(model, shape, classes, against, effective)
     _write(found, html, svg)
@@ -86,12 +87,19 @@ def _summarize(
         raise UsageError("--input", f"none, for {error.where}", error.expected, command) from None
 
 
-def _refuse(depth: int | None, html: Path | None, svg: Path | None, force: bool) -> None:
-    """What cannot be asked for, before time is spent."""
-    from striate.visualize.picture_path import refuse_picture_path
-
+def _refuse(depth: int | None, beside: str | None) -> None:
+    """A depth that means nothing."""
     if depth is not None and depth < 1:
         raise UsageError("--depth", str(depth), "at least 1", "--depth 1")
+    if depth is not None and beside is not None:
+        got = f"--depth {depth} with {beside}, which lists single layers"
+        raise UsageError("--depth", got, "one of the two", f"leave out --depth, or {beside}")
+
+
+def _refuse_files(html: Path | None, svg: Path | None, force: bool) -> None:
+    """Files that cannot be written, before time is spent."""
+    from striate.visualize.picture_path import refuse_picture_path
+
     for option, path, endings in (("--html", html, (".html", ".htm")), ("--svg", svg, (".svg",))):
         if path is not None:
             refuse_picture_path(path, force=force, endings=endings, option=option)
