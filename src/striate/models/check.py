@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -15,19 +14,10 @@ from torch.utils.hooks import RemovableHandle
 
 from striate.errors import ModelError, StriateError
 from striate.models.outputs import show_expected
+from striate.models.shape_error import Failure, shape_error
 from striate.models.untouched import trial_copy, untouched
 
 BATCH = 2
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """An exception of a forward pass, and the innermost module it came from with the shapes it was given."""
-
-    error: Exception
-    name: str
-    module: nn.Module
-    shapes: tuple[tuple[int, ...], ...]
 
 
 def check_outputs(
@@ -45,8 +35,8 @@ def check_outputs(
     stay as they are. Softmax at the end is allowed here.
     """
     result = _forward(module, input_shape)
-    if isinstance(result, _Failure):
-        raise _failed(result, module, input_shape) from result.error
+    if isinstance(result, Failure):
+        raise _explained(result, module, input_shape) from result.error
     wanted = (BATCH, outputs, *input_shape[1:]) if dense else (BATCH, outputs)
     if isinstance(result, torch.Tensor) and tuple(result.shape) == wanted:
         return
@@ -65,22 +55,26 @@ def check_outputs(
 
 
 def _forward(module: nn.Module, input_shape: tuple[int, ...]) -> object:
-    """The output of the module, or the _Failure; on the meta device, or else for real on a copy."""
+    """The output of the module, or the Failure; on the meta device, or else for real on a copy."""
+    result = _without_numbers(module, input_shape)
     tensors = [*module.parameters(), *module.buffers()]
-    lazy = any(nn.parameter.is_lazy(t) for t in tensors)
     floating = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
-    given = torch.zeros(BATCH, *input_shape, dtype=floating.dtype, device="meta")
-    if not lazy:
-        try:
-            memo = {id(t): _to_meta(t) for t in tensors}
-            result = _run(copy.deepcopy(module, memo), given)
-        except Exception:  # a module that cannot be copied: run for real below
-            result = None
-        if result is not None and not isinstance(result, _Failure):
-            return result
-        if result is not None and floating.device.type == "meta":
-            return result
+    if result is not None and (floating.is_meta or not isinstance(result, Failure)):
+        return result
     return _run(trial_copy(module), torch.zeros(BATCH, *input_shape, dtype=floating.dtype, device=floating.device))
+
+
+def _without_numbers(module: nn.Module, input_shape: tuple[int, ...]) -> object:
+    """The output on the meta device, or the Failure; None where the module cannot be taken there."""
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+        return None
+    floating = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
+    try:
+        bare = copy.deepcopy(module, {id(tensor): _to_meta(tensor) for tensor in tensors})
+    except Exception:  # a module that cannot be copied
+        return None
+    return _run(bare, torch.zeros(BATCH, *input_shape, dtype=floating.dtype, device="meta"))
 
 
 def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
@@ -88,30 +82,43 @@ def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(meta, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
 
 
+@dataclass
+class _Call:
+    """A module that has begun and not ended, the shapes that it was given, and what ran in it."""
+
+    name: str
+    module: nn.Module
+    shapes: tuple[tuple[int, ...], ...]
+    inner: list[tuple[str, tuple[int, ...]]]
+
+
 def _run(module: nn.Module, given: torch.Tensor) -> object:
-    entered: list[tuple[str, nn.Module, tuple[tuple[int, ...], ...]]] = []
+    open_calls: list[_Call] = []
     # What the user's code prints stays off stdout, where a verb's --json promises one document.
-    with untouched(module), torch.no_grad(), redirect_stdout(sys.stderr), _watched(module, entered):
+    with untouched(module), torch.no_grad(), redirect_stdout(sys.stderr), _watched(module, open_calls):
         try:
             return module(given)
         except StriateError:
             raise
         except Exception as error:
-            name, inner, shapes = entered[-1] if entered else ("", module, (tuple(given.shape),))
-            return _Failure(error, name, inner, shapes)
+            call = open_calls[-1] if open_calls else _Call("", module, (tuple(given.shape),), [])
+            return Failure(error, call.name, call.module, call.shapes, tuple(call.inner))
 
 
 @contextmanager
-def _watched(module: nn.Module, entered: list[tuple[str, nn.Module, tuple[tuple[int, ...], ...]]]) -> Iterator[None]:
-    """`entered` holds, while the module runs, the modules that have begun and not ended."""
+def _watched(module: nn.Module, open_calls: list[_Call]) -> Iterator[None]:
+    """`open_calls` holds, while the module runs, the modules that have begun and not ended."""
     handles: list[RemovableHandle] = []
     for name, inner in module.named_modules():
 
         def begin(m: nn.Module, inputs: tuple[object, ...], name: str = name) -> None:
-            entered.append((name, m, tuple(tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor))))
+            shapes = tuple(tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor))
+            open_calls.append(_Call(name, m, shapes, []))
 
-        def end(*_: object) -> None:
-            entered.pop()
+        def end(_module: nn.Module, _inputs: object, output: object) -> None:
+            call = open_calls.pop()
+            if open_calls and isinstance(output, torch.Tensor):
+                open_calls[-1].inner.append((call.name, tuple(output.shape)))
 
         handles += [inner.register_forward_pre_hook(begin), inner.register_forward_hook(end)]
     try:
@@ -121,22 +128,11 @@ def _watched(module: nn.Module, entered: list[tuple[str, nn.Module, tuple[tuple[
             handle.remove()
 
 
-def _failed(failure: _Failure, module: nn.Module, input_shape: tuple[int, ...]) -> ModelError:
-    inner, shapes = failure.module, failure.shapes
-    named = f"`{failure.name}` ({type(inner).__name__})" if failure.name else type(module).__name__
-    shown = " and ".join(f"(N, {', '.join(map(str, shape[1:]))})" for shape in shapes) or "no tensor"
-    reason = " ".join(str(failure.error).split())[:300]
-    expected, remedy = f"a network that takes inputs of {input_shape}", "make the layers before and after fit together"
-    width = shapes[0][-1] if shapes and len(shapes[0]) > 1 else None
-    if isinstance(inner, nn.Linear) and width not in (None, inner.in_features):
-        expected = f"{inner.in_features} features, as `in_features` says"
-        remedy = f"make it nn.Linear({width}, {inner.out_features})"
-        if len(shapes[0]) > 2:
-            remedy = f"flatten before it and make it nn.Linear({math.prod(shapes[0][1:])}, {inner.out_features})"
-    elif isinstance(inner, nn.Conv1d | nn.Conv2d | nn.Conv3d) and shapes and shapes[0][1:2] != (inner.in_channels,):
-        expected = f"{inner.in_channels} channels, as `in_channels` says"
-        remedy = f"make its in_channels {shapes[0][1]}" if len(shapes[0]) > 1 else remedy
-    return ModelError(named, f"input {shown}: {type(failure.error).__name__}: {reason}", expected, remedy)
+def _explained(failure: Failure, module: nn.Module, input_shape: tuple[int, ...]) -> ModelError:
+    def runs(shape: tuple[int, ...]) -> bool:
+        return not isinstance(_without_numbers(module, shape), Failure | None)
+
+    return shape_error(failure, module, input_shape, runs)
 
 
 def check_forward(module: nn.Module, input_shape: tuple[int, ...]) -> None:
@@ -145,5 +141,5 @@ def check_forward(module: nn.Module, input_shape: tuple[int, ...]) -> None:
     The network stays as it is.
     """
     result = _forward(module, input_shape)
-    if isinstance(result, _Failure):
-        raise _failed(result, module, input_shape) from result.error
+    if isinstance(result, Failure):
+        raise _explained(result, module, input_shape) from result.error

@@ -1,0 +1,199 @@
+"""What does not fit in a network of one's own: the layer, the arithmetic, and a computed way out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from striate.errors import ModelError
+
+Shape = tuple[int, ...]
+
+MOST_TRIES = 24
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception of a forward pass.
+
+    `name`, `module`: the innermost module it came from; `shapes` of what that was given, with the batch; `inner`:
+    name and output shape of each module that had run in it by then.
+    """
+
+    error: Exception
+    name: str
+    module: nn.Module
+    shapes: tuple[Shape, ...]
+    inner: tuple[tuple[str, Shape], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Advice:
+    got: str
+    expected: str
+    remedy: str
+
+
+def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: Callable[[Shape], bool]) -> ModelError:
+    """The error to raise. `runs` tells whether the network takes an input of another shape (without batch)."""
+    inner = failure.module
+    named = f"`{failure.name}` ({type(inner).__name__})" if failure.name else type(network).__name__
+    advice = None
+    for rule in (_features, _channels, _window, _normalized, _joined):
+        advice = advice or rule(failure)
+    if advice is None:
+        advice = _Advice("", f"a network that takes inputs of {input_shape}", "make the layers before and after fit")
+    remedy = advice.remedy
+    if isinstance(inner, _WINDOWS) and "larger than" in advice.got:
+        least = smallest_size(input_shape, runs)
+        remedy += (
+            "" if least is None else f"; or use inputs of at least {'×'.join([str(least)] * len(input_shape[1:]))}"
+        )
+    shown = " and ".join(f"(N, {', '.join(map(str, shape[1:]))})" for shape in failure.shapes) or "no tensor"
+    reason = " ".join(str(failure.error).split())[:300]
+    what = advice.got or f"{type(failure.error).__name__}: {reason}"
+    return ModelError(named, f"input {shown}: {what}", advice.expected, remedy)
+
+
+def smallest_size(input_shape: Shape, runs: Callable[[Shape], bool]) -> int | None:
+    """The smallest side, equal on all spatial axes, of an input that the network takes; None where none was found
+    up to 32 times the largest side here, or there are no spatial axes."""
+    channels, *sides = input_shape
+    if not sides:
+        return None
+
+    def takes(side: int) -> bool:
+        return runs((channels, *(side for _ in sides)))
+
+    low, high = max(sides), max(sides)
+    while not takes(high):
+        if high >= 32 * max(sides):
+            return None
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if takes(middle) else (middle, high)
+    return high
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_WINDOWS = (*_CONVOLUTIONS, *_POOLS)
+
+
+def _features(failure: Failure) -> _Advice | None:
+    layer, shapes = failure.module, failure.shapes
+    if not isinstance(layer, nn.Linear) or not shapes or len(shapes[0]) < 2 or shapes[0][-1] == layer.in_features:
+        return None
+    *_, width = shapes[0]
+    remedy = f"make it nn.Linear({width}, {layer.out_features})"
+    if len(shapes[0]) > 2:
+        flat = math.prod(shapes[0][1:])
+        sides = "·".join(map(str, shapes[0][1:]))
+        wanted = "" if flat == layer.in_features else f" and make it nn.Linear({flat}, {layer.out_features})"
+        remedy = f"flatten before it ({sides} = {flat}){wanted}"
+    expected = f"{layer.in_features} features, as `in_features` says"
+    return _Advice(f"{width} features for {layer.in_features}", expected, remedy)
+
+
+def _channels(failure: Failure) -> _Advice | None:
+    layer, shapes = failure.module, failure.shapes
+    if not isinstance(layer, _CONVOLUTIONS) or not shapes or len(shapes[0]) < 2:
+        return None
+    channels = shapes[0][1]
+    if channels == layer.in_channels:
+        return None
+    expected = f"{layer.in_channels} channels, as `in_channels` says"
+    return _Advice(f"{channels} channels for {layer.in_channels}", expected, f"make its in_channels {channels}")
+
+
+def _window(failure: Failure) -> _Advice | None:
+    layer, shapes = failure.module, failure.shapes
+    if not isinstance(layer, _WINDOWS) or not shapes:
+        return None
+    sides = shapes[0][2:]
+    numbers = [_each(getattr(layer, name, 1), len(sides)) for name in ("kernel_size", "padding", "dilation")]
+    if None in numbers or not sides:
+        return None
+    kernel, padding, dilation = (number or () for number in numbers)
+    for side, k, p, d in zip(sides, kernel, padding, dilation, strict=True):
+        span = d * (k - 1) + 1
+        if span > side + 2 * p:
+            spread = f" with dilation {d} spans {span}, which" if d > 1 else ""
+            got = f"kernel {k}{spread} is larger than the map of {side} + 2·{p} = {side + 2 * p}"
+            fitting = (side + 2 * p - 1) // d + 1
+            more = -(-(span - side) // 2)
+            padded = f"make its padding {more} or " if isinstance(layer, _CONVOLUTIONS) or 2 * more <= k else ""
+            return _Advice(got, f"a kernel of at most {fitting} here", f"{padded}its kernel_size {fitting}")
+    return None
+
+
+def _each(value: object, axes: int) -> Shape | None:
+    """A size as one number an axis; None for words (`same`), and for another number of them."""
+    if isinstance(value, int):
+        return (value,) * axes
+    return tuple(value) if isinstance(value, tuple) and len(value) == axes else None
+
+
+def _normalized(failure: Failure) -> _Advice | None:
+    layer, shapes = failure.module, failure.shapes
+    batch = isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+    wanted = layer.num_features if batch else layer.num_channels if isinstance(layer, nn.GroupNorm) else None
+    if wanted is None or not shapes or len(shapes[0]) < 2 or shapes[0][1] == wanted:
+        return None
+    channels = shapes[0][1]
+    setting = "num_features" if batch else "num_channels"
+    return _Advice(
+        f"{channels} channels for {wanted}",
+        f"{wanted} channels, as `{setting}` says",
+        f"make it nn.{type(layer).__name__}({channels})" if batch else f"make its num_channels {channels}",
+    )
+
+
+def _joined(failure: Failure) -> _Advice | None:
+    """Maps of different sizes that are added up or put behind each other, outside of any layer."""
+    text = str(failure.error)
+    joining = "Sizes of tensors must match" in text
+    if not joining and "must match the size of tensor" not in text:
+        return None
+    known = [("its input", shape) for shape in failure.shapes[:1]] + [(f"`{n}`", shape) for n, shape in failure.inner]
+    (other, before), (last, after) = _differing(known)
+    if not before:
+        return None
+    sizes = f"{other} {_shown(before)} and {last} {_shown(after)}"
+    verb = "joined" if joining else "added"
+    same = "maps of one size" if joining else "maps of one shape"
+    return _Advice(
+        f"{sizes} are {verb}", f"{same} where they are {verb}", _fitting(other, before, last, after, joining)
+    )
+
+
+def _differing(known: list[tuple[str, Shape]]) -> tuple[tuple[str, Shape], tuple[str, Shape]]:
+    """The last result, and the last one before it of another shape."""
+    for name, shape in reversed(known[:-1]):
+        if len(shape) == len(known[-1][1]) > 1 and shape[1:] != known[-1][1][1:]:
+            return (name, shape), known[-1]
+    return ("", ()), ("", ())
+
+
+def _fitting(other: str, before: Shape, last: str, after: Shape, joining: bool) -> str:
+    """A layer that makes one map fit the other."""
+    axes = len(before) - 2
+    wide, narrow, name = (before, after, other) if before[2:] >= after[2:] else (after, before, last)
+    if axes < 1:
+        return f"put nn.Linear({before[-1]}, {after[-1]}) after {other}"
+    strides = {-(-large // small) for large, small in zip(wide[2:], narrow[2:], strict=True)}
+    stride = strides.pop() if len(strides) == 1 else 0
+    if stride and all((large - 1) // stride + 1 == small for large, small in zip(wide[2:], narrow[2:], strict=True)):
+        channels = wide[1] if joining else narrow[1]
+        return f"put nn.Conv{axes}d({wide[1]}, {channels}, 1, stride={stride}) after {name}"
+    lost = max(large - small for large, small in zip(wide[2:], narrow[2:], strict=True))
+    smaller = last if name == other else other
+    return f"give the layers up to {smaller} padding: {lost} positions in all are lost there"
+
+
+def _shown(shape: Shape) -> str:
+    return f"(N, {', '.join(map(str, shape[1:]))})"
