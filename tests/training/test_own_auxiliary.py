@@ -16,6 +16,7 @@ from striate.tasks.classify import Classify
 from striate.training.auxiliary import make_heads
 from striate.training.config import AuxiliaryConfig, Config
 from striate.training.config_file import with_fields
+from striate.training.head_first import training_mode
 from striate.training.mix import Mix
 from striate.training.objective import Objective
 from striate.training.prepare import prepare
@@ -150,3 +151,23 @@ def test_images_too_small_for_the_auxiliary_classifier_are_refused_in_time():
         prepare(asked_for(**{"model.name": "inception_v3", "data.size": (75, 75), "batch": 2}))
     assert "no window of 5 fits" in caught.value.got
     assert "inception_v3(aux=false)" in caught.value.remedy
+
+
+def test_new_heads_of_auxiliary_classifiers_learn_first_too_and_nothing_else_moves():
+    torch.manual_seed(0)
+    network = build_model("googlenet(aux=true)", (1, 16, 16), 3)
+    config = with_fields(Config(), {"fine_tune.head_share": 0.5, "budget.steps": 4})
+    x, targets = torch.randn(4, 1, 16, 16), torch.tensor([0, 1, 2, 0])
+    statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    with training_mode(network, config) as set_mode:
+        set_mode(0)
+        Objective(TASK, config).training_loss(network, x, targets)[0].backward()
+        learning = {name for name, p in network.named_parameters() if p.grad is not None}
+        assert learning == {
+            f"{layer}.{kind}" for layer in ("fc", "aux1.fc2", "aux2.fc2") for kind in ("weight", "bias")
+        }
+        assert all(torch.equal(buffer, statistics[name]) for name, buffer in network.named_buffers())
+        set_mode(2)
+        assert all(m.training for m in network.modules())
+        Objective(TASK, config).training_loss(network, x, targets)[0].backward()
+        assert all(p.grad is not None for p in network.parameters())

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from striate.models.auxiliary_outputs import auxiliary_layers
 from striate.models.depth import output_layer
 from striate.training.config import Config
 
@@ -20,12 +21,17 @@ def head_steps(config: Config) -> int:
 def training_mode(module: nn.Module, config: Config) -> Iterator[Callable[[int], None]]:
     """A function of the step that puts the network into training mode.
 
-    In the first `fine_tune.head_share` of the steps all but the output layer is frozen: it gets no gradient and stays
-    in eval mode, so that its normalization keeps its statistics. What was frozen is open again when this ends.
+    In the first `fine_tune.head_share` of the steps all but the output layer, and those of auxiliary classifiers, is
+    frozen: it gets no gradient and stays in eval mode, so that its normalization keeps its statistics. What was frozen
+    is open again when this ends.
     """
-    head = output_layer(module)
+    head, auxiliary = output_layer(module), auxiliary_layers(module)
     until = 0 if head is None else head_steps(config)  # without a kernel or matrix there is nothing to learn but all
-    trunk = [p for name, p in module.named_parameters() if p.requires_grad and name.rpartition(".")[0] != head]
+    trunk = [
+        p
+        for name, p in module.named_parameters()
+        if p.requires_grad and name.rpartition(".")[0] not in (head, *auxiliary)
+    ]
     frozen = False
 
     def freeze(wanted: bool) -> None:
@@ -40,7 +46,10 @@ def training_mode(module: nn.Module, config: Config) -> Iterator[Callable[[int],
         freeze(step < until)
         module.train(not frozen)
         if frozen and head is not None:
-            module.get_submodule(head).train()
+            for name in (head, *auxiliary):
+                module.get_submodule(name).train()
+            # The network itself asks its own mode whether the auxiliary classifiers answer, its layers ask theirs.
+            module.training = module.training or bool(auxiliary)
 
     try:
         yield set_mode
