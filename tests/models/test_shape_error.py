@@ -1,0 +1,152 @@
+"""What is said of a network of one's own that does not fit, and that the way out works."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from striate.errors import ModelError
+from striate.models.check import check_forward
+from striate.models.shape_error import smallest_size
+
+
+class Added(nn.Module):
+    def __init__(self, body: nn.Module, shortcut: nn.Module | None = None, join: bool = False) -> None:
+        super().__init__()
+        self.body, self.shortcut, self.join = body, shortcut or nn.Identity(), join
+
+    def forward(self, x):
+        body, other = self.body(x), self.shortcut(x)
+        return torch.cat([body, other], 1) if self.join else body + other
+
+
+# network, input, where, words of what came, remedy, the network mended by it
+CASES = {
+    "window": (
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 5)),
+        (1, 5, 5),
+        "`1` (Conv2d)",
+        "kernel 5 is larger than the map of 3 + 2·0 = 3",
+        "make its padding 1 or its kernel_size 3; or use inputs of at least 7×7",
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 5, padding=1)),
+    ),
+    "dilated": (
+        nn.Conv1d(1, 2, 3, dilation=4),
+        (1, 7),
+        "Conv1d",
+        "kernel 3 with dilation 4 spans 9, which is larger than the map of 7 + 2·0 = 7",
+        "make its padding 1 or its kernel_size 2; or use inputs of at least 9",
+        nn.Conv1d(1, 2, 2, dilation=4),
+    ),
+    "pool": (
+        nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(2), nn.MaxPool2d(2)),
+        (1, 4, 4),
+        "`2` (MaxPool2d)",
+        "kernel 2 is larger than the map of 1 + 2·0 = 1",
+        "make its padding 1 or its kernel_size 1; or use inputs of at least 8×8",
+        nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(2), nn.MaxPool2d(2, padding=1)),
+    ),
+    "features": (
+        nn.Sequential(nn.Flatten(), nn.Linear(10, 3)),
+        (1, 8, 8),
+        "`1` (Linear)",
+        "64 features for 10",
+        "make it nn.Linear(64, 3)",
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
+    ),
+    "flatten": (
+        nn.Sequential(nn.Linear(64, 3)),
+        (1, 8, 8),
+        "`0` (Linear)",
+        "8 features for 64",
+        "flatten before it (1·8·8 = 64)",
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
+    ),
+    "channels": (
+        nn.Conv2d(3, 4, 3),
+        (1, 8, 8),
+        "Conv2d",
+        "1 channels for 3",
+        "make its in_channels 1",
+        nn.Conv2d(1, 4, 3),
+    ),
+    "normalization": (
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(8)),
+        (1, 8, 8),
+        "`1` (BatchNorm2d)",
+        "4 channels for 8",
+        "make it nn.BatchNorm2d(4)",
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)),
+    ),
+    "residual": (
+        nn.Sequential(Added(nn.Conv2d(2, 4, 3, stride=2, padding=1))),
+        (2, 8, 8),
+        "`0` (Added)",
+        "`0.body` (N, 4, 4, 4) and `0.shortcut` (N, 2, 8, 8) are added",
+        "put nn.Conv2d(2, 4, 1, stride=2) after `0.shortcut`",
+        nn.Sequential(Added(nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.Conv2d(2, 4, 1, stride=2))),
+    ),
+    "residual without padding": (
+        Added(nn.Sequential(nn.Conv1d(2, 2, 3), nn.Conv1d(2, 2, 3))),
+        (2, 12),
+        "Added",
+        "`body` (N, 2, 8) and `shortcut` (N, 2, 12) are added",
+        "give the layers up to `body` padding: 4 positions in all are lost there",
+        Added(nn.Sequential(nn.Conv1d(2, 2, 3, padding=1), nn.Conv1d(2, 2, 3, padding=1))),
+    ),
+    "joined": (
+        Added(nn.MaxPool2d(2), join=True),
+        (2, 8, 8),
+        "Added",
+        "`body` (N, 2, 4, 4) and `shortcut` (N, 2, 8, 8) are joined",
+        "put nn.Conv2d(2, 2, 1, stride=2) after `shortcut`",
+        Added(nn.MaxPool2d(2), nn.Conv2d(2, 2, 1, stride=2), join=True),
+    ),
+    "features added": (
+        Added(nn.Linear(4, 3)),
+        (4,),
+        "Added",
+        "`body` (N, 3) and `shortcut` (N, 4) are added",
+        "put nn.Linear(3, 4) after `body`",
+        Added(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 4))),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_does_not_fit_is_told_with_a_way_out_that_works(name: str) -> None:
+    network, shape, where, got, remedy, mended = CASES[name]
+    with pytest.raises(ModelError) as caught:
+        check_forward(network, shape)
+    assert caught.value.where == where
+    assert got in caught.value.got
+    assert caught.value.remedy == remedy
+    check_forward(mended, shape)
+
+
+def test_a_size_that_is_said_to_work_works_and_one_less_does_not() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 5))
+    check_forward(network, (1, 7, 7))
+    with pytest.raises(ModelError):
+        check_forward(network, (1, 6, 6))
+
+
+@pytest.mark.parametrize("needed", [9, 63, 64, 65, 255])
+def test_the_smallest_size_is_found(needed: int) -> None:
+    assert smallest_size((3, 8, 8), lambda shape: min(shape[1:]) >= needed) == needed
+
+
+def test_there_may_be_no_size() -> None:
+    assert smallest_size((3, 8, 8), lambda _: False) is None
+    assert smallest_size((3,), lambda _: True) is None
+
+
+def test_other_exceptions_are_named() -> None:
+    class Broken(nn.Module):
+        def forward(self, _x):
+            raise KeyError("depth")
+
+    with pytest.raises(ModelError, match="KeyError: 'depth'") as caught:
+        check_forward(nn.Sequential(Broken()), (3,))
+    assert caught.value.where == "`0` (Broken)"
