@@ -27,7 +27,9 @@ def recruit(
     for x, right in zip(inputs_NCHW.split(1), targets.tolist(), strict=True):
         answers = cells.answers(x, selectivity).flatten()
         winner = int(answers.argmax())
-        if not answers[winner] > 0 or winner // group != right:
+        # A plane that has learned nothing answers a little to anything, and knows nothing.
+        known = bool(answers[winner] > 0) and bool(cells.inhibition[winner] > 0)
+        if not known or winner // group != right:
             unknown += 1
             winner = _of_class(cells, x, slice(right * group, (right + 1) * group))
         reinforce(cells, x, [Seed(winner, 0, 0)], strength)

@@ -31,24 +31,29 @@ STAGES = (0.25, 0.5)
 layer begins when those before it have come to rest."""
 LEARNING_SELECTIVITY = 6.0
 """Of the last layer while it learns: a plane answers to cosines above 6 / 7."""
-GAIN = 40.0
-"""Turns answers between 0 and 1 into logits; the largest stays the largest. With 40, probabilities are about as often
+SMALL = 12
+"""Side of the map: below, a blur by halves would leave nothing to tell apart."""
+GAIN = 25.0
+"""Turns answers between 0 and 1 into logits; the largest stays the largest. With 25, probabilities are about as often
 right as they say (mnist5k)."""
 
 
 class Neocognitron(nn.Module):
-    """Contrast, then twice S-cells and C-cells, then S-cells that see everything, `planes` for each class."""
+    """Contrast, then twice S-cells and C-cells, then S-cells that see everything, `planes` for each class.
+
+    Selectivities of the first two are those of 1980: 4 and 1.5. A blur halves the map, rounding up, unless it is
+    smaller than 12×12: then it keeps its size.
+    """
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int, first: int, second: int, planes: int) -> None:
         super().__init__()
-        channels, height, width = input_shape
+        channels, *size = input_shape
         self.outputs = outputs
         self.contrast = ContrastCells()
-        self.s1, self.c1 = SCell(2 * channels, first, 5, selectivity=2.0, padding=2), _blur()
-        self.s2, self.c2 = SCell(first, second, 5, selectivity=1.0, padding=2), _blur()
-        # Each blur halves the map, rounding up; the last cells see all that is left.
-        whole = (-(-height // 4), -(-width // 4))
-        self.s3 = SCell(second, outputs * planes, whole, selectivity=1.0)
+        self.s1, self.c1 = SCell(2 * channels, first, 5, selectivity=4.0, padding=2), _blur(size)
+        size = _blurred(size)
+        self.s2, self.c2 = SCell(first, second, 5, selectivity=1.5, padding=2), _blur(size)
+        self.s3 = SCell(second, outputs * planes, _blurred(size), selectivity=1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         answers = self.s3(self.c2(self.s2(self.c1(self.s1(self.contrast(x))))))
@@ -97,5 +102,9 @@ def neocognitron(
     return Neocognitron(input_shape, outputs, first, second, planes)
 
 
-def _blur() -> CCell:
-    return CCell(5, stride=2, padding=2, alpha=0.1)
+def _blur(size: list[int]) -> CCell:
+    return CCell(5, stride=2, padding=2, alpha=0.1) if min(size) >= SMALL else CCell(3, padding=1, alpha=0.1)
+
+
+def _blurred(size: list[int]) -> list[int]:
+    return [-(-side // 2) for side in size] if min(size) >= SMALL else size
