@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from striate.account.observation import observe_network
 from striate.models.untouched import trial_copy, untouched
 
 
@@ -23,12 +21,9 @@ def count_parameters(module: nn.Module) -> int:
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply–accumulates of convolutions and matrix products for one sample in eval mode, biases excluded.
 
-    Counted by torch's own counter, which gives 2 FLOPs for each, in a forward pass of a copy (of the network itself,
-    which is put back as it was, where it cannot be copied).
+    The same number as `summarize` gives. Raises ModelError where the network does not take the input.
     """
-    with _trial(module) as trial, _separate_products(), FlopCounterMode(display=False) as counter:
-        _forward(trial, input_shape)
-    return int(counter.get_total_flops()) // 2
+    return observe_network(module, input_shape, memory=False).macs
 
 
 def layer_rows(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[tuple[str, str, str, int], ...]:
@@ -59,23 +54,6 @@ def _trial(module: nn.Module) -> Iterator[nn.Module]:
     trial = trial_copy(module)
     with untouched(trial):
         yield trial
-
-
-@contextmanager
-def _separate_products() -> Iterator[None]:
-    """Attention and recurrent layers as the matrix products they are: of fused kernels the counter knows nothing."""
-    backends: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
-    enabled, fused = [backend.enabled for backend in backends], torch.backends.mha.get_fastpath_enabled()
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        for backend in backends:
-            backend.enabled = False
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for backend, before in zip(backends, enabled, strict=True):
-            backend.enabled = before
 
 
 def _forward(module: nn.Module, input_shape: tuple[int, ...]) -> None:

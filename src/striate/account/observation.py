@@ -31,13 +31,19 @@ class Observation:
     saved: dict[int | None, int]
     notes: tuple[str, ...]
 
+    @property
+    def macs(self) -> int:
+        """Multiply–accumulates of the pass."""
+        return sum(entry.tally.macs for entry in self.observer.entries.done)
+
 
 def observe_network(
-    module: nn.Module, input_shape: Shape, rebuild: Callable[[], nn.Module] | None = None
+    module: nn.Module, input_shape: Shape, rebuild: Callable[[], nn.Module] | None = None, *, memory: bool = True
 ) -> Observation:
     """A forward pass with shapes only or, where the network asks for numbers, a real one of a copy on zeros.
 
-    `rebuild` gives the network with its numbers, where `module` has shapes only.
+    `rebuild` gives the network with its numbers, where `module` has shapes only. `memory`: also run a pass that tells
+    what autograd keeps.
     Raises ModelError, with the layer and the arithmetic, where the network does not take `input_shape`.
     """
     module = with_shapes(module, input_shape)
@@ -45,7 +51,7 @@ def observe_network(
     first: Exception | None = None
     try:
         if bare is not None:
-            return _observe(bare, input_shape, numbers=False)
+            return _observe(bare, input_shape, numbers=False, memory=memory)
     except StriateError:
         raise
     except Exception as error:
@@ -54,7 +60,7 @@ def observe_network(
         raise _explained(module, input_shape, first) from first
     real = rebuild() if rebuild is not None else module
     try:
-        found = _observe(trial_copy(real), input_shape, numbers=True)
+        found = _observe(trial_copy(real), input_shape, numbers=True, memory=memory)
     except StriateError:
         raise
     except Exception as error:
@@ -66,12 +72,14 @@ def observe_network(
     return Observation(found.module, found.observer, found.output, found.saved, (*found.notes, note))
 
 
-def _observe(module: nn.Module, input_shape: Shape, *, numbers: bool) -> Observation:
+def _observe(module: nn.Module, input_shape: Shape, *, numbers: bool, memory: bool = True) -> Observation:
     observer = Observer(module)
     with trying(module, numbers=numbers), torch.no_grad():
         output = observer.run(module, one_input(module, input_shape))
     notes: tuple[str, ...] = ()
     saved: dict[int | None, int] = {}
+    if not memory:
+        return Observation(module, observer, output, saved, notes)
     try:
         with trying(module, numbers=numbers):
             saved = saved_bytes(module, lambda seen: seen.run_calls(module, one_input(module, input_shape)))
