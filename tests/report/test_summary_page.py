@@ -11,7 +11,7 @@ import pytest
 from striate.account.comparison import compare_ledgers
 from striate.account.effective_field import measure_field
 from striate.account.summarize import summarize
-from striate.report.summary import layer_table, summary_page
+from striate.report.summary import layer_table, short_layer_table, summary_page
 
 
 class Cells(HTMLParser):
@@ -58,6 +58,13 @@ def test_the_last_row_sums_up_the_others() -> None:
     for column, name in enumerate(table.columns):
         if name in ("parameters", "trainable", "MACs", "other operations", "weights, bytes", "output, bytes"):
             assert sum(row[column] for row in table.rows[:-1]) == table.rows[-1][column], name
+
+
+def test_the_report_of_a_run_has_a_shorter_table() -> None:
+    table = short_layer_table(summarize("mnist-cnn"))
+    assert len(table.rows) == 11
+    assert table.rows[3] == ("conv2", "conv", "24×8×8", 9_624, 614_400, "14")
+    assert len(table.columns) == 6
 
 
 def test_it_needs_nothing_else_and_runs_nothing() -> None:

@@ -36,7 +36,7 @@ class Table:
 class ModelFacts:
     """Which network, why this one, and what it costs: trained numbers, and multiply–accumulates an input.
 
-    `macs` is None where they were not counted. `layers` has the columns name, output shape, parameters.
+    `macs` is None where they were not counted. `layers` has a row a layer.
     """
 
     name: str

@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from striate.account.count import count_macs, count_parameters, layer_rows
+from striate.account.count import count_macs, count_parameters
+from striate.account.summarize import observe
 from striate.data.loader import batch_bounds
 from striate.errors import pasted
 from striate.evaluation.measure import evaluate_trained
@@ -16,6 +17,7 @@ from striate.report.baselines import Compared, describe_baselines, draw_baseline
 from striate.report.content import ModelFacts, Picture, ReportContent, Table, Worth
 from striate.report.pictures import draw_answers, draw_curves
 from striate.report.signal import complete_signal, draw_signal, signal_table
+from striate.report.summary import short_layer_table
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_notes
@@ -168,5 +170,4 @@ def _worth(prepared: Prepared, compared: Sequence[Compared], test: Evaluation, s
 
 
 def _layers(prepared: Prepared) -> Table:
-    rows = layer_rows(prepared.state.module, prepared.data.input_shape)
-    return Table("Layers in the order of execution", ("layer", "kind", "output", "parameters"), rows)
+    return short_layer_table(observe(prepared.state.module, prepared.data.input_shape))

@@ -61,6 +61,19 @@ def layer_table(ledger: Ledger) -> Table:
     return Table("Layers in the order of execution; sizes of one sample", _COLUMNS, (*rows, sums))
 
 
+def short_layer_table(ledger: Ledger) -> Table:
+    """A row a layer: what it is, its output, parameters, multiply–accumulates and receptive field."""
+    columns = ("layer", "kind", "output", "parameters", "MACs", "receptive field")
+    rows = tuple(
+        (
+            *(row.name, row.kind if row.executed else f"{row.kind}, not run", show_shape(row.out_shape)),
+            *(row.params, row.macs, show_sizes(row.receptive_field)),
+        )
+        for row in ledger.rows
+    )
+    return Table("Layers in the order of execution", columns, rows)
+
+
 def _cells(row: Row, ledger: Ledger) -> tuple[str | int | float | None, ...]:
     return (
         *(row.name, row.kind if row.executed else f"{row.kind}, not run"),
