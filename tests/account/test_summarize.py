@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -296,3 +299,99 @@ def test_memory_of_a_chain_is_that_of_its_arithmetic() -> None:
 def test_intensity_is_operations_for_each_byte() -> None:
     row = observe(nn.Linear(100, 50), (100,)).rows[0]
     assert math.isclose(row.intensity, (2 * 5000 + 50) / (4 * (5000 + 50 + 100 + 50)))
+
+
+# --- files and other names -----------------------------------------------------------------------------------------
+
+FILES = {
+    "looks at numbers": (
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.fc = nn.Linear(4, 3)\n"
+        "    def forward(self, x):\n        return self.fc(x) if x.sum().item() == 0 else None\n"
+        "def build(): return Net()\n",
+        1,
+    ),
+    "looks at numbers while it builds": (
+        "def build():\n    width = int(torch.linspace(2, 3, 2)[1].item())\n    return nn.Linear(4, width)\n",
+        0,
+    ),
+    "plain": ("def build(): return nn.Linear(4, 3)\n", 0),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_networks_of_files(name: str, tmp_path: Path) -> None:
+    code, notes = FILES[name]
+    file = tmp_path / "net.py"
+    file.write_text("import torch\nfrom torch import nn\n" + code)
+    ledger = summarize(f"{file}:build", (4,))
+    assert (ledger.params, ledger.macs, ledger.output) == (15, 12, (3,))
+    assert len(ledger.uncounted) == notes
+
+
+def test_a_network_that_does_not_fit_is_told_where() -> None:
+    with pytest.raises(ModelError, match="kernel 5 is larger than the map of 3") as caught:
+        observe(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 5)), (1, 5, 5))
+    assert caught.value.where == "`1` (Conv2d)"
+
+
+def test_the_effective_field_is_measured_on_demand() -> None:
+    ledger = summarize("conv(4,3,pad=1) relu conv(4,3,pad=1)", (1, 12, 12), effective=True)
+    assert ledger.effective_receptive_field is not None
+    assert all(1 <= size <= 5 for size in ledger.effective_receptive_field)
+    assert summarize("conv(4,3)", (1, 12, 12)).effective_receptive_field is None
+
+
+def test_nothing_of_torch_that_takes_long_is_loaded() -> None:
+    code = (
+        "import striate, sys; striate.summarize('resnet18', (3, 64, 64)); "
+        "print([name for name in ('torch._dynamo', 'sympy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("network", "count"),
+    [
+        (nn.Softmax(1), 5 * 16),
+        (nn.LayerNorm(16), 7 * 16),
+        (nn.BatchNorm1d(16), 2 * 16),
+        (nn.Sigmoid(), 16),
+        (nn.Identity(), 0),
+        (nn.Dropout(), 0),
+        (nn.Linear(16, 3), 3),
+    ],
+)
+def test_other_operations(network: nn.Module, count: int) -> None:
+    assert observe(network, (16,)).rows[0].other_ops == count
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "field", "jump"),
+    [
+        (nn.Conv2d(1, 1, 3, dilation=2), (1, 9, 9), (5, 5), (1, 1)),
+        (nn.Conv2d(1, 1, (1, 4), (1, 3)), (1, 9, 10), (1, 4), (1, 3)),
+        (nn.AdaptiveAvgPool2d(1), (1, 6, 7), (6, 7), (0, 0)),
+        (nn.AdaptiveAvgPool1d(2), (1, 6), (3,), (3,)),
+        (nn.Upsample(scale_factor=2), (1, 4, 4), (1, 1), (0.5, 0.5)),
+        (nn.Upsample(scale_factor=2, mode="bilinear"), (1, 4, 4), (2, 2), (0.5, 0.5)),
+        (nn.ConvTranspose1d(1, 1, 4, 2, 1), (1, 5), (2,), (0.5,)),
+        (nn.PixelShuffle(2), (4, 3, 3), (1, 1), (0.5, 0.5)),
+        (nn.PixelUnshuffle(2), (1, 4, 4), (2, 2), (2, 2)),
+        (nn.LocalResponseNorm(3), (4, 5, 5), (1, 1), (1, 1)),
+        (nn.InstanceNorm2d(2), (2, 5, 6), (5, 6), (1, 1)),
+        (nn.Flatten(), (2, 5, 6), (1, 1), (0, 0)),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), (1, 3, 4), (3, 4), (0, 0)),
+        (nn.Sequential(nn.ZeroPad2d(2), nn.Conv2d(1, 1, 5)), (1, 6, 6), (5, 5), (1, 1)),
+    ],
+)
+def test_fields_of(layer: nn.Module, shape: tuple[int, ...], field: tuple[int, ...], jump: tuple[float, ...]) -> None:
+    row = observe(layer, shape).rows[-1]
+    assert (row.receptive_field, row.jump) == (field, jump)
+
+
+def test_neither_padding_nor_its_kind_moves_the_first_unit() -> None:
+    for mode in ("zeros", "reflect", "replicate", "circular"):
+        row = observe(nn.Conv2d(1, 1, 3, padding=1, padding_mode=mode), (1, 6, 6)).rows[0]
+        assert (row.receptive_field, row.center, row.leftover) == ((3, 3), (0, 0), (0, 0)), mode

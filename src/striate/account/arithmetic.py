@@ -60,7 +60,8 @@ _MOVEMENT = _names(
     "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d view view_as_complex "
     "view_as_real zero zeros zeros_like bernoulli uniform normal rand rand_like randn randn_like randint randperm "
     "dropout real imag nonzero max_unpool2d max_unpool3d _assert_async _assert_scalar device "
-    "tril_indices triu_indices complex"
+    "tril_indices triu_indices complex flatten unflatten movedim "
+    "profiler._record_function_enter_new profiler._record_function_exit"
 )
 _REDUCTIONS = _names(
     "all amax amin any argmax argmin count_nonzero cumprod cumsum cummax cummin linalg_vector_norm logcumsumexp "
@@ -107,8 +108,10 @@ def _others(operation: Operation, name: str) -> tuple[int | None, str]:
         window = read_window(operation)
         assert window is not None
         return size * math.prod(window.kernel), name.removesuffix("_with_indices")
-    if name in _ADAPTIVE:
+    if name in _ADAPTIVE or name == "col2im":  # overlapping windows are added up
         return inputs, name.removeprefix("_")
+    if name.startswith("fractional_max_pool"):
+        return size * math.prod(operation.args[1]), name
     if name in ("max", "min") and len(list(operation.inputs())) > 1:
         return size, f"{name}imum"
     if name in _REDUCTIONS:

@@ -17,7 +17,8 @@ from striate.account.observation import Observation
 from striate.account.tensors import tensors_in
 from striate.account.window import PADDING, Window
 
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+# Empty containers do nothing; of scripted layers it is not known whether they ran.
+_UNSEEN = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, torch.jit.ScriptModule)
 
 
 def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
@@ -73,7 +74,7 @@ def _claim_unused(seen: Observation, entries: list[Entry]) -> list[Entry]:
     for path, layer in seen.module.named_modules():
         idle = path not in seen.observer.called and not any(above in ran for above in _above(path))
         bare = not any(True for _ in layer.children()) and not any(True for _ in layer.parameters())
-        if idle and bare and "parametrizations" not in path and not isinstance(layer, _CONTAINERS):
+        if idle and bare and "parametrizations" not in path and not isinstance(layer, _UNSEEN):
             late[path] = Entry(path, layer_kind(layer), Tally(), layer)
     order = {path: place for place, (path, _) in enumerate(seen.module.named_modules())}
     return sorted(late.values(), key=lambda entry: order.get(entry.name, -1))

@@ -175,8 +175,9 @@ def _hooked(module: nn.Module, entries: Entries, called: set[str]) -> Iterator[N
     """`entries` is told when a module begins and ends."""
     with ExitStack() as stack:
         for name, layer in module.named_modules():
-            if ".parametrizations." in f".{name}.":
-                continue  # how a weight is made belongs to the layer that has it
+            # How a weight is made belongs to the layer that has it; scripted layers take no hooks.
+            if ".parametrizations." in f".{name}." or isinstance(layer, torch.jit.ScriptModule):
+                continue
             before = layer.register_forward_pre_hook(_begin(name, entries, called), prepend=True, with_kwargs=True)
             stack.callback(before.remove)
             after = layer.register_forward_hook(_end(entries), with_kwargs=True, always_call=True)

@@ -110,6 +110,8 @@ def _watched(module: nn.Module, open_calls: list[_Call]) -> Iterator[None]:
     """`open_calls` holds, while the module runs, the modules that have begun and not ended."""
     handles: list[RemovableHandle] = []
     for name, inner in module.named_modules():
+        if isinstance(inner, torch.jit.ScriptModule):
+            continue  # takes no hooks
 
         def begin(m: nn.Module, inputs: tuple[object, ...], name: str = name) -> None:
             shapes = tuple(tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor))
