@@ -35,12 +35,13 @@ def prepare(peer: str) -> Callable[[str, list[Any]], dict[str, int]]:
     built in the list, and returns parameters and multiply–accumulates."""
     import torch
 
-    import striate
+    from striate.account.summarize import summarize
+    from striate.models.build import build_model
 
     def built(name: str, kept: list[Any], device: str = "cpu") -> Any:
         if not kept:
             with torch.device(device):
-                kept.append(striate.build(name).eval())
+                kept.append(build_model(name).eval())
         return kept[0]
 
     if peer == "fvcore":
@@ -67,7 +68,7 @@ def prepare(peer: str) -> Callable[[str, list[Any]], dict[str, int]]:
         return by_torchinfo
 
     def by_striate(name: str, kept: list[Any]) -> dict[str, int]:
-        ledger = striate.summarize(built(name, kept) if peer.endswith("module") else name, SHAPE)
+        ledger = summarize(built(name, kept) if peer.endswith("module") else name, SHAPE)
         return {"params": ledger.params, "macs": ledger.macs}
 
     return by_striate
