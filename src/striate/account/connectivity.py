@@ -8,7 +8,7 @@ from typing import Any
 
 from striate.account.axis_windows import AxisWindows
 from striate.account.ledger import Shape
-from striate.account.wording import show_shape
+from striate.account.wording import several, show_shape
 from striate.errors import UsageError
 from striate.models.words import MAX_NUMBER
 
@@ -68,67 +68,46 @@ def compare_connectivity(
     UsageError where numbers are out of range or the kernel is larger than its padded map.
     """
     axes = _axes(in_shape, kernel, filters, stride, padding)
-    out_shape = (filters, *(axis.count for axis in axes))
-    channels, places, outputs = in_shape[0], math.prod(out_shape[1:]), math.prod(out_shape)
-    # Along an axis, pairs of an output and an input position that its window reads; axes multiply.
-    pairs = math.prod(_pairs(axis) for axis in axes)
-    taps, entries = channels * math.prod(axis.kernel for axis in axes), channels * filters * pairs
-    inputs, biases = math.prod(in_shape), outputs if bias else 0
-    added = f", and {outputs} biases" if bias else ""
-    kernels = f"{filters} {'kernel' if filters == 1 else 'kernels'} of {show_shape((channels, *_kernels(axes)))}"
-    ways = (
-        Connection(
-            "fully connected",
-            inputs * outputs,
-            biases,
-            0,
-            outputs * (2 * inputs - 1) + biases,
-            f"each of {outputs:,} outputs has a weight for each of {inputs:,} inputs; nearly all would be zero{added}",
-        ),
-        Connection(
-            "locally connected",
-            taps * outputs,
-            biases,
-            0,
-            outputs * (2 * taps - 1) + biases,
-            f"each of {outputs:,} outputs has its own {taps:,} weights for the inputs that it sees{added}",
-        ),
-        Connection(
-            "convolution",
-            taps * filters,
-            filters if bias else 0,
-            0,
-            outputs * (2 * taps - 1) + biases,
-            f"{kernels}, shared by all {places:,} places" + (f", and {filters} biases" if bias else ""),
-        ),
-        Connection(
-            "sparse matrix",
-            entries,
-            biases,
-            entries + outputs + 1,
-            _sparse_operations(entries, filters, axes) + biases,
-            f"of the {inputs * outputs:,} entries only the {entries:,} that are not zero, each with its column (CSR)"
-            f"{added}",
-        ),
-    )
     return Connectivity(
         tuple(in_shape),
-        out_shape,
+        (filters, *(axis.count for axis in axes)),
         _kernels(axes),
-        tuple(a.stride for a in axes),
-        tuple((a.before, a.after) for a in axes),
+        tuple(axis.stride for axis in axes),
+        tuple((axis.before, axis.after) for axis in axes),
         bias,
-        ways,
+        _ways(in_shape, filters, axes, bias),
+    )
+
+
+def _ways(in_shape: Shape, filters: int, axes: tuple[AxisWindows, ...], bias: bool) -> tuple[Connection, ...]:
+    channels, places = in_shape[0], math.prod(axis.count for axis in axes)
+    inputs, outputs = math.prod(in_shape), filters * places
+    # Along an axis, pairs of an output and an input position that its window reads; axes multiply.
+    entries = channels * filters * math.prod(sum(_inside(axis)) for axis in axes)
+    taps = channels * math.prod(axis.kernel for axis in axes)
+    biases = outputs if bias else 0
+    added = f", and {outputs:,} biases" if bias else ""
+    kernels = f"{several(filters, 'kernel')} of {show_shape((channels, *_kernels(axes)))}"
+    shared = f"{kernels}, shared by all {places:,} places" + (
+        f", and {several(filters, 'bias', 'biases')}" if bias else ""
+    )
+    full = f"each of {outputs:,} outputs has a weight for each of {inputs:,} inputs; all but {entries:,} would be zero"
+    own = f"each of {outputs:,} outputs has its own {several(taps, 'weight')} for the inputs that it sees"
+    kept = f"of the {inputs * outputs:,} entries only the {entries:,} that are not zero, each with its column (CSR)"
+    sliding = outputs * (2 * taps - 1) + biases
+    stored = _sparse_operations(entries, filters, axes) + biases
+    return (
+        Connection(
+            "fully connected", inputs * outputs, biases, 0, outputs * (2 * inputs - 1) + biases, f"{full}{added}"
+        ),
+        Connection("locally connected", taps * outputs, biases, 0, sliding, f"{own}{added}"),
+        Connection("convolution", taps * filters, filters if bias else 0, 0, sliding, shared),
+        Connection("sparse matrix", entries, biases, entries + outputs + 1, stored, f"{kept}{added}"),
     )
 
 
 def _kernels(axes: tuple[AxisWindows, ...]) -> tuple[int, ...]:
     return tuple(axis.kernel for axis in axes)
-
-
-def _pairs(axis: AxisWindows) -> int:
-    """How many taps of all windows along an axis meet the map and not its padding."""
-    return sum(_inside(axis))
 
 
 def _inside(axis: AxisWindows) -> list[int]:
