@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import expit, ndtr
 
 from striate.models.spec import Layer
 
@@ -42,7 +41,7 @@ def moments(activation: Layer, variance: float) -> tuple[float, float]:
     share = _DENSITY
     if activation.word == "maxout":
         pieces = _number(activation, "pieces")
-        share = _DENSITY * pieces * ndtr(_NODES) ** (pieces - 1)
+        share = _DENSITY * pieces * np.array([NormalDist().cdf(z) for z in _NODES]) ** (pieces - 1)
         share = share / share.sum()
     values = _curve(activation)(_NODES * math.sqrt(variance))
     return float((values * share).sum()), float((values**2 * share).sum())
@@ -59,6 +58,8 @@ def wanted_variance(activation: Layer) -> float:
         return 1.0
     if activation.word in SATURATING:
         return TANH_VARIANCE * (4 if activation.word == "sigmoid" else 1)
+    from scipy.optimize import brentq  # a third of a second, and few networks need it
+
     found: Any = brentq(lambda log: moments(activation, math.exp(log))[1] - 1, -40, 40)
     return math.exp(found)
 
@@ -93,11 +94,15 @@ def _curve(activation: Layer) -> Curve:
         return lambda z: np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0)))
     curves: dict[str, Curve] = {
         "relu": lambda z: np.maximum(z, 0),
-        "swish": lambda z: z * expit(z),
-        "sigmoid": expit,
+        "swish": lambda z: z * _sigmoid(z),
+        "sigmoid": _sigmoid,
         "tanh": np.tanh,
     }
     return curves.get(word, lambda z: z)
+
+
+def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (1 + np.tanh(z / 2)) / 2
 
 
 def _number(layer: Layer, name: str) -> float:
