@@ -10,6 +10,7 @@ import torch
 from short_runs import asked_for, events_of, parameters, trained
 
 from striate.cli import main
+from striate.models.learning_rule import LearningRule
 from striate.errors import ConfigError
 from striate.runs.checkpoint import load_checkpoint
 from striate.training.events import EpochDone, StepDone
@@ -143,6 +144,35 @@ def test_a_run_that_begins_with_another_learns_on_by_the_rule(tmp_path: Path) ->
     assert "recipe: standard" in (second / "config.yaml").read_text()
     assert main(["train", "digits", "--model", str(first), "--recipe", "fine-tune", "--out", "third", *_OWN]) == 2
     assert not Path("third").exists()
+
+
+class Prototypes(torch.nn.Module):
+    """Answers by the nearest mean of a class; learns the means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means = torch.nn.Parameter(torch.zeros(10, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -torch.cdist(x.flatten(1), self.means)
+
+    def learning_rule(self) -> LearningRule:
+        return LearningRule("running means", rate=0.1, why="a tenth of the way", epochs=2, only=True)
+
+    @torch.no_grad()
+    def learn(self, inputs: torch.Tensor, targets: torch.Tensor, rate: float, progress: float) -> None:
+        assert 0 <= progress < 1
+        for x, k in zip(inputs.flatten(1), targets.tolist(), strict=True):
+            self.means[k] += rate * (x - self.means[k])
+
+
+def test_a_module_of_ones_own_learns_by_its_rule() -> None:
+    prepared = prepare(asked_for(epochs=None), Prototypes())
+    for _ in events_of(prepared):
+        pass
+    assert prepared.config.optim.name == "own-rule"
+    assert len(prepared.state.history) == 2
+    assert prepared.state.history[-1].val["accuracy"] > 0.8
 
 
 def test_the_search_of_a_rate_is_refused() -> None:

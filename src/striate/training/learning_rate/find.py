@@ -12,7 +12,7 @@ from time import monotonic
 import numpy as np
 
 from striate.data.loader import batch_bounds
-from striate.errors import ConfigError, UsageError
+from striate.errors import ConfigError, UsageError, pasted
 from striate.training.execution import execution_settings
 from striate.training.learning_rate.judge import Verdict, judge, mean_scores
 from striate.training.learning_rate.range_test import LOWEST, range_test
@@ -71,7 +71,8 @@ def search_learning_rate(
             "optim.name",
             f"own-rule, whose usual rate for this network is {prepared.config.optim.lr:g}",
             "an optimizer that lowers a loss, by which rates are told apart",
-            "striate train with that rate, which is the default; or --optim.name adamw for a network with gradients",
+            f"striate train {pasted(prepared.config.data.source)} --model {pasted(prepared.config.model.name)}"
+            " --optim.name own-rule, which takes that rate",
         )
     started = monotonic()
     with random_states_kept(), execution_settings(prepared.config):
