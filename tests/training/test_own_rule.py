@@ -10,8 +10,8 @@ import torch
 from short_runs import asked_for, events_of, parameters, trained
 
 from striate.cli import main
-from striate.models.learning_rule import LearningRule
 from striate.errors import ConfigError
+from striate.models.learning_rule import LearningRule
 from striate.runs.checkpoint import load_checkpoint
 from striate.training.events import EpochDone, StepDone
 from striate.training.learning_rate.find import search_learning_rate
