@@ -395,3 +395,21 @@ def test_neither_padding_nor_its_kind_moves_the_first_unit() -> None:
     for mode in ("zeros", "reflect", "replicate", "circular"):
         row = observe(nn.Conv2d(1, 1, 3, padding=1, padding_mode=mode), (1, 6, 6)).rows[0]
         assert (row.receptive_field, row.center, row.leftover) == ((3, 3), (0, 0), (0, 0)), mode
+
+
+@pytest.mark.parametrize(
+    ("name", "convolutions", "linear"),
+    [
+        ("alexnet", 655_566_528, 58_621_952),
+        ("vgg16", 15_346_630_656, 123_633_664),
+        ("googlenet", 1_497_352_192, 1_024_000),
+        ("resnet50", 4_087_136_256, 2_048_000),
+        ("densenet121", 2_833_137_664, 1_024_000),
+    ],
+)
+def test_products_are_those_that_fvcore_counts(name: str, convolutions: int, linear: int) -> None:
+    # fvcore 0.1.5 on torchvision's networks at 224, without what it adds for normalization and average pooling.
+    rows = observe(name, (3, 224, 224)).rows
+    assert sum(row.macs for row in rows if row.kind == "conv") == convolutions
+    assert sum(row.macs for row in rows if row.kind == "fc") == linear
+    assert sum(row.macs for row in rows) == convolutions + linear
