@@ -190,3 +190,12 @@ def test_gradients_at_zero_are_finite(name, axes):
 def test_wrong_sizes_are_refused(make):
     with pytest.raises(ValueError, match=r"\d|same|parts"):
         make()
+
+
+def test_locally_connected_before_a_normalization_of_one_sample():
+    # Of one sample torch's batch normalization in eval mode gave wrong gradients for the strides of a bare reshape.
+    torch.manual_seed(0)
+    layer, norm = LocallyConnected(2, 3, (6, 6), 3).double(), nn.BatchNorm2d(3).double().eval()
+    nn.init.normal_(norm.weight)
+    x = torch.randn(1, 2, 6, 6, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: norm(layer(x)), (x,))

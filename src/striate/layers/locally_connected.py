@@ -65,7 +65,9 @@ class LocallyConnected(nn.Module):
         columns = patches.permute(order).reshape(positions, x.shape[0], self.fan_in)
         weights = self.weight.reshape(positions, self.out_channels, self.fan_in)
         out = torch.bmm(columns, weights.transpose(1, 2)).permute(1, 2, 0)
-        out = out.reshape(x.shape[0], self.out_channels, *self.out_size)
+        # Of one sample a reshape alone would keep strides with which torch's batch normalization, in eval mode, gives
+        # wrong gradients.
+        out = out.reshape(x.shape[0], self.out_channels, *self.out_size).contiguous()
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def extra_repr(self) -> str:
