@@ -35,7 +35,7 @@ def fields(model: str, **more: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("model", RULES)
 def test_digits_are_learned(model: str) -> None:
-    prepared = prepare(asked_for(epochs=None, **fields(model)))
+    prepared = prepare(asked_for(epochs=4, **fields(model)))
     rows = [event.row for event in events_of(prepared) if isinstance(event, EpochDone)]
     assert rows[-1].val["accuracy"] > RULES[model]
     assert all(p.grad is None for p in prepared.state.module.parameters())
@@ -44,7 +44,7 @@ def test_digits_are_learned(model: str) -> None:
 
 @pytest.mark.parametrize("model", RULES)
 def test_going_on_from_a_checkpoint_in_the_middle_ends_with_the_same_bits(model: str) -> None:
-    config = asked_for(epochs=2, **fields(model, optim__ema=0.9))
+    config = asked_for(epochs=None, **fields(model, optim__ema=0.9, budget__steps=90))
     whole = trained(config)
     broken, stop = prepare(config), (whole.config.budget.steps or 0) * 5 // 8
     for event in events_of(broken):
