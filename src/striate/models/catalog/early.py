@@ -1,4 +1,4 @@
-"""The networks before convolution: perceptron and its kin."""
+"""The first networks: perceptron and its kin, the Neocognitron, and the multi-layer perceptron."""
 
 from __future__ import annotations
 
