@@ -34,8 +34,8 @@ LEARNING_SELECTIVITY = 6.0
 SMALL = 12
 """Side of the map: below, a blur by halves would leave nothing to tell apart."""
 GAIN = 25.0
-"""Turns answers between 0 and 1 into logits; the largest stays the largest. With 25, probabilities are about as often
-right as they say (mnist5k)."""
+"""Turns answers between 0 and 1 into logits; the largest stays the largest. Near 25 the cross-entropy on held-out
+samples of mnist5k is lowest."""
 
 
 class Neocognitron(nn.Module):
