@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from striate import reference
-    from striate.account.check_gradients import check_gradients
+    from striate.account.gradients.check import check_gradients
     from striate.account.ledger import Ledger
     from striate.account.summarize import summarize
     from striate.api import build, evaluate, find_learning_rate, load, sweep, train
@@ -25,7 +25,7 @@ _PUBLIC = {
     "evaluate": "striate.api",
     "find_learning_rate": "striate.api",
     "sweep": "striate.api",
-    "check_gradients": "striate.account.check_gradients",
+    "check_gradients": "striate.account.gradients.check",
     "summarize": "striate.account.summarize",
     "Ledger": "striate.account.ledger",
     "Trained": "striate.training.trained",

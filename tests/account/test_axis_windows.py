@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from made_ledgers import made_row
 
-from striate.account.axis_windows import AxisWindows, ways_out, windows_of
+from striate.account.remarks.axis_windows import AxisWindows, ways_out, windows_of
 
 SMALL = st.integers(1, 5)
 

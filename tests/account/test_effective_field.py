@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.account.effective_field import MASS, effective_receptive_field, measure_field, shortest_runs
+from striate.account.field.effective import MASS, effective_receptive_field, measure_field, shortest_runs
 from striate.account.summarize import summarize
 from striate.errors import StriateError
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from striate.account.signal import SignalRow, measure_signal, signal_from_json, signal_to_json, trace_signal
+from striate.account.signal.trace import SignalRow, measure_signal, signal_from_json, signal_to_json, trace_signal
 from striate.data.dataset import Split
 from striate.models.build import build_model
 from striate.tasks.classify import Classify

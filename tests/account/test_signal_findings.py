@@ -5,8 +5,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from striate.account.signal import trace_signal
-from striate.account.signal_findings import signal_findings
+from striate.account.signal.findings import signal_findings
+from striate.account.signal.trace import trace_signal
 from striate.models.build import build_model
 from striate.models.registry import MODELS
 

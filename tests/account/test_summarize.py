@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from striate import Ledger, summarize
-from striate.account import observation
-from striate.account.make_ledger import make_ledger
+from striate.account.observing import observation
+from striate.account.observing.make_ledger import make_ledger
+from striate.account.observing.trial import trying
 from striate.account.summarize import observe
-from striate.account.trial import trying
 from striate.errors import ModelError
 from striate.models.build import build_model
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from striate.account import effective_field
+from striate.account import remarks
 from striate.cli import main
 
 TEXT = (Path(__file__).parents[2] / "docs" / "summary.md").read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def test_blocks_were_found() -> None:
 
 
 def test_every_code_of_a_remark_is_explained() -> None:
-    source = Path(effective_field.__file__).parent.glob("remarks*.py")
+    source = Path(remarks.__file__).parent.glob("*.py")
     text = "".join(file.read_text(encoding="utf-8") for file in source)
     codes = set(re.findall(r'"(account\.[a-z-]+)"', text)) | {"account.most-parameters", "account.most-computation"}
     assert len(codes) == 14

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import nn
 
-from striate.account.signal import trace_signal
+from striate.account.signal.trace import trace_signal
 from striate.models.from_spec import build_network
 from striate.models.moments import kept_by_padding, moments, wanted_variance
 from striate.models.spec import Layer

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from made_runs import classification, make_content
 
-from striate.account.signal import SignalRow
+from striate.account.signal.trace import SignalRow
 from striate.report.signal import draw_signal, signal_table
 from striate.report.write import render_report
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.account.count import count_macs
-from striate.account.signal import trace_signal
+from striate.account.signal.trace import trace_signal
 from striate.errors import ModelError
 from striate.models.build import build_model
 from striate.tasks.classify import Classify
@@ -128,7 +128,7 @@ def test_such_a_network_trains_validates_and_learns(fields):
 
 
 def test_signal_and_gradient_reach_the_auxiliary_classifiers(module, batch):
-    from striate.account.signal import measure_signal
+    from striate.account.signal.trace import measure_signal
     from striate.data.dataset import Split
     from striate.data.normalize import Normalization
 

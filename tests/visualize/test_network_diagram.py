@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from striate.account.effective_field import EffectiveField, measure_field
+from striate.account.field.effective import EffectiveField, measure_field
 from striate.account.ledger import Ledger, Row
 from striate.account.summarize import summarize
 from striate.visualize.network_boxes import MOST_BOXES, network_boxes

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from striate.account.signal import SignalRow
+from striate.account.signal.trace import SignalRow
 from striate.visualize.canvas import save_figure
 from striate.visualize.signal import signal_figure
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from striate.account.axis_windows import AxisWindows
 from striate.account.ledger import Shape
+from striate.account.remarks.axis_windows import AxisWindows
 from striate.account.wording import several, show_shape
 from striate.errors import UsageError
 from striate.models.words import MAX_NUMBER

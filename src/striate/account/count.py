@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 import torch
 from torch import nn
 
-from striate.account.observation import observe_network
+from striate.account.observing.observation import observe_network
 from striate.models.untouched import trial_copy, untouched
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from striate.account.effective_field import measure_field
+from striate.account.field.effective import measure_field
 from striate.account.ledger import Ledger
-from striate.account.make_ledger import make_ledger
-from striate.account.observation import observe_network
-from striate.account.remarks import teacher_remarks
-from striate.account.shapes_only import ShapesOnly
+from striate.account.observing.make_ledger import make_ledger
+from striate.account.observing.observation import observe_network
+from striate.account.observing.shapes_only import ShapesOnly
+from striate.account.remarks.teacher import teacher_remarks
 from striate.errors import ModelError
 from striate.models.build import build_model
 from striate.models.from_file import names_file

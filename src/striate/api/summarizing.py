@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from striate.account.comparison import LedgerComparison, compare_ledgers
-from striate.account.effective_field import EffectiveField, measure_field
+from striate.account.field.effective import EffectiveField, measure_field
 from striate.account.ledger import Ledger, Shape
 from striate.account.summarize import summarize
 from striate.errors import ModelError

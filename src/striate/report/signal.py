@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from striate.account.signal import SAMPLES, SignalRow, measure_signal, signal_from_json, signal_to_json
+from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal, signal_from_json, signal_to_json
 from striate.report.content import Picture, Table
 from striate.report.wording import number, percent
 from striate.runs.directory import RunDirectory

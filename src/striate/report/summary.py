@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from striate.account.comparison import LedgerComparison, show_ratio
-from striate.account.effective_field import EffectiveField
+from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Row
 from striate.account.table import totals
 from striate.account.wording import percent, show_shape, show_sizes

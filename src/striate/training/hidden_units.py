@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from striate.account.activations import activation_kind
+from striate.account.signal.activations import activation_kind
 from striate.errors import ConfigError
 from striate.models.untouched import untouched
 

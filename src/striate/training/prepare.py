@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.signal import SAMPLES, SignalRow, measure_signal
-from striate.account.signal_findings import signal_findings
+from striate.account.signal.findings import signal_findings
+from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds, to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from striate.account.signal import signal_to_json
+from striate.account.signal.trace import signal_to_json
 from striate.errors import NonFiniteLoss, RunError, pasted
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.runs.directory import RunDirectory, csv_text, open_run, read_seen, write_splits

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from striate.account.effective_field import MASS, EffectiveField
+from striate.account.field.effective import MASS, EffectiveField
 from striate.account.ledger import Ledger
 from striate.account.wording import show_shape
 

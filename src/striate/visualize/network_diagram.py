@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from xml.etree import ElementTree
 
-from striate.account.effective_field import EffectiveField
+from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Shape
 from striate.account.wording import percent, scaled, shorten_middle, shorten_path, show_shape
 from striate.visualize.field_drawing import draw_field

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from striate.account.signal import SignalRow
+from striate.account.signal.trace import SignalRow
 from striate.visualize.canvas import (
     BLUE,
     FAINT,

@@ -10,16 +10,16 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from striate.account.arithmetic import arithmetic
-from striate.account.entries import Entries, Entry, Tally, sample_shape
-from striate.account.field import input_fields
-from striate.account.follow_field import follow, follow_padding, follow_window, has_rule, set_fields
-from striate.account.kinds import function_kind, layer_kind
-from striate.account.live_memory import LiveMemory, storage_key
-from striate.account.operation import Operation
-from striate.account.shapes_only import ShapesOnly, shapes_only
-from striate.account.tensors import tensors_in
-from striate.account.window import Window, padding_window, read_padding, read_window
+from striate.account.field.follow import follow, follow_padding, follow_window, has_rule, set_fields
+from striate.account.field.intervals import input_fields
+from striate.account.field.window import Window, padding_window, read_padding, read_window
+from striate.account.observing.arithmetic import arithmetic
+from striate.account.observing.entries import Entries, Entry, Tally, sample_shape
+from striate.account.observing.kinds import function_kind, layer_kind
+from striate.account.observing.live_memory import LiveMemory, storage_key
+from striate.account.observing.operation import Operation
+from striate.account.observing.shapes_only import ShapesOnly, shapes_only
+from striate.account.observing.tensors import tensors_in
 from striate.layers.locally_connected import LocallyConnected
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from striate.account.ledger import Ledger
-from striate.account.remarks_costs import cost_remarks
-from striate.account.remarks_parts import part_remarks
-from striate.account.remarks_view import view_remarks
-from striate.account.remarks_windows import window_remarks
+from striate.account.remarks.costs import cost_remarks
+from striate.account.remarks.parts import part_remarks
+from striate.account.remarks.view import view_remarks
+from striate.account.remarks.windows import window_remarks
 from striate.records import Finding
 
 

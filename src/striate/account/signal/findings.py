@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from striate.account.signal import SATURATED, SignalRow
+from striate.account.signal.trace import SATURATED, SignalRow
 from striate.records import Finding
 
 MOST_SATURATED = 0.5

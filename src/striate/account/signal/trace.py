@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.activations import activation_kind, watch_activations
+from striate.account.signal.activations import activation_kind, watch_activations
 from striate.data.dataset import Split
 from striate.data.normalize import Normalize
 from striate.layers.residual import Residual

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.arithmetic import Arithmetic
-from striate.account.field import Fields
-from striate.account.follow_field import get_fields
+from striate.account.field.follow import get_fields
+from striate.account.field.intervals import Fields
+from striate.account.field.window import Window
 from striate.account.ledger import Shape
-from striate.account.tensors import tensors_in
-from striate.account.window import Window
+from striate.account.observing.arithmetic import Arithmetic
+from striate.account.observing.tensors import tensors_in
 
 
 @dataclass

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from striate.account.activations import activation_kind
+from striate.account.signal.activations import activation_kind
 from striate.layers.channel_l2_pool import ChannelL2Pool
 from striate.layers.global_average_pool import GlobalAveragePool
 from striate.layers.l2_pool import L2Pool

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from striate.account.live_memory import storage_key
-from striate.account.observe import Observer
+from striate.account.observing.live_memory import storage_key
+from striate.account.observing.observe import Observer
 
 
 def saved_bytes(module: nn.Module, run: Callable[[Observer], object]) -> dict[int | None, int]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from striate.account import field
-from striate.account.field import Fields
-from striate.account.operation import Operation, dims_of, is_pointwise, short_name
-from striate.account.reshaped_field import reshaped
-from striate.account.window import CONVOLUTIONS, POOLS, Window, read_window
+from striate.account.field import intervals
+from striate.account.field.intervals import Fields
+from striate.account.field.reshaped import reshaped
+from striate.account.field.window import CONVOLUTIONS, POOLS, Window, read_window
+from striate.account.observing.operation import Operation, dims_of, is_pointwise, short_name
 
 _KEY = "_striate_fields"
 _Result = Fields | list[Fields]
@@ -46,7 +46,7 @@ def follow(operation: Operation, axes: int) -> None:
     rule = _RULES.get(operation.name)
     if rule is None:
         rule = _pointwise if is_pointwise(operation) else _anything
-    found = rule(operation, [get_fields(t) or field.unseen(axes, t.ndim) for t in operation.inputs()])
+    found = rule(operation, [get_fields(t) or intervals.unseen(axes, t.ndim) for t in operation.inputs()])
     for tensor, fields in zip(outputs, found if isinstance(found, list) else [found] * len(outputs), strict=True):
         set_fields(tensor, fields)
 
@@ -69,11 +69,11 @@ def _through(fields: Fields, window: Window, ndim: int, out_ndim: int) -> Fields
     axes = len(window.sizes)
     if window.function in CONVOLUTIONS or not window.function:
         channel = ndim - axes - 1
-        fields = field.merged(fields, [channel])
+        fields = intervals.merged(fields, [channel])
     for axis, length in enumerate(window.sizes):
         index, there = window.index(axis)
         scale = 1 / window.stride[axis] if window.transposed else window.stride[axis]
-        fields = field.windowed(fields, ndim - axes + axis, length, index, scale, there)
+        fields = intervals.windowed(fields, ndim - axes + axis, length, index, scale, there)
     assert ndim == out_ndim
     return fields
 
@@ -90,7 +90,7 @@ def _adaptive(operation: Operation, given: list[Fields]) -> Fields:
     fields = given[0]
     for dim in range(x.ndim - len(operation.args[1]), x.ndim):
         outputs, length = out.shape[dim], x.shape[dim]
-        fields = field.windowed(fields, dim, length, field.adapting(outputs, length), length / outputs)
+        fields = intervals.windowed(fields, dim, length, intervals.adapting(outputs, length), length / outputs)
     return fields
 
 
@@ -113,7 +113,7 @@ def _upsampled(operation: Operation, given: list[Fields]) -> Fields:
             # A neighbor with weight 0 is not seen: a position that falls on the grid needs no other.
             index = np.where((at % 1 == 0)[:, None] & (reach == 1), np.floor(at)[:, None], index)
         inside = index.clip(0, length - 1).astype(np.int64)
-        fields = field.windowed(fields, dim, length, inside, length / outputs)
+        fields = intervals.windowed(fields, dim, length, inside, length / outputs)
     return fields
 
 
@@ -122,7 +122,7 @@ def _padded(fields: Fields, shape: Sequence[int], pads: Sequence[int]) -> Fields
         dim, before, after = len(shape) - 1 - pair, pads[2 * pair], pads[2 * pair + 1]
         if before or after:
             index = np.arange(-before, shape[dim] + after, dtype=np.int64)[:, None]
-            fields = field.windowed(fields, dim, shape[dim], index, 1.0)
+            fields = intervals.windowed(fields, dim, shape[dim], index, 1.0)
     return fields
 
 
@@ -132,11 +132,11 @@ def _pad(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _pointwise(operation: Operation, given: list[Fields]) -> Fields:
-    return field.union(given, operation.outputs()[0].ndim)
+    return intervals.union(given, operation.outputs()[0].ndim)
 
 
 def _anything(operation: Operation, given: list[Fields]) -> _Result:
-    return [field.everything(given, out.ndim) for out in operation.outputs()]
+    return [intervals.everything(given, out.ndim) for out in operation.outputs()]
 
 
 def _same(_operation: Operation, given: list[Fields]) -> Fields:
@@ -147,53 +147,56 @@ def _reduction(operation: Operation, given: list[Fields]) -> Fields:
     if len(given) > 1:  # the larger of two
         return _pointwise(operation, given)
     ndim, out = next(operation.inputs()).ndim, operation.outputs()[0]
-    return field.reduced(given[0], dims_of(operation), keep=ndim == out.ndim)
+    return intervals.reduced(given[0], dims_of(operation), keep=ndim == out.ndim)
 
 
 def _along(operation: Operation, given: list[Fields]) -> Fields:
-    return field.merged(given[0], dims_of(operation))
+    return intervals.merged(given[0], dims_of(operation))
 
 
 def _layer_norm(operation: Operation, given: list[Fields]) -> _Result:
     x = next(operation.inputs())
     inner = range(x.ndim - len(operation.args[1]), x.ndim)
-    return _normalized(operation, field.merged(given[0], tuple(inner)))
+    return _normalized(operation, intervals.merged(given[0], tuple(inner)))
 
 
 def _group_norm(operation: Operation, given: list[Fields]) -> _Result:
-    return _normalized(operation, field.merged(given[0], tuple(range(1, next(operation.inputs()).ndim))))
+    return _normalized(operation, intervals.merged(given[0], tuple(range(1, next(operation.inputs()).ndim))))
 
 
 def _batch_norm(operation: Operation, given: list[Fields]) -> _Result:
     ndim = next(operation.inputs()).ndim
     if not operation.get("training", False):
         return _normalized(operation, given[0])
-    return _normalized(operation, field.merged(given[0], (0, *range(2, ndim))))
+    return _normalized(operation, intervals.merged(given[0], (0, *range(2, ndim))))
 
 
 def _normalized(operation: Operation, fields: Fields) -> _Result:
     """The result, and beside it the statistics that the operation returns too."""
     first, *others = operation.outputs()
     assert first.ndim == (fields[0].lo.ndim if fields else first.ndim)
-    return [fields, *(field.everything([fields], other.ndim) for other in others)]
+    return [fields, *(intervals.everything([fields], other.ndim) for other in others)]
 
 
 def _product(operation: Operation, given: list[Fields]) -> Fields:
     """A matrix product (…, n, k) by (…, k, m), with what is added to it."""
     *added, left, right = given
     ndim = operation.outputs()[0].ndim
-    rows = field.merged(left, [left[0].lo.ndim - 1])
+    rows = intervals.merged(left, [left[0].lo.ndim - 1])
     if right[0].lo.ndim == 1:  # a vector
-        rows, columns = field.reduced(left, [left[0].lo.ndim - 1], keep=False), field.reduced(right, [0], keep=False)
+        rows, columns = (
+            intervals.reduced(left, [left[0].lo.ndim - 1], keep=False),
+            intervals.reduced(right, [0], keep=False),
+        )
     else:
         rows = tuple(_not_along(seen, ndim - 1) for seen in rows)
-        merged = field.merged(right, [right[0].lo.ndim - 2])
+        merged = intervals.merged(right, [right[0].lo.ndim - 2])
         columns = tuple(_not_along(seen, ndim - 2) for seen in merged)
-    return field.union([rows, columns, *added], ndim)
+    return intervals.union([rows, columns, *added], ndim)
 
 
-def _not_along(seen: field.Seen, dim: int) -> field.Seen:
-    return field.Seen(seen.lo, seen.hi, 0.0, None) if seen.dim == dim else seen
+def _not_along(seen: intervals.Seen, dim: int) -> intervals.Seen:
+    return intervals.Seen(seen.lo, seen.hi, 0.0, None) if seen.dim == dim else seen
 
 
 def _viewed(operation: Operation, given: list[Fields]) -> Fields:
@@ -201,7 +204,7 @@ def _viewed(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _expanded(operation: Operation, given: list[Fields]) -> Fields:
-    return field.union([given[0]], operation.outputs()[0].ndim)
+    return intervals.union([given[0]], operation.outputs()[0].ndim)
 
 
 def _permuted(operation: Operation, given: list[Fields]) -> Fields:
@@ -212,7 +215,7 @@ def _permuted(operation: Operation, given: list[Fields]) -> Fields:
         order = list(range(x.ndim))
         i, j = (0, min(1, x.ndim - 1)) if operation.name == "t" else (operation.args[1], operation.args[2])
         order[i], order[j] = order[j], order[i]
-    return field.permuted(given[0], order)
+    return intervals.permuted(given[0], order)
 
 
 def _sliced(operation: Operation, given: list[Fields]) -> Fields:
@@ -220,14 +223,14 @@ def _sliced(operation: Operation, given: list[Fields]) -> Fields:
     dim %= x.ndim
     start, end, step = (operation.get(name) for name in ("start", "end", "step"))
     start, end, step = slice(start, end, step).indices(x.shape[dim])
-    return field.sliced(given[0], dim, start, end, step)
+    return intervals.sliced(given[0], dim, start, end, step)
 
 
 def _selected(operation: Operation, given: list[Fields]) -> Fields:
     x = next(operation.inputs())
     dim, index = operation.get("dim", 0) % x.ndim, operation.get("index")
     index %= x.shape[dim]
-    return field.reduced(field.sliced(given[0], dim, index, index + 1, 1), [dim], keep=False)
+    return intervals.reduced(intervals.sliced(given[0], dim, index, index + 1, 1), [dim], keep=False)
 
 
 def _split(operation: Operation, given: list[Fields]) -> list[Fields]:
@@ -236,11 +239,11 @@ def _split(operation: Operation, given: list[Fields]) -> list[Fields]:
     found, start = [], 0
     for part in operation.outputs():
         if operation.name == "unbind":
-            one = field.sliced(given[0], dim, start, start + 1, 1)
-            found.append(field.reduced(one, [dim], keep=False))
+            one = intervals.sliced(given[0], dim, start, start + 1, 1)
+            found.append(intervals.reduced(one, [dim], keep=False))
             start += 1
         else:
-            found.append(field.sliced(given[0], dim, start, start + part.shape[dim], 1))
+            found.append(intervals.sliced(given[0], dim, start, start + part.shape[dim], 1))
             start += part.shape[dim]
     return found
 
@@ -258,7 +261,7 @@ def _unfolded(operation: Operation, given: list[Fields]) -> Fields:
                 windows = np.lib.stride_tricks.sliding_window_view(part, size, axis=dim)
                 sides.append(windows[(slice(None),) * dim + (slice(None, None, step),)])
         jump = seen.jump * step if seen.dim == dim else seen.jump
-        found.append(field.Seen(sides[0], sides[1], jump, seen.dim))
+        found.append(intervals.Seen(sides[0], sides[1], jump, seen.dim))
     assert out.ndim == x.ndim + 1
     return tuple(found)
 
@@ -273,33 +276,33 @@ def _joined(operation: Operation, given: list[Fields]) -> Fields:
         dim %= out.ndim
         shape = (*out.shape[:dim], 1, *out.shape[dim + 1 :])
         parts = [reshaped(fields, tuple(t.shape), shape) for fields, t in kept]
-        return field.joined(parts, [1] * len(parts), dim)
+        return intervals.joined(parts, [1] * len(parts), dim)
     dim %= out.ndim
-    return field.joined(parts, [t.shape[dim] for _, t in kept], dim)
+    return intervals.joined(parts, [t.shape[dim] for _, t in kept], dim)
 
 
 def _flipped(operation: Operation, given: list[Fields]) -> Fields:
     dims = tuple(dim % next(operation.inputs()).ndim for dim in operation.args[1])
-    return tuple(field.Seen(np.flip(s.lo, dims), np.flip(s.hi, dims), s.jump, s.dim) for s in given[0])
+    return tuple(intervals.Seen(np.flip(s.lo, dims), np.flip(s.hi, dims), s.jump, s.dim) for s in given[0])
 
 
 def _shuffled(operation: Operation, given: list[Fields]) -> Fields:
     """Channels to finer positions: each of them sees what the position that it was cut from saw."""
     x, factor = next(operation.inputs()), operation.args[1]
-    fields = field.merged(given[0], [x.ndim - 3])
+    fields = intervals.merged(given[0], [x.ndim - 3])
     for dim in (x.ndim - 2, x.ndim - 1):
         index = np.arange(x.shape[dim] * factor, dtype=np.int64)[:, None] // factor
-        fields = field.windowed(fields, dim, x.shape[dim], index, 1 / factor)
+        fields = intervals.windowed(fields, dim, x.shape[dim], index, 1 / factor)
     return fields
 
 
 def _unshuffled(operation: Operation, given: list[Fields]) -> Fields:
     """Positions to channels; taken together, the channels of a position see all that was joined in it."""
     x, factor = next(operation.inputs()), operation.args[1]
-    fields = field.merged(given[0], [x.ndim - 3])
+    fields = intervals.merged(given[0], [x.ndim - 3])
     for dim in (x.ndim - 2, x.ndim - 1):
-        fields = field.windowed(
-            fields, dim, x.shape[dim], field.sliding(x.shape[dim] // factor, factor, factor, 0, 1), factor
+        fields = intervals.windowed(
+            fields, dim, x.shape[dim], intervals.sliding(x.shape[dim] // factor, factor, factor, 0, 1), factor
         )
     return fields
 
@@ -310,9 +313,9 @@ def _copied(operation: Operation, given: list[Fields]) -> Fields:
     base = target._base
     if base is not None:
         axes = len(source)
-        before = get_fields(base) or field.unseen(axes, base.ndim)
-        set_fields(base, field.union([before, field.everything([source], base.ndim)], base.ndim))
-    return field.union([source], target.ndim)
+        before = get_fields(base) or intervals.unseen(axes, base.ndim)
+        set_fields(base, intervals.union([before, intervals.everything([source], base.ndim)], base.ndim))
+    return intervals.union([source], target.ndim)
 
 
 def _embedded(operation: Operation, given: list[Fields]) -> Fields:

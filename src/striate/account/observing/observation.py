@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from striate.account.observe import Observer
-from striate.account.saved_memory import saved_bytes
-from striate.account.trial import one_input, trying, with_shapes, without_numbers
+from striate.account.observing.observe import Observer
+from striate.account.observing.saved_memory import saved_bytes
+from striate.account.observing.trial import one_input, trying, with_shapes, without_numbers
 from striate.errors import ModelError, StriateError
 from striate.models.check import check_forward
 from striate.models.untouched import trial_copy

@@ -11,7 +11,7 @@ from torch import nn
 from torch.autograd.function import BackwardCFunction
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from striate.account.compare_gradients import How, compare_gradients
+from striate.account.gradients.compare import How, compare_gradients
 from striate.errors import ModelError
 from striate.models.untouched import untouched
 

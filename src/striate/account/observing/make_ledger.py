@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.entries import Entry, Tally, sample_shape
-from striate.account.kinds import layer_kind
+from striate.account.field.window import PADDING, Window
 from striate.account.ledger import Ledger, Row, Shape
-from striate.account.observation import Observation
-from striate.account.tensors import tensors_in
-from striate.account.window import PADDING, Window
+from striate.account.observing.entries import Entry, Tally, sample_shape
+from striate.account.observing.kinds import layer_kind
+from striate.account.observing.observation import Observation
+from striate.account.observing.tensors import tensors_in
 
 # Empty containers do nothing; of scripted layers it is not known whether they ran.
 _UNSEEN = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, torch.jit.ScriptModule)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from striate.account.field import Array, Fields, Seen, Shape, everything
+from striate.account.field.intervals import Array, Fields, Seen, Shape, everything
 
 Group = tuple[int, int, int, int]
 """Dimensions `[i, j)` of the old shape hold the same numbers as `[k, l)` of the new one."""

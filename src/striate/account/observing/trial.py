@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.separate_products import separate_products
-from striate.account.tensors import tensors_in
+from striate.account.observing.separate_products import separate_products
+from striate.account.observing.tensors import tensors_in
 from striate.models.materialize import materialize
 from striate.models.untouched import trial_copy, untouched
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.compare_gradients import How, Loss, compare_gradients, own_generator
-from striate.account.wrong_backward import Suspect, find_suspects
+from striate.account.gradients.compare import How, Loss, compare_gradients, own_generator
+from striate.account.gradients.wrong_backward import Suspect, find_suspects
 from striate.errors import ModelError, UsageError
 from striate.reference.check_gradient import STEP, TOLERANCE, GradientCheck
 

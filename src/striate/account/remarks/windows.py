@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from striate.account.axis_windows import ways_out, windows_of
 from striate.account.ledger import Ledger, Row
+from striate.account.remarks.axis_windows import ways_out, windows_of
 from striate.account.wording import listed, several, show_shape, show_sizes
 from striate.records import Finding
 

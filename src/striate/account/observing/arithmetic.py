@@ -26,8 +26,8 @@ from dataclasses import dataclass
 
 from torch.utils.flop_counter import flop_registry
 
-from striate.account.operation import Operation, is_pointwise
-from striate.account.window import CONVOLUTIONS, POOLS, read_window
+from striate.account.field.window import CONVOLUTIONS, POOLS, read_window
+from striate.account.observing.operation import Operation, is_pointwise
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""A forward pass, watched: who did what, and what it cost."""

@@ -1,0 +1,1 @@
+"""What a good teacher would say about a network."""

@@ -1,0 +1,1 @@
+"""How strong signal and gradient are in each layer."""
