@@ -11,7 +11,7 @@ from striate.models.catalog import alexnet, densenet, digits, early, inception, 
 from striate.models.model_info import ModelInfo
 
 GROUPS: dict[str, tuple[ModelInfo, ...]] = {
-    "before convolution": early.ENTRIES,
+    "the beginnings": early.ENTRIES,
     "handwritten digits": digits.ENTRIES,
     "small, for any data": small.ENTRIES,
     "AlexNet and ZFNet": alexnet.ENTRIES,
