@@ -73,7 +73,7 @@ LIGHT = [
     "import striate",
     "from striate.cli.main import make_app; make_app()",
     "import striate.training.config, striate.training.config_file",
-    "import striate.models.layer_string, striate.models.registry",
+    "import striate.models.layer_strings.layer_string, striate.models.registry",
     "from striate.cli.main import main; main(['--help'])",
     "from striate.cli.main import main; main(['train', '--help'])",
 ]

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError
-from striate.models.auxiliary_outputs import answers, auxiliary_layers, auxiliary_prefixes
 from striate.models.build import build_model
-from striate.models.replace_head import replace_head
+from striate.models.weights.auxiliary_outputs import answers, auxiliary_layers, auxiliary_prefixes
+from striate.models.weights.replace_head import replace_head
 
 
 class Two(nn.Module):

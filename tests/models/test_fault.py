@@ -7,9 +7,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from striate.errors import LayerStringError
-from striate.models.layer_string import parse_layers
-from striate.models.outputs import plan_outputs
-from striate.models.spec import Layer, Residual
+from striate.models.layer_strings.layer_string import parse_layers
+from striate.models.layer_strings.outputs import plan_outputs
+from striate.models.layer_strings.spec import Layer, Residual
 
 MAP = (3, 28, 28)
 

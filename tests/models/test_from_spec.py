@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from striate.errors import LayerStringError, ModelError
-from striate.models.fault import Fault
-from striate.models.from_spec import build_network, build_plan
-from striate.models.initialize import OUTPUT_SCALE
-from striate.models.layer_string import parse_layers, read_layers
-from striate.models.shapes import plan_network, read_plan
-from striate.models.spec import Layer, Network
+from striate.models.first_weights.initialize import OUTPUT_SCALE
+from striate.models.layer_strings.fault import Fault
+from striate.models.layer_strings.from_spec import build_network, build_plan
+from striate.models.layer_strings.layer_string import parse_layers, read_layers
+from striate.models.layer_strings.shapes import plan_network, read_plan
+from striate.models.layer_strings.spec import Layer, Network
 
 EVERYTHING = (
     "local(6,3,pad=same) lcn lrn bn leaky l2pool(2) chpool(3) gn(3) ln prelu elu(0.5) sigmoid tanh swish maxout(2) "

@@ -10,9 +10,9 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from striate.account.signal.trace import trace_signal
-from striate.models.from_spec import build_network
-from striate.models.moments import kept_by_padding, moments, wanted_variance
-from striate.models.spec import Layer
+from striate.models.first_weights.moments import kept_by_padding, moments, wanted_variance
+from striate.models.layer_strings.from_spec import build_network
+from striate.models.layer_strings.spec import Layer
 
 IMAGES, LABELS = load_digits(return_X_y=True)
 IMAGES = torch.tensor(IMAGES, dtype=torch.float32).reshape(-1, 1, 8, 8)
@@ -125,7 +125,7 @@ def test_wanted_variances_that_are_known():
 
 @pytest.mark.parametrize("text", ["leaky(1000000)", "elu(1000000)", "maxout(1000)", "elu(0)", "leaky(0)"])
 def test_extreme_arguments_have_a_wanted_variance(text):
-    from striate.models.layer_string import parse_layers
+    from striate.models.layer_strings.layer_string import parse_layers
 
     (layer,) = parse_layers(text).items
     assert moments(layer, wanted_variance(layer))[1] == pytest.approx(1, rel=1e-6)

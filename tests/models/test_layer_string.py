@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from striate.errors import LayerStringError
-from striate.models.layer_string import parse_layers
-from striate.models.spec import Layer, Network, Repeat, Residual
-from striate.models.words import PADDING_MODES, WORDS
+from striate.models.layer_strings.layer_string import parse_layers
+from striate.models.layer_strings.spec import Layer, Network, Repeat, Residual
+from striate.models.layer_strings.words import PADDING_MODES, WORDS
 
 GOLDEN = {
     "conv(16,5) relu pool(2) fc(10)": "conv(16,5) relu pool(2) fc(10)",

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from striate.models import recognize as room
 from striate.models.build import build_model
-from striate.models.recognize import recognize
-from striate.models.saved import Weights
+from striate.models.weights import recognize as room
+from striate.models.weights.recognize import recognize
+from striate.models.weights.saved import Weights
 
 ONE_OF_EACH = ["alexnet", "vgg11_bn", "resnext50_32x4d", "seresnet50", "resnet20", "lenet5"]
 

@@ -11,8 +11,8 @@ from striate.errors import ConfigError
 from striate.layers.locally_connected import LocallyConnected
 from striate.models.build import build_model, refuse_init
 from striate.models.config import Initialization
+from striate.models.first_weights.reinitialize import fans, reinitialize
 from striate.models.registry import MODELS
-from striate.models.reinitialize import fans, reinitialize
 
 WAYS = [way for way in Initialization.__args__ if way != "auto"]
 LAYERS = {

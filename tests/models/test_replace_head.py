@@ -8,7 +8,7 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.models.build import build_model
-from striate.models.replace_head import replace_head
+from striate.models.weights.replace_head import replace_head
 
 CASES = [
     ("mnist-cnn", (1, 28, 28), False, "fc2"),

@@ -11,9 +11,9 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.models.build import build_model
-from striate.models.saved import Weights
-from striate.models.take_weights import take_weights
-from striate.models.weights_file import read_weights
+from striate.models.weights.saved import Weights
+from striate.models.weights.take_weights import take_weights
+from striate.models.weights.weights_file import read_weights
 
 SHAPE = (3, 32, 32)
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.models.build import build_model
-from striate.models.recognize import recognize
-from striate.models.saved import SavedNetwork, Weights
-from striate.models.take_weights import take_weights
+from striate.models.weights.recognize import recognize
+from striate.models.weights.saved import SavedNetwork, Weights
+from striate.models.weights.take_weights import take_weights
 
 LAYERS = "conv(4,3) bn relu gap fc(6) relu fc({})"
 

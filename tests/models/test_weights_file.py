@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from striate.errors import ModelError, StriateError
-from striate.models.saved import SavedNetwork
-from striate.models.weights_file import read_weights, weights_digest
+from striate.models.weights.saved import SavedNetwork
+from striate.models.weights.weights_file import read_weights, weights_digest
 from striate.runs.checkpoint import save_checkpoint
 
 TENSORS = {"fc.weight": torch.arange(6.0).view(2, 3), "fc.bias": torch.ones(2)}

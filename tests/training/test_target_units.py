@@ -13,7 +13,7 @@ from short_runs import asked_for, trained
 from torch import nn
 
 from striate.models.build import build_model
-from striate.models.saved import SavedNetwork
+from striate.models.weights.saved import SavedNetwork
 from striate.runs.checkpoint import save_checkpoint
 from striate.tasks.classify import Classify
 from striate.tasks.regress import Regress

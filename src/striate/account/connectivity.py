@@ -10,7 +10,7 @@ from striate.account.ledger import Shape
 from striate.account.remarks.axis_windows import AxisWindows
 from striate.account.wording import several, show_shape
 from striate.errors import UsageError
-from striate.models.words import MAX_NUMBER
+from striate.models.layer_strings.words import MAX_NUMBER
 
 
 @dataclass(frozen=True)

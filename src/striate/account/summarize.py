@@ -17,8 +17,8 @@ from striate.errors import ModelError
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run, read_network
+from striate.models.layer_strings.shapes import check_input_shape
 from striate.models.registry import MODELS
-from striate.models.shapes import check_input_shape
 
 Shape = tuple[int, ...]
 

@@ -11,8 +11,8 @@ from typing import Any
 from rich.table import Table
 
 from striate.models.catalog.history import ChallengeResult
+from striate.models.layer_strings.words import Parameter
 from striate.models.model_info import ModelInfo, PublishedError
-from striate.models.words import Parameter
 
 _WIDTH = 80
 

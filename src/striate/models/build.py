@@ -13,21 +13,21 @@ import torch
 from torch import nn
 
 from striate.errors import ConfigError, LayerStringError, ModelError
-from striate.models.arguments import nearest
 from striate.models.check import check_outputs
 from striate.models.config import Initialization
+from striate.models.first_weights.reinitialize import reinitialize
 from striate.models.from_file import build_from_file, names_file
 from striate.models.from_run import names_run, read_network
-from striate.models.from_spec import build_plan
-from striate.models.layer_string import parse_call
+from striate.models.layer_strings.arguments import nearest
+from striate.models.layer_strings.from_spec import build_plan
+from striate.models.layer_strings.layer_string import parse_call
+from striate.models.layer_strings.outputs import plan_outputs, with_outputs
+from striate.models.layer_strings.shapes import MAX_PARAMETERS, check_input_shape, show_shape
+from striate.models.layer_strings.words import WORDS, Value, show_value
 from striate.models.model_info import ModelInfo
-from striate.models.outputs import plan_outputs, with_outputs
 from striate.models.registry import MODELS
-from striate.models.reinitialize import reinitialize
-from striate.models.replace_head import replace_head
-from striate.models.shapes import MAX_PARAMETERS, check_input_shape, show_shape
-from striate.models.take_weights import take_weights
-from striate.models.words import WORDS, Value, show_value
+from striate.models.weights.replace_head import replace_head
+from striate.models.weights.take_weights import take_weights
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*+")
 _ONE_CALL = re.compile(r"[A-Za-z_][\w.-]*+\s*+(\([^()]*+\)?+)?+\s*+")

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from striate.errors import ModelError, StriateError
-from striate.models.outputs import show_expected
+from striate.models.layer_strings.outputs import show_expected
 from striate.models.shape_error import Failure, shape_error
 from striate.models.untouched import trial_copy, untouched
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from striate.errors import ModelError, StriateError
-from striate.models.arguments import nearest
+from striate.models.layer_strings.arguments import nearest
 
 if TYPE_CHECKING:
     from torch import nn

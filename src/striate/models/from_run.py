@@ -8,9 +8,9 @@ from typing import Any
 
 from striate.errors import ModelError, RunError, pasted
 from striate.models.from_file import names_file
+from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
-from striate.models.saved import SavedNetwork
-from striate.models.words import WORDS
+from striate.models.weights.saved import SavedNetwork
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import open_run
 from striate.runs.user_path import user_path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from striate.models.words import Parameter, show_signature
+from striate.models.layer_strings.words import Parameter, show_signature
 
 
 @dataclass(frozen=True)

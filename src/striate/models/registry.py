@@ -6,8 +6,8 @@ A new family is one file in `zoo/` and its entries in a file of `catalog/`.
 from __future__ import annotations
 
 from striate.errors import ModelError
-from striate.models.arguments import nearest
 from striate.models.catalog import alexnet, densenet, digits, early, inception, resnet, senet, small, vgg
+from striate.models.layer_strings.arguments import nearest
 from striate.models.model_info import ModelInfo
 
 GROUPS: dict[str, tuple[ModelInfo, ...]] = {

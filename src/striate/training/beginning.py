@@ -12,11 +12,11 @@ from striate.data.normalize import Normalization
 from striate.errors import ConfigError, ModelError
 from striate.models.build import refuse_init
 from striate.models.from_run import names_run, read_network, with_origin
-from striate.models.outputs import with_outputs
-from striate.models.recognize import recognize
-from striate.models.saved import SavedNetwork, Weights
-from striate.models.take_weights import take_weights
-from striate.models.weights_file import read_weights, weights_digest
+from striate.models.layer_strings.outputs import with_outputs
+from striate.models.weights.recognize import recognize
+from striate.models.weights.saved import SavedNetwork, Weights
+from striate.models.weights.take_weights import take_weights
+from striate.models.weights.weights_file import read_weights, weights_digest
 from striate.records import Finding
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_seen

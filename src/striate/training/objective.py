@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import ConfigError
-from striate.models.auxiliary_outputs import Answers, answers
+from striate.models.weights.auxiliary_outputs import Answers, answers
 from striate.tasks.protocol import Task
 from striate.training.auxiliary import AuxiliaryHeads, turned
 from striate.training.config import Config, RegularizeConfig

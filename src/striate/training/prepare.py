@@ -19,10 +19,10 @@ from striate.data.read import load_dataset
 from striate.errors import ChangedDataError, ConfigError, ModelError, TrainingError
 from striate.models.build import build_model
 from striate.models.choose import choose_model
-from striate.models.depth import output_layer
+from striate.models.first_weights.materialize import materialize
 from striate.models.from_file import resolve_name, source_digest
-from striate.models.materialize import materialize
 from striate.models.published_size import size_note
+from striate.models.weights.depth import output_layer
 from striate.records import Finding
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.models.depth import output_layer
-from striate.models.saved import SavedNetwork
 from striate.models.untouched import untouched
+from striate.models.weights.depth import output_layer
+from striate.models.weights.saved import SavedNetwork
 from striate.tasks.protocol import Task
 
 Tensors = dict[str, torch.Tensor]

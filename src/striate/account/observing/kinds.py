@@ -14,7 +14,7 @@ from striate.layers.global_average_pool import GlobalAveragePool
 from striate.layers.l2_pool import L2Pool
 from striate.layers.local_contrast_norm import LocalContrastNorm
 from striate.layers.locally_connected import LocallyConnected
-from striate.models.words import WORDS
+from striate.models.layer_strings.words import WORDS
 
 _WORDS: tuple[tuple[str, tuple[type[nn.Module], ...]], ...] = (
     ("conv", (nn.Conv1d, nn.Conv2d, nn.Conv3d)),

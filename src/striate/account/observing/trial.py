@@ -13,7 +13,7 @@ from torch import nn
 
 from striate.account.observing.separate_products import separate_products
 from striate.account.observing.tensors import tensors_in
-from striate.models.materialize import materialize
+from striate.models.first_weights.materialize import materialize
 from striate.models.untouched import trial_copy, untouched
 
 

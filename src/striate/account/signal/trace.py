@@ -15,8 +15,8 @@ from striate.account.signal.activations import activation_kind, watch_activation
 from striate.data.dataset import Split
 from striate.data.normalize import Normalize
 from striate.layers.residual import Residual
-from striate.models.auxiliary_outputs import answers
 from striate.models.untouched import untouched
+from striate.models.weights.auxiliary_outputs import answers
 from striate.tasks.protocol import Task
 
 SAMPLES = 64

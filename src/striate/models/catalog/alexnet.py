@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from striate.models.layer_strings.words import Parameter
 from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
-from striate.models.words import Parameter
 
 _KRIZHEVSKY = "Krizhevsky et al., ImageNet classification with deep convolutional neural networks, NIPS 2012"
 _ZEILER = "Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from striate.models.layer_strings.words import Parameter
 from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
-from striate.models.words import Parameter
 
 _PAPER = "Huang et al., Densely connected convolutional networks, CVPR 2017"
 _STEM = Parameter("stem", "choice", "published", choices=("published", "small"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from striate.models.layer_strings.words import Parameter
 from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
-from striate.models.words import Parameter
 
 _LENET = "LeCun et al., Gradient-based learning applied to document recognition, Proc. IEEE 86"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from striate.models.layer_strings.words import MAX_NUMBER, Parameter
 from striate.models.model_info import ACTIVATIONS, ZOO, ModelInfo
-from striate.models.words import MAX_NUMBER, Parameter
 
 ENTRIES = (
     ModelInfo(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from striate.models.layer_strings.words import Parameter
 from striate.models.model_info import ZOO, ModelInfo, PublishedError
-from striate.models.words import Parameter
 
 _TORCHVISION = "torchvision 0.29, weights IMAGENET1K_V1, which were learned in TensorFlow"
 _GOING_DEEPER = "Szegedy et al., Going deeper with convolutions, CVPR 2015"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from striate.models.layer_strings.words import Parameter
 from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
-from striate.models.words import Parameter
 
 RESNET = "He et al., Deep residual learning for image recognition, CVPR 2016 (arXiv:1512.03385, December 2015)"
 WIDE = "Zagoruyko and Komodakis, Wide residual networks, BMVC 2016"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from striate.models.layer_strings.words import Parameter
 from striate.models.model_info import ZOO, ModelInfo, width
-from striate.models.words import Parameter
 
 ENTRIES = (
     ModelInfo(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from striate.models.layer_strings.words import Parameter
 from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
-from striate.models.words import Parameter
 
 _PAPER = "Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition, ICLR 2015"
 _HEAD = Parameter("head", "choice", "published", choices=("published", "small"))

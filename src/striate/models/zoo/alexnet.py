@@ -19,8 +19,8 @@ from typing import Literal
 
 from torch import nn
 
-from striate.models.initialize import initialize_output
-from striate.models.shapes import Shape
+from striate.models.first_weights.initialize import initialize_output
+from striate.models.layer_strings.shapes import Shape
 from striate.models.zoo.image_size import Window, chain_sizes, check_image
 
 Init = Literal["he", "printed"]

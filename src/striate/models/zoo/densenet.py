@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from striate.models.initialize import initialize_output
+from striate.models.first_weights.initialize import initialize_output
 from striate.models.zoo.image_size import Window, check_image, smallest_size
 
 BOTTLENECK = 4

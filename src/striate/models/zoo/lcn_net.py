@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from striate.models.from_spec import build_network
-from striate.models.shapes import Shape
+from striate.models.layer_strings.from_spec import build_network
+from striate.models.layer_strings.shapes import Shape
 from striate.models.zoo.image_size import Window, check_image
 
 

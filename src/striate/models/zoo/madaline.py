@@ -15,7 +15,7 @@ from torch import nn
 from striate.errors import ModelError
 from striate.layers.cells import full_precision
 from striate.layers.hard_threshold import HardThreshold
-from striate.models.initialize import initialize_output
+from striate.models.first_weights.initialize import initialize_output
 from striate.models.learning_rule import LearningRule
 from striate.models.rules.majority_rule import majority_rule
 from striate.models.rules.minimal_disturbance import minimal_disturbance

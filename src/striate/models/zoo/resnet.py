@@ -23,8 +23,8 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.layers.global_average_pool import GlobalAveragePool
-from striate.models.initialize import initialize_output
-from striate.models.shapes import show_shape
+from striate.models.first_weights.initialize import initialize_output
+from striate.models.layer_strings.shapes import show_shape
 
 STAGES_18, STAGES_34, STAGES_101, STAGES_152 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
 STAGES_50 = STAGES_34

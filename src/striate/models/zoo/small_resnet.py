@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from striate.errors import ModelError
 from striate.layers.global_average_pool import GlobalAveragePool
-from striate.models.initialize import initialize_output
-from striate.models.shapes import show_shape
+from striate.models.first_weights.initialize import initialize_output
+from striate.models.layer_strings.shapes import show_shape
 
 SMALLEST, SMALL = 8, 64
 

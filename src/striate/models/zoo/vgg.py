@@ -22,8 +22,8 @@ from typing import Literal
 
 from torch import nn
 
-from striate.models.initialize import initialize_output
-from striate.models.shapes import Shape
+from striate.models.first_weights.initialize import initialize_output
+from striate.models.layer_strings.shapes import Shape
 from striate.models.zoo.image_size import Window, check_image
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

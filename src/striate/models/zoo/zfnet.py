@@ -15,7 +15,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from striate.models.shapes import Shape
+from striate.models.layer_strings.shapes import Shape
 from striate.models.zoo.alexnet import Init, initialize_for_relu, response_norm
 from striate.models.zoo.image_size import Window, chain_sizes, check_image
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.layers.locally_connected import LocallyConnected
-from striate.models.depth import output_layer, weighted_layers
-from striate.models.saved import SavedNetwork, Weights
-from striate.models.shapes import show_shape
-from striate.models.take_auxiliary import layers_of_outputs, without_lone_auxiliary
+from striate.models.layer_strings.shapes import show_shape
+from striate.models.weights.depth import output_layer, weighted_layers
+from striate.models.weights.saved import SavedNetwork, Weights
+from striate.models.weights.take_auxiliary import layers_of_outputs, without_lone_auxiliary
 
 MOST_SHOWN = 4
 # What wrappers put before every name: DataParallel and averaged models, torch.compile, Lightning.

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from striate.errors import ModelError
-from striate.models.arguments import nearest
 from striate.models.from_run import load_run, network_of
-from striate.models.saved import Weights
+from striate.models.layer_strings.arguments import nearest
+from striate.models.weights.saved import Weights
 from striate.runs.checkpoint import FORMAT
 from striate.runs.user_path import user_path
 

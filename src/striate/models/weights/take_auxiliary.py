@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from striate.models.auxiliary_outputs import auxiliary_layers, auxiliary_prefixes
+from striate.models.weights.auxiliary_outputs import auxiliary_layers, auxiliary_prefixes
 
 Tensors = dict[str, Any]
 

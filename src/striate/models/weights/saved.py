@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from striate.models.shapes import Shape
+from striate.models.layer_strings.shapes import Shape
 
 
 @dataclass(frozen=True)

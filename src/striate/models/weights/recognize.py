@@ -9,11 +9,11 @@ from torch import nn
 
 from striate.errors import StriateError
 from striate.models.build import build_model
+from striate.models.layer_strings.shapes import Shape
 from striate.models.model_info import ModelInfo
 from striate.models.registry import MODELS
-from striate.models.saved import Weights
-from striate.models.shapes import Shape
-from striate.models.take_weights import take_weights
+from striate.models.weights.saved import Weights
+from striate.models.weights.take_weights import take_weights
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "n_averaged")
 _ABOUT, _ROUGHLY = 2.5, 10.0

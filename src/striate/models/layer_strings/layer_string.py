@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from striate.errors import LayerStringError
-from striate.models.arguments import Argument, Call, bind, nearest, shorten
-from striate.models.fault import Edit, Fault, to_error
-from striate.models.spec import Item, Layer, Network, Repeat, Residual
-from striate.models.tokens import Token, tokenize
-from striate.models.words import MAX_NUMBER, SYNONYMS, WORDS, Parameter, Value
+from striate.models.layer_strings.arguments import Argument, Call, bind, nearest, shorten
+from striate.models.layer_strings.fault import Edit, Fault, to_error
+from striate.models.layer_strings.spec import Item, Layer, Network, Repeat, Residual
+from striate.models.layer_strings.tokens import Token, tokenize
+from striate.models.layer_strings.words import MAX_NUMBER, SYNONYMS, WORDS, Parameter, Value
 
 MAX_CHARACTERS = 20_000
 MAX_LAYERS = 1_000

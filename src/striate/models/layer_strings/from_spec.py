@@ -16,11 +16,11 @@ from striate.layers.local_contrast_norm import LocalContrastNorm
 from striate.layers.locally_connected import LocallyConnected
 from striate.layers.maxout import Maxout
 from striate.layers.residual import Residual
-from striate.models.fits import axes, paddings
-from striate.models.initialize import Part, initialize
-from striate.models.layer_string import parse_layers
-from striate.models.shapes import Block, Plan, Shape, Step, plan_network
-from striate.models.spec import Layer, Network
+from striate.models.first_weights.initialize import Part, initialize
+from striate.models.layer_strings.fits import axes, paddings
+from striate.models.layer_strings.layer_string import parse_layers
+from striate.models.layer_strings.shapes import Block, Plan, Shape, Step, plan_network
+from striate.models.layer_strings.spec import Layer, Network
 
 
 def build_network(network: Network | str, input_shape: Shape) -> nn.Sequential:

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from striate.models.fault import Edit, Fault
-from striate.models.words import MAX_NUMBER, Parameter, Value, show_signature, show_value
+from striate.models.layer_strings.fault import Edit, Fault
+from striate.models.layer_strings.words import MAX_NUMBER, Parameter, Value, show_signature, show_value
 
 
 @dataclass(frozen=True)

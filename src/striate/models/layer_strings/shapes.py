@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 from striate.errors import ModelError
-from striate.models.fault import Edit, Fault, to_error
-from striate.models.fits import fit_layer
-from striate.models.layer_string import read_layers
-from striate.models.spec import Item, Layer, Network, Repeat, Residual
+from striate.models.layer_strings.fault import Edit, Fault, to_error
+from striate.models.layer_strings.fits import fit_layer
+from striate.models.layer_strings.layer_string import read_layers
+from striate.models.layer_strings.spec import Item, Layer, Network, Repeat, Residual
 
 Shape = tuple[int, ...]
 

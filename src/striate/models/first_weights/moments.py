@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.models.spec import Layer
+from striate.models.layer_strings.spec import Layer
 
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 

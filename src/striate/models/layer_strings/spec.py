@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from striate.models.words import WORDS, Parameter, Value, show_value
+from striate.models.layer_strings.words import WORDS, Parameter, Value, show_value
 
 
 @dataclass(frozen=True)

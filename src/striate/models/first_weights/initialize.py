@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from striate.layers.locally_connected import LocallyConnected
-from striate.models.fits import axes, paddings
-from striate.models.moments import ACTIVATIONS, kept_by_padding, moments, wanted_variance
-from striate.models.shapes import Block, Step
-from striate.models.spec import Layer
+from striate.models.first_weights.moments import ACTIVATIONS, kept_by_padding, moments, wanted_variance
+from striate.models.layer_strings.fits import axes, paddings
+from striate.models.layer_strings.shapes import Block, Step
+from striate.models.layer_strings.spec import Layer
 
 Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | LocallyConnected
 

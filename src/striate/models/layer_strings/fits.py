@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from striate.models.fault import Edit, Fault
-from striate.models.spec import Layer
-from striate.models.words import Value, show_value
+from striate.models.layer_strings.fault import Edit, Fault
+from striate.models.layer_strings.spec import Layer
+from striate.models.layer_strings.words import Value, show_value
 
 Shape = tuple[int, ...]
 

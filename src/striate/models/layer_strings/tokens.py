@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from striate.models.fault import Edit, Fault
-from striate.models.words import MAX_NUMBER, Value
+from striate.models.layer_strings.fault import Edit, Fault
+from striate.models.layer_strings.words import MAX_NUMBER, Value
 
 TOO_LARGE = MAX_NUMBER + 1
 """What every number beyond MAX_NUMBER is read as; what it stands for decides what is suggested instead."""

@@ -1,0 +1,1 @@
+"""From the text of a layer string to a network."""

@@ -1,0 +1,1 @@
+"""Weights of files: read, recognized, given to a network, heads replaced."""
