@@ -131,7 +131,16 @@ def test_first_weights_beside_weights_of_a_file_are_refused():
     refuse_init("auto", "weights of net.pt")
 
 
-@pytest.mark.parametrize("name", MODELS)
+OF_THEIR_OWN = ("lenet5-1998", "neocognitron")
+
+
+@pytest.mark.parametrize("name", OF_THEIR_OWN)
+def test_layers_that_begin_in_their_own_way_are_not_left_out_silently(name):
+    with pytest.raises(ConfigError, match="begins in its own way"), torch.device("meta"):
+        build_model(name, init="he-normal")
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in OF_THEIR_OWN])
 def test_the_zoo_takes_a_way_also_on_the_meta_device(name):
     with torch.device("meta"):
         network = build_model(name, init="orthogonal" if name == "mlp" else "he-normal")

@@ -31,12 +31,16 @@ def reinitialize(module: nn.Module, way: Initialization) -> None:
     - `normal`: standard deviation 0.01 (Krizhevsky et al., AlexNet, NIPS 2012)
     - `uniform`: ±1 / √n, biases too, which is variance 1 / (3 n): what torch's own layers begin with
 
-    Raises ConfigError where there is no such layer, or it has no shape yet.
+    Raises ConfigError where there is no such layer, one has no shape yet, or one has weights of another kind.
     """
     if way == "auto":
         return
     kinds = (*_PLAIN, *_TRANSPOSED, LocallyConnected)
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, kinds)}
+    for name, layer in module.named_modules():
+        ours = type(layer).__module__.startswith("striate.layers.") and not isinstance(layer, kinds)
+        if ours and any(p.ndim > 1 for p in layer.parameters(recurse=False)):
+            raise _refused(way, f"{name}, a {type(layer).__name__}, which begins in its own way")
     if not layers:
         raise _refused(way, "a network without linear or convolutional layers")
     for name, layer in layers.items():
