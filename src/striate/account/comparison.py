@@ -9,7 +9,7 @@ from typing import Any
 
 from striate.account.ledger import Ledger, Row
 from striate.account.table import WIDTH, laid_out
-from striate.account.wording import scaled, shorten_middle, show_shape, size_in_bytes
+from striate.wording import scaled, shorten_middle, show_shape, size_in_bytes
 
 _LETTERS = 10  # the last ones of each of two names in one cell
 

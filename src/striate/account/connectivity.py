@@ -8,9 +8,9 @@ from typing import Any
 
 from striate.account.ledger import Shape
 from striate.account.remarks.axis_windows import AxisWindows
-from striate.account.wording import several, show_shape
 from striate.errors import UsageError
 from striate.models.layer_strings.words import MAX_NUMBER
+from striate.wording import several, show_shape
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from itertools import pairwise
 from textwrap import wrap
 
 from striate.account.ledger import Ledger, Row, Shape
-from striate.account.wording import (
-    percent,
+from striate.wording import (
+    percent_of,
     scaled,
     several,
     shorten_middle,
@@ -135,9 +135,9 @@ def _cells(line: Line, ledger: Ledger) -> tuple[str, ...]:
         line.kind if line.executed else "not run",
         show_shape(line.out_shape),
         f"{line.params:,}",
-        percent(line.params, ledger.params),
+        percent_of(line.params, ledger.params),
         scaled(line.macs) if line.macs else "–",
-        percent(line.macs, ledger.macs),
+        percent_of(line.macs, ledger.macs),
         show_sizes(line.receptive_field),
     )
 

@@ -69,7 +69,7 @@ def _text(found: Connectivity) -> str:
     from textwrap import fill
 
     from striate.account.table import laid_out
-    from striate.account.wording import show_shape
+    from striate.wording import show_shape
 
     columns = ("the same map as", "weights", "biases", "indices", "operations")
     rows = [

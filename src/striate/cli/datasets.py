@@ -21,6 +21,7 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
 
     from striate.cli.output import print_json, print_text, stdout
     from striate.data.named import catalogue, place
+    from striate.wording import show_shape
 
     if json:
         print_json([asdict(info) | {"size_bytes": info.size_bytes, "where": place(info.name)} for info in catalogue()])
@@ -29,7 +30,7 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     for column in ("name", "samples", "classes", "shape", "license", "where"):
         table.add_column(column, justify="right" if column in ("samples", "classes") else "left", overflow="fold")
     for info in catalogue():
-        shape = "×".join(map(str, info.shape))
+        shape = show_shape(info.shape)
         where = place(info.name) or f"not here ({info.size_bytes / 1e6:,.0f} MB)"
         table.add_row(info.name, f"{sum(info.samples):,}", f"{len(info.classes) or '–'}", shape, info.license, where)
     stdout().print(table)

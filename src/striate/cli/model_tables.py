@@ -13,6 +13,7 @@ from rich.table import Table
 from striate.models.catalog.history import ChallengeResult
 from striate.models.layer_strings.words import Parameter
 from striate.models.model_info import ModelInfo, PublishedError
+from striate.wording import show_shape
 
 _WIDTH = 80
 
@@ -65,7 +66,7 @@ def comparable_error(info: ModelInfo) -> PublishedError | None:
 
 def model_entry(info: ModelInfo) -> str:
     """Everything about one network, a line or more for each thing known."""
-    shape = "×".join(map(str, info.input_shape))
+    shape = show_shape(info.input_shape)
     answer = "classes at every pixel" if info.dense else "outputs"
     divides = f"; its layers divide the size by {info.reduction}" if info.reduction > 1 else ""
     lines = [

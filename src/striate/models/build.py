@@ -22,12 +22,13 @@ from striate.models.layer_strings.arguments import nearest
 from striate.models.layer_strings.from_spec import build_plan
 from striate.models.layer_strings.layer_string import parse_call
 from striate.models.layer_strings.outputs import plan_outputs, with_outputs
-from striate.models.layer_strings.shapes import MAX_PARAMETERS, check_input_shape, show_shape
+from striate.models.layer_strings.shapes import MAX_PARAMETERS, check_input_shape
 from striate.models.layer_strings.words import WORDS, Value, show_value
 from striate.models.model_info import ModelInfo
 from striate.models.registry import MODELS
 from striate.models.weights.replace_head import replace_head
 from striate.models.weights.take_weights import take_weights
+from striate.wording import show_shape
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*+")
 _ONE_CALL = re.compile(r"[A-Za-z_][\w.-]*+\s*+(\([^()]*+\)?+)?+\s*+")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from striate.models.layer_strings.shapes import show_shape
+from striate.wording import show_shape
 
 SMALL_GRAY = 32
 SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE = 16, 8, 4

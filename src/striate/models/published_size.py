@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from striate.models.layer_strings.shapes import Shape, show_shape
+from striate.models.layer_strings.shapes import Shape
 from striate.models.model_info import ModelInfo
 from striate.models.registry import MODELS
+from striate.wording import show_shape
 
 SMALL_MAP = 4
 """Positions a side: of fewer, a 3×3 convolution sees more padding than map."""

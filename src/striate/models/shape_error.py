@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from striate.errors import ModelError
+from striate.wording import show_shape
 
 Shape = tuple[int, ...]
 
@@ -49,10 +50,8 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
     remedy = advice.remedy
     if isinstance(inner, _WINDOWS) and "larger than" in advice.got:
         least = smallest_size(input_shape, runs)
-        remedy += (
-            "" if least is None else f"; or use inputs of at least {'×'.join([str(least)] * len(input_shape[1:]))}"
-        )
-    shown = " and ".join(f"(N, {', '.join(map(str, shape[1:]))})" for shape in failure.shapes) or "no tensor"
+        remedy += "" if least is None else f"; or use inputs of at least {show_shape([least] * len(input_shape[1:]))}"
+    shown = " and ".join(map(_shown, failure.shapes)) or "no tensor"
     reason = " ".join(str(failure.error).split())[:300]
     what = advice.got or f"{type(failure.error).__name__}: {reason}"
     return ModelError(named, f"input {shown}: {what}", advice.expected, remedy)

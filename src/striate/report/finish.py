@@ -28,6 +28,7 @@ from striate.training.loop import validate
 from striate.training.patience import best_epoch, early_end
 from striate.training.prepare import Prepared
 from striate.training.session import append_event
+from striate.wording import show_shape
 
 
 def finish_run(
@@ -142,7 +143,7 @@ def _content(
     notes = read_notes(run) + ((ended,) if (ended := _early_end(prepared)) else ())
     chosen = f"model {config.model.name}: "
     reason = next((n.removeprefix(chosen) for n in notes if n.startswith(chosen)), "as the configuration says")
-    shape = "×".join(map(str, data.input_shape))
+    shape = show_shape(data.input_shape)
     counts = tuple((name, len(split)) for name, split in data.splits.items())
     return ReportContent(
         title=f"{config.model.name} on {data.name}",

@@ -6,10 +6,10 @@ from striate.account.comparison import LedgerComparison, show_ratio
 from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Row
 from striate.account.table import totals
-from striate.account.wording import percent, show_shape, show_sizes
 from striate.report.content import Table
 from striate.report.page import page_environment
 from striate.visualize.network_diagram import network_diagram
+from striate.wording import percent_of, show_shape, show_sizes
 
 _COLUMNS = (
     *(
@@ -78,8 +78,8 @@ def _cells(row: Row, ledger: Ledger) -> tuple[str | int | float | None, ...]:
     return (
         *(row.name, row.kind if row.executed else f"{row.kind}, not run"),
         *(show_shape(row.in_shape), show_shape(row.out_shape)),
-        *(row.params, percent(row.params, ledger.params), row.trainable),
-        *(row.macs, percent(row.macs, ledger.macs), row.other_ops),
+        *(row.params, percent_of(row.params, ledger.params), row.trainable),
+        *(row.macs, percent_of(row.macs, ledger.macs), row.other_ops),
         *(show_sizes(row.receptive_field), show_sizes(row.jump), show_sizes(row.center), show_sizes(row.leftover)),
         *(row.weight_bytes, row.output_bytes, row.saved_bytes, float(f"{row.intensity:.3g}")),
     )

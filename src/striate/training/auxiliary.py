@@ -18,6 +18,7 @@ from striate.errors import ConfigError
 from striate.models.untouched import untouched
 from striate.models.weights.depth import output_layer
 from striate.training.config import AuxiliaryConfig
+from striate.wording import show_shape
 
 TURNS = 4
 
@@ -105,7 +106,7 @@ def _check(module: nn.Module, config: AuxiliaryConfig, task: str, sample: torch.
     if task == "segment":
         raise ConfigError("auxiliary", "auxiliary heads for masks", "classes or numbers", "leave --auxiliary.… out")
     if config.rotation and (sample.ndim != 4 or sample.shape[2] != sample.shape[3]):
-        size = "×".join(map(str, sample.shape[2:])) or "a table"
+        size = show_shape(sample.shape[2:]) if sample.ndim > 2 else "a table"
         raise ConfigError(
             "auxiliary.rotation",
             f"inputs of {size}",

@@ -17,6 +17,7 @@ from striate.training.recipes.augmentation import decide_augmentation
 from striate.visualize.canvas import of_split, save_figure
 from striate.visualize.network_view import MOST_CLASSES, refuse_unseen, rows_by_class, rows_by_epoch
 from striate.visualize.samples import SampleRow, samples_figure
+from striate.wording import show_shape
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed
 
 
 def _class_words(data: Dataset, rows: list[SampleRow]) -> str:
-    shape = "×".join(map(str, data.input_shape[1:]))
+    shape = show_shape(data.input_shape[1:])
     text = f"Inputs of {shape} pixels, {'color' if data.input_shape[0] == 3 else 'gray'}."
     if data.annotation == "class" and len(data.classes) > MOST_CLASSES:
         text += f" The first {len(rows)} of {len(data.classes)} classes."

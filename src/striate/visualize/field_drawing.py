@@ -12,7 +12,7 @@ from PIL import Image
 
 from striate.account.field.effective import MASS, EffectiveField
 from striate.account.ledger import Ledger
-from striate.account.wording import show_shape
+from striate.wording import show_shape
 
 _SIDE, _STRIP = 260, 40
 _INK = np.array((27, 31, 36))

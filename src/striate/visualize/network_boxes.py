@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from striate.account.ledger import Ledger, Row, Shape
 from striate.account.table import module_output
-from striate.account.wording import several, show_sizes
+from striate.wording import several, show_shape, show_sizes
 
 MOST_BOXES = 28
 """More are not taken in at a glance."""
@@ -110,7 +110,7 @@ def _kind(row: Row) -> str:
     if not kernel:
         return row.kind
     step = f" /{show_sizes(stride)}" if stride and max(stride) > 1 else ""
-    return f"{row.kind} {'×'.join(map(str, kernel))}{step}"
+    return f"{row.kind} {show_shape(kernel)}{step}"
 
 
 def _inside(name: str, rows: Sequence[Row]) -> str:

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Shape
-from striate.account.wording import percent, scaled, shorten_middle, shorten_path, show_shape
 from striate.visualize.field_drawing import draw_field
 from striate.visualize.network_boxes import Box, network_boxes
+from striate.wording import percent_of, scaled, shorten_middle, shorten_path, show_shape
 
 WIDTH = 860
 _NAME_LETTERS, _TEXT_LETTERS = 31, 38
@@ -111,7 +111,7 @@ def _describe(svg: ElementTree.Element, box: Box, y: float, ledger: Ledger) -> N
         (_MACS, "macs", box.macs, ledger.macs),
     ):
         if count:
-            _text(svg, x, y - 1, f"{scaled(count)}  ({percent(count, total)} %)", "")
+            _text(svg, x, y - 1, f"{scaled(count)}  ({percent_of(count, total)} %)", "")
             _rect(svg, kind, x, y + 5, max(1.0, _BAR * count / total), 5)
 
 

@@ -14,6 +14,7 @@ from striate.data.normalize import measure_normalization
 from striate.errors import DataError
 from striate.visualize.masks import IGNORED
 from striate.visualize.samples import SampleRow
+from striate.wording import show_shape
 
 MOST_CLASSES = 20
 """So many classes have a row; a picture of more is not looked at."""
@@ -28,7 +29,7 @@ def refuse_unseen(data: Dataset) -> None:
     what = f"a {data.kind}" if data.kind != "image" else "images"
     raise DataError(
         f"data {data.source}",
-        f"{what} of shape {'×'.join(map(str, data.input_shape))}",
+        f"{what} of shape {show_shape(data.input_shape)}",
         "images with one or three channels: this draws a picture of them",
         "striate data show mnist5k",
     )

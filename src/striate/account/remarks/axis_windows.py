@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from striate.account.ledger import Row
-from striate.account.wording import listed
+from striate.wording import listed
 
 
 @dataclass(frozen=True)

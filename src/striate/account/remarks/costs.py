@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 
 from striate.account.ledger import Ledger, Row
-from striate.account.wording import listed, percent, several, show_shape, size_in_bytes
 from striate.records import Finding
+from striate.wording import listed, percent_of, several, show_shape, size_in_bytes
 
 MOST = 0.9
 """Share of parameters or computation that "where most of it is" means."""
@@ -72,7 +72,7 @@ def _shares(parts: dict[str, int], total: int) -> str:
 
 
 def _share(part: int, total: int) -> str:
-    return f"{percent(part, total)} %"
+    return f"{percent_of(part, total)} %"
 
 
 def _fewest(costs: dict[str, int], total: int) -> dict[str, int]:
@@ -123,7 +123,7 @@ def _waiting_for_memory(ledger: Ledger) -> Iterator[Finding]:
         "account.low-intensity",
         "note",
         listed([row.name for row in rows]),
-        f"{several(len(rows), 'layer')} with {percent(share, total)} % of all bytes that one sample moves "
+        f"{several(len(rows), 'layer')} with {percent_of(share, total)} % of all bytes that one sample moves "
         f"({size_in_bytes(share)}), and {lowest:.2g} FLOPs for each",
         f"{LOW_INTENSITY:g} FLOPs a byte",
         "With one sample at a time, reading the weights takes longer than computing with them.",

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from striate.account.ledger import Ledger, Row
-from striate.account.wording import listed, several
 from striate.records import Finding
+from striate.wording import listed, several
 
 _NAMED = 3  # of more, the modules that they are in
 _BATCH_NORMS = ("bn", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from striate.account.ledger import Ledger, Row
-from striate.account.wording import show_shape
 from striate.records import Finding
+from striate.wording import show_shape
 
 _AVERAGES = ("gap", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from striate.account.ledger import Ledger, Row
 from striate.account.remarks.axis_windows import ways_out, windows_of
-from striate.account.wording import listed, several, show_shape, show_sizes
 from striate.records import Finding
+from striate.wording import listed, several, show_shape, show_sizes
 
 _AXES = {1: ("position",), 2: ("row", "column"), 3: ("slice", "row", "column")}
 

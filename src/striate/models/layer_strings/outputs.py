@@ -6,8 +6,9 @@ import math
 
 from striate.models.layer_strings.fault import ROUNDS, Edit, Fault, apply, to_error
 from striate.models.layer_strings.layer_string import read_layers, refuse_long
-from striate.models.layer_strings.shapes import Block, Plan, Shape, Step, check_input_shape, read_plan, show_shape
+from striate.models.layer_strings.shapes import Block, Plan, Shape, Step, check_input_shape, read_plan
 from striate.models.layer_strings.spec import Item, Layer
+from striate.wording import show_shape
 
 
 def plan_outputs(text: str, input_shape: Shape, outputs: int | None, dense: bool, names: tuple[str, ...]) -> Plan:

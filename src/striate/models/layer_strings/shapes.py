@@ -10,6 +10,7 @@ from striate.models.layer_strings.fault import Edit, Fault, to_error
 from striate.models.layer_strings.fits import fit_layer
 from striate.models.layer_strings.layer_string import read_layers
 from striate.models.layer_strings.spec import Item, Layer, Network, Repeat, Residual
+from striate.wording import show_shape
 
 Shape = tuple[int, ...]
 
@@ -80,11 +81,6 @@ def check_input_shape(input_shape: Shape) -> None:
             f"(features,), or (channels, then 1 to 3 spatial sizes), each at least 1, {MAX_ACTIVATIONS} values at most",
             "give the shape of one input without the batch, such as (1, 28, 28)",
         )
-
-
-def show_shape(shape: Shape) -> str:
-    """`1×28×28`."""
-    return "×".join(map(str, shape))
 
 
 class _Planner:

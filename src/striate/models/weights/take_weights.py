@@ -10,10 +10,10 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.layers.locally_connected import LocallyConnected
-from striate.models.layer_strings.shapes import show_shape
 from striate.models.weights.depth import output_layer, weighted_layers
 from striate.models.weights.saved import SavedNetwork, Weights
 from striate.models.weights.take_auxiliary import layers_of_outputs, without_lone_auxiliary
+from striate.wording import show_shape
 
 MOST_SHOWN = 4
 # What wrappers put before every name: DataParallel and averaged models, torch.compile, Lightning.
@@ -186,7 +186,7 @@ def _shape(tensor: Any) -> str:
         return f"a {type(tensor).__name__}"
     if nn.parameter.is_lazy(tensor):
         return "open"
-    return show_shape(tuple(tensor.shape)) or "one number"
+    return show_shape(tensor.shape) if tensor.ndim else "one number"
 
 
 def _news(weights: Weights, before: int | None, outputs: int, classes: tuple[str, ...]) -> str:

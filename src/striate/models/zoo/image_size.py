@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 
 from striate.errors import ModelError, pasted
-from striate.models.layer_strings.shapes import Shape, show_shape
+from striate.models.layer_strings.shapes import Shape
+from striate.wording import show_shape
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.models.first_weights.initialize import initialize_output
-from striate.models.layer_strings.shapes import show_shape
+from striate.wording import show_shape
 
 # Of photographs from 0 to 1, red, green, blue: what files of torchvision's other networks are standardized with.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

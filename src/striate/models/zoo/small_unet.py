@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from striate.errors import ModelError
 from striate.models.first_weights.initialize import initialize_output
-from striate.models.layer_strings.shapes import show_shape
+from striate.wording import show_shape
 
 MULTIPLE = 4
 

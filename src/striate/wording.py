@@ -1,4 +1,4 @@
-"""How numbers, shapes and names of layers are written in the account; free of torch."""
+"""How numbers, shapes and names of layers are written; free of torch."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def _scaled(count: float, scales: Sequence[tuple[int, str]]) -> str:
         # 999,999 is 1.00 M, not 1000 k.
         if count >= 0.9995 * size:
             value = count / size
+            # 1,010 KiB have four digits: 0.99 MiB.
             if value >= 999.5 and index:
                 return f"{count / scales[index - 1][0]:.2f} {scales[index - 1][1]}"
             digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
@@ -30,7 +31,7 @@ def _scaled(count: float, scales: Sequence[tuple[int, str]]) -> str:
     return f"{count:g} "
 
 
-def percent(part: float, whole: float) -> str:
+def percent_of(part: float, whole: float) -> str:
     """A share in whole percent; `<1` where it is less but not nothing, a dash of nothing."""
     if not whole or not part:
         return "–"

@@ -1,4 +1,4 @@
-"""How the account writes numbers, shapes and names."""
+"""How numbers, shapes and names are written."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.account.wording import (
+from striate.wording import (
     listed,
-    percent,
+    percent_of,
     scaled,
     several,
     shorten_middle,
@@ -37,7 +37,8 @@ def test_scaled_counts_are_right_to_half_a_percent(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(1, "1 byte"), (512, "512 bytes"), (1024, "1.00 KiB"), (46_758_048, "44.6 MiB")]
+    ("count", "text"),
+    [(1, "1 byte"), (512, "512 bytes"), (1024, "1.00 KiB"), (1_034_240, "0.99 MiB"), (46_758_048, "44.6 MiB")],
 )
 def test_bytes(count: int, text: str) -> None:
     assert size_in_bytes(count) == text
@@ -47,8 +48,8 @@ def test_bytes(count: int, text: str) -> None:
     ("part", "text"), [(0, "–"), (1, "<1"), (4, "<1"), (6, "1"), (500, "50"), (994, "99"), (999, ">99"), (1000, "100")]
 )
 def test_shares_never_pretend(part: int, text: str) -> None:
-    assert percent(part, 1000) == text
-    assert percent(part, 0) == "–"
+    assert percent_of(part, 1000) == text
+    assert percent_of(part, 0) == "–"
 
 
 def test_sizes() -> None:
