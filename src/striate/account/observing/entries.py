@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.field.follow import get_fields
 from striate.account.field.intervals import Fields
+from striate.account.field.noted import get_fields
 from striate.account.field.window import Window
 from striate.account.ledger import Shape
 from striate.account.observing.arithmetic import Arithmetic

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from striate.account.field.follow import follow, follow_padding, follow_window, has_rule, set_fields
+from striate.account.field.follow import follow, follow_padding, follow_window, has_rule
 from striate.account.field.intervals import input_fields
+from striate.account.field.noted import set_fields
 from striate.account.field.window import Window, padding_window, read_padding, read_window
 from striate.account.observing.arithmetic import arithmetic
 from striate.account.observing.entries import Entries, Entry, Tally, sample_shape

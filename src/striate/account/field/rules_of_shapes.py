@@ -1,0 +1,129 @@
+"""Receptive fields through operations that move numbers: views, slices, joins, copies."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from striate.account.field import intervals
+from striate.account.field.intervals import Fields
+from striate.account.field.noted import Rule, get_fields, set_fields
+from striate.account.field.reshaped import reshaped
+from striate.account.observing.operation import Operation
+
+
+def _viewed(operation: Operation, given: list[Fields]) -> Fields:
+    return reshaped(given[0], tuple(next(operation.inputs()).shape), tuple(operation.outputs()[0].shape))
+
+
+def _expanded(operation: Operation, given: list[Fields]) -> Fields:
+    return intervals.union([given[0]], operation.outputs()[0].ndim)
+
+
+def _permuted(operation: Operation, given: list[Fields]) -> Fields:
+    x = next(operation.inputs())
+    if operation.name == "permute":
+        order = [dim % x.ndim for dim in operation.args[1]]
+    else:
+        order = list(range(x.ndim))
+        i, j = (0, min(1, x.ndim - 1)) if operation.name == "t" else (operation.args[1], operation.args[2])
+        order[i], order[j] = order[j], order[i]
+    return intervals.permuted(given[0], order)
+
+
+def _sliced(operation: Operation, given: list[Fields]) -> Fields:
+    x, dim = next(operation.inputs()), operation.get("dim", 0)
+    dim %= x.ndim
+    start, end, step = (operation.get(name) for name in ("start", "end", "step"))
+    start, end, step = slice(start, end, step).indices(x.shape[dim])
+    return intervals.sliced(given[0], dim, start, end, step)
+
+
+def _selected(operation: Operation, given: list[Fields]) -> Fields:
+    x = next(operation.inputs())
+    dim, index = operation.get("dim", 0) % x.ndim, operation.get("index")
+    index %= x.shape[dim]
+    return intervals.reduced(intervals.sliced(given[0], dim, index, index + 1, 1), [dim], keep=False)
+
+
+def _split(operation: Operation, given: list[Fields]) -> list[Fields]:
+    x, dim = next(operation.inputs()), operation.get("dim", 0)
+    dim %= x.ndim
+    found, start = [], 0
+    for part in operation.outputs():
+        if operation.name == "unbind":
+            one = intervals.sliced(given[0], dim, start, start + 1, 1)
+            found.append(intervals.reduced(one, [dim], keep=False))
+            start += 1
+        else:
+            found.append(intervals.sliced(given[0], dim, start, start + part.shape[dim], 1))
+            start += part.shape[dim]
+    return found
+
+
+def _unfolded(operation: Operation, given: list[Fields]) -> Fields:
+    x, out = next(operation.inputs()), operation.outputs()[0]
+    dim, size, step = operation.get("dimension") % x.ndim, operation.get("size"), operation.get("step")
+    found = []
+    for seen in given[0]:
+        sides = []
+        for part in (seen.lo, seen.hi):
+            if part.shape[dim] == 1:
+                sides.append(part[..., None])
+            else:
+                windows = np.lib.stride_tricks.sliding_window_view(part, size, axis=dim)
+                sides.append(windows[(slice(None),) * dim + (slice(None, None, step),)])
+        jump = seen.jump * step if seen.dim == dim else seen.jump
+        found.append(intervals.Seen(sides[0], sides[1], jump, seen.dim))
+    assert out.ndim == x.ndim + 1
+    return tuple(found)
+
+
+def _joined(operation: Operation, given: list[Fields]) -> Fields:
+    tensors = list(operation.inputs())
+    # torch lets an empty tensor of one dimension pass.
+    kept = [(f, t) for f, t in zip(given, tensors, strict=True) if t.numel()]
+    dim, out = operation.get("dim", 0), operation.outputs()[0]
+    parts = [fields for fields, _ in kept]
+    if operation.name == "stack":
+        dim %= out.ndim
+        shape = (*out.shape[:dim], 1, *out.shape[dim + 1 :])
+        parts = [reshaped(fields, tuple(t.shape), shape) for fields, t in kept]
+        return intervals.joined(parts, [1] * len(parts), dim)
+    dim %= out.ndim
+    return intervals.joined(parts, [t.shape[dim] for _, t in kept], dim)
+
+
+def _flipped(operation: Operation, given: list[Fields]) -> Fields:
+    dims = tuple(dim % next(operation.inputs()).ndim for dim in operation.args[1])
+    return tuple(intervals.Seen(np.flip(s.lo, dims), np.flip(s.hi, dims), s.jump, s.dim) for s in given[0])
+
+
+def _copied(operation: Operation, given: list[Fields]) -> Fields:
+    """Numbers written into another tensor; where that is a view of a larger one, all of it is taken to see them."""
+    target, source = operation.args[0], given[1]
+    base = target._base
+    if base is not None:
+        axes = len(source)
+        before = get_fields(base) or intervals.unseen(axes, base.ndim)
+        set_fields(base, intervals.union([before, intervals.everything([source], base.ndim)], base.ndim))
+    return intervals.union([source], target.ndim)
+
+
+def _embedded(operation: Operation, given: list[Fields]) -> Fields:
+    indices = operation.args[1]
+    return reshaped(given[1], tuple(indices.shape), (*indices.shape, 1))
+
+
+RULES: tuple[tuple[Rule, str], ...] = (
+    (_viewed, "view _unsafe_view reshape _reshape_alias squeeze unsqueeze flatten unflatten"),
+    (_expanded, "expand"),
+    (_permuted, "permute transpose t"),
+    (_sliced, "slice"),
+    (_selected, "select"),
+    (_split, "split split_with_sizes unbind chunk unsafe_split unsafe_chunk"),
+    (_unfolded, "unfold"),
+    (_joined, "cat stack"),
+    (_flipped, "flip"),
+    (_copied, "copy"),
+    (_embedded, "embedding"),
+)

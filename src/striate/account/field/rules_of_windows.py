@@ -1,0 +1,117 @@
+"""Receptive fields through operations that look at neighboring positions: windows, padding, interpolation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from striate.account.field import intervals
+from striate.account.field.intervals import Fields
+from striate.account.field.noted import Rule
+from striate.account.field.window import CONVOLUTIONS, POOLS, Window, read_window
+from striate.account.observing.operation import Operation
+
+
+def through(fields: Fields, window: Window, ndim: int, out_ndim: int) -> Fields:
+    """What is computed from windows of a tensor of `ndim` dimensions sees; `out_ndim` is its own number of them."""
+    axes = len(window.sizes)
+    if window.function in CONVOLUTIONS or not window.function:
+        channel = ndim - axes - 1
+        fields = intervals.merged(fields, [channel])
+    for axis, length in enumerate(window.sizes):
+        index, there = window.index(axis)
+        scale = 1 / window.stride[axis] if window.transposed else window.stride[axis]
+        fields = intervals.windowed(fields, ndim - axes + axis, length, index, scale, there)
+    assert ndim == out_ndim
+    return fields
+
+
+def _window(operation: Operation, given: list[Fields]) -> Fields:
+    window = read_window(operation)
+    assert window is not None
+    x = next(operation.inputs())
+    return through(given[0], window, x.ndim, operation.outputs()[0].ndim)
+
+
+def _adaptive(operation: Operation, given: list[Fields]) -> Fields:
+    x, out = next(operation.inputs()), operation.outputs()[0]
+    fields = given[0]
+    for dim in range(x.ndim - len(operation.args[1]), x.ndim):
+        outputs, length = out.shape[dim], x.shape[dim]
+        fields = intervals.windowed(fields, dim, length, intervals.adapting(outputs, length), length / outputs)
+    return fields
+
+
+def _upsampled(operation: Operation, given: list[Fields]) -> Fields:
+    x, out = next(operation.inputs()), operation.outputs()[0]
+    corners, fields = bool(operation.get("align_corners", False)), given[0]
+    for dim in range(2, x.ndim):
+        outputs, length = out.shape[dim], x.shape[dim]
+        at = np.arange(outputs, dtype=np.float64)
+        if "nearest" in operation.name:
+            at = at + 0.5 if "exact" in operation.name else at
+            index = np.floor(at * length / outputs)[:, None]
+        else:
+            scale = (length - 1) / max(1, outputs - 1) if corners else length / outputs
+            at = at * scale if corners else (at + 0.5) * scale - 0.5
+            reach = 2 if "bicubic" in operation.name else 1
+            if operation.name.endswith("_aa"):
+                reach = math.ceil(reach * max(1.0, scale))
+            index = np.floor(at)[:, None] + np.arange(1 - reach, reach + 1)
+            # A neighbor with weight 0 is not seen: a position that falls on the grid needs no other.
+            index = np.where((at % 1 == 0)[:, None] & (reach == 1), np.floor(at)[:, None], index)
+        inside = index.clip(0, length - 1).astype(np.int64)
+        fields = intervals.windowed(fields, dim, length, inside, length / outputs)
+    return fields
+
+
+def padded(fields: Fields, shape: Sequence[int], pads: Sequence[int]) -> Fields:
+    """What a tensor of `shape` sees with `pads` around it, as torch.nn.functional.pad takes them."""
+    for pair in range(len(pads) // 2):
+        dim, before, after = len(shape) - 1 - pair, pads[2 * pair], pads[2 * pair + 1]
+        if before or after:
+            index = np.arange(-before, shape[dim] + after, dtype=np.int64)[:, None]
+            fields = intervals.windowed(fields, dim, shape[dim], index, 1.0)
+    return fields
+
+
+def _pad(operation: Operation, given: list[Fields]) -> Fields:
+    pads = operation.get("pad", None) or operation.get("padding")
+    return padded(given[0], tuple(next(operation.inputs()).shape), pads)
+
+
+def _shuffled(operation: Operation, given: list[Fields]) -> Fields:
+    """Channels to finer positions: each of them sees what the position that it was cut from saw."""
+    x, factor = next(operation.inputs()), operation.args[1]
+    fields = intervals.merged(given[0], [x.ndim - 3])
+    for dim in (x.ndim - 2, x.ndim - 1):
+        index = np.arange(x.shape[dim] * factor, dtype=np.int64)[:, None] // factor
+        fields = intervals.windowed(fields, dim, x.shape[dim], index, 1 / factor)
+    return fields
+
+
+def _unshuffled(operation: Operation, given: list[Fields]) -> Fields:
+    """Positions to channels; taken together, the channels of a position see all that was joined in it."""
+    x, factor = next(operation.inputs()), operation.args[1]
+    fields = intervals.merged(given[0], [x.ndim - 3])
+    for dim in (x.ndim - 2, x.ndim - 1):
+        fields = intervals.windowed(
+            fields, dim, x.shape[dim], intervals.sliding(x.shape[dim] // factor, factor, factor, 0, 1), factor
+        )
+    return fields
+
+
+RULES: tuple[tuple[Rule, str], ...] = (
+    (_window, " ".join((*sorted(CONVOLUTIONS), *sorted(POOLS)))),
+    (_adaptive, "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d"),
+    (_upsampled, "upsample_nearest1d upsample_nearest2d upsample_nearest3d"),
+    (_upsampled, "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d"),
+    (_upsampled, "upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d"),
+    (_upsampled, "_upsample_bilinear2d_aa _upsample_bicubic2d_aa"),
+    (_pad, "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d"),
+    (_pad, "replication_pad1d replication_pad2d replication_pad3d"),
+    (_shuffled, "pixel_shuffle"),
+    (_unshuffled, "pixel_unshuffle"),
+)
