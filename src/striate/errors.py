@@ -7,7 +7,8 @@
     ├── DataError                    the data: a name, folder, archive, manifest, image, label
     │   └── ChangedDataError         a run's data are no longer what they were
     ├── ModelError                   the network: a name, file, head, or a shape that does not fit
-    │   └── LayerStringError         a layer string, with the character it points at
+    │   ├── LayerStringError         a layer string, with the character it points at
+    │   └── NoInputShape             a network without a shape of its own, where none was given
     ├── RunError                     a run directory or checkpoint
     └── TrainingError                training cannot start or go on
         └── NonFiniteLoss            the loss became infinite or not a number
@@ -89,6 +90,10 @@ class LayerStringError(ModelError):
         pointer = " " * (self.position - start + len(before)) + "^"
         where, details = super().__str__().split("\n", 1)
         return f"{where}\n  {before}{window}{after}\n  {pointer}\n{details}"
+
+
+class NoInputShape(ModelError):
+    """A network that has no input shape of its own, where none was given."""
 
 
 class RunError(StriateError):

@@ -19,7 +19,7 @@ from striate.account.observing import observation
 from striate.account.observing.make_ledger import make_ledger
 from striate.account.observing.trial import trying
 from striate.account.summarize import observe
-from striate.errors import ModelError
+from striate.errors import ModelError, NoInputShape
 from striate.models.build import build_model
 
 
@@ -106,9 +106,15 @@ def test_a_table_has_one_axis_of_features() -> None:
 
 def test_without_an_input_shape_it_is_asked_for() -> None:
     for model in (nn.Linear(3, 2), "conv(3,3) relu"):
-        with pytest.raises(ModelError, match="no input shape") as caught:
+        with pytest.raises(NoInputShape) as caught:
             observe(model)
         assert "--input 1x28x28" in caught.value.remedy
+
+
+def test_a_name_that_means_nothing_needs_another_name_and_no_shape() -> None:
+    with pytest.raises(ModelError, match="resnet18") as caught:
+        observe("resnet19")
+    assert not isinstance(caught.value, NoInputShape)
 
 
 @pytest.mark.parametrize(

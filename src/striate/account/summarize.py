@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from striate.account.field.effective import measure_field
+from striate.account.field.effective import EffectiveField, measure_field
 from striate.account.ledger import Ledger
 from striate.account.observing.make_ledger import make_ledger
 from striate.account.observing.observation import observe_network
 from striate.account.observing.shapes_only import ShapesOnly
 from striate.account.remarks.teacher import teacher_remarks
-from striate.errors import ModelError
+from striate.errors import ModelError, NoInputShape
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run, read_network
@@ -35,13 +36,22 @@ def summarize(
 
     The forward pass runs with shapes only, without memory for numbers; where the network looks at numbers, for real
     on zeros. Receptive fields are theoretical: all that a number can depend on, through normalization and attention
-    too, not cut at the border. Raises ModelError where there is no such network or it does not take the input.
+    too, not cut at the border. Raises ModelError where there is no such network or it does not take the input:
+    NoInputShape where it has no shape of its own and none was given.
     """
+    return summarize_and_measure(model, input_shape, outputs=outputs, effective=effective)[0]
+
+
+def summarize_and_measure(
+    model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None, effective: bool = True
+) -> tuple[Ledger, EffectiveField | None]:
+    """Like `summarize`, with the effective receptive field itself, of which the ledger has the size."""
     ledger = observe(model, input_shape, outputs=outputs)
     ledger = replace(ledger, remarks=teacher_remarks(ledger))
     if not effective:
-        return ledger
-    return replace(ledger, effective_receptive_field=measure_field(model, ledger.input, outputs).size)
+        return ledger, None
+    field = measure_field(model, ledger.input, outputs)
+    return replace(ledger, effective_receptive_field=field.size), field
 
 
 def observe(model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None) -> Ledger:
@@ -74,6 +84,9 @@ def _input_shape(model: object, given: Shape | None) -> Shape:
             return tuple(read_network(model).input_shape)
         if name in MODELS:
             return MODELS[name].input_shape
+        # A name that means nothing needs no shape but another name: building says so.
+        with torch.device("meta"), suppress(NoInputShape):
+            build_model(model)
     where = f"model {model if isinstance(model, str) else type(model).__name__}"[:120]
     remedy = "give it: input_shape=(1, 28, 28) in Python, --input 1x28x28 on the command line"
-    raise ModelError(where, "no input shape", "the shape of one input", remedy)
+    raise NoInputShape(where, "no input shape", "the shape of one input", remedy)

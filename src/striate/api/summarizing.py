@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from striate.account.comparison import LedgerComparison, compare_ledgers
-from striate.account.field.effective import EffectiveField, measure_field
+from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Shape
-from striate.account.summarize import summarize
-from striate.errors import ModelError
-from striate.models.build import build_model
+from striate.account.summarize import summarize, summarize_and_measure
+from striate.errors import NoInputShape
 from striate.runs.files import write_text
 
 
@@ -45,46 +43,14 @@ def summary(
     `effective`: their effective receptive fields are measured too; that takes some passes with real weights.
     Raises StriateError.
     """
-    ledger, field = _account(model, input_shape, outputs, effective)
+    ledger, field = summarize_and_measure(model, input_shape, outputs=outputs, effective=effective)
     if against is None:
         return Summary(ledger, field)
     try:
-        other, _ = _account(against, input_shape, outputs, effective)
+        other = summarize(against, input_shape, outputs=outputs, effective=effective)
     except NoInputShape:
-        other, _ = _account(against, ledger.input, outputs, effective)
+        other = summarize(against, ledger.input, outputs=outputs, effective=effective)
     return Summary(ledger, field, compare_ledgers(ledger, other))
-
-
-def _account(
-    model: str | nn.Module, input_shape: Shape | None, outputs: int | None, effective: bool
-) -> tuple[Ledger, EffectiveField | None]:
-    ledger = _summarize(model, input_shape, outputs)
-    if not effective:
-        return ledger, None
-    field = measure_field(model, ledger.input, outputs)
-    return replace(ledger, effective_receptive_field=field.size), field
-
-
-class NoInputShape(ModelError):
-    """A network that has no shape of its own, where none was given."""
-
-
-def _summarize(model: str | nn.Module, input_shape: Shape | None, outputs: int | None) -> Ledger:
-    try:
-        return summarize(model, input_shape, outputs=outputs)
-    except ModelError as error:
-        if input_shape is not None or error.got != "no input shape":
-            raise
-        missing = NoInputShape(error.where, error.got, error.expected, error.remedy)
-    if isinstance(model, str):
-        # A name that means nothing needs no shape but another name: building says so.
-        try:
-            with torch.device("meta"):
-                build_model(model)
-        except ModelError as error:
-            if error.got != "no input shape":
-                raise
-    raise missing
 
 
 def write_summary(summary: Summary, *, html: Path | None = None, svg: Path | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from striate.cli.sizes import read_sizes
-from striate.errors import UsageError, pasted
+from striate.errors import NoInputShape, UsageError, pasted
 
 if TYPE_CHECKING:
     from striate.api.summarizing import Summary
@@ -76,7 +76,6 @@ def summary(
 def _summarize(
     model: str, shape: tuple[int, ...] | None, classes: int | None, against: str | None, effective: bool
 ) -> Summary:
-    from striate.api.summarizing import NoInputShape
     from striate.api.summarizing import summary as account
 
     try:

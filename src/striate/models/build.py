@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from striate.errors import ConfigError, LayerStringError, ModelError
+from striate.errors import ConfigError, LayerStringError, ModelError, NoInputShape
 from striate.models.check import check_outputs
 from striate.models.config import Initialization
 from striate.models.first_weights.reinitialize import reinitialize
@@ -119,7 +119,7 @@ def _from_text(request: _Request) -> tuple[nn.Module, _Request]:
         return network, replace(request, input_shape=shape, dense=dense)
     if request.input_shape is None:
         remedy = "give it: input_shape=(1, 28, 28) in Python, --input 1x28x28 on the command line"
-        raise ModelError("layer string", "no input shape", "the shape of one input", remedy)
+        raise NoInputShape("layer string", "no input shape", "the shape of one input", remedy)
     plan = plan_outputs(text, request.input_shape, request.outputs, bool(request.dense), request.classes)
     # The plan has checked the output already, without a forward pass.
     return build_plan(plan), replace(request, outputs=None)
