@@ -36,6 +36,22 @@ def test_a_picture_that_is_there_needs_force_and_the_remedy_is_one_word(tmp_path
     refuse_picture_path(taken, force=True)
 
 
+@pytest.mark.parametrize("path", ["x" * 300, "x" * 240, "y/" * 3000 + "x"], ids=["name", "no room to write", "path"])
+def test_a_path_that_is_too_long_is_refused_with_a_short_one(path: str) -> None:
+    for ending, option in ((".png", "--out"), (".jpg", "--out"), (".png", "OUT")):
+        with pytest.raises(UsageError, match="too long") as caught:
+            refuse_picture_path(Path(path + ending), option=option)
+        assert caught.value.remedy == ("write to out.png" if option == "OUT" else "--out out.png")
+
+
+def test_the_longest_name_can_be_written(capsys) -> None:
+    name = "x" * 196 + ".svg"
+    assert main(["summary", "mlp(4)", "--input", "3", "--svg", name]) == 0
+    assert Path(name).stat().st_size
+    assert main(["summary", "mlp(4)", "--input", "3", "--svg", f"x{name}"]) == 2
+    assert "--svg out.svg" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", [["lr-find", "iris"], ["data", "show", "mnist5k"], ["models", "--history"]])
 def test_no_verb_overwrites_a_picture_unasked(verb: list[str], capsys) -> None:
     Path("taken.png").write_bytes(b"mine")

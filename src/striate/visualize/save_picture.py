@@ -11,6 +11,7 @@ from PIL import Image
 from striate.errors import RunError, UsageError, pasted
 from striate.runs.files import write_atomic
 from striate.visualize.picture import Picture
+from striate.visualize.picture_path import refuse_picture_path
 
 FORMATS = {
     **{".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM", ".pgm": "PPM"},
@@ -22,27 +23,10 @@ FORMATS = {
 def refuse_out(out: Path, picture: Picture | None = None, *, force: bool = False) -> None:
     """Raise UsageError where no picture can be written to `out`: its suffix, its folder, what is there already, or
     transparency that the format does not hold."""
-    suffix = out.suffix.lower()
-    as_png = pasted(out.with_suffix(".png")) if out.name else "out.png"
-    if suffix not in FORMATS:
-        got = f"{out}, a file that ends in {out.suffix or 'nothing'}"
-        raise UsageError("OUT", got, f"a file that ends in {', '.join(FORMATS)}", f"write to {as_png}")
-    try:
-        folder, there = out.is_dir(), out.exists()
-    except OSError as error:  # a name that is too long
-        got = f"{str(out)[:60]}…: {error.strerror}"
-        raise UsageError("OUT", got, "a path of a new file", "write to out.png") from None
-    if folder or (there and not force):
-        other = f"write to {pasted(out.with_stem(f'{out.stem}-2'))}"
-        raise UsageError(
-            str(out), "it exists already", "a new file", other if folder else f"--force overwrites it; or {other}"
-        )
-    if not out.absolute().parent.is_dir():
-        raise UsageError("OUT", str(out), "a file in a folder that exists", f"mkdir -p {pasted(out.parent)}")
-    if picture is not None and picture.alpha is not None and suffix not in (".png", ".tif", ".tiff"):
-        raise UsageError(
-            "OUT", f"{out}, for a picture with transparency", "a format that holds it: .png, .tif", f"write to {as_png}"
-        )
+    refuse_picture_path(out, force=force, endings=FORMATS, option="OUT")
+    if picture is not None and picture.alpha is not None and out.suffix.lower() not in (".png", ".tif", ".tiff"):
+        got, expected = f"{out}, for a picture with transparency", "a format that holds it: .png, .tif"
+        raise UsageError("OUT", got, expected, f"write to {pasted(out.with_suffix('.png'))}")
 
 
 def save_picture(picture: Picture, out: Path) -> str | None:
