@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from striate.cli import main
-from striate.cli.model_tables import comparable_error, magnitude, model_list
+from striate.cli.model_tables import comparable_error, model_list
 from striate.models.catalog.history import HISTORY
 from striate.models.model_info import PublishedError
 from striate.models.registry import GROUPS, MODELS
+from striate.wording import scaled
 
 
 def printed(capsys, *words: str) -> str:
@@ -31,7 +32,7 @@ def test_every_network_has_a_line_of_at_most_80_letters(capsys) -> None:
     for info in MODELS.values():
         (line,) = (line for line in lines if line.startswith(f"  {info.name} "))
         assert line.split()[1:3] == [str(info.year), f"{info.published_parameters:,}"]
-        assert magnitude(info.published_macs) in line
+        assert scaled(info.published_macs) in line
         assert ("[" in line) == bool(info.errors)
     assert all(any(line.strip() == group for line in lines) for group in GROUPS)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from striate.cli.model_tables import comparable_error, magnitude
+from striate.cli.model_tables import comparable_error
 from striate.models.build import build_model
 from striate.models.registry import GROUPS, MODELS
+from striate.wording import scaled
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 COLUMNS = ("name", "year", "parameters", "MACs", "input", "error, top-1 / top-5", "weight files of")
@@ -32,7 +33,7 @@ def table() -> str:
                 f"`{info.name}`",
                 str(info.year),
                 f"{info.published_parameters:,}",
-                magnitude(info.published_macs),
+                scaled(info.published_macs),
                 "×".join(map(str, info.input_shape)),
                 " / ".join(rates),
                 info.weights,

@@ -13,7 +13,7 @@ from rich.table import Table
 from striate.models.catalog.history import ChallengeResult
 from striate.models.layer_strings.words import Parameter
 from striate.models.model_info import ModelInfo, PublishedError
-from striate.wording import show_shape
+from striate.wording import scaled, show_shape
 
 _WIDTH = 80
 
@@ -41,7 +41,7 @@ def model_list(groups: Mapping[str, Sequence[ModelInfo]]) -> tuple[Table, str]:
                 f"  {info.name}",
                 str(info.year),
                 size,
-                magnitude(info.published_macs),
+                scaled(info.published_macs),
                 *rates,
                 mark.replace("[", r"\["),
             ]
@@ -116,15 +116,6 @@ def history_table(results: Iterable[ChallengeResult]) -> tuple[Table, str]:
         0,
     )
     return table, "\n".join(["", more, "", *sources, "", "As a picture: striate models --history --out imagenet.png"])
-
-
-def magnitude(count: int) -> str:
-    """A count in four digits with its unit: `714.2 M`, `4.089 G`."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if count >= size:
-            value = count / size
-            return f"{value:.{3 - len(str(int(value)))}f} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
-    return str(count)
 
 
 def _argument(parameter: Parameter) -> dict[str, Any]:
