@@ -59,7 +59,7 @@ def test_an_s_cell_that_learned_one_pattern_answers_to_its_cosine_above_the_thre
     cells = SCell(1, 1, 5, selectivity=2.0)
     pattern, other = torch.rand(2, 1, 1, 5, 5, generator=torch.Generator().manual_seed(1))
     cells.weight.copy_(1e6 * cells.window * pattern)
-    cells.inhibition.fill_(1e6 * float(cells.vigilance(pattern)))
+    cells.inhibition.fill_(1e6 * float(cells.v_cells(pattern)))
     w = cells.window
     for x in (pattern, other, 3 * other, 1 - pattern):
         cosine = float((w * pattern * x).sum() / ((w * pattern**2).sum() * (w * x**2).sum()).sqrt())

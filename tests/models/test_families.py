@@ -13,8 +13,6 @@ from striate.models.registry import MODELS
 
 SIZES = {"alexnet": 95, "alexnet-2012": 99, "zfnet": 99, "inception_v3": 107}
 """Sides of images, where twice the reduction, or the published size if smaller, is too small."""
-FORMS = {"inception_v3": "inception_v3(aux=false)"}
-"""What is trained here: the auxiliary classifier of Inception-v3 takes images from 299 pixels on."""
 FORMS = {name: f"{name}(width=16)" for name in MODELS if name.startswith("vgg")} | {
     "alexnet": "alexnet(width=16)",
     "inception_v3": "inception_v3(aux=false)",

@@ -36,6 +36,33 @@ def test_published_form(name):
     assert count_macs(network, info.input_shape) == info.published_macs
 
 
+WITH_FORMS = [(name, p) for name, info in MODELS.items() for p in info.parameters if p.name in ("stem", "head")]
+
+
+@pytest.mark.parametrize(("name", "parameter"), WITH_FORMS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_stem_or_head_is_published_or_small_whatever_the_network(name, parameter):
+    assert (parameter.choices, parameter.default) == (("published", "small"), "published")
+    assert MODELS[name].small_form == f"{name}({parameter.name}=small)"
+    with torch.device("meta"):
+        written = build_model(f"{name}({parameter.name}=published)")
+    assert parameters(written) == MODELS[name].published_parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "top1", "top5"),
+    [
+        ("alexnet", 43.478, 20.934),
+        ("vgg16", 28.408, 9.618),
+        ("resnet18", 30.242, 10.922),
+        ("googlenet", 30.222, 10.470),
+        ("densenet121", 25.566, 8.028),
+    ],
+)
+def test_errors_of_weights_have_the_three_decimals_of_their_source(name, top1, top5):
+    (error,) = (e for e in MODELS[name].errors if "IMAGENET1K_V1" in e.source)
+    assert (error.top1, error.top5, error.of) == (top1, top5, "ImageNet validation, one crop of 224")
+
+
 @pytest.mark.parametrize("name", LIGHT)
 def test_every_parameter_has_a_gradient(name):
     network = build_model(name)

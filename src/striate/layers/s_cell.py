@@ -54,13 +54,13 @@ class SCell(nn.Module):
         u = wide(x)
         with full_precision(x.device):
             excitation = functional.conv2d(u, self.weight.to(u.dtype), padding=self.padding)
-            inhibition = self.inhibition.to(u.dtype) * self.vigilance(u)
+            inhibition = self.inhibition.to(u.dtype) * self.v_cells(u)
         threshold = selectivity / (1 + selectivity)
         # (1 + e) / (1 + h) − 1 = (e − h) / (1 + h), without the difference of nearly equal numbers.
         surplus = (excitation - threshold * inhibition) / (1 + threshold * inhibition)
         return (selectivity * functional.relu(surplus)).to(x.dtype)
 
-    def vigilance(self, x: torch.Tensor) -> torch.Tensor:
+    def v_cells(self, x: torch.Tensor) -> torch.Tensor:
         """What the V-cells say, (N, 1, H', W'): the weighted root mean square of the input in each window."""
         return root(functional.conv2d(x.square(), self.window.to(x.dtype), padding=self.padding))
 

@@ -1,5 +1,7 @@
 """Which sizes a chain of windows takes: the arithmetic, against torch."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from striate.errors import ModelError
+from striate.models.build import build_model
 from striate.models.zoo.image_size import Window, chain_sizes, check_image, smallest_size
 
 WINDOWS = st.builds(
@@ -44,3 +47,15 @@ def test_the_arithmetic_is_told():
     assert error.got == "images of 20×62: 20 → 4 → 1, and no window of 3 fits into 1"
     assert error.expected == "images of at least 31×31"
     assert "--size 31x62" in error.remedy
+
+
+@pytest.mark.parametrize("shape", [(13,), (2, 50), (1, 8, 8, 8)])
+@pytest.mark.parametrize(
+    "name", ["resnet50", "resnext50_32x4d", "seresnet50", "senet154", "resnet20", "vgg11", "neocognitron"]
+)
+def test_what_is_no_image_gets_a_network_that_takes_it(name, shape):
+    with pytest.raises(ModelError) as caught:
+        build_model(name, shape, 3)
+    assert name in caught.value.where
+    other = re.search(r"--model ([\w-]+)", caught.value.remedy).group(1)
+    assert build_model(other, shape, 3).eval()(torch.zeros(1, *shape)).shape == (1, 3)

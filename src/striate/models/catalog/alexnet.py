@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from striate.models.layer_strings.words import Parameter
-from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
+from striate.models.model_info import ZOO, ModelInfo, PublishedError, of_torchvision, width
 
 _KRIZHEVSKY = "Krizhevsky et al., ImageNet classification with deep convolutional neural networks, NIPS 2012"
 _ZEILER = "Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014"
@@ -49,11 +49,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         parameters=(width(64),),
         weights="torchvision",
         reduction=32,
-        errors=(
-            PublishedError(
-                43.478, 20.934, "ImageNet validation, one crop of 224", "torchvision 0.29, weights IMAGENET1K_V1"
-            ),
-        ),
+        errors=(of_torchvision(56.522, 79.066),),
     ),
     ModelInfo(
         name="zfnet",

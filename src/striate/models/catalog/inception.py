@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from striate.models.layer_strings.words import Parameter
-from striate.models.model_info import ZOO, ModelInfo, PublishedError
+from striate.models.model_info import STEM, ZOO, ModelInfo, PublishedError, of_torchvision
 
-_TORCHVISION = "torchvision 0.29, weights IMAGENET1K_V1, which were learned in TensorFlow"
+_WEIGHTS = "IMAGENET1K_V1, which were learned in TensorFlow"
 _GOING_DEEPER = "Szegedy et al., Going deeper with convolutions, CVPR 2015"
 _RETHINKING = "Szegedy et al., Rethinking the Inception architecture for computer vision, CVPR 2016"
 _TRANSFORM = Parameter("transform_input", "flag", False)
@@ -21,11 +21,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         outputs=1000,
         published_parameters=6_624_904,
         published_macs=1_498_376_192,
-        parameters=(
-            Parameter("aux", "flag", False),
-            _TRANSFORM,
-            Parameter("stem", "choice", "published", choices=("published", "small")),
-        ),
+        parameters=(Parameter("aux", "flag", False), _TRANSFORM, STEM),
         weights="torchvision",
         reduction=32,
         small_form="googlenet(stem=small)",
@@ -33,7 +29,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
             PublishedError(None, 6.67, "ILSVRC 2014 test, 7 networks, 144 crops", f"{_GOING_DEEPER}, tables 2 and 3"),
             PublishedError(None, 7.89, "ILSVRC 2014 validation, 1 network, 144 crops", f"{_GOING_DEEPER}, table 3"),
             PublishedError(None, 10.07, "ILSVRC 2014 validation, 1 network, 1 crop", f"{_GOING_DEEPER}, table 3"),
-            PublishedError(30.222, 10.47, "ImageNet validation, one crop of 224", _TORCHVISION),
+            of_torchvision(69.778, 89.530, weights=_WEIGHTS),
         ),
     ),
     ModelInfo(
@@ -52,7 +48,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         errors=(
             PublishedError(21.2, 5.6, "ILSVRC 2012 validation, 1 network, 1 crop", f"{_RETHINKING}, table 3"),
             PublishedError(17.2, 3.58, "ILSVRC 2012 validation, 4 networks, 144 crops", f"{_RETHINKING}, table 5"),
-            PublishedError(22.706, 6.55, "ImageNet validation, one crop of 299", _TORCHVISION),
+            of_torchvision(77.294, 93.450, "ImageNet validation, one crop of 299", _WEIGHTS),
         ),
     ),
 )

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from striate.models.layer_strings.words import Parameter
-from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
+from striate.models.model_info import ONE_CROP, STEM, ZOO, ModelInfo, PublishedError, of_torchvision, width
 
 RESNET = "He et al., Deep residual learning for image recognition, CVPR 2016 (arXiv:1512.03385, December 2015)"
 WIDE = "Zagoruyko and Komodakis, Wide residual networks, BMVC 2016"
 RESNEXT = "Xie et al., Aggregated residual transformations for deep neural networks, CVPR 2017 (arXiv:1611.05431, 2016)"
 HE, ZAGORUYKO, XIE = "He et al., CVPR 2016", "Zagoruyko and Komodakis, BMVC 2016", "Xie et al., CVPR 2017"
-ONE_CROP = "ImageNet validation, one crop of 224"
 TEN_CROPS = "ImageNet validation, ten crops"
 MANY_SCALES = "ImageNet validation, one network, several scales"
-
-STEM = Parameter("stem", "choice", "imagenet", choices=("imagenet", "small"))
-
-
-def torchvision(top1: float, top5: float, of: str = ONE_CROP, weights: str = "IMAGENET1K_V1") -> PublishedError:
-    """Errors of a file of weights, from the accuracies that torchvision 0.29 gives for it."""
-    return PublishedError(round(100 - top1, 2), round(100 - top5, 2), of, f"torchvision 0.29, weights {weights}")
 
 
 def _imagenet(
@@ -71,7 +62,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         RESNET,
         11_689_512,
         1_814_073_344,
-        torchvision(69.758, 89.078),
+        of_torchvision(69.758, 89.078),
         PublishedError(27.88, None, f"{TEN_CROPS}, shortcuts without parameters", f"{HE}, Table 2"),
     ),
     _imagenet(
@@ -81,7 +72,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         RESNET,
         21_797_672,
         3_663_761_408,
-        torchvision(73.314, 91.420),
+        of_torchvision(73.314, 91.420),
         PublishedError(24.52, 7.46, TEN_CROPS, f"{HE}, Table 3, ResNet-34 B"),
         PublishedError(21.84, 5.71, MANY_SCALES, f"{HE}, Table 4, ResNet-34 B"),
     ),
@@ -92,8 +83,8 @@ ENTRIES: tuple[ModelInfo, ...] = (
         RESNET,
         25_557_032,
         4_089_184_256,
-        torchvision(76.130, 92.862),
-        torchvision(80.858, 95.434, weights="IMAGENET1K_V2"),
+        of_torchvision(76.130, 92.862),
+        of_torchvision(80.858, 95.434, weights="IMAGENET1K_V2"),
         PublishedError(22.85, 6.71, TEN_CROPS, f"{HE}, Table 3"),
         PublishedError(20.74, 5.25, MANY_SCALES, f"{HE}, Table 4"),
     ),
@@ -104,8 +95,8 @@ ENTRIES: tuple[ModelInfo, ...] = (
         RESNET,
         44_549_160,
         7_801_405_440,
-        torchvision(77.374, 93.546),
-        torchvision(81.886, 95.780, weights="IMAGENET1K_V2"),
+        of_torchvision(77.374, 93.546),
+        of_torchvision(81.886, 95.780, weights="IMAGENET1K_V2"),
         PublishedError(21.75, 6.05, TEN_CROPS, f"{HE}, Table 3"),
         PublishedError(19.87, 4.60, MANY_SCALES, f"{HE}, Table 4"),
     ),
@@ -116,8 +107,8 @@ ENTRIES: tuple[ModelInfo, ...] = (
         RESNET,
         60_192_808,
         11_513_626_624,
-        torchvision(78.312, 94.046),
-        torchvision(82.284, 96.002, weights="IMAGENET1K_V2"),
+        of_torchvision(78.312, 94.046),
+        of_torchvision(82.284, 96.002, weights="IMAGENET1K_V2"),
         PublishedError(21.43, 5.71, TEN_CROPS, f"{HE}, Table 3"),
         PublishedError(19.38, 4.49, MANY_SCALES, f"{HE}, Table 4"),
         PublishedError(None, 3.57, "ImageNet test, six networks of different depth together", f"{HE}, Table 5"),
@@ -129,8 +120,8 @@ ENTRIES: tuple[ModelInfo, ...] = (
         WIDE,
         68_883_240,
         11_398_021_120,
-        torchvision(78.468, 94.086),
-        torchvision(81.602, 95.758, weights="IMAGENET1K_V2"),
+        of_torchvision(78.468, 94.086),
+        of_torchvision(81.602, 95.758, weights="IMAGENET1K_V2"),
         PublishedError(21.9, 6.03, ONE_CROP, f"{ZAGORUYKO}, Table 8, WRN-50-2-bottleneck"),
     ),
     _imagenet(
@@ -140,8 +131,8 @@ ENTRIES: tuple[ModelInfo, ...] = (
         WIDE,
         126_886_696,
         22_753_050_624,
-        torchvision(78.848, 94.284),
-        torchvision(82.510, 96.020, weights="IMAGENET1K_V2"),
+        of_torchvision(78.848, 94.284),
+        of_torchvision(82.510, 96.020, weights="IMAGENET1K_V2"),
     ),
     _imagenet(
         "resnext50_32x4d",
@@ -150,8 +141,8 @@ ENTRIES: tuple[ModelInfo, ...] = (
         RESNEXT,
         25_028_904,
         4_230_479_872,
-        torchvision(77.618, 93.698),
-        torchvision(81.198, 95.340, weights="IMAGENET1K_V2"),
+        of_torchvision(77.618, 93.698),
+        of_torchvision(81.198, 95.340, weights="IMAGENET1K_V2"),
         PublishedError(22.2, None, ONE_CROP, f"{XIE}, Table 3"),
     ),
     _imagenet(
@@ -161,8 +152,8 @@ ENTRIES: tuple[ModelInfo, ...] = (
         RESNEXT,
         88_791_336,
         16_414_015_488,
-        torchvision(79.312, 94.526),
-        torchvision(82.834, 96.228, weights="IMAGENET1K_V2"),
+        of_torchvision(79.312, 94.526),
+        of_torchvision(82.834, 96.228, weights="IMAGENET1K_V2"),
     ),
     _imagenet(
         "resnext101_64x4d",
@@ -171,7 +162,7 @@ ENTRIES: tuple[ModelInfo, ...] = (
         RESNEXT,
         83_455_272,
         15_460_270_080,
-        torchvision(83.246, 96.454),
+        of_torchvision(83.246, 96.454),
         PublishedError(20.4, 5.3, ONE_CROP, f"{XIE}, Table 5"),
         PublishedError(19.1, 4.4, "ImageNet validation, one crop of 320", f"{XIE}, Table 5"),
     ),

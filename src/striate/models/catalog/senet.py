@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from striate.models.catalog.resnet import ONE_CROP, STEM
 from striate.models.layer_strings.words import Parameter
-from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
+from striate.models.model_info import ONE_CROP, STEM, ZOO, ModelInfo, PublishedError, width
 
 SENET = "Hu et al., Squeeze-and-excitation networks, CVPR 2018 (arXiv:1709.01507, 2017)"
 HU = "Hu et al., arXiv:1709.01507v4"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from striate.models.layer_strings.words import Parameter
-from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
+from striate.models.model_info import HEAD, ZOO, ModelInfo, PublishedError, of_torchvision, width
 
 _PAPER = "Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition, ICLR 2015"
-_HEAD = Parameter("head", "choice", "published", choices=("published", "small"))
 _DEPTHS = {
     "vgg11": "configuration A",
     "vgg13": "configuration B",
@@ -19,15 +17,10 @@ def _paper(top1: float | None, top5: float, of: str, table: int) -> PublishedErr
     return PublishedError(top1, top5, of, f"{_PAPER}, table {table}")
 
 
-def _entry(
-    name: str, parameters: int, macs: int, torchvision: tuple[float, float], *paper: PublishedError
-) -> ModelInfo:
-    """`torchvision`: top-1 and top-5 accuracy of its weights, in percent."""
+def _entry(name: str, parameters: int, macs: int, accuracies: tuple[float, float], *paper: PublishedError) -> ModelInfo:
+    """`accuracies`: top-1 and top-5, in percent, of torchvision's weights."""
     plain, _, normalized = name.partition("_")
     depth = plain.removeprefix("vgg")
-    one_crop = "ImageNet validation, one crop of 224"
-    source = "torchvision 0.29, weights IMAGENET1K_V1"
-    kept = PublishedError(round(100 - torchvision[0], 3), round(100 - torchvision[1], 3), one_crop, source)
     return ModelInfo(
         name=name,
         path=f"{ZOO}vgg:{name}",
@@ -39,11 +32,11 @@ def _entry(
         outputs=1000,
         published_parameters=parameters,
         published_macs=macs,
-        parameters=(width(64), _HEAD),
+        parameters=(width(64), HEAD),
         weights="torchvision",
         reduction=32,
         small_form=f"{name}(head=small)",
-        errors=(*paper, kept),
+        errors=(*paper, of_torchvision(*accuracies)),
     )
 
 

@@ -63,7 +63,7 @@ def reinforce(cells: SCell, x_1CHW: torch.Tensor, seeds: list[Seed], strength: f
     """
     pad = cells.padding
     padded = functional.pad(x_1CHW, (pad, pad, pad, pad))[0]
-    said = cells.vigilance(x_1CHW)[0, 0]
+    said = cells.v_cells(x_1CHW)[0, 0]
     height, width = cells.kernel_size
     for seed in seeds:
         seen = padded[:, seed.row : seed.row + height, seed.column : seed.column + width]

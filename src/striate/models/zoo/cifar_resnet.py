@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from striate.models.zoo.resnet import BasicBlock, check_image, residual_network, stem_layers
+from striate.models.zoo.image_size import check_image
+from striate.models.zoo.resnet import BasicBlock, residual_network, stem_layers
 
 STAGES = 3
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from typing import Literal
 
 import torch
 from torch import nn
 
 from striate.models.first_weights.initialize import initialize_output
+from striate.models.model_info import Form
 from striate.models.zoo.image_size import Window, check_image, smallest_size
 
 BOTTLENECK = 4
@@ -78,11 +78,8 @@ class DenseNet(nn.Module):
         return _OLDER.sub(r"\1\2", name)
 
 
-Stem = Literal["published", "small"]
-
-
 def densenet121(
-    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Stem = "published"
+    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Form = "published"
 ) -> nn.Module:
     """The network for images (C, H, W) of at least 29×29 (8×8 with the small stem): to (N, outputs).
 
@@ -94,28 +91,28 @@ def densenet121(
 
 
 def densenet161(
-    input_shape: tuple[int, ...], outputs: int, growth: int = 48, width: int = 96, stem: Stem = "published"
+    input_shape: tuple[int, ...], outputs: int, growth: int = 48, width: int = 96, stem: Form = "published"
 ) -> nn.Module:
     """As densenet121, with blocks of 6, 12, 36, 24 dense layers, each one and a half times as wide."""
     return _dense_net("densenet161", (6, 12, 36, 24), input_shape, outputs, growth, width, stem)
 
 
 def densenet169(
-    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Stem = "published"
+    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Form = "published"
 ) -> nn.Module:
     """As densenet121, with blocks of 6, 12, 32, 32 dense layers."""
     return _dense_net("densenet169", (6, 12, 32, 32), input_shape, outputs, growth, width, stem)
 
 
 def densenet201(
-    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Stem = "published"
+    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Form = "published"
 ) -> nn.Module:
     """As densenet121, with blocks of 6, 12, 48, 32 dense layers."""
     return _dense_net("densenet201", (6, 12, 48, 32), input_shape, outputs, growth, width, stem)
 
 
 def _dense_net(
-    name: str, blocks: tuple[int, ...], input_shape: tuple[int, ...], outputs: int, growth: int, width: int, stem: str
+    name: str, blocks: tuple[int, ...], input_shape: tuple[int, ...], outputs: int, growth: int, width: int, stem: Form
 ) -> nn.Module:
     """The network with so many dense layers in each block."""
     small = stem == "small"

@@ -12,12 +12,13 @@ the published weights have been learned with. A file of the published weights wa
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from striate.models.model_info import Form
 from striate.models.zoo.image_size import Window, check_image, smallest_size
 from striate.models.zoo.inception_parts import REMARK, BasicConv2d, check_colors, initialize_truncated, restandardized
 
@@ -147,7 +148,7 @@ def googlenet(
     outputs: int,
     aux: bool = False,
     transform_input: bool = False,
-    stem: Literal["published", "small"] = "published",
+    stem: Form = "published",
 ) -> nn.Module:
     """The network for images (C, H, W) of at least 15×15 (4×4 with the small stem): to (N, outputs).
 

@@ -45,7 +45,7 @@ def smallest_size(windows: tuple[Window, ...]) -> int:
     return next(size for size in count(1) if chain_sizes(size, windows)[-1] > 0)
 
 
-def check_image(name: str, input_shape: Shape, windows: tuple[Window, ...], small_form: str = "") -> None:
+def check_image(name: str, input_shape: Shape, windows: tuple[Window, ...] = (), small_form: str = "") -> None:
     """ModelError unless `input_shape` is an image (C, H, W) of which `windows`, in this order, leave something.
 
     The remedy names the smallest size that fits, and a network of the zoo for the size that came: `small_form` where
@@ -58,14 +58,18 @@ def check_image(name: str, input_shape: Shape, windows: tuple[Window, ...], smal
     smallest = smallest_size(windows)
     if min(height, width) >= smallest:
         return
-    *sizes, _ = chain_sizes(min(height, width), windows)
-    chain = ": " + " → ".join(map(str, sizes)) if len(sizes) > 1 else ""
-    kernel = windows[len(sizes) - 1].kernel
-    padding = windows[len(sizes) - 1].padding
-    padded = f" with {padding} added on each side" if padding else ""
-    got = f"images of {height}×{width}{chain}, and no window of {kernel} fits into {sizes[-1]}{padded}"
     larger = max(height, smallest), max(width, smallest)
     size = str(smallest) if height == width else f"{larger[0]}x{larger[1]}"
     other = small_form or ("small-resnet" if min(height, width) >= 8 else "small-cnn")
     expected = f"images of at least {smallest}×{smallest}"
-    raise ModelError(name, got, expected, f"use --size {size}, or another network: --model {pasted(other)}")
+    remedy = f"use --size {size}, or another network: --model {pasted(other)}"
+    raise ModelError(name, describe_chain(height, width, windows), expected, remedy)
+
+
+def describe_chain(height: int, width: int, windows: tuple[Window, ...]) -> str:
+    """Why an image is too small for the windows: `images of 20×62: 20 → 4 → 1, and no window of 3 fits into 1`."""
+    *sizes, _ = chain_sizes(min(height, width), windows)
+    chain = ": " + " → ".join(map(str, sizes)) if len(sizes) > 1 else ""
+    last = windows[len(sizes) - 1]
+    padded = f" with {last.padding} added on each side" if last.padding else ""
+    return f"images of {height}×{width}{chain}, and no window of {last.kernel} fits into {sizes[-1]}{padded}"

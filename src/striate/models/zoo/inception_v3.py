@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import ModelError
-from striate.models.zoo.image_size import Window, chain_sizes, check_image, smallest_size
+from striate.models.zoo.image_size import Window, check_image, describe_chain, smallest_size
 from striate.models.zoo.inception_parts import REMARK, BasicConv2d, check_colors, initialize_truncated, restandardized
 
 FEATURES = 2048
@@ -234,11 +234,9 @@ def _check_auxiliary(height: int, width: int) -> None:
     smallest = SMALLEST_AUXILIARY
     if min(height, width) >= smallest:
         return
-    *sizes, _ = chain_sizes(min(height, width), AUXILIARY_WINDOWS)
-    chain = " → ".join(map(str, sizes))
     raise ModelError(
         "the auxiliary classifier of inception_v3 in training",
-        f"images of {height}×{width}: {chain}, and no window of 5 fits into {sizes[-1]}",
+        describe_chain(height, width, AUXILIARY_WINDOWS),
         f"images of at least {smallest}×{smallest}",
         f'--model "inception_v3(aux=false)", which has none, --model googlenet, or --size {smallest}',
     )

@@ -13,13 +13,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from striate.errors import ModelError
 from striate.layers.c_cell import CCell
 from striate.layers.contrast_cells import ContrastCells
 from striate.layers.s_cell import SCell
 from striate.models.learning_rule import LearningRule
 from striate.models.rules.competition import compete
 from striate.models.rules.recruiting import recruit
+from striate.models.zoo.image_size import check_image
 
 COLUMNS = (7, 5)
 """Sides of the S-columns of the first and the second layer."""
@@ -94,11 +94,7 @@ def neocognitron(
 
     Raises ModelError for inputs that are no images.
     """
-    if len(input_shape) != 3:
-        shape = "×".join(map(str, input_shape))
-        raise ModelError(
-            "neocognitron", f"an input of {shape}", "an image (channels, height, width)", "--model adaline"
-        )
+    check_image("neocognitron", input_shape)
     return Neocognitron(input_shape, outputs, first, second, planes)
 
 

@@ -21,10 +21,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from striate.errors import ModelError
 from striate.layers.global_average_pool import GlobalAveragePool
 from striate.models.first_weights.initialize import initialize_output
-from striate.models.layer_strings.shapes import show_shape
+from striate.models.model_info import Form
+from striate.models.zoo.image_size import check_image
 
 STAGES_18, STAGES_34, STAGES_101, STAGES_152 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
 STAGES_50 = STAGES_34
@@ -89,57 +89,52 @@ class Bottleneck(nn.Module):
         return out
 
 
-def resnet18(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+def resnet18(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published") -> nn.Module:
     """18 layers, in basic blocks. For this and all networks below: images (C, H, W) of any size to (N, outputs).
 
     `width`: channels of the first stage, doubled in each of the three others (bottlenecks put out four times that).
-    `stem`: `imagenet` divides the size by 4 before the first stage, and so by 32 in all; `small`, for images of about
+    `stem`: `published` divides the size by 4 before the first stage, and so by 32 in all; `small`, for images of about
     32 pixels, has a 3×3 convolution with stride 1 and no pooling, so that the size is divided by 8, as for CIFAR-10 in
     section 4.2 of the paper. Raises ModelError for tables, signals and volumes.
     """
     return _resnet("resnet18", input_shape, outputs, STAGES_18, width, stem, projected_block, expansion=1)
 
 
-def resnet34(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+def resnet34(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published") -> nn.Module:
     """34 layers, in basic blocks; otherwise as `resnet18`."""
     return _resnet("resnet34", input_shape, outputs, STAGES_34, width, stem, projected_block, expansion=1)
 
 
-def resnet50(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+def resnet50(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published") -> nn.Module:
     """50 layers, in bottlenecks; otherwise as `resnet18`."""
     return _resnet("resnet50", input_shape, outputs, STAGES_50, width, stem, Bottleneck)
 
 
-def resnet101(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+def resnet101(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published") -> nn.Module:
     """101 layers, in bottlenecks; otherwise as `resnet18`."""
     return _resnet("resnet101", input_shape, outputs, STAGES_101, width, stem, Bottleneck)
 
 
-def resnet152(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+def resnet152(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published") -> nn.Module:
     """152 layers, in bottlenecks; otherwise as `resnet18`."""
     return _resnet("resnet152", input_shape, outputs, STAGES_152, width, stem, Bottleneck)
 
 
-def wide_resnet50_2(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+def wide_resnet50_2(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published") -> nn.Module:
     """`resnet50` with twice the channels in the 3×3 convolutions."""
     wide = partial(Bottleneck, widening=2)
     return _resnet("wide_resnet50_2", input_shape, outputs, STAGES_50, width, stem, wide)
 
 
-def wide_resnet101_2(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+def wide_resnet101_2(
+    input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published"
+) -> nn.Module:
     """`resnet101` with twice the channels in the 3×3 convolutions."""
     wide = partial(Bottleneck, widening=2)
     return _resnet("wide_resnet101_2", input_shape, outputs, STAGES_101, width, stem, wide)
 
 
-def check_image(name: str, input_shape: tuple[int, ...]) -> None:
-    """ModelError unless the input is (C, H, W)."""
-    if len(input_shape) != 3:
-        remedy = "use --model mlp" if len(input_shape) == 1 else "use --model small-cnn"
-        raise ModelError(name, f"inputs of {show_shape(input_shape)}", "images (channels, height, width)", remedy)
-
-
-def stem_layers(in_channels: int, width: int, stem: str) -> OrderedDict[str, nn.Module]:
+def stem_layers(in_channels: int, width: int, stem: Form) -> OrderedDict[str, nn.Module]:
     """What comes before the first stage: (N, in_channels, H, W) to (N, width, ⌈H/4⌉, ⌈W/4⌉), or H × W if `small`."""
     small = stem == "small"
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -212,7 +207,7 @@ def _resnet(
     outputs: int,
     stages: Sequence[int],
     width: int,
-    stem: str,
+    stem: Form,
     block: MakeBlock,
     expansion: int = EXPANSION,
 ) -> nn.Module:

@@ -16,12 +16,13 @@ from functools import partial
 from torch import nn
 
 from striate.errors import ModelError
+from striate.models.model_info import Form
+from striate.models.zoo.image_size import check_image
 from striate.models.zoo.resnet import (
     EXPANSION,
     STAGES_50,
     STAGES_101,
     Bottleneck,
-    check_image,
     residual_network,
     stem_layers,
 )
@@ -29,7 +30,7 @@ from striate.models.zoo.resnet import (
 USUAL_WIDTH = 64
 
 
-def resnext50_32x4d(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+def resnext50_32x4d(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published") -> nn.Module:
     """50 layers, 32 groups. For this and the networks below: images (C, H, W) of any size to (N, outputs).
 
     `width` and `stem` as in `resnet18`. The number of groups stays with another width, so that each is narrower or
@@ -38,12 +39,16 @@ def resnext50_32x4d(input_shape: tuple[int, ...], outputs: int, width: int = 64,
     return _resnext("resnext50_32x4d", input_shape, outputs, STAGES_50, width, stem, groups=32, group_width=4)
 
 
-def resnext101_32x8d(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+def resnext101_32x8d(
+    input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published"
+) -> nn.Module:
     """101 layers, 32 groups of 8 channels; otherwise as `resnext50_32x4d`."""
     return _resnext("resnext101_32x8d", input_shape, outputs, STAGES_101, width, stem, groups=32, group_width=8)
 
 
-def resnext101_64x4d(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+def resnext101_64x4d(
+    input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published"
+) -> nn.Module:
     """101 layers, 64 groups of 4 channels; otherwise as `resnext50_32x4d`."""
     return _resnext("resnext101_64x4d", input_shape, outputs, STAGES_101, width, stem, groups=64, group_width=4)
 
@@ -54,7 +59,7 @@ def _resnext(
     outputs: int,
     stages: Sequence[int],
     width: int,
-    stem: str,
+    stem: Form,
     groups: int,
     group_width: int,
 ) -> nn.Module:
@@ -65,11 +70,11 @@ def _resnext(
     return residual_network(stem_layers(input_shape[0], width, stem), width, stages, EXPANSION * width, block, outputs)
 
 
-def check_groups(name: str, width: int, stem: str, widening: int, groups: int) -> None:
+def check_groups(name: str, width: int, stem: Form, widening: int, groups: int) -> None:
     """ModelError where `groups` groups do not divide the 3×3 convolution's channels, widening · width."""
     multiple = groups // widening
     if width % multiple:
         nearest = max(multiple, round(width / multiple) * multiple)
-        arguments = f"width={nearest}" + (f", stem={stem}" if stem != "imagenet" else "")
+        arguments = f"width={nearest}" + (f", stem={stem}" if stem != "published" else "")
         got = f"width={width}: {widening}·{width} = {widening * width} channels in {groups} groups"
         raise ModelError(name, got, f"a width divisible by {multiple}", f'write "{name}({arguments})"')

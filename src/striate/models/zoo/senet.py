@@ -17,12 +17,13 @@ import torch
 from torch import nn
 
 from striate.layers.squeeze_excitation import SqueezeExcitation
+from striate.models.model_info import Form
+from striate.models.zoo.image_size import check_image
 from striate.models.zoo.resnet import (
     EXPANSION,
     STAGES_50,
     STAGES_152,
     begin_with_zero,
-    check_image,
     projection,
     residual_network,
     stem_layers,
@@ -73,7 +74,7 @@ class SqueezeExcitationBottleneck(nn.Module):
         return out
 
 
-def seresnet50(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet") -> nn.Module:
+def seresnet50(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published") -> nn.Module:
     """ResNet-50 with squeeze-and-excitation: images (C, H, W) of any size to (N, outputs).
 
     `width` and `stem` as in `resnet18`. Raises ModelError for tables, signals and volumes.
@@ -90,7 +91,7 @@ def seresnet50(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem
 
 
 def senet154(
-    input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: str = "imagenet", dropout: float = 0.0
+    input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published", dropout: float = 0.0
 ) -> nn.Module:
     """SENet-154: images (C, H, W) of any size to (N, outputs).
 
@@ -108,7 +109,7 @@ def senet154(
     return residual_network(layers, 2 * width, STAGES_152, EXPANSION * width, block, outputs, dropout)
 
 
-def _deep_stem(in_channels: int, width: int, stem: str) -> OrderedDict[str, nn.Module]:
+def _deep_stem(in_channels: int, width: int, stem: Form) -> OrderedDict[str, nn.Module]:
     """Three 3×3 convolutions in place of one of 7×7; together they see 11×11 positions."""
     small = stem == "small"
     layers: OrderedDict[str, nn.Module] = OrderedDict()

@@ -18,62 +18,60 @@ ModelError for images below 32×32, and for tables, signals and volumes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal
 
 from torch import nn
 
 from striate.models.first_weights.initialize import initialize_output
 from striate.models.layer_strings.shapes import Shape
+from striate.models.model_info import Form
 from striate.models.zoo.image_size import Window, check_image
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 """Layers with weights, to how many of them each of the five stages has; three more are fully connected."""
 POOLINGS = 5 * (Window(2, 2),)
 
-Head = Literal["published", "small"]
 
-
-def vgg11(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
+def vgg11(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
     """Configuration A of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
     return _vgg("vgg11", input_shape, outputs, width, head)
 
 
-def vgg13(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
+def vgg13(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
     """Configuration B of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
     return _vgg("vgg13", input_shape, outputs, width, head)
 
 
-def vgg16(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
+def vgg16(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
     """Configuration D of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
     return _vgg("vgg16", input_shape, outputs, width, head)
 
 
-def vgg19(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
+def vgg19(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
     """Configuration E of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
     return _vgg("vgg19", input_shape, outputs, width, head)
 
 
-def vgg11_bn(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
+def vgg11_bn(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
     """`vgg11` with batch normalization after every convolution."""
     return _vgg("vgg11_bn", input_shape, outputs, width, head)
 
 
-def vgg13_bn(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
+def vgg13_bn(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
     """`vgg13` with batch normalization after every convolution."""
     return _vgg("vgg13_bn", input_shape, outputs, width, head)
 
 
-def vgg16_bn(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
+def vgg16_bn(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
     """`vgg16` with batch normalization after every convolution."""
     return _vgg("vgg16_bn", input_shape, outputs, width, head)
 
 
-def vgg19_bn(input_shape: Shape, outputs: int, width: int = 64, head: Head = "published") -> nn.Module:
+def vgg19_bn(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
     """`vgg19` with batch normalization after every convolution."""
     return _vgg("vgg19_bn", input_shape, outputs, width, head)
 
 
-def _vgg(name: str, input_shape: Shape, outputs: int, width: int, head: Head) -> nn.Module:
+def _vgg(name: str, input_shape: Shape, outputs: int, width: int, head: Form) -> nn.Module:
     """The network `vgg<layers>` or `vgg<layers>_bn`."""
     check_image(name, input_shape, POOLINGS)
     depth, _, normalized = name.removeprefix("vgg").partition("_")
