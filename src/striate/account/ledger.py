@@ -44,6 +44,8 @@ class Row:
     executed: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
     """kernel, stride, padding, dilation (one an axis), groups, bias, channels: what the layer has of these."""
+    inputs: tuple[int, ...] = ()
+    """The places of the rows whose outputs it takes, through sums and concatenations; −1: the network's input."""
 
     @property
     def intensity(self) -> float:

@@ -15,6 +15,7 @@ from striate.account.field.noted import get_fields
 from striate.account.field.window import Window
 from striate.account.ledger import Shape
 from striate.account.observing.arithmetic import Arithmetic
+from striate.account.observing.sources import Sources, set_sources, sources_of
 from striate.account.observing.tensors import tensors_in
 
 
@@ -57,11 +58,13 @@ class Entry:
     output_bytes: int = 0
     fields: Fields | None = None
     function: bool = False
+    inputs: Sources = ()
     call: int | None = None
     """The number of the call, counted in the order in which they begin."""
 
     def note_output(self, output: object) -> None:
-        """Shape, bytes and fields of the first tensor among the results."""
+        """Shape, bytes and fields of the first tensor among the results; all of them come from here."""
+        set_sources(tensors_in(output), (self,))
         first = next(iter(tensors_in(output)), None)
         if first is not None:
             self.out_shape = sample_shape(first)
@@ -133,15 +136,18 @@ class Entries:
         """Whether nothing that is open can become a row: what happens now happens between layers."""
         return not self.stack or self._is_container(self.stack[-1])
 
-    def add_parameter(self, name: str, parameter: torch.Tensor) -> None:
+    def add_parameter(self, name: str, parameter: torch.Tensor) -> Entry:
         """A parameter that is used between layers."""
-        self._add(Entry(name, "Parameter", Tally(parameters=[name]), out_shape=tuple(parameter.shape)))
+        entry = Entry(name, "Parameter", Tally(parameters=[name]), out_shape=tuple(parameter.shape))
+        self._add(entry)
+        return entry
 
     def add_product(self, name: str, inputs: Iterable[torch.Tensor], output: torch.Tensor, cost: Arithmetic) -> None:
         """A matrix product between layers."""
-        first = next(iter(inputs), None)
+        given = list(inputs)
+        shape = sample_shape(given[0]) if given else ()
         full = f"{self.path}.{name}" if self.path else name
-        entry = Entry(full, name, Tally(), in_shape=() if first is None else sample_shape(first), function=True)
+        entry = Entry(full, name, Tally(), in_shape=shape, function=True, inputs=sources_of(given))
         entry.tally.charge(cost)
         entry.note_output(output)
         self._add(entry)
@@ -155,7 +161,8 @@ class Entries:
         own, frame.entry.tally = frame.entry.tally, Tally()
         if own.macs:
             name = f"{frame.entry.name}.product" if frame.entry.name else "product"
-            self._add(Entry(name, "product", own, in_shape=frame.entry.in_shape, function=True))
+            before = frame.entry
+            self._add(Entry(name, "product", own, in_shape=before.in_shape, function=True, inputs=before.inputs))
             return
         (self.done[-1].tally if self.done else self.early).absorb(own)
 

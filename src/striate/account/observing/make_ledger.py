@@ -27,6 +27,7 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
     parameters = dict(seen.module.named_parameters())
     late = _claim_unused(seen, entries)
     rows = tuple(_row(entry, seen, parameters, len(input_shape)) for entry in (*entries, *late))
+    rows = _with_inputs(rows, seen, entries)
     field, jump = _last_map(rows, input_shape)
     trainable = _bytes(p for p in parameters.values() if p.requires_grad)
     operations: Counter[str] = Counter()
@@ -51,6 +52,15 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
         other_ops=dict(operations.most_common()),
         uncounted=(*seen.observer.uncounted, *seen.notes),
     )
+
+
+def _with_inputs(rows: tuple[Row, ...], seen: Observation, entries: list[Entry]) -> tuple[Row, ...]:
+    """The rows with the places of those that their inputs come from."""
+    places = {id(entry): place for place, entry in enumerate(entries)} | {id(seen.observer.input): -1}
+    # An entry that became part of another one has no place.
+    taken = [{places[id(source)] for source in entry.inputs if id(source) in places} for entry in entries]
+    there = [replace(row, inputs=tuple(sorted(inputs))) for row, inputs in zip(rows, taken, strict=False)]
+    return (*there, *rows[len(entries) :])
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:

@@ -14,12 +14,14 @@ from striate.account.field.follow import follow, follow_padding, follow_window, 
 from striate.account.field.intervals import input_fields
 from striate.account.field.noted import set_fields
 from striate.account.field.window import Window, padding_window, read_padding, read_window
+from striate.account.ledger import Shape
 from striate.account.observing.arithmetic import arithmetic
 from striate.account.observing.entries import Entries, Entry, Tally, sample_shape
 from striate.account.observing.kinds import function_kind, layer_kind
 from striate.account.observing.live_memory import LiveMemory, storage_key
 from striate.account.observing.operation import Operation
 from striate.account.observing.shapes_only import ShapesOnly, shapes_only
+from striate.account.observing.sources import Sources, follow_sources, set_sources, sources_of
 from striate.account.observing.tensors import tensors_in
 from striate.layers.locally_connected import LocallyConnected
 
@@ -32,6 +34,7 @@ class Observer:
 
     def __init__(self, module: nn.Module) -> None:
         self.entries = Entries()
+        self.input = Entry("input", "input", Tally())  # no row: where the flow of data begins
         self.uncounted: dict[str, None] = {}
         self.called: set[str] = set()
         self.parameters = dict(module.named_parameters())
@@ -46,6 +49,7 @@ class Observer:
         fields = input_fields(tuple(given.shape))
         self.axes = len(fields)
         set_fields(given, fields)
+        set_sources([given], (self.input,))
         self.memory.note(given)
         with _hooked(module, self.entries, self.called), _Functions(self), _Operations(self.note):
             return module(given)
@@ -58,7 +62,7 @@ class Observer:
     def note(self, operation: Operation) -> None:
         """One operation has run."""
         follow(operation, self.axes)
-        self._note_parameters(operation)
+        follow_sources(operation, self._note_parameters(operation))
         for tensor in operation.outputs():
             self.memory.note(tensor)
         cost = arithmetic(operation)
@@ -73,15 +77,18 @@ class Observer:
         if window is not None:
             self.entries.tally().windows.append(window)
 
-    def _note_parameters(self, operation: Operation) -> None:
+    def _note_parameters(self, operation: Operation) -> Sources:
+        """The entries that came to be by it."""
         if not self._unused:
-            return
+            return ()
+        found: list[Entry] = []
         for tensor in operation.inputs():
             for name in self._unused.pop(storage_key(tensor), ()):
                 if self.entries.between():
-                    self.entries.add_parameter(name, self.parameters[name])
+                    found.append(self.entries.add_parameter(name, self.parameters[name]))
                 else:
                     self.entries.tally().parameters.append(name)
+        return tuple(found)
 
     @property
     def unused(self) -> list[str]:
@@ -147,9 +154,9 @@ class _Functions(TorchFunctionMode):
                 _note_padding(entries, args, kwargs, out)
             return out
         name, kind = found
-        first = next(tensors_in((args, kwargs)), None)
         path = f"{entries.path}.{name}" if entries.path else name
-        entries.begin(Entry(path, kind, Tally(), in_shape=sample_shape(first), function=True))
+        shape, sources = _taken((args, kwargs))
+        entries.begin(Entry(path, kind, Tally(), in_shape=shape, function=True, inputs=sources))
         out = None
         try:
             out = func(*args, **kwargs)
@@ -189,11 +196,16 @@ def _hooked(module: nn.Module, entries: Entries, called: set[str]) -> Iterator[N
 def _begin(name: str, entries: Entries, called: set[str]) -> Callable[..., None]:
     def hook(layer: nn.Module, args: Any, kwargs: Any) -> None:
         called.add(name)
-        first = next(tensors_in((args, kwargs)), None)
-        shape = () if first is None else sample_shape(first)
-        entries.begin(Entry(name, layer_kind(layer), Tally(), layer, shape), whole=is_whole(layer))
+        shape, sources = _taken((args, kwargs))
+        entries.begin(Entry(name, layer_kind(layer), Tally(), layer, shape, inputs=sources), whole=is_whole(layer))
 
     return hook
+
+
+def _taken(arguments: object) -> tuple[Shape, Sources]:
+    """The shape of the first tensor among the arguments of a call, and what all of them are made of."""
+    tensors = list(tensors_in(arguments))
+    return sample_shape(tensors[0]) if tensors else (), sources_of(tensors)
 
 
 def _end(entries: Entries) -> Callable[..., None]:
