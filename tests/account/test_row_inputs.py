@@ -36,7 +36,7 @@ def inputs_by_tracer(model: nn.Module, rows: tuple[Row, ...]) -> list[tuple[int,
     return found
 
 
-@pytest.mark.parametrize("name", ["resnet18", "googlenet", "densenet121", "seresnet50", "inception_v3"])
+@pytest.mark.parametrize("name", ["resnet18", "googlenet", "densenet121", "inception_v3"])
 def test_inputs_are_those_of_the_traced_graph(name: str) -> None:
     ledger = summarize(name)
     model = build_model(name, ledger.input, 10).eval()
@@ -51,6 +51,16 @@ def test_the_skips_of_a_unet() -> None:
     rows = summarize("small-unet").rows
     names = {row.name: [rows[place].name for place in row.inputs] for row in rows if len(row.inputs) > 1}
     assert names == {"decoder2.conv1": ["encoder2.relu2", "up2"], "decoder1.conv1": ["encoder1.relu2", "up1"]}
+
+
+def test_squeeze_and_excitation_multiplies_what_it_was_given() -> None:
+    rows = summarize("seresnet50").rows
+    place = next(k for k, row in enumerate(rows) if row.name.endswith("se.sigmoid"))
+    excited, shortcut = rows[place].inputs, rows[place + 1].inputs
+    assert [rows[k].name for k in excited] == ["layer1.0.se.fc2"]
+    assert [rows[k].name for k in shortcut] == ["maxpool"]
+    joined = next(row for row in rows[place + 1 :] if len(row.inputs) > 1)
+    assert [rows[k].name.removeprefix("layer1.0.") for k in joined.inputs] == ["bn3", "se.sigmoid", "downsample.1"]
 
 
 class Sum(nn.Module):
