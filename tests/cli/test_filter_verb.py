@@ -104,7 +104,7 @@ def test_palettes_deep_gray_one_bit_and_animations_are_read_and_said(capsys) -> 
         ("palette.png", (8, 9, 3), "palette became red, green, blue"),
         ("gray-palette.png", (8, 9), "palette became gray"),
         ("deep.png", (8, 9), "scaled to 0 to 255"),
-        ("bit.png", (8, 9), "mode 1 became L"),
+        ("bit.png", (8, 9), "black and white became gray"),
         ("moving.gif", (8, 9), "the first of 2 pictures"),
     ):
         assert main(["filter", name, f"out-{name}.png", "--kernel", "identity"]) == 0
@@ -237,7 +237,11 @@ def test_pixels_of_a_region_and_a_channel_have_their_coordinates(capsys) -> None
         (["in.png", "--channel", "gray"], "--channel red"),
         (["none.png"], "no such file"),
         (["mnist5k#5000"], "mnist5k#4999"),
+        (["mnist5k"], "remedy: striate pixels mnist5k#0"),
+        (["mnist5k#a"], "remedy: striate pixels mnist5k#0"),
+        (["mnist5k#-1"], "remedy: striate pixels mnist5k#0"),
         (["iris#3"], "a table"),
+        (["iris"], "a table"),
         (["nothing#3"], "no data set named"),
     ],
 )

@@ -76,6 +76,16 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert not done.stderr
 
 
+@pytest.mark.parametrize("words", ["models", "--help", "env --json"])
+@pytest.mark.parametrize("where", ["/dev/full", "&-"])
+def test_output_that_cannot_be_written_is_told_in_one_line(words: str, where: str) -> None:
+    command = f"{sys.executable} -m striate {words} >{where}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: standard output cannot be written: ")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_program_saves_says_how_to_go_on_and_does(number: int) -> None:
     words = ["train", "mnist5k", "--epochs", "1000", "--out", "run"]

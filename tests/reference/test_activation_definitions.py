@@ -179,3 +179,6 @@ def test_dropout_without_mask_and_generator_is_refused():
     for given_ in ({}, {"mask": np.ones(3), "generator": np.random.default_rng(0)}):
         with pytest.raises(StriateError, match="one of them"):
             reference.dropout(np.ones(3), 0.5, **given_)
+    with pytest.raises(StriateError) as caught:
+        reference.dropout(np.ones(3), 1.5)
+    assert caught.value.where == "p"

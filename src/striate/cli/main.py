@@ -11,7 +11,7 @@ from pathlib import Path
 from cyclopts import App, CycloptsError
 
 import striate
-from striate.cli.output import print_error, print_interrupted
+from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
 from striate.errors import StriateError, UsageError
 
 _VERBS = {
@@ -61,6 +61,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; 0 done, 1 done with a bad verdict, 2 impossible, 130 interrupted with the state saved."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _share_the_cores()
+    try:
+        with watched_stdout():
+            return _run(words)
+    except BrokenPipeError:
+        # The reader of our output has gone; leave quietly, as `head` expects.
+        _discard_stdout()
+        return 0
+    except LostOutput as error:
+        _discard_stdout()
+        print_note(f"error: standard output cannot be written: {error}")
+        return 2
+
+
+def _discard_stdout() -> None:
+    """What is still buffered goes nowhere, so that Python does not fail on it again when it ends."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(words: list[str]) -> int:
     as_json = "--json" in words
     app = make_app()
     try:
@@ -69,16 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         result = app(join_fields(words), exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
+    except (BrokenPipeError, LostOutput):
+        raise
     except StriateError as error:
         return print_error(error, as_json)
     except CycloptsError as error:
         return print_error(_usage(error, words), as_json)
     except KeyboardInterrupt as error:
         return print_interrupted(error, as_json)
-    except BrokenPipeError:
-        # The reader of our output has gone; leave quietly, as `head` expects.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if os.environ.get("STRIATE_TRACEBACK"):
             raise

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from typing import Any
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 
@@ -38,6 +38,48 @@ def print_json(value: Any, indent: int | None = 2) -> None:
     from striate.runs.files import finite
 
     sys.stdout.write(json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class LostOutput(Exception):
+    """Standard output cannot be written; says why."""
+
+
+class _Watched:
+    """A stream whose own failures are told apart from those of other files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _told():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _told():
+            self._stream.flush()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LostOutput(error.strerror or str(error)) from None
+
+
+@contextmanager
+def watched_stdout() -> Iterator[None]:
+    """Raises LostOutput where standard output is closed, and within, where it cannot be written (a full disk)."""
+    if cast("TextIO | None", sys.stdout) is None:  # as Python leaves it where the descriptor is closed
+        raise LostOutput("it is closed")
+    with redirect_stdout(cast("TextIO", _Watched(sys.stdout))):
+        yield
+        sys.stdout.flush()
 
 
 @contextmanager

@@ -65,7 +65,9 @@ class UnreadableImage(DataError):
 
     def __init__(self, where: str, reason: str, remedy: str = "replace or remove the file") -> None:
         self.reason = reason
-        super().__init__(where, reason, "a whole picture (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JP2)", remedy)
+        super().__init__(
+            where, reason, "a whole picture (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000, AVIF)", remedy
+        )
 
 
 @dataclass(frozen=True)

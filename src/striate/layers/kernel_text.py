@@ -76,12 +76,17 @@ def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "kernel") 
     if bits > _MOST_BITS:
         raise UsageError(
             where,
-            f"numbers whose exact sums need {bits:,} bits, over a common divisor of {divisor.bit_length():,} bits",
-            f"sums over a picture, and a common divisor, of at most {_MOST_BITS} bits",
+            f"numbers whose exact sums over a picture, or common divisor, have about {_digits(bits):,} digits",
+            f"at most {_digits(_MOST_BITS) - 1}, which double precision holds: smaller or rounder numbers",
             f"fewer digits, for example --kernel {_few_digits(rows)}",
         )
     same = next((known for known in KERNELS.values() if replace(known, name="") == kernel), None)
     return kernel if same is None else replace(kernel, name=same.name)
+
+
+def _digits(bits: int) -> int:
+    """How many decimal digits the largest number of so many bits has."""
+    return int(bits * math.log10(2)) + 1
 
 
 def check_form(rows: Sequence[Sequence[object]], where: str = "kernel") -> None:
@@ -157,9 +162,10 @@ def _is_file(text: str) -> bool:
 
 def _refuse_unknown(given: str) -> None:
     near = get_close_matches(given.lower(), KERNELS, 1, 0.5) or ["sharpen"]
+    path = "/" in given or "\\" in given or Path(given).suffix
     raise UsageError(
         "--kernel",
-        repr(given[:80]),
+        repr(given[:80]) + (", no such file" if path else ""),
         f"a name ({', '.join(KERNELS)}), a file, or numbers such as {EXAMPLE}",
         f"--kernel {near[0]}",
     )

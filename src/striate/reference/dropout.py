@@ -30,7 +30,7 @@ def dropout(
     The `mask` (True: stays; of the shape of x), or the `generator` it is drawn from by `dropout_mask`. In evaluation
     dropout is the identity. Source: Srivastava et al., "Dropout", JMLR 2014.
     """
-    x = array(x, "x")
+    x, p = array(x, "x"), number(p, "p", low=0, high=1)
     if mask is None and generator is not None:
         return x * _scale(dropout_mask(x.shape, p, generator), x.shape, p)
     if mask is None or generator is not None:

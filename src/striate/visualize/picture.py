@@ -21,6 +21,17 @@ GRAY_WEIGHTS = "0.299 red + 0.587 green + 0.114 blue, rounded to nearest"
 """ITU-R BT.601, as Pillow computes its mode L (16 bits of each weight)."""
 
 _PLAIN = {"L": "L", "RGB": "RGB", "LA": "LA", "RGBA": "RGBA"}
+# Pillow's modes in words.
+_COLORS = {
+    "1": "black and white",
+    "L": "gray",
+    "La": "gray with premultiplied alpha",
+    "LA": "gray with alpha",
+    "RGB": "red, green, blue",
+    "RGBA": "red, green, blue with alpha",
+    "RGBa": "red, green, blue with premultiplied alpha",
+    "RGBX": "red, green, blue with an unused channel",
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,7 @@ def _eight_bits(image: Image.Image, where: str, notes: list[str]) -> Image.Image
         found = _gray_if_it_is(found)
         notes.append(f"colors of the palette became {'gray' if found.mode in ('L', 'LA') else 'red, green, blue'}")
     elif mode not in ("L", "RGB"):
-        notes.append(f"mode {mode} became {found.mode}")
+        notes.append(f"{_COLORS.get(mode, mode)} became {_COLORS[found.mode]}")
     return found
 
 

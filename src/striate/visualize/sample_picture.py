@@ -13,9 +13,12 @@ from striate.visualize.picture import Picture, read_picture_bytes
 
 
 def names_sample(text: str) -> bool:
-    """Whether the text is `NAME#NUMBER` and not a file."""
-    name, mark, number = text.rpartition("#")
-    return bool(mark and name) and number.isascii() and number.isdigit() and not Path(text).is_file()
+    """Whether the text is `NAME#NUMBER`, or means that: a data set's name, without a number too; and not a file."""
+    from striate.data.named import info
+
+    name, _, number = text.partition("#")
+    meant = info(name) is not None or (name and number.isascii() and number.isdigit())
+    return bool(meant) and not Path(text).is_file()
 
 
 def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> Picture:
@@ -27,17 +30,21 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
     from striate.data.named import catalogue, info
     from striate.data.sources.choose import list_source
 
-    name, _, digits = text.rpartition("#")
-    if info(name) is None:
-        images = ", ".join(entry.name for entry in catalogue() if entry.kind == "image")
+    name, mark, digits = text.partition("#")
+    entry = info(name)
+    if entry is None:
+        images = ", ".join(known.name for known in catalogue() if known.kind == "image")
         raise DataError(text, f"no data set named {name!r}, and no such file", images, "striate pixels mnist5k#17")
+    if entry.kind != "image":
+        raise DataError(text, f"a {entry.kind}, no images", "a data set of images", "striate pixels mnist5k#17")
+    if not (digits.isascii() and digits.isdigit()):
+        got = f"the number {digits[:20]!r}" if mark else f"the data set {name}, without the number of a sample"
+        raise DataError(text[:80], got, "a whole number from 0", f"striate pixels {name}#0")
     listing = list_source(DataConfig(name), "auto", announce)
     number = int(digits) if len(digits) < 12 else len(listing)
     if number >= len(listing):
         remedy = f"striate pixels {name}#{len(listing) - 1}"
         raise DataError(text, f"{len(listing):,} samples", f"a number from 0 to {len(listing) - 1}", remedy)
-    if listing.kind != "image":
-        raise DataError(text, f"a {listing.kind}, no images", "a data set of images", "striate pixels mnist5k#17")
     label = listing.labels[number] if number < len(listing.labels) else ""
     note = f"{text} is a picture of: {label}"
     if listing.inputs is not None:
