@@ -46,25 +46,41 @@ def _adaptive(operation: Operation, given: list[Fields]) -> Fields:
 
 def _upsampled(operation: Operation, given: list[Fields]) -> Fields:
     x, out = next(operation.inputs()), operation.outputs()[0]
-    corners, fields = bool(operation.get("align_corners", False)), given[0]
+    fields = given[0]
     for dim in range(2, x.ndim):
         outputs, length = out.shape[dim], x.shape[dim]
-        at = np.arange(outputs, dtype=np.float64)
-        if "nearest" in operation.name:
-            at = at + 0.5 if "exact" in operation.name else at
-            index = np.floor(at * length / outputs)[:, None]
-        else:
-            scale = (length - 1) / max(1, outputs - 1) if corners else length / outputs
-            at = at * scale if corners else (at + 0.5) * scale - 0.5
-            reach = 2 if "bicubic" in operation.name else 1
-            if operation.name.endswith("_aa"):
-                reach = math.ceil(reach * max(1.0, scale))
-            index = np.floor(at)[:, None] + np.arange(1 - reach, reach + 1)
-            # A neighbor with weight 0 is not seen: a position that falls on the grid needs no other.
-            index = np.where((at % 1 == 0)[:, None] & (reach == 1), np.floor(at)[:, None], index)
-        inside = index.clip(0, length - 1).astype(np.int64)
+        scale = _scale(operation, dim, x.ndim) or length / outputs
+        inside = _interpolated(operation, outputs, length, scale).clip(0, length - 1).astype(np.int64)
         fields = intervals.windowed(fields, dim, length, inside, length / outputs)
     return fields
+
+
+def _scale(operation: Operation, dim: int, ndim: int) -> float | None:
+    """Positions of the input for one of the output, where the call named a factor instead of a size."""
+    name = "scales" if ndim == 3 else f"scales_{'dhw'[dim - ndim]}"
+    factor = operation.get(name)
+    return 1 / factor if factor else None
+
+
+def _interpolated(operation: Operation, outputs: int, length: int, scale: float) -> intervals.Array:
+    """The positions that each output is interpolated between; the nearest one in the place of those of weight 0."""
+    at = np.arange(outputs, dtype=np.float64)
+    if "nearest" in operation.name:
+        at = at + 0.5 if "exact" in operation.name else at
+        return np.floor(np.round(at * scale, 9))[:, None]
+    corners = bool(operation.get("align_corners", False))
+    if corners:
+        scale = (length - 1) / max(1, outputs - 1)
+    # Rounded, so that a position that falls on the grid is found there.
+    at = np.round(at * scale if corners else (at + 0.5) * scale - 0.5, 9)[:, None]
+    kernel = 2 if "bicubic" in operation.name else 1
+    width = max(1.0, scale) if operation.name.endswith("_aa") else 1.0
+    reach = math.ceil(kernel * width)
+    near = np.floor(at) + np.arange(1 - reach, reach + 1)
+    # Both kernels, the triangle and Keys's cubic, are 0 at all whole distances but 0.
+    distance = np.round(np.abs(near - at) / width, 9)
+    seen = (distance < kernel) & ((distance == 0) | (distance % 1 != 0))
+    return np.where(seen, near, np.rint(at))
 
 
 def padded(fields: Fields, shape: Sequence[int], pads: Sequence[int]) -> Fields:

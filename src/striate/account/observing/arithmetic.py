@@ -13,7 +13,7 @@ for each. Everything else is counted in operations:
 | normalization with given statistics | 2 for each number: one product, one sum |
 | normalization with the statistics of its input | 7 for each: mean, difference, square, sum, quotient, scale, shift |
 | weight normalization | 4 for each weight: square, sum, quotient, product |
-| interpolation | 2 for each neighbor but one: 7 for bilinear, 31 for bicubic maps |
+| interpolation | 2 for each neighbor but one: 7 for bilinear, 31 for bicubic maps, antialiased or not |
 | copies, views, padding, constants | 0 |
 
 What is none of these is not counted, and said so.

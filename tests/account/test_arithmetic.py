@@ -1,0 +1,27 @@
+"""Operations that are no multiply–accumulates, as the table of account/observing/arithmetic.py says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+from striate.account.summarize import observe
+
+
+@pytest.mark.parametrize(
+    ("form", "axes", "each"),
+    [
+        ({"mode": "nearest"}, 2, 0),
+        ({"mode": "linear"}, 1, 3),
+        ({"mode": "bilinear"}, 2, 7),
+        ({"mode": "bilinear", "align_corners": True}, 2, 7),
+        ({"mode": "bicubic"}, 2, 31),
+        ({"mode": "trilinear"}, 3, 15),
+    ],
+)
+def test_interpolation_is_two_for_each_neighbor_but_one(form: dict[str, Any], axes: int, each: int) -> None:
+    ledger = observe(nn.Upsample(scale_factor=2, **form), (3, *(4,) * axes))
+    assert (ledger.macs, sum(ledger.other_ops.values())) == (0, each * 3 * 8**axes)
+    assert ledger.uncounted == ()

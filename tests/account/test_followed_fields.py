@@ -1,0 +1,95 @@
+"""Receptive fields through single operations are where the gradient is, for every unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from striate.account.observing.observation import observe_network
+
+Step = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Only(nn.Module):
+    """A network of one step."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.step(x)
+
+
+def followed(step: Step, length: int) -> list[tuple[int, int]]:
+    """First and last input row that each row of the result sees, as the account says."""
+    seen = observe_network(Only(step), (1, length, length)).observer.entries.done[0].fields
+    assert seen is not None
+    lo, hi = (side.ravel().clip(0, length - 1).astype(int) for side in (seen[0].lo, seen[0].hi))
+    return list(zip(lo.tolist(), hi.tolist(), strict=True))
+
+
+def by_gradient(step: Step, length: int) -> list[tuple[int, int]]:
+    """The same, by the gradient of each row."""
+    x = torch.rand(1, 1, length, length, dtype=torch.float64, requires_grad=True)
+    found = []
+    for row in step(x)[0, 0]:
+        (gradient,) = torch.autograd.grad(row.sum(), x, retain_graph=True)
+        rows = (gradient[0, 0].abs().sum(1) > 1e-12).nonzero().flatten().tolist()
+        found.append((rows[0], rows[-1]))
+    return found
+
+
+@pytest.mark.parametrize("size", [3, 7, 13, 20, 29])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"mode": "bilinear", "align_corners": True},
+        {"mode": "bilinear", "align_corners": False},
+        {"mode": "bilinear", "antialias": True},
+        {"mode": "bicubic", "align_corners": True},
+        {"mode": "bicubic", "align_corners": False},
+        {"mode": "bicubic", "antialias": True},
+        {"mode": "nearest"},
+        {"mode": "nearest-exact"},
+    ],
+    ids=lambda form: "-".join(map(str, form.values())),
+)
+def test_a_neighbor_with_weight_zero_is_not_seen(form: dict[str, Any], size: int) -> None:
+    def step(x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(x, size=(size, size), **form)
+
+    assert followed(step, 7) == by_gradient(step, 7)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_a_factor_that_gives_no_whole_size_is_the_scale(mode: str) -> None:
+    def step(x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(x, scale_factor=1.3, mode=mode)
+
+    assert step(torch.zeros(1, 1, 9, 9)).shape[2] == 11
+    assert followed(step, 9) == by_gradient(step, 9)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x: x.narrow(-2, 2, 3),
+        lambda x: x.narrow(2, 2, 3),
+        lambda x: x[..., 1::2, :],
+        lambda x: x.select(-1, 3).unsqueeze(-1),
+        lambda x: torch.stack(x.unbind(-1)[:2], -1),
+        lambda x: x.split(3, -2)[1],
+        lambda x: x.flip(-2),
+        lambda x: x.transpose(-1, -2).narrow(-1, 2, 3).transpose(-1, -2),
+        lambda x: x.sum(-1, keepdim=True),
+        lambda x: x.cumsum(-1),
+    ],
+    ids=["narrow", "narrow from the front", "slice", "select", "unbind", "split", "flip", "transpose", "sum", "cumsum"],
+)
+def test_dimensions_counted_from_the_back(step: Step) -> None:
+    assert followed(step, 7) == by_gradient(step, 7)
