@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from striate.errors import ModelError, StriateError
 from striate.models.layer_strings.outputs import show_expected
@@ -108,26 +107,23 @@ def _run(module: nn.Module, given: torch.Tensor) -> object:
 @contextmanager
 def _watched(module: nn.Module, open_calls: list[_Call]) -> Iterator[None]:
     """`open_calls` holds, while the module runs, the modules that have begun and not ended."""
-    handles: list[RemovableHandle] = []
-    for name, inner in module.named_modules():
-        if isinstance(inner, torch.jit.ScriptModule):
-            continue  # takes no hooks
+    with ExitStack() as stack:
+        for name, inner in module.named_modules():
+            if isinstance(inner, torch.jit.ScriptModule):
+                continue  # takes no hooks
 
-        def begin(m: nn.Module, inputs: tuple[object, ...], name: str = name) -> None:
-            shapes = tuple(tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor))
-            open_calls.append(_Call(name, m, shapes, []))
+            def begin(m: nn.Module, inputs: tuple[object, ...], name: str = name) -> None:
+                shapes = tuple(tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor))
+                open_calls.append(_Call(name, m, shapes, []))
 
-        def end(_module: nn.Module, _inputs: object, output: object) -> None:
-            call = open_calls.pop()
-            if open_calls and isinstance(output, torch.Tensor):
-                open_calls[-1].inner.append((call.name, tuple(output.shape)))
+            def end(_module: nn.Module, _inputs: object, output: object) -> None:
+                call = open_calls.pop()
+                if open_calls and isinstance(output, torch.Tensor):
+                    open_calls[-1].inner.append((call.name, tuple(output.shape)))
 
-        handles += [inner.register_forward_pre_hook(begin), inner.register_forward_hook(end)]
-    try:
+            stack.callback(inner.register_forward_pre_hook(begin).remove)
+            stack.callback(inner.register_forward_hook(end).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _explained(failure: Failure, module: nn.Module, input_shape: tuple[int, ...]) -> ModelError:

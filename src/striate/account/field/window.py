@@ -95,8 +95,8 @@ def padding_window(shape: Shape, padded: Shape, pads: Sequence[int]) -> Window |
     return Window(shape[2:], padded[2:], ones, ones, before, after, ones, function=PADDING)
 
 
-def _each(value: object, axes: int) -> Shape:
-    numbers = (value,) if isinstance(value, int) else tuple(value)  # type: ignore[arg-type]
+def _each(value: int | Sequence[int], axes: int) -> Shape:
+    numbers = (value,) if isinstance(value, int) else tuple(value)
     return numbers * axes if len(numbers) == 1 else numbers
 
 

@@ -21,7 +21,7 @@ IMBALANCED = 3.0
 class Facts:
     """Of the data: `samples` to train on, `val_samples` to choose by, and how many the largest class has for each of
     the smallest (`imbalance`, 1 where classes are equal or there are none). Of the network: `dense` where it has no
-    convolution, `macs` for one input (0 where they could not be counted), `has_weights` where it begins with trained
+    convolution, `macs` for one input, `has_weights` where it begins with trained
     ones, `plain_depth` the number of its layers with weights, 0 where normalizations keep their signal in
     bounds; `own_rule` the learning rule that it brings, if any."""
 
@@ -37,7 +37,7 @@ class Facts:
 
 
 def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Facts:
-    """The facts; the network is left as it is."""
+    """The facts; the network is left as it is. Raises ModelError where it does not take the data."""
     train = data.splits["train"]
     dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
     return Facts(
@@ -46,7 +46,7 @@ def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Fac
         val_samples=len(data.splits["val"]),
         imbalance=_imbalance(train.targets, len(data.classes)) if data.annotation == "class" else 1.0,
         network="dense" if dense else "convolutional",
-        macs=count_macs(network, data.input_shape) or 0,
+        macs=count_macs(network, data.input_shape),
         has_weights=has_weights,
         plain_depth=0 if _normalizes(network) else len(weighted_layers(network)),
         own_rule=learning_rule(network),
