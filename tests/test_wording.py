@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from striate.wording import (
     listed,
+    one_line,
     percent_of,
     scaled,
     several,
@@ -61,6 +62,18 @@ def test_shortened_names_fit(name: str, letters: int) -> None:
     for shorter in (shorten_middle(name, letters), shorten_path(name, letters)):
         assert len(shorter) <= letters
         assert shorter == name or "…" in shorter
+
+
+@given(st.text())
+def test_a_name_is_one_printable_line(name: str) -> None:
+    assert one_line(name).isprintable()
+    assert one_line(one_line(name)) == one_line(name)
+    assert not name.isprintable() or one_line(name) == name
+
+
+def test_line_ends_and_commands_to_a_terminal_are_shown() -> None:
+    assert one_line("a\nb\tc\x1b[31m 97\u00a0%") == r"a\nb\tc\x1b[31m 97 %"
+    assert shorten_path("a\nb", 14) == shorten_middle("a\nb", 14) == r"a\nb"
 
 
 def test_lists() -> None:

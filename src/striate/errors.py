@@ -24,7 +24,7 @@ import shlex
 def printable(text: str) -> str:
     """The text with control characters other than line ends and tabs written as escapes: a file name may hold some,
     and a terminal would obey them."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t\u00a0" else c.encode("unicode_escape").decode() for c in text)
 
 
 def pasted(word: object) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from striate.errors import printable
+
 _SCALES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
@@ -52,8 +54,15 @@ def show_shape(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape)) or "–"
 
 
+def one_line(text: str) -> str:
+    """The text with line ends, tabs and all other control characters written as escapes: a module or a class may be
+    called anything, and no name is to begin a line of its own."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t").replace("\u00a0", " ")
+
+
 def shorten_middle(name: str, letters: int) -> str:
     """The name in at most so many letters: its middle gives way, since both ends of a path tell the most."""
+    name = one_line(name)
     if len(name) <= letters:
         return name
     tail = letters // 2
@@ -62,7 +71,7 @@ def shorten_middle(name: str, letters: int) -> str:
 
 def shorten_path(path: str, letters: int) -> str:
     """A module's path in at most so many letters: each of its parts gives way in its middle, so that numbers stay."""
-    parts = path.split(".")
+    parts = one_line(path).split(".")
     for most in range(max(map(len, parts)), 3, -1):
         shorter = ".".join(shorten_middle(part, most) for part in parts)
         if len(shorter) <= letters:

@@ -7,8 +7,10 @@ import re
 import pytest
 from made_ledgers import made_ledger, made_row
 
+from striate.account.comparison import compare_ledgers
 from striate.account.summarize import summarize
 from striate.account.table import group_rows, laid_out, ledger_table, module_output
+from striate.records import Finding
 
 NETWORKS = ["resnet18", "densenet121", "googlenet(aux=True)", "alexnet", "mnist-cnn"]
 
@@ -70,6 +72,16 @@ def test_where_branches_meet_the_module_gives_what_comes_after() -> None:
 def test_a_module_used_twice_has_two_lines() -> None:
     lines = group_rows([made_row("a", params=3), made_row("a", in_shape=(4, 8, 8))], None)
     assert [(line.name, line.params) for line in lines] == [("a", 3), ("a", 0)]
+
+
+def test_no_name_begins_a_line_of_its_own_or_commands_the_terminal() -> None:
+    evil = "a\ntotal        0\x1b[8m"
+    remark = Finding("account.made", "note", evil, evil, "", evil, "")
+    ledger = made_ledger(made_row(evil, kind=evil), made_row("b"), model=evil, uncounted=(evil,), remarks=(remark,))
+    for text in (str(ledger), str(compare_ledgers(ledger, ledger))):
+        assert all(line.isprintable() for line in text.splitlines())
+        assert sum(line.startswith("total ") for line in text.splitlines()) == (text == str(ledger))
+    assert r"a\ntotal" in str(ledger)
 
 
 def test_what_never_ran_says_so() -> None:

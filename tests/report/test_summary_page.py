@@ -102,6 +102,15 @@ def test_names_from_strangers_stay_text() -> None:
     assert page.count("&lt;script&gt;") >= 4
 
 
+def test_control_characters_in_names_are_shown() -> None:
+    ledger = summarize("lenet5")
+    evil = "a\x1b[31m"
+    rows = (replace(ledger.rows[0], name=evil, kind=evil), *ledger.rows[1:])
+    page = summary_page(replace(ledger, model=evil, rows=rows, uncounted=(evil,)))
+    assert "\x1b" not in page
+    assert page.count(r"a\x1b[31m") >= 4
+
+
 @pytest.mark.parametrize("name", ["resnet152", "perceptron"])
 def test_pages_stay_small(name: str) -> None:
     assert len(summary_page(summarize(name)).encode()) < 1_000_000

@@ -9,6 +9,7 @@ from textwrap import wrap
 
 from striate.account.ledger import Ledger, Row, Shape
 from striate.wording import (
+    one_line,
     percent_of,
     scaled,
     several,
@@ -157,6 +158,7 @@ def laid_out(
     The first column gives way where all is wider than `width`: its cells, paths of modules, are shortened.
     """
     gaps = gaps or (2,) * (len(sides) - 1)
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(sides))]
     widths[0] = min(widths[0], max(_NAME, width - sum(widths[1:]) - sum(gaps)))
     lines = []
@@ -170,7 +172,7 @@ def laid_out(
 def _hanging(name: str, text: str, indent: int, width: int) -> list[str]:
     # A percent sign stays with its number.
     lines = wrap(
-        text.replace(" %", "\u00a0%"),
+        one_line(text).replace(" %", "\u00a0%"),
         width,
         initial_indent=name.ljust(indent),
         subsequent_indent=" " * indent,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
+from striate.wording import one_line
+
 if TYPE_CHECKING:
     from striate.evaluation.record import ClassRow, Evaluation
 
@@ -46,7 +48,7 @@ def lead_unit(key: str) -> tuple[float, str]:
 
 def render(evaluation: Evaluation) -> str:
     """Of which data, how many samples, the metrics with their interval, and the classes."""
-    title = f"{_clean(evaluation.data)}, {_clean(evaluation.split)} split: {evaluation.n:,} samples"
+    title = f"{one_line(evaluation.data)}, {one_line(evaluation.split)} split: {evaluation.n:,} samples"
     if evaluation.task != "regress":
         title += f", {len(evaluation.classes)} classes"
     lines = [_fit(title, 80), *_metric_lines(evaluation)]
@@ -80,7 +82,7 @@ def _class_lines(evaluation: Evaluation) -> list[str]:
     if len(rows) > SHOWN:
         rest = f"  … and {len(rows) - SHOWN} more classes with higher recall"
         rows = sorted(rows, key=lambda row: 2.0 if row.recall is None else row.recall)[:SHOWN]
-    width = min(_NAME_WIDTH, max(5, *(cell_len(_clean(row.name)) for row in rows)))
+    width = min(_NAME_WIDTH, max(5, *(cell_len(one_line(row.name)) for row in rows)))
     head = f"  {'class':<{width}} {'n':>9}  precision  recall  95 % interval     F1"
     lines = [head, *(_class_line(row, width) for row in rows)]
     return [*lines, rest] if rest else lines
@@ -90,7 +92,7 @@ def _class_line(row: ClassRow, width: int) -> str:
     low, high = row.recall_interval.low, row.recall_interval.high
     interval = "–" if row.recall is None else f"{low:.3f} – {high:.3f}"
     return (
-        f"  {_fit(_clean(row.name), width)} {row.n:>9,}  {_number(row.precision):>9}"
+        f"  {_fit(one_line(row.name), width)} {row.n:>9,}  {_number(row.precision):>9}"
         f"  {_number(row.recall):>6}  {interval:>13}  {_number(row.f1):>5}"
     )
 
@@ -105,18 +107,13 @@ def _pair_lines(evaluation: Evaluation) -> list[str]:
     for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True):
         count = int(wrong[true, predicted])
         if count:
-            names = (_fit(_clean(evaluation.classes[k]), 24).rstrip() for k in (true, predicted))
+            names = (_fit(one_line(evaluation.classes[k]), 24).rstrip() for k in (true, predicted))
             lines.append("  {:>7,} × {} taken for {}".format(count, *names))
     return ["", "  most frequent mistakes", *lines] if lines else ["", "  no mistakes"]
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _clean(text: str) -> str:
-    """A name that cannot move the cursor or change colors."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _fit(text: str, width: int) -> str:

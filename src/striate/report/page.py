@@ -6,7 +6,7 @@ from base64 import b64encode
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from striate.errors import RunError
+from striate.errors import RunError, printable
 from striate.report import wording
 from striate.report.content import Picture
 
@@ -20,6 +20,8 @@ def page_environment(*packages: str) -> Environment:
         loader=ChoiceLoader([PackageLoader(package, "templates") for package in (*packages, "striate.report")]),
         # Everything is escaped: names of classes and files come from strangers.
         autoescape=True,
+        # Control characters are shown; what is marked safe is our own.
+        finalize=lambda value: printable(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

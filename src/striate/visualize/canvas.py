@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import DataError, RunError
+from striate.wording import one_line
 
 # M. Okabe and K. Ito, "Color universal design", 2008.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -87,7 +88,7 @@ def of_split(data: str, split: str, n: int) -> str:
 
 def shorten(name: str, letters: int) -> str:
     """The name on one line, in at most so many letters, cut with an ellipsis; wide letters count twice."""
-    clean = "".join(letter if letter.isprintable() else "�" for letter in name)
+    clean = one_line(name)
     widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in clean]
     if sum(widths) <= letters:
         return clean

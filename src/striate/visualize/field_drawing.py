@@ -12,7 +12,8 @@ from PIL import Image
 
 from striate.account.field.effective import MASS, EffectiveField
 from striate.account.ledger import Ledger
-from striate.wording import show_shape
+from striate.visualize.svg_text import add_text
+from striate.wording import shorten_path, show_shape
 
 _SIDE, _STRIP = 260, 40
 _INK = np.array((27, 31, 36))
@@ -26,7 +27,7 @@ def draw_field(svg: ElementTree.Element, field: EffectiveField, ledger: Ledger, 
     high = _SIDE * rows / max(rows, columns) if rows > 1 else _STRIP
     wide = _SIDE * columns / max(rows, columns) if rows > 1 else 2.0 * _SIDE
     top += 30
-    _label(svg, 16, top - 12, f"What a unit of {field.layer} looks at", "title")
+    add_text(svg, 16, top - 12, f"What a unit of {shorten_path(field.layer, 60)} looks at", "title")
     place = {"x": "16", "y": f"{top:.1f}", "width": f"{wide:.1f}", "height": f"{high:.1f}"}
     picture = place | {"href": _png(shares), "preserveAspectRatio": "none", "style": "image-rendering: pixelated"}
     ElementTree.SubElement(svg, "image", picture)
@@ -53,7 +54,7 @@ def _explain(svg: ElementTree.Element, field: EffectiveField, ledger: Ledger, x:
         "Dark: inputs that change the unit most.",
     )
     for index, line in enumerate(lines):
-        _label(svg, x, y + 17 * index, line, "faint")
+        add_text(svg, x, y + 17 * index, line, "faint")
 
 
 def _as_picture(shares: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,7 +82,3 @@ def _png(shares: NDArray[np.float64]) -> str:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return f"data:image/png;base64,{b64encode(file.getvalue()).decode('ascii')}"
-
-
-def _label(svg: ElementTree.Element, x: float, y: float, text: str, kind: str) -> None:
-    ElementTree.SubElement(svg, "text", {"class": kind, "x": f"{x:g}", "y": f"{y:.1f}"}).text = text

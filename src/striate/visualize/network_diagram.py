@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from xml.etree import ElementTree
 
 from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Shape
 from striate.visualize.field_drawing import draw_field
 from striate.visualize.network_boxes import Box, network_boxes
-from striate.wording import percent_of, scaled, shorten_middle, shorten_path, show_shape
+from striate.visualize.network_wires import Place, draw_bypasses
+from striate.visualize.svg_text import add_text
+from striate.wording import one_line, percent_of, scaled, shorten_middle, shorten_path, show_shape
 
-WIDTH = 860
+WIDTH = 892
 _NAME_LETTERS, _TEXT_LETTERS = 31, 38
-_MIDDLE, _MAP = 380, 230  # the middle of the boxes, and the widest one
-_SHAPE, _PARAMETERS, _MACS, _BAR = 520, 645, 755, 90
+_MIDDLE, _MAP = 372, 220  # the middle of the boxes, and the widest one
+_LANES = (492, 540)  # for outputs that go past other boxes
+_SHAPE, _PARAMETERS, _MACS, _BAR = 552, 677, 787, 90
 _LOWEST, _HIGHEST = 8, 40  # the heights of boxes with one channel, and with the most
 _TOP, _GAP = 80, 12
 
-_LEGEND = (
-    "Width of a box: square root of the side of its map. Height: logarithm of its channels or features. Orange: no map."
+_LEGENDS = (
+    "Width of a box: square root of the side of its map. Height: logarithm of its channels. Orange: no map.",
+    "Lines: from outputs to what takes them. Where several come in, they are added, multiplied or put together first.",
 )
+_INSIDE = "| stands between branches inside of a box; skip: one of them hands on the input as it is."
 _STYLE = """
 .network { --paper: #fff; --ink: #1b1f24; --faint: #57606a; --line: #8c959f; --stage: #f3f5f8; --map: #9ecae9;
   --flat: #f2c188; --params: #d55e00; --macs: #0072b2; font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; }
@@ -36,6 +41,7 @@ _STYLE = """
 .network text.title { font-size: 16px; font-weight: 600; } .network .end { text-anchor: end; }
 .network .stage { fill: var(--stage); } .network .map { fill: var(--map); stroke: var(--line); }
 .network .flat { fill: var(--flat); stroke: var(--line); } .network .wire { stroke: var(--line); fill: none; }
+.network .head { fill: var(--line); }
 .network .params { fill: var(--params); } .network .macs { fill: var(--macs); }
 .network .field { stroke: var(--params); fill: none; stroke-width: 2; }
 .network .theory { stroke: var(--macs); fill: none; stroke-width: 2; stroke-dasharray: 5 4; }
@@ -50,17 +56,20 @@ def network_diagram(ledger: Ledger, field: EffectiveField | None = None) -> str:
     """
     boxes = network_boxes(ledger)
     svg = ElementTree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "network", "role": "img"})
-    ElementTree.SubElement(svg, "title").text = _printable(f"Diagram of {ledger.model}")
+    ElementTree.SubElement(svg, "title").text = one_line(f"Diagram of {ledger.model}")
     ElementTree.SubElement(svg, "style").text = _STYLE
     paper = ElementTree.SubElement(svg, "rect", {"class": "paper", "width": "100%", "height": "100%"})
     paper.tail = "\n"
-    _text(svg, 16, 26, shorten_middle(f"{ledger.model}", 60), "title")
-    _text(svg, 16, 46, _subtitle(ledger), "faint")
+    add_text(svg, 16, 26, shorten_middle(f"{ledger.model}", 60), "title")
+    add_text(svg, 16, 46, _subtitle(ledger), "faint")
     for x, head in ((_SHAPE, "output"), (_PARAMETERS, "parameters"), (_MACS, "MACs")):
-        _text(svg, x, _TOP - 12, head, "faint")
+        add_text(svg, x, _TOP - 12, head, "faint")
     bottom = _draw_boxes(svg, boxes, ledger)
-    _text(svg, 16, bottom + 22, _LEGEND, "faint")
-    bottom += 40
+    branched = any(" | " in box.text for box in boxes)
+    for line in (*_LEGENDS, *[_INSIDE] * branched):
+        bottom += 17
+        add_text(svg, 16, bottom + 5, line, "faint")
+    bottom += 23
     if field is not None:
         bottom = draw_field(svg, field, ledger, bottom)
     svg.set("viewBox", f"0 0 {WIDTH} {bottom:.0f}")
@@ -90,28 +99,41 @@ def _draw_boxes(svg: ElementTree.Element, boxes: Sequence[Box], ledger: Ledger) 
         if len(members) > 1:
             first, last = members[0][1], members[-1][1] + max(members[-1][3], 30.0)
             _rect(svg, "stage", 8, first - _GAP / 2 + 1, WIDTH - 16, last - first + _GAP - 2, rounded=6)
-    before = None
+    _draw_wires(svg, places)
     for box, y, wide, high in places:
         middle = y + max(high, 30.0) / 2
-        if before is not None:
-            line = {"class": "wire", "x1": str(_MIDDLE), "x2": str(_MIDDLE), "y1": f"{before:.1f}"}
-            ElementTree.SubElement(svg, "line", line | {"y2": f"{middle - high / 2:.1f}"})
-        before = middle + high / 2
         _rect(svg, "map" if _side(box.out_shape) > 1 else "flat", _MIDDLE - wide / 2, middle - high / 2, wide, high)
         _describe(svg, box, middle, ledger)
     return top
 
 
+def _draw_wires(svg: ElementTree.Element, places: Sequence[tuple[Box, float, float, float]]) -> None:
+    """Lines between boxes that follow each other, and beside those that do not."""
+    spots = [Place(_MIDDLE + wide / 2, y + max(high, 30.0) / 2, high) for _, y, wide, high in places]
+    begin = Place(_MIDDLE, _TOP - 6, 0)
+    inputs = [box.inputs for box, *_ in places]
+    for index, (before, after) in enumerate(pairwise([begin, *spots])):
+        if index - 1 in inputs[index]:
+            line = {
+                "class": "wire",
+                "x1": str(_MIDDLE),
+                "x2": str(_MIDDLE),
+                "y1": f"{before.middle + before.high / 2:.1f}",
+            }
+            ElementTree.SubElement(svg, "line", line | {"y2": f"{after.middle - after.high / 2:.1f}"})
+    draw_bypasses(svg, inputs, spots, begin, *_LANES)
+
+
 def _describe(svg: ElementTree.Element, box: Box, y: float, ledger: Ledger) -> None:
-    _text(svg, 16, y - 3, shorten_path(box.name, _NAME_LETTERS), "name")
-    _text(svg, 16, y + 12, shorten_middle(box.text, _TEXT_LETTERS), "faint")
-    _text(svg, _SHAPE, y + 4, show_shape(box.out_shape), "")
+    add_text(svg, 16, y - 3, shorten_path(box.name, _NAME_LETTERS), "name")
+    add_text(svg, 16, y + 12, shorten_middle(box.text, _TEXT_LETTERS), "faint")
+    add_text(svg, _SHAPE, y + 4, show_shape(box.out_shape), "")
     for x, kind, count, total in (
         (_PARAMETERS, "params", box.params, ledger.params),
         (_MACS, "macs", box.macs, ledger.macs),
     ):
         if count:
-            _text(svg, x, y - 1, f"{scaled(count)}  ({percent_of(count, total)} %)", "")
+            add_text(svg, x, y - 1, f"{scaled(count)}  ({percent_of(count, total)} %)", "")
             _rect(svg, kind, x, y + 5, max(1.0, _BAR * count / total), 5)
 
 
@@ -128,16 +150,6 @@ def _side(shape: Shape) -> float:
     """The side of a map; of unequal sides their geometric mean."""
     sides = shape[1:]
     return math.prod(sides) ** (1 / len(sides)) if sides else 1.0
-
-
-def _text(svg: ElementTree.Element, x: float, y: float, text: str, kind: str) -> None:
-    element = ElementTree.SubElement(svg, "text", {"class": kind, "x": f"{x:g}", "y": f"{y:.1f}"})
-    element.text = _printable(text)
-
-
-def _printable(text: str) -> str:
-    """What XML may hold: it knows no control characters."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _rect(svg: ElementTree.Element, kind: str, x: float, y: float, wide: float, high: float, rounded: int = 2) -> None:
