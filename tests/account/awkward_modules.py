@@ -140,6 +140,19 @@ class ClassToken(nn.Module):
         return self.block(x)[:, 0]
 
 
+class ScaledFirst(nn.Module):
+    """A scale of its own before its first module, and before a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2, 1, 1))
+        self.shift = nn.Parameter(torch.zeros(2, 1, 1))
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(functional.relu(x * self.scale) + self.shift)
+
+
 class LooksAtNumbers(nn.Module):
     def __init__(self) -> None:
         super().__init__()

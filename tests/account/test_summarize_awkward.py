@@ -95,6 +95,31 @@ CASES = {
         (3,),
         [("linear", "fc", 18, 18, True), ("relu", "relu", 0, 0, True), ("scale", "Parameter", 6, 0, True)],
     ),
+    "scaled first": (
+        lambda: nn.Sequential(nn.Conv2d(2, 2, 1), awkward.ScaledFirst(), awkward.ScaledFirst()),
+        (2, 4, 4),
+        [("0", "conv", 6, 64, True)]
+        + [
+            row
+            for block in (1, 2)
+            for row in (
+                (f"{block}.scale", "Parameter", 2, 0, True),
+                (f"{block}.relu", "relu", 0, 0, True),
+                (f"{block}.shift", "Parameter", 2, 0, True),
+                (f"{block}.conv", "conv", 38, 16 * 36, True),
+            )
+        ],
+    ),
+    "scaled first as the network": (
+        awkward.ScaledFirst,
+        (2, 4, 4),
+        [
+            ("scale", "Parameter", 2, 0, True),
+            ("relu", "relu", 0, 0, True),
+            ("shift", "Parameter", 2, 0, True),
+            ("conv", "conv", 38, 16 * 36, True),
+        ],
+    ),
     "lazy": (
         lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(2)),
         (1, 6, 6),
@@ -210,3 +235,13 @@ def test_looking_changes_nothing_also_where_it_fails(width: int, capsys: pytest.
     assert hooks == [len(part._forward_hooks) for part in network.modules()]
     assert all(parameter.grad is None for parameter in network.parameters())
     assert capsys.readouterr().out == ""
+
+
+def test_a_layer_takes_in_the_scale_that_came_before_it() -> None:
+    rows = summarize(awkward.ScaledFirst(), (2, 4, 4)).rows
+    assert [(row.name, row.inputs) for row in rows] == [
+        ("scale", ()),
+        ("relu", (-1, 0)),
+        ("shift", ()),
+        ("conv", (1, 2)),
+    ]

@@ -82,6 +82,12 @@ class Frame:
     whole: bool = False
     """Its functions are no rows of their own: it is a layer of torch or of striate."""
     inner: bool = False
+    parameters: list[tuple[int, Entry]] = field(default_factory=list)
+    """Those that it was itself the first to use, each with the number of entries that were there before."""
+
+    def parameter_names(self) -> list[str]:
+        """Their names."""
+        return [name for _, entry in self.parameters for name in entry.tally.parameters]
 
 
 class Entries:
@@ -109,6 +115,7 @@ class Entries:
             self._open(frame)
             return
         entry.note_output(output)
+        entry.tally.parameters += frame.parameter_names()
         # A layer of one's own that calls no module is one row, whatever functions it is written with.
         del self.done[frame.start :]
         for part in parts:
@@ -137,9 +144,12 @@ class Entries:
         return not self.stack or self._is_container(self.stack[-1])
 
     def add_parameter(self, name: str, parameter: torch.Tensor) -> Entry:
-        """A parameter that is used between layers."""
+        """A parameter that is used for the first time: a row, unless what uses it turns out to be one."""
         entry = Entry(name, "Parameter", Tally(parameters=[name]), out_shape=tuple(parameter.shape))
-        self._add(entry)
+        if self.between():
+            self._add(entry)
+        else:
+            self.stack[-1].parameters.append((len(self.done), entry))
         return entry
 
     def add_product(self, name: str, inputs: Iterable[torch.Tensor], output: torch.Tensor, cost: Arithmetic) -> None:
@@ -160,17 +170,22 @@ class Entries:
         frame.inner = True
         own, frame.entry.tally = frame.entry.tally, Tally()
         if own.macs:
+            own.parameters = frame.parameter_names()
+            frame.parameters = []
             name = f"{frame.entry.name}.product" if frame.entry.name else "product"
             before = frame.entry
             self._add(Entry(name, "product", own, in_shape=before.in_shape, function=True, inputs=before.inputs))
             return
+        for place, entry in reversed(frame.parameters):
+            self._add(entry, place)
+        frame.parameters = []
         (self.done[-1].tally if self.done else self.early).absorb(own)
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: Entry, place: int | None = None) -> None:
         if not self.done:
             entry.tally.absorb(self.early)
             self.early = Tally()
-        self.done.append(entry)
+        self.done.insert(len(self.done) if place is None else place, entry)
 
 
 def sample_shape(tensor: Any) -> Shape:

@@ -78,16 +78,13 @@ class Observer:
             self.entries.tally().windows.append(window)
 
     def _note_parameters(self, operation: Operation) -> Sources:
-        """The entries that came to be by it."""
+        """The entries of those that it is the first to use."""
         if not self._unused:
             return ()
         found: list[Entry] = []
         for tensor in operation.inputs():
             for name in self._unused.pop(storage_key(tensor), ()):
-                if self.entries.between():
-                    found.append(self.entries.add_parameter(name, self.parameters[name]))
-                else:
-                    self.entries.tally().parameters.append(name)
+                found.append(self.entries.add_parameter(name, self.parameters[name]))
         return tuple(found)
 
     @property
