@@ -8,7 +8,8 @@
     │   └── ChangedDataError         a run's data are no longer what they were
     ├── ModelError                   the network: a name, file, head, or a shape that does not fit
     │   ├── LayerStringError         a layer string, with the character it points at
-    │   └── NoInputShape             a network without a shape of its own, where none was given
+    │   ├── NoInputShape             a network without a shape of its own, where none was given
+    │   └── InputMisfit              a network that does not take inputs of the shape that was given
     ├── RunError                     a run directory or checkpoint
     └── TrainingError                training cannot start or go on
         └── NonFiniteLoss            the loss became infinite or not a number
@@ -90,6 +91,27 @@ class LayerStringError(ModelError):
         pointer = " " * (self.position - start + len(before)) + "^"
         where, details = super().__str__().split("\n", 1)
         return f"{where}\n  {before}{window}{after}\n  {pointer}\n{details}"
+
+
+class InputMisfit(ModelError):
+    """A network that does not take inputs of the shape that was given.
+
+    `fitting`: a shape without batch that it takes; `instead`: another network of the zoo, which takes what was given.
+    `remedy` names the options of training; what has other options words these two itself.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        got: str,
+        expected: str,
+        remedy: str,
+        *,
+        fitting: tuple[int, ...] | None = None,
+        instead: str = "",
+    ) -> None:
+        super().__init__(where, got, expected, remedy)
+        self.fitting, self.instead = fitting, instead
 
 
 class NoInputShape(ModelError):
