@@ -33,7 +33,7 @@ def test_texts_do_not_overlap_and_stay_on_the_page(name: str) -> None:
         assert all(after - before >= 12 for (before, _), (after, _) in pairwise(lines))
         # Left of the widest box; right of it, up to the next column. Letters of 12 pixels are about 6.5 wide.
         room = 250 if x == 16 else min([other for other in columns if other > x] + [WIDTH]) - x
-        assert [text for y, text in lines if 80 < y < height - 40 and 6.5 * len(text) > room] == []
+        assert [text for y, text in lines if 80 < y < height - 60 and 6.5 * len(text) > room] == []
     assert max(y for _, y, _ in texts(svg)) < height
 
 
@@ -52,11 +52,12 @@ def test_boxes_tell_what_is_inside() -> None:
     boxes = {box.name: box for box in network_boxes(summarize("resnet50"))}
     assert boxes["conv1"].text == "conv 7×7 /2 · bn · relu"
     assert boxes["maxpool"].text == "pool 3×3 /2"
-    assert boxes["layer2.0"].text == "conv 1×1 · 3×3 /2 · 1×1 · 1×1 /2"
+    assert boxes["layer2.0"].text == "conv 1×1 · 3×3 /2 · 1×1 | conv 1×1 /2"
+    assert boxes["layer2.1"].text == "conv 1×1 · 3×3 · 1×1 | skip"
     assert boxes["layer2.0"].out_shape == (512, 28, 28)
     assert {box.stage for box in boxes.values()} >= {"layer1", "layer4"}
     inception = {box.name: box for box in network_boxes(summarize("googlenet"))}["inception3a"]
-    assert (inception.text, inception.out_shape) == ("4 blocks, 19 layers", (256, 28, 28))
+    assert (inception.text, inception.out_shape) == ("4 branches, 19 layers", (256, 28, 28))
 
 
 def test_wider_maps_have_wider_boxes_and_more_channels_higher_ones() -> None:

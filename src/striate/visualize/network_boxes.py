@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from striate.account.ledger import Ledger, Row, Shape
 from striate.account.table import module_output
-from striate.wording import several, show_shape, show_sizes
+from striate.visualize.box_text import chain_text, module_text
 
-MOST_BOXES = 28
-"""More are not taken in at a glance."""
+MOST_BOXES = 32
+"""More are not taken in at a glance; a residual network of 18 layers still shows each of its sums."""
 _FOLLOWERS = frozenset(
     (
         *("bn", "gn", "ln", "lrn", "lcn", "relu", "leaky", "prelu", "elu", "sigmoid", "tanh", "swish", "softmax"),
@@ -20,11 +20,13 @@ _FOLLOWERS = frozenset(
     )
 )
 """Kinds that are named in the box of the layer before them."""
+_Rows = Mapping[int, Row]
 
 
 @dataclass(frozen=True)
 class Box:
-    """One box: its module's path, what it is, its output, its costs, how many layers are in it."""
+    """One box: its module's path, what it is, its output, its costs, how many layers are in it, and the places of the
+    boxes whose outputs it takes (−1: the network's input)."""
 
     name: str
     text: str
@@ -32,6 +34,7 @@ class Box:
     params: int
     macs: int
     layers: int
+    inputs: tuple[int, ...] = ()
 
     @property
     def stage(self) -> str:
@@ -42,86 +45,77 @@ class Box:
 def network_boxes(ledger: Ledger, most: int = MOST_BOXES) -> list[Box]:
     """The boxes of the layers that ran, in the order of execution.
 
-    Normalizations and activations belong to the layer before; flattening has no box. Where that leaves more than
-    `most`, layers are put together by as much of their path as needed; a network without a hierarchy keeps a box a
-    layer.
+    Normalizations and activations belong to the layer before, where they take its output and nothing else does;
+    flattening has no box. Where that leaves more than `most`, layers are put together by as much of their path as
+    needed; a network without a hierarchy keeps a box a layer.
     """
-    units = _units([row for row in ledger.rows if row.executed and row.kind.lower() != "flatten"])
-    deepest = max((unit[0].name.count(".") + 1 for unit in units), default=1)
-    boxes = _boxes({str(index): [unit] for index, unit in enumerate(units)})
+    rows = _drawn(ledger.rows)
+    units = _units(rows)
+    deepest = max((rows[unit[0]].name.count(".") + 1 for unit in units), default=1)
+    boxes = _boxes(rows, {str(index): [unit] for index, unit in enumerate(units)})
     for depth in range(deepest, 0, -1):
         if len(boxes) <= most:
             break
-        groups: dict[str, list[list[Row]]] = {}
+        groups: dict[str, list[list[int]]] = {}
         for unit in units:
-            groups.setdefault(".".join(unit[0].name.split(".")[:depth]), []).append(unit)
-        boxes = _boxes(groups)
+            groups.setdefault(".".join(rows[unit[0]].name.split(".")[:depth]), []).append(unit)
+        boxes = _boxes(rows, groups)
     return boxes
 
 
-def _units(rows: Sequence[Row]) -> list[list[Row]]:
+def _drawn(rows: Sequence[Row]) -> dict[int, Row]:
+    """The rows that are drawn, by their places; what takes the output of one that is not, takes its inputs."""
+    drawn: dict[int, Row] = {}
+    passed: dict[int, Iterable[int]] = {-1: (-1,)}
+    for place, row in enumerate(rows):
+        inputs = tuple(sorted({source for taken in row.inputs for source in passed.get(taken, ())}))
+        shown = row.executed and row.kind.lower() != "flatten"
+        passed[place] = (place,) if shown else inputs
+        if shown:
+            drawn[place] = replace(row, inputs=inputs)
+    return drawn
+
+
+def _units(rows: _Rows) -> list[list[int]]:
     """Each layer with the normalizations and activations behind it."""
-    units: list[list[Row]] = []
-    for row in rows:
-        if units and row.kind in _FOLLOWERS and _continues(units[-1][-1], row):
-            units[-1].append(row)
+    takers = Counter(source for row in rows.values() for source in row.inputs)
+    units: list[list[int]] = []
+    for place, row in rows.items():
+        last = units[-1][-1] if units else -1
+        alone = units and row.inputs == (last,) and takers[last] == 1
+        if alone and row.kind in _FOLLOWERS and _within(rows[last], row):
+            units[-1].append(place)
         else:
-            units.append([row])
+            units.append([place])
     return units
 
 
-def _continues(before: Row, row: Row) -> bool:
-    """Whether a layer takes up what the one before gave, in the same module or one around it."""
+def _within(before: Row, row: Row) -> bool:
+    """Whether a layer stands in the same module as the one before, or in one around it."""
     parent = row.name.rpartition(".")[0]
-    return row.in_shape == before.out_shape and (not parent or before.name.startswith(f"{parent}."))
+    return not parent or before.name.startswith(f"{parent}.")
 
 
-def _boxes(groups: dict[str, list[list[Row]]]) -> list[Box]:
-    following = [*[members[0][0] for members in groups.values()][1:], None]
-    return [_box(name, members, after) for (name, members), after in zip(groups.items(), following, strict=False)]
+def _boxes(rows: _Rows, groups: Mapping[str, list[list[int]]]) -> list[Box]:
+    members = list(groups.values())
+    box_of = {place: index for index, units in enumerate(members) for unit in units for place in unit} | {-1: -1}
+    following = [*[rows[units[0][0]] for units in members[1:]], None]
+    boxes = []
+    for index, (name, units, after) in enumerate(zip(groups, members, following, strict=False)):
+        places = [place for unit in units for place in unit]
+        sources = {box_of[source] for place in places for source in rows[place].inputs}
+        boxes.append(_box(name, {place: rows[place] for place in places}, len(units) == 1, after))
+        boxes[-1] = replace(boxes[-1], inputs=tuple(sorted(sources - {index})))
+    return boxes
 
 
-def _box(name: str, units: Sequence[Sequence[Row]], following: Row | None) -> Box:
-    rows = [row for unit in units for row in unit]
-    alone = len(units) == 1
+def _box(name: str, inside: _Rows, alone: bool, following: Row | None) -> Box:
+    rows = list(inside.values())
     return Box(
         rows[0].name if alone else name,
-        _chain(rows) if alone else _inside(name, rows),
+        chain_text(rows) if alone else module_text(name, inside),
         rows[-1].out_shape if alone else module_output(rows, following),
         sum(row.params for row in rows),
         sum(row.macs for row in rows),
         len(rows),
     )
-
-
-def _chain(rows: Sequence[Row]) -> str:
-    """`conv 3×3 · bn · relu`; a kind that comes again at once is not repeated: `conv 1×1 · 3×3 /2 · 1×1`."""
-    kinds = [_kind(row) for row in rows]
-    again = [before.kind == row.kind and row.settings.get("kernel") for before, row in pairwise(rows)]
-    return " · ".join(
-        kind.removeprefix(f"{row.kind} ") if same else kind
-        for kind, row, same in zip(kinds, rows, [False, *again], strict=False)
-    )
-
-
-def _kind(row: Row) -> str:
-    """`conv 3×3 /2`: the kind with its window, and its stride where it has one."""
-    kernel, stride = row.settings.get("kernel"), row.settings.get("stride")
-    if not kernel:
-        return row.kind
-    step = f" /{show_sizes(stride)}" if stride and max(stride) > 1 else ""
-    return f"{row.kind} {show_shape(kernel)}{step}"
-
-
-def _inside(name: str, rows: Sequence[Row]) -> str:
-    """`3 blocks, 32 layers`: modules one level further down that hold several layers are blocks."""
-    depth = name.count(".") + 2
-    parts: dict[str, int] = {}
-    for row in rows:
-        path = row.name.split(".")
-        if len(path) > depth:
-            parts[".".join(path[:depth])] = parts.get(".".join(path[:depth]), 0) + 1
-    blocks = f"{several(len(parts), 'block')}, " if len(parts) > 1 else ""
-    if not blocks and len(working := [row for row in rows if row.macs or row.settings.get("kernel")]) <= 4:
-        return _chain(working) or several(len(rows), "layer")
-    return f"{blocks}{several(len(rows), 'layer')}"
