@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from textwrap import wrap
 from typing import Any
 
+from striate.account.alignment import Pair, align
 from striate.account.ledger import Ledger, Row
 from striate.account.table import WIDTH, laid_out
 from striate.wording import scaled, shorten_middle, show_shape, size_in_bytes
@@ -39,14 +40,6 @@ class Total:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A layer of each network that corresponds to the other; None where there is none."""
-
-    first: Row | None
-    second: Row | None
-
-
-@dataclass(frozen=True)
 class LedgerComparison:
     """Two networks beside each other. `pairs` has every row of both, in the order of execution."""
 
@@ -69,7 +62,7 @@ class LedgerComparison:
 
 
 def compare_ledgers(first: Ledger, second: Ledger) -> LedgerComparison:
-    """Compare two networks: layers correspond by name and kind where most names agree, by kind in their order else."""
+    """Compare two networks: totals, and which layers correspond."""
     totals = []
     for name, of, show in _TOTALS:
         a, b = of(first), of(second)
@@ -81,42 +74,31 @@ def compare_ledgers(first: Ledger, second: Ledger) -> LedgerComparison:
     return LedgerComparison(first, second, tuple(totals), tuple(align(first.rows, second.rows)))
 
 
-def align(first: Sequence[Row], second: Sequence[Row]) -> list[Pair]:
-    """Rows that correspond, in the order of both; the longest runs that agree are taken first."""
-    shared = {(row.name, row.kind) for row in first} & {(row.name, row.kind) for row in second}
-    by_name = 2 * len(shared) >= min(len(first), len(second))
-
-    def key(row: Row) -> Hashable:
-        return (row.name, row.kind) if by_name else row.kind
-
-    matcher = SequenceMatcher(None, [key(row) for row in first], [key(row) for row in second], autojunk=False)
-    pairs: list[Pair] = []
-    for tag, a, a_end, b, b_end in matcher.get_opcodes():
-        if tag == "equal":
-            pairs += [Pair(x, y) for x, y in zip(first[a:a_end], second[b:b_end], strict=True)]
-        else:
-            pairs += [Pair(row, None) for row in first[a:a_end]]
-            pairs += [Pair(None, row) for row in second[b:b_end]]
-    return pairs
-
-
 def comparison_table(comparison: LedgerComparison, width: int = WIDTH) -> str:
     """The comparison as text of at most `width` columns: totals, then the layers with parameters or products."""
     first, second = comparison.first, comparison.second
     name = max(16, (width - 38) // 2)
-    heads = ("", shorten_middle(first.model, name), shorten_middle(second.model, name), "ratio")
+    short = shorten_middle(first.model, name), shorten_middle(second.model, name)
+    alike = short[0] == short[1]  # what would differ is left out, or nothing differs
+    one, other = ("A", "B") if alike else short
+    heads = ("", one, other, "ratio")
     totals = [(total.name, *total.shown, show_ratio(total.first, total.second)) for total in comparison.totals]
     shape = ("input", show_shape(first.input), show_shape(second.input), "")
-    parts = [laid_out([heads, shape, *totals], ("left", "right", "right", "right"), width)]
+    parts = [*_wrapped(f"A: {first.model}", width), *_wrapped(f"B: {second.model}", width), ""] if alike else []
+    parts.append(laid_out([heads, shape, *totals], ("left", "right", "right", "right"), width))
     layers = [_layer(pair) for pair in comparison.pairs if any(row and (row.params or row.macs) for row in _rows(pair))]
     if layers:
         columns = ("layer", "parameters", "against", "ratio", "MACs", "against", "ratio")
         parts += ["", laid_out([columns, *layers], ("left", *["right"] * 6), width)]
         hidden = len(comparison.pairs) - len(layers)
-        parts += ["", f"Ratios: {heads[1]} over {heads[2]}. +: only in {heads[1]}. −: only in {heads[2]}."]
+        parts += ["", *_wrapped(f"Ratios: {one} over {other}. +: only in {one}. −: only in {other}.", width)]
         if hidden:
             parts.append(f"{hidden:,} layers without parameters and products are left out.")
     return "\n".join(parts)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return wrap(text, width, subsequent_indent="   ", break_on_hyphens=False)
 
 
 def show_ratio(first: float, second: float) -> str:
