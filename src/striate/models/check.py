@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from torch import nn
 from striate.errors import ModelError, StriateError
 from striate.models.layer_strings.outputs import show_expected
 from striate.models.shape_error import Failure, shape_error
-from striate.models.untouched import trial_copy, untouched
+from striate.models.untouched import TRIALS, on_trial, trial_copy, zero_input
 
 BATCH = 2
 
@@ -56,11 +55,10 @@ def check_outputs(
 def _forward(module: nn.Module, input_shape: tuple[int, ...]) -> object:
     """The output of the module, or the Failure; on the meta device, or else for real on a copy."""
     result = _without_numbers(module, input_shape)
-    tensors = [*module.parameters(), *module.buffers()]
-    floating = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
-    if result is not None and (floating.is_meta or not isinstance(result, Failure)):
+    without = any(tensor.is_meta for tensor in module.parameters())
+    if result is not None and (without or not isinstance(result, Failure)):
         return result
-    return _run(trial_copy(module), torch.zeros(BATCH, *input_shape, dtype=floating.dtype, device=floating.device))
+    return _run(trial_copy(module), zero_input(module, input_shape, BATCH))
 
 
 def _without_numbers(module: nn.Module, input_shape: tuple[int, ...]) -> object:
@@ -68,12 +66,12 @@ def _without_numbers(module: nn.Module, input_shape: tuple[int, ...]) -> object:
     tensors = [*module.parameters(), *module.buffers()]
     if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
         return None
-    floating = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
     try:
-        bare = copy.deepcopy(module, {id(tensor): _to_meta(tensor) for tensor in tensors})
+        with TRIALS:  # or the copy would have another thread's hooks
+            bare = copy.deepcopy(module, {id(tensor): _to_meta(tensor) for tensor in tensors})
     except Exception:  # a module that cannot be copied
         return None
-    return _run(bare, torch.zeros(BATCH, *input_shape, dtype=floating.dtype, device="meta"))
+    return _run(bare, zero_input(module, input_shape, BATCH, device="meta"))
 
 
 def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
@@ -93,8 +91,7 @@ class _Call:
 
 def _run(module: nn.Module, given: torch.Tensor) -> object:
     open_calls: list[_Call] = []
-    # What the user's code prints stays off stdout, where a verb's --json promises one document.
-    with untouched(module), torch.no_grad(), redirect_stdout(sys.stderr), _watched(module, open_calls):
+    with on_trial(module), torch.no_grad(), _watched(module, open_calls):
         try:
             return module(given)
         except StriateError:

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import copy
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 import torch
 from torch import nn
 
 from striate.errors import ModelError
+
+TRIALS = threading.RLock()
+"""Held during a trial. Modes and hooks belong to a network, stdout and torch's kernels to the process: two threads that
+put them back would put back what the other one set."""
+
+
+@contextmanager
+def on_trial(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
+    """Like `untouched`, one thread at a time, and with stdout on stderr: what the network prints is no part of the
+    program's own answer."""
+    with TRIALS, untouched(module, evaluating=evaluating), redirect_stdout(sys.stderr):
+        yield
+
+
+def zero_input(
+    module: nn.Module, input_shape: tuple[int, ...], batch: int = 1, *, device: str | None = None
+) -> torch.Tensor:
+    """Zeros (batch, *input_shape) in the number format of the network, where the network is, or on `device`."""
+    tensors = (*module.parameters(), *module.buffers())
+    like = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+    dtype = torch.get_default_dtype() if like is None else like.dtype
+    place = next(iter(tensors), torch.empty(0)).device if like is None else like.device
+    return torch.zeros(batch, *input_shape, dtype=dtype, device=device or place)
 
 
 @contextmanager
@@ -46,7 +71,8 @@ def untouched(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
 def trial_copy(module: nn.Module) -> nn.Module:
     """A deep copy to try things on; the module itself where it cannot be copied (it holds a lock or a generator)."""
     try:
-        return copy.deepcopy(module)
+        with TRIALS:  # or the copy would have another thread's hooks
+            return copy.deepcopy(module)
     except Exception:
         return module
 

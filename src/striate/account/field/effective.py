@@ -18,7 +18,7 @@ from striate.errors import ModelError, UsageError
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run
-from striate.models.untouched import untouched
+from striate.models.untouched import TRIALS, on_trial, zero_input
 
 MASS = 0.9545
 """Share of a Gaussian within two standard deviations."""
@@ -60,7 +60,7 @@ def effective_receptive_field(
     """
     _check(module, input_shape, samples)
     draw = torch.Generator().manual_seed(0) if generator is None else generator
-    with untouched(module), torch.enable_grad():
+    with on_trial(module), torch.enable_grad():
         name = _last_map(module, input_shape) if layer is None else layer
         total = torch.zeros(input_shape[1:], dtype=torch.float64)
         for _ in range(samples):
@@ -96,7 +96,7 @@ def measure_field(model: str | nn.Module, input_shape: Shape, outputs: int | Non
     residual branches, with a scale that begins at zero, they are opened to 1, as they are soon after training begins:
     only the shortcuts would be seen. Raises StriateError.
     """
-    with torch.random.fork_rng(devices=[]):
+    with TRIALS, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         module = build_model(model, input_shape, outputs)
     if isinstance(model, str) and not names_file(model) and not names_run(model):
@@ -138,7 +138,7 @@ def _last_map(module: nn.Module, input_shape: Shape) -> str:
 
     leaves = [(name, part) for name, part in module.named_modules() if not any(True for _ in part.children())]
     with _hooks([(part, note(name)) for name, part in leaves]), torch.no_grad():
-        module(_zeros(module, input_shape))
+        module(zero_input(module, input_shape))
     if not seen:
         raise UsageError(
             "effective receptive field",
@@ -160,7 +160,7 @@ def _gradient(module: nn.Module, input_shape: Shape, name: str, draw: torch.Gene
         if isinstance(output, torch.Tensor):
             outputs.append(output)
 
-    like = _zeros(module, input_shape)
+    like = zero_input(module, input_shape)
     values = torch.randn(like.shape, generator=draw, device=draw.device).to(like).requires_grad_(True)
     with _hooks([(known[name], keep)]):
         module(values * 1)  # a network may write into its input
@@ -178,12 +178,6 @@ def _gradient(module: nn.Module, input_shape: Shape, name: str, draw: torch.Gene
 
 def _is_map(output: torch.Tensor, input_shape: Shape) -> bool:
     return output.ndim == len(input_shape) + 1 and math.prod(output.shape[2:]) > 1
-
-
-def _zeros(module: nn.Module, input_shape: Shape) -> torch.Tensor:
-    tensors = (*module.parameters(), *module.buffers())
-    like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
-    return torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype)
 
 
 @contextmanager

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import nn
 
 from striate.account.observing.observe import Observer
 from striate.account.observing.saved_memory import saved_bytes
-from striate.account.observing.trial import one_input, trying, with_shapes, without_numbers
+from striate.account.observing.trial import trying, with_shapes, without_numbers
 from striate.errors import ModelError, StriateError
 from striate.models.check import check_forward
-from striate.models.untouched import trial_copy
+from striate.models.untouched import on_trial, trial_copy, zero_input
 
 Shape = tuple[int, ...]
 
@@ -44,7 +45,8 @@ def observe_network(
 
     `rebuild` gives the network with its numbers, where `module` has shapes only. `memory`: also run a pass that tells
     what autograd keeps.
-    Raises ModelError, with the layer and the arithmetic, where the network does not take `input_shape`.
+    Raises ModelError, with the layer and the arithmetic, where the network does not take `input_shape`; what went wrong
+    here, as it is, where the network by itself does.
     """
     module = with_shapes(module, input_shape)
     bare = module if rebuild is not None else without_numbers(module)
@@ -56,15 +58,15 @@ def observe_network(
         raise
     except Exception as error:
         first = error
-    if rebuild is None and any(tensor.is_meta for tensor in module.parameters()):
-        raise _explained(module, input_shape, first) from first
+        if rebuild is None and any(tensor.is_meta for tensor in module.parameters()):
+            _raise_explained(module, input_shape, error)
     real = rebuild() if rebuild is not None else module
     try:
         found = _observe(trial_copy(real), input_shape, numbers=True, memory=memory)
     except StriateError:
         raise
     except Exception as error:
-        raise _explained(real, input_shape, error) from error
+        _raise_explained(real, input_shape, error)
     if first is None:
         return found
     reason = " ".join(str(first).split())[:120]
@@ -75,30 +77,35 @@ def observe_network(
 def _observe(module: nn.Module, input_shape: Shape, *, numbers: bool, memory: bool = True) -> Observation:
     observer = Observer(module)
     with trying(module, numbers=numbers), torch.no_grad():
-        output = observer.run(module, one_input(module, input_shape))
+        output = observer.run(module, zero_input(module, input_shape))
     notes: tuple[str, ...] = ()
     saved: dict[int | None, int] = {}
     if not memory:
         return Observation(module, observer, output, saved, notes)
     try:
         with trying(module, numbers=numbers):
-            saved = saved_bytes(module, lambda seen: seen.run_calls(module, one_input(module, input_shape)))
+            saved = saved_bytes(module, lambda seen: seen.run_calls(module, zero_input(module, input_shape)))
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         notes = (f"memory kept for the backward pass: the pass failed ({type(error).__name__}: {reason})",)
     return Observation(module, observer, output, saved, notes)
 
 
-def _explained(module: nn.Module, input_shape: Shape, error: Exception | None) -> ModelError:
-    """What is wrong, as the check of networks tells it."""
+def _raise_explained(module: nn.Module, input_shape: Shape, error: Exception) -> NoReturn:
+    """What is wrong, as the check of networks tells it; `error` where a pass that nobody watches does not fail."""
     try:
         check_forward(module, input_shape)
-    except ModelError as explained:
-        return explained
-    reason = " ".join(str(error).split())[:300]
-    return ModelError(
-        f"model {type(module).__name__}",
-        f"{type(error).__name__}: {reason}, for a batch of one",
-        "a network that takes one sample at a time in eval mode",
-        "keep the batch axis: x.flatten(1) for x.squeeze()",
-    )
+        trial = trial_copy(module)
+        with on_trial(trial), torch.no_grad():
+            trial(zero_input(trial, input_shape))
+    except (StriateError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as alone:
+        reason = " ".join(str(alone).split())[:300]
+        raise ModelError(
+            f"model {type(module).__name__}",
+            f"{type(alone).__name__}: {reason}, for a batch of one",
+            "a network that takes one sample at a time in eval mode",
+            "keep the batch axis: x.flatten(1) for x.squeeze()",
+        ) from alone
+    raise error

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,11 +13,16 @@ from torch import nn
 from striate.account.observing.separate_products import separate_products
 from striate.account.observing.tensors import tensors_in
 from striate.models.first_weights.materialize import materialize
-from striate.models.untouched import trial_copy, untouched
+from striate.models.untouched import TRIALS, on_trial, trial_copy
 
 
 def without_numbers(module: nn.Module) -> nn.Module | None:
     """A copy whose tensors have shapes only (on torch's meta device); None where the module cannot be copied."""
+    with TRIALS:  # or the copy would have another thread's hooks
+        return _without_numbers(module)
+
+
+def _without_numbers(module: nn.Module) -> nn.Module | None:
     memo: dict[int, Any] = {}
     kept = []
     for part in module.modules():
@@ -46,20 +50,9 @@ def with_shapes(module: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     return module
 
 
-def one_input(module: nn.Module, input_shape: tuple[int, ...]) -> torch.Tensor:
-    """Zeros for one sample, in the number format of the network, where the network is."""
-    tensors = (*module.parameters(), *module.buffers())
-    like = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
-    if like is None:
-        like = next(iter(tensors), torch.empty(0))
-    dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
-    return torch.zeros(1, *input_shape, dtype=dtype, device=like.device)
-
-
 @contextmanager
 def trying(module: nn.Module, *, numbers: bool) -> Iterator[None]:
-    """Eval mode, and all put back after; what the network prints goes to stderr, since stdout belongs to the
-    program's own answer. Without `numbers`, tensors that the network makes have shapes only, too."""
+    """`on_trial`, without fused kernels. Without `numbers`, tensors that the network makes have shapes only, too."""
     place = nullcontext() if numbers else torch.device("meta")
-    with untouched(module), separate_products(), redirect_stdout(sys.stderr), place:
+    with on_trial(module), separate_products(), place:
         yield

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -15,7 +14,7 @@ from striate.account.signal.activations import activation_kind, watch_activation
 from striate.data.dataset import Split
 from striate.data.normalize import Normalize
 from striate.layers.residual import Residual
-from striate.models.untouched import untouched
+from striate.models.untouched import on_trial
 from striate.models.weights.auxiliary_outputs import answers
 from striate.tasks.protocol import Task
 
@@ -81,9 +80,8 @@ def trace_signal(module: nn.Module, inputs: torch.Tensor, loss: Callable[[Any], 
     """
     trace = _Trace(len(inputs))
     with (
-        untouched(module, evaluating=False),
+        on_trial(module, evaluating=False),
         torch.enable_grad(),
-        redirect_stdout(sys.stderr),
         _weighted_layers(module, trace),
         watch_activations(module, trace.note),
     ):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
-
 import torch
 from torch import nn
 
-from striate.models.untouched import untouched
+from striate.models.untouched import on_trial, zero_input
 
 
 def materialize(module: nn.Module, input_shape: tuple[int, ...]) -> None:
@@ -19,6 +16,6 @@ def materialize(module: nn.Module, input_shape: tuple[int, ...]) -> None:
     if not any(nn.parameter.is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
         return
     seed = int(torch.randint(2**62, ()))  # drawn outside, so that what is drawn next is something else
-    with untouched(module), torch.no_grad(), redirect_stdout(sys.stderr):
+    with on_trial(module), torch.no_grad():
         torch.manual_seed(seed)
-        module(torch.zeros(2, *input_shape))
+        module(zero_input(module, input_shape, 2))
