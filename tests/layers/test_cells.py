@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
+from striate.errors import UsageError
 from striate.layers.c_cell import CCell
 from striate.layers.cells import fading_window
 from striate.layers.contrast_cells import ContrastCells
@@ -109,7 +110,7 @@ def test_the_hard_threshold_is_never_zero_and_passes_no_gradient() -> None:
 
 def test_impossible_sizes_are_refused() -> None:
     for make in (lambda: SCell(1, 1, 3, selectivity=0), lambda: CCell(3, alpha=0), lambda: CCell(0)):
-        with pytest.raises(ValueError, match="has to be"):
+        with pytest.raises(UsageError, match=r"above 0|at least 1"):
             make()
 
 

@@ -1,5 +1,6 @@
 """The layers against naive NumPy loops."""
 
+import ast
 import itertools
 import math
 
@@ -9,13 +10,18 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
+from striate.errors import ShapeError, StriateError, UsageError
+from striate.layers.c_cell import CCell
 from striate.layers.channel_l2_pool import ChannelL2Pool
 from striate.layers.global_average_pool import GlobalAveragePool
 from striate.layers.l2_pool import L2Pool
 from striate.layers.local_contrast_norm import LocalContrastNorm
 from striate.layers.locally_connected import LocallyConnected
 from striate.layers.maxout import Maxout
+from striate.layers.radial_basis import RadialBasis
 from striate.layers.residual import Residual
+from striate.layers.s_cell import SCell
+from striate.layers.squeeze_excitation import SqueezeExcitation
 
 SIZES = {1: (9,), 2: (7, 6), 3: (5, 4, 6)}
 
@@ -188,8 +194,50 @@ def test_gradients_at_zero_are_finite(name, axes):
     ],
 )
 def test_wrong_sizes_are_refused(make):
-    with pytest.raises(ValueError, match=r"\d|same|parts"):
+    with pytest.raises(StriateError) as caught:
         make()
+    assert all((caught.value.where, caught.value.got, caught.value.expected, caught.value.remedy))
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (Maxout, {"pieces": 0}),
+        (ChannelL2Pool, {"size": 0}),
+        (LocalContrastNorm, {"size": 4}),
+        (LocalContrastNorm, {"size": -3}),
+        (LocalContrastNorm, {"parts": "all"}),
+        (SCell, {"in_channels": 1, "out_channels": 1, "kernel_size": 3, "selectivity": 0}),
+        (CCell, {"kernel_size": 3, "alpha": float("nan")}),
+        (CCell, {"kernel_size": 0}),
+        (RadialBasis, {"codes": [[1, 0], [1]]}),
+        (RadialBasis, {"codes": []}),
+        (SqueezeExcitation, {"channels": 0}),
+        (SqueezeExcitation, {"channels": 8, "reduction": 0}),
+        (LocallyConnected, {"in_channels": 1, "out_channels": 1, "in_size": (5, 5), "kernel_size": (3, 3, 3)}),
+        (LocallyConnected, {"in_channels": 1, "out_channels": 1, "in_size": (2, 5), "kernel_size": 3}),
+        (
+            LocallyConnected,
+            {"in_channels": 1, "out_channels": 1, "in_size": (5, 5), "kernel_size": 3, "stride": 2, "padding": "same"},
+        ),
+    ],
+)
+def test_the_remedy_of_a_refused_argument_is_one_that_the_layer_takes(make, wrong):
+    with pytest.raises(UsageError) as caught:
+        make(**wrong)
+    name, _, value = caught.value.remedy.partition("=")
+    make(**wrong | {name: ast.literal_eval(value)})
+
+
+@pytest.mark.parametrize(
+    "make", [GlobalAveragePool, lambda: LocalContrastNorm(3), lambda: SqueezeExcitation(4)], ids=["gap", "lcn", "se"]
+)
+def test_features_without_positions_are_refused_and_taken_as_the_remedy_says(make):
+    layer, x = make(), torch.ones(2, 4)
+    with pytest.raises(ShapeError, match=r"shape \(2, 4\)") as caught:
+        layer(x)
+    assert caught.value.remedy.startswith("x[..., None] ")
+    assert layer(x[..., None]).shape[:2] == (2, 4)
 
 
 def test_locally_connected_before_a_normalization_of_one_sample():

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from striate.account.signal.trace import trace_signal
+from striate.layers.axis_windows import AxisWindows
 from striate.models.first_weights.moments import kept_by_padding, moments, wanted_variance
 from striate.models.layer_strings.from_spec import build_network
 from striate.models.layer_strings.spec import Layer
@@ -138,9 +139,9 @@ def test_the_share_that_padding_leaves_is_that_of_a_deep_stack(size, kernel):
     weight = torch.full((1, 1, kernel), 1 / kernel)
     for _ in range(60):
         before, power = power, nn.functional.conv1d(power, weight, padding=kernel // 2)
-    share = kept_by_padding(size, kernel, 1, (kernel // 2, kernel // 2), 1)
+    share = kept_by_padding(AxisWindows(size, kernel, 1, kernel // 2, kernel // 2))
     assert share == pytest.approx(float(power.sum() / before.sum()), rel=1e-3)
-    assert kept_by_padding(size, kernel, 1, (0, 0), 1) == 1
+    assert kept_by_padding(AxisWindows(size, kernel)) == 1
 
 
 def test_a_bias_behind_a_sigmoid_takes_away_its_mean():

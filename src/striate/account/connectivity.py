@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from striate.account.ledger import Shape
-from striate.account.remarks.axis_windows import AxisWindows
 from striate.errors import UsageError
+from striate.layers.axis_windows import AxisWindows, same_padding
 from striate.models.layer_strings.words import MAX_NUMBER
 from striate.wording import several, show_shape
 
@@ -142,16 +142,15 @@ def _axes(
             raise UsageError("pad", repr(padding), "whole numbers or same", "--pad same")
         if max(strides) > 1:
             raise UsageError("pad", "same with a stride above 1", "stride 1: only then the size stays", "--stride 1")
-        # As torch does, the odd one goes after.
-        pads = [((k - 1) // 2, k - 1 - (k - 1) // 2) for k in kernels]
+        pads = [same_padding(k) for k in kernels]
     else:
         pads = [(pad, pad) for pad in _each("pad", padding, count, 0)]
     sides = zip(in_shape[1:], kernels, strides, pads, strict=True)
     axes = tuple(AxisWindows(side, k, s, before, after) for side, k, s, (before, after) in sides)
     for axis in axes:
         if axis.steps < 0:
-            room = axis.size + axis.before + axis.after
-            fitting = "x".join(str(min(a.kernel, a.size + a.before + a.after)) for a in axes)
+            room = axis.padded
+            fitting = "x".join(str(min(a.kernel, a.padded)) for a in axes)
             raise UsageError(
                 "kernel",
                 f"{axis.kernel} on a side of {axis.size} + {axis.before + axis.after} padding = {room}",

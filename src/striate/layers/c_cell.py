@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from striate.errors import UsageError
 from striate.layers.cells import fading_window, full_precision
 from striate.layers.windows import wide
 
@@ -17,7 +18,7 @@ class CCell(nn.Module):
 
     v_S(n) is the mean of Σ d(ν) u_S(n + ν) over all planes: what every plane answers says nothing. d is fixed, falls
     from the center as `fading_window` and sums to 1; α is `alpha`, the sum at which a cell answers one half.
-    `padding` adds zeros. ValueError for an `alpha` that is not positive.
+    `padding` adds zeros. UsageError for an `alpha` that is not positive.
     Source: Fukushima, "Neocognitron", Biological Cybernetics 36, 1980, section 2.
     """
 
@@ -25,8 +26,8 @@ class CCell(nn.Module):
 
     def __init__(self, kernel_size: int, stride: int = 1, padding: int = 0, alpha: float = 0.5) -> None:
         super().__init__()
-        if alpha <= 0:
-            raise ValueError(f"alpha is {alpha}; it has to be positive")
+        if not alpha > 0:
+            raise UsageError("alpha", repr(alpha), "a number above 0", "alpha=0.5")
         self.kernel_size, self.stride, self.padding, self.alpha = kernel_size, stride, padding, alpha
         self.register_buffer("window", fading_window(kernel_size, kernel_size))
 

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from striate.layers.windows import check_positive
+
 FADE = 0.5
 """The strength of a connection that comes from half a window away, as a share of that from the center."""
 
@@ -14,10 +16,9 @@ def fading_window(height: int, width: int) -> torch.Tensor:
     """(1, 1, height, width) float32 of sum 1, which falls with the distance from the center: 0.5^d, with d = 1 half a
     window away.
 
-    ValueError for a size below 1.
+    UsageError for a size below 1.
     """
-    if min(height, width) < 1:
-        raise ValueError(f"kernel_size is {height}×{width}; it has to be at least 1")
+    check_positive("kernel_size", (height, width))
     rows, columns = ((torch.arange(n, dtype=torch.float32) - (n - 1) / 2) / (n / 2) for n in (height, width))
     strength = FADE ** (rows.square()[:, None] + columns.square()).sqrt()
     return (strength / strength.sum()).view(1, 1, height, width)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from striate.layers.windows import root, wide
+from striate.layers.windows import check_positive, root, wide
 
 
 class ChannelL2Pool(nn.Module):
@@ -20,8 +20,7 @@ class ChannelL2Pool(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        if size < 1:
-            raise ValueError(f"size is {size}; it has to be at least 1")
+        check_positive("size", size)
         self.size = size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

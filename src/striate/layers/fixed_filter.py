@@ -13,8 +13,7 @@ from torch.nn import functional
 from striate.errors import ShapeError, UsageError
 from striate.layers.kernel_text import check_form
 from striate.layers.kernels import KERNELS, Kernel
-
-PADDING_MODES = ("replicate", "zeros", "reflect", "circular")
+from striate.layers.padding_modes import PADDING_MODES, furthest_reach
 
 
 class FixedFilter(nn.Module):
@@ -65,11 +64,12 @@ class FixedFilter(nn.Module):
             raise ShapeError(where, f"shape {shape}", expected, f"channels={channels}")
         if not x.is_floating_point():
             raise UsageError(where, f"{x.dtype}", "floating-point numbers", "x.float()")
-        edge = {"reflect": 1, "circular": 0}.get(self.padding_mode)
         reach = tuple(side // 2 for side in self.weight.shape[2:])
-        if edge is not None and (reach[0] > x.shape[2] - edge or reach[1] > x.shape[3] - edge):
+        limits = [furthest_reach(self.padding_mode, size) for size in x.shape[2:]]
+        if any(limit is not None and far > limit for far, limit in zip(reach, limits, strict=True)):
             got = f"maps of {x.shape[2]} × {x.shape[3]}, and a kernel that reaches {reach} beyond them"
-            expected = f"maps of at least {reach[0] + edge} × {reach[1] + edge} for padding mode {self.padding_mode}"
+            least = [far + size - (limit or 0) for far, size, limit in zip(reach, x.shape[2:], limits, strict=True)]
+            expected = f"maps of at least {least[0]} × {least[1]} for padding mode {self.padding_mode}"
             raise ShapeError(where, got, expected, 'padding_mode="replicate"')
 
 

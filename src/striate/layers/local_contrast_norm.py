@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from striate.layers.windows import root, wide
+from striate.errors import UsageError
+from striate.layers.windows import check_map, root, wide
 
 TINY = 1e-12
 
@@ -22,15 +23,17 @@ class LocalContrastNorm(nn.Module):
     of the window inside the map counts, scaled to sum 1. A constant map gives zeros: the divisor is at least √ε of the
     largest value of the sample (ε: resolution of the number format).
     `parts` is `both`, `subtractive` (v) or `divisive` (x / max(mean of σ, σ), with σ of x itself).
+    UsageError for other arguments, ShapeError for maps without positions.
     Source: Jarrett et al., "What is the best multi-stage architecture for object recognition?", ICCV 2009.
     """
 
     def __init__(self, size: int = 9, parts: Literal["both", "subtractive", "divisive"] = "both") -> None:
         super().__init__()
         if size < 1 or size % 2 == 0:
-            raise ValueError(f"size is {size}; it has to be odd, so that the window has a center")
+            expected = "an odd number of at least 1, so that the window has a center"
+            raise UsageError("size", repr(size), expected, f"size={max(1, size + 1)}")
         if parts not in ("both", "subtractive", "divisive"):
-            raise ValueError(f"parts is {parts!r}; it has to be both, subtractive or divisive")
+            raise UsageError("parts", repr(parts), "both, subtractive or divisive", 'parts="both"')
         self.size = size
         self.parts = parts
         # Numbers instead of a buffer: on the meta device, or after to_empty, a buffer would have no values.
@@ -38,10 +41,7 @@ class LocalContrastNorm(nn.Module):
         self.window = tuple(weight / math.fsum(weights) for weight in weights)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dim() < 3 or 0 in x.shape[1:]:
-            raise ValueError(
-                f"an input of shape {tuple(x.shape)}; it has to be (N, C, *spatial), no axis of a map empty"
-            )
+        check_map("LocalContrastNorm", x)
         values = wide(x)
         inside = self._blur(torch.ones_like(values[:1, :1]))
         v = values if self.parts == "divisive" else values - self._blur(values.mean(1, keepdim=True)) / inside

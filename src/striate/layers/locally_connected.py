@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from striate.errors import ShapeError, UsageError
+from striate.layers.axis_windows import AxisWindows, same_padding
 from striate.layers.windows import Size, per_axis
 
 
@@ -17,7 +19,8 @@ class LocallyConnected(nn.Module):
 
     (N, C, *in_size) to (N, out_channels, *out_size), 1 to 3 spatial axes; `padding` adds zeros; `same` (stride 1)
     keeps the size. `weight` is (*out_size, out_channels, C, *kernel), `bias` (out_channels, *out_size).
-    Initialized like `torch.nn.Conv2d`. ValueError where the kernel is larger than the padded map.
+    Initialized like `torch.nn.Conv2d`. ShapeError where the kernel is larger than the padded map,
+    and for inputs of another shape.
     Source: Taigman et al., "DeepFace", CVPR 2014; LeCun, "Generalization and network design strategies", 1989.
     """
 
@@ -37,10 +40,14 @@ class LocallyConnected(nn.Module):
         self.kernel_size = per_axis(kernel_size, axes, "kernel_size")
         self.stride = per_axis(stride, axes, "stride")
         self.pads = self._pads(padding, axes)
-        sizes = zip(self.in_size, self.pads, self.kernel_size, self.stride, strict=True)
-        self.out_size = tuple((size + sum(pads) - k) // s + 1 for size, pads, k, s in sizes)
+        sizes = zip(self.in_size, self.kernel_size, self.stride, self.pads, strict=True)
+        along = [AxisWindows(size, kernel, stride, *pads) for size, kernel, stride, pads in sizes]
+        self.out_size = tuple(windows.count for windows in along)
         if min(self.out_size) < 1:
-            raise ValueError(f"kernel {self.kernel_size} is larger than its padded map of {self.in_size}")
+            padded = tuple(windows.padded for windows in along)
+            fitting = tuple(map(min, self.kernel_size, padded))
+            got = f"{self.kernel_size} on a padded map of {padded}"
+            raise ShapeError("kernel_size", got, f"at most {padded}", f"kernel_size={fitting}")
         self.weight = nn.Parameter(torch.empty(*self.out_size, out_channels, in_channels, *self.kernel_size))
         self.bias = nn.Parameter(torch.empty(out_channels, *self.out_size)) if bias else None
         bound = 1 / math.sqrt(self.fan_in)
@@ -54,8 +61,9 @@ class LocallyConnected(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if tuple(x.shape[1:]) != (self.in_channels, *self.in_size):
-            expected = (self.in_channels, *self.in_size)
-            raise ValueError(f"input {tuple(x.shape[1:])} for weights made for {expected}")
+            expected = f"(N, {', '.join(map(str, (self.in_channels, *self.in_size)))}), for which the weights were made"
+            remedy = f"in_channels={self.in_channels} and in_size={self.in_size} are fixed: resize the input"
+            raise ShapeError("input of LocallyConnected", f"shape {tuple(x.shape)}", expected, remedy)
         patches = functional.pad(x, [pad for pads in reversed(self.pads) for pad in pads])
         for axis, (kernel, stride) in enumerate(zip(self.kernel_size, self.stride, strict=True)):
             patches = patches.unfold(2 + axis, kernel, stride)
@@ -80,5 +88,6 @@ class LocallyConnected(nn.Module):
         if not isinstance(padding, str):
             return tuple((pad, pad) for pad in per_axis(padding, axes, "padding"))
         if padding != "same" or max(self.stride) > 1:
-            raise ValueError(f"padding {padding!r} with stride {self.stride}; 'same' needs stride 1")
-        return tuple(((k - 1) // 2, k // 2) for k in self.kernel_size)
+            got = f"{padding!r} with stride {self.stride}"
+            raise UsageError("padding", got, "numbers, or 'same' with stride 1", "padding=0")
+        return tuple(same_padding(k) for k in self.kernel_size)

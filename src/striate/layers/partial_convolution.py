@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from striate.errors import UsageError
+
 
 class PartialConvolution(nn.Module):
     """Convolution whose output map k sees the input maps `table[k]`: (N, C, H, W) to (N, len(table), H', W').
@@ -16,7 +18,7 @@ class PartialConvolution(nn.Module):
     `weight` holds one kernel a connection, (connections, kernel, kernel), in the order of the table; `bias` one number
     an output map. So absent connections have no parameters; they are computed, as zeros, in one dense convolution.
     First weights are uniform in ±1 / √fan-in of each map, as those of torch's convolutions.
-    Raises ValueError for an output map that sees nothing, one input twice, or one that there is not.
+    Raises UsageError for an output map that sees nothing, one input twice, or one that there is not.
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, table I.
     """
 
@@ -24,7 +26,9 @@ class PartialConvolution(nn.Module):
         super().__init__()
         for number, seen in enumerate(table):
             if not seen or len(set(seen)) < len(seen) or not set(seen) <= set(range(in_channels)):
-                raise ValueError(f"map {number} sees {tuple(seen)}; it needs distinct inputs of 0 to {in_channels - 1}")
+                fitting = sorted(set(seen) & set(range(in_channels))) or [0]
+                expected = f"distinct inputs of 0 to {in_channels - 1}, at least one"
+                raise UsageError("table", f"map {number} sees {tuple(seen)}", expected, f"table[{number}] = {fitting}")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, len(table), kernel_size
         # Numbers instead of buffers: on the meta device, or after to_empty, buffers would have no values.
         self.table = tuple(tuple(seen) for seen in table)

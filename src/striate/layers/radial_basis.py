@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from striate.errors import UsageError
 from striate.layers.windows import wide
 
 
@@ -17,7 +18,7 @@ class RadialBasis(nn.Module):
     cross-entropy is the paper's criterion −y_label + log Σ_k e^(y_k), but for its constant for rubbish.
     `codes` (K, F) are part of how the layer is made, neither trained nor in the `state_dict`. Outputs have at
     least float32: in half precision a distance near 100 would be rounded to halves.
-    Raises ValueError for codes of different lengths.
+    Raises UsageError for codes of different lengths.
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, equations 7 and 9.
     """
 
@@ -25,8 +26,10 @@ class RadialBasis(nn.Module):
         super().__init__()
         # Numbers instead of a buffer: on the meta device, or after to_empty, a buffer would have no values.
         self.codes = tuple(tuple(code) for code in codes)
-        if len({len(code) for code in self.codes}) != 1:
-            raise ValueError("codes of different lengths, or none; they are the rows of a matrix")
+        lengths = sorted({len(code) for code in self.codes})
+        if len(lengths) != 1:
+            got = f"rows of {' and '.join(map(str, lengths))} numbers" if lengths else "no rows"
+            raise UsageError("codes", got, "rows of one length, as those of a matrix", "codes=[[1, -1], [-1, 1]]")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         values = wide(x)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from striate.errors import UsageError
 from striate.layers.cells import fading_window, full_precision
 from striate.layers.windows import Size, per_axis, root, wide
 
@@ -25,7 +26,7 @@ class SCell(nn.Module):
     and channels. After a = q c x, b = q √(Σ c x²) of one pattern x with large q, a cell answers where its input has a
     cosine above r / (1 + r) with x, and its largest answer is 1. First weights: small and positive, so that every plane
     answers a little to anything; b = 0. Computed in float32 at least, also under autocast: near the threshold it is a
-    difference of nearly equal numbers. `padding` adds zeros. ValueError for a selectivity that is not positive.
+    difference of nearly equal numbers. `padding` adds zeros. UsageError for a selectivity that is not positive.
     Source: Fukushima, "Neocognitron", Biological Cybernetics 36, 1980, section 2.
     """
 
@@ -35,8 +36,8 @@ class SCell(nn.Module):
         self, in_channels: int, out_channels: int, kernel_size: Size, selectivity: float = 1.5, padding: int = 0
     ) -> None:
         super().__init__()
-        if selectivity <= 0:
-            raise ValueError(f"selectivity is {selectivity}; it has to be positive")
+        if not selectivity > 0:
+            raise UsageError("selectivity", repr(selectivity), "a number above 0", "selectivity=1.5")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = per_axis(kernel_size, 2, "kernel_size")
         self.selectivity, self.padding = selectivity, padding

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import ShapeError, UsageError
-from striate.layers.windows import Size, per_axis
+from striate.layers.windows import Size, check_positive, per_axis
 
 
 class SamePadding(nn.Module):
@@ -29,7 +29,7 @@ class SamePadding(nn.Module):
     def __init__(self, kernel_size: Size, stride: Size = 1, dilation: Size = 1, value: float = 0.0) -> None:
         super().__init__()
         for name, size in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)):
-            _check_positive(name, size)
+            check_positive(name, size)
         self.kernel_size = kernel_size
         self.stride = stride
         self.dilation = dilation
@@ -77,9 +77,3 @@ class SamePadding(nn.Module):
             if not all(any(0 <= start + d * tap < n for tap in range(k)) for start in starts):
                 got = f"a window of {k} positions, {d} apart, on a map of {n}: one lies in the padding alone"
                 raise ShapeError("SamePadding", got, f"a dilation of less than {n}", f"dilation={max(1, n // 2)}")
-
-
-def _check_positive(name: str, size: Size) -> None:
-    values = (size,) if isinstance(size, int) else tuple(size)
-    if not values or not all(isinstance(value, int) and value >= 1 for value in values):
-        raise UsageError(name, repr(size), "whole numbers of at least 1", f"{name}=1")

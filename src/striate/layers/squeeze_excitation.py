@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from striate.layers.windows import check_map, check_positive
+
 
 class SqueezeExcitation(nn.Module):
     """Each channel times a factor between 0 and 1 that all channels together decide: (N, C, *spatial) to the same.
@@ -12,14 +14,14 @@ class SqueezeExcitation(nn.Module):
     Squeeze: the mean of every channel over all positions. Excitation: factors = sigmoid(W₂ relu(W₁ means + b₁) + b₂),
     with C / `reduction` values (rounded down, at least 1) in between. For maps with one to three spatial axes; the two
     linear layers are 1×1 convolutions on a map of one position, `fc1` and `fc2`, as in timm.
-    ValueError where `channels` or `reduction` is below 1, or the input has no spatial axis.
+    UsageError where `channels` or `reduction` is below 1, ShapeError where the input has no positions.
     Source: Hu, Shen and Sun, "Squeeze-and-excitation networks", CVPR 2018.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
-        if channels < 1 or reduction < 1:
-            raise ValueError(f"channels is {channels} and reduction {reduction}; both have to be at least 1")
+        check_positive("channels", channels)
+        check_positive("reduction", reduction)
         squeezed = max(1, channels // reduction)
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
         self.relu = nn.ReLU()
@@ -27,8 +29,7 @@ class SqueezeExcitation(nn.Module):
         self.sigmoid = nn.Sigmoid()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dim() < 3:
-            raise ValueError(f"an input with {x.dim()} axes; (N, C, *spatial) has at least 3")
+        check_map("SqueezeExcitation", x)
         means = x.mean(dim=tuple(range(2, x.dim())))
         factors = self.sigmoid(self.fc2(self.relu(self.fc1(means[..., None, None]))))
         out: torch.Tensor = x * factors.reshape(*x.shape[:2], *[1] * (x.dim() - 2))

@@ -11,7 +11,7 @@ import numpy as np
 
 from striate.errors import UsageError
 from striate.layers.kernels import Kernel
-from striate.visualize.filter_picture import PADDING_MODES, check_padding, divide
+from striate.visualize.filter_picture import NUMPY_MODES, check_padding, divide
 from striate.visualize.picture import Picture, whole_numbers
 
 _WIDTH = 78
@@ -122,7 +122,7 @@ def explain_pixel(picture: Picture, kernel: Kernel, padding_mode: str, at: str) 
 
 def _inside(positions: np.ndarray, size: int, padding_mode: str) -> np.ndarray:
     """The position whose value each gets along one axis; for zeros any position inside."""
-    mode: Any = "edge" if padding_mode == "zeros" else PADDING_MODES[padding_mode]
+    mode: Any = "edge" if padding_mode == "zeros" else NUMPY_MODES[padding_mode]
     before, after = max(0, -int(positions[0])), max(0, int(positions[-1]) - size + 1)
     padded: np.ndarray = np.pad(np.arange(size), (before, after), mode=mode)[positions + before]
     return padded

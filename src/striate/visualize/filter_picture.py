@@ -11,11 +11,11 @@ from scipy.signal import oaconvolve
 
 from striate.errors import UsageError
 from striate.layers.kernels import Kernel
+from striate.layers.padding_modes import PADDING_MODES, furthest_reach
 from striate.visualize.picture import Bytes, Picture
 
-PADDING_MODES: dict[str, Any] = {"replicate": "edge", "zeros": "constant", "reflect": "reflect", "circular": "wrap"}
-"""What lies beyond the border: the nearest pixel, 0, the picture mirrored at its outermost pixels, or its other side;
-with what NumPy calls it."""
+NUMPY_MODES: dict[str, Any] = {"replicate": "edge", "zeros": "constant", "reflect": "reflect", "circular": "wrap"}
+"""What NumPy calls the padding modes."""
 
 _BAND = 1 << 18  # values that are summed at once: they stay in the cache
 _MANY_WEIGHTS = 300  # from here on Fourier transforms are faster than one sum a weight
@@ -36,7 +36,7 @@ def filter_values(x: Bytes, kernel: Kernel, padding_mode: str = "replicate") -> 
     """
     check_padding(x.shape[1], x.shape[0], kernel, padding_mode)
     above, left = kernel.center
-    padded = np.pad(x, ((above, above), (left, left)), mode=PADDING_MODES[padding_mode])
+    padded = np.pad(x, ((above, above), (left, left)), mode=NUMPY_MODES[padding_mode])
     y = np.empty_like(x)
     summed = _sums_by_fourier if _count(kernel) > _MANY_WEIGHTS else _sums
     high = max(4 * kernel.shape[0], _BAND // x.shape[1], 1)
@@ -59,16 +59,16 @@ def check_padding(width: int, height: int, kernel: Kernel, padding_mode: str) ->
     if padding_mode not in PADDING_MODES:
         raise UsageError("--padding-mode", padding_mode, " or ".join(PADDING_MODES), "--padding-mode replicate")
     above, left = kernel.center
-    edge = {"reflect": 1, "circular": 0}.get(padding_mode)
-    if edge is None or (above <= height - edge and left <= width - edge):
+    most = furthest_reach(padding_mode, height), furthest_reach(padding_mode, width)
+    if all(limit is None or far <= limit for far, limit in zip(kernel.center, most, strict=True)):
         return
     rows, columns = kernel.shape
-    why = "there is nothing further to mirror" if edge else "it would go around more than once"
+    why = "there is nothing further to mirror" if padding_mode == "reflect" else "it would go around more than once"
     raise UsageError(
         f"--padding-mode {padding_mode}",
         f"a kernel of {rows} × {columns} (rows × columns), which reaches {above} rows and {left} columns beyond a "
         f"picture of {height} × {width}",
-        f"a reach of at most {height - edge} rows and {width - edge} columns: {why}",
+        f"a reach of at most {most[0]} rows and {most[1]} columns: {why}",
         "--padding-mode replicate",
     )
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.models.build import build_model
-from striate.models.zoo.image_size import Window, chain_sizes, check_image, smallest_size
+from striate.models.zoo.image_size import Slide, chain_sizes, check_image, smallest_size
 
 WINDOWS = st.builds(
-    lambda kernel, stride, padded, round_up: Window(kernel, stride, kernel // 2 if padded else 0, round_up),
+    lambda kernel, stride, padded, round_up: Slide(kernel, stride, kernel // 2 if padded else 0, round_up),
     st.integers(1, 7), st.integers(1, 4), st.booleans(), st.booleans(),
 )  # fmt: skip
 
@@ -42,7 +42,7 @@ def test_the_smallest_size_is_the_first_that_leaves_something(windows):
 
 def test_the_arithmetic_is_told():
     with pytest.raises(ModelError) as caught:
-        check_image("net", (3, 20, 62), (Window(11, 4, 2), Window(3, 2), Window(3, 2)))
+        check_image("net", (3, 20, 62), (Slide(11, 4, 2), Slide(3, 2), Slide(3, 2)))
     error = caught.value
     assert error.got == "images of 20×62: 20 → 4 → 1, and no window of 3 fits into 1"
     assert error.expected == "images of at least 31×31"

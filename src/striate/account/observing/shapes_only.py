@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from striate.layers.axis_windows import AxisWindows
+
 _ATEN = torch.ops.aten
 
 
@@ -110,10 +112,9 @@ def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return None
     if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != x.dtype):
         return None
-    strides, pads, gaps = (list(each) * (axes if len(each) == 1 else 1) for each in (stride, padding, dilation))
-    sides = [
-        (x.shape[2 + i] + 2 * pads[i] - gaps[i] * (weight.shape[2 + i] - 1) - 1) // strides[i] + 1 for i in range(axes)
-    ]
+    each = (list(numbers) * (axes if len(numbers) == 1 else 1) for numbers in (stride, padding, padding, dilation))
+    along = zip(x.shape[2:], weight.shape[2:], *each, strict=True)
+    sides = [AxisWindows(*numbers).count for numbers in along]
     return x.new_empty([x.shape[0], weight.shape[0], *sides]) if min(sides) > 0 else None
 
 
@@ -123,10 +124,7 @@ def _pool(x: torch.Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any
     shape = list(x.shape[:2])
     for i, length in enumerate(x.shape[2:]):
         step = (stride or kernel)[i % len(stride or kernel)]
-        room = length + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1
-        side = (room + (step - 1 if ceil else 0)) // step + 1
-        if ceil and (side - 1) * step >= length + padding[i]:
-            side -= 1  # the last window has to begin inside
+        side = AxisWindows(length, kernel[i], step, padding[i], padding[i], dilation[i], ceil).count
         if side < 1 or 2 * padding[i] > kernel[i]:
             return None
         shape.append(side)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from striate.account.ledger import Ledger, Row
-from striate.account.remarks.axis_windows import ways_out, windows_of
+from striate.account.remarks.window_arithmetic import arithmetic, described, ways_out, windows_of
 from striate.records import Finding
 from striate.wording import listed, several, show_shape, show_sizes
 
@@ -41,10 +41,10 @@ def _left_over(rows: Sequence[Row]) -> Iterator[Finding]:
     for same in by_windows.values():
         row = same[0]
         windows = [window for window, left in zip(windows_of(row), row.leftover, strict=True) if left]
-        sums = dict.fromkeys(f"{window.described()} does not fit: {window.arithmetic()}" for window in windows)
+        sums = dict.fromkeys(f"{described(window)} does not fit: {arithmetic(window)}" for window in windows)
         ways = dict.fromkeys(way for window in windows for way in ways_out(window))
         others = dict.fromkeys(
-            w.arithmetic()
+            arithmetic(w)
             for other in same[1:]
             for w, left in zip(windows_of(other), other.leftover, strict=True)
             if left and w not in windows

@@ -14,7 +14,7 @@ from torch import nn
 
 from striate.layers.locally_connected import LocallyConnected
 from striate.models.first_weights.moments import ACTIVATIONS, kept_by_padding, moments, wanted_variance
-from striate.models.layer_strings.fits import axes, paddings
+from striate.models.layer_strings.fits import axes, windows_along
 from striate.models.layer_strings.shapes import Block, Step
 from striate.models.layer_strings.spec import Layer
 
@@ -173,11 +173,7 @@ def _kept(step: Step) -> float:
     layer, sizes = step.layer, step.in_shape[1:]
     if layer.word == "fc" or (layer.word == "conv" and layer["padding_mode"] != "zeros"):
         return 1.0
-    count = len(sizes)
-    dilations = axes(layer, "dilation", count) if layer.word == "conv" else (1,) * count
-    kernels, strides = axes(layer, "kernel", count), axes(layer, "stride", count)
-    geometry = zip(sizes, kernels, strides, paddings(layer, count), dilations, strict=True)
-    return math.prod(kept_by_padding(*axis) for axis in geometry)
+    return math.prod(map(kept_by_padding, windows_along(layer, sizes)))
 
 
 def _pooled(step: Step, signal: _Signal) -> _Signal:

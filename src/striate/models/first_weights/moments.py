@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.layers.axis_windows import AxisWindows
 from striate.models.layer_strings.spec import Layer
 
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -65,22 +66,21 @@ def wanted_variance(activation: Layer) -> float:
 
 
 @lru_cache(maxsize=1024)
-def kept_by_padding(size: int, kernel: int, stride: int, pads: tuple[int, int], dilation: int) -> float:
-    """The share of a signal's power that an axis of `size` keeps when zeros are put around it, 0 to 1.
+def kept_by_padding(along: AxisWindows) -> float:
+    """The share of a signal's power that an axis keeps when zeros are put around it, 0 to 1.
 
     Where the size stays: the largest eigenvalue of "which place is computed from which", as a deep stack of such
     layers keeps it. Where it changes: the mean share of taps inside. Maps beyond 128 lose next to nothing.
     """
-    if size > 128 or not any(pads):
+    size, places = along.size, along.count
+    if size > 128 or along.padded == size:
         return 1.0
-    span = dilation * (kernel - 1) + 1
-    places = (size + sum(pads) - span) // stride + 1
-    taps = np.arange(places)[:, None] * stride - pads[0] + dilation * np.arange(kernel)
+    taps = np.arange(places)[:, None] * along.stride - along.before + along.dilation * np.arange(along.kernel)
     inside = (taps >= 0) & (taps < size)
-    if places != size or stride != 1:
+    if places != size or along.stride != 1:
         return max(float(inside.mean()), 1e-3)
     reads = np.zeros((places, size))
-    np.add.at(reads, (np.nonzero(inside)[0], taps[inside]), 1 / kernel)
+    np.add.at(reads, (np.nonzero(inside)[0], taps[inside]), 1 / along.kernel)
     return max(float(np.abs(np.linalg.eigvals(reads)).max()), 1e-3)
 
 

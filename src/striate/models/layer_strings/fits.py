@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from striate.layers.axis_windows import AxisWindows, same_padding
+from striate.layers.padding_modes import furthest_reach
 from striate.models.layer_strings.fault import Edit, Fault
 from striate.models.layer_strings.spec import Layer
 from striate.models.layer_strings.words import Value, show_value
@@ -35,13 +37,25 @@ def paddings(layer: Layer, count: int) -> tuple[tuple[int, int], ...]:
     """What `conv` and `local` put before and after each axis; `same` puts the odd one after, as torch does."""
     if layer["pad"] != "same":
         return tuple((pad, pad) for pad in axes(layer, "pad", count))
-    spans = _spans(layer, count)
-    return tuple(((span - 1) // 2, span - 1 - (span - 1) // 2) for span in spans)
+    kernels, dilations = axes(layer, "kernel", count), _dilations(layer, count)
+    return tuple(same_padding(AxisWindows(0, k, dilation=d).span) for k, d in zip(kernels, dilations, strict=True))
 
 
-def _spans(layer: Layer, count: int) -> tuple[int, ...]:
-    dilation = axes(layer, "dilation", count) if layer.word == "conv" else (1,) * count
-    return tuple(d * (k - 1) + 1 for k, d in zip(axes(layer, "kernel", count), dilation, strict=True))
+def windows_along(layer: Layer, sizes: Shape) -> tuple[AxisWindows, ...]:
+    """How the windows of `conv`, `local` or a pooling lie along each axis of a map."""
+    count = len(sizes)
+    kernels = axes(layer, _kernel_name(layer), count)
+    strides = kernels if layer["stride"] is None else axes(layer, "stride", count)
+    numbers = zip(sizes, kernels, strides, paddings(layer, count), _dilations(layer, count), strict=True)
+    return tuple(AxisWindows(size, k, s, before, after, d) for size, k, s, (before, after), d in numbers)
+
+
+def _dilations(layer: Layer, count: int) -> tuple[int, ...]:
+    return axes(layer, "dilation", count) if layer.word == "conv" else (1,) * count
+
+
+def _kernel_name(layer: Layer) -> str:
+    return "kernel" if layer.word in ("conv", "local") else "size"
 
 
 def _fault(layer: Layer, got: str, expected: str, *replacements: Layer | str) -> Fault:
@@ -64,22 +78,16 @@ def _convolution(layer: Layer, shape: Shape) -> Shape:
     filters = layer["filters"]
     assert isinstance(filters, int)
     _need_map(layer, shape, Layer("fc", (("n", filters),)))
-    count = len(shape) - 1
-    strides, spans = axes(layer, "stride", count), _spans(layer, count)
-    if layer["pad"] == "same" and max(strides) > 1:
-        half = _one(tuple(span // 2 for span in spans))
+    windows = windows_along(layer, shape[1:])
+    if layer["pad"] == "same" and any(along.stride > 1 for along in windows):
+        half = _one(tuple(along.span // 2 for along in windows))
         got = f"`pad=same` with stride {show_value(layer['stride'])}"
         expected = "stride 1: only then input and output have the same size"
         raise _fault(layer, got, expected, layer.changed(pad=half), layer.changed(stride=1))
     if layer.word == "conv":
         _check_groups(layer, shape[0], filters)
-        _check_padding_mode(layer, shape)
-    sizes = []
-    for axis, (size, (before, after)) in enumerate(zip(shape[1:], paddings(layer, count), strict=True)):
-        if spans[axis] > size + before + after:
-            raise _window_fault(layer, axis, shape, spans, before + after)
-        sizes.append((size + before + after - spans[axis]) // strides[axis] + 1)
-    return (filters, *sizes)
+        _check_padding_mode(layer, windows)
+    return (filters, *_counts(layer, windows))
 
 
 def _check_groups(layer: Layer, channels: int, filters: int) -> None:
@@ -95,59 +103,51 @@ def _check_groups(layer: Layer, channels: int, filters: int) -> None:
         raise _fault(layer, got, expected, *best, layer.changed(groups=fitting))
 
 
-def _check_padding_mode(layer: Layer, shape: Shape) -> None:
-    mode = layer["padding_mode"]
-    if mode not in ("reflect", "circular"):
-        return
-    for size, pads in zip(shape[1:], paddings(layer, len(shape) - 1), strict=True):
-        limit = size - 1 if mode == "reflect" else size
-        if max(pads) > limit:
-            got = f"{max(pads)} positions of {mode} padding on a map of {size}"
+def _check_padding_mode(layer: Layer, windows: tuple[AxisWindows, ...]) -> None:
+    mode = str(layer["padding_mode"])
+    for along in windows:
+        reach, limit = max(along.before, along.after), furthest_reach(mode, along.size)
+        if limit is not None and reach > limit:
+            got = f"{reach} positions of {mode} padding on a map of {along.size}"
             expected = f"at most {limit}: padding is taken from the map"
             zeros, none = layer.changed(padding_mode="zeros"), layer.changed(pad=0)
             raise _fault(layer, got, expected, zeros, none)
 
 
-def _window_fault(layer: Layer, axis: int, shape: Shape, spans: tuple[int, ...], added: int) -> Fault:
-    count = len(shape) - 1
-    name = "kernel" if layer.word in ("conv", "local") else "size"
-    window, size = axes(layer, name, count), shape[1 + axis]
-    dilation = axes(layer, "dilation", count) if layer.word == "conv" else (1,) * count
-    spread = f" with dilation {dilation[axis]} spans {spans[axis]}," if dilation[axis] > 1 else " is"
-    got = (
-        f"`{layer}`: {name} {window[axis]}{spread} larger than its map {size} + 2·{added // 2} padding = {size + added}"
-    )
-    pads = [0] * count if layer["pad"] == "same" else list(axes(layer, "pad", count))
-    fitting = tuple(
-        min(k, (s + 2 * p - 1) // d + 1) for k, s, p, d in zip(window, shape[1:], pads, dilation, strict=True)
-    )
+def _counts(layer: Layer, windows: tuple[AxisWindows, ...]) -> tuple[int, ...]:
+    """How many windows there are along each axis; Fault where none fits."""
+    for axis, along in enumerate(windows):
+        if along.count < 1:
+            raise _window_fault(layer, windows, axis)
+    return tuple(along.count for along in windows)
+
+
+def _window_fault(layer: Layer, windows: tuple[AxisWindows, ...], axis: int) -> Fault:
+    name, along = _kernel_name(layer), windows[axis]
+    spread = f" with dilation {along.dilation} spans {along.span}," if along.dilation > 1 else " is"
+    room = f"{along.size} + 2·{along.before} padding = {along.padded}"
+    got = f"`{layer}`: {name} {along.kernel}{spread} larger than its map {room}"
+    fitting = tuple(min(w.kernel, (w.padded - 1) // w.dilation + 1) for w in windows)
     changed = layer.changed(**{name: _one(fitting)})
     if name == "size":
-        least = _one(tuple(min(p, k // 2) for p, k in zip(pads, fitting, strict=True)))
+        least = _one(tuple(min(w.before, k // 2) for w, k in zip(windows, fitting, strict=True)))
         changed = changed.changed(pad=least)
     expected = f"{name} at most {fitting[axis]} here, or more padding, or less pooling before"
-    wider = tuple(max(p, -(-(sp - s) // 2)) for p, sp, s in zip(pads, spans, shape[1:], strict=True))
+    wider = tuple(max(w.before, -(-(w.span - w.size) // 2)) for w in windows)
     padded = [layer.changed(pad=_one(wider))] if name == "kernel" else []
     return _fault(layer, got, expected, changed, *padded)
 
 
 def _pooling(layer: Layer, shape: Shape) -> Shape:
     _need_map(layer, shape)
-    count = len(shape) - 1
-    windows, pads = axes(layer, "size", count), axes(layer, "pad", count)
-    strides = windows if layer["stride"] is None else axes(layer, "stride", count)
-    for window, pad in zip(windows, pads, strict=True):
-        if pad > window // 2:
-            half = _one(tuple(min(p, w // 2) for p, w in zip(pads, windows, strict=True)))
-            got = f"padding {pad} for a window of {window}"
-            expected = f"at most half the window, {window // 2}: no window may lie in the padding only"
+    windows = windows_along(layer, shape[1:])
+    for along in windows:
+        if along.before > along.kernel // 2:
+            half = _one(tuple(min(w.before, w.kernel // 2) for w in windows))
+            got = f"padding {along.before} for a window of {along.kernel}"
+            expected = f"at most half the window, {along.kernel // 2}: no window may lie in the padding only"
             raise _fault(layer, got, expected, layer.changed(pad=half))
-    sizes = []
-    for axis, (size, pad) in enumerate(zip(shape[1:], pads, strict=True)):
-        if windows[axis] > size + 2 * pad:
-            raise _window_fault(layer, axis, shape, windows, 2 * pad)
-        sizes.append((size + 2 * pad - windows[axis]) // strides[axis] + 1)
-    return (shape[0], *sizes)
+    return (shape[0], *_counts(layer, windows))
 
 
 def _map_only(layer: Layer, shape: Shape) -> Shape:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import Literal
 
+from striate.layers.padding_modes import PADDING_MODES
+
 Value = int | float | bool | str | tuple[int, ...] | None
 Kind = Literal["count", "odd", "number", "size", "pad", "flag", "choice"]
 
 MAX_NUMBER = 10**6
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 @dataclass(frozen=True)

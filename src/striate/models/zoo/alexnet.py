@@ -21,13 +21,13 @@ from torch import nn
 
 from striate.models.first_weights.initialize import initialize_output
 from striate.models.layer_strings.shapes import Shape
-from striate.models.zoo.image_size import Window, chain_sizes, check_image
+from striate.models.zoo.image_size import Slide, chain_sizes, check_image
 
 Init = Literal["he", "printed"]
 
-POOL = Window(3, 2)
-WINDOWS_2012 = (Window(11, 4), POOL, Window(5, 1, 2), POOL, *3 * (Window(3, 1, 1),), POOL)
-WINDOWS = (Window(11, 4, 2), *WINDOWS_2012[1:])
+POOL = Slide(3, 2)
+WINDOWS_2012 = (Slide(11, 4), POOL, Slide(5, 1, 2), POOL, *3 * (Slide(3, 1, 1),), POOL)
+WINDOWS = (Slide(11, 4, 2), *WINDOWS_2012[1:])
 
 
 def alexnet_2012(input_shape: Shape, outputs: int, groups: int = 2, init: Init = "he") -> nn.Module:

@@ -17,12 +17,12 @@ from torch import nn
 
 from striate.models.first_weights.initialize import initialize_output
 from striate.models.model_info import Form
-from striate.models.zoo.image_size import Window, check_image, smallest_size
+from striate.models.zoo.image_size import Slide, check_image, smallest_size
 
 BOTTLENECK = 4
 """Channels of a layer's 1×1 convolution, times the growth rate (paper, section 3)."""
-SMALL_WINDOWS = (Window(3, 1, 1), *[Window(2, 2)] * 3)
-WINDOWS = (Window(7, 2, 3), Window(3, 2, 1), *[Window(2, 2)] * 3)
+SMALL_WINDOWS = (Slide(3, 1, 1), *[Slide(2, 2)] * 3)
+WINDOWS = (Slide(7, 2, 3), Slide(3, 2, 1), *[Slide(2, 2)] * 3)
 """What makes the map smaller: the stem, and the pooling between blocks."""
 _OLDER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.models.model_info import Form
-from striate.models.zoo.image_size import Window, check_image, smallest_size
+from striate.models.zoo.image_size import Slide, check_image, smallest_size
 from striate.models.zoo.inception_parts import REMARK, BasicConv2d, check_colors, initialize_truncated, restandardized
 
 # Paper, table 1. In channels; 1×1; before the 3×3 and it; before the 5×5 and it; behind the pooling.
@@ -35,8 +35,8 @@ MODULES = {
     "inception5b": (832, 384, 192, 384, 48, 128, 128),
 }
 FEATURES = 1024
-SMALL_WINDOWS = (Window(3, 1, 1), *[Window(3, 2, round_up=True)] * 2, Window(2, 2, round_up=True))
-WINDOWS = (Window(7, 2, 3), *[Window(3, 2, round_up=True)] * 3, Window(2, 2, round_up=True))
+SMALL_WINDOWS = (Slide(3, 1, 1), *[Slide(3, 2, round_up=True)] * 2, Slide(2, 2, round_up=True))
+WINDOWS = (Slide(7, 2, 3), *[Slide(3, 2, round_up=True)] * 3, Slide(2, 2, round_up=True))
 """What makes the map smaller: the first convolution and the poolings."""
 
 

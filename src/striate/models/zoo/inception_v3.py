@@ -18,13 +18,13 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import ModelError
-from striate.models.zoo.image_size import Window, check_image, describe_chain, smallest_size
+from striate.models.zoo.image_size import Slide, check_image, describe_chain, smallest_size
 from striate.models.zoo.inception_parts import REMARK, BasicConv2d, check_colors, initialize_truncated, restandardized
 
 FEATURES = 2048
-WINDOWS = (Window(3, 2), Window(3), Window(3, 2), Window(3), Window(3, 2), Window(3, 2), Window(3, 2))
+WINDOWS = (Slide(3, 2), Slide(3), Slide(3, 2), Slide(3), Slide(3, 2), Slide(3, 2), Slide(3, 2))
 """What makes the map smaller: two convolutions, pooling, one more, pooling, and Mixed_6a and Mixed_7a."""
-AUXILIARY_WINDOWS = (*WINDOWS[:-1], Window(5, 3), Window(5))
+AUXILIARY_WINDOWS = (*WINDOWS[:-1], Slide(5, 3), Slide(5))
 """The way to the auxiliary classifier: behind Mixed_6a its own pooling and convolution."""
 SMALLEST_AUXILIARY = smallest_size(AUXILIARY_WINDOWS)
 WIDE, TALL = ((1, 7), (0, 3)), ((7, 1), (3, 0))

@@ -13,7 +13,7 @@ from torch import nn
 
 from striate.models.layer_strings.from_spec import build_network
 from striate.models.layer_strings.shapes import Shape
-from striate.models.zoo.image_size import Window, check_image
+from striate.models.zoo.image_size import Slide, check_image
 
 
 def lcn_net(input_shape: Shape, outputs: int, stages: int = 3, width: int = 16) -> nn.Module:
@@ -25,6 +25,6 @@ def lcn_net(input_shape: Shape, outputs: int, stages: int = 3, width: int = 16) 
     """
     most = min(input_shape[1:]).bit_length() - 1 if len(input_shape) == 3 else 0
     fitting = f"lcn-net(stages={most},width={width})" if most else ""
-    check_image("lcn-net", input_shape, stages * (Window(5, 1, 2), Window(2, 2)), fitting)
+    check_image("lcn-net", input_shape, stages * (Slide(5, 1, 2), Slide(2, 2)), fitting)
     words = [f"conv({width << stage},5,pad=2) relu lcn(9) pool(2)" for stage in range(stages)]
     return build_network(" ".join([*words, f"fc({outputs})"]), input_shape)

@@ -30,7 +30,7 @@ from striate.layers.subsampling import Subsampling
 from striate.models.layer_strings.from_spec import build_network
 from striate.models.layer_strings.shapes import Shape
 from striate.models.zoo.digit_codes import COLUMNS, ROWS, output_codes
-from striate.models.zoo.image_size import Window, chain_sizes, check_image
+from striate.models.zoo.image_size import Slide, chain_sizes, check_image
 
 CONNECTIONS = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
@@ -63,7 +63,7 @@ def lenet5_1998(input_shape: Shape, outputs: int) -> nn.Module:
     Raises ModelError for smaller images, and for tables, signals and volumes.
     """
     padding = 2 if len(input_shape) == 3 and min(input_shape[1:]) < 32 else 0
-    windows = (Window(5, 1, padding), Window(2, 2), Window(5), Window(2, 2))
+    windows = (Slide(5, 1, padding), Slide(2, 2), Slide(5), Slide(2, 2))
     check_image("lenet5-1998", input_shape, windows)
     rows, columns = (chain_sizes(size, windows)[-1] for size in input_shape[1:])
     layers: OrderedDict[str, nn.Module] = OrderedDict()

@@ -24,11 +24,11 @@ from torch import nn
 from striate.models.first_weights.initialize import initialize_output
 from striate.models.layer_strings.shapes import Shape
 from striate.models.model_info import Form
-from striate.models.zoo.image_size import Window, check_image
+from striate.models.zoo.image_size import Slide, check_image
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 """Layers with weights, to how many of them each of the five stages has; three more are fully connected."""
-POOLINGS = 5 * (Window(2, 2),)
+POOLINGS = 5 * (Slide(2, 2),)
 
 
 def vgg11(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:

@@ -17,11 +17,11 @@ from torch import nn
 
 from striate.models.layer_strings.shapes import Shape
 from striate.models.zoo.alexnet import Init, initialize_for_relu, response_norm
-from striate.models.zoo.image_size import Window, chain_sizes, check_image
+from striate.models.zoo.image_size import Slide, chain_sizes, check_image
 
 # The paper's 55×55 and 13×13 maps come of 110×110 and 26×26 only where a cut off window counts.
-POOL = Window(3, 2, round_up=True)
-WINDOWS = (Window(7, 2, 1), POOL, Window(5, 2), POOL, *3 * (Window(3, 1, 1),), Window(3, 2))
+POOL = Slide(3, 2, round_up=True)
+WINDOWS = (Slide(7, 2, 1), POOL, Slide(5, 2), POOL, *3 * (Slide(3, 1, 1),), Slide(3, 2))
 
 
 def zfnet(input_shape: Shape, outputs: int, init: Init = "he") -> nn.Module:

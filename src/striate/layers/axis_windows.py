@@ -1,0 +1,59 @@
+"""Windows along one axis of a map: how many there are, and what they cover; free of torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AxisWindows:
+    """Windows along one axis: `size` positions, `kernel`, `stride`, `before` and `after` positions of padding,
+    `dilation`. `round_up`: a last, cut off window counts too (`ceil_mode` of torch's poolings)."""
+
+    size: int
+    kernel: int
+    stride: int = 1
+    before: int = 0
+    after: int = 0
+    dilation: int = 1
+    round_up: bool = False
+
+    @property
+    def span(self) -> int:
+        """From the first to the last position that one window reads."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def padded(self) -> int:
+        """The size with padding."""
+        return self.size + self.before + self.after
+
+    @property
+    def steps(self) -> float:
+        """(padded size − span) / stride: a whole number where the windows fit."""
+        return (self.padded - self.span) / self.stride
+
+    @property
+    def count(self) -> int:
+        """How many windows there are; 0 where none fits. What does not fit is dropped, but for `round_up`."""
+        if not self.round_up:
+            return max(0, math.floor(self.steps) + 1)
+        # One window fits that is up to `stride` − 1 positions larger; none begins in the padding at the end.
+        windows = max(0, math.ceil(self.steps) + 1)
+        return windows - (windows > 0 and (windows - 1) * self.stride >= self.size + self.before)
+
+    def uncovered(self) -> list[int]:
+        """The positions, from 0, that no window reads."""
+        seen = {
+            window * self.stride - self.before + tap * self.dilation
+            for window in range(self.count)
+            for tap in range(self.kernel)
+        }
+        return [position for position in range(self.size) if position not in seen]
+
+
+def same_padding(span: int) -> tuple[int, int]:
+    """The padding before and after an axis with which windows of `span` and stride 1 keep its size: the odd one goes
+    after, as in torch."""
+    return (span - 1) // 2, span - 1 - (span - 1) // 2
