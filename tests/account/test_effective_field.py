@@ -49,6 +49,12 @@ def test_depth_makes_it_wider_more_slowly_than_the_theory() -> None:
     assert many / few == pytest.approx(2, abs=0.25)
 
 
+def test_of_several_shortest_runs_the_middle_one_is_taken() -> None:
+    # 96 of 100 equal positions have 95.45 %: from 0, 1, 2, 3 or 4 on.
+    assert shortest_runs(np.ones(100)) == [(2, 96.0)]
+    assert shortest_runs(np.ones((100, 3))) == [(2, 96.0), (0, 3.0)]
+
+
 def test_a_run_has_its_mass_and_a_shorter_one_has_not() -> None:
     shares = np.random.default_rng(0).random((9, 14))
     shares /= shares.sum()
