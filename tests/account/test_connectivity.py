@@ -85,6 +85,34 @@ def test_signals_images_and_volumes(shape: tuple[int, ...]) -> None:
     assert found.kernel == (3,) * (len(shape) - 1)
 
 
+@given(
+    shape=st.tuples(st.just(1), st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    padding=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+)
+def test_positions_that_no_window_reads_are_told(shape, kernel, stride, padding) -> None:
+    assume(all(k <= n + 2 * p for k, n, p in zip(kernel, shape[1:], padding, strict=True)))
+    matrix = matrix_of(shape, kernel, np.ones((1, 1, *kernel)), stride, padding)
+    unread = int((matrix.sum(axis=0) == 0).sum())
+    said = compare_connectivity(shape, kernel, stride=stride, padding=padding).unread
+    assert said.partition(" of ")[0] == (f"{unread}" if unread else "")
+
+
+def test_what_is_left_over_comes_with_the_arithmetic() -> None:
+    both = compare_connectivity((1, 7, 7), (3,), stride=(3,)).unread
+    assert both == "13 of 49 positions; along each side, (7−3)/3+1 = 2.33, so 2 windows read 6 of 7"
+    one = compare_connectivity((1, 7, 9), (3,), stride=(3,)).unread
+    assert one == "9 of 63 positions; (7−3)/3+1 = 2.33, so 2 windows read 6 of 7"
+    assert compare_connectivity((1, 10**5), (5 * 10**4,), stride=(10**4,)).unread == ""
+
+
+def test_biases_are_not_among_the_zeros() -> None:
+    words = {way.name: way.words for way in compare_connectivity((1, 3), (3,), bias=True, padding=(1,)).ways}
+    assert words["fully connected"].endswith("of these 9 all but 7 would be zero; besides, 3 biases")
+    assert words["convolution"].endswith("shared by all 3 places; besides, 1 bias")
+
+
 def test_json_is_the_record_with_parameters() -> None:
     document = compare_connectivity((1, 5, 5), (3,), bias=True).to_json()
     assert [way["parameters"] for way in document["ways"]] == [25 * 9 + 9, 81 + 9, 10, 81 + 9]

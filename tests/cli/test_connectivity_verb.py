@@ -11,10 +11,34 @@ from striate.cli import main
 
 def test_the_edge_filter_as_text(capsys) -> None:
     assert main(["connectivity", "1x280x320", "--kernel", "1x2"]) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     for said in ("8,003,072,000", "178,640", "267,960", "16,006,054,680", "4,001,536,000 times fewer numbers"):
         assert said in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["1x5", "--kernel", "3"], "stores 5 times fewer numbers, and needs 1.8 times fewer operations"),
+        (["1x7x7", "--kernel", "3", "--stride", "3"], "stores 21.8 times fewer numbers, and needs 5.7 times"),
+        (["1x1", "--kernel", "3", "--pad", "1"], "stores 3 times more numbers, and needs 5 times more operations"),
+        (["1x3", "--kernel", "3"], "stores as many numbers, and needs as many operations"),
+        (["1x7x7", "--kernel", "3", "--stride", "3"], "not read: 13 of 49 positions;"),
+        (["3x100000x100000", "--kernel", "3"], "3.00·10^20"),
+        (["3x100000x100000", "--kernel", "3"], "stores 1.11·10^19 times fewer"),
+    ],
+)
+def test_ratios_and_what_is_left_over(capsys, words: list[str], said: str) -> None:
+    assert main(["connectivity", *words]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("shape", ["1x280x320", "3x100000x100000", "9999x30000x30000", "10000x9999x9999x9999"])
+def test_the_table_of_huge_maps_fits_with_whole_names(capsys, shape: str) -> None:
+    assert main(["connectivity", shape, "--kernel", "3", "--filters", "100", "--bias"]) == 0
+    out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
+    assert all(f"\n{name} " in out for name in ("fully connected", "locally connected", "convolution", "sparse matrix"))
 
 
 def test_json(capsys) -> None:
@@ -50,6 +74,7 @@ def test_same_padding(capsys) -> None:
     ("words", "said"),
     [
         (["1x280x320"], "kernel"),
+        (["abc", "--kernel", "3"], "remedy:   striate connectivity 1x280x320 --kernel 1x2"),
         (["1x280x320", "--kernel", "a"], "--kernel 1x2"),
         (["1x2", "--kernel", "3"], "--kernel 2"),
         (["5", "--kernel", "3"], "channels"),

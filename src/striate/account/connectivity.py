@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from striate.account.ledger import Shape
+from striate.account.remarks.window_arithmetic import arithmetic
 from striate.errors import UsageError
 from striate.layers.axis_windows import AxisWindows, same_padding
 from striate.models.layer_strings.words import MAX_NUMBER
@@ -37,7 +38,10 @@ class Connection:
 
 @dataclass(frozen=True)
 class Connectivity:
-    """The four ways, in this order: fully connected, locally connected, convolution, sparse matrix."""
+    """The four ways, in this order: fully connected, locally connected, convolution, sparse matrix.
+
+    `unread`: which positions of the input no window reads, with the arithmetic; nothing where all are read.
+    """
 
     in_shape: Shape
     out_shape: Shape
@@ -46,6 +50,7 @@ class Connectivity:
     padding: tuple[tuple[int, int], ...]
     bias: bool
     ways: tuple[Connection, ...]
+    unread: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object; each way with its `parameters` too."""
@@ -76,7 +81,31 @@ def compare_connectivity(
         tuple((axis.before, axis.after) for axis in axes),
         bias,
         _ways(in_shape, filters, axes, bias),
+        _unread(axes),
     )
+
+
+def _unread(axes: tuple[AxisWindows, ...]) -> str:
+    """`13 of 49 positions, as (7−3)/3+1 = 2.33: 2 windows along each side read 6 of 7`"""
+    read = [_read(axis) for axis in axes]
+    positions, there = math.prod(axis.size for axis in axes), math.prod(read)
+    if there == positions:
+        return ""
+    said = [
+        f"{arithmetic(axis)}, so {several(axis.count, 'window')} {'reads' if axis.count == 1 else 'read'} "
+        f"{count:,} of {axis.size:,}"
+        for axis, count in zip(axes, read, strict=True)
+        if count < axis.size
+    ]
+    sides = "along each side, " if len(said) == len(axes) > 1 and len(set(said)) == 1 else ""
+    return f"{positions - there:,} of {several(positions, 'position')}; {sides}{'; '.join(dict.fromkeys(said))}"
+
+
+def _read(axis: AxisWindows) -> int:
+    """How many positions of an axis some window reads; in closed form, as sides may be long."""
+    if axis.stride >= axis.kernel:
+        return sum(_inside(axis))
+    return max(0, min(axis.size, (axis.count - 1) * axis.stride - axis.before + axis.kernel))
 
 
 def _ways(in_shape: Shape, filters: int, axes: tuple[AxisWindows, ...], bias: bool) -> tuple[Connection, ...]:
@@ -86,20 +115,22 @@ def _ways(in_shape: Shape, filters: int, axes: tuple[AxisWindows, ...], bias: bo
     entries = channels * filters * math.prod(sum(_inside(axis)) for axis in axes)
     taps = channels * math.prod(axis.kernel for axis in axes)
     biases = outputs if bias else 0
-    added = f", and {outputs:,} biases" if bias else ""
+    added = f"; besides, {several(outputs, 'bias', 'biases')}" if bias else ""
     kernels = f"{several(filters, 'kernel')} of {show_shape((channels, *_kernels(axes)))}"
     shared = f"{kernels}, shared by all {places:,} places" + (
-        f", and {several(filters, 'bias', 'biases')}" if bias else ""
+        f"; besides, {several(filters, 'bias', 'biases')}" if bias else ""
     )
-    full = f"each of {outputs:,} outputs has a weight for each of {inputs:,} inputs; all but {entries:,} would be zero"
+    every = inputs * outputs
+    full = (
+        f"each of {several(outputs, 'output')} has a weight for each of {several(inputs, 'input')}; "
+        f"of these {every:,} all but {entries:,} would be zero"
+    )
     own = f"each of {outputs:,} outputs has its own {several(taps, 'weight')} for the inputs that it sees"
-    kept = f"of the {inputs * outputs:,} entries only the {entries:,} that are not zero, each with its column (CSR)"
+    kept = f"of the {every:,} entries only the {entries:,} that are not zero, each with its column (CSR)"
     sliding = outputs * (2 * taps - 1) + biases
     stored = _sparse_operations(entries, filters, axes) + biases
     return (
-        Connection(
-            "fully connected", inputs * outputs, biases, 0, outputs * (2 * inputs - 1) + biases, f"{full}{added}"
-        ),
+        Connection("fully connected", every, biases, 0, outputs * (2 * inputs - 1) + biases, f"{full}{added}"),
         Connection("locally connected", taps * outputs, biases, 0, sliding, f"{own}{added}"),
         Connection("convolution", taps * filters, filters if bias else 0, 0, sliding, shared),
         Connection("sparse matrix", entries, biases, entries + outputs + 1, stored, f"{kept}{added}"),

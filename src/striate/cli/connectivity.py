@@ -11,7 +11,9 @@ from striate.cli.sizes import read_sizes
 if TYPE_CHECKING:
     from striate.account.connectivity import Connectivity
 
-_EXAMPLE = "1x280x320"
+_EXAMPLE = "striate connectivity 1x280x320 --kernel 1x2"
+_EXACT = (10**15, 10**9)
+"""Numbers are written with all digits up to the first; up to the second where they would not fit beside each other."""
 
 
 def connectivity(
@@ -68,19 +70,24 @@ def connectivity(
 def _text(found: Connectivity) -> str:
     from textwrap import fill
 
-    from striate.account.table import laid_out
+    from striate.account.table import WIDTH, laid_out
     from striate.wording import show_shape
 
     columns = ("the same map as", "weights", "biases", "indices", "operations")
-    rows = [
-        (way.name, *(f"{n:,}" for n in (way.weights, way.biases, way.indices, way.operations))) for way in found.ways
-    ]
+    counts = [(way.name, (way.weights, way.biases, way.indices, way.operations)) for way in found.ways]
+    tables = (
+        laid_out([columns, *((name, *(_count(n, exact) for n in row)) for name, row in counts)], _SIDES, _NO_LIMIT)
+        for exact in _EXACT
+    )
+    table = next((text for text in tables if len(text.split("\n")[1]) <= WIDTH), "")
     head = f"{show_shape(found.in_shape)} → {show_shape(found.out_shape)}, kernel {show_shape(found.kernel)}"
-    parts = [head, "", laid_out([columns, *rows], ("left", *["right"] * 4))]
-    said = [*(f"{way.name}: {way.words}." for way in found.ways), _ratios(found), _OPERATIONS]
-    return "\n".join([*parts, "", *(fill(text, 80, subsequent_indent="  ") for text in said)])
+    said = [f"not read: {found.unread}."] if found.unread else []
+    said += [*(f"{way.name}: {way.words}." for way in found.ways), _ratios(found), _OPERATIONS]
+    return "\n".join([head, "", table, "", *(fill(text, WIDTH, subsequent_indent="  ") for text in said)])
 
 
+_SIDES = ("left", *["right"] * 4)
+_NO_LIMIT = 1000  # or the names would give way
 _OPERATIONS = (
     "operations: multiplications and additions; n products take n − 1 additions, a bias one more. Products with "
     "padding are counted, except in the sparse matrix."
@@ -90,11 +97,29 @@ _OPERATIONS = (
 def _ratios(found: Connectivity) -> str:
     dense, _, shared, _ = found.ways
     return (
-        f"The convolution stores {_times(dense.parameters, shared.parameters)} times fewer numbers than the fully "
-        f"connected layer, and needs {_times(dense.operations, shared.operations)} times fewer operations."
+        f"Beside the fully connected layer, the convolution stores {_compared(dense.parameters, shared.parameters)} "
+        f"numbers, and needs {_compared(dense.operations, shared.operations)} operations."
     )
 
 
+def _compared(many: int, few: int) -> str:
+    """How many times fewer `few` is; all in whole numbers, since these are too large for floats."""
+    if many == few:
+        return "as many"
+    return f"{_times(many, few)} times fewer" if many > few else f"{_times(few, many)} times more"
+
+
 def _times(many: int, few: int) -> str:
-    """The ratio, rounded to a whole number; such numbers are too large for floats."""
-    return f"{(many + few // 2) // few:,}"
+    """The ratio: rounded to one decimal below 100, else to a whole number."""
+    tenths = (20 * many + few) // (2 * few)
+    if tenths < 1000 and many % few:
+        return f"{tenths // 10}.{tenths % 10}"
+    return _count((2 * many + few) // (2 * few), _EXACT[0])
+
+
+def _count(count: int, exact: int) -> str:
+    """All digits up to `exact`, else three: `3.00·10^20`."""
+    if count < exact:
+        return f"{count:,}"
+    digits, _, power = f"{count:.2e}".partition("e")
+    return f"{digits}·10^{int(power)}"
