@@ -10,8 +10,8 @@ from torch import nn
 from striate import reference
 from striate.errors import StriateError
 from striate.layers.fixed_filter import PADDING_MODES, FixedFilter
-from striate.layers.kernel_text import parse_kernel
 from striate.layers.kernels import KERNELS
+from striate.visualize.kernel_text import parse_kernel
 
 
 def bytes_of(channels: int = 3) -> torch.Tensor:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from striate.errors import ModelError
+from striate.errors import ModelError, ShapeError
+from striate.layers.global_average_pool import GlobalAveragePool
+from striate.layers.locally_connected import LocallyConnected
 from striate.models.check import check_forward
 from striate.models.shape_error import smallest_size
 
@@ -79,6 +84,22 @@ CASES = {
         "make it nn.BatchNorm2d(4)",
         nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)),
     ),
+    "normalization of maps": (
+        nn.Sequential(nn.Linear(8, 4), nn.BatchNorm2d(4)),
+        (8,),
+        "`1` (BatchNorm2d)",
+        "0 spatial axes for 2",
+        "make it nn.BatchNorm1d(4)",
+        nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)),
+    ),
+    "normalization of rows": (
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm1d(8)),
+        (1, 8, 8),
+        "`1` (BatchNorm1d)",
+        "2 spatial axes for 1",
+        "make it nn.BatchNorm2d(4)",
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)),
+    ),
     "residual": (
         nn.Sequential(Added(nn.Conv2d(2, 4, 3, stride=2, padding=1))),
         (2, 8, 8),
@@ -142,11 +163,63 @@ def test_there_may_be_no_size() -> None:
     assert smallest_size((3,), lambda _: True) is None
 
 
-def test_other_exceptions_are_named() -> None:
-    class Broken(nn.Module):
-        def forward(self, _x):
-            raise KeyError("depth")
+class Own(nn.Module):
+    """A forward pass of one's own."""
 
-    with pytest.raises(ModelError, match="KeyError: 'depth'") as caught:
-        check_forward(nn.Sequential(Broken()), (3,))
-    assert caught.value.where == "`0` (Broken)"
+    def __init__(self, step: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, x):
+        return self.step(x)
+
+
+def raising(_x: torch.Tensor) -> None:
+    raise ValueError("the size is kaputt")
+
+
+def multiplied(x: torch.Tensor) -> torch.Tensor:
+    return x.flatten(1) @ x.new_zeros(5, 5)
+
+
+OTHERS = {
+    "raised": (Own(raising), "ValueError: the size is kaputt", 'mend {place}: raise ValueError("the size is kaputt")'),
+    "missing": (Own(lambda x: {}["depth"]), "KeyError: 'depth'", "mend {place}: "),
+    "product": (Own(multiplied), "mat1 and mat2", "make the sizes fit in {place}: return x.flatten(1) @"),
+    "layer's sizes": (
+        nn.Unflatten(1, (3, 3)),
+        "Provided sizes [3, 3]",
+        "make `0` ({kind}) or the layers before it fit",
+    ),
+    "layer": (nn.Embedding(3, 4), "scalar types", "give `0` ({kind}) what it takes"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_exceptions_are_told_with_their_place_in_the_network_s_own_code(name: str) -> None:
+    network, got, remedy = OTHERS[name]
+    with pytest.raises(ModelError) as caught:
+        check_forward(nn.Sequential(network), (4,))
+    assert caught.value.where == f"`0` ({type(network).__name__})"
+    assert got in caught.value.got
+    code = network.step.__code__ if isinstance(network, Own) else raising.__code__
+    line = code.co_firstlineno + (code.co_name != "<lambda>")
+    place = f"{Path(__file__).name}, line {line}"
+    assert caught.value.remedy.startswith(remedy.format(place=place, kind=type(network).__name__))
+
+
+class TakesNoHook(nn.Identity):
+    """Of its two hooks, the second one cannot be registered."""
+
+    def __deepcopy__(self, memo: object) -> None:
+        raise TypeError("not copied")
+
+    def register_forward_hook(self, *_args, **_settings):
+        raise RuntimeError("no hooks")
+
+
+def test_hooks_go_also_where_one_cannot_be_registered() -> None:
+    network = nn.Sequential(nn.Linear(4, 3), TakesNoHook())
+    with pytest.raises(RuntimeError, match="no hooks"):
+        check_forward(network, (4,))
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.modules())

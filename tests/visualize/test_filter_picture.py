@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from striate import reference
 from striate.errors import UsageError
-from striate.layers.kernel_text import parse_kernel
 from striate.layers.kernels import KERNELS, Kernel
 from striate.visualize import filter_picture as module
 from striate.visualize.filter_arithmetic import explain_pixel
 from striate.visualize.filter_picture import PADDING_MODES, divide, filter_picture, filter_values
+from striate.visualize.kernel_text import parse_kernel
 from striate.visualize.picture import Picture
 
 

@@ -57,7 +57,7 @@ def filter(
     """
     if list:
         return _print_list(json)
-    from striate.layers.kernel_text import choose_kernel
+    from striate.visualize.kernel_text import choose_kernel
     from striate.runs.user_path import user_path
     from striate.visualize.filter_arithmetic import explain_pixel
     from striate.visualize.filter_picture import filter_picture

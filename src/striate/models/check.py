@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from striate.errors import ModelError, StriateError
+from striate.errors import ModelError, ShapeError, StriateError
 from striate.models.layer_strings.outputs import show_expected
 from striate.models.shape_error import Failure, shape_error
 from striate.models.untouched import TRIALS, on_trial, trial_copy, zero_input
@@ -94,7 +94,9 @@ def _run(module: nn.Module, given: torch.Tensor) -> object:
     with on_trial(module), torch.no_grad(), _watched(module, open_calls):
         try:
             return module(given)
-        except StriateError:
+        except StriateError as error:
+            if isinstance(error, ShapeError) and open_calls and open_calls[-1].name:
+                error.where += f" (`{open_calls[-1].name}`)"
             raise
         except Exception as error:
             call = open_calls[-1] if open_calls else _Call("", module, (tuple(given.shape),), [])
@@ -125,7 +127,10 @@ def _watched(module: nn.Module, open_calls: list[_Call]) -> Iterator[None]:
 
 def _explained(failure: Failure, module: nn.Module, input_shape: tuple[int, ...]) -> ModelError:
     def runs(shape: tuple[int, ...]) -> bool:
-        return not isinstance(_without_numbers(module, shape), Failure | None)
+        try:
+            return not isinstance(_without_numbers(module, shape), Failure | None)
+        except StriateError:  # a layer that refuses this size, which nobody gave
+            return False
 
     return shape_error(failure, module, input_shape, runs)
 

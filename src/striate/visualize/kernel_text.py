@@ -1,4 +1,4 @@
-"""A kernel as a user writes it: a name, a text of numbers, or a file of them."""
+"""A kernel as a user of the command line writes it: a name, a text of numbers, or a file of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from striate.errors import UsageError
-from striate.layers.kernels import KERNELS, LONGEST_SIDE, Kernel
+from striate.layers.kernel_form import Words, check_form
+from striate.layers.kernels import KERNELS, Kernel
 
 EXAMPLE = '"0 -1 0; -1 5 -1; 0 -1 0"'
 _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")
@@ -67,9 +68,9 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
     return kernel_from_rows([[number / divisor for number in row] for row in numbers], where)
 
 
-def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "kernel") -> Kernel:
+def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "--kernel") -> Kernel:
     """The kernel of these exact numbers: whole ones over their least common denominator. Raises UsageError."""
-    check_form(rows, where)
+    check_form(rows, where, _as_option)
     divisor = math.lcm(*(number.denominator for row in rows for number in row))
     kernel = Kernel(tuple(tuple(int(number * divisor) for number in row) for row in rows), divisor)
     bits = max(255 * kernel.reach, divisor).bit_length()
@@ -89,37 +90,8 @@ def _digits(bits: int) -> int:
     return int(bits * math.log10(2)) + 1
 
 
-def check_form(rows: Sequence[Sequence[object]], where: str = "kernel") -> None:
-    """Raise UsageError where rows of numbers are no kernel: ragged, empty, of even sides, or too large."""
-    lengths = [len(row) for row in rows]
-    example = _written([["0", "-1", "0"], ["-1", "5", "-1"], ["0", "-1", "0"]], where)
-    if not lengths or max(lengths) == 0:
-        raise UsageError(where, "a kernel without numbers", "rows of numbers", example)
-    if len(set(lengths)) > 1:
-        got = f"rows of {', '.join(map(str, lengths[:12]))} numbers" + (", …" if len(lengths) > 12 else "")
-        raise UsageError(where, got, "rows of the same length", example)
-    if max(len(lengths), lengths[0]) > LONGEST_SIDE:
-        got, expected = f"{len(lengths)} × {lengths[0]} numbers", f"sides of at most {LONGEST_SIDE}"
-        raise UsageError(where, got, expected, "filter twice with a smaller kernel, or make the picture smaller first")
-    if len(lengths) % 2 == 0 or lengths[0] % 2 == 0:
-        got, expected = f"{len(lengths)} × {lengths[0]} numbers", "odd sides, so that one weight is in the center"
-        raise UsageError(where, got, expected, _with_zeros(rows, where))
-
-
-def _with_zeros(rows: Sequence[Sequence[object]], where: str) -> str:
-    """The kernel with a row or column of zeros before its first, so that its sides are odd."""
-    words = [["0"] * (1 - len(row) % 2) + [str(number) for number in row] for row in rows]
-    if len(words) % 2 == 0:
-        words.insert(0, ["0"] * len(words[0]))
-    remedy = _written(words, where)
-    return remedy if len(remedy) <= 200 else "add a row or column of zeros before the first"
-
-
-def _written(words: list[list[str]], where: str) -> str:
-    """The kernel as it is typed: an option of the command line, or an argument in Python."""
-    if where.startswith("--"):
-        return '--kernel "{}"'.format("; ".join(" ".join(row) for row in words))
-    return "kernel=[{}]".format(", ".join(f"[{', '.join(row)}]" for row in words))
+def _as_option(words: Words) -> str:
+    return '--kernel "{}"'.format("; ".join(" ".join(row) for row in words))
 
 
 def _few_digits(rows: Sequence[Sequence[Fraction]]) -> str:
