@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from striate.errors import UsageError
+
+if TYPE_CHECKING:
+    from striate.visualize.filter_arithmetic import PixelArithmetic
+    from striate.visualize.picture import Picture
 
 
 def filter(
@@ -57,40 +62,66 @@ def filter(
     """
     if list:
         return _print_list(json)
-    from striate.visualize.kernel_text import choose_kernel
+    source = _refuse_incomplete(picture, out, kernel, explain)
+    _print(*_filter(_Request(source, out, kernel or "", padding_mode, gray, explain, force, max_pixels)), json)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for, complete."""
+
+    source: Path
+    out: Path | None
+    kernel: str
+    padding_mode: str
+    gray: bool
+    explain: str | None
+    force: bool
+    max_pixels: int
+
+
+def _filter(request: _Request) -> tuple[dict[str, Any], str, PixelArithmetic | None]:
+    """What was done, which kernel it was done with in words, and the arithmetic of the pixel that was asked for."""
     from striate.runs.user_path import user_path
     from striate.visualize.filter_arithmetic import explain_pixel
     from striate.visualize.filter_picture import filter_picture
-    from striate.visualize.picture import read_picture, to_gray
-    from striate.visualize.save_picture import refuse_out, save_picture
+    from striate.visualize.kernel_text import choose_kernel
+    from striate.visualize.save_picture import save_picture
 
-    source = _refuse_incomplete(picture, out, kernel, explain)
-    out = None if out is None else user_path(str(out))
-    chosen = choose_kernel(kernel or "")
-    if out is not None:
-        refuse_out(out, force=force)
-    read = read_picture(source, max_pixels)
-    if out is not None:
-        refuse_out(out, read, force=force)
-    read = to_gray(read) if gray else read
-    pixel = None if explain is None else explain_pixel(read, chosen.kernel, padding_mode, explain)
-    filtered = filter_picture(read, chosen.kernel, padding_mode)
+    out = None if request.out is None else user_path(str(request.out))
+    chosen = choose_kernel(request.kernel)
+    read = _read(request, out)
+    at = request.explain
+    pixel = None if at is None else explain_pixel(read, chosen.kernel, request.padding_mode, at)
+    filtered = filter_picture(read, chosen.kernel, request.padding_mode)
     lossy = None if out is None else save_picture(filtered, out)
-    notes = [*filtered.notes, *([lossy] if lossy else [])]
     record = {
-        "input": str(source),
+        "input": str(request.source),
         "output": None if out is None else str(out),
         "kernel": _as_json(chosen.kernel) | {"source": chosen.source},
-        "padding_mode": padding_mode,
+        "padding_mode": request.padding_mode,
         "width": read.size[0],
         "height": read.size[1],
         "channels": read.channels,
         "alpha": read.alpha is not None,
-        "notes": notes,
+        "notes": [*filtered.notes, *([lossy] if lossy else [])],
         "explain": None if pixel is None else pixel.to_json(),
     }
-    _print(record, chosen.words, pixel, json)
-    return 0
+    return record, chosen.words, pixel
+
+
+def _read(request: _Request, out: Path | None) -> Picture:
+    """The picture, once it is clear that what comes of it can be written."""
+    from striate.visualize.picture import read_picture, to_gray
+    from striate.visualize.save_picture import refuse_out
+
+    if out is not None:
+        refuse_out(out, force=request.force)
+    picture = read_picture(request.source, request.max_pixels)
+    if out is not None:
+        refuse_out(out, picture, force=request.force)
+    return to_gray(picture) if request.gray else picture
 
 
 def _refuse_incomplete(picture: Path | None, out: Path | None, kernel: str | None, explain: str | None) -> Path:
@@ -107,7 +138,7 @@ def _refuse_incomplete(picture: Path | None, out: Path | None, kernel: str | Non
     return picture
 
 
-def _print(record: dict[str, Any], words: str, pixel: object, as_json: bool) -> None:
+def _print(record: dict[str, Any], words: str, pixel: PixelArithmetic | None, as_json: bool) -> None:
     from striate.cli.output import print_json, print_note, print_text
 
     for note in record["notes"]:
