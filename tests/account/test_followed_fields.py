@@ -93,3 +93,33 @@ def test_a_factor_that_gives_no_whole_size_is_the_scale(mode: str) -> None:
 )
 def test_dimensions_counted_from_the_back(step: Step) -> None:
     assert followed(step, 7) == by_gradient(step, 7)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "padding", "stride"), [(3, 1, 0, 1), (3, 2, 0, 1), (2, 1, 0, 2), (4, 1, 1, 3)]
+)
+def test_columns_see_their_windows_and_maps_of_them_what_lies_in_the_same_ones(
+    kernel: int, dilation: int, padding: int, stride: int
+) -> None:
+    windows = {"kernel_size": kernel, "dilation": dilation, "padding": padding, "stride": stride}
+
+    def columns(x: torch.Tensor) -> torch.Tensor:
+        side = (x.shape[-1] + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        return nn.functional.unfold(x, **windows).sum(1, keepdim=True).unflatten(2, (side, side))
+
+    def folded(x: torch.Tensor) -> torch.Tensor:
+        mixed = nn.functional.unfold(x, **windows).sum(1, keepdim=True).expand(-1, kernel**2, -1)
+        # At the border, fields go on beyond the windows that are there.
+        return nn.functional.fold(mixed, x.shape[2:], **windows)[:, :, 4:-4]
+
+    for step in (columns, folded):
+        assert followed(step, 16) == by_gradient(step, 16)
+
+
+def test_mixed_channels_keep_what_each_of_them_saw() -> None:
+    def step(x: torch.Tensor) -> torch.Tensor:
+        early, late = x[:, :, :3], x[:, :, 3:6]
+        both = torch.cat([early, late], dim=2).reshape(1, 2, 3, 6)  # channels that see different rows
+        return nn.functional.channel_shuffle(both.repeat_interleave(2, 1), 2)[:, 1:2]
+
+    assert followed(step, 6) == by_gradient(step, 6)

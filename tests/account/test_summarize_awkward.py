@@ -75,7 +75,7 @@ CASES = {
     "several tensors": (
         awkward.SeveralTensors,
         (3,),
-        [("mix", "Bilinear", 40, 0, True), ("last", "fc", 10, 8, True)],
+        [("mix", "Bilinear", 40, 36, True), ("last", "fc", 10, 8, True)],
     ),
     "numbers": (awkward.LooksAtNumbers, (3,), [("fc", "fc", 8, 6, True), ("other", "fc", 8, 0, False)]),
     "raw products": (
@@ -174,8 +174,47 @@ def test_frozen_parameters_are_not_trainable_and_keep_nothing() -> None:
 
 
 def test_a_network_that_looks_at_numbers_is_counted_for_real_and_told() -> None:
-    (note,) = summarize(awkward.LooksAtNumbers(), (3,)).uncounted
-    assert "real pass on zeros" in note
+    ledger = summarize(awkward.LooksAtNumbers(), (3,))
+    assert ledger.uncounted == ()
+    (remark,) = (remark for remark in ledger.remarks if remark.code == "account.real-pass")
+    assert remark.severity == "note"
+    assert "on zeros" in remark.measured
+
+
+def test_a_pooling_to_one_position_is_global_whether_a_layer_or_a_function() -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = nn.functional.adaptive_avg_pool2d(self.norm(x), output_size=(4, 1))
+            return nn.functional.adaptive_avg_pool2d(nn.functional.adaptive_avg_pool2d(x, (2, 1)), 1)
+
+    kinds = [row.kind for row in summarize(Pooled(), (2, 8, 8)).rows]
+    assert kinds == ["bn", "adaptive_avg_pool2d", "adaptive_avg_pool2d", "gap"]
+
+
+def test_layers_called_through_vmap_have_their_shapes_and_fields() -> None:
+    class Mapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.vmap(self.conv)(x)
+
+    (row,), (plain,) = (summarize(net, (1, 9, 9)).rows for net in (Mapped(), nn.Sequential(nn.Conv2d(1, 3, 3))))
+    assert (row.in_shape, row.out_shape, row.receptive_field) == ((1, 9, 9), (3, 7, 7), (3, 3))
+    assert (row.jump, row.macs, row.leftover) == (plain.jump, plain.macs, plain.leftover)
+
+
+def test_windows_by_unfold_and_mixed_channels_see_no_more_than_convolutions() -> None:
+    shuffled = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ChannelShuffle(2), nn.Conv2d(8, 8, 3))
+    ledger = summarize(shuffled, (4, 16, 16))
+    assert (ledger.receptive_field, ledger.uncounted) == ((5, 5), ())
+    unfolded = summarize(nn.Sequential(nn.Unfold(3), nn.Conv1d(9, 4, 1)), (1, 9, 9))
+    assert (unfolded.receptive_field, unfolded.jump) == ((3, 3), (1, 1))
 
 
 def test_what_cannot_be_counted_is_listed_with_its_place() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -46,6 +47,8 @@ class Row:
     """kernel, stride, padding, dilation (one an axis), groups, bias, channels: what the layer has of these."""
     inputs: tuple[int, ...] = ()
     """The places of the rows whose outputs it takes, through sums and concatenations; −1: the network's input."""
+    sees_all: bool = False
+    """Whether all units of a map with neighbors see the same: a mean over the map is in each of them."""
 
     @property
     def intensity(self) -> float:
@@ -64,6 +67,13 @@ class Row:
         return count * self.output_bytes // size if size else 0
 
 
+def last_map(rows: Sequence[Row], axes: int) -> Row | None:
+    """The last of the rows that gives a map with `axes` spatial axes whose positions have neighbors, if one does: what
+    is flattened is no map."""
+    maps = [row for row in rows if row.executed and len(row.out_shape) == axes + 1 and any(row.jump)]
+    return maps[-1] if axes and maps else None
+
+
 @dataclass(frozen=True)
 class Ledger:
     """The account of one network for one input of `input` (channels first, without the batch), in eval mode.
@@ -73,7 +83,8 @@ class Ledger:
     `inference_bytes`: the most that is alive at one time, input included. `weight_bytes`: parameters and buffers;
     `optimizer_bytes`: parameters, gradients and the state of an optimizer, by its name.
     `other_ops`: operations outside convolutions and matrix products, by function; `uncounted`: what was executed and
-    could not be counted, with the place. `remarks`: what a teacher would say.
+    could not be counted, with the place. `real_pass`: why shapes were found in a pass with numbers, on zeros; empty
+    where none was needed. `remarks`: what a teacher would say.
     """
 
     model: str
@@ -92,6 +103,7 @@ class Ledger:
     optimizer_bytes: dict[str, int]
     other_ops: dict[str, int]
     uncounted: tuple[str, ...]
+    real_pass: str = ""
     remarks: tuple[Finding, ...] = ()
     effective_receptive_field: tuple[float, ...] | None = None
 

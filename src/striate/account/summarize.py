@@ -47,11 +47,10 @@ def summarize_and_measure(
 ) -> tuple[Ledger, EffectiveField | None]:
     """Like `summarize`, with the effective receptive field itself, of which the ledger has the size."""
     ledger = observe(model, input_shape, outputs=outputs)
-    ledger = replace(ledger, remarks=teacher_remarks(ledger))
-    if not effective:
-        return ledger, None
-    field = measure_field(model, ledger.input, outputs)
-    return replace(ledger, effective_receptive_field=field.size), field
+    field = measure_field(model, ledger.input, outputs) if effective else None
+    if field is not None:
+        ledger = replace(ledger, effective_receptive_field=field.size)
+    return replace(ledger, remarks=teacher_remarks(ledger)), field
 
 
 def observe(model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None) -> Ledger:

@@ -39,6 +39,11 @@ class Seen:
         return int(largest) + 1 if math.isfinite(largest) else 0
 
     @property
+    def same(self) -> bool:
+        """Whether all units see the same."""
+        return bool(self.lo.min() == self.lo.max() and self.hi.min() == self.hi.max())
+
+    @property
     def center(self) -> float:
         """The middle of the field of the first unit that sees anything."""
         seeing = np.isfinite(self.lo)

@@ -74,6 +74,13 @@ def _product(operation: Operation, given: list[Fields]) -> Fields:
     return intervals.union([rows, columns, *added], ndim)
 
 
+def _bilinear(_operation: Operation, given: list[Fields]) -> Fields:
+    """Each output of a bilinear layer (N, features): all features of both inputs of its sample."""
+    left, weight, right = given
+    sides = [tuple(_not_along(seen, 1) for seen in intervals.merged(side, [1])) for side in (left, right)]
+    return intervals.union([*sides, intervals.everything([weight], 2)], 2)
+
+
 def _not_along(seen: intervals.Seen, dim: int) -> intervals.Seen:
     return intervals.Seen(seen.lo, seen.hi, 0.0, None) if seen.dim == dim else seen
 
@@ -88,4 +95,5 @@ RULES: tuple[tuple[Rule, str], ...] = (
     (_batch_norm, "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training"),
     (_batch_norm, "cudnn_batch_norm _batch_norm_with_update _batch_norm_no_update"),
     (_product, "mm addmm bmm baddbmm mv addmv dot vdot"),
+    (_bilinear, "_trilinear"),
 )

@@ -10,6 +10,7 @@ import numpy as np
 from striate.account.field import intervals
 from striate.account.field.intervals import Fields
 from striate.account.field.noted import Rule
+from striate.account.field.reshaped import reshaped
 from striate.account.field.window import CONVOLUTIONS, POOLS, Window, read_window
 from striate.account.observing.operation import Operation
 
@@ -119,6 +120,39 @@ def _unshuffled(operation: Operation, given: list[Fields]) -> Fields:
     return fields
 
 
+def _columns(operation: Operation, given: list[Fields]) -> Fields:
+    """Windows as columns (N, C·kernel, windows). Taken together, the numbers of a column see its whole window."""
+    x, out = next(operation.inputs()), operation.outputs()[0]
+    kernel, dilation, padding, stride = operation.args[1:5]
+    fields, counts = intervals.merged(given[0], [x.ndim - 3]), []
+    for axis, dim in enumerate((x.ndim - 2, x.ndim - 1)):
+        counts.append((x.shape[dim] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) // stride[axis] + 1)
+        index = intervals.sliding(counts[axis], kernel[axis], stride[axis], padding[axis], dilation[axis])
+        fields = intervals.windowed(fields, dim, x.shape[dim], index, stride[axis])
+    return reshaped(fields, (*out.shape[:-1], *counts), tuple(out.shape))
+
+
+def _folded(operation: Operation, given: list[Fields]) -> Fields:
+    """Columns added up to a map again: each position sees what the windows see that it is in."""
+    x = next(operation.inputs())
+    size, kernel, dilation, padding, stride = operation.args[1:6]
+    spans = [gap * (side - 1) + 1 for gap, side in zip(dilation, kernel, strict=True)]
+    counts = [(size[axis] + 2 * padding[axis] - spans[axis]) // stride[axis] + 1 for axis in range(2)]
+    fields = reshaped(intervals.merged(given[0], [x.ndim - 2]), tuple(x.shape), (*x.shape[:-1], *counts))
+    for axis in range(2):
+        numbers = (size[axis], kernel[axis], stride[axis], padding[axis], dilation[axis])
+        index, there = intervals.spreading(*numbers)
+        fields = intervals.windowed(fields, x.ndim - 1 + axis, counts[axis], index, 1 / stride[axis], there)
+    return fields
+
+
+def _mixed_channels(operation: Operation, given: list[Fields]) -> Fields:
+    """Channels (groups, each) in the order (each, groups)."""
+    x, groups = next(operation.inputs()), operation.args[1]
+    index = np.arange(x.shape[1], dtype=np.int64).reshape(groups, -1).T.reshape(-1, 1)
+    return intervals.windowed(given[0], 1, x.shape[1], index, 1.0)
+
+
 RULES: tuple[tuple[Rule, str], ...] = (
     (_window, " ".join((*sorted(CONVOLUTIONS), *sorted(POOLS)))),
     (_adaptive, "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d"),
@@ -130,4 +164,7 @@ RULES: tuple[tuple[Rule, str], ...] = (
     (_pad, "replication_pad1d replication_pad2d replication_pad3d"),
     (_shuffled, "pixel_shuffle"),
     (_unshuffled, "pixel_unshuffle"),
+    (_columns, "im2col"),
+    (_folded, "col2im"),
+    (_mixed_channels, "channel_shuffle native_channel_shuffle"),
 )

@@ -12,6 +12,7 @@ for each. Everything else is counted in operations:
 | softmax | 5 for each number: largest, difference, exponential, sum, quotient |
 | normalization with given statistics | 2 for each number: one product, one sum |
 | normalization with the statistics of its input | 7 for each: mean, difference, square, sum, quotient, scale, shift |
+| bilinear layer | 1 for each pair of its two inputs, their product; its weights are a matrix product of these |
 | weight normalization | 4 for each weight: square, sum, quotient, product |
 | interpolation | 2 for each neighbor but one: 7 for bilinear, 31 for bicubic maps, antialiased or not |
 | copies, views, padding, constants | 0 |
@@ -24,6 +25,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch.utils.flop_counter import flop_registry
 
 from striate.account.field.window import CONVOLUTIONS, POOLS, read_window
@@ -60,7 +62,7 @@ _MOVEMENT = _names(
     "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d view view_as_complex "
     "view_as_real zero zeros zeros_like bernoulli uniform normal rand rand_like randn randn_like randint randperm "
     "dropout real imag nonzero max_unpool2d max_unpool3d _assert_async _assert_scalar device "
-    "tril_indices triu_indices complex flatten unflatten movedim "
+    "tril_indices triu_indices complex flatten unflatten movedim channel_shuffle "
     "profiler._record_function_enter_new profiler._record_function_exit"
 )
 _REDUCTIONS = _names(
@@ -93,6 +95,8 @@ def arithmetic(operation: Operation) -> Arithmetic | None:
     if packet in flop_registry:
         flops = flop_registry[packet](*operation.args, **operation.kwargs, out_val=operation.out)
         return Arithmetic(int(flops) // 2, _bias(operation), "bias")
+    if name == "_trilinear":
+        return _bilinear(operation)
     if name in _BY_VECTOR:  # torch's counter leaves these out
         matrix = list(operation.inputs())[-2]
         return Arithmetic(matrix.numel(), _bias(operation), "bias")
@@ -127,6 +131,18 @@ def _others(operation: Operation, name: str) -> tuple[int | None, str]:
     if name == "glu" or is_pointwise(operation):
         return size, name.removeprefix("_").removesuffix("_kernel")
     return None, name
+
+
+def _bilinear(operation: Operation) -> Arithmetic:
+    """Σ w[o, i, j] · x[i] · y[j], broadcast as the call says."""
+    shapes = []
+    for tensor, missing in zip(operation.args[:3], operation.args[3:6], strict=True):
+        sides = list(tensor.shape)
+        for dim in sorted(missing):
+            sides.insert(dim, 1)
+        shapes.append(sides)
+    terms, pairs = math.prod(torch.broadcast_shapes(*shapes)), math.prod(torch.broadcast_shapes(*shapes[::2]))
+    return Arithmetic(terms, pairs, "mul")
 
 
 def _bias(operation: Operation) -> int:

@@ -76,7 +76,7 @@ def layer_kind(layer: nn.Module) -> str:
     activation = activation_kind(layer)
     if activation in WORDS:
         return activation
-    if isinstance(layer, _ADAPTIVE) and set(_numbers(layer.output_size)) == {1}:
+    if isinstance(layer, _ADAPTIVE) and _is_one(layer.output_size):
         return "gap"
     if isinstance(layer, nn.GroupNorm) and layer.num_groups == 1 and layer.num_channels > 1:
         return "ln"
@@ -85,10 +85,19 @@ def layer_kind(layer: nn.Module) -> str:
     return word or type(layer).__name__.removeprefix("Parametrized")
 
 
-def function_kind(function: Any) -> tuple[str, str] | None:
+def function_kind(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, str] | None:
     """Name and kind of a function that does what a layer does; None for all others."""
     name = _LAYER_FUNCTIONS.get(function)
-    return None if name is None else (name, _WORD_OF_FUNCTION.get(name, name))
+    if name is None:
+        return None
+    if name.startswith("adaptive_avg_pool") and _is_one(kwargs["output_size"] if "output_size" in kwargs else args[1]):
+        return name, "gap"
+    return name, _WORD_OF_FUNCTION.get(name, name)
+
+
+def _is_one(output_size: Any) -> bool:
+    """Whether a pooling leaves one position."""
+    return set(_numbers(output_size)) == {1}
 
 
 def _numbers(value: Any) -> tuple[Any, ...]:

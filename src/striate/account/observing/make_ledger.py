@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from striate.account.field.window import PADDING, Window
-from striate.account.ledger import Ledger, Row, Shape
+from striate.account.ledger import Ledger, Row, Shape, last_map
 from striate.account.observing.entries import Entry, Tally, sample_shape
 from striate.account.observing.kinds import layer_kind
 from striate.account.observing.observation import Observation
@@ -28,7 +28,7 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
     late = _claim_unused(seen, entries)
     rows = tuple(_row(entry, seen, parameters, len(input_shape)) for entry in (*entries, *late))
     rows = _with_inputs(rows, seen, entries)
-    field, jump = _last_map(rows, input_shape)
+    field, jump = _field_and_jump(rows, len(input_shape) - 1)
     trainable = _bytes(p for p in parameters.values() if p.requires_grad)
     operations: Counter[str] = Counter()
     for entry in entries:
@@ -51,6 +51,7 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
         optimizer_bytes={"sgd": 2 * trainable, "momentum": 3 * trainable, "adam": 4 * trainable},
         other_ops=dict(operations.most_common()),
         uncounted=(*seen.observer.uncounted, *seen.notes),
+        real_pass=seen.real_pass,
     )
 
 
@@ -122,6 +123,7 @@ def _row(entry: Entry, seen: Observation, parameters: dict[str, nn.Parameter], a
         saved_bytes=seen.saved.get(entry.call, 0) if entry.call is not None else 0,
         executed=executed,
         settings=_settings(entry, window),
+        sees_all=any(jumps) and all(s.same for s in fields),
     )
 
 
@@ -163,6 +165,9 @@ def _settings(entry: Entry, window: Window | None) -> dict[str, Any]:
             settings |= {"groups": window.groups, "bias": window.bias, "channels": window.channels}
         if window.transposed:
             settings["transposed"] = True
+    mode = getattr(layer, "padding_mode", "zeros")
+    if mode != "zeros":
+        settings["padding_mode"] = mode
     if getattr(layer, "padding", None) == "same":
         settings["same"] = True
     if isinstance(layer, nn.Linear):
@@ -170,9 +175,12 @@ def _settings(entry: Entry, window: Window | None) -> dict[str, Any]:
     return settings
 
 
-def _last_map(rows: tuple[Row, ...], input_shape: Shape) -> tuple[Shape, Any]:
+def _field_and_jump(rows: tuple[Row, ...], axes: int) -> tuple[Shape, tuple[float, ...]]:
     """Receptive field and jump of the last map whose positions have neighbors; of the last layer where none has."""
     seeing = [row for row in rows if row.receptive_field]
-    maps = [row for row in seeing if any(row.jump)] if len(input_shape) > 1 else []
-    last = (maps or seeing)[-1:]
-    return (last[0].receptive_field, last[0].jump) if last else ((), ())
+    last = last_map(seeing, axes)
+    if last is None and seeing:
+        # A vector has no neighbors; a sequence of places may have.
+        jump = seeing[-1].jump if not axes or len(seeing[-1].out_shape) > 1 else (0,) * axes
+        return seeing[-1].receptive_field, jump
+    return (last.receptive_field, last.jump) if last else ((), ())

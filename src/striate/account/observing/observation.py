@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import torch
@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 class Observation:
     """What was seen of `module` (a copy of the network, if one could be made); `saved` by the number of the call.
 
-    `notes`: what does not hold without reservation, in words.
+    `notes`: what could not be found out, in words; `real_pass`: why a pass with numbers was needed, if it was.
     """
 
     module: nn.Module
@@ -31,6 +31,7 @@ class Observation:
     output: object
     saved: dict[int | None, int]
     notes: tuple[str, ...]
+    real_pass: str = ""
 
     @property
     def macs(self) -> int:
@@ -69,9 +70,7 @@ def observe_network(
         _raise_explained(real, input_shape, error)
     if first is None:
         return found
-    reason = " ".join(str(first).split())[:120]
-    note = f"counted in a real pass on zeros, as the network looks at numbers ({type(first).__name__}: {reason})"
-    return Observation(found.module, found.observer, found.output, found.saved, (*found.notes, note))
+    return replace(found, real_pass=f"{type(first).__name__}: {' '.join(str(first).split())[:120]}")
 
 
 def _observe(module: nn.Module, input_shape: Shape, *, numbers: bool, memory: bool = True) -> Observation:

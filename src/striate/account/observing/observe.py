@@ -144,7 +144,7 @@ class _Functions(TorchFunctionMode):
         entries = self.observer.entries
         if func in _LEAVING:
             self.observer.uncounted[f"{entries.path}: leaves torch ({func.__name__})".removeprefix(": ")] = None
-        found = None if entries.in_layer else function_kind(func)
+        found = None if entries.in_layer else function_kind(func, args, kwargs)
         if found is None:
             out = func(*args, **kwargs)
             if func is nn.functional.pad:

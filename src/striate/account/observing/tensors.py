@@ -12,8 +12,13 @@ DEEPEST = 8
 
 
 def tensors_in(value: object, depth: int = 0) -> Iterator[torch.Tensor]:
-    """All tensors in a value, in order; of objects of one's own, those among their attributes."""
+    """All tensors in a value, in order; of objects of one's own, those among their attributes.
+
+    One that torch.vmap or torch.func has wrapped comes as it is underneath, with the axis that they hide.
+    """
     if isinstance(value, torch.Tensor):
+        while torch._C._functorch.is_functorch_wrapped_tensor(value):
+            value = torch._C._functorch.get_unwrapped(value)
         yield value
     elif depth < DEEPEST and not isinstance(value, nn.Module):
         if isinstance(value, Mapping):

@@ -14,13 +14,15 @@ _BATCH_NORMS = ("bn", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNor
 
 
 def part_remarks(ledger: Ledger) -> Iterator[Finding]:
-    """Softmax at the end, what never ran, biases that a normalization takes away, frozen parameters, the uncounted."""
+    """Softmax at the end, what never ran, biases that a normalization takes away, frozen parameters, the
+    uncounted, a pass with numbers."""
     executed = [row for row in ledger.rows if row.executed]
     yield from _final_softmax(executed)
     yield from _never_executed([row for row in ledger.rows if not row.executed])
     yield from _superfluous_biases(executed)
     yield from _frozen(ledger)
     yield from _uncounted(ledger)
+    yield from _real_pass(ledger)
 
 
 def _final_softmax(rows: list[Row]) -> Iterator[Finding]:
@@ -112,4 +114,17 @@ def _uncounted(ledger: Ledger) -> Iterator[Finding]:
             "everything counted",
             "These have no formula here, so the true cost is above the totals.",
             "Add what you know of them by hand.",
+        )
+
+
+def _real_pass(ledger: Ledger) -> Iterator[Finding]:
+    if ledger.real_pass:
+        yield Finding(
+            "account.real-pass",
+            "note",
+            "the figures",
+            f"found in a pass with numbers, on zeros, as the network looks at them ({ledger.real_pass})",
+            "shapes alone decide",
+            "Nothing is missing, but another input may take another branch.",
+            "Where its branches differ in cost, count each by hand.",
         )
