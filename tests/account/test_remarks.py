@@ -21,7 +21,22 @@ def test_what_does_not_fit_comes_with_arithmetic_and_ways_out() -> None:
     assert remark.severity == "warning"
     assert remark.where == "conv1"
     assert remark.measured == "7 with kernel 3 and stride 3 does not fit: (7−3)/3+1 = 2.33; the last row is never seen"
-    assert remark.remedy == "pad 1 → 3; stride 2 → 3; input 9 → 3."
+    assert remark.remedy == "rows: pad 1 → 3; stride 2 → 3; input 9 → 3."
+    square = remarks_of("conv(4,3,stride=3) relu fc(2)", (1, 7, 7))["leftover"]
+    assert square.remedy == "pad 1 → 3; stride 2 → 3; input 9 → 3."
+
+
+def test_ways_out_name_their_axis_where_the_axes_differ() -> None:
+    remark = remarks_of("conv(4,3x4,stride=3x5)", (1, 7, 8))["leftover"]
+    assert remark.remedy == "rows: pad 1 → 3; stride 2 → 3; input 9 → 3; columns: stride 4 → 2."
+
+
+def test_positions_that_padding_copies_are_read_there() -> None:
+    text = "conv(1,3,stride=5,pad=1,dilation=3,padding_mode=circular)"
+    assert remarks_of(text, (1, 9, 9))["skipped"].why == "What lies there is read only where the padding copies it."
+    assert "reaches nothing" in remarks_of(text.replace("circular", "zeros"), (1, 9, 9))["skipped"].why
+    text = "conv(1,3,stride=3,padding_mode=replicate)"
+    assert "seen only where padding copies it" in remarks_of(text, (1, 7, 7))["leftover"].measured
 
 
 @pytest.mark.parametrize(

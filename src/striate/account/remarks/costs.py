@@ -91,9 +91,10 @@ def _fewer_parameters(ledger: Ledger, costly: list[Row]) -> tuple[str, str]:
     maps = [row.out_shape for row in ledger.rows[: ledger.rows.index(largest)] if math.prod(row.out_shape[1:]) > 1]
     flattened = maps[-1] if maps and largest.kind == "fc" and largest.in_shape == (math.prod(maps[-1]),) else None
     if flattened is None:
+        parts = "units in the layers between" if all(row.kind == "fc" for row in costly) else "channels throughout"
         return (
             "A network gets smaller here or nowhere.",
-            "Half the channels throughout leave a quarter of the parameters.",
+            f"Half the {parts} would leave about {_share(_halved(ledger, costly), ledger.params)} of the parameters.",
         )
     fewer = flattened[0] * largest.out_shape[0] + bool(largest.settings.get("bias")) * largest.out_shape[0]
     return (
@@ -102,12 +103,41 @@ def _fewer_parameters(ledger: Ledger, costly: list[Row]) -> tuple[str, str]:
     )
 
 
+def _halved(ledger: Ledger, costly: list[Row]) -> int:
+    """Parameters with half of all channels but those of the input and the output."""
+    products = [row for row in costly if "channels" in row.settings]
+    ends = (products[0].name, products[-1].name) if products else ("", "")
+    total = 0.0
+    for row in costly:
+        bias = _biases(row)
+        # Channels that go in; channels that come out. Of one group a channel there are no others to go in.
+        into = 1.0 if row.name == ends[0] or row.settings.get("groups", 1) == row.settings.get("channels") else 0.5
+        out = 1.0 if row.name == ends[1] and row.out_shape == ledger.output else 0.5
+        vectors = row.params <= 2 * max(row.out_shape, default=1) and "channels" not in row.settings
+        total += out * bias + (out if vectors else into * out) * (row.params - bias)
+    return round(total)
+
+
+def _biases(row: Row) -> int:
+    if not row.settings.get("bias"):
+        return 0
+    if row.kind == "local":
+        return math.prod(row.out_shape)
+    return row.out_shape[-1 if row.kind == "fc" else 0]
+
+
 def _fewer_macs(costly: list[Row]) -> tuple[str, str]:
-    if len(max(costly, key=_macs).out_shape) == 1:
+    largest = max(costly, key=_macs)
+    axes = len(largest.out_shape) - 1
+    if not axes:
         return "A network gets faster here or nowhere.", "Fewer inputs or outputs of these layers."
+    if len(largest.settings.get("kernel", ())) != axes or axes > 3:
+        return "These products are made anew at each position.", "Fewer positions, inputs or outputs of these layers."
+    left = ("half", "a quarter", "an eighth")[axes - 1]
+    side = "side" if axes > 1 else "length"
     return (
         "A kernel works once at each position of its output.",
-        "A stride or pooling earlier: half the side leaves a quarter.",
+        f"A stride or pooling earlier: half the {side} leaves {left}.",
     )
 
 

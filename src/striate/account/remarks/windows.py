@@ -42,7 +42,7 @@ def _left_over(rows: Sequence[Row]) -> Iterator[Finding]:
         row = same[0]
         windows = [window for window, left in zip(windows_of(row), row.leftover, strict=True) if left]
         sums = dict.fromkeys(f"{described(window)} does not fit: {arithmetic(window)}" for window in windows)
-        ways = dict.fromkeys(way for window in windows for way in ways_out(window))
+        ways = _ways(row)
         others = dict.fromkeys(
             arithmetic(w)
             for other in same[1:]
@@ -57,17 +57,30 @@ def _left_over(rows: Sequence[Row]) -> Iterator[Finding]:
             f"{'; '.join(sums)}; {_never_seen(row)}{also}",
             "every position in some window",
             "The part of a window that does not fit is dropped, and with it what lies at the far edge.",
-            f"{f'For {row.name}: ' if others else ''}{'; '.join(ways)}." if ways else "Another kernel, a larger input.",
+            f"{f'For {row.name}: ' if others else ''}{ways}." if ways else "Another kernel, a larger input.",
         )
+
+
+def _ways(row: Row) -> str:
+    """Ways out of what does not fit, with the axis where another one has other windows."""
+    windows = windows_of(row)
+    if len(set(windows)) == 1:
+        return "; ".join(ways_out(windows[0]))
+    found = []
+    for window, left, name in zip(windows, row.leftover, _AXES.get(len(windows), ()), strict=False):
+        if left and (ways := ways_out(window)):
+            found.append(f"{name}s: {'; '.join(ways)}")
+    return "; ".join(found)
 
 
 def _never_seen(row: Row) -> str:
     """`the last column is never seen`, `the last 2 rows and 1 column are never seen`."""
     names = _AXES.get(len(row.leftover), ("position",) * len(row.leftover))
     lost = [(left, name) for left, name in zip(row.leftover, names, strict=True) if left]
+    seen = "seen only where padding copies it" if "padding_mode" in row.settings else "never seen"
     if all(left == 1 for left, _ in lost):
-        return f"the last {listed([name for _, name in lost])} {'is' if len(lost) == 1 else 'are'} never seen"
-    return f"the last {listed([several(left, name) for left, name in lost])} are never seen"
+        return f"the last {listed([name for _, name in lost])} {'is' if len(lost) == 1 else 'are'} {seen}"
+    return f"the last {listed([several(left, name) for left, name in lost])} are {seen}"
 
 
 def _skipped(ledger: Ledger, rows: Sequence[Row]) -> Iterator[Finding]:
@@ -89,6 +102,8 @@ def _skipped(ledger: Ledger, rows: Sequence[Row]) -> Iterator[Finding]:
         why = (
             f"Usually harmless: {companions[row.name]} has the same input and sees them."
             if beside
+            else "What lies there is read only where the padding copies it."
+            if any("padding_mode" in r.settings for r in group)
             else "What lies there reaches nothing behind this layer, and costs what computed it."
         )
         remedy = f"A kernel of at least {window.stride}, or avgpool({window.stride}) before and stride 1."
