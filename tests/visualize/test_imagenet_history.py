@@ -46,6 +46,18 @@ def test_nothing_is_cut_off() -> None:
             assert edge.y0 <= box.y0 <= box.y1 <= edge.y1
 
 
+def test_the_line_runs_through_no_number_and_titles_begin_where_bars_do() -> None:
+    figure = imagenet_history_figure()
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    line = axes.transData.transform((5.1, 0))[0]
+    for text in axes.texts:
+        box = text.get_window_extent()
+        assert not box.x0 - 1 <= line <= box.x1 + 1, text.get_text()
+    left = [text.get_window_extent().x0 for text in (figure._suptitle, axes._left_title)]
+    assert left == pytest.approx([axes.get_window_extent().x0] * 2, abs=2)
+
+
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, ending: str) -> None:
     first, second = (save_imagenet_history(tmp_path / f"{k}.{ending}").read_bytes() for k in "ab")

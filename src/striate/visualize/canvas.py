@@ -67,10 +67,10 @@ def heading(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=TEXT, color=INK, parse_math=False)
 
 
-def main_title(figure: Figure, text: str) -> None:
+def main_title(figure: Figure, text: str) -> Text:
     """The title of the whole figure, cut where the figure ends."""
     letters = int(figure.get_figwidth() * 72 / ((TEXT + 1) * 0.7))
-    figure.suptitle(shorten(text, letters), fontsize=TEXT + 1, color=INK, fontweight="bold", parse_math=False)
+    return figure.suptitle(shorten(text, letters), fontsize=TEXT + 1, color=INK, fontweight="bold", parse_math=False)
 
 
 def quiet_frame(axes: Axes) -> None:

@@ -25,6 +25,7 @@ from striate.visualize.canvas import (
 )
 
 _COLORS = {"features": FAINT, "network": BLUE, "human": ORANGE}
+_NUMBER = 2.5  # so many percent wide at most, with the space before it
 _LEGEND = {"features": "features made by hand", "network": "convolutional networks", "human": "a trained human"}
 
 
@@ -35,8 +36,8 @@ def imagenet_history_figure(results: Sequence[ChallengeResult] = HISTORY) -> Fig
     """
     figure = new_figure(8.6, 0.34 * len(results) + 1.5)
     axes = figure.subplots()
-    _draw_bars(axes, results)
     human = min((r.top5 for r in results if r.method == "human"), default=None)
+    _draw_bars(axes, results, human)
     if human is not None:
         axes.axvline(human, color=ORANGE, linestyle="--", linewidth=1.4, zorder=3)
     quiet_frame(axes)
@@ -48,7 +49,9 @@ def imagenet_history_figure(results: Sequence[ChallengeResult] = HISTORY) -> Fig
     patches = [Patch(color=_COLORS[method], label=_LEGEND[method]) for method in seen]
     axes.legend(handles=patches, loc="lower right", fontsize=SMALL, frameon=False)
     heading(axes, "winners in full color, others pale; no further training images")
-    main_title(figure, "ImageNet challenge: wrong in all of five answers")
+    title = main_title(figure, "ImageNet challenge: wrong in all of five answers")
+    figure.draw_without_rendering()  # or it is not known where the bars begin
+    title.set(x=axes.get_position().x0, horizontalalignment="left")
     return figure
 
 
@@ -57,12 +60,13 @@ def save_imagenet_history(path: Path) -> Path:
     return save_figure(imagenet_history_figure(), path)
 
 
-def _draw_bars(axes: Axes, results: Sequence[ChallengeResult]) -> None:
+def _draw_bars(axes: Axes, results: Sequence[ChallengeResult], line: float | None) -> None:
+    """The bars with their numbers behind them; those that the line would run through stand behind the line."""
     for row, result in enumerate(results):
         pale = result.place not in (None, 1)
         axes.barh(row, result.top5, height=0.72, color=_COLORS[result.method], alpha=0.45 if pale else 1.0)
-        number = axes.text(result.top5 + 0.25, row, f"{result.top5:g}", va="center", fontsize=SMALL, color=INK)
-        number.set(zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # above the human's line
+        end = line if line is not None and result.top5 < line < result.top5 + _NUMBER else result.top5
+        axes.text(end + 0.25, row, f"{result.top5:g}", va="center", fontsize=SMALL, color=INK)
     axes.set_yticks(range(len(results)), [_label(result) for result in results], fontsize=SMALL, color=INK)
     axes.invert_yaxis()
 
