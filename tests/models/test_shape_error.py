@@ -184,7 +184,7 @@ def multiplied(x: torch.Tensor) -> torch.Tensor:
 
 OTHERS = {
     "raised": (Own(raising), "ValueError: the size is kaputt", 'mend {place}: raise ValueError("the size is kaputt")'),
-    "missing": (Own(lambda x: {}["depth"]), "KeyError: 'depth'", "mend {place}: "),
+    "missing": (Own(lambda _: {}["depth"]), "KeyError: 'depth'", "mend {place}: "),
     "product": (Own(multiplied), "mat1 and mat2", "make the sizes fit in {place}: return x.flatten(1) @"),
     "layer's sizes": (
         nn.Unflatten(1, (3, 3)),
@@ -223,3 +223,17 @@ def test_hooks_go_also_where_one_cannot_be_registered() -> None:
     with pytest.raises(RuntimeError, match="no hooks"):
         check_forward(network, (4,))
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.modules())
+
+
+def test_a_layer_that_refuses_its_input_is_told_with_its_name() -> None:
+    with pytest.raises(ShapeError) as caught:
+        check_forward(nn.Sequential(nn.Linear(4, 3), GlobalAveragePool()), (4,))
+    assert caught.value.where == "input of GlobalAveragePool (`1`)"
+
+
+def test_a_size_that_a_layer_refuses_is_none_to_name() -> None:
+    network = nn.Sequential(LocallyConnected(1, 2, (5, 5), 3), nn.Conv2d(2, 2, 9))
+    with pytest.raises(ModelError) as caught:
+        check_forward(network, (1, 5, 5))
+    assert caught.value.where == "`1` (Conv2d)"
+    assert caught.value.remedy == "make its padding 3 or its kernel_size 3"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import linecache
 import math
+import re
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 
 from torch import nn
 
@@ -46,7 +51,7 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
     for rule in (_features, _channels, _window, _normalized, _joined):
         advice = advice or rule(failure)
     if advice is None:
-        advice = _Advice("", f"a network that takes inputs of {input_shape}", "make the layers before and after fit")
+        advice = _Advice("", f"a network that takes inputs of {input_shape}", _place_to_mend(failure.error, named))
     remedy = advice.remedy
     if isinstance(inner, _WINDOWS) and "larger than" in advice.got:
         least = smallest_size(input_shape, runs)
@@ -55,6 +60,31 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
     reason = " ".join(str(failure.error).split())[:300]
     what = advice.got or f"{type(failure.error).__name__}: {reason}"
     return ModelError(named, f"input {shown}: {what}", advice.expected, remedy)
+
+
+def _place_to_mend(error: Exception, named: str) -> str:
+    """Where in the network's own code to look; that sizes are to fit is said only where torch complained of them."""
+    steps = traceback.walk_tb(error.__traceback__)
+    own = [(frame.f_code.co_filename, number) for frame, number in steps if _package(frame) not in _NOT_OWN]
+    if not own:
+        return f"make {named} or the layers before it fit" if _of_shapes(error) else f"give {named} what it takes"
+    file, number = own[-1]
+    line = linecache.getline(file, number).strip()
+    place = f"{Path(file).name}, line {number}" + (f": {line}" if line else "")
+    raised = line.startswith(("raise", "assert"))
+    return f"make the sizes fit in {place}" if _of_shapes(error) and not raised else f"mend {place}"
+
+
+_NOT_OWN = ("torch", "striate", "numpy")
+_SHAPES = re.compile(r"\b(shapes?|sizes?|dims?|dimension\w*|channels?|elements?|\dD|mat1|mat2)\b")
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _of_shapes(error: Exception) -> bool:
+    return isinstance(error, RuntimeError | IndexError | ValueError) and _SHAPES.search(str(error)) is not None
 
 
 def smallest_size(input_shape: Shape, runs: Callable[[Shape], bool]) -> int | None:
@@ -80,6 +110,7 @@ def smallest_size(input_shape: Shape, runs: Callable[[Shape], bool]) -> int | No
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _WINDOWS = (*_CONVOLUTIONS, *_POOLS)
 
 
@@ -139,11 +170,19 @@ def _each(value: object, axes: int) -> Shape | None:
 
 def _normalized(failure: Failure) -> _Advice | None:
     layer, shapes = failure.module, failure.shapes
-    batch = isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+    batch = isinstance(layer, _BATCH_NORMS)
     wanted = layer.num_features if batch else layer.num_channels if isinstance(layer, nn.GroupNorm) else None
-    if wanted is None or not shapes or len(shapes[0]) < 2 or shapes[0][1] == wanted:
+    if wanted is None or not shapes or len(shapes[0]) < 2:
         return None
-    channels = shapes[0][1]
+    channels, axes = shapes[0][1], max(1, len(shapes[0]) - 2)
+    here = next((place for place, kind in enumerate(_BATCH_NORMS, 1) if isinstance(layer, kind)), axes)
+    if here != axes <= len(_BATCH_NORMS):
+        expected = f"{here} spatial axes, as the layer is for"
+        return _Advice(
+            f"{len(shapes[0]) - 2} spatial axes for {here}", expected, f"make it nn.BatchNorm{axes}d({channels})"
+        )
+    if channels == wanted:
+        return None
     setting = "num_features" if batch else "num_channels"
     return _Advice(
         f"{channels} channels for {wanted}",
