@@ -132,6 +132,18 @@ def test_a_layer_string_takes_the_shape_of_what_it_is_put_beside(capsys) -> None
         (["mnist-cn"], "mnist-cnn"),
         (["mnist-cnn", "--input", "28,28"], "--input 3x224x224"),
         (["mnist-cnn", "--input", "0x28x28"], "at least 1"),
+        (["mnist-cnn", "--input", "-1x28x28"], "whole numbers with x"),
+        (
+            ["alexnet", "--input", "3x32x32"],
+            "remedy:   --input 3x63x63, or another network: striate summary small-resnet",
+        ),
+        (["resnet18", "--input", "224"], "remedy:   --input 3x224x224"),
+        (["resnet18", "--input", "1x3x64x64"], "remedy:   --input 3x64x64"),
+        (["small-unet", "--input", "1x30x30"], "remedy:   --input 1x32x32"),
+        (
+            ["mnist-cnn", "--against", "alexnet", "--input", "3x28x28"],
+            "--input 3x63x63, or another network: small-resnet",
+        ),
         (["mnist-cnn", "--input", "1x28x28x28x28"], "channels"),
         (["mnist-cnn", "--input", "9" * 40], "whole numbers"),
         (["mnist-cnn", "--input", "13"], "map"),

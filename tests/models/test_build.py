@@ -59,7 +59,6 @@ def test_the_classes_are_named():
     [
         ("mnist-cn", 0, "zoo model `mnist-cnn`", "mnist-cnn"),
         ("cnv(16,5)", 0, "layer `conv`", "conv(16,5)"),
-        ("qqqqqqq", 0, "no model or layer `qqqqqqq`", "mnist-cnn"),
         ("small-resnet(wdth=3)", 13, "did you mean `width`", "small-resnet(width=3)"),
         ("small-resnet(width=0)", 19, "is 0", "small-resnet(width=1)"),
         ("small-resnet relu", 13, "after `small-resnet`", "small-resnet"),
@@ -93,10 +92,40 @@ def test_a_network_for_masks_is_no_classifier():
         build_model("mnist-cnn", (1, 28, 28), 3, dense=True)
 
 
+def test_a_name_near_no_other_is_told_where_names_are_listed():
+    with pytest.raises(LayerStringError) as caught:
+        build_model("qqqqqqq", (1, 28, 28), 10)
+    assert caught.value.remedy == "striate models"
+    assert len(str(caught.value)) < 400
+
+
+def test_so_many_outputs_of_a_zoo_network_are_refused():
+    with torch.device("meta"), pytest.raises(ModelError, match="at most 1,000,000,000"):
+        build_model("resnet18", (3, 224, 224), 10**10)
+
+
+@pytest.mark.parametrize(("there", "said"), [("a-folder", "no config.yaml"), ("a-file", "a file that is no network")])
+def test_what_lies_there_and_is_no_network_is_said(there, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-folder").mkdir()
+    (tmp_path / "a-file").write_text("text")
+    with pytest.raises(ModelError, match=said):
+        build_model(there, (1, 28, 28), 10)
+
+
+def test_a_file_of_bare_weights_is_answered_with_the_network_that_they_are_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(build_model("mnist-cnn").state_dict(), "weights.pth")
+    for text in ("weights.pth", "./weights.pth"):
+        with pytest.raises(ModelError) as caught:
+            build_model(text)
+        assert caught.value.remedy.startswith("write mnist-cnn,")
+
+
 def test_a_zoo_network_beyond_all_memory_is_refused_before_it_is_made():
-    with pytest.raises(ModelError, match="parameters with width=4096") as caught:
+    with pytest.raises(ModelError, match="parameters with 3 outputs") as caught:
         build_model("small-resnet(width=4096,blocks=50)", (3, 32, 32), 3)
-    assert caught.value.remedy.endswith(": small-resnet")
+    assert ": small-resnet, with" in caught.value.remedy
 
 
 pieces = st.sampled_from(

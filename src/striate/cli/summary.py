@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from striate.cli.sizes import read_sizes
-from striate.errors import NoInputShape, UsageError, pasted
+from striate.errors import InputMisfit, NoInputShape, UsageError, pasted
 
 if TYPE_CHECKING:
     from striate.api.summarizing import Summary
@@ -18,7 +18,7 @@ def summary(
     model: str,
     /,
     *,
-    input: str | None = None,
+    input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     classes: int | None = None,
     against: str | None = None,
     effective: Annotated[bool, Parameter(negative=())] = False,
@@ -56,7 +56,7 @@ def summary(
     json
         Print one JSON document on stdout.
     """
-    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.cli.output import print_json, print_text, results_only
 
     shape = None if input is None else read_sizes("--input", input, "3x224x224")
     _refuse(depth, "--against" if against is not None else "--json" if json else None)
@@ -64,12 +64,7 @@ def summary(
     with results_only(json):
         found = _summarize(model, shape, classes, against, effective)
     _write(found, html, svg)
-    for path in filter(None, (html, svg)):
-        print_note(f"written: {path}")
-    if json:
-        print_json(found.to_json())
-    else:
-        print_text(_text(found, depth))
+    print_json(found.to_json()) if json else print_text(_text(found, depth))
     return 0
 
 
@@ -84,6 +79,30 @@ def _summarize(
         command = f"striate summary {pasted(model)} --input 1x28x28"
         command += f" --against {pasted(against)}" if against else ""
         raise UsageError("--input", f"none, for {error.where}", error.expected, command) from None
+    except InputMisfit as error:
+        error.remedy = _fitting(error, model, against, shape) or error.remedy
+        raise
+
+
+def _fitting(error: InputMisfit, model: str, against: str | None, shape: tuple[int, ...] | None) -> str:
+    """The remedy in the words of this verb, "" where the shape was not asked for."""
+    from striate.models.from_run import names_run
+
+    if shape is None:
+        return ""
+    ways = []
+    if any(names_run(name) for name in (model, against or "")):
+        ways.append("leave out --input: a run knows its own")
+    elif error.fitting:
+        ways.append(f"--input {_written(error.fitting)}")
+    if error.instead:
+        command = f"striate summary {pasted(error.instead)} --input {_written(shape)}"
+        ways.append(f"another network: {command}" if against is None else f"another network: {error.instead}")
+    return ", or ".join(ways)
+
+
+def _written(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _refuse(depth: int | None, beside: str | None) -> None:
@@ -105,8 +124,10 @@ def _refuse_files(html: Path | None, svg: Path | None, force: bool) -> None:
 
 
 def _write(found: Summary, html: Path | None, svg: Path | None) -> None:
+    """Write the files, and say so once all are there."""
     from tempfile import gettempdir
 
+    from striate.cli.output import print_note
     from striate.errors import RunError
 
     for option, path in (("html", html), ("svg", svg)):
@@ -118,6 +139,8 @@ def _write(found: Summary, html: Path | None, svg: Path | None) -> None:
             except RunError as error:
                 elsewhere = f"--{option} {pasted(Path(gettempdir()) / path.name)}"
                 raise UsageError(error.where, error.got, error.expected, elsewhere) from None
+    for path in filter(None, (html, svg)):
+        print_note(f"written: {path}")
 
 
 def _text(found: Summary, depth: int | None) -> str:

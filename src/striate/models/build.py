@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from striate.errors import ConfigError, LayerStringError, ModelError, NoInputShape
+from striate.errors import ConfigError, InputMisfit, LayerStringError, ModelError, NoInputShape
 from striate.models.check import check_outputs
 from striate.models.config import Initialization
 from striate.models.first_weights.reinitialize import reinitialize
 from striate.models.from_file import build_from_file, names_file
 from striate.models.from_run import names_run, read_network
-from striate.models.layer_strings.arguments import nearest
 from striate.models.layer_strings.from_spec import build_plan
 from striate.models.layer_strings.layer_string import parse_call
 from striate.models.layer_strings.outputs import plan_outputs, with_outputs
 from striate.models.layer_strings.shapes import MAX_PARAMETERS, check_input_shape
-from striate.models.layer_strings.words import WORDS, Value, show_value
+from striate.models.layer_strings.words import WORDS, Value
 from striate.models.model_info import ModelInfo
 from striate.models.registry import MODELS
+from striate.models.unknown_model import means_path, no_network_named, no_network_there, unknown_name
 from striate.models.weights.replace_head import replace_head
 from striate.models.weights.take_weights import take_weights
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*+")
 _ONE_CALL = re.compile(r"[A-Za-z_][\w.-]*+\s*+(\([^()]*+\)?+)?+\s*+")
@@ -135,14 +135,16 @@ def _kind(text: str) -> Literal["file", "run", "zoo", "layers"]:
         return "file"
     if names_run(text):
         return "run"
-    path = "/" in text or "\\" in text or text.endswith(".pt")
+    if not text or text == "auto":
+        raise no_network_named(text)
     name = _leading_name(text)
-    if name in MODELS and not path:
+    known = name in MODELS or name in WORDS or name == "res"
+    if means_path(text, known=known):
+        raise no_network_there(text)
+    if name in MODELS:
         return "zoo"
-    if not text or text == "auto" or path:
-        raise _no_model(text)
-    if name not in WORDS and name != "res" and _ONE_CALL.fullmatch(text):
-        raise _unknown(text, name)
+    if not known and _ONE_CALL.fullmatch(text):
+        raise unknown_name(text, name)
     return "layers"
 
 
@@ -176,7 +178,7 @@ def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
     except ModelError as error:
         # Not the user's text but the run's: no character of it to point at.
         where = f"the network of {request.text}, {saved.name}"
-        raise ModelError(where, error.got, error.expected, error.remedy) from None
+        raise InputMisfit(where, error.got, error.expected, error.remedy, fitting=saved.input_shape) from None
     request.announce(take_weights(network, saved, count, request.classes))
     return network, replace(request, input_shape=shape, outputs=count, dense=dense)
 
@@ -187,52 +189,31 @@ def _from_zoo(info: ModelInfo, text: str, input_shape: tuple[int, ...], outputs:
     module, _, function = info.path.partition(":")
     make: Any = getattr(importlib.import_module(module), function)
     try:
-        if given:
-            _refuse_huge(make, info, input_shape, outputs, defaults | given)
+        if given or outputs > info.outputs or math.prod(input_shape) > math.prod(info.input_shape):
+            _refuse_huge(make, info, text, input_shape, outputs, defaults | given)
         network: nn.Module = make(input_shape, outputs, **(defaults | given))
     except LayerStringError as error:
         # The layers are the zoo's, not the user's: no character to point at, but the remedy is a string that fits.
         where = f"{info.name} on inputs of {show_shape(input_shape)}"
         raise ModelError(where, error.got, error.expected, error.remedy) from None
+    except InputMisfit as error:
+        error.fitting = error.fitting or info.input_shape
+        raise
     return network
 
 
 def _refuse_huge(
-    make: Any, info: ModelInfo, input_shape: tuple[int, ...], outputs: int, arguments: dict[str, Value]
+    make: Any, info: ModelInfo, text: str, input_shape: tuple[int, ...], outputs: int, arguments: dict[str, Value]
 ) -> None:
     """ModelError before memory is taken for more parameters than any machine here would train."""
     with torch.device("meta"):
         count = sum(p.numel() for p in make(input_shape, outputs, **arguments).parameters())
     if count > MAX_PARAMETERS:
-        got = f"{count} parameters with " + ", ".join(f"{k}={show_value(v)}" for k, v in arguments.items())
-        raise ModelError(info.name, got, f"at most {MAX_PARAMETERS}", f"start from the defaults: {info.name}")
+        got = f"{count:,} parameters with {several(outputs, 'output')} on inputs of {show_shape(input_shape)}"
+        published = f"{info.name}, with {several(info.outputs, 'output')} on inputs of {show_shape(info.input_shape)}"
+        raise ModelError(text[:80], got, f"at most {MAX_PARAMETERS:,}", f"start from what was published: {published}")
 
 
 def _leading_name(text: str) -> str:
     found = _NAME.match(text)
     return found.group() if found else ""
-
-
-def _no_model(text: str) -> ModelError:
-    expected = "a zoo name, a layer string, path/to/file.py:function, a run directory or a checkpoint"
-    if text == "auto":
-        return ModelError("model", "auto, without data to choose by", expected, "name one: mnist-cnn, small-resnet, …")
-    if not text:
-        return ModelError("model", "nothing", expected, "use mnist-cnn, or leave it out")
-    got = f"the path {text[:80]}, where there is neither a run nor a checkpoint"
-    runs = sorted(str(path.parent) for path in Path("runs").glob("*/config.yaml"))
-    close = nearest(text, runs) or (runs[-1] if runs else None)
-    remedy = f"write {close}" if close else "check the path; of a Python file, add the function: path/to/file.py:build"
-    return ModelError("model", got, expected, remedy)
-
-
-def _unknown(text: str, name: str) -> LayerStringError:
-    """Neither zoo nor layer: the nearest of both is named."""
-    zoo, word = nearest(name, MODELS), nearest(name, WORDS)
-    arguments = text[len(name) :].strip()
-    guesses = [f"the zoo model `{zoo}`"] if zoo else []
-    guesses += [f"the layer `{word}`"] if word else []
-    guess = f"; did you mean {' or '.join(guesses)}?" if guesses else ""
-    close = zoo or (word + arguments if word else "mnist-cnn")
-    expected = f"a zoo name ({', '.join(MODELS)}), layers ({' '.join(WORDS)}), path/to/file.py:function, or a run"
-    return LayerStringError(text, 0, f"no model or layer `{name[:60]}`{guess}", expected, f'write "{close}"')

@@ -10,6 +10,7 @@ from striate.errors import ModelError, RunError, pasted
 from striate.models.from_file import names_file
 from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
+from striate.models.unknown_model import nameless_weights
 from striate.models.weights.saved import SavedNetwork
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import open_run
@@ -35,9 +36,13 @@ def names_run(text: str) -> bool:
 def read_network(text: str) -> SavedNetwork:
     """The network of a run (its best epoch, or the last where there is none) or of a checkpoint; executes nothing.
 
-    Raises ModelError where no name builds it, RunError where there is no checkpoint or a damaged one.
+    Raises ModelError where no name builds it or it is a file of bare weights, RunError where there is no checkpoint or
+    a damaged one.
     """
-    file, content = load_run(text)
+    try:
+        file, content = load_run(text)
+    except RunError as error:
+        raise nameless_weights(text) or error from None
     return with_origin(network_of(text, file, content))
 
 

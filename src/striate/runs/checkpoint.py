@@ -55,5 +55,5 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise RunError(str(path), f"damaged, or no checkpoint: {first}", "a checkpoint of striate", remedy) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT or "model" not in content:
-        raise RunError(str(path), "a file that is not a checkpoint of striate", f"format {FORMAT}", remedy)
+        raise RunError(str(path), "a file that no run of striate wrote", "a checkpoint of a run", remedy)
     return content

@@ -34,8 +34,12 @@ class Call:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word of the nearest spelling, if any is near."""
-    found = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
+    return next(iter(nearest_few(word, known, 1)), None)
+
+
+def nearest_few(word: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Known words of a near spelling, the nearest first."""
+    return difflib.get_close_matches(word.lower(), list(known), n=most, cutoff=0.6)
 
 
 def bind(call: Call, parameters: tuple[Parameter, ...]) -> dict[str, Value]:

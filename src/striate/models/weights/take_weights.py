@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.errors import ModelError
+from striate.errors import InputMisfit, ModelError
 from striate.layers.locally_connected import LocallyConnected
 from striate.models.weights.depth import output_layer, weighted_layers
 from striate.models.weights.saved import SavedNetwork, Weights
@@ -55,7 +55,7 @@ def take_weights(
     if len(differing) == len(own):
         got = f"only a last layer, for {before} outputs instead of {outputs}: no weights to take over"
         named = name or (weights.name if isinstance(weights, SavedNetwork) else "")
-        remedy = f'use --model "{named}"' if named else "leave out the weights: --model.weights null"
+        remedy = f'write "{named}", to begin anew' if named else "leave out the weights: --model.weights null"
         raise ModelError(weights.path, got, "layers before the last one", remedy)
     if not any(t.is_meta for t in own.values() if isinstance(t, torch.Tensor)):
         taken = {key: saved[key] for key in own if key not in differing}
@@ -165,7 +165,7 @@ def _misfit(
     made = f"the tensors of the run, which is of {weights.name} on inputs of {show_shape(weights.input_shape)}"
     if outputs != weights.outputs:
         made += f", but for its last layer ({weights.outputs} outputs there, {outputs} here)"
-    return ModelError(weights.path, got, made, _remedy(weights, own, name))
+    return InputMisfit(weights.path, got, made, _remedy(weights, own, name), fitting=weights.input_shape)
 
 
 def _remedy(weights: SavedNetwork, own: Tensors, name: str) -> str:

@@ -53,7 +53,7 @@ def check_colors(name: str, input_shape: tuple[int, ...], transform_input: bool)
     """Raise ModelError where inputs are to be transformed that have not three channels."""
     if transform_input and input_shape[0] != 3:
         got = f"transform_input=true on inputs of {show_shape(input_shape)}"
-        raise ModelError(name, got, "3 channels: red, green and blue", f"leave the argument out: --model {name}")
+        raise ModelError(name, got, "3 channels: red, green and blue", f'write "{name}", without the argument')
 
 
 def initialize_truncated(network: nn.Module, deviation: float, outputs: Sequence[nn.Linear]) -> None:

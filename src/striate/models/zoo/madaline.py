@@ -110,7 +110,7 @@ def madaline(input_shape: tuple[int, ...], outputs: int, units: int = 400, logic
             "madaline",
             f"{units} units for {outputs} committees",
             "at least one for each class",
-            f"--model 'madaline(units={9 * outputs},logic=majority)'",
+            f'write "madaline(units={9 * outputs},logic=majority)"',
         )
     return CommitteeMadaline(features, outputs, members)
 

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from striate.errors import ModelError
+from striate.errors import InputMisfit
 from striate.layers.global_average_pool import GlobalAveragePool
 from striate.models.first_weights.initialize import initialize_output
+from striate.models.zoo.image_size import no_image
 from striate.wording import show_shape
 
 SMALLEST, SMALL = 8, 64
@@ -50,8 +51,11 @@ def small_resnet(input_shape: tuple[int, ...], outputs: int, width: int = 32, bl
     """
     if len(input_shape) != 3 or min(input_shape[1:]) < SMALLEST:
         expected = f"images (channels, height, width) of at least {SMALLEST}×{SMALLEST}"
-        remedy = "use --model small-cnn" if len(input_shape) > 1 else "use --model mlp"
-        raise ModelError("small-resnet", f"inputs of {show_shape(input_shape)}", expected, remedy)
+        if len(input_shape) != 3:
+            raise no_image("small-resnet", input_shape, expected)
+        fitting = (input_shape[0], *(max(size, SMALLEST) for size in input_shape[1:]))
+        got, remedy = f"inputs of {show_shape(input_shape)}", "use --model small-cnn"
+        raise InputMisfit("small-resnet", got, expected, remedy, fitting=fitting, instead="small-cnn")
     large = max(input_shape[1:]) > SMALL
     children: OrderedDict[str, nn.Module] = OrderedDict()
     children["conv1"] = nn.Conv2d(

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from striate.errors import ModelError
+from striate.errors import InputMisfit
 from striate.models.first_weights.initialize import initialize_output
+from striate.models.zoo.image_size import no_image
 from striate.wording import show_shape
 
 MULTIPLE = 4
@@ -65,11 +66,12 @@ def check_size(input_shape: tuple[int, ...]) -> None:
     if len(input_shape) == 3 and all(size % MULTIPLE == 0 for size in input_shape[1:]):
         return
     expected = f"images (channels, height, width) with height and width divisible by {MULTIPLE}: they are halved twice"
-    remedy = "use --model small-dilated, which takes any size" if len(input_shape) > 1 else "use --model mlp"
-    if len(input_shape) == 3:
-        height, width = (-(-size // MULTIPLE) * MULTIPLE for size in input_shape[1:])
-        remedy = f"use --size {height}x{width}, or --model small-dilated, which takes any size"
-    raise ModelError("small-unet", f"inputs of {show_shape(input_shape)}", expected, remedy)
+    if len(input_shape) != 3:
+        raise no_image("small-unet", input_shape, expected, "small-dilated")
+    height, width = (-(-size // MULTIPLE) * MULTIPLE for size in input_shape[1:])
+    got, other = f"inputs of {show_shape(input_shape)}", "small-dilated"
+    remedy = f"use --size {height}x{width}, or --model {other}, which takes any size"
+    raise InputMisfit("small-unet", got, expected, remedy, fitting=(input_shape[0], height, width), instead=other)
 
 
 def _double(in_channels: int, channels: int) -> nn.Sequential:

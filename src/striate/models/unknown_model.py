@@ -1,0 +1,88 @@
+"""What to say of a text that names no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from striate.errors import LayerStringError, ModelError, StriateError
+from striate.models.layer_strings.arguments import nearest, nearest_few
+from striate.models.layer_strings.words import WORDS
+from striate.models.registry import MODELS
+from striate.wording import listed
+
+_EXPECTED = "a name of `striate models`, a layer string, path/to/file.py:function, a run directory or a checkpoint"
+_HOW = "check the path; of a Python file, add the function: path/to/file.py:build"
+_WEIGHTS = (".pt", ".pth", ".safetensors", ".bin", ".ckpt")
+
+
+def means_path(text: str, *, known: bool) -> bool:
+    """Whether the text can only be a path: by its form, or since there is something and it begins with no `known`
+    name."""
+    if "/" in text or "\\" in text:
+        return True
+    return not known and (text.endswith(_WEIGHTS) or _what_is_there(text) is not None)
+
+
+def no_network_named(text: str) -> ModelError:
+    """The error for nothing, and for `auto` where there are no data to choose by."""
+    if text == "auto":
+        return ModelError("model", "auto, without data to choose by", _EXPECTED, "name one: mnist-cnn, small-resnet, …")
+    return ModelError("model", "nothing", _EXPECTED, "use mnist-cnn, or leave it out")
+
+
+def no_network_there(text: str) -> ModelError:
+    """The error for a path at which there is neither a run nor a checkpoint."""
+    there = _what_is_there(text)
+    if there == "file":
+        return nameless_weights(text) or ModelError("model", f"{text[:80]}, a file that is no network", _EXPECTED, _HOW)
+    if there == "folder":
+        got = f"the folder {text[:80]}, which is no run: it has no config.yaml"
+    else:
+        got = f"the path {text[:80]}, where there is neither a run nor a checkpoint"
+    runs = sorted(str(path.parent) for path in Path("runs").glob("*/config.yaml"))
+    close = nearest(text, runs) or (runs[-1] if runs else None)
+    return ModelError("model", got, _EXPECTED, f"write {close}" if close else _HOW)
+
+
+def _what_is_there(text: str) -> Literal["file", "folder"] | None:
+    try:
+        path = Path(text).expanduser()
+        return "file" if path.is_file() else "folder" if path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # longer than a path may be; of nobody's home
+        return None
+
+
+def nameless_weights(text: str) -> ModelError | None:
+    """The error for a file of weights that does not say of which network they are; None for all other files.
+
+    Its remedy is the network of the zoo that takes them, where there is one.
+    """
+    # Recognizing builds networks, which imports this file.
+    from striate.models.weights.recognize import recognize
+    from striate.models.weights.saved import SavedNetwork
+    from striate.models.weights.weights_file import read_weights
+
+    try:
+        weights = read_weights(text)
+    except StriateError:
+        return None
+    if isinstance(weights, SavedNetwork):
+        return None
+    asked = (((3, 224, 224), False), ((1, 28, 28), False), ((3, 224, 224), True))
+    found = next(filter(None, (recognize(weights, shape, 1000, dense) for shape, dense in asked)), None)
+    got = f"weights without the name of their network: {listed(list(weights.tensors))}"
+    remedy = f"write {found}, the network that they are of" if found else "name the network (striate models lists them)"
+    return ModelError(text[:80], got, "the name of a network, or a run or checkpoint, which knows its own", remedy)
+
+
+def unknown_name(text: str, name: str) -> LayerStringError:
+    """The error for what is neither a network of the zoo nor a layer: the nearest of both are named."""
+    zoo, word = nearest_few(name, MODELS), nearest(name, WORDS)
+    arguments = text[len(name) :].strip()
+    guesses = [f"the zoo model {' or '.join(f'`{near}`' for near in zoo)}"] if zoo else []
+    guesses += [f"the layer `{word}`"] if word else []
+    guess = f"; did you mean {', or '.join(guesses)}?" if guesses else ""
+    close = zoo[0] if zoo else word + arguments if word else ""
+    remedy = f'write "{close}"' if close else "striate models"
+    return LayerStringError(text, 0, f"no model or layer `{name[:60]}`{guess}", _EXPECTED, remedy)
