@@ -11,21 +11,11 @@ from striate.report.page import page_environment
 from striate.visualize.network_diagram import network_diagram
 from striate.wording import percent_of, show_shape, show_sizes
 
+# What is looked at first stands first: the rest is pushed aside on most screens.
 _COLUMNS = (
-    *(
-        "layer",
-        "kind",
-        "input",
-        "output",
-        "parameters",
-        "% of all",
-        "trainable",
-        "MACs",
-        "% of all",
-        "other operations",
-    ),
-    *("receptive field", "jump", "first center", "left over", "weights, bytes", "output, bytes"),
-    *("kept for training, bytes", "FLOPs a byte"),
+    *("layer", "kind", "input", "output", "parameters", "MACs", "receptive field", "jump", "left over"),
+    *("first center", "trainable", "% of parameters", "% of MACs", "other operations", "weights, bytes"),
+    *("output, bytes", "kept for training, bytes", "FLOPs a byte"),
 )
 
 
@@ -53,8 +43,8 @@ def summary_page(
 def layer_table(ledger: Ledger) -> Table:
     """A row a layer with everything that the ledger has of it, and a last row with the sums."""
     sums: tuple[str | int | float | None, ...] = (
-        *("total", "", show_shape(ledger.input), show_shape(ledger.output), ledger.params, "", ledger.trainable),
-        *(ledger.macs, "", sum(ledger.other_ops.values()), "", "", "", ""),
+        *("total", "", show_shape(ledger.input), show_shape(ledger.output), ledger.params, ledger.macs),
+        *("", "", "", "", ledger.trainable, "", "", sum(ledger.other_ops.values())),
         *(sum(row.weight_bytes for row in ledger.rows), ledger.activation_bytes, ledger.training_bytes, ""),
     )
     rows = tuple(_cells(row, ledger) for row in ledger.rows)
@@ -78,9 +68,9 @@ def _cells(row: Row, ledger: Ledger) -> tuple[str | int | float | None, ...]:
     return (
         *(row.name, row.kind if row.executed else f"{row.kind}, not run"),
         *(show_shape(row.in_shape), show_shape(row.out_shape)),
-        *(row.params, percent_of(row.params, ledger.params), row.trainable),
-        *(row.macs, percent_of(row.macs, ledger.macs), row.other_ops),
-        *(show_sizes(row.receptive_field), show_sizes(row.jump), show_sizes(row.center), show_sizes(row.leftover)),
+        *(row.params, row.macs, show_sizes(row.receptive_field), show_sizes(row.jump), show_sizes(row.leftover)),
+        *(show_sizes(row.center), row.trainable),
+        *(percent_of(row.params, ledger.params), percent_of(row.macs, ledger.macs), row.other_ops),
         *(row.weight_bytes, row.output_bytes, row.saved_bytes, float(f"{row.intensity:.3g}")),
     )
 
