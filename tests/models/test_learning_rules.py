@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -174,17 +176,29 @@ def test_madaline_rule_2_turns_a_unit_only_where_that_helps() -> None:
         assert hard_threshold(hidden(torch.ones(1, 3, dtype=torch.float64))).tolist() == [[1, -1, 1]]
 
 
-def test_most_madalines_learn_what_one_layer_cannot() -> None:
-    """Exclusive or. Some stay caught, as the paper says of rule II."""
+def caught(seeds: int) -> int:
+    """How many Madalines of 10 units have not found exclusive or after 20 epochs, as the paper says of rule II."""
     x, y = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=2))), torch.tensor([0, 1, 1, 0])
-    learned = []
-    for seed in range(10):
+    count = 0
+    for seed in range(seeds):
         torch.manual_seed(seed)
         network = build_model("madaline(units=10)", (2,), 2)
         for _ in range(20):
             network.learn(x, y, 0.1, 0.0)
-        learned.append(network(x).argmax(1).tolist() == y.tolist())
-    assert sum(learned) >= 7
+        count += network(x).argmax(1).tolist() != y.tolist()
+    return count
+
+
+def test_most_madalines_learn_what_one_layer_cannot() -> None:
+    assert caught(10) <= 3
+
+
+@pytest.mark.slow
+def test_as_many_madalines_are_caught_as_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "learning_rules.md").read_text(encoding="utf-8")
+    documented = int(re.search(r"of 100 networks of 10 units, (\d+) had not", " ".join(text.split()))[1])
+    # Rounding is another on other machines: as far as 100 others may be from these.
+    assert caught(100) == pytest.approx(documented, abs=9)
 
 
 @settings(max_examples=25)
