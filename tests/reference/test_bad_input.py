@@ -151,6 +151,43 @@ def test_remedies_work_when_pasted(function, arguments, options):
     function(*arguments, **(options | eval(f"dict({caught.value.remedy})")))
 
 
+@pytest.mark.parametrize("shape", [(1, 0, 3), (2, 3, 0, 4)])
+def test_an_array_with_an_empty_axis_gets_one_that_works(shape):
+    with pytest.raises(ShapeError) as caught:
+        reference.relu(reference.max_pool(w(*shape), 1))
+    reference.max_pool(size=1, **eval(f"dict({caught.value.remedy})"))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), ()])
+def test_empty_logits_get_some_that_work(shape):
+    with pytest.raises(ShapeError) as caught:
+        reference.cross_entropy(w(*shape), np.zeros(shape[:1], dtype=int))
+    (logits,) = eval(f"dict({caught.value.remedy})").values()
+    assert reference.cross_entropy(logits, np.zeros(len(logits), dtype=int)) == pytest.approx(np.log(logits.shape[1]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "mended"),
+    [([0, -1, 2], "logits[keep], labels[keep]"), ([1, 3, 2], "labels - 1"), ([0, 7, 2], "logits of shape (N, 8)")],
+)
+def test_labels_out_of_range_get_the_remedy_for_what_they_are(labels, mended):
+    with pytest.raises(UsageError) as caught:
+        reference.cross_entropy(w(3, 3), labels)
+    assert mended in caught.value.remedy
+
+
+def test_negative_labels_and_labels_from_one_are_mended_as_told():
+    logits, labels = w(3, 3), np.array([0, -1, 2])
+    keep = labels >= 0
+    assert reference.cross_entropy(logits[keep], labels[keep]) == pytest.approx(np.log(3))
+    assert reference.cross_entropy(logits, np.array([1, 3, 2]) - 1) == pytest.approx(np.log(3))
+
+
+def test_one_of_a_kind_is_no_plural():
+    with pytest.raises(ShapeError, match="1 kernel over 3 channels in 1 group, for 1 channel of x"):
+        reference.convolve(w(1, 1, 4), w(1, 3, 2))
+
+
 def test_the_arithmetic_is_shown():
     with pytest.raises(ShapeError) as caught:
         reference.convolve(X, w(4, 6, 7, 3), padding=(0, 1))

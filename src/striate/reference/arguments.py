@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import ShapeError, UsageError
+from striate.wording import several
 
 Array = NDArray[np.float64]
 Size = int | Sequence[int]
@@ -64,7 +65,9 @@ def batch(value: ArrayLike, name: str = "x") -> Array:
 def not_empty(x: Array, name: str) -> Array:
     """x; ShapeError where an axis other than the first has no entries."""
     if 0 in x.shape[1:]:
-        raise ShapeError(name, f"shape {x.shape}", "at least one entry along each axis but the first", f"see {name}")
+        filled = (x.shape[0], *(side or 1 for side in x.shape[1:]))
+        expected = "at least one entry along each axis but the first"
+        raise ShapeError(name, f"shape {x.shape}", expected, f"{name}=np.ones({filled})")
     return x
 
 
@@ -140,9 +143,18 @@ def labels(value: ArrayLike, classes: int, shape: tuple[int, ...]) -> NDArray[np
         raise ShapeError("labels", f"shape {found.shape}", expected, f"labels=np.zeros({shape}, dtype=int)")
     wrong = found[(found < 0) | (found >= classes)]
     if wrong.size:
-        remedy = "labels - 1 if they count from 1; one logit for each class if there are more"
-        raise UsageError("labels", f"{wrong.flat[0]} among {classes} classes", expected, remedy)
+        got = f"{wrong.flat[0]} among {several(classes, 'class', 'classes')}"
+        raise UsageError("labels", got, expected, _relabeled(found, classes))
     return found.astype(np.intp)
+
+
+def _relabeled(found: NDArray[np.integer], classes: int) -> str:
+    """What makes labels fit that do not."""
+    if found.min() < 0:
+        return "keep = labels >= 0; logits[keep], labels[keep] leaves out samples without a class"
+    if found.min() >= 1 and found.max() == classes:
+        return "labels - 1, if they count from 1"
+    return f"logits of shape (N, {found.max() + 1}): one for each class"
 
 
 def refuse_huge(shape: Sequence[int], name: str) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from striate.errors import ShapeError
 from striate.reference.arguments import Array, Size, array, exact, gradient, maps, not_empty, refuse_huge, whole
 from striate.reference.windows import Windows, pad, pad_backward, windows
+from striate.wording import several
 
 
 def convolve(
@@ -107,13 +108,16 @@ def _read(
 
 
 def _refuse_groups(x: Array, w: Array, groups: int) -> None:
-    got = f"{len(w)} kernels over {w.shape[1]} channels in {groups} groups, for {x.shape[1]} channels of x"
+    kernels, channels = several(len(w), "kernel"), several(w.shape[1], "channel")
+    got = f"{kernels} over {channels} in {several(groups, 'group')}, for {several(x.shape[1], 'channel')} of x"
     fits, left = divmod(x.shape[1], w.shape[1])
     if left == 0 and len(w) % fits == 0:
-        raise ShapeError("groups", got, f"{x.shape[1]} / {w.shape[1]} = {fits} groups", f"groups={fits}")
+        raise ShapeError("groups", got, f"{x.shape[1]} / {w.shape[1]} = {several(fits, 'group')}", f"groups={fits}")
     check_groups(groups, input=x.shape[1], output=len(w))
     shape = (len(w), x.shape[1] // groups, *w.shape[2:])
-    raise ShapeError("w", got, f"{x.shape[1]} / {groups} = {shape[1]} channels a kernel", f"w=np.ones({shape})")
+    raise ShapeError(
+        "w", got, f"{x.shape[1]} / {groups} = {several(shape[1], 'channel')} a kernel", f"w=np.ones({shape})"
+    )
 
 
 def _turn(w: Array, flip: bool) -> Array:

@@ -61,7 +61,9 @@ def _read(logits: ArrayLike, classes: ArrayLike) -> tuple[Array, NDArray[np.intp
     """Logits (M, K) and labels (M, 1), a row a sample and position."""
     z = array(logits, "logits")
     if z.ndim == 0 or z.size == 0:
-        raise ShapeError("logits", f"shape {z.shape}", "(N, K): a number for each sample and class", "logits[None]")
+        sides = tuple(side or 1 for side in z.shape) or (1, 10)
+        expected = "(N, K): a number for each sample and class, at least one of each"
+        raise ShapeError("logits", f"shape {z.shape}", expected, f"logits=np.zeros({sides})")
     axis = channel_axis(z)
     right = labels(classes, z.shape[axis], z.shape[:axis] + z.shape[axis + 1 :])
     return np.moveaxis(z, axis, -1).reshape(-1, z.shape[axis]), right.reshape(-1, 1)
