@@ -142,3 +142,14 @@ def test_what_a_network_prints_while_its_field_is_measured_is_no_answer(capsys: 
     effective_receptive_field(Talking(1, 1, 3), (1, 6, 6), samples=1)
     shown = capsys.readouterr()
     assert (shown.out, "forward" in shown.err) == ("", True)
+
+
+def test_hooks_on_the_network_are_part_of_what_it_computes() -> None:
+    network, kept = nn.Sequential(nn.Linear(4, 3)), []
+    network[0].register_forward_hook(lambda _layer, _given, output: torch.cat([output, output], 1))
+    network.register_forward_hook(lambda _layer, _given, output: kept.append(output))
+    ledger = summarize(network, (4,))
+    assert ledger.output == ledger.rows[0].out_shape == (6,)
+    assert kept
+    assert all(output.is_meta for output in kept)
+    assert len(network._forward_hooks) == len(network[0]._forward_hooks) == 1

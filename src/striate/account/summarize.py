@@ -35,8 +35,11 @@ def summarize(
     `effective`: measure the effective receptive field as well, by gradients of the real network.
 
     The forward pass runs with shapes only, without memory for numbers; where the network looks at numbers, for real
-    on zeros. Receptive fields are theoretical: all that a number can depend on, through normalization and attention
-    too, not cut at the border. Raises ModelError where there is no such network or it does not take the input:
+    on zeros. Hooks that were registered on the network run too, as they may change what it computes: one that keeps
+    tensors then keeps some without numbers.
+
+    Receptive fields are theoretical: all that a number can depend on, through normalization and attention too, not cut
+    at the border. Raises ModelError where there is no such network or it does not take the input:
     NoInputShape where it has no shape of its own and none was given.
     """
     return summarize_and_measure(model, input_shape, outputs=outputs, effective=effective)[0]
