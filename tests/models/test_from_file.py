@@ -141,3 +141,18 @@ def test_a_relative_file_is_told_with_the_line_at_fault():
     Path("nets.py").write_text("def build():\n    return 1 / 0\n")
     with pytest.raises(ModelError, match=r"line 2"):
         build_model("nets.py:build", (4,), 3)
+
+
+def test_a_forgotten_function_is_answered_with_those_of_the_file_which_is_not_run():
+    Path("nets.py").write_text("class A: pass\ndef _own(): pass\ndef first(): pass\ndef second(): pass\n1 / 0")
+    with pytest.raises(ModelError) as caught:
+        build_model("nets.py", (4,), 3)
+    assert caught.value.remedy == "write nets.py:first"
+    assert "first and second" in caught.value.expected
+
+
+def test_a_syntax_error_names_its_line_once():
+    Path("nets.py").write_text("def build(:\n")
+    with pytest.raises(ModelError) as caught:
+        build_model("nets.py:build", (4,), 3)
+    assert caught.value.got.count("line 1") == 1

@@ -16,6 +16,12 @@ def test_small_images():
     assert "--size 224" in said
 
 
+def test_with_weights_of_a_file_no_other_form_is_advised():
+    said = size_note("resnet18", (3, 32, 32), weights=True)
+    assert "small" not in said.replace("images this small", "")
+    assert "--size 224" in said
+
+
 @pytest.mark.parametrize(
     "model",
     [

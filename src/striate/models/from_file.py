@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import inspect
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from striate.errors import ModelError, StriateError
 from striate.models.layer_strings.arguments import nearest
+from striate.wording import listed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +78,7 @@ def _split(text: str) -> tuple[Path, str]:
     """Path and name of the function; ModelError where there is no such file."""
     path_text, _, name = text.rpartition(":")
     if not path_text or not name.isidentifier():
-        raise ModelError(text, "no function name", "path/to/file.py:function", f"write {text.rstrip(':')}:build")
+        raise _no_function_name(text)
     try:
         path = Path(path_text).expanduser()
         if path.is_file():
@@ -88,6 +90,23 @@ def _split(text: str) -> tuple[Path, str]:
     except (OSError, RuntimeError, ValueError) as error:
         raise _unreadable(text, error) from None
     raise ModelError(text, f"no file {path}", "a Python file", remedy)
+
+
+def _no_function_name(text: str) -> ModelError:
+    path = text[: text.index(".py") + 3]
+    names = _functions_in(Path(path))
+    expected = f"one of its functions behind a colon: {listed(names, 8)}" if names else "path/to/file.py:function"
+    return ModelError(text, "no function name", expected, f"write {path}:{names[0] if names else 'build'}")
+
+
+def _functions_in(path: Path) -> list[str]:
+    """Names of the functions that a file defines, or else of its classes; the file is read, not run."""
+    try:
+        body = ast.parse(path.expanduser().read_bytes()).body
+    except (OSError, RuntimeError, ValueError, SyntaxError, RecursionError, MemoryError):
+        return []
+    functions = [node.name for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    return functions or [node.name for node in body if isinstance(node, ast.ClassDef)]
 
 
 def _unreadable(text: str, error: Exception) -> ModelError:
@@ -158,7 +177,9 @@ def _call(function: Callable[..., Any], arguments: dict[str, Any], text: str, pa
 def _raised(text: str, path: Path, error: BaseException, doing: str) -> ModelError:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
     line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else None)
-    message = " ".join(str(error).split())[:300]
+    # A syntax error's own text ends with the place, which is said below.
+    told = error.msg if isinstance(error, SyntaxError) else str(error)
+    message = " ".join(told.split())[:300]
     got = f"{type(error).__name__}: {message}" + (f" (line {line})" if line else "")
     remedy = f"correct line {line} of {path}" if line else f"correct {path}"
     return ModelError(text, got, f"{doing} without an exception", remedy)

@@ -13,12 +13,13 @@ SMALL_MAP = 4
 """Positions a side: of fewer, a 3×3 convolution sees more padding than map."""
 
 
-def size_note(model: str, input_shape: Shape) -> str | None:
+def size_note(model: str, input_shape: Shape, *, weights: bool = False) -> str | None:
     """One sentence on a zoo network whose layers divide the size of an image, where the size is not the published one;
     None for all other networks, and where nothing needs saying.
 
     Such networks compute the published function at any size, but for layers that the entry's `adapts` names. Said are
-    what was changed, what the size makes of the last maps, and what to write for small images.
+    what was changed, what the size makes of the last maps, and what to write for small images. With `weights` of a
+    file, which fit the published form alone, that is to enlarge the images.
     """
     found = re.match(r"\s*([\w-]+)", model)
     info = MODELS.get(found.group(1)) if found else None
@@ -32,11 +33,11 @@ def size_note(model: str, input_shape: Shape) -> str | None:
         f"{info.name} was published for {published}, and on {here} {info.adapts or 'nothing in it was'} changed:"
         f" its layers divide the size by {info.reduction}, so its last maps are at most {show_shape(least)}"
     )
-    return said + _advice(info) if min(least) < SMALL_MAP <= _published(info) else said
+    return said + _advice(info, weights) if min(least) < SMALL_MAP <= _published(info) else said
 
 
-def _advice(info: ModelInfo) -> str:
-    form = f"write {info.small_form}, or " if info.small_form else ""
+def _advice(info: ModelInfo, weights: bool) -> str:
+    form = f"write {info.small_form}, or " if info.small_form and not weights else ""
     return f"; for images this small {form}enlarge them with --size {info.input_shape[-1]}"
 
 

@@ -16,7 +16,7 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds, to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
 from striate.data.read import load_dataset
-from striate.errors import ChangedDataError, ConfigError, ModelError, TrainingError
+from striate.errors import ChangedDataError, ConfigError, InputMisfit, ModelError, TrainingError
 from striate.models.build import build_model
 from striate.models.choose import choose_model
 from striate.models.first_weights.materialize import materialize
@@ -241,7 +241,7 @@ def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> 
     if name == "auto":
         name, reason = choose_model(data.kind, data.input_shape, data.annotation, len(data.splits["train"]))
         notes.append(f"model {name}: {reason}")
-    sized = size_note(name, data.input_shape)
+    sized = size_note(name, data.input_shape, weights=config.model.weights is not None)
     notes += [sized] if sized else []
     digest = source_digest(name)
     if config.model.digest not in (None, digest):
@@ -273,6 +273,9 @@ def _build(model: str | nn.Module, data: Dataset, task: Task, beginning: Beginni
             classes=data.classes,
         )
     except ModelError as error:
+        if chosen.weights is not None and isinstance(error, InputMisfit) and error.fitting and data.kind == "image":
+            # Weights of a file fit this form of the network alone.
+            error.remedy = f"enlarge the images with --size {'x'.join(map(str, error.fitting[1:]))}"
         if not beginning.owner:
             raise
         # Not the user's text but the run's: no character of it to point at.
