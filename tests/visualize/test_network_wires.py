@@ -46,7 +46,8 @@ def test_every_input_has_its_line_and_nothing_else_has_one() -> None:
         straight = sum(place - 1 in box.inputs for place, box in enumerate(boxes))
         past = sum(len(box.inputs) for box in boxes) - straight
         assert len(list(svg.iter(f"{SVG}line"))) == straight
-        assert len(list(svg.iter(f"{SVG}path"))) == len(list(svg.iter(f"{SVG}polygon"))) == past
+        assert len(list(svg.iter(f"{SVG}polygon"))) == past
+        assert len(list(svg.iter(f"{SVG}path"))) == len(find_bypasses([box.inputs for box in boxes]))
 
 
 class Twice(nn.Module):
@@ -63,7 +64,7 @@ class Twice(nn.Module):
 def test_an_input_that_is_taken_again_comes_from_above_the_first_box() -> None:
     svg = ElementTree.fromstring(network_diagram(summarize(Twice(), (2, 4, 4))))
     (path,) = svg.iter(f"{SVG}path")
-    _, start, _, end, _ = map(float, re.findall(r"[\d.]+", path.get("d")))
+    start, end = (float(re.search(pattern, path.get("d")).group(1)) for pattern in (r"^M \S+ (\S+)", r"V (\S+)"))
     tops = sorted(float(r.get("y")) for r in svg.iter(f"{SVG}rect") if r.get("class") == "map")
     assert start < tops[0] < tops[1] < tops[2] < end
 
@@ -89,3 +90,27 @@ def test_lanes_hold_one_output_at_a_time(drawn: tuple[set[int], ...]) -> None:
     for one, other in combinations(bypasses, 2):
         if one.lane == other.lane:
             assert one.span[1] <= other.span[0] or other.span[1] <= one.span[0]
+
+
+class BeforeNormalization(nn.Module):
+    """The sum is taken before it is normalized: the normalization is no part of the layer whose output goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn, self.relu, self.conv2 = (
+            nn.Conv2d(2, 2, 1),
+            nn.BatchNorm2d(2),
+            nn.ReLU(),
+            nn.Conv2d(2, 2, 1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv1(x)
+        return torch.relu(y + self.conv2(self.relu(self.bn(y))))
+
+
+def test_an_output_that_is_taken_elsewhere_too_ends_its_box() -> None:
+    boxes = network_boxes(summarize(BeforeNormalization(), (2, 4, 4)))
+    assert [(box.text, box.inputs) for box in boxes] == [
+        *(("conv 1×1", (-1,)), ("bn · relu", (0,)), ("conv 1×1", (1,)), ("relu", (0, 2))),
+    ]

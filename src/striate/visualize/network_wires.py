@@ -72,10 +72,12 @@ def draw_bypasses(
         lane = x + step * bypass.lane
         source = begin if bypass.source < 0 else places[bypass.source]
         start = source.middle + source.high / 4
-        for target in (places[place] for place in bypass.targets):
-            end = target.middle - target.high / 4
-            path = f"M {source.right:.1f} {start:.1f} H {lane:.1f} V {end:.1f} H {target.right + _HEAD:.1f}"
-            ElementTree.SubElement(svg, "path", {"class": "wire", "d": path})
-            tip = f"{target.right:.1f},{end:.1f}"
+        targets = [places[place] for place in bypass.targets]
+        ends = [target.middle - target.high / 4 for target in targets]
+        path = f"M {source.right:.1f} {start:.1f} H {lane:.1f} "
+        path += f"M {lane:.1f} {min(start, *ends):.1f} V {max(start, *ends):.1f}"
+        for target, end in zip(targets, ends, strict=True):
+            path += f" M {lane:.1f} {end:.1f} H {target.right + _HEAD:.1f}"
             back = " ".join(f"{target.right + _HEAD + 1:.1f},{end + side:.1f}" for side in (-3, 3))
-            ElementTree.SubElement(svg, "polygon", {"class": "head", "points": f"{tip} {back}"})
+            ElementTree.SubElement(svg, "polygon", {"class": "head", "points": f"{target.right:.1f},{end:.1f} {back}"})
+        ElementTree.SubElement(svg, "path", {"class": "wire", "d": path})
