@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.errors import ModelError, ShapeError
+from striate.errors import InputMisfit, ModelError, ShapeError
 from striate.layers.global_average_pool import GlobalAveragePool
 from striate.layers.locally_connected import LocallyConnected
 from striate.models.check import check_forward
@@ -72,7 +72,7 @@ CASES = {
         nn.Conv2d(3, 4, 3),
         (1, 8, 8),
         "Conv2d",
-        "1 channels for 3",
+        "1 channel for 3",
         "make its in_channels 1",
         nn.Conv2d(1, 4, 3),
     ),
@@ -206,6 +206,56 @@ def test_other_exceptions_are_told_with_their_place_in_the_network_s_own_code(na
     line = code.co_firstlineno + (code.co_name != "<lambda>")
     place = f"{Path(__file__).name}, line {line}"
     assert caught.value.remedy.startswith(remedy.format(place=place, kind=type(network).__name__))
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x, y, *, scale):
+        return scale * (x + y)
+
+
+def test_a_forward_of_several_inputs_is_told_to_take_one() -> None:
+    with pytest.raises(ModelError) as caught:
+        check_forward(TwoInputs(), (4,))
+    assert caught.value.got == "input (N, 4): the forward of TwoInputs wants `y` too"
+    assert caught.value.remedy.startswith("give `y` a default, or wrap the network")
+
+    class Wrapped(TwoInputs):
+        def forward(self, x, y=1.0, *, scale=1.0):
+            return super().forward(x, y, scale=scale)
+
+    check_forward(Wrapped(), (4,))
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (nn.Conv2d(3, 4, 3), (1, 3, 8, 8)),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 2)), (1, 1, 8, 8)),
+        (nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3)), (1, 2, 8, 8)),
+        (nn.Sequential(nn.Conv1d(3, 4, 3), nn.Flatten(), nn.Linear(24, 2)), (1, 3, 8)),
+    ],
+)
+def test_a_shape_with_the_batch_in_it_is_told(network: nn.Module, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputMisfit) as caught:
+        check_forward(network, shape)
+    assert caught.value.fitting == shape[1:]
+    assert f"--input {'x'.join(map(str, shape[1:]))} " in caught.value.remedy
+    check_forward(network, shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "said"),
+    [
+        # A batch of two of these is taken for one map of two channels: no proof that the 1 is too much.
+        (nn.Conv2d(2, 4, 3), (1, 8, 8), "1 channel for 2"),
+        (nn.Conv2d(3, 4, 3), (1, 8, 8), "1 channel for 3"),
+        (nn.Conv2d(5, 4, 3), (1, 3, 8, 8), "3 spatial axes for 2"),
+    ],
+)
+def test_a_shape_that_is_wrong_otherwise_is_no_batch(network: nn.Module, shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(ModelError, match=said) as caught:
+        check_forward(network, shape)
+    assert "without the batch" not in str(caught.value)
 
 
 class TakesNoHook(nn.Identity):

@@ -13,8 +13,8 @@ from types import FrameType
 
 from torch import nn
 
-from striate.errors import ModelError
-from striate.wording import show_shape
+from striate.errors import InputMisfit, ModelError
+from striate.wording import several, show_shape
 
 Shape = tuple[int, ...]
 
@@ -47,8 +47,10 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
     """The error to raise. `runs` tells whether the network takes an input of another shape (without batch)."""
     inner = failure.module
     named = f"`{failure.name}` ({type(inner).__name__})" if failure.name else type(network).__name__
+    if _with_batch(failure, input_shape) and runs(input_shape[1:]):
+        return not_without_batch(named, input_shape)
     advice = None
-    for rule in (_features, _channels, _window, _normalized, _joined):
+    for rule in (_more_arguments, _features, _channels, _window, _normalized, _joined):
         advice = advice or rule(failure)
     if advice is None:
         advice = _Advice("", f"a network that takes inputs of {input_shape}", _place_to_mend(failure.error, named))
@@ -60,6 +62,43 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
     reason = " ".join(str(failure.error).split())[:300]
     what = advice.got or f"{type(failure.error).__name__}: {reason}"
     return ModelError(named, f"input {shown}: {what}", advice.expected, remedy)
+
+
+def not_without_batch(where: str, input_shape: Shape) -> InputMisfit:
+    """The error of a shape in which only the 1 in front is too much."""
+    single = input_shape[1:]
+    return InputMisfit(
+        where,
+        f"inputs of {input_shape}",
+        "the shape of one input, without the batch",
+        f"leave out the 1 in front: {single} in Python, --input {'x'.join(map(str, single))} on the command line",
+        fitting=single,
+    )
+
+
+def _with_batch(failure: Failure, input_shape: Shape) -> bool:
+    """Whether the 1 in front of the shape may be a batch: not where the layer that failed got as many axes as it has
+    use for."""
+    if len(input_shape) < 2 or input_shape[0] != 1:
+        return False
+    axes = _axes_of(failure.module)
+    return axes is None or not failure.shapes or len(failure.shapes[0]) > axes + 2
+
+
+def _more_arguments(failure: Failure) -> _Advice | None:
+    """A forward of several inputs, where a network is given one."""
+    found = re.search(
+        r"forward\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)", str(failure.error)
+    )
+    if found is None or not isinstance(failure.error, TypeError):
+        return None
+    names = found[1].replace("'", "`")
+    named = f"the forward of {type(failure.module).__name__}"
+    return _Advice(
+        f"{named} wants {names} too",
+        "a forward that one tensor is enough for",
+        f"give {names} a default, or wrap the network in a module whose forward takes one tensor",
+    )
 
 
 def _place_to_mend(error: Exception, named: str) -> str:
@@ -112,6 +151,12 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _WINDOWS = (*_CONVOLUTIONS, *_POOLS)
+_BY_AXES = tuple(zip(_CONVOLUTIONS, _POOLS[:3], _POOLS[3:], _BATCH_NORMS, strict=True))
+
+
+def _axes_of(layer: nn.Module) -> int | None:
+    """The spatial axes that a layer is for; None where it is for any number of them."""
+    return next((axes for axes, kinds in enumerate(_BY_AXES, 1) if isinstance(layer, kinds)), None)
 
 
 def _features(failure: Failure) -> _Advice | None:
@@ -125,19 +170,24 @@ def _features(failure: Failure) -> _Advice | None:
         sides = "·".join(map(str, shapes[0][1:]))
         wanted = "" if flat == layer.in_features else f" and make it nn.Linear({flat}, {layer.out_features})"
         remedy = f"flatten before it ({sides} = {flat}){wanted}"
-    expected = f"{layer.in_features} features, as `in_features` says"
-    return _Advice(f"{width} features for {layer.in_features}", expected, remedy)
+    expected = f"{several(layer.in_features, 'feature')}, as `in_features` says"
+    return _Advice(f"{several(width, 'feature')} for {layer.in_features}", expected, remedy)
 
 
 def _channels(failure: Failure) -> _Advice | None:
     layer, shapes = failure.module, failure.shapes
     if not isinstance(layer, _CONVOLUTIONS) or not shapes or len(shapes[0]) < 2:
         return None
-    channels = shapes[0][1]
+    channels, axes = shapes[0][1], _axes_of(layer) or 0
+    if len(shapes[0]) > axes + 2:
+        got = f"{len(shapes[0]) - 2} spatial axes for {axes}"
+        expected = f"{several(axes, 'spatial axis', 'spatial axes')}, as the layer is for"
+        return _Advice(got, expected, f"give a shape of {layer.in_channels} channels and {axes} sizes")
     if channels == layer.in_channels:
         return None
-    expected = f"{layer.in_channels} channels, as `in_channels` says"
-    return _Advice(f"{channels} channels for {layer.in_channels}", expected, f"make its in_channels {channels}")
+    expected = f"{several(layer.in_channels, 'channel')}, as `in_channels` says"
+    got = f"{several(channels, 'channel')} for {layer.in_channels}"
+    return _Advice(got, expected, f"make its in_channels {channels}")
 
 
 def _window(failure: Failure) -> _Advice | None:
@@ -175,7 +225,7 @@ def _normalized(failure: Failure) -> _Advice | None:
     if wanted is None or not shapes or len(shapes[0]) < 2:
         return None
     channels, axes = shapes[0][1], max(1, len(shapes[0]) - 2)
-    here = next((place for place, kind in enumerate(_BATCH_NORMS, 1) if isinstance(layer, kind)), axes)
+    here = _axes_of(layer) or axes
     if here != axes <= len(_BATCH_NORMS):
         expected = f"{here} spatial axes, as the layer is for"
         return _Advice(
@@ -185,8 +235,8 @@ def _normalized(failure: Failure) -> _Advice | None:
         return None
     setting = "num_features" if batch else "num_channels"
     return _Advice(
-        f"{channels} channels for {wanted}",
-        f"{wanted} channels, as `{setting}` says",
+        f"{several(channels, 'channel')} for {wanted}",
+        f"{wanted} channel{'s' * (wanted != 1)}, as `{setting}` says",
         f"make it nn.{type(layer).__name__}({channels})" if batch else f"make its num_channels {channels}",
     )
 
