@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from PIL import Image
 
 from striate.cli.main import main
+
+PASTED = re.compile(r"    (\$ )?(striate|printf|python) ")
 
 
 def save(values: np.ndarray, name: str, mode: str | None = None, **options: object) -> np.ndarray:
@@ -271,12 +275,16 @@ def test_neither_verb_needs_torch(words) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_outputs_in_the_documentation_are_real(capsys) -> None:
-    ring = np.full((5, 5), 100, np.uint8)
-    ring[1:4, 1:4] = 0
-    save(ring, "ring.png")
+def test_every_command_of_the_documentation_can_be_pasted_and_its_output_is_real(capsys) -> None:
+    save(color(20, 30), "photo.png")
     text = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
-    for command in ("filter ring.png blurred.png --kernel blur3 --explain 0,1", "pixels blurred.png"):
-        assert main(command.split()) == 0
+    commands = [line.strip().removeprefix("$ ") for line in text.splitlines() if PASTED.match(line)]
+    assert len(commands) == 8
+    for command in commands:
+        if not command.startswith("striate"):
+            subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+            continue
+        assert main(shlex.split(command)[1:]) == 0, command
         lines = [f"    {line}".rstrip() for line in capsys.readouterr().out.rstrip().splitlines()]
-        assert "\n".join([f"    $ striate {command}", *lines]) in text
+        if f"    $ {command}" in text:
+            assert "\n".join([f"    $ {command}", *lines]) in text
