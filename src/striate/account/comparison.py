@@ -10,7 +10,7 @@ from typing import Any
 from striate.account.alignment import Pair, align
 from striate.account.ledger import Ledger, Row
 from striate.account.table import WIDTH, laid_out
-from striate.wording import scaled, shorten_middle, show_shape, size_in_bytes
+from striate.wording import one_line, scaled, shorten_middle, show_shape, size_in_bytes
 
 _LETTERS = 10  # the last ones of each of two names in one cell
 
@@ -98,7 +98,7 @@ def comparison_table(comparison: LedgerComparison, width: int = WIDTH) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return wrap(text, width, subsequent_indent="   ", break_on_hyphens=False)
+    return wrap(one_line(text), width, subsequent_indent="   ", break_on_hyphens=False)
 
 
 def show_ratio(first: float, second: float) -> str:
