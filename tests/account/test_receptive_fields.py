@@ -56,8 +56,6 @@ def test_where_the_stride_is_decides_the_field_of_a_residual_network() -> None:
     assert observe(bottlenecks(False), (1, 224, 224)).receptive_field == (427, 427)
 
 
-# --- receptive fields against gradients ----------------------------------------------------------------------------
-
 CHAIN = st.lists(
     st.sampled_from(
         [
