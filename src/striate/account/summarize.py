@@ -14,12 +14,13 @@ from striate.account.observing.make_ledger import make_ledger
 from striate.account.observing.observation import observe_network
 from striate.account.observing.shapes_only import ShapesOnly
 from striate.account.remarks.teacher import teacher_remarks
-from striate.errors import ModelError, NoInputShape
+from striate.errors import NoInputShape
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run, read_network
 from striate.models.layer_strings.shapes import check_input_shape
 from striate.models.registry import MODELS
+from striate.models.untouched import same_random_state
 
 Shape = tuple[int, ...]
 
@@ -49,32 +50,39 @@ def summarize_and_measure(
     model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None, effective: bool = True
 ) -> tuple[Ledger, EffectiveField | None]:
     """Like `summarize`, with the effective receptive field itself, of which the ledger has the size."""
-    ledger = observe(model, input_shape, outputs=outputs)
-    field = measure_field(model, ledger.input, outputs) if effective else None
+    name = model
+    with same_random_state(), torch.inference_mode(False):
+        if isinstance(model, str) and names_file(model):
+            # Code of one's own is run once: it may print, wait, or fetch something.
+            input_shape = _input_shape(model, _checked(input_shape))
+            torch.default_generator.manual_seed(0)
+            model, outputs = build_model(model, input_shape, outputs), None
+        ledger = observe(model, input_shape, outputs=outputs)
+        field = measure_field(model, ledger.input, outputs) if effective else None
+    if isinstance(name, str):
+        ledger = replace(ledger, model=name)
     if field is not None:
         ledger = replace(ledger, effective_receptive_field=field.size)
     return replace(ledger, remarks=teacher_remarks(ledger)), field
 
 
 def observe(model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None) -> Ledger:
-    """Like `summarize`, without remarks."""
-    if input_shape is not None:
-        input_shape = tuple(input_shape)
-        check_input_shape(input_shape)
-    shape = _input_shape(model, input_shape)
+    """Like `summarize`, without remarks. A file has to run without numbers here."""
+    shape = _input_shape(model, _checked(input_shape))
     if not isinstance(model, str):
         network = build_model(model, shape, outputs)
         return make_ledger(type(network).__name__, observe_network(network, shape), shape)
-    try:
-        with torch.device("meta"), ShapesOnly():
-            network = build_model(model, shape, outputs)
-    except ModelError:
-        if not names_file(model):
-            raise
-        # Code of one's own may look at numbers while it builds.
+    with torch.device("meta"), ShapesOnly():
         network = build_model(model, shape, outputs)
-        return make_ledger(model, observe_network(network, shape), shape)
     return make_ledger(model, observe_network(network, shape, lambda: build_model(model, shape, outputs)), shape)
+
+
+def _checked(given: Shape | None) -> Shape | None:
+    if given is None:
+        return None
+    given = tuple(given)
+    check_input_shape(given)
+    return given
 
 
 def _input_shape(model: object, given: Shape | None) -> Shape:

@@ -13,7 +13,7 @@ from torch import nn
 from striate.errors import ModelError, ShapeError, StriateError
 from striate.models.layer_strings.outputs import show_expected
 from striate.models.shape_error import Failure, shape_error
-from striate.models.untouched import TRIALS, on_trial, trial_copy, zero_input
+from striate.models.untouched import TRIALS, has_forward_of_its_own, on_trial, trial_copy, zero_input
 
 BATCH = 2
 
@@ -64,7 +64,7 @@ def _forward(module: nn.Module, input_shape: tuple[int, ...]) -> object:
 def _without_numbers(module: nn.Module, input_shape: tuple[int, ...]) -> object:
     """The output on the meta device, or the Failure; None where the module cannot be taken there."""
     tensors = [*module.parameters(), *module.buffers()]
-    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors) or has_forward_of_its_own(module):
         return None
     try:
         with TRIALS:  # or the copy would have another thread's hooks

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import random
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,8 +25,40 @@ put them back would put back what the other one set."""
 @contextmanager
 def on_trial(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
     """Like `untouched`, one thread at a time, and with stdout on stderr: what the network prints is no part of the
-    program's own answer."""
-    with TRIALS, untouched(module, evaluating=evaluating), redirect_stdout(sys.stderr):
+    program's own answer. Compiled parts run as they are written; modules that the network does not know of, but calls,
+    are put back too."""
+    with (
+        TRIALS,
+        untouched(module, evaluating=evaluating),
+        _strangers_untouched(module, evaluating),
+        _nothing_compiled(),
+        redirect_stdout(sys.stderr),
+    ):
+        yield
+
+
+@contextmanager
+def _strangers_untouched(module: nn.Module, evaluating: bool) -> Iterator[None]:
+    """The same for modules that are no parts of `module` and are called all the same: by a closure, or a list."""
+    known, here = set(module.modules()), threading.get_ident()
+    with ExitStack() as stack:
+
+        def guard(part: nn.Module, _: object) -> None:
+            if part not in known and threading.get_ident() == here:
+                known.update(part.modules())
+                stack.enter_context(untouched(part, evaluating=evaluating))
+
+        stack.callback(nn.modules.module.register_module_forward_pre_hook(guard).remove)
+        yield
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    if "torch._dynamo" not in sys.modules:  # torch's compiler takes a second to load; nothing can have been compiled
+        yield
+        return
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        warnings.filterwarnings("ignore", r"Using `torch.compile\(module\)` when there are global hooks")
         yield
 
 
@@ -42,7 +78,7 @@ def untouched(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
     """Put the network into eval mode (unless not `evaluating`), and everything back after, also when the body raises.
 
     Put back: the train/eval mode of every submodule by itself (a frozen normalization stays frozen), buffers,
-    and the random state of the CPU and of the accelerators that hold the network.
+    and the random state of Python, NumPy, torch, and the accelerators that hold the network.
     """
     modes = [(part, part.training) for part in module.modules()]
     buffers = [
@@ -52,7 +88,7 @@ def untouched(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
     ]
     places = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
     cuda = [place.index or 0 for place in places if place.type == "cuda"]
-    with torch.random.fork_rng(devices=cuda):
+    with same_random_state(cuda):
         try:
             if evaluating:
                 module.eval()
@@ -68,11 +104,34 @@ def untouched(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
                         buffer.copy_(before)
 
 
+@contextmanager
+def same_random_state(cuda: Iterable[int] = ()) -> Iterator[None]:
+    """Put back the random state of Python, NumPy, torch on the CPU and the given CUDA devices."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=list(cuda)):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def has_forward_of_its_own(module: nn.Module) -> bool:
+    """Whether a part's forward was replaced on the object itself: what replaces it may hold the original, and a copy
+    would run that."""
+    return any(
+        "forward" in vars(part) and not type(part).__module__.startswith("torch._dynamo.") for part in module.modules()
+    )
+
+
 def trial_copy(module: nn.Module) -> nn.Module:
-    """A deep copy to try things on; the module itself where it cannot be copied (it holds a lock or a generator)."""
+    """A deep copy to try things on; the module itself where it cannot be copied (it holds a lock or a generator), or
+    a copy would run the original."""
+    if has_forward_of_its_own(module):
+        return module
     try:
         with TRIALS:  # or the copy would have another thread's hooks
-            return copy.deepcopy(module)
+            return _copy(module)
     except Exception:
         return module
 
@@ -80,7 +139,14 @@ def trial_copy(module: nn.Module) -> nn.Module:
 def copied(module: nn.Module) -> nn.Module:
     """A deep copy. Raises ModelError where there can be none."""
     with copying_explained(module):
-        return copy.deepcopy(module)
+        return _copy(module)
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    # torch cannot copy lazy buffers.
+    lazy: list[Any] = [t for t in (*module.parameters(), *module.buffers()) if nn.parameter.is_lazy(t)]
+    memo = {id(t): type(t)(requires_grad=t.requires_grad, device=t.device, dtype=t.dtype) for t in lazy}
+    return copy.deepcopy(module, memo)
 
 
 @contextmanager

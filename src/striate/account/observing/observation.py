@@ -14,7 +14,7 @@ from striate.account.observing.saved_memory import saved_bytes
 from striate.account.observing.trial import trying, with_shapes, without_numbers
 from striate.errors import ModelError, StriateError
 from striate.models.check import check_forward
-from striate.models.untouched import on_trial, trial_copy, zero_input
+from striate.models.untouched import TRIALS, on_trial, trial_copy, untouched, zero_input
 
 Shape = tuple[int, ...]
 
@@ -49,6 +49,14 @@ def observe_network(
     Raises ModelError, with the layer and the arithmetic, where the network does not take `input_shape`; what went wrong
     here, as it is, where the network by itself does.
     """
+    # A copy may call the original by what it holds of it: a closure, a hook. Autograd keeps nothing in inference mode.
+    with TRIALS, untouched(module), torch.inference_mode(False):
+        return _observe_copy(module, input_shape, rebuild, memory)
+
+
+def _observe_copy(
+    module: nn.Module, input_shape: Shape, rebuild: Callable[[], nn.Module] | None, memory: bool
+) -> Observation:
     module = with_shapes(module, input_shape)
     bare = module if rebuild is not None else without_numbers(module)
     first: Exception | None = None
@@ -77,7 +85,7 @@ def _observe(module: nn.Module, input_shape: Shape, *, numbers: bool, memory: bo
     observer = Observer(module)
     with trying(module, numbers=numbers), torch.no_grad():
         output = observer.run(module, zero_input(module, input_shape))
-    notes: tuple[str, ...] = ()
+    notes = _unregistered(observer)
     saved: dict[int | None, int] = {}
     if not memory:
         return Observation(module, observer, output, saved, notes)
@@ -86,8 +94,18 @@ def _observe(module: nn.Module, input_shape: Shape, *, numbers: bool, memory: bo
             saved = saved_bytes(module, lambda seen: seen.run_calls(module, zero_input(module, input_shape)))
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
-        notes = (f"memory kept for the backward pass: the pass failed ({type(error).__name__}: {reason})",)
+        notes = (
+            *notes,
+            f"memory kept for the backward pass: the pass failed ({type(error).__name__}: {reason})",
+        )
     return Observation(module, observer, output, saved, notes)
+
+
+def _unregistered(observer: Observer) -> tuple[str, ...]:
+    numbers = sum(observer.strangers.values())
+    if not numbers:
+        return ()
+    return (f"{numbers} parameters in a plain list or a closure: only an attribute or nn.ModuleList registers them",)
 
 
 def _raise_explained(module: nn.Module, input_shape: Shape, error: Exception) -> NoReturn:

@@ -30,6 +30,7 @@ class Observer:
     """What is known of a forward pass while it runs; afterwards, `entries.done` and the totals.
 
     `uncounted`: operations that could not be counted, each with the place. `memory`: of tensors that are alive.
+    `strangers`: how many numbers each parameter has that was used and that no module of the network has registered.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -40,6 +41,8 @@ class Observer:
         self.parameters = dict(module.named_parameters())
         self.memory = LiveMemory([*module.parameters(), *module.buffers()])
         self.axes = 0
+        self.strangers: dict[int, int] = {}
+        self._own = {storage_key(parameter) for parameter in module.parameters()}
         self._unused: dict[int, list[str]] = {}
         for name, parameter in self.parameters.items():
             self._unused.setdefault(storage_key(parameter), []).append(name)
@@ -63,6 +66,9 @@ class Observer:
         """One operation has run."""
         follow(operation, self.axes)
         follow_sources(operation, self._note_parameters(operation))
+        for tensor in operation.inputs():
+            if type(tensor) is nn.Parameter and (key := storage_key(tensor)) not in self._own:
+                self.strangers[key] = tensor.numel()
         for tensor in operation.outputs():
             self.memory.note(tensor)
         cost = arithmetic(operation)

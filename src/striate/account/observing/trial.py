@@ -12,12 +12,16 @@ from torch import nn
 
 from striate.account.observing.separate_products import separate_products
 from striate.account.observing.tensors import tensors_in
+from striate.errors import ModelError
 from striate.models.first_weights.materialize import materialize
-from striate.models.untouched import TRIALS, on_trial, trial_copy
+from striate.models.untouched import TRIALS, copied, has_forward_of_its_own, on_trial, same_random_state
 
 
 def without_numbers(module: nn.Module) -> nn.Module | None:
-    """A copy whose tensors have shapes only (on torch's meta device); None where the module cannot be copied."""
+    """A copy whose tensors have shapes only (on torch's meta device); None where there can be none of which the
+    original would not run."""
+    if has_forward_of_its_own(module):
+        return None
     with TRIALS:  # or the copy would have another thread's hooks
         return _without_numbers(module)
 
@@ -42,11 +46,22 @@ def _shape_only(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def with_shapes(module: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-    """The module itself; a copy whose lazy layers have got their shapes, if it has any."""
+    """The module itself; a copy whose lazy layers have got their shapes, if it has any.
+
+    Raises ModelError where there can be no such copy.
+    """
     if not any(nn.parameter.is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
         return module
-    module = trial_copy(module)
-    materialize(module, input_shape)
+    if has_forward_of_its_own(module):
+        raise ModelError(
+            f"model {type(module).__name__}",
+            "lazy layers without shapes, in a network with a forward that was set on the object",
+            "shapes that can be found out on a copy",
+            f"network(torch.zeros(2, {', '.join(map(str, input_shape))})), once, before",
+        )
+    module = copied(module)
+    with same_random_state():
+        materialize(module, input_shape)
     return module
 
 
