@@ -172,16 +172,20 @@ def main(epochs: int = 20, seeds: int = 3, out: Path = Path("rotation-invariance
     """Learn, measure, print the table, draw the picture."""
     curves = study(epochs, seeds, out)
     shown = [k for k, angle in enumerate(ANGLES) if angle % 30 == 0]
-    print(f"{'test accuracy [%] of digits turned by':<39}" + "".join(f"{ANGLES[k]:>7}°" for k in shown))
+    print(f"{'test accuracy [%] of digits turned by':<40}" + "".join(f"{ANGLES[k]:>7}°" for k in shown))
     for contestant in CONTESTANTS:
         count = sum(p.numel() for p in striate.build(contestant.network, (1, 28, 28), 10).parameters())
         values = 100 * curves[contestant.name].mean(0)
-        print(f"{contestant.name + ',':<33}{count:>6,}" + "".join(f"{values[k]:8.1f}" for k in shown))
+        print(f"{contestant.name + ',':<34}{count:>6,}" + "".join(f"{values[k]:8.1f}" for k in shown))
+    print(
+        f"\nrange of {seeds} seeds: upright; turned by {LEARNED}°; largest difference between learned angles, in points"
+    )
     inside = [k for k, angle in enumerate(ANGLES) if abs(angle) <= LEARNED]
-    print(f"\nlargest difference between two angles that were learned, mean of {seeds} seeds:")
-    for contestant in CONTESTANTS[:3]:
-        spread = 100 * np.ptp(curves[contestant.name][:, inside], axis=1)
-        print(f"{contestant.name:<39}{spread.mean():8.1f} points ({spread.min():.1f} to {spread.max():.1f})")
+    turned = [k for k, angle in enumerate(ANGLES) if abs(angle) == LEARNED]
+    for contestant in CONTESTANTS:
+        percent = 100 * curves[contestant.name]
+        found = (percent[:, ANGLES.index(0)], percent[:, turned].mean(1), np.ptp(percent[:, inside], axis=1))
+        print(f"{contestant.name:<33}" + "".join(f"{v.min():8.1f} to {v.max():.1f}" for v in found))
     print(f"\n{out}")
     return curves
 
