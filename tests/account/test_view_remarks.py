@@ -121,6 +121,7 @@ class Recurrent(nn.Module):
 
 
 def test_a_recurrent_layer_has_no_kernel() -> None:
+    assert "%" not in remarks_of(Recurrent(), (8, 30))["most-parameters"].remedy
     remark = remarks_of(Recurrent(), (8, 30))["most-computation"]
     assert "kernel" not in remark.why + remark.remedy
     assert "at each position" in remark.why

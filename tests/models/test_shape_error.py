@@ -243,6 +243,16 @@ def test_a_shape_with_the_batch_in_it_is_told(network: nn.Module, shape: tuple[i
     check_forward(network, shape[1:])
 
 
+def test_a_picture_without_its_channel_is_told() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+    with pytest.raises(InputMisfit, match="channels in front") as caught:
+        check_forward(network, (8, 8))
+    assert caught.value.fitting == (1, 8, 8)
+    with pytest.raises(ModelError) as caught:
+        check_forward(nn.Sequential(nn.Conv1d(3, 4, 3)), (8, 8))
+    assert caught.value.remedy == "make its in_channels 8"
+
+
 @pytest.mark.parametrize(
     ("network", "shape", "said"),
     [

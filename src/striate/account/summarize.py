@@ -18,7 +18,7 @@ from striate.errors import NoInputShape
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run, read_network
-from striate.models.layer_strings.shapes import check_input_shape
+from striate.models.input_shape import read_input_shape
 from striate.models.registry import MODELS
 from striate.models.untouched import same_random_state
 
@@ -54,7 +54,7 @@ def summarize_and_measure(
     with same_random_state(), torch.inference_mode(False):
         if isinstance(model, str) and names_file(model):
             # Code of one's own is run once: it may print, wait, or fetch something.
-            input_shape = _input_shape(model, _checked(input_shape))
+            input_shape = _input_shape(model, input_shape)
             torch.default_generator.manual_seed(0)
             model, outputs = build_model(model, input_shape, outputs), None
         ledger = observe(model, input_shape, outputs=outputs)
@@ -68,7 +68,7 @@ def summarize_and_measure(
 
 def observe(model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None) -> Ledger:
     """Like `summarize`, without remarks. A file has to run without numbers here."""
-    shape = _input_shape(model, _checked(input_shape))
+    shape = _input_shape(model, input_shape)
     if not isinstance(model, str):
         network = build_model(model, shape, outputs)
         return make_ledger(type(network).__name__, observe_network(network, shape), shape)
@@ -77,17 +77,9 @@ def observe(model: str | nn.Module, input_shape: Shape | None = None, *, outputs
     return make_ledger(model, observe_network(network, shape, lambda: build_model(model, shape, outputs)), shape)
 
 
-def _checked(given: Shape | None) -> Shape | None:
-    if given is None:
-        return None
-    given = tuple(given)
-    check_input_shape(given)
-    return given
-
-
 def _input_shape(model: object, given: Shape | None) -> Shape:
     if given is not None:
-        return given
+        return read_input_shape(given)
     if isinstance(model, str):
         name = model.partition("(")[0].strip()
         if names_run(model):

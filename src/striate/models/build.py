@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,13 +19,15 @@ from striate.models.config import Initialization
 from striate.models.first_weights.reinitialize import reinitialize
 from striate.models.from_file import build_from_file, names_file
 from striate.models.from_run import names_run, read_network
+from striate.models.input_shape import read_input_shape
 from striate.models.layer_strings.from_spec import build_plan
 from striate.models.layer_strings.layer_string import parse_call
 from striate.models.layer_strings.outputs import plan_outputs, with_outputs
-from striate.models.layer_strings.shapes import MAX_PARAMETERS, check_input_shape
+from striate.models.layer_strings.shapes import MAX_PARAMETERS
 from striate.models.layer_strings.words import WORDS, Value
 from striate.models.model_info import ModelInfo
 from striate.models.registry import MODELS
+from striate.models.shape_error import not_without_batch
 from striate.models.unknown_model import means_path, no_network_named, no_network_there, unknown_name
 from striate.models.weights.replace_head import replace_head
 from striate.models.weights.take_weights import take_weights
@@ -63,10 +66,9 @@ def build_model(
     layers that it could be applied to.
     """
     if input_shape is not None:
-        input_shape = tuple(input_shape)
-        check_input_shape(input_shape)
-    if outputs is not None and outputs < 1:
-        raise ModelError("number of outputs", str(outputs), "at least 1", "give the number of classes of the data")
+        input_shape = read_input_shape(input_shape)
+    if outputs is not None:
+        outputs = _read_number(outputs)
     if isinstance(model, str) and names_run(model):
         refuse_init(init, f"a network that begins with the weights of {model.strip()}")
     if isinstance(model, str):
@@ -82,6 +84,15 @@ def build_model(
         check_outputs(network, request.input_shape, request.outputs, bool(request.dense), classes=classes)
     reinitialize(network, init)
     return network
+
+
+def _read_number(outputs: object) -> int:
+    """The number of outputs; ModelError unless it is one."""
+    number = outputs if hasattr(outputs, "__index__") and not isinstance(outputs, bool) else 0
+    if not 1 <= operator.index(number) <= MAX_PARAMETERS:
+        expected = f"a whole number, at least 1 and at most {MAX_PARAMETERS:,}"
+        raise ModelError("number of outputs", repr(outputs)[:80], expected, "give the number of classes of the data")
+    return operator.index(number)
 
 
 def refuse_init(init: Initialization, beside: str) -> None:
@@ -193,6 +204,8 @@ def _from_zoo(info: ModelInfo, text: str, input_shape: tuple[int, ...], outputs:
             _refuse_huge(make, info, text, input_shape, outputs, defaults | given)
         network: nn.Module = make(input_shape, outputs, **(defaults | given))
     except LayerStringError as error:
+        if len(input_shape) == len(info.input_shape) + 1 and input_shape[0] == 1:
+            raise not_without_batch(info.name, input_shape) from None
         # The layers are the zoo's, not the user's: no character to point at, but the remedy is a string that fits.
         where = f"{info.name} on inputs of {show_shape(input_shape)}"
         raise ModelError(where, error.got, error.expected, error.remedy) from None

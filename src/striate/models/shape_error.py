@@ -49,6 +49,8 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
     named = f"`{failure.name}` ({type(inner).__name__})" if failure.name else type(network).__name__
     if _with_batch(failure, input_shape) and runs(input_shape[1:]):
         return not_without_batch(named, input_shape)
+    if len(input_shape) == 2 and runs((1, *input_shape)):
+        return _other_shape(named, input_shape, (1, *input_shape), "channels in front of the sizes", "give the channel")
     advice = None
     for rule in (_more_arguments, _features, _channels, _window, _normalized, _joined):
         advice = advice or rule(failure)
@@ -66,14 +68,13 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
 
 def not_without_batch(where: str, input_shape: Shape) -> InputMisfit:
     """The error of a shape in which only the 1 in front is too much."""
-    single = input_shape[1:]
-    return InputMisfit(
-        where,
-        f"inputs of {input_shape}",
-        "the shape of one input, without the batch",
-        f"leave out the 1 in front: {single} in Python, --input {'x'.join(map(str, single))} on the command line",
-        fitting=single,
-    )
+    expected = "the shape of one input, without the batch"
+    return _other_shape(where, input_shape, input_shape[1:], expected, "leave out the 1 in front")
+
+
+def _other_shape(where: str, given: Shape, meant: Shape, expected: str, remedy: str) -> InputMisfit:
+    command = f"--input {'x'.join(map(str, meant))} on the command line"
+    return InputMisfit(where, f"inputs of {given}", expected, f"{remedy}: {meant} in Python, {command}", fitting=meant)
 
 
 def _with_batch(failure: Failure, input_shape: Shape) -> bool:

@@ -91,11 +91,11 @@ def _fewer_parameters(ledger: Ledger, costly: list[Row]) -> tuple[str, str]:
     maps = [row.out_shape for row in ledger.rows[: ledger.rows.index(largest)] if math.prod(row.out_shape[1:]) > 1]
     flattened = maps[-1] if maps and largest.kind == "fc" and largest.in_shape == (math.prod(maps[-1]),) else None
     if flattened is None:
+        why, left = "A network gets smaller here or nowhere.", _halved(ledger, costly)
+        if left is None:
+            return why, "Fewer inputs or outputs of these layers."
         parts = "units in the layers between" if all(row.kind == "fc" for row in costly) else "channels throughout"
-        return (
-            "A network gets smaller here or nowhere.",
-            f"Half the {parts} would leave about {_share(_halved(ledger, costly), ledger.params)} of the parameters.",
-        )
+        return why, f"Half the {parts} would leave about {_share(left, ledger.params)} of the parameters."
     fewer = flattened[0] * largest.out_shape[0] + bool(largest.settings.get("bias")) * largest.out_shape[0]
     return (
         f"{largest.name} has a weight for each of the {show_shape(flattened)} inputs and each output.",
@@ -103,18 +103,20 @@ def _fewer_parameters(ledger: Ledger, costly: list[Row]) -> tuple[str, str]:
     )
 
 
-def _halved(ledger: Ledger, costly: list[Row]) -> int:
-    """Parameters with half of all channels but those of the input and the output."""
+def _halved(ledger: Ledger, costly: list[Row]) -> int | None:
+    """Parameters with half of all channels but those of the input and the output; None where there are layers of which
+    it is not known how they depend on them."""
     products = [row for row in costly if "channels" in row.settings]
-    ends = (products[0].name, products[-1].name) if products else ("", "")
-    total = 0.0
-    for row in costly:
+    vectors = [row for row in costly if row.params <= 2 * max(row.out_shape, default=1) and row not in products]
+    if not products or len(products) + len(vectors) < len(costly):
+        return None
+    total = sum(row.params / 2 for row in vectors)
+    for row in products:
         bias = _biases(row)
-        # Channels that go in; channels that come out. Of one group a channel there are no others to go in.
-        into = 1.0 if row.name == ends[0] or row.settings.get("groups", 1) == row.settings.get("channels") else 0.5
-        out = 1.0 if row.name == ends[1] and row.out_shape == ledger.output else 0.5
-        vectors = row.params <= 2 * max(row.out_shape, default=1) and "channels" not in row.settings
-        total += out * bias + (out if vectors else into * out) * (row.params - bias)
+        # Where each channel is a group of its own, there are no others to go in.
+        into = 1.0 if row is products[0] or row.settings.get("groups", 1) == row.settings["channels"] else 0.5
+        out = 1.0 if row is products[-1] and row.out_shape == ledger.output else 0.5
+        total += out * (bias + into * (row.params - bias))
     return round(total)
 
 

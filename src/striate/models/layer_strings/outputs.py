@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from striate.models.input_shape import read_input_shape
 from striate.models.layer_strings.fault import ROUNDS, Edit, Fault, apply, to_error
 from striate.models.layer_strings.layer_string import read_layers, refuse_long
-from striate.models.layer_strings.shapes import Block, Plan, Shape, Step, check_input_shape, read_plan
+from striate.models.layer_strings.shapes import Block, Plan, Shape, Step, read_plan
 from striate.models.layer_strings.spec import Item, Layer
 from striate.wording import show_shape
 
@@ -16,7 +17,7 @@ def plan_outputs(text: str, input_shape: Shape, outputs: int | None, dense: bool
 
     Raises LayerStringError, whose remedy gives the right outputs too. None accepts any output.
     """
-    check_input_shape(input_shape)
+    input_shape = read_input_shape(input_shape)
     refuse_long(text)
 
     def attempt(source: str) -> Plan:

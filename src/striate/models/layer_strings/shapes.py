@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from striate.errors import ModelError
+from striate.models.input_shape import MAX_ACTIVATIONS, read_input_shape
 from striate.models.layer_strings.fault import Edit, Fault, to_error
 from striate.models.layer_strings.fits import fit_layer
 from striate.models.layer_strings.layer_string import read_layers
@@ -15,7 +15,6 @@ from striate.wording import show_shape
 Shape = tuple[int, ...]
 
 MAX_PARAMETERS = 10**9
-MAX_ACTIVATIONS = 10**9
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def plan_network(network: Network, input_shape: Shape) -> Plan:
     Raises LayerStringError at the layer that does not fit, with the arithmetic and a remedy that was tried,
     and ModelError for a shape that is none of these.
     """
-    check_input_shape(input_shape)
+    input_shape = read_input_shape(input_shape)
     if not network.text:
         network = read_layers(str(network))
     try:
@@ -67,20 +66,6 @@ def read_plan(network: Network, input_shape: Shape) -> Plan:
     planner = _Planner(network.text)
     steps, out_shape = planner.items(network.items, input_shape)
     return Plan(steps, input_shape, out_shape)
-
-
-def check_input_shape(input_shape: Shape) -> None:
-    """ModelError unless it is (F,), (C, L), (C, H, W) or (C, D, H, W), each at least 1."""
-    whole = all(isinstance(size, int) and not isinstance(size, bool) for size in input_shape)
-    if not (
-        whole and 1 <= len(input_shape) <= 4 and min(input_shape) >= 1 and math.prod(input_shape) <= MAX_ACTIVATIONS
-    ):
-        raise ModelError(
-            "input shape",
-            str(tuple(input_shape)),
-            f"(features,), or (channels, then 1 to 3 spatial sizes), each at least 1, {MAX_ACTIVATIONS} values at most",
-            "give the shape of one input without the batch, such as (1, 28, 28)",
-        )
 
 
 class _Planner:

@@ -1,0 +1,57 @@
+"""The shape of one input as a user gives it; free of torch."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Iterable
+
+from striate.errors import ModelError
+
+Shape = tuple[int, ...]
+
+MAX_ACTIVATIONS = 10**9
+_EXAMPLE = "give the shape of one input without the batch, such as (1, 28, 28)"
+
+
+def read_input_shape(given: object) -> Shape:
+    """The shape (F,), (C, L), (C, H, W) or (C, D, H, W) that a sequence of whole numbers is, each at least 1.
+
+    ModelError for anything else, with the shape that was probably meant.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable) or hasattr(given, "shape"):
+        raise _error(*_no_sequence(given))
+    entries = list(given)
+    try:
+        shape = tuple(operator.index(entry) for entry in entries)
+    except TypeError:
+        shape = ()
+    if not shape or any(isinstance(entry, bool) for entry in entries) or min(shape) < 1 or len(shape) > 4:
+        batch = len(shape) == 5 and shape[0] == 1
+        raise _error(str(tuple(entries))[:80], f"leave out the batch: {shape[1:]}" if batch else _EXAMPLE)
+    if math.prod(shape) > MAX_ACTIVATIONS:
+        raise _error(str(shape), _EXAMPLE)
+    return shape
+
+
+def _error(got: str, remedy: str) -> ModelError:
+    expected = (
+        f"(features,), or (channels, then 1 to 3 spatial sizes), each at least 1, {MAX_ACTIVATIONS:,} values at most"
+    )
+    return ModelError("input shape", got, expected, remedy)
+
+
+def _no_sequence(given: object) -> tuple[str, str]:
+    """What came, and what it would be as a shape."""
+    shape = tuple(getattr(given, "shape", ()))
+    if shape:
+        single = f"{shape[1:]}, its shape without the batch" if len(shape) > 1 else f"{shape}, its shape"
+        return f"a {type(given).__name__} of shape {shape}", f"give {single}"
+    if isinstance(given, int) and not isinstance(given, bool):
+        return f"the number {given}", f"({given},) for a table; (1, {given}, {given}) for a gray picture"
+    if isinstance(given, str):
+        numbers = re.split(r"\s*[x×,]\s*", given.strip().lower())
+        if all(re.fullmatch("[0-9]{1,9}", number) for number in numbers):
+            return f"the text {given[:60]!r}", f"give {tuple(map(int, numbers))}"
+    return f"a {type(given).__name__}" + (f", {given[:60]!r}" if isinstance(given, str) else ""), _EXAMPLE
