@@ -121,7 +121,7 @@ def test_progress_is_drawn_and_not_over_another_picture(capsys, ending: str, beg
 @pytest.mark.parametrize(
     "words",
     [
-        ["resnet18(width=3)"],
+        ["resnet18(wdth=3)"],
         ["vgg_16"],
         ["--out", "x.png"],
         ["--force"],
@@ -141,3 +141,13 @@ def test_the_lists_load_no_torch() -> None:
     code = f"import sys; from striate.cli import main; {lists}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_network_with_arguments_is_shown_with_what_that_form_costs(capsys) -> None:
+    published = MODELS["alexnet-2012"]
+    out = printed(capsys, "alexnet-2012(groups=1)")
+    assert f"{published.published_parameters:,}" in out
+    assert "62,378,344 parameters" in out
+    assert "this form" not in printed(capsys, "alexnet-2012")
+    document = json.loads(printed(capsys, "alexnet-2012(groups=1)", "--json"))
+    assert document["form"] == {"written": "alexnet-2012(groups=1)", "params": 62378344, "macs": 1135256096}

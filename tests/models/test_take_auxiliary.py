@@ -144,3 +144,9 @@ def test_the_last_layer_of_each_family_is_replaced_for_other_classes(name):
         with torch.device("meta"):
             saved, network = made(name, 1000).state_dict(), made(name, 10)
     assert "the last layer is new: 10 outputs instead of 1000" in given(network, saved)
+
+
+def test_last_layers_of_auxiliary_classifiers_that_begin_anew_are_named(with_1000):
+    news = given(made("googlenet(aux=true)", seed=1), with_1000)
+    assert "so are aux1.fc2 and aux2.fc2, the last layers of auxiliary classifiers" in news
+    assert "aux1.fc2" not in given(made("googlenet(aux=true)", 1000, seed=1), with_1000, 1000)

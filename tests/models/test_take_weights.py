@@ -163,6 +163,16 @@ def test_what_does_not_fit_is_named_and_nothing_is_taken(change, words) -> None:
     assert equal(mine, before)
 
 
+def test_an_incomplete_file_is_told_as_that_without_its_healthy_head() -> None:
+    saved = build_model("small-resnet(width=4)", (1, 32, 32), 7).state_dict()
+    del saved["layer2.0.conv2.weight"]
+    with pytest.raises(ModelError) as caught:
+        take_weights(build_model("small-resnet(width=4)", (1, 32, 32), 10), from_file(saved), 10, name="small-resnet")
+    assert f"1 of {len(saved) + 1} tensors does not fit: layer2.0.conv2.weight is absent there" in caught.value.got
+    assert "fc." not in caught.value.got
+    assert "incomplete" in caught.value.remedy
+
+
 def test_a_network_of_one_layer_has_nothing_to_take() -> None:
     mine = build_model("perceptron", (1, 4, 4), 3)
     with pytest.raises(ModelError, match="no weights to take over"):

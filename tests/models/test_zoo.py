@@ -169,7 +169,7 @@ def test_describe_model():
     assert MODELS["small-resnet"].signature == "small-resnet(width=32, blocks=2)"
     with pytest.raises(ModelError) as caught:
         describe_model("lenet")
-    assert caught.value.remedy == "write lenet5"
+    assert caught.value.remedy.startswith("striate models lenet5")
 
 
 def test_the_registry_and_layer_strings_do_not_load_torch():

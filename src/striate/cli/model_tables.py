@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.table import Table
@@ -64,8 +64,18 @@ def comparable_error(info: ModelInfo) -> PublishedError | None:
     return next(iter([*downloaded, *single, *info.errors]), None)
 
 
-def model_entry(info: ModelInfo) -> str:
-    """Everything about one network, a line or more for each thing known."""
+@dataclass(frozen=True)
+class Form:
+    """A network as it is written with arguments: trainable parameters, and multiply–accumulates for one input of the
+    published size."""
+
+    written: str
+    params: int
+    macs: int
+
+
+def model_entry(info: ModelInfo, form: Form | None = None) -> str:
+    """Everything about one network, a line or more for each thing known; with a `form`, what that costs too."""
     shape = show_shape(info.input_shape)
     answer = "classes at every pixel" if info.dense else "outputs"
     divides = f"; its layers divide the size by {info.reduction}" if info.reduction > 1 else ""
@@ -77,6 +87,11 @@ def model_entry(info: ModelInfo) -> str:
         ("parameters", f"{info.published_parameters:,}"),
         ("MACs", f"{info.published_macs:,} multiply–accumulates for one such input"),
     ]
+    if form is not None:
+        lines += [
+            ("this form", f"{form.written}: what is said above and below is of the published one"),
+            ("", f"{form.params:,} parameters, {form.macs:,} multiply–accumulates"),
+        ]
     if info.small_form:
         lines.append(("small images", f'--model "{info.small_form}"'))
     if info.weights:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from striate.cli.model_tables import Form
 
 
 def models(
@@ -22,7 +25,8 @@ def models(
     Parameters
     ----------
     name
-        Show one network in full: how it is written, its source, and every published error.
+        Show one network in full: how it is written, its source, and every published error. With arguments, as in
+        "alexnet-2012(groups=1)", also what that form costs.
     history
         Show ImageNet's progress instead: the best answers of each year's challenge, and a human's.
     out
@@ -61,17 +65,29 @@ def _all(as_json: bool) -> int:
 
 
 def _one(name: str, as_json: bool) -> int:
+    from dataclasses import asdict
+
     from striate.cli.model_tables import model_entry, model_json
     from striate.cli.output import print_json, print_text
     from striate.models.registry import GROUPS, describe_model
 
     (info,) = describe_model(name)
+    form = None if name.strip() == info.name else _form(name.strip())
     if as_json:
         group = next(group for group, entries in GROUPS.items() if info in entries)
-        print_json(model_json(info, group))
+        print_json(model_json(info, group) | ({} if form is None else {"form": asdict(form)}))
         return 0
-    print_text(model_entry(info))
+    print_text(model_entry(info, form))
     return 0
+
+
+def _form(name: str) -> Form:
+    """What a network costs with these arguments."""
+    from striate.api.summarizing import summary
+    from striate.cli.model_tables import Form
+
+    ledger = summary(name).ledger
+    return Form(name, ledger.params, ledger.macs)
 
 
 def _history(out: Path | None, force: bool, as_json: bool) -> int:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from striate.errors import ModelError
 from striate.models.catalog import alexnet, densenet, digits, early, inception, resnet, senet, small, vgg
-from striate.models.layer_strings.arguments import nearest
+from striate.models.layer_strings.arguments import nearest_few
+from striate.models.layer_strings.layer_string import parse_call
 from striate.models.model_info import ModelInfo
 
 GROUPS: dict[str, tuple[ModelInfo, ...]] = {
@@ -27,14 +28,18 @@ MODELS: dict[str, ModelInfo] = {info.name: info for entries in GROUPS.values() f
 
 
 def describe_model(name: str | None = None) -> list[ModelInfo]:
-    """The entry of one zoo model, or all of them by year and name.
+    """The entry of one zoo model, which may be written with arguments, or all of them by year and name.
 
-    Raises ModelError, with the nearest name, where there is no such model.
+    Raises ModelError, with the nearest names, where there is no such model; LayerStringError for arguments that it does
+    not have.
     """
     if name is None:
         return sorted(MODELS.values(), key=lambda info: (info.year, info.name))
-    if name in MODELS:
-        return [MODELS[name]]
-    close = nearest(name, MODELS)
-    remedy = f"write {close}" if close else "choose one of these"
-    raise ModelError("model", f"no zoo model `{name[:80]}`", ", ".join(MODELS), remedy)
+    own = name.partition("(")[0].strip()
+    if own in MODELS:
+        parse_call(name.strip(), MODELS[own].parameters)
+        return [MODELS[own]]
+    close = nearest_few(own, MODELS)
+    remedy = f"striate models {close[0]}" if close else "striate models"
+    expected = f"a name that is listed: {', '.join(close)}" if close else "a name that is listed"
+    raise ModelError("model", f"no zoo model `{name[:80]}`", expected, remedy)

@@ -13,9 +13,11 @@ from striate.layers.locally_connected import LocallyConnected
 from striate.models.weights.depth import output_layer, weighted_layers
 from striate.models.weights.saved import SavedNetwork, Weights
 from striate.models.weights.take_auxiliary import layers_of_outputs, without_lone_auxiliary
-from striate.wording import show_shape
+from striate.wording import listed, show_shape
 
 MOST_SHOWN = 4
+NEARLY = 0.1
+"""Of so few tensors that do not fit, the file is of this network, and something is wrong with it."""
 # What wrappers put before every name: DataParallel and averaged models, torch.compile, Lightning.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 
@@ -51,7 +53,9 @@ def take_weights(
     ]
     before = _outputs_before(network, own, saved, differing, outputs, weights) if differing else None
     if differing and before is None:
-        raise _misfit(weights, own, saved, differing, outputs, name)
+        # A head for other outputs alone would be no misfit.
+        misfits = [key for key in differing if not _renewable(network, heads, key, own, saved, outputs)]
+        raise _misfit(weights, own, saved, misfits or differing, outputs, name)
     if len(differing) == len(own):
         got = f"only a last layer, for {before} outputs instead of {outputs}: no weights to take over"
         named = name or (weights.name if isinstance(weights, SavedNetwork) else "")
@@ -60,7 +64,9 @@ def take_weights(
     if not any(t.is_meta for t in own.values() if isinstance(t, torch.Tensor)):
         taken = {key: saved[key] for key in own if key not in differing}
         network.load_state_dict(complete | taken)
+    renewed = sorted({key.rpartition(".")[0] for key in differing} - {output_layer(network)})
     news = [_news(weights, before, outputs, classes), *compared.news]
+    news += [f"so are {listed(renewed)}, the last layers of auxiliary classifiers"] if renewed else []
     news += ["its kernels for red, green and blue are added up for gray images"] if folded else []
     remark = "" if isinstance(weights, SavedNetwork) else getattr(network, "remark_on_files", "")
     return "; ".join([*news, remark] if remark else news)
@@ -151,6 +157,14 @@ def _count_before(layer: nn.Module, own: Any, saved: Any, outputs: int) -> int |
     return count if rest == 0 else None
 
 
+def _renewable(network: nn.Module, heads: set[str], key: str, own: Tensors, saved: Tensors, outputs: int) -> bool:
+    """Whether a tensor is of an output layer and differs in the number of outputs alone."""
+    layer = key.rpartition(".")[0]
+    if layer not in heads:
+        return False
+    return _count_before(network.get_submodule(layer), own.get(key), saved.get(key), outputs) is not None
+
+
 def _misfit(
     weights: Weights, own: Tensors, saved: Tensors, differing: list[str], outputs: int, name: str
 ) -> ModelError:
@@ -161,7 +175,12 @@ def _misfit(
     got = "; ".join([*shown, *more])
     if not isinstance(weights, SavedNetwork):
         expected = f"the tensors of {name or 'the network'}, but for its last layer"
-        return ModelError(weights.path, got, expected, "name the network that the file is of: --model NAME")
+        count = len(own.keys() | saved.keys())
+        if len(differing) > NEARLY * count:
+            return ModelError(weights.path, got, expected, "name the network that the file is of: --model NAME")
+        got = f"{len(differing):,} of {count:,} tensors {'does' if len(differing) == 1 else 'do'} not fit: {got}"
+        remedy = "get the file again if it is incomplete, or name the variant that it is of: --model NAME"
+        return ModelError(weights.path, got, expected, remedy)
     made = f"the tensors of the run, which is of {weights.name} on inputs of {show_shape(weights.input_shape)}"
     if outputs != weights.outputs:
         made += f", but for its last layer ({weights.outputs} outputs there, {outputs} here)"
