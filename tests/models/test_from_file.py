@@ -156,3 +156,10 @@ def test_a_syntax_error_names_its_line_once():
     with pytest.raises(ModelError) as caught:
         build_model("nets.py:build", (4,), 3)
     assert caught.value.got.count("line 1") == 1
+
+
+def test_too_many_outputs_are_no_reason_for_another_network():
+    Path("nets.py").write_text("from torch import nn\ndef build(): return nn.Linear(4, 3)")
+    with pytest.raises(ModelError) as caught:
+        build_model("nets.py:build", (4,), 5)
+    assert caught.value.remedy == "let the network end in 5 outputs"

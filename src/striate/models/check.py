@@ -47,7 +47,9 @@ def check_outputs(
     else:
         got = f"an output of type {type(result).__name__}"
     remedy = f"let the network end in {outputs} {'channels of the size of its input' if dense else 'outputs'}"
-    remedy += f", or use --model {'small-unet' if dense else 'auto'}"
+    # A map where a vector is wanted, or the other way round: a network for another task.
+    if not (isinstance(result, torch.Tensor) and result.ndim == len(wanted)):
+        remedy += f", or use --model {'small-unet' if dense else 'auto'}"
     expected = show_expected(outputs, input_shape, dense, classes)
     raise ModelError(f"output of {type(module).__name__}", got, expected, remedy)
 
