@@ -58,7 +58,7 @@ def test_other_things_are_no_shape(given: object) -> None:
         read_input_shape(given)
 
 
-@pytest.mark.parametrize("outputs", ["ten", 2.5, True, 0, -3, 10**18, [10]])
+@pytest.mark.parametrize("outputs", ["ten", 2.5, torch.tensor(2.5), True, 0, -3, 10**18, [10]])
 def test_what_is_no_number_of_outputs(outputs: object) -> None:
     with pytest.raises(ModelError, match="number of outputs"):
         build_model("resnet18", None, outputs)

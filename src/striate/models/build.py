@@ -88,11 +88,14 @@ def build_model(
 
 def _read_number(outputs: object) -> int:
     """The number of outputs; ModelError unless it is one."""
-    number = outputs if hasattr(outputs, "__index__") and not isinstance(outputs, bool) else 0
-    if not 1 <= operator.index(number) <= MAX_PARAMETERS:
+    try:
+        number = 0 if isinstance(outputs, bool) else operator.index(outputs)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if not 1 <= number <= MAX_PARAMETERS:
         expected = f"a whole number, at least 1 and at most {MAX_PARAMETERS:,}"
         raise ModelError("number of outputs", repr(outputs)[:80], expected, "give the number of classes of the data")
-    return operator.index(number)
+    return number
 
 
 def refuse_init(init: Initialization, beside: str) -> None:
