@@ -63,3 +63,17 @@ def test_a_copy_where_one_can_be_made():
     assert trial_copy(network) is not network
     network.lock = threading.Lock()
     assert trial_copy(network) is network
+
+
+class Exported(nn.Linear):
+    """Has no modes, as the modules of torch.export."""
+
+    def eval(self):
+        raise NotImplementedError("Calling eval() is not supported yet.")
+
+
+def test_a_network_without_modes_is_looked_at_as_it_is():
+    network = Exported(4, 3)
+    with untouched(network):
+        assert network(torch.zeros(1, 4)).shape == (1, 3)
+    assert network.training

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,8 @@ def untouched(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
     with same_random_state(cuda):
         try:
             if evaluating:
-                module.eval()
+                with suppress(NotImplementedError):  # a program of torch.export has no modes
+                    module.eval()
             yield
         finally:
             for part, training in modes:
