@@ -131,4 +131,4 @@ def test_transformed_inputs_need_three_channels():
     with pytest.raises(ModelError) as caught:
         on_meta("googlenet(transform_input=true)", (1, 32, 32), 10)
     assert "3 channels" in caught.value.expected
-    assert on_meta(caught.value.remedy.rpartition("--model ")[2], (1, 32, 32), 10) is not None
+    assert on_meta(caught.value.remedy.split('"')[1], (1, 32, 32), 10) is not None
