@@ -2,6 +2,6 @@
 
 import sys
 
-from striate.cli import main
+from striate.cli import program
 
-sys.exit(main())
+sys.exit(program())

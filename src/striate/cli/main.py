@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -55,6 +56,18 @@ def make_app() -> App:
         app.command(part)
     app.register_install_completion_command(add_to_startup=False)
     return app
+
+
+def program() -> int:
+    """`striate` as a program of its own: `main`, with less garbage collection.
+
+    torch alone makes half a million objects that stay to the end. Looking through them again and again, and once more
+    when the program ends, took a fifth of the time of `striate summary`.
+    """
+    gc.set_threshold(50_000, 20, 20)
+    code = main()
+    gc.freeze()
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -108,13 +107,18 @@ def untouched(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
 @contextmanager
 def same_random_state(cuda: Iterable[int] = ()) -> Iterator[None]:
     """Put back the random state of Python, NumPy, torch on the CPU and the given CUDA devices."""
-    python, numpy = random.getstate(), np.random.get_state()
+    python = random.getstate()
+    # Loading numpy.random takes a tenth of a second; what was not loaded has no state that anyone chose.
+    numpy = sys.modules["numpy.random"].get_state() if "numpy.random" in sys.modules else None
     with torch.random.fork_rng(devices=list(cuda)):
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)
+            if numpy is not None:
+                sys.modules["numpy.random"].set_state(numpy)
+            elif "numpy.random" in sys.modules:
+                sys.modules["numpy.random"].seed()
 
 
 def has_forward_of_its_own(module: nn.Module) -> bool:
