@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +66,6 @@ def test_any_fractions_are_kept_as_they_are(rows) -> None:
         ("; ".join(["1 " * 101] * 3), "3 × 101 numbers"),
         (";".join(["1"] * 101), "101 × 1 numbers"),
         ("9007199254740993 0 0", "about 19 digits"),
-        ("0.12345678901234567 0 0", "about 19 digits"),
         ("1/2/3 0 0", "'1/2/3'"),
     ],
 )
@@ -73,6 +73,21 @@ def test_what_is_no_kernel_is_refused(text, got) -> None:
     with pytest.raises(UsageError) as caught:
         parse_kernel(text)
     assert got in caught.value.got
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_numbers_at_full_precision_are_rounded_and_that_is_said(size) -> None:
+    offsets = np.arange(size) - size // 2
+    gaussian = np.exp(-(offsets[:, None] ** 2 + offsets**2) / 2)
+    gaussian /= gaussian.sum()
+    chosen = choose_kernel("; ".join(" ".join(map(repr, row)) for row in gaussian.tolist()))
+    assert chosen.kernel.decimals >= 12
+    assert f"rounded to {chosen.kernel.decimals} decimals" in chosen.words
+    weights = np.array(chosen.kernel.weights) / chosen.kernel.divisor
+    np.testing.assert_allclose(weights, gaussian, rtol=0, atol=10.0**-chosen.kernel.decimals)
+    third = choose_kernel(f"{1 / 9!r} {1 / 9!r} {1 / 9!r}")
+    assert third.kernel.decimals is not None
+    assert choose_kernel("0.1 0.25 1/9").kernel.decimals is None
 
 
 def test_a_path_that_is_not_there_is_told_as_that() -> None:

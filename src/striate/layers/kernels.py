@@ -13,11 +13,13 @@ LONGEST_SIDE = 99
 @dataclass(frozen=True)
 class Kernel:
     """Whole numbers, row by row, and what their sum of products is divided by: the weight at (r, c) is
-    `weights[r][c] / divisor`. Both sides are odd, so that the kernel has a center. `name` is empty for one's own."""
+    `weights[r][c] / divisor`. Both sides are odd, so that the kernel has a center. `name` is empty for one's own.
+    `decimals`: to how many its numbers were rounded; None where they are exact."""
 
     weights: Rows
     divisor: int = 1
     name: str = ""
+    decimals: int | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

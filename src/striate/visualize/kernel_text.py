@@ -21,6 +21,7 @@ _NUMERIC_TEXT = re.compile(r"(?!\.{0,2}/)[\d\s.,;+\-eE/]*\d[\d\s.,;+\-eE/]*")
 _DIVISOR = re.compile(r"(?:^|[\s;,])/\s*([^\s;,/]+)\s*$")
 _LARGEST_FILE = 1_000_000
 _MOST_BITS = 53  # what double precision, in which large kernels are computed, holds exactly
+_MOST_DECIMALS = 15
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,23 @@ def choose_kernel(given: str) -> ChosenKernel:
         return ChosenKernel(KERNELS[text], "name", f"the kernel named {text}{beside}")
     if not _NUMERIC_TEXT.fullmatch(text):
         if _is_file(text):
-            return ChosenKernel(_from_file(Path(text)), "file", f"the kernel in the file {text}")
+            kernel = _from_file(Path(text))
+            return ChosenKernel(kernel, "file", f"the kernel in the file {text}{_rounding(kernel)}")
         if not re.search(r"[;,\s]", text):
             _refuse_unknown(given)
-    return ChosenKernel(parse_kernel(text), "text", "the kernel given")
+    kernel = parse_kernel(text)
+    return ChosenKernel(kernel, "text", f"the kernel given{_rounding(kernel)}")
+
+
+def _rounding(kernel: Kernel) -> str:
+    return "" if kernel.decimals is None else f", rounded to {kernel.decimals} decimals"
 
 
 def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
     """A kernel from rows that are parted by `;` or line ends, numbers by blanks or commas.
 
-    A number is whole, a decimal or a fraction (`1/9`), each taken exactly; `/16` at the end, after a blank, divides
-    the whole kernel. From `#` to the end of a line is comment. Raises UsageError.
+    A number is whole, a decimal or a fraction (`1/9`), each taken exactly (`kernel_from_rows`); `/16` at the end, after
+    a blank, divides the whole kernel. From `#` to the end of a line is comment. Raises UsageError.
     """
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     joined = "\n".join(filter(None, lines))
@@ -69,25 +76,32 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
 
 
 def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "--kernel") -> Kernel:
-    """The kernel of these exact numbers: whole ones over their least common denominator. Raises UsageError."""
+    """The kernel of these numbers: exact, as whole ones over their least common denominator; or with as many decimals
+    as double precision can still sum exactly, where they have more. Raises UsageError."""
     check_form(rows, where, _as_option)
     divisor = math.lcm(*(number.denominator for row in rows for number in row))
-    kernel = Kernel(tuple(tuple(int(number * divisor) for number in row) for row in rows), divisor)
-    bits = max(255 * kernel.reach, divisor).bit_length()
-    if bits > _MOST_BITS:
+    kernel = _over(divisor, rows)
+    decimals = _MOST_DECIMALS
+    while not _sums_exactly(kernel) and decimals >= 0:
+        kernel, decimals = replace(_over(10**decimals, rows), decimals=decimals), decimals - 1
+    if not _sums_exactly(kernel):
+        digits = int((255 * kernel.reach).bit_length() * math.log10(2)) + 1
         raise UsageError(
             where,
-            f"numbers whose exact sums over a picture, or common divisor, have about {_digits(bits):,} digits",
-            f"at most {_digits(_MOST_BITS) - 1}, which double precision holds: smaller or rounder numbers",
+            f"numbers whose sums over a picture have about {digits:,} digits",
+            "at most 15, which double precision holds: smaller numbers",
             f"fewer digits, for example --kernel {_few_digits(rows)}",
         )
     same = next((known for known in KERNELS.values() if replace(known, name="") == kernel), None)
     return kernel if same is None else replace(kernel, name=same.name)
 
 
-def _digits(bits: int) -> int:
-    """How many decimal digits the largest number of so many bits has."""
-    return int(bits * math.log10(2)) + 1
+def _over(divisor: int, rows: Sequence[Sequence[Fraction]]) -> Kernel:
+    return Kernel(tuple(tuple(round(number * divisor) for number in row) for row in rows), divisor)
+
+
+def _sums_exactly(kernel: Kernel) -> bool:
+    return max(255 * kernel.reach, kernel.divisor).bit_length() <= _MOST_BITS
 
 
 def _as_option(words: Words) -> str:

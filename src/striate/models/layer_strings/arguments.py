@@ -32,14 +32,20 @@ class Call:
     end: int
 
 
+SHORTEST_BEGINNING = 3
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word of the nearest spelling, if any is near."""
     return next(iter(nearest_few(word, known, 1)), None)
 
 
 def nearest_few(word: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Known words of a near spelling, the nearest first."""
-    return difflib.get_close_matches(word.lower(), list(known), n=most, cutoff=0.6)
+    """Known words that begin with the word, in their order, then those of a near spelling, the nearest first."""
+    word, words = word.lower(), list(known)
+    begun = [name for name in words if len(word) >= SHORTEST_BEGINNING and name.startswith(word)]
+    close = difflib.get_close_matches(word, words, n=most, cutoff=0.6)
+    return list(dict.fromkeys((*begun, *close)))[:most]
 
 
 def bind(call: Call, parameters: tuple[Parameter, ...]) -> dict[str, Value]:
