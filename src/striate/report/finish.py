@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from striate.account.count import count_macs, count_parameters
+from striate.account.count import count_parameters
+from striate.account.ledger import Ledger
 from striate.account.summarize import observe
 from striate.data.loader import batch_bounds
 from striate.errors import pasted
@@ -49,7 +50,8 @@ def finish_run(
         name: _with_sparsity(evaluate_trained(trained, data, name, batch=batch), prepared)
         for name in ("train", "val", "test")
     }
-    metrics = _metrics(prepared, evaluations)
+    ledger = observe(prepared.state.module, data.input_shape)
+    metrics = _metrics(prepared, evaluations, ledger)
     pictures = _pictures(run, prepared, evaluations["test"])
     start, end = complete_signal(run, prepared)
     pictures.append(draw_signal(run.plots, start, end, data.name))
@@ -60,7 +62,7 @@ def finish_run(
         worth = _worth(prepared, compared, evaluations["test"], metrics["train_seconds"])
         pictures.append(draw_baselines(run.plots, compared, evaluations["test"], prepared.task))
     content = replace(
-        _content(run, prepared, evaluations, metrics, pictures), worth=worth, signal=signal_table(start, end)
+        _content(run, prepared, evaluations, metrics, pictures, ledger), worth=worth, signal=signal_table(start, end)
     )
     write_report(run.report, content)
     write_json(run.metrics_json, metrics)
@@ -77,7 +79,7 @@ def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
     return replace(evaluation, metrics=evaluation.metrics | {"hidden_sparsity": measured["hidden_sparsity"]})
 
 
-def _metrics(prepared: Prepared, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
+def _metrics(prepared: Prepared, evaluations: dict[str, Evaluation], ledger: Ledger) -> dict[str, Any]:
     config, history = prepared.config, prepared.state.history
     seconds = sum(row.seconds for row in history)
     return {
@@ -85,7 +87,7 @@ def _metrics(prepared: Prepared, evaluations: dict[str, Evaluation]) -> dict[str
         "model": config.model.name,
         "data": prepared.data.name,
         "params": count_parameters(prepared.state.module),
-        "macs": count_macs(prepared.state.module, prepared.data.input_shape),
+        "macs": ledger.macs,
         "epochs": _epochs(prepared),
         "steps": prepared.state.step,
         "best_epoch": _best_epoch(prepared),
@@ -138,6 +140,7 @@ def _content(
     evaluations: dict[str, Evaluation],
     metrics: dict[str, Any],
     pictures: list[Picture],
+    ledger: Ledger,
 ) -> ReportContent:
     data, config = prepared.data, prepared.config
     notes = read_notes(run) + ((ended,) if (ended := _early_end(prepared)) else ())
@@ -151,7 +154,7 @@ def _content(
         task=prepared.task.name,
         data=(f"{data.name} from {data.source}; each input is {shape}, a {data.kind}.",),
         splits=Table("Samples in each split", ("split", "samples"), counts),
-        model=ModelFacts(config.model.name, reason, metrics["params"], metrics["macs"], _layers(prepared)),
+        model=ModelFacts(config.model.name, reason, metrics["params"], metrics["macs"], short_layer_table(ledger)),
         metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
         evaluation=evaluations["test"],
         history=[row.flat() for row in prepared.state.history],
@@ -168,7 +171,3 @@ def _content(
 def _worth(prepared: Prepared, compared: Sequence[Compared], test: Evaluation, seconds: float) -> Worth:
     network = test.metrics | {"n_train": len(prepared.data.splits["train"]), "seconds": seconds}
     return describe_baselines(compared, network, f"test split of {prepared.data.name}, n = {test.n:,}")
-
-
-def _layers(prepared: Prepared) -> Table:
-    return short_layer_table(observe(prepared.state.module, prepared.data.input_shape))
