@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import nn
 from striate.errors import ModelError, ShapeError, StriateError
 from striate.models.layer_strings.outputs import show_expected
 from striate.models.shape_error import Failure, shape_error
-from striate.models.untouched import TRIALS, has_forward_of_its_own, on_trial, trial_copy, zero_input
+from striate.models.untouched import is_lazy, on_trial, trial_copy, without_numbers, zero_input
 
 BATCH = 2
 
@@ -56,29 +55,17 @@ def check_outputs(
 
 def _forward(module: nn.Module, input_shape: tuple[int, ...]) -> object:
     """The output of the module, or the Failure; on the meta device, or else for real on a copy."""
-    result = _without_numbers(module, input_shape)
+    result = _run_without_numbers(module, input_shape)
     without = any(tensor.is_meta for tensor in module.parameters())
     if result is not None and (without or not isinstance(result, Failure)):
         return result
     return _run(trial_copy(module), zero_input(module, input_shape, BATCH))
 
 
-def _without_numbers(module: nn.Module, input_shape: tuple[int, ...]) -> object:
+def _run_without_numbers(module: nn.Module, input_shape: tuple[int, ...]) -> object:
     """The output on the meta device, or the Failure; None where the module cannot be taken there."""
-    tensors = [*module.parameters(), *module.buffers()]
-    if any(nn.parameter.is_lazy(tensor) for tensor in tensors) or has_forward_of_its_own(module):
-        return None
-    try:
-        with TRIALS:  # or the copy would have another thread's hooks
-            bare = copy.deepcopy(module, {id(tensor): _to_meta(tensor) for tensor in tensors})
-    except Exception:  # a module that cannot be copied
-        return None
-    return _run(bare, zero_input(module, input_shape, BATCH, device="meta"))
-
-
-def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
-    meta = tensor.detach().to("meta")
-    return nn.Parameter(meta, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
+    bare = None if is_lazy(module) else without_numbers(module)
+    return None if bare is None else _run(bare, zero_input(module, input_shape, BATCH, device="meta"))
 
 
 @dataclass
@@ -130,7 +117,7 @@ def _watched(module: nn.Module, open_calls: list[_Call]) -> Iterator[None]:
 def _explained(failure: Failure, module: nn.Module, input_shape: tuple[int, ...]) -> ModelError:
     def runs(shape: tuple[int, ...]) -> bool:
         try:
-            return not isinstance(_without_numbers(module, shape), Failure | None)
+            return not isinstance(_run_without_numbers(module, shape), Failure | None)
         except StriateError:  # a layer that refuses this size, which nobody gave
             return False
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError
+from striate.models.tensors import tensors_in
 
 TRIALS = threading.RLock()
 """Held during a trial. Modes and hooks belong to a network, stdout and torch's kernels to the process: two threads that
@@ -139,6 +140,35 @@ def trial_copy(module: nn.Module) -> nn.Module:
             return _copy(module)
     except Exception:
         return module
+
+
+def without_numbers(module: nn.Module) -> nn.Module | None:
+    """A copy whose tensors have shapes only (on torch's meta device); None where there can be none of which the
+    original would not run."""
+    if has_forward_of_its_own(module):
+        return None
+    memo: dict[int, Any] = {}
+    kept = []
+    try:
+        with TRIALS:  # or the copy would have another thread's hooks
+            for part in module.modules():
+                # Attributes too: a weight that is computed from others cannot be copied in any other way.
+                for tensor in tensors_in([value for key, value in vars(part).items() if key != "_modules"]):
+                    kept.append(tensor)
+                    memo[id(tensor)] = _shape_only(tensor)
+            return copy.deepcopy(module, memo)
+    except Exception:  # whatever the attributes of a network of one's own raise
+        return None
+
+
+def _shape_only(tensor: torch.Tensor) -> torch.Tensor:
+    bare = tensor.detach().to("meta")
+    return nn.Parameter(bare, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
+
+
+def is_lazy(module: nn.Module) -> bool:
+    """Whether any parameter or buffer has no shape yet."""
+    return any(nn.parameter.is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers()))
 
 
 def copied(module: nn.Module) -> nn.Module:

@@ -16,7 +16,7 @@ from striate.account.field.window import Window
 from striate.account.ledger import Shape
 from striate.account.observing.arithmetic import Arithmetic
 from striate.account.observing.sources import Sources, set_sources, sources_of
-from striate.account.observing.tensors import tensors_in
+from striate.models.tensors import tensors_in
 
 
 @dataclass

@@ -11,10 +11,10 @@ from torch import nn
 
 from striate.account.observing.observe import Observer
 from striate.account.observing.saved_memory import saved_bytes
-from striate.account.observing.trial import trying, with_shapes, without_numbers
+from striate.account.observing.trial import trying, with_shapes
 from striate.errors import ModelError, StriateError
 from striate.models.check import check_forward
-from striate.models.untouched import TRIALS, on_trial, trial_copy, untouched, zero_input
+from striate.models.untouched import TRIALS, on_trial, trial_copy, untouched, without_numbers, zero_input
 
 Shape = tuple[int, ...]
 

@@ -22,8 +22,8 @@ from striate.account.observing.live_memory import LiveMemory, storage_key
 from striate.account.observing.operation import Operation
 from striate.account.observing.shapes_only import ShapesOnly, shapes_only
 from striate.account.observing.sources import Sources, follow_sources, set_sources, sources_of
-from striate.account.observing.tensors import tensors_in
 from striate.layers.locally_connected import LocallyConnected
+from striate.models.tensors import tensors_in
 
 
 class Observer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from striate.models.untouched import on_trial, zero_input
+from striate.models.untouched import is_lazy, on_trial, zero_input
 
 
 def materialize(module: nn.Module, input_shape: tuple[int, ...]) -> None:
@@ -13,7 +13,7 @@ def materialize(module: nn.Module, input_shape: tuple[int, ...]) -> None:
 
     First weights follow from torch's random state; modes and other buffers stay as they are.
     """
-    if not any(nn.parameter.is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+    if not is_lazy(module):
         return
     seed = int(torch.randint(2**62, ()))  # drawn outside, so that what is drawn next is something else
     with on_trial(module), torch.no_grad():
