@@ -110,11 +110,19 @@ class ExecutionConfig:
 
     device: str | None = None
     """`cpu`, `cuda` or `cuda:1`; None takes a GPU where there is one."""
+    plan: Literal["auto", "plain"] = "auto"
+    """Whether the fields below that are None are decided by measuring (`auto`), or are fp32, contiguous and uncompiled
+    (`plain`)."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` computes the convolutions and matrix products of training steps in bfloat16 and keeps weights in fp32;
-    validation and evaluation are fp32."""
-    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
+    """In what the convolutions and matrix products of training steps are computed; weights are kept in fp32. `tf32` is
+    fp32 with products rounded to 10 bits, `fp16` scales the loss; both need a GPU."""
+    memory_format: Literal["contiguous", "channels_last"] | None = None
+    compile: Literal["off", "default", "cuda-graphs"] | None = None
+    """Whether `torch.compile` turns the training step into kernels of its own first; `cuda-graphs` also replays them
+    as one launch."""
+    allocator: Literal["keep", "system"] | None = None
+    """`keep`: freed memory stays with the process (glibc) instead of going back to the system at every step."""
     micro_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     """Most samples computed at once: gradients of the parts of a batch are accumulated. Batch normalization, class
     weights and blends then see a part each; a lone last sample joins the part before it. Evaluation takes as many at
