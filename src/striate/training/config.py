@@ -40,7 +40,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Fields of `schedule.*`: the learning rate over the run, as a share of `optim.lr`."""
+    """Fields of `schedule.*`: the learning rate over the run, as a share of `optim.lr`, and the size of the images."""
 
     name: Literal["one-cycle", "cosine", "step", "constant"] | None = None
     """None takes `one-cycle`, or what the network's own learning rule is made for."""
@@ -52,6 +52,11 @@ class ScheduleConfig:
     """Shares of all steps after which the rate drops (`step`)."""
     factor: Annotated[float, Gt(0), Lt(1)] = 0.1
     """What the rate is multiplied with at each milestone (`step`)."""
+    first_size: Annotated[float, Ge(0.25), Le(1)] | None = None
+    """Height and width of training images at the first step, as a share of the full ones, to which they grow; 1 trains
+    at full size throughout. None takes 1, or what the recipe decides."""
+    full_size_from: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Share of all steps after which images have their full size, where `first_size` is below 1; None takes 0.6."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,19 @@ class BudgetConfig:
     patience: Annotated[int, Ge(0), Le(1_000_000)] | None = None
     """Stop when so many epochs in a row were worse on validation than one before; 0 trains to the end. `keep` says
     which epoch is then the result."""
+    target: Annotated[float, Gt(0), Le(1e30)] | None = None
+    """Stop after the first epoch whose validation reaches it: accuracy or IoU as a share (0.94), for numbers the RMSE
+    in their units."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Fields of `evaluation.*`: how the network answers, in validation and for good."""
+
+    views: Literal["none", "mirror", "mirror-shift"] | None = None
+    """Of how many views of an image the answer is the mean: of itself (`none`), also mirrored (`mirror`), or of six:
+    both, and both shifted by a pixel either way along the diagonal (`mirror-shift`). None takes `none`, or what the
+    recipe decides."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +161,7 @@ class Config:
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
     fine_tune: FineTuneConfig = field(default_factory=FineTuneConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     recipe: Literal["quick", "standard", "fine-tune"] = "standard"
     batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
