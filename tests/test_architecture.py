@@ -15,11 +15,13 @@ SOURCE = Path(__file__).parent.parent / "src" / "striate"
 ORDER = [
     {"errors", "records"},
     {"wording"},
+    {"machine"},
     {"reference", "layers", "data"},
     {"runs"},
     {"models", "tasks"},
     {"account"},
     {"training"},
+    {"inference"},
     {"evaluation", "visualize"},
     {"doctor"},
     {"report"},

@@ -1,0 +1,101 @@
+"""Whether freed memory stays with the process: glibc's `mallopt`.
+
+A training step allocates and frees the same large tensors again and again. glibc gives each of them back to the system
+(`munmap`), and the next step gets fresh pages, which the kernel has to fill with zeros first. Kept, the pages are
+reused at once. Source: mallopt(3), M_MMAP_MAX and M_TRIM_THRESHOLD.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+Policy = Literal["keep", "system"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
+_DEFAULT_TRIM, _DEFAULT_MMAP, _DEFAULT_MMAP_MAX = 128 * 1024, 128 * 1024, 65_536
+_NEVER_TRIM = 2**31 - 1  # an int: 2 GiB of free memory at the end of the heap before any goes back
+
+_LOCK = threading.Lock()
+_state: dict[str, Policy] = {"policy": "system", "usual": "system"}
+
+
+def available() -> bool:
+    """Whether this process' allocator is glibc's."""
+    return platform.libc_ver()[0] == "glibc"
+
+
+def keep_freed_memory() -> bool:
+    """From now on memory that is freed stays with the process. False where the allocator is not glibc's.
+
+    Peak memory is what it was or somewhat more (pieces of the heap that fit nothing); what other processes can have
+    only comes back with `give_back`, or when this one ends.
+    """
+    return _set("keep", _NEVER_TRIM, 0)
+
+
+def give_back() -> bool:
+    """Back to glibc's defaults, and what is free now goes back to the system. False where the allocator is not
+    glibc's."""
+    if not _set("system", _DEFAULT_TRIM, _DEFAULT_MMAP_MAX):
+        return False
+    _libc().malloc_trim(0)
+    return True
+
+
+def policy() -> Policy:
+    """What holds now."""
+    return _state["policy"]
+
+
+def usual_policy() -> Policy:
+    """What a run takes where nobody asked: `keep` in the program `striate`, `system` where striate is a library."""
+    return _state["usual"]
+
+
+def keep_by_default() -> None:
+    """Say that this process is striate's own: runs may keep freed memory without being asked. Nothing is set yet."""
+    if available():
+        _state["usual"] = "keep"
+
+
+@contextmanager
+def allocator_policy(wanted: Policy | None) -> Iterator[None]:
+    """The policy while open (None: as it is); what held before is put back, and what is free then goes back."""
+    before = policy()
+    if wanted in (None, before):
+        yield
+        return
+    _apply(wanted or before)
+    try:
+        yield
+    finally:
+        _apply(before)
+
+
+def _apply(wanted: Policy) -> None:
+    if wanted == "keep":
+        keep_freed_memory()
+    else:
+        give_back()
+
+
+def _set(policy: Policy, trim: int, mmap_max: int) -> bool:
+    if not available():
+        return False
+    with _LOCK:
+        libc = _libc()
+        # Any of these calls ends glibc's own adjustment of the threshold, so it is given its first value.
+        libc.mallopt(_M_MMAP_THRESHOLD, _DEFAULT_MMAP)
+        libc.mallopt(_M_TRIM_THRESHOLD, trim)
+        libc.mallopt(_M_MMAP_MAX, mmap_max)
+        _state["policy"] = policy
+    return True
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)

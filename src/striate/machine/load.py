@@ -1,0 +1,87 @@
+"""How busy the cores are with other processes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from time import monotonic, sleep
+
+import psutil
+
+_SHORTEST = 0.1  # seconds: the kernel counts in hundredths
+_BUSY = 0.35  # cores: less is a mail program, or this measurement
+
+
+@dataclass(frozen=True)
+class Load:
+    """`cores` that this process may use, and how many of them others took, 0 ≤ `taken` ≤ `cores`, measured over
+    `seconds`."""
+
+    cores: int
+    taken: float
+    seconds: float
+
+    @property
+    def busy(self) -> bool:
+        """Whether others take so much that threads of ours would wait for a core."""
+        return self.taken >= _BUSY
+
+    @property
+    def name(self) -> str:
+        """`quiet`, or how many cores are taken, as `1 of 2 cores taken`."""
+        return f"{max(1, round(self.taken))} of {self.cores} cores taken" if self.busy else "quiet"
+
+
+@dataclass(frozen=True)
+class LoadMark:
+    """A moment from which load is counted: processor seconds of everyone on our cores, and our own."""
+
+    at: float
+    everyone: float
+    own: float
+
+
+def own_cores() -> tuple[int, ...]:
+    """The numbers of the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def mark() -> LoadMark:
+    """Begin to count."""
+    per_core = psutil.cpu_times(percpu=True)
+    cores = [per_core[number] for number in own_cores() if number < len(per_core)]
+    return LoadMark(monotonic(), sum(map(_busy_seconds, cores)), _own_seconds())
+
+
+def load_since(begin: LoadMark) -> Load:
+    """What others took since `begin`; waits until a tenth of a second has passed, less would be counted too coarsely.
+
+    Children of this process are others, while they run.
+    """
+    sleep(max(0.0, _SHORTEST - (monotonic() - begin.at)))
+    end = mark()
+    seconds = end.at - begin.at
+    taken = ((end.everyone - begin.everyone) - (end.own - begin.own)) / seconds
+    cores = len(own_cores())
+    return Load(cores, min(max(0.0, taken), float(cores)), seconds)
+
+
+def current_load(seconds: float = _SHORTEST) -> Load:
+    """What others take now, in about `seconds`."""
+    begin = mark()
+    sleep(seconds)
+    return load_since(begin)
+
+
+def _busy_seconds(times: object) -> float:
+    """Seconds in which a core computed; those that a host took from a virtual machine (`steal`) are taken too. Guests'
+    are part of `user`."""
+    names = ("user", "nice", "system", "irq", "softirq", "steal")
+    return sum(float(getattr(times, name, 0.0)) for name in names)
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system

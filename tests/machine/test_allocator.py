@@ -1,0 +1,72 @@
+"""Freed memory stays or goes, and what held before is put back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from striate.machine import allocator
+
+needs_glibc = pytest.mark.skipif(not allocator.available(), reason="the allocator is not glibc's")
+
+_FAULTS = """
+import numpy as np, resource
+from striate.machine import allocator
+{begin}
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def use():
+    np.ones(4_000_000, dtype=np.uint8)
+use(); use()
+before = faults()
+for _ in range(20): use()
+kept = faults() - before
+assert allocator.give_back()
+before = faults()
+for _ in range(20): use()
+print(kept, faults() - before, allocator.policy())
+"""
+
+
+def faults(begin: str) -> tuple[int, int, str]:
+    """New pages for twenty arrays of 4 MB: after `begin`, and after the memory was given back."""
+    done = subprocess.run([sys.executable, "-c", _FAULTS.format(begin=begin)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second, policy = done.stdout.split()
+    return int(first), int(second), policy
+
+
+@needs_glibc
+def test_kept_memory_needs_no_new_pages_and_given_back_it_does() -> None:
+    kept, given, policy = faults("assert allocator.keep_freed_memory()")
+    assert kept < 200 < 10_000 < given
+    assert policy == "system"
+
+
+@needs_glibc
+def test_policy_is_put_back_also_when_the_body_raises() -> None:
+    assert allocator.policy() == "system"
+    with pytest.raises(KeyError), allocator.allocator_policy("keep"):
+        assert allocator.policy() == "keep"
+        with allocator.allocator_policy(None):
+            assert allocator.policy() == "keep"
+        raise KeyError
+    assert allocator.policy() == "system"
+
+
+def test_elsewhere_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocator, "available", lambda: False)
+    assert not allocator.keep_freed_memory()
+    assert not allocator.give_back()
+    with allocator.allocator_policy("keep"):
+        assert allocator.policy() == "system"
+
+
+@needs_glibc
+def test_only_the_program_keeps_without_being_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocator, "_state", {"policy": "system", "usual": "system"})
+    assert allocator.usual_policy() == "system"
+    allocator.keep_by_default()
+    assert (allocator.usual_policy(), allocator.policy()) == ("keep", "system")
