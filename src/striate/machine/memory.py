@@ -1,0 +1,84 @@
+"""Memory of this process and of the machine, in bytes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import psutil
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_GROUP = Path("/sys/fs/cgroup")
+
+
+def resident_bytes() -> int:
+    """Memory that this process occupies now (resident set)."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has occupied so far (high-water mark of the resident set).
+
+    On Linux since its start or the last `forget_peak`; elsewhere since its start. Memory that several processes share
+    is counted in each of them.
+    """
+    # getrusage would also count the process that started this one, up to the moment of exec.
+    for line in _lines(_STATUS):
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    return _usage_bytes("self")
+
+
+def peak_bytes_of_children() -> int:
+    """The most that any one process occupied which this one started and has waited for; 0 where that is unknown."""
+    return 0 if sys.platform == "win32" else _usage_bytes("children")
+
+
+def forget_peak() -> bool:
+    """Let `peak_bytes` begin anew from what is occupied now; False where the system has no such thing."""
+    try:
+        _CLEAR.write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def available_bytes() -> int:
+    """Memory that can be had without swapping: of the machine, or of the control group (a container) where that
+    allows less."""
+    return min([int(psutil.virtual_memory().available), *_group_allowance()])
+
+
+def total_bytes() -> int:
+    """Memory of the machine, or of the control group where that allows less."""
+    limit = _number(_GROUP / "memory.max")
+    return min([int(psutil.virtual_memory().total), *([] if limit is None else [limit])])
+
+
+def _group_allowance() -> list[int]:
+    limit, used = _number(_GROUP / "memory.max"), _number(_GROUP / "memory.current")
+    return [] if limit is None or used is None else [max(0, limit - used)]
+
+
+def _number(file: Path) -> int | None:
+    lines = _lines(file)
+    return int(lines[0]) if lines and lines[0].strip().isdigit() else None
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _usage_bytes(whose: str) -> int:
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF if whose == "self" else resource.RUSAGE_CHILDREN).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

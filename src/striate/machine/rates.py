@@ -1,0 +1,200 @@
+"""How fast this machine is at what networks consist of: matrix products, moving memory, decoding pictures.
+
+A rate is the best of several repeats: what the machine can do, not what it does when something else runs on it. The
+median and the slowest repeat stand beside it. FLOPs = 2 × multiply–accumulates.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+from striate.machine.memory import available_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
+SIZES = (1024, 2048)
+"""Sides of the square matrices on a CPU: the smaller fits into caches, the larger keeps many cores busy."""
+GPU_SIZES = (4096, 8192)
+ARRAY_BYTES = 128 * 2**20
+"""Size of each array whose copying is timed: larger than caches."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A measured rate in `unit`: `best`, `median` and `slowest` of `repeats`.
+
+    `what` is `matrix product`, `memory` or `decoding`; `how` names library, device or operation; `precision` is
+    that of a matrix product, else None; `size` is what was worked on.
+    """
+
+    what: str
+    how: str
+    precision: Precision | None
+    size: str
+    unit: str
+    best: float
+    median: float
+    slowest: float
+    repeats: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The rate as a JSON object."""
+        return asdict(self)
+
+
+def matrix_product_rates(
+    device: str = "cpu", *, sizes: Sequence[int] | None = None, seconds: float = 0.25
+) -> tuple[Rate, ...]:
+    """Rates of products of square matrices in GFLOP/s, for each precision and library that the device has.
+
+    On a CPU: fp32 by the library of `torch.mm` (MKL where torch was built with it) and by oneDNN, which computes
+    convolutions; bf16 by oneDNN. On a GPU: fp32, tf32, bf16, fp16. Of the `sizes` that with the best rate counts, each
+    timed for about `seconds`, at least three times.
+    """
+    import torch
+
+    kind = torch.device(device).type
+    chosen = sizes or (GPU_SIZES if kind == "cuda" else SIZES)
+    makers = _gpu_products(device) if kind == "cuda" else _cpu_products()
+    rates = []
+    for (precision, how), make in makers.items():
+        found = [_product_rate(make(size), precision, how, size, seconds) for size in chosen]
+        rates.append(max(found, key=lambda rate: rate.best))
+    return tuple(rates)
+
+
+def memory_rates(*, array_bytes: int | None = None, seconds: float = 0.25) -> tuple[Rate, ...]:
+    """Memory bandwidth of all threads in GB/s (10⁹ bytes), as STREAM counts it: bytes read plus bytes written by
+    `copy` (a = b) and `triad` (a = b + s·c) over float32 arrays of `array_bytes` each."""
+    import torch
+
+    many = max(1024, (array_bytes or min(ARRAY_BYTES, available_bytes() // 8)) // 4)
+    b, c = torch.ones(many), torch.ones(many)
+    a = torch.zeros(many)
+    size = f"{many * 4 / 2**20:.0f} MiB each"
+
+    def rate(how: str, arrays: int, work: Callable[[], object]) -> Rate:
+        gigabytes = arrays * 4 * many / 1e9
+        return _rate("memory", how, None, size, "GB/s", gigabytes, _repeat(work, seconds))
+
+    return rate("copy", 2, lambda: a.copy_(b)), rate("triad", 3, lambda: torch.add(b, c, alpha=3.0, out=a))
+
+
+def decoding_rates(decode: Callable[[bytes], object], *, seconds: float = 0.25) -> tuple[Rate, ...]:
+    """Rates at which `decode` reads a JPEG photograph (scikit-learn's flower, 640 × 427, quality 90) on one thread, in
+    images/s and megapixels/s."""
+    photograph, pixels = _photograph()
+    times = _repeat(lambda: decode(photograph), seconds)
+    size = "640 × 427, JPEG"
+    return (
+        _rate("decoding", "one thread", None, size, "images/s", 1.0, times),
+        _rate("decoding", "one thread", None, size, "megapixels/s", pixels / 1e6, times),
+    )
+
+
+def best_rate(rates: Sequence[Rate], precision: Precision) -> Rate | None:
+    """The fastest matrix product in a precision, whatever computes it; None where it was not measured."""
+    found = [rate for rate in rates if rate.what == "matrix product" and rate.precision == precision]
+    return max(found, key=lambda rate: rate.best, default=None)
+
+
+def _cpu_products() -> dict[tuple[Precision, str], Callable[[int], Callable[[], object]]]:
+    import torch
+    from torch.nn.functional import linear
+
+    def by_torch(dtype: torch.dtype) -> Callable[[int], Callable[[], object]]:
+        def make(size: int) -> Callable[[], object]:
+            a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+            out = torch.empty_like(a)
+            return lambda: torch.mm(a, b, out=out)
+
+        return make
+
+    def by_onednn(size: int) -> Callable[[], object]:
+        a, b = torch.randn(size, size).to_mkldnn(), torch.randn(size, size).to_mkldnn()
+        return lambda: linear(a, b)
+
+    library = "MKL" if torch.backends.mkl.is_available() else "BLAS of torch"
+    products: dict[tuple[Precision, str], Callable[[int], Callable[[], object]]] = {
+        ("fp32", library): by_torch(torch.float32)
+    }
+    if torch.backends.mkldnn.is_available():
+        products["fp32", "oneDNN"] = by_onednn
+    bf16 = "oneDNN" if torch.backends.mkldnn.is_available() else "torch"
+    return products | {("bf16", bf16): by_torch(torch.bfloat16)}
+
+
+def _gpu_products(device: str) -> dict[tuple[Precision, str], Callable[[int], Callable[[], object]]]:
+    import torch
+
+    name = torch.cuda.get_device_name(device)
+
+    def by(dtype: torch.dtype, tf32: bool = False) -> Callable[[int], Callable[[], object]]:
+        def make(size: int) -> Callable[[], object]:
+            a = torch.randn(size, size, device=device).to(dtype)
+            b, out = torch.randn_like(a), torch.empty_like(a)
+
+            def work() -> None:
+                before = torch.backends.cuda.matmul.allow_tf32
+                torch.backends.cuda.matmul.allow_tf32 = tf32
+                try:
+                    torch.mm(a, b, out=out)
+                finally:
+                    torch.backends.cuda.matmul.allow_tf32 = before
+                torch.cuda.synchronize(device)
+
+            return work
+
+        return make
+
+    return {
+        ("fp32", name): by(torch.float32),
+        ("tf32", name): by(torch.float32, tf32=True),
+        ("bf16", name): by(torch.bfloat16),
+        ("fp16", name): by(torch.float16),
+    }
+
+
+def _product_rate(work: Callable[[], object], precision: Precision, how: str, size: int, seconds: float) -> Rate:
+    times = _repeat(work, seconds)
+    return _rate("matrix product", how, precision, f"{size} × {size}", "GFLOP/s", 2 * size**3 / 1e9, times)
+
+
+def _repeat(work: Callable[[], object], seconds: float, least: int = 3) -> list[float]:
+    """Seconds of each call, for about `seconds` in all, after one that does not count: it pays for memory and for the
+    choice of a kernel."""
+    work()
+    times: list[float] = []
+    began = perf_counter()
+    while len(times) < least or perf_counter() - began < seconds:
+        started = perf_counter()
+        work()
+        times.append(perf_counter() - started)
+    return times
+
+
+def _rate(
+    what: str, how: str, precision: Precision | None, size: str, unit: str, amount: float, times: Sequence[float]
+) -> Rate:
+    best, median, slowest = (amount / t for t in (min(times), statistics.median(times), max(times)))
+    return Rate(what, how, precision, size, unit, best, median, slowest, len(times))
+
+
+def _photograph() -> tuple[bytes, int]:
+    """The bytes of a JPEG file, and how many pixels it has."""
+    from io import BytesIO
+
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    image = Image.fromarray(load_sample_image("flower.jpg"))
+    file = BytesIO()
+    image.save(file, "JPEG", quality=90)
+    return file.getvalue(), image.width * image.height

@@ -1,0 +1,52 @@
+"""Memory figures follow what a process does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from striate.machine import memory
+
+MIB = 2**20
+
+
+def test_occupied_memory_and_its_peak_follow_what_is_held() -> None:
+    before = memory.resident_bytes()
+    held = bytearray(64 * MIB)
+    held[:: 4096 // 2] = b"\1" * len(held[:: 4096 // 2])
+    during = memory.resident_bytes()
+    del held
+    assert during - before > 48 * MIB
+    assert memory.peak_bytes() >= during - 8 * MIB
+
+
+def test_a_forgotten_peak_begins_from_what_is_occupied() -> None:
+    held = bytearray(b"\1") * (64 * MIB)
+    del held
+    high = memory.peak_bytes()
+    if not memory.forget_peak():
+        pytest.skip("this system keeps the peak")
+    assert memory.peak_bytes() <= high - 32 * MIB
+
+
+def test_the_peak_is_this_process_s_own_not_its_parent_s() -> None:
+    held = bytearray(b"\1") * (256 * MIB)
+    code = "from striate.machine.memory import peak_bytes; print(peak_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(held)
+    assert 4 * MIB < int(done.stdout) < 200 * MIB
+    assert memory.peak_bytes_of_children() > 4 * MIB
+
+
+def test_a_container_s_limit_counts_where_it_is_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free, whole = memory.available_bytes(), memory.total_bytes()
+    assert 0 < free <= whole
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    (tmp_path / "memory.max").write_text(f"{4 * MIB}\n")
+    (tmp_path / "memory.current").write_text(f"{MIB}\n")
+    assert (memory.available_bytes(), memory.total_bytes()) == (3 * MIB, 4 * MIB)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.total_bytes() >= whole
