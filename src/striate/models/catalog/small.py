@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from striate.models.layer_strings.words import Parameter
-from striate.models.model_info import ZOO, ModelInfo, width
+from striate.models.model_info import ZOO, ModelInfo, PublishedError, width
 
 ENTRIES = (
     ModelInfo(
@@ -55,5 +55,25 @@ ENTRIES = (
         published_macs=192_544_768,
         parameters=(width(32),),
         dense=True,
+    ),
+    ModelInfo(
+        name="airbench",
+        path=ZOO + "airbench:airbench",
+        year=2024,
+        description="made for short trainings: patches whitened by the data, convolutions that begin as identities",
+        source="Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single GPU, 2024",
+        input_shape=(3, 32, 32),
+        outputs=10,
+        published_parameters=1_971_352,
+        published_macs=118_147_360,
+        parameters=(width(64),),
+        errors=(
+            PublishedError(
+                5.99,
+                None,
+                "CIFAR-10 test, mean over trainings of 3.29 seconds, six views an image",
+                "Jordan 2024, abstract",
+            ),
+        ),
     ),
 )

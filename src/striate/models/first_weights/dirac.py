@@ -1,0 +1,16 @@
+"""First weights that pass on what came: filter i gives channel i, as far as there are channels."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def pass_on(weight: torch.Tensor) -> None:
+    """Make, in place, the first filters of a (K, C, *kernel) convolution identities, one a channel; filters beyond the
+    C-th stay as they are.
+
+    The middle position of the kernel is 1, all others are 0: with half its size of padding, output i is input i.
+    Source: Zagoruyko and Komodakis, "DiracNets", 2017; for the first C filters alone, Jordan 2024 (arXiv 2404.00498).
+    """
+    nn.init.dirac_(weight.data[: weight.shape[1]])
