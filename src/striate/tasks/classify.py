@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from striate.data.warp import Warp
+from striate.tasks.constants import constants
 
 
 @dataclass(frozen=True)
@@ -36,39 +37,49 @@ class Classify:
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar mean loss; with class weights a weighted mean."""
-        total, weight = self._loss_sums(outputs, targets)
-        return total / weight
+        return self.loss_sum(outputs, targets) / self.weight(targets)
 
-    def _loss_sums(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs = outputs.float()
-        weights = None
-        if self.class_weights is not None:
-            weights = torch.tensor(self.class_weights, device=outputs.device)
+    def weight(self, targets: torch.Tensor) -> torch.Tensor | float:
+        """The number of samples, or the sum of the weights of their classes."""
+        weights = self._weights(targets.device)
+        return float(len(targets)) if weights is None else weights[targets].sum()
+
+    def _weights(self, device: torch.device) -> torch.Tensor | None:
+        return None if self.class_weights is None else constants(self.class_weights, device)
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum over samples, times the weights of their classes."""
+        outputs, weights = outputs.float(), self._weights(outputs.device)
         if self.loss_name == "hinge":
             # torch divides by K; the definition does not.
             total = outputs.shape[1] * functional.multi_margin_loss(
                 outputs, targets, margin=self.margin, weight=weights, reduction="sum"
             )
-            total = total + 0 * outputs.sum()  # torch's hinge of outputs that are not a number is 0
-        else:
-            total = functional.cross_entropy(
-                outputs, targets, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
-            )
-        if weights is None:
-            return total, torch.tensor(float(len(targets)), device=outputs.device)
-        return total, weights[targets].sum()
+            return total + 0 * outputs.sum()  # torch's hinge of outputs that are not a number is 0
+        return functional.cross_entropy(
+            outputs, targets, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
+        )
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
         """A class does not move with its image."""
         del warp
         return targets
 
-    def tally(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """A class has no size."""
+        del size
+        return targets
+
+    def tally(
+        self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(4,) samples, summed loss, summed weight, correct answers."""
-        total, weight = self._loss_sums(outputs, targets)
-        correct = (outputs.argmax(1) == targets).sum()
-        count = torch.tensor(len(targets), device=outputs.device)
-        return torch.stack([count.double(), total.double(), weight.double(), correct.double()])
+        tally = torch.full((4,), float(len(targets)), dtype=torch.float64, device=outputs.device)
+        tally[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
+        if self.class_weights is not None:
+            tally[2] = self.weight(targets)
+        tally[3] = (outputs.argmax(1) == targets).sum()
+        return tally
 
     def summarize(self, tally: torch.Tensor) -> dict[str, float]:
         """`loss` and `accuracy`."""

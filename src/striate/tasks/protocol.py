@@ -42,15 +42,31 @@ class Task(Protocol):
         ...
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Scalar loss, the mean over the samples of the batch; what training minimizes."""
+        """Scalar loss, the mean over the samples of the batch, `loss_sum / weight`; what training minimizes."""
+        ...
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum of the losses of all that counts. Of the parts of a batch, the sums add up to that of the whole."""
+        ...
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor | float:
+        """What `loss_sum` is divided by for the mean: how many samples or labeled pixels there are, or the sum of
+        their class weights. A tensor only where it depends on the values of the targets."""
         ...
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
         """Targets of images that were moved by `warp`."""
         ...
 
-    def tally(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """(M,) float64 sums over the batch from which `summarize` makes metrics; M does not depend on the batch."""
+    def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Targets of images that were made (height, width) `size` pixels large."""
+        ...
+
+    def tally(
+        self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(M,) float64 sums over the batch from which `summarize` makes metrics; M does not depend on the batch.
+        `loss_sum` is that of these outputs and targets where it is known already."""
         ...
 
     def summarize(self, tally: torch.Tensor) -> dict[str, float]:

@@ -10,8 +10,9 @@ import torch
 from torch.nn import functional
 
 from striate.data.warp import Warp
+from striate.tasks.constants import constants
 
-_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+_LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "squared": functional.mse_loss,
     "absolute": functional.l1_loss,
     "huber": functional.huber_loss,
@@ -42,23 +43,41 @@ class Regress:
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar mean loss over samples and numbers, in standardized units."""
+        return self.loss_sum(outputs, targets) / self.weight(targets)
+
+    def weight(self, targets: torch.Tensor) -> float:
+        """The number of samples."""
+        return float(len(targets))
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum over samples of the mean over numbers, in standardized units."""
         mean, std = self._scale(targets.device)
-        return _LOSSES[self.loss_name](outputs.float(), (targets - mean) / std)
+        total = _LOSSES[self.loss_name](outputs.float(), (targets - mean) / std, reduction="sum")
+        return total if self.outputs == 1 else total / self.outputs
 
     def _scale(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.tensor(self.mean, device=device), torch.tensor(self.std, device=device)
+        return constants(self.mean, device), constants(self.std, device)
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
         """A number does not move with its image."""
         del warp
         return targets
 
-    def tally(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """A number does not change with the resolution of its image."""
+        del size
+        return targets
+
+    def tally(
+        self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(4,) samples, summed loss, summed squared and absolute errors in the units of the data."""
         error = (self.decode(outputs) - targets).double()
-        count = torch.tensor(float(len(targets)), dtype=torch.float64, device=outputs.device)
-        mean_loss = self.loss(outputs, targets).double()
-        return torch.stack([count, mean_loss * count, error.square().mean(1).sum(), error.abs().mean(1).sum()])
+        tally = torch.full((4,), float(len(targets)), dtype=torch.float64, device=outputs.device)
+        tally[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
+        tally[2] = error.square().mean(1).sum()
+        tally[3] = error.abs().mean(1).sum()
+        return tally
 
     def summarize(self, tally: torch.Tensor) -> dict[str, float]:
         """`loss`, `rmse` and `mae`."""

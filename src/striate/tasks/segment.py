@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from striate.data.resize import resize_masks
 from striate.data.warp import Warp
+from striate.tasks.constants import constants
 
 IGNORED = 255  # pixels that nobody labeled, or that came in from outside the image
 
@@ -35,35 +37,47 @@ class Segment:
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar mean over the labeled pixels of the batch; 0 where there are none."""
-        total, weight = self._loss_sums(outputs, targets)
-        return total / weight.clamp(min=1e-12)
+        return self.loss_sum(outputs, targets) / self.weight(targets)
 
-    def _loss_sums(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        truth = targets.long()
-        weights = None
-        if self.class_weights is not None:
-            weights = torch.tensor(self.class_weights, device=outputs.device)
-        total = functional.cross_entropy(outputs.float(), truth, weight=weights, ignore_index=IGNORED, reduction="sum")
-        labeled = truth[truth != IGNORED]
-        if weights is None:
-            return total, torch.tensor(float(len(labeled)), device=outputs.device)
-        return total, weights[labeled].sum()
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        """The number of labeled pixels, or the sum of the weights of their classes; a little above 0 where there are
+        none."""
+        labeled = targets != IGNORED
+        if self.class_weights is None:
+            return labeled.sum().float().clamp(min=1e-12)
+        # Not by picking the labeled ones: how many there are would have to be waited for on an accelerator.
+        weights = constants(self.class_weights, targets.device)[torch.where(labeled, targets, 0).long()]
+        return (weights * labeled).sum().clamp(min=1e-12)
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum over labeled pixels, times the weights of their classes."""
+        weights = None if self.class_weights is None else constants(self.class_weights, outputs.device)
+        return functional.cross_entropy(
+            outputs.float(), targets.long(), weight=weights, ignore_index=IGNORED, reduction="sum"
+        )
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
         """The mask moves with its image; what comes in from outside is ignored."""
         return warp.apply(targets.unsqueeze(1), nearest=True, fill=IGNORED).squeeze(1)
 
-    def tally(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """The mask is resized with its image; a pixel takes the class at its center."""
+        return resize_masks(targets, size)
+
+    def tally(
+        self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(3 + K²,) samples, summed loss, summed weight, and the confusion matrix of pixels (truth, answer)."""
-        total, weight = self._loss_sums(outputs, targets)
-        count = torch.tensor(float(len(targets)), device=outputs.device)
-        confusion = self._confusion(outputs.argmax(1), targets)
-        return torch.cat([torch.stack([count, total, weight]).double(), confusion.double()])
+        sums = torch.full((3,), float(len(targets)), dtype=torch.float64, device=outputs.device)
+        sums[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
+        sums[2] = self.weight(targets)
+        return torch.cat([sums, self._confusion(outputs.argmax(1), targets).double()])
 
     def _confusion(self, predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        labeled = targets != IGNORED
-        pairs = targets[labeled].long() * self.outputs + predicted[labeled].long()
-        return torch.bincount(pairs, minlength=self.outputs**2)
+        pairs = torch.where(targets == IGNORED, self.outputs**2, targets.long() * self.outputs + predicted.long())
+        # All that is not labeled has a last count of its own: nothing is picked, so nothing is waited for.
+        counts = torch.zeros(self.outputs**2 + 1, dtype=torch.int64, device=targets.device)
+        return counts.index_add_(0, pairs.flatten(), counts.new_ones(1).expand(pairs.numel()))[:-1]
 
     def summarize(self, tally: torch.Tensor) -> dict[str, float]:
         """`loss`, `iou` and `pixel_accuracy`."""

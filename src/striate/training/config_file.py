@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _OPTIONS = {
     "budget.epochs": "--epochs",
     "budget.minutes": "--minutes",
+    "budget.target": "--target",
     "data.size": "--size",
     "model.name": "--model",
     "model.weights": "--weights",
@@ -188,6 +189,8 @@ def _expectation(message: str) -> str:
 def _remedy(name: str) -> str:
     if name == "cv":
         return "--cv 5x5, in a file cv: 5x5; --cv null turns it off"
+    if name == "budget.target":
+        return "--target 0.94 for 94 %"
     default = get_field(Config(), name)
     option = _OPTIONS.get(name, f"--{name}")
     if default is None:

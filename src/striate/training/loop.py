@@ -20,12 +20,13 @@ from striate.tasks.protocol import Task
 from striate.training.config import Config
 from striate.training.events import EpochDone, EpochRow, Event, StepDone
 from striate.training.execution import evaluation_batch
+from striate.training.growing import at_size_of_step
 from striate.training.head_first import training_mode
 from striate.training.mix import mix_batch
 from striate.training.nonfinite import refuse_nonfinite, refuse_nonfinite_epoch
 from striate.training.objective import Objective
 from striate.training.optimizers import set_learning_rate
-from striate.training.patience import out_of_patience
+from striate.training.patience import training_is_over
 from striate.training.schedules import learning_rate_factor
 from striate.training.state import TrainingState
 
@@ -33,7 +34,7 @@ from striate.training.state import TrainingState
 def training_events(
     state: TrainingState, objective: Objective, splits: dict[str, Split], config: Config, normalize: Normalize
 ) -> Iterator[Event]:
-    """Train from `state` to the end of the budget or of patience, saying each step and epoch.
+    """Train from `state` to the end of the budget or of patience, or to the target, saying each step and epoch.
 
     `splits` lie on the device of the network; `config` is fully decided. Between two events `state` is whole: it
     can be saved, and a run that goes on from there ends with the same bits. Raises NonFiniteLoss.
@@ -46,7 +47,7 @@ def training_events(
 
     with training_mode(state.module, config) as set_mode:
         for epoch in range(len(state.history), epochs):
-            if out_of_patience(state.history, objective.task, config.budget.patience):
+            if training_is_over(state.history, objective.task, config.budget):
                 return
             order = epoch_order(len(train), config.seed, epoch)
             before = epoch * steps_per_epoch
@@ -92,7 +93,7 @@ def training_step(
     losses, tallies = [], []
     optimizer.zero_grad(set_to_none=True)
     for number, (part, share) in enumerate(micro_batches(batch, config.execution.micro_batch)):
-        inputs, targets = prepared_inputs(part, objective.task, config, normalize, epoch)
+        inputs, targets = prepared_inputs(part, objective.task, config, normalize, epoch, state.step)
         inputs, targets, mix = mix_batch(inputs, targets, config.augment, config.seed, state.step, number)
         with autocast(config, device):
             loss, tally = objective.training_loss(module, inputs, targets, mix, (state.step, number))
@@ -121,7 +122,7 @@ def own_rule_step(
     progress = state.step / config.budget.steps if config.budget.steps else 1 - 1e-6
     losses, tallies = [], []
     for part, share in micro_batches(batch, config.execution.micro_batch):
-        inputs, targets = prepared_inputs(part, objective.task, config, normalize, epoch)
+        inputs, targets = prepared_inputs(part, objective.task, config, normalize, epoch, state.step)
         with torch.no_grad():
             loss, tally = objective.training_loss(module, inputs, targets)
         refuse_nonfinite(loss, module, inputs, state.step + 1, epoch + 1, rate)
@@ -143,12 +144,13 @@ def micro_batches(batch: Batch, size: int | None) -> list[tuple[Batch, float]]:
 
 
 def prepared_inputs(
-    batch: Batch, task: Task, config: Config, normalize: Normalize, epoch: int
+    batch: Batch, task: Task, config: Config, normalize: Normalize, epoch: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A training batch as the network gets it: augmented, standardized, with noise, in its memory format; and its
-    targets, moved as the images were."""
+    """A training batch as the network gets it: augmented, as large as it is at this step, standardized, with noise, in
+    its memory format; and its targets, moved as the images were."""
     inputs, warp = augment_batch(batch.inputs, config.augment, config.seed, epoch, batch.ids)
     targets = batch.targets if warp is None else task.warp_targets(batch.targets, warp)
+    inputs, targets = at_size_of_step(inputs, targets, task, config, step)
     inputs = with_noise(normalize(inputs), config.augment, config.seed, epoch, batch.ids)
     return to_memory_format(inputs, config), targets
 
@@ -174,7 +176,7 @@ def close_epoch(
     state.best_score = score if best else state.best_score
     state.history.append(row)
     state.tally, state.epoch_seconds, state.epoch_samples = None, 0.0, 0
-    finished = epoch + 1 == epochs or out_of_patience(state.history, task, config.budget.patience)
+    finished = epoch + 1 == epochs or training_is_over(state.history, task, config.budget)
     return EpochDone(row, epochs, best or config.keep == "last", finished)
 
 

@@ -1,11 +1,13 @@
-"""Early stopping: when validation has not improved for long enough."""
+"""Early ends: when validation has not improved for long enough, or is as good as was asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from striate.tasks.protocol import Task
+from striate.training.config import BudgetConfig
 from striate.training.events import EpochRow
+from striate.training.target import reaches
 
 
 def best_epoch(history: Sequence[EpochRow], task: Task) -> int:
@@ -20,10 +22,18 @@ def out_of_patience(history: Sequence[EpochRow], task: Task, patience: int | Non
     return history[-1].epoch - best_epoch(history, task) >= patience
 
 
-def early_end(history: Sequence[EpochRow], task: Task, epochs: int) -> str | None:
+def training_is_over(history: Sequence[EpochRow], task: Task, budget: BudgetConfig) -> bool:
+    """Whether the last epoch was one too many without a better one, or reached the target."""
+    reached = bool(history) and reaches(history[-1].val, budget.target, task)
+    return reached or out_of_patience(history, task, budget.patience)
+
+
+def early_end(history: Sequence[EpochRow], task: Task, epochs: int, target: float | None = None) -> str | None:
     """One sentence on a finished training that ended before its `epochs`; None where it did not."""
     done = history[-1].epoch
     if done >= epochs:
         return None
+    if reaches(history[-1].val, target, task):
+        return f"training ended after epoch {done} of {epochs}: it had reached its target (budget.target)"
     best = best_epoch(history, task)
     return f"training ended after epoch {done} of {epochs}: epoch {best} was the best on validation (budget.patience)"

@@ -30,8 +30,15 @@ from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
 from striate.training.beginning import Beginning, find_beginning
 from striate.training.config import Config
-from striate.training.execution import decide_execution, execution_settings, place, training_part
+from striate.training.execution import (
+    decide_execution,
+    execution_settings,
+    place,
+    training_part,
+    without_plan,
+)
 from striate.training.foreign_fields import refuse_foreign_fields
+from striate.training.growing import decide_sizes
 from striate.training.hidden_units import refuse_invisible_units
 from striate.training.objective import Objective, refuse_empty_penalties
 from striate.training.optimizers import make_optimizer
@@ -40,6 +47,7 @@ from striate.training.recipes.facts import gather_facts
 from striate.training.request import decided_fields
 from striate.training.speed import steps_for_epochs, steps_for_seconds
 from striate.training.state import TrainingState
+from striate.training.target import refuse_impossible_target
 from striate.training.trained import Trained, trained_to_dict
 
 _GIVEN = "a module given in Python: "
@@ -146,6 +154,8 @@ def prepare_data(
     config, notes = _choose_network(beginning.config, data, module)
     with execution_settings(config):
         prepared = _plan(config, asked, data, task, beginning, module, measured=begun is None)
+        prepared = _with_plan(prepared)
+    with execution_settings(prepared.config):
         config = _decide_steps(prepared, seconds_spent)
     config = replace(config, decided=decided_fields(asked, config))
     return replace(prepared, config=config, notes=(*data.notes, *notes, *prepared.notes))
@@ -169,7 +179,8 @@ def _plan(
     notes = beginning.apply(network, data, task, normalization)
     has_weights = _has_weights(config, module)
     decision = decide(config, data, gather_facts(data, network, has_weights=has_weights))
-    config = decision.config
+    refuse_impossible_target(decision.config.budget.target, task)
+    config, size_notes = decide_sizes(decision.config, asked, data, network)
     _check_decided(config, data, task, network, has_weights)
     _refuse_missing_head(network, asked)
     network = place(network, config, device)
@@ -186,10 +197,23 @@ def _plan(
         _begin(network, config, task, splits["train"], normalization),
         normalization,
         None if module is not None else name,
-        (*notes, *decision.notes),
+        (*notes, *decision.notes, *size_notes),
         (*data.findings, *beginning.findings, *decision.findings, *judged),
         signal,
     )
+
+
+def _with_plan(prepared: Prepared) -> Prepared:
+    """How it computes, decided; the network, and the average of its weights, laid out so."""
+    config = replace(prepared.config, execution=without_plan(prepared.config.execution))
+    place(prepared.state.module, config, prepared.device)
+    if prepared.state.average is not None:
+        place(prepared.state.answering, _uncompiled(config), prepared.device)
+    return replace(prepared, config=config)
+
+
+def _uncompiled(config: Config) -> Config:
+    return replace(config, execution=replace(config.execution, compile="off"))
 
 
 def _begin(network: nn.Module, config: Config, task: Task, train: Split, normalization: Normalization) -> TrainingState:

@@ -14,7 +14,7 @@ from striate.training.config_file import config_from_dict, config_from_yaml, fie
 ConfigSource = Config | Path | str | Mapping[str, Any] | None
 
 # What the recipe or the data decide from a field, by prefix: open again when the field is replaced.
-_RECIPE = ("optim.", "schedule.name", "batch", "budget.", "keep", "fine_tune.")
+_RECIPE = ("optim.", "schedule.", "batch", "budget.", "keep", "fine_tune.", "evaluation.")
 _DECAY = ("optim.weight_decay",)
 _FOLLOWERS = {
     "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, "execution.threads"),

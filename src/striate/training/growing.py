@@ -1,0 +1,94 @@
+"""Images that grow while training: the batch at the size of its step, and whether a network takes such sizes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from striate.data.dataset import Dataset
+from striate.data.resize import resize_images
+from striate.errors import ConfigError
+from striate.models.untouched import untouched, zero_input
+from striate.tasks.protocol import Task
+from striate.training.config import Config
+from striate.training.image_sizes import Size, image_size, smaller_sizes
+
+
+def at_size_of_step(
+    inputs: torch.Tensor, targets: torch.Tensor, task: Task, config: Config, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Augmented images (B, C, H, W) uint8 as large as they are at this step, and their targets; both unchanged where
+    they do not grow, or have grown."""
+    if config.schedule.first_size in (None, 1.0) or config.budget.steps is None:  # None: still to be measured
+        return inputs, targets
+    size = image_size(config.schedule, step, config.budget.steps, (inputs.shape[2], inputs.shape[3]))
+    if size is None:
+        return inputs, targets
+    return resize_images(inputs, size), task.resize_targets(targets, size)
+
+
+def decide_sizes(config: Config, asked: Config, data: Dataset, network: nn.Module) -> tuple[Config, list[str]]:
+    """The configuration with `schedule.first_size` decided, and a note where a recipe's wish cannot be had: then images
+    keep their full size. Raises ConfigError where a user's wish (one in `asked`) cannot be."""
+    schedule = config.schedule
+    if schedule.first_size in (None, 1.0):
+        if _wished(asked, "full_size_from"):
+            raise ConfigError(
+                "schedule.full_size_from",
+                f"{schedule.full_size_from:g} for images that do not grow",
+                "images that are smaller at first",
+                "--schedule.first_size 0.75 with it, or leave it out",
+            )
+        return replace(config, schedule=replace(schedule, first_size=1.0, full_size_from=None)), []
+    problem = _problem(schedule.first_size, data, network)
+    if problem is None:
+        return config, []
+    if _wished(asked, "first_size"):
+        raise ConfigError("schedule.first_size", *problem)
+    note = f"images keep their full size while training: the recipe lets them grow, but {problem[0]}"
+    return replace(config, schedule=replace(schedule, first_size=1.0, full_size_from=None)), [note]
+
+
+def _wished(asked: Config, field: str) -> bool:
+    return getattr(asked.schedule, field) is not None and f"schedule.{field}" not in asked.decided
+
+
+def _problem(first_size: float | None, data: Dataset, network: nn.Module) -> tuple[str, str, str] | None:
+    """What is in the way of images that begin at this share: got, expected, remedy."""
+    if data.kind != "image":
+        return f"{data.name} has no images but a {data.kind} a sample", "images", "leave out --schedule.first_size"
+    full = (data.input_shape[1], data.input_shape[2])
+    sizes = smaller_sizes(first_size or 1.0, full)
+    if not sizes:
+        return (
+            f"{first_size:g} of {_shown(full)} pixels is no smaller multiple of 4 pixels",
+            "a share that makes them smaller",
+            "--schedule.first_size 0.5, or leave it out",
+        )
+    for size in sizes:
+        reason = _refusal(network, (data.input_shape[0], *size))
+        if reason is not None:
+            return (
+                f"the network does not take {_shown(size)} in place of {_shown(full)}: {reason}",
+                "a network that takes images of any size, as one with a global average pooling before its last layer",
+                '--model small-resnet, or "… gap fc(10)" in a layer string; or leave out --schedule.first_size',
+            )
+    return None
+
+
+def _refusal(network: nn.Module, shape: tuple[int, ...]) -> str | None:
+    """Why the network does not take an input of this shape, in one line; None where it does."""
+    with untouched(network), torch.no_grad():
+        try:
+            outputs = network(zero_input(network, shape))
+        except Exception as error:  # whatever a network of the user's own raises
+            return " ".join(str(error).split())[:120] or type(error).__name__
+    if isinstance(outputs, torch.Tensor) and outputs.ndim == 4 and outputs.shape[2:] != shape[1:]:
+        return f"its masks are {_shown((outputs.shape[2], outputs.shape[3]))} then"
+    return None
+
+
+def _shown(size: Size) -> str:
+    return f"{size[0]}×{size[1]}"

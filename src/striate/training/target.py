@@ -1,0 +1,76 @@
+"""Training to a target: what is asked of the validation figure, and whether and when it was reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from striate.errors import ConfigError
+from striate.tasks.protocol import Task
+from striate.training.events import EpochRow
+
+
+@dataclass(frozen=True)
+class TargetOutcome:
+    """What became of a target: `metric` of the validation split was to reach `value`. `epoch` and `seconds` (wall
+    clock since the request, reading and planning included) are those of the first epoch that did; None where none did.
+    `best` is the best figure of any epoch."""
+
+    metric: str
+    value: float
+    reached: bool
+    best: float
+    epoch: int | None = None
+    seconds: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        wanted, best = _shown(self.metric, self.value), _shown(self.metric, self.best)
+        if not self.reached:
+            return f"target not reached: validation {self.metric} {best} at best, of {wanted}"
+        after = f" after {self.seconds:,.1f} s" if self.seconds is not None else ""
+        return f"target reached{after}: validation {self.metric} {best} in epoch {self.epoch}, {wanted} asked for"
+
+
+def refuse_impossible_target(target: float | None, task: Task) -> None:
+    """Raise ConfigError for a share above 1: accuracy and IoU are 1 at most, and no percentages."""
+    if target is None or not task.higher_is_better or target <= 1:
+        return
+    percent = target if target <= 100 else 90.0
+    raise ConfigError(
+        "budget.target",
+        f"{target:g} for the {task.headline}, which is 1 at most",
+        "a share above 0, up to 1",
+        f"--target {percent / 100:g}, which is {percent:g} %",
+    )
+
+
+def reaches(val: dict[str, float], target: float | None, task: Task) -> bool:
+    """Whether validation figures reach the target: at least it, at most for errors; never where there is none."""
+    if target is None:
+        return False
+    value = val[task.headline]
+    return value >= target if task.higher_is_better else value <= target
+
+
+def target_outcome(
+    history: Sequence[EpochRow], target: float | None, task: Task, seconds: float | None
+) -> TargetOutcome | None:
+    """The outcome of a finished training; `seconds` is what it took up to its last epoch, which is the one that reached
+    the target, if any did. None where none was set."""
+    if target is None:
+        return None
+    values = [row.val[task.headline] for row in history]
+    best = max(values) if task.higher_is_better else min(values)
+    first = next((row for row in history if reaches(row.val, target, task)), None)
+    if first is None:
+        return TargetOutcome(task.headline, target, False, best)
+    return TargetOutcome(task.headline, target, True, best, first.epoch, seconds)
+
+
+def _shown(metric: str, value: float) -> str:
+    return f"{100 * value:.2f} %" if metric in ("accuracy", "iou") else f"{value:.4g}"
