@@ -42,8 +42,12 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches `first` to `stop` of one pass over the split, in `order` or as they lie."""
     for start, end in batch_bounds(len(split), batch)[first:stop]:
-        rows = slice(start, end) if order is None else order[start:end].to(split.inputs.device)
-        yield Batch(split.inputs[rows], split.targets[rows], split.ids[rows])
+        if order is None:
+            yield Batch(split.inputs[start:end], split.targets[start:end], split.ids[start:end])
+            continue
+        rows = order[start:end].to(split.inputs.device)
+        # Indexing with [rows] does the same, and takes up to ninety times as long for bytes.
+        yield Batch(*(x.index_select(0, rows) for x in (split.inputs, split.targets, split.ids)))
 
 
 def to_device(split: Split, device: torch.device) -> Split:
