@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 Fit = Literal["crop", "stretch", "pad"]
 Layout = Literal["auto", "NF", "NCL", "NHW", "NHWC", "NCHW", "NCDHW"]
+Store = Literal["auto", "memory", "pack", "stream"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class DataConfig:
     """Another value gives another content-stable split."""
     max_pixels: Annotated[int, Ge(1)] = 64_000_000
     """A picture with more pixels is refused before it is decoded."""
+    store: Store = "auto"
+    """Where the inputs lie: in `memory`; in a `pack`, a file of decoded images that is made once and mapped into memory;
+    or nowhere (`stream`): decoded again in each epoch. `auto` takes the first of these that there is room for."""
+    packs: str | None = None
+    """The folder of packs; None is `packs` in $STRIATE_CACHE, or else in ~/.cache/striate."""
     fingerprint: str | None = None
     """What was decided: a hash of inputs, targets and splits. A run goes on only with the same data."""
 
