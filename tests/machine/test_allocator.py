@@ -48,11 +48,16 @@ def test_kept_memory_needs_no_new_pages_and_given_back_it_does() -> None:
 @needs_glibc
 def test_policy_is_put_back_also_when_the_body_raises() -> None:
     assert allocator.policy() == "system"
-    with pytest.raises(KeyError), allocator.allocator_policy("keep"):
-        assert allocator.policy() == "keep"
-        with allocator.allocator_policy(None):
-            assert allocator.policy() == "keep"
-        raise KeyError
+    seen = []
+
+    def work() -> None:
+        with allocator.allocator_policy("keep"), allocator.allocator_policy(None):
+            seen.append(allocator.policy())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
+    assert seen == ["keep"]
     assert allocator.policy() == "system"
 
 

@@ -17,7 +17,7 @@ def machine(patch: pytest.MonkeyPatch, cores: list[list[SimpleNamespace]], own: 
     clock, counters, used = iter([0.0, 1.0, 1.0]), iter(cores), iter(own)
     patch.setattr(load, "monotonic", lambda: next(clock))
     patch.setattr(load, "sleep", lambda _: None)
-    patch.setattr(load.psutil, "cpu_times", lambda percpu: next(counters))
+    patch.setattr(load.psutil, "cpu_times", lambda **_: next(counters))
     patch.setattr(load, "own_cores", lambda: (0, 1))
     patch.setattr(load.os, "times", lambda: SimpleNamespace(user=next(used), system=0.0))
     yield

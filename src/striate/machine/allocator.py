@@ -67,10 +67,10 @@ def keep_by_default() -> None:
 def allocator_policy(wanted: Policy | None) -> Iterator[None]:
     """The policy while open (None: as it is); what held before is put back, and what is free then goes back."""
     before = policy()
-    if wanted in (None, before):
+    if wanted is None or wanted == before:
         yield
         return
-    _apply(wanted or before)
+    _apply(wanted)
     try:
         yield
     finally:

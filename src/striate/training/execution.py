@@ -1,27 +1,73 @@
-"""Where and how a run computes: device, threads, memory format."""
+"""Where and how a run computes: device, threads, precision, memory format, compilation, allocator."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, TrainingError
-from striate.training.config import Config
+from striate.machine.allocator import allocator_policy, usual_policy
+from striate.training.config import Config, ExecutionConfig
+
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def decide_execution(config: Config, data: Dataset) -> Config:
-    """Fill in `execution.device` and `execution.threads`. Raises ConfigError for a device that is not there."""
+    """Fill in `execution.device` and `execution.threads`, and with `execution.plan: plain` all that is open; otherwise
+    the rest is left to the plan.
+
+    Raises ConfigError for a device that is not there, and for what the device cannot do.
+    """
     execution = config.execution
     device = execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
     # A matrix of a few hundred numbers is done before a second thread has woken up.
     threads = execution.threads or (1 if data.kind == "table" else torch.get_num_threads())
-    return replace(config, execution=replace(execution, device=device, threads=threads))
+    execution = replace(execution, device=device, threads=threads)
+    refuse_foreign_execution(execution)
+    return replace(config, execution=as_plain(execution) if execution.plan == "plain" else execution)
+
+
+def as_plain(execution: ExecutionConfig) -> ExecutionConfig:
+    """With fp32, contiguous, uncompiled and the system's allocator wherever nothing was asked."""
+    return replace(
+        execution,
+        precision=execution.precision or "fp32",
+        memory_format=execution.memory_format or "contiguous",
+        compile=execution.compile or "off",
+        allocator=execution.allocator or "system",
+    )
+
+
+def without_plan(execution: ExecutionConfig) -> ExecutionConfig:
+    """Like `as_plain` where nothing was measured: the allocator, which changes no number, is the process' usual one."""
+    return as_plain(replace(execution, allocator=execution.allocator or usual_policy()))
+
+
+def refuse_foreign_execution(execution: ExecutionConfig) -> None:
+    """Raise ConfigError for what the device cannot do, or what needs a compiler that is not there."""
+    on_gpu = str(execution.device).startswith("cuda")
+    if execution.precision in ("tf32", "fp16") and not on_gpu:
+        got, remedy = f"{execution.precision} on {execution.device}", "--execution.precision bf16"
+        raise ConfigError("execution.precision", got, "fp32 or bf16: the other two need a GPU", remedy)
+    if execution.compile == "cuda-graphs" and not on_gpu:
+        got = f"cuda-graphs on {execution.device}"
+        raise ConfigError("execution.compile", got, "off or default", "--execution.compile default")
+    if execution.compile == "default" and not on_gpu and not has_compiler():
+        expected = "a C++ compiler (g++ or clang++) in PATH, which torch.compile needs on a CPU"
+        raise ConfigError("execution.compile", "default, and no compiler", expected, "--execution.compile off")
+
+
+def has_compiler() -> bool:
+    """Whether a C++ compiler is in PATH."""
+    return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
 def _check_device(device: str) -> None:
@@ -33,28 +79,88 @@ def _check_device(device: str) -> None:
 
 @contextmanager
 def execution_settings(config: Config) -> Iterator[torch.device]:
-    """The device, with the run's number of threads, a random state of its own, and deterministic kernels on a GPU; all
-    are put back after."""
+    """The device, with the run's number of threads, allocator and precision of products, a random state of its own,
+    and deterministic kernels on a GPU; all are put back after."""
     device = torch.device(config.execution.device or "cpu")
-    threads = torch.get_num_threads()
     gpus = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+    with torch.random.fork_rng(devices=gpus), speed_settings(config):
+        torch.manual_seed(config.seed)
+        yield device
+
+
+@contextmanager
+def speed_settings(config: Config) -> Iterator[None]:
+    """Threads, allocator, and how products are computed on a GPU, while open: the part of `execution_settings` that no
+    random number depends on."""
+    execution, threads = config.execution, torch.get_num_threads()
+    tf32 = execution.precision == "tf32"
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    with (
+        allocator_policy(execution.allocator),
+        torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled, deterministic=True, benchmark=False, allow_tf32=tf32
+        ),
+    ):
         try:
-            torch.set_num_threads(config.execution.threads or threads)
-            torch.manual_seed(config.seed)
-            yield device
+            matmul.allow_tf32 = tf32
+            torch.set_num_threads(execution.threads or threads)
+            yield
         finally:
             torch.set_num_threads(threads)
+            matmul.allow_tf32 = before
+
+
+def autocast(config: Config, device: torch.device) -> AbstractContextManager[object]:
+    """The precision of a forward pass in training: convolutions and matrix products in half precision, or nothing."""
+    half = _HALVES.get(config.execution.precision or "fp32")
+    return nullcontext() if half is None else torch.autocast(device.type, dtype=half)
+
+
+def make_scaler(config: Config) -> torch.amp.GradScaler | None:
+    """What keeps the gradients of `fp16` out of the numbers that it rounds to 0; None in other precisions."""
+    if config.execution.precision != "fp16":
+        return None
+    return torch.amp.GradScaler(torch.device(config.execution.device or "cpu").type)
 
 
 def place(module: nn.Module, config: Config, device: torch.device) -> nn.Module:
-    """The network on its device in its memory format."""
+    """The network on its device in its memory format, compiled if so asked. Parameters stay the same objects on the
+    same device, also for an optimizer that has them, and the state_dict that of the plain network."""
     module = module.to(device)
+    volumes = any(p.ndim == 5 for p in module.parameters())
     if config.execution.memory_format == "channels_last":
-        volumes = any(p.ndim == 5 for p in module.parameters())
         layout = torch.channels_last_3d if volumes else torch.channels_last
         module.to(memory_format=layout)  # type: ignore[call-overload]
+    _compile(module, config.execution.compile or "off")
     return module
+
+
+def _compile(module: nn.Module, how: str) -> None:
+    """Compile calls of `module` in place: at the first one, for its shape alone."""
+    if how == "off":
+        return
+    options: dict[str, Any] = {"mode": "reduce-overhead"} if how == "cuda-graphs" else {}
+    # One shape for good: what adapts to several is slower, and a batch of another size runs as it is written.
+    module.compile(dynamic=False, **options)
+
+
+def whole_batch_compiled(config: Config, count: int) -> AbstractContextManager[object]:
+    """Around a forward pass of `count` samples in training: compiled code serves whole batches (or parts of
+    `execution.micro_batch`); any other number runs as written, since it would be compiled anew."""
+    if config.execution.compile in (None, "off"):
+        return nullcontext()
+    whole = training_part(config, config.batch or count)
+    return nullcontext() if count == whole else uncompiled(config)
+
+
+def uncompiled(config: Config) -> AbstractContextManager[object]:
+    """While open the network runs as it is written, also where it is compiled: for evaluation, and for looking into
+    it with hooks, of which compiled code knows nothing."""
+    if config.execution.compile in (None, "off"):
+        return nullcontext()
+    eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def evaluation_batch(config: Config) -> int:
