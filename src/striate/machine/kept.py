@@ -1,0 +1,67 @@
+"""Plans that were measured once, kept for later: of training (`training/plan/`) and of inference (`inference/`).
+
+A plan is found again under everything that it depends on: network, shapes, machine, versions. It is advice, never
+needed: what cannot be read counts as not there, and where nothing can be written nothing is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+def cache_folder() -> Path:
+    """`$STRIATE_CACHE`, else `striate` in `$XDG_CACHE_HOME` or in ~/.cache; need not exist."""
+    if own := os.environ.get("STRIATE_CACHE"):
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(shared) if shared else Path.home() / ".cache") / "striate"
+    except RuntimeError:  # a user without a home
+        return Path(tempfile.gettempdir()) / "striate"
+
+
+def read_plan(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What was kept as `kind` under `key` (plain values); None where there is nothing, or nothing whole."""
+    try:
+        entry = json.loads(_file(kind, key).read_text(encoding="utf-8"))
+        plan = entry["plan"] if entry["key"] == _plain(key) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return plan if isinstance(plan, dict) else None
+
+
+def keep_plan(kind: str, key: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+    """Keep a plan (plain values) under everything that it depends on. False where it could not be written."""
+    file = _file(kind, key)
+    text = json.dumps({"key": _plain(key), "plan": _plain(plan)}, indent=1, allow_nan=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".tmp")
+    except OSError:
+        return False
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        Path(temporary).replace(file)
+    except OSError:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        return False
+    return True
+
+
+def _file(kind: str, key: Mapping[str, Any]) -> Path:
+    digest = hashlib.sha256(json.dumps(_plain(key), sort_keys=True).encode()).hexdigest()
+    return cache_folder() / "plans" / f"{kind}-{digest[:32]}.json"
+
+
+def _plain(value: Mapping[str, Any]) -> Any:
+    """As JSON gives it back: tuples are lists, keys are text."""
+    return json.loads(json.dumps(value, allow_nan=False))
