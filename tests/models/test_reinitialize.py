@@ -14,7 +14,7 @@ from striate.models.config import Initialization
 from striate.models.first_weights.reinitialize import fans, reinitialize
 from striate.models.registry import MODELS
 
-WAYS = [way for way in Initialization.__args__ if way != "auto"]
+WAYS = [way for way in Initialization.__args__ if way not in ("auto", "dirac")]
 LAYERS = {
     "linear": (lambda: nn.Linear(300, 200), 300, 200),
     "conv": (lambda: nn.Conv2d(32, 48, 5, stride=2), 32 * 25, 48 * 25),
@@ -145,3 +145,30 @@ def test_the_zoo_takes_a_way_also_on_the_meta_device(name):
     with torch.device("meta"):
         network = build_model(name, init="orthogonal" if name == "mlp" else "he-normal")
     assert all(p.is_meta for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("layer", "groups"),
+    [
+        (nn.Conv2d(3, 8, 3, padding=1), 1),
+        (nn.Conv2d(6, 4, 5, padding=2), 1),
+        (nn.Conv2d(8, 8, 3, padding=1, groups=2), 2),
+    ],
+)
+def test_dirac_passes_channels_on_exactly_as_far_as_there_are_filters_and_channels(layer, groups):
+    reinitialize(layer, "dirac")
+    x = torch.randn(2, layer.in_channels, 6, 5)
+    with torch.no_grad():
+        out = layer(x)
+    own = out.unflatten(1, (groups, -1)), x.unflatten(1, (groups, -1))
+    passed = min(own[0].shape[2], own[1].shape[2])
+    assert torch.equal(own[0][:, :, :passed], own[1][:, :, :passed])
+    others = layer.weight.detach().unflatten(0, (groups, -1))[:, passed:]
+    assert others.numel() == 0 or float(others.std()) == pytest.approx(1 / math.sqrt(3 * fans(layer)[0]), rel=0.2)
+
+
+def test_dirac_leaves_matrices_random():
+    layer = nn.Linear(300, 200)
+    reinitialize(layer, "dirac")
+    assert float(layer.weight.detach().std()) == pytest.approx(1 / math.sqrt(3 * 300), rel=0.05)
+    assert not layer.bias.any()

@@ -26,8 +26,9 @@ class DataConfig:
     """How another aspect ratio is made to fit: the center kept, the whole stretched, or the rest padded."""
     layout: Layout = "auto"
     """The order of axes of the arrays in an `.npz`."""
-    val_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1
-    """Share of each class that becomes the validation split where the source gives none."""
+    val_fraction: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Share of each class that becomes the validation split where the source gives none. None takes 0.1, or what the
+    recipe decides."""
     test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
     """Share of each class that becomes the test split where the source gives none."""
     split_seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
@@ -41,6 +42,11 @@ class DataConfig:
     """The folder of packs; None is `packs` in $STRIATE_CACHE, or else in ~/.cache/striate."""
     fingerprint: str | None = None
     """What was decided: a hash of inputs, targets and splits. A run goes on only with the same data."""
+
+    @property
+    def validation_share(self) -> float:
+        """`val_fraction`, or what is usual where it is open."""
+        return 0.1 if self.val_fraction is None else self.val_fraction
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
         find_units(contents, as_given(groups, given)),
         _split_classes(listing, kept),
         given,
-        val_fraction=config.val_fraction,
+        val_fraction=config.validation_share,
         test_fraction=config.test_fraction,
         seed=config.split_seed,
     )
@@ -164,7 +164,7 @@ def _split_classes(listing: Listing, ids: Sequence[int]) -> list[int]:
 
 
 def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
-    fractions = {"val": config.val_fraction, "test": config.test_fraction}
+    fractions = {"val": config.validation_share, "test": config.test_fraction}
     cut = [f"{name} ({fraction:.0%})" for name, fraction in fractions.items() if name not in listing.given]
     if not cut:
         return ()

@@ -7,7 +7,7 @@ from typing import Literal
 
 Initialization = Literal[
     "auto", "he-normal", "he-uniform", "glorot-normal", "glorot-uniform", "lecun-normal", "orthogonal", "normal",
-    "uniform",
+    "uniform", "dirac",
 ]  # fmt: skip
 
 
@@ -21,6 +21,9 @@ class ModelConfig:
     """What was decided: the SHA-256 of the file behind `file.py:function`. A run goes on only with the same file."""
     init: Initialization = "auto"
     """First weights: `auto` by the kind of each layer and its activation, or one way for all layers."""
+    whiten: bool | None = None
+    """Whether the kernels of the first convolution are computed from the training images, whose patches they whiten,
+    and do not learn. None: where the network is made for it, as `airbench` is, and begins without weights."""
     weights: str | None = None
     """A file of weights (a run, a checkpoint, a state_dict `.pt`, `.safetensors`) that the network begins with."""
     weights_digest: str | None = None

@@ -16,8 +16,8 @@ class TaskConfig:
     """`auto` follows the annotations: class names, numbers, or masks."""
     loss: Literal["auto", "cross-entropy", "hinge", "squared", "absolute", "huber"] = "auto"
     """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers."""
-    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Share of each target spread evenly over all classes (cross-entropy)."""
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Share of each target spread evenly over all classes (cross-entropy). None takes 0, or what the recipe decides."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by the inverse of its frequency in the training split."""
     margin: Annotated[float, Gt(0), Le(1e6)] = 1.0

@@ -43,7 +43,7 @@ def make_task(data: Dataset, config: TaskConfig) -> Task:
     weights = _balanced(train.targets, data.classes) if config.class_weights == "balanced" else None
     if name == "segment":
         return Segment(data.classes, weights)
-    return Classify(data.classes, loss, config.label_smoothing, weights, config.margin)
+    return Classify(data.classes, loss, config.label_smoothing or 0.0, weights, config.margin)
 
 
 def _plural(annotation: str) -> str:

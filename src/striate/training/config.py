@@ -26,12 +26,17 @@ class OptimizerConfig:
     """Peak learning rate; the schedule scales it."""
     weight_decay: Annotated[float, Ge(0), Le(1e6)] | None = None
     """Decay of weights (never of biases and normalization parameters)."""
-    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
-    """Momentum of `sgd`, `muon` and `lars`."""
+    momentum: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Momentum of `sgd`, `muon` and `lars`. None takes 0.9, or what the recipe decides."""
     nesterov: bool = True
     """Nesterov's form of the momentum of `sgd`, `muon` and `lars`."""
     betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]] = (0.9, 0.999)
     """Decay of the running moments of `adamw`, `lamb`, and of the AdamW part of `muon`."""
+    fixed_norm: bool | None = None
+    """Whether `muon` turns each kernel, by an angle of about the rate, and keeps its norm: for networks that normalize
+    what comes out of it. None is false, or what the recipe decides."""
+    other_lr: Annotated[float, Gt(0), Le(1e30)] | None = None
+    """Peak rate of what `muon` leaves to AdamW: biases, normalizations, the output layer. None takes `lr`."""
     clip: Annotated[float, Ge(0), Le(1e6)] = 0.0
     """Largest L2 norm of the whole gradient; a longer one is scaled down to it. 0 turns it off."""
     ema: Annotated[float, Ge(0), Lt(1)] | None = None
@@ -42,12 +47,13 @@ class OptimizerConfig:
 class ScheduleConfig:
     """Fields of `schedule.*`: the learning rate over the run, as a share of `optim.lr`, and the size of the images."""
 
-    name: Literal["one-cycle", "cosine", "step", "constant"] | None = None
+    name: Literal["one-cycle", "cosine", "triangle", "step", "constant"] | None = None
     """None takes `one-cycle`, or what the network's own learning rule is made for."""
-    warmup: Annotated[float, Ge(0), Lt(1)] = 0.2
-    """Share of all steps in which the rate rises from a 25th to its peak (`one-cycle`, `cosine`)."""
+    warmup: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Share of all steps in which the rate rises from a 25th to its peak (`one-cycle`, `cosine`, `triangle`). None
+    takes 0.2, or what the recipe decides."""
     final: Annotated[float, Ge(0), Le(1)] = 0.001
-    """Share of the peak that is left at the end (`one-cycle`, `cosine`)."""
+    """Share of the peak that is left at the end (`one-cycle`, `cosine`, `triangle`)."""
     milestones: tuple[Annotated[float, Gt(0), Lt(1)], ...] = (0.5, 0.75)
     """Shares of all steps after which the rate drops (`step`)."""
     factor: Annotated[float, Gt(0), Lt(1)] = 0.1
@@ -163,7 +169,7 @@ class Config:
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
-    recipe: Literal["quick", "standard", "fine-tune"] = "standard"
+    recipe: Literal["quick", "standard", "speedrun", "fine-tune"] = "standard"
     batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     """Samples in one optimizer step."""
     keep: Literal["best", "last"] | None = None

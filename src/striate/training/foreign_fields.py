@@ -12,7 +12,7 @@ from striate.training.config_file import get_field
 _OPTIMIZER = {
     "sgd": {"momentum", "nesterov"},
     "adamw": {"betas"},
-    "muon": {"momentum", "nesterov", "betas"},
+    "muon": {"momentum", "nesterov", "betas", "fixed_norm", "other_lr"},
     "lamb": {"betas"},
     "lars": {"momentum", "nesterov"},
     "own-rule": set(),
@@ -20,6 +20,7 @@ _OPTIMIZER = {
 _SCHEDULE = {
     "one-cycle": {"warmup", "final"},
     "cosine": {"warmup", "final"},
+    "triangle": {"warmup", "final"},
     "step": {"milestones", "factor"},
     "constant": set(),
 }

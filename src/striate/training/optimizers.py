@@ -10,6 +10,9 @@ from torch import nn
 
 from striate.models.weights.depth import output_parameters, parameter_depths
 from striate.training.config import Config, OptimizerConfig
+from striate.training.muon import Muon
+
+USUAL_MOMENTUM = 0.9
 
 
 def make_optimizer(module: nn.Module, config: Config, extra: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
@@ -26,7 +29,9 @@ def make_optimizer(module: nn.Module, config: Config, extra: Iterable[nn.Paramet
     assert optim.name is not None, "recipes decide it"
     groups = _groups(module, optim, config.fine_tune.layer_decay or 1.0)
     heads = [p for p in extra if p.requires_grad]
-    groups += _split(heads, {"rate_scale": 1.0, "use_muon": False}, optim, {id(p) for p in heads if p.ndim <= 1})
+    groups += _split(
+        heads, {"rate_scale": _other_rate(optim), "use_muon": False}, optim, {id(p) for p in heads if p.ndim <= 1}
+    )
     return _algorithm(groups, optim)
 
 
@@ -50,9 +55,17 @@ def _groups(module: nn.Module, optim: OptimizerConfig, layer_decay: float) -> li
     deepest = max(depths.values(), default=0)
     groups: list[dict[str, Any]] = []
     for (depth, hidden), parameters in sorted(members.items()):
-        shared = {"rate_scale": layer_decay ** (deepest - depth), "use_muon": hidden}
+        shared = {
+            "rate_scale": (1.0 if hidden else _other_rate(optim)) * layer_decay ** (deepest - depth),
+            "use_muon": hidden,
+        }
         groups += _split(parameters, shared, optim, plain)
     return groups
+
+
+def _other_rate(optim: OptimizerConfig) -> float:
+    """The rate of what Muon leaves to AdamW, as a share of Muon's."""
+    return 1.0 if optim.other_lr is None or optim.lr is None else optim.other_lr / optim.lr
 
 
 def _split(
@@ -69,28 +82,21 @@ def _split(
 
 
 def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.optim.Optimizer:
-    """`sgd` and `adamw` are torch's. `muon` (Jordan et al. 2024, with the step size of Liu et al., "Muon is scalable
-    for LLM training", 2025, which makes AdamW's rates fit), `lamb` (You et al. 2019) and `lars` (You et al. 2017) are
-    those of the library pytorch-optimizer."""
-    lr, nesterov = optim.lr, optim.nesterov and optim.momentum > 0
+    """`sgd` and `adamw` are torch's; `lamb` (You et al. 2019) and `lars` (You et al. 2017) are those of the library
+    pytorch-optimizer."""
+    lr, momentum = optim.lr, USUAL_MOMENTUM if optim.momentum is None else optim.momentum
+    nesterov = optim.nesterov and momentum > 0
     assert lr is not None, "recipes decide it"
     if optim.name == "own-rule":
         return torch.optim.SGD(groups, lr=lr)  # keeps the rate; the network takes the steps
     if optim.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=optim.betas)
     if optim.name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=optim.momentum, nesterov=nesterov)
-    import pytorch_optimizer  # takes a second, and only these three need it
-
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
     if optim.name == "muon":
-        for group in groups:
-            rates: dict[str, Any] = {"lr": lr}
-            if group["use_muon"]:
-                rates |= {"momentum": optim.momentum, "nesterov": nesterov, "use_adjusted_lr": True}
-            else:
-                rates |= {"betas": optim.betas, "eps": 1e-8}
-            group.update(rates)
-        return cast(torch.optim.Optimizer, pytorch_optimizer.Muon(groups))
+        return Muon(groups, lr, momentum, nesterov=nesterov, fixed_norm=bool(optim.fixed_norm), betas=optim.betas)
+    import pytorch_optimizer  # takes a second, and only these two need it
+
     if optim.name == "lamb":
         # In the paper the decay is part of the step that is scaled, and nothing enlarges a scaled step; the library's
         # defaults decay beside it and divide the first steps by 1 − β₁ᵗ, which `adam_debias` leaves out.
@@ -101,5 +107,5 @@ def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.op
     # Its rates are those of SGD: the trust coefficient of the paper, 0.001, is part of the step.
     return cast(
         torch.optim.Optimizer,
-        pytorch_optimizer.LARS(groups, lr=lr, momentum=optim.momentum, nesterov=nesterov),
+        pytorch_optimizer.LARS(groups, lr=lr, momentum=momentum, nesterov=nesterov),
     )

@@ -7,6 +7,7 @@ import math
 from striate.training.config import ScheduleConfig
 
 _START = 1 / 25  # of the peak; where one-cycle begins (Smith and Topin 2018)
+USUAL_WARMUP = 0.2
 
 
 def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> float:
@@ -14,6 +15,7 @@ def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> flo
 
     `one-cycle`: cosine up from 1/25 to the peak over `warmup`, cosine down to `final` (Smith and Topin 2018).
     `cosine`: linear up over `warmup`, cosine down to `final` (Loshchilov and Hutter 2016).
+    `triangle`: linear up over `warmup`, linear down to `final`.
     `step`: times `factor` at each milestone. `constant`: 1.
     """
     assert schedule.name is not None, "recipes decide it"
@@ -23,10 +25,12 @@ def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> flo
     if schedule.name == "step":
         passed = sum(step >= math.ceil(m * steps) for m in schedule.milestones)
         return schedule.factor**passed
-    if progress < schedule.warmup:
-        rise = progress / schedule.warmup
+    warmup = USUAL_WARMUP if schedule.warmup is None else schedule.warmup
+    if progress < warmup:
+        rise = progress / warmup
         if schedule.name == "one-cycle":
             rise = (1 - math.cos(math.pi * rise)) / 2
         return _START + (1 - _START) * rise
-    fall = (progress - schedule.warmup) / (1 - schedule.warmup)
-    return schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * fall)) / 2
+    fall = (progress - warmup) / (1 - warmup)
+    left = 1 - fall if schedule.name == "triangle" else (1 + math.cos(math.pi * fall)) / 2
+    return schedule.final + (1 - schedule.final) * left

@@ -10,6 +10,7 @@ from torch import nn
 from striate.errors import ConfigError
 from striate.layers.locally_connected import LocallyConnected
 from striate.models.config import Initialization
+from striate.models.first_weights.dirac import pass_on
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -29,6 +30,7 @@ def reinitialize(module: nn.Module, way: Initialization) -> None:
     - `lecun-normal`: 1 / n, for no activation (LeCun et al., "Efficient backprop", 1998)
     - `orthogonal`: orthonormal rows or columns (Saxe et al., ICLR 2014)
     - `normal`: standard deviation 0.01 (Krizhevsky et al., AlexNet, NIPS 2012)
+    - `dirac`: the first filters of a convolution pass on one channel each; all else as `uniform`, with zero biases
     - `uniform`: ±1 / √n, biases too, which is variance 1 / (3 n): what torch's own layers begin with
 
     Raises ConfigError where there is no such layer, one has no shape yet, or one has weights of another kind.
@@ -61,6 +63,10 @@ def _fill(layer: nn.Module, way: Initialization) -> None:
     inputs, outputs = fans(layer)
     if way == "orthogonal":
         _orthogonal(layer, weight)
+    elif way == "dirac":
+        _FILLS["uniform"](weight, inputs, outputs)
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            pass_on(weight, layer.groups)
     else:
         _FILLS[way](weight, inputs, outputs)
     if isinstance(bias, nn.Parameter):

@@ -23,7 +23,7 @@ SMALL = 64
 """Pixels of the longer side: beyond, patches of 4×4 are whitened, each pixel once, instead of all of 2×2."""
 BLOCKS = 3
 FORGETTING = 0.4
-"""Share of the last batch in the running statistics: a training of a few hundred steps cannot wait for the usual 0.1."""
+"""Share of the last batch in the running statistics: the usual 0.1 suits trainings of more than a few hundred steps."""
 
 
 def airbench(input_shape: tuple[int, ...], outputs: int, width: int = 64) -> nn.Module:
@@ -44,8 +44,8 @@ def airbench(input_shape: tuple[int, ...], outputs: int, width: int = 64) -> nn.
         channels = wide
     children["maxpool"] = nn.AdaptiveMaxPool2d(1)
     children["flatten"] = nn.Flatten()
-    children["fc"] = nn.Linear(channels, outputs, bias=False)
-    initialize_output(children["fc"])
+    children["fc"] = output = nn.Linear(channels, outputs, bias=False)
+    initialize_output(output)
     return nn.Sequential(children)
 
 

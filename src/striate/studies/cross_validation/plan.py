@@ -85,7 +85,7 @@ def plan_cross_validation(
     pool = pool_samples(data)
     seen = _refuse_seen(config, pool)
     dealt = deal_repeats(pool, folds, repeats, config.data.split_seed)
-    refuse_unusable_folds(pool, dealt, config.data.split_seed, config.data.val_fraction)
+    refuse_unusable_folds(pool, dealt, config.data.split_seed, with_data.data.validation_share)
     minutes = config.budget.minutes
     share = None if minutes is None else minutes / (folds * repeats)
     shared = replace(with_data, budget=replace(with_data.budget, minutes=share, steps=_asked_steps(config)))
@@ -111,7 +111,7 @@ def _prepare_fold(
         repeat=repeat,
         fold=fold,
         split_seed=settings.split_seed,
-        val=settings.val_fraction,
+        val=settings.validation_share,
     )
     own = replace(config, seed=training_seed(config.seed, repeat, fold), cv=None, baseline=False)
     return prepare_data(own, data, None if module is None else copied(module), seconds_spent=seconds_spent)
