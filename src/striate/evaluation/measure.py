@@ -17,6 +17,7 @@ from striate.evaluation.intervals import wilson
 from striate.evaluation.record import ClassRow, Evaluation
 from striate.models.untouched import untouched
 from striate.tasks.protocol import Task
+from striate.tasks.views import VIEW_COUNTS, Views, outputs_of_views
 from striate.training.trained import Trained
 
 
@@ -33,6 +34,7 @@ def evaluate_trained(trained: Trained, data: Dataset, split: str, *, batch: int 
         data_name=data.name,
         split_name=split,
         classes=data.classes,
+        views=trained.views,
     )
 
 
@@ -47,12 +49,14 @@ def evaluate_split(
     data_name: str,
     split_name: str,
     classes: tuple[str, ...],
+    views: Views = "none",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure `module`, which already is on `device`, on every sample of `split`; nothing in it is changed.
 
-    `normalize` turns a batch of the split's inputs into what the network takes. `progress(done, total)` is
-    called after every batch with numbers of samples.
+    `normalize` turns a batch of the split's inputs into what the network takes. Where answers are the mean over several
+    `views`, the metrics have their number, `views`, and beside the headline that of the image alone,
+    `accuracy_one_view`. `progress(done, total)` is called after every batch with numbers of samples.
     Raises DataError for an empty split, ModelError where answers are infinite or not a number, UsageError for
     a batch below 1.
     """
@@ -61,10 +65,13 @@ def evaluate_split(
         raise DataError(where, "no samples", "at least one", f"add samples to {split_name} or name another split")
     if batch < 1:
         raise UsageError(where, f"batch={batch}", "a batch of at least 1", "batch=512")
-    tally, decoded = _run(module, task, split, normalize, torch.device(device), batch, progress)
+    tally, decoded, alone = _run(module, task, split, normalize, torch.device(device), batch, views, progress)
     loss = float(task.summarize(tally)["loss"])
     _require_finite(where, decoded, loss)
     metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.metrics(decoded, split.targets.cpu())}
+    if views != "none":
+        metrics[f"{task.headline}_one_view"] = task.summarize(alone)[task.headline]
+        metrics["views"] = VIEW_COUNTS[views]
     answers, targets = decoded.numpy(), split.targets.cpu().numpy()
     confusion: NDArray[np.int64] | None = None
     per_class: tuple[ClassRow, ...] = ()
@@ -94,21 +101,23 @@ def _run(
     normalize: Callable[[torch.Tensor], torch.Tensor],
     device: torch.device,
     batch: int,
+    views: Views,
     progress: Callable[[int, int], None] | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The summed tally and the decoded answers of all samples, both on the CPU."""
-    tallies, answers = [], []
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The summed tally and the decoded answers of all samples, and the tally for one view each, all on the CPU."""
+    tallies, answers, single = [], [], []
     with untouched(module), torch.inference_mode():
         for start in range(0, len(split), batch):
             inputs = split.inputs[start : start + batch].to(device)
             targets = split.targets[start : start + batch].to(device)
-            outputs = module(normalize(inputs))
+            outputs, alone = outputs_of_views(module, normalize(inputs), views)
             tallies.append(task.tally(outputs, targets).cpu())
+            single.append(tallies[-1] if alone is outputs else task.tally(alone, targets).cpu())
             answers.append(task.decode(outputs).cpu())
             if progress is not None:
                 progress(min(start + batch, len(split)), len(split))
     # Outside of inference mode, so that what is handed on are ordinary tensors.
-    return torch.stack(tallies).sum(0), torch.cat(answers)
+    return torch.stack(tallies).sum(0), torch.cat(answers), torch.stack(single).sum(0)
 
 
 def _require_finite(where: str, decoded: torch.Tensor, loss: float) -> None:

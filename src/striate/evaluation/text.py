@@ -19,6 +19,7 @@ PAIRS = 3
 _NAME_WIDTH = 26
 LABELS = {
     "accuracy": "accuracy",
+    "accuracy_one_view": "one view",
     "top5": "top 5",
     "macro_f1": "macro F1",
     "rmse": "RMSE",
@@ -29,7 +30,7 @@ LABELS = {
     "loss": "loss",
     "hidden_sparsity": "silent units",
 }
-SHARES = ("accuracy", "top5", "iou", "pixel_accuracy", "hidden_sparsity")
+SHARES = ("accuracy", "accuracy_one_view", "top5", "iou", "pixel_accuracy", "hidden_sparsity")
 
 
 def metric_text(key: str, mean: float | None, std: float | None = None) -> str:
@@ -74,7 +75,17 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
             low, high = evaluation.metrics["accuracy_interval"]
             line += f"   95 % interval {100 * low:.2f} % to {100 * high:.2f} % (Wilson)"
         lines.append(line)
+        if key == "accuracy" and "views" in evaluation.metrics:
+            lines.append(f"  {'':<15}{'':>9} with {evaluation.metrics['views']} views per image")
     return lines
+
+
+def views_text(metrics: Mapping[str, Any]) -> str:
+    """` with 6 views per image (one view: 93.10 %)`; empty where there is one view."""
+    if "views" not in metrics:
+        return ""
+    alone = metric_text("accuracy", metrics["accuracy_one_view"])
+    return f" with {metrics['views']} views per image (one view: {alone})"
 
 
 def _class_lines(evaluation: Evaluation) -> list[str]:
@@ -125,10 +136,11 @@ def summary_line(metrics: Mapping[str, Any]) -> str:
     """The metrics of one split, with the keys of metrics.json, on one line: `accuracy 97.80 % (95 % …), n = 1,000`."""
     parts = []
     for key, label in LABELS.items():
-        if key in metrics and key not in ("top5", "macro_f1"):
+        if key in metrics and key not in ("accuracy_one_view", "top5", "macro_f1"):
             value = metrics[key]
             parts.append(f"{label} {metric_text(key, value)}")
             if key == "accuracy":
                 low, high = metrics["accuracy_interval"]
                 parts[-1] += f" (95 % interval {100 * low:.2f}–{100 * high:.2f} %)"
+                parts[-1] += views_text(metrics)
     return ", ".join([*parts, f"n = {metrics['n']:,}"])

@@ -8,7 +8,7 @@ import numpy as np
 
 from striate.evaluation.record import Evaluation
 from striate.evaluation.text import LABELS as METRIC_LABELS
-from striate.evaluation.text import SHARES
+from striate.evaluation.text import SHARES, views_text
 
 # The order of a table's columns.
 _FIRST = {"n": "samples", "loss": "loss", "accuracy": "accuracy", "accuracy_interval": "95 % interval"}
@@ -48,7 +48,8 @@ def answer(evaluation: Evaluation) -> tuple[str, str]:
     if evaluation.task == "classify":
         low, high = metrics["accuracy_interval"]
         return percent(metrics["accuracy"]), (
-            f"of the {of} were classified correctly (95 % interval {percent(low)} to {percent(high)}, Wilson). "
+            f"of the {of} were classified correctly{views_text(metrics)} "
+            f"(95 % interval {percent(low)} to {percent(high)}, Wilson). "
             f"Naming always the most frequent of the {len(evaluation.classes)} classes would reach "
             f"{percent(_most_frequent(evaluation))}."
         )

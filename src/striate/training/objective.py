@@ -12,6 +12,7 @@ from torch.nn import functional
 from striate.errors import ConfigError
 from striate.models.weights.auxiliary_outputs import Answers, answers
 from striate.tasks.protocol import Task
+from striate.tasks.views import answer_views
 from striate.training.auxiliary import AuxiliaryHeads, turned
 from striate.training.config import Config, RegularizeConfig
 from striate.training.hidden_units import hidden_activity, silent_and_all, sparsity_penalty
@@ -48,8 +49,15 @@ class Objective:
 
     @torch.no_grad()
     def tally(self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, number: int = 0) -> torch.Tensor:
-        """The tally alone, for validation; `number` is that of the batch, from which turns follow."""
-        return self._forward(module, inputs, targets, None, (0, number))[2]
+        """The tally alone, for validation, of the mean over `evaluation.views`; `number` is that of the batch, from
+        which turns follow. Auxiliary heads and hidden units are measured on the images as they are."""
+        views = self.config.evaluation.views or "none"
+        if views == "none":
+            return self._forward(module, inputs, targets, None, (0, number))[2]
+        own = self.task.tally(answer_views(module, inputs, views), targets)
+        if self.heads is None and not self._penalizes:
+            return own
+        return torch.cat([own, self._forward(module, inputs, targets, None, (0, number))[2][len(own) :]])
 
     def summarize(self, tally: torch.Tensor) -> dict[str, float]:
         """The task's epoch metrics, then `<layer>_<headline>`, `rotation_accuracy` and `hidden_sparsity` (the share of

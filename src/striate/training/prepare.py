@@ -26,6 +26,7 @@ from striate.models.weights.depth import output_layer
 from striate.records import Finding
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
+from striate.training.answer_views import decide_views
 from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
 from striate.training.beginning import Beginning, find_beginning
@@ -90,8 +91,10 @@ class Prepared:
 
     def trained(self) -> Trained:
         """The network as it is now, ready to answer."""
-        data = self.data
-        return Trained(self.state.answering, self.task, data.preparation, self.normalization, data.classes, self.device)
+        data, views = self.data, self.config.evaluation.views or "none"
+        return Trained(
+            self.state.answering, self.task, data.preparation, self.normalization, data.classes, self.device, views
+        )
 
     def checkpoint(self) -> dict[str, Any]:
         """The state with what it takes to answer and to go on."""
@@ -181,6 +184,7 @@ def _plan(
     decision = decide(config, data, gather_facts(data, network, has_weights=has_weights))
     refuse_impossible_target(decision.config.budget.target, task)
     config, size_notes = decide_sizes(decision.config, asked, data, network)
+    config, view_notes = decide_views(config, asked, data, task)
     _check_decided(config, data, task, network, has_weights)
     _refuse_missing_head(network, asked)
     network = place(network, config, device)
@@ -197,7 +201,7 @@ def _plan(
         _begin(network, config, task, splits["train"], normalization),
         normalization,
         None if module is not None else name,
-        (*notes, *decision.notes, *size_notes),
+        (*notes, *decision.notes, *size_notes, *view_notes),
         (*data.findings, *beginning.findings, *decision.findings, *judged),
         signal,
     )

@@ -17,6 +17,7 @@ from striate.errors import DataError, ModelError, RunError
 from striate.models.untouched import untouched
 from striate.tasks.make import task_from_state
 from striate.tasks.protocol import Task
+from striate.tasks.views import Views, answer_views
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +46,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network ready to answer; `module` takes normalized batches (N, *input_shape) in eval mode."""
+    """A network ready to answer; `module` takes normalized batches (N, *input_shape) in eval mode. Answers are the mean
+    over `views` of each image."""
 
     module: nn.Module
     task: Task
@@ -53,6 +55,7 @@ class Trained:
     normalization: Normalization
     classes: tuple[str, ...]
     device: torch.device
+    views: Views = "none"
 
     @overload
     def predict(self, images: Input) -> Prediction: ...
@@ -82,7 +85,8 @@ class Trained:
         """Decoded answers (N, …) on the CPU for a raw batch (N, *input_shape)."""
         normalize = self.normalization.on(self.device, raw.ndim)
         with untouched(self.module):
-            decoded = self.task.decode(self.module(normalize(raw.to(self.device)))).cpu()
+            outputs = answer_views(self.module, normalize(raw.to(self.device)), self.views)
+            decoded = self.task.decode(outputs).cpu()
         if decoded.is_floating_point() and not bool(torch.isfinite(decoded).all()):
             raise ModelError(
                 "predict",
@@ -136,6 +140,7 @@ def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
         "preparation": _lists(asdict(trained.preparation)),
         "normalization": _lists(asdict(trained.normalization)),
         "classes": list(trained.classes),
+        "views": trained.views,
     }
 
 
@@ -163,6 +168,7 @@ def trained_from_dict(
         preparation = Preparation(**_tuples(saved["preparation"]))
         normalization = Normalization(**_tuples(saved["normalization"]))
         classes = tuple(saved["classes"])
+        views: Views = saved.get("views", "none")  # runs of earlier versions have one view
     except (KeyError, TypeError) as error:
         raise RunError(where, f"a checkpoint without {error}", "one of this version", "train again") from None
     if module is None:
@@ -181,4 +187,4 @@ def trained_from_dict(
         what = f"those of {name}" if name is not None else "a module of the form that was trained"
         remedy = "train again" if name is not None else "striate.load(path, module=a_module_of_that_form)"
         raise RunError(where, f"weights that do not fit: {first}", what, remedy) from None
-    return Trained(module.to(device).eval(), task, preparation, normalization, classes, device)
+    return Trained(module.to(device).eval(), task, preparation, normalization, classes, device, views)

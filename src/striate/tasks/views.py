@@ -1,0 +1,61 @@
+"""Answers from several views of an image: test-time augmentation, part of the network that answers.
+
+Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", 2012, section 4.1 (mirrored
+crops); the six views of `mirror-shift` are those of Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+Views = Literal["none", "mirror", "mirror-shift"]
+
+VIEW_COUNTS: dict[Views, int] = {"none": 1, "mirror": 2, "mirror-shift": 6}
+"""How many times the network looks at each image."""
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+def answer_views(network: Network, images: torch.Tensor, views: Views) -> torch.Tensor:
+    """Outputs (N, K) for images (N, C, H, W): the weighted mean over the views, in float32.
+
+    `none`: f(x). `mirror`: (f(x) + f(mirrored x)) / 2. `mirror-shift`: with m for that mean, m(x) / 2 +
+    m(x moved up and left by a pixel) / 4 + m(x moved down and right) / 4, what is moved in being the reflection at the
+    edge. The mean of logits is that of log-probabilities but for a constant: the normalized geometric mean.
+    """
+    return outputs_of_views(network, images, views)[0]
+
+
+def outputs_of_views(network: Network, images: torch.Tensor, views: Views) -> tuple[torch.Tensor, torch.Tensor]:
+    """The outputs of `answer_views`, and those of the image as it is alone; the same tensor for `none`."""
+    alone = network(images)
+    if views == "none":
+        return alone, alone
+    total: torch.Tensor | None = None
+    for weight, view in _other_views(images, views):
+        answer = weight * network(view).float()
+        total = answer if total is None else total + answer
+    assert total is not None
+    return total + _own_weight(views) * alone.float(), alone
+
+
+def _own_weight(views: Views) -> float:
+    return 0.5 if views == "mirror" else 0.25
+
+
+def _other_views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, torch.Tensor]]:
+    """All views but the image itself, each with its weight; one exists at a time."""
+    yield _own_weight(views), images.flip(-1)
+    if views == "mirror":
+        return
+    height, width = images.shape[-2:]
+    mode = "reflect" if min(height, width) > 1 else "replicate"  # a side of one pixel has nothing to reflect
+    padded = functional.pad(images, (1, 1, 1, 1), mode=mode)
+    for offset in (2, 0):
+        moved = padded[..., offset : offset + height, offset : offset + width]
+        yield 0.125, moved
+        yield 0.125, moved.flip(-1)
