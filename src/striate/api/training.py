@@ -61,6 +61,7 @@ def train(
     weights: str | Path | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
+    target: float | None = None,
     recipe: Literal["quick", "standard", "fine-tune"] = "standard",
     batch: int | None = None,
     lr: float | None = None,
@@ -76,7 +77,8 @@ def train(
 
     `data`: a name, folder, archive, manifest, idx folder or `.npz`; `mnist5k` if neither it nor `config` says.
     `model`: a zoo name, layer string, `file.py:function`, a run, or an `nn.Module`. `weights`: a run, checkpoint,
-    state_dict or `.safetensors` that it begins with. `epochs` or `minutes`, not both.
+    state_dict or `.safetensors` that it begins with. `epochs` or `minutes`, not both. `target`: end as soon as
+    validation reaches it (accuracy or IoU as a share, RMSE in the units of the numbers).
     `size`: pixels, or (height, width). `baseline`: also fit what the network has to beat, on the same splits.
     `cv`: folds × repeats of cross-validation (`"5x5"`) instead of one training; no network is kept then.
     `config`: a config.yaml, mapping or Config; arguments that differ from their defaults, and dotted fields in `set`
@@ -87,6 +89,7 @@ def train(
     given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
     given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
     given |= {"baseline": baseline or None, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    given |= {"budget.target": target}
     given |= {"model.weights": None if weights is None else str(weights), "cv": cv}
     fields = asked_fields(given, set or {})
     source = None if data is None else str(data)
@@ -120,6 +123,7 @@ def train_config(
     run = create_run(out, f"{prepared.data.name}-{model if len(model) <= 24 else 'custom'}")
     write_beginning(run, prepared)
     announce_decisions(prepared, announce)
+    prepared.state.elapsed = monotonic() - started
     return _train_to_end(run, prepared, console, quiet)
 
 
@@ -132,7 +136,7 @@ def resume(
     Raises RunError when the checkpoint is damaged, DataError when the data have changed since.
     """
     console = console or Console(stderr=True)
-    run, announce = open_run(Path(path)), announcer(console, quiet)
+    started, run, announce = monotonic(), open_run(Path(path)), announcer(console, quiet)
     config = config_from_yaml(run.config)
     if config.cv is not None:
         return _resume_cross_validation(run, config, module, console, quiet)
@@ -143,6 +147,7 @@ def resume(
         return Run(run.path, read_metrics(run))
     begun = run.last if run.last.exists() else None
     prepared = prepare(config, module, begun=begun, announce=announce)
+    prepared.state.elapsed = monotonic() - started
     if restore(run, prepared):
         done, total = prepared.state.step, prepared.config.budget.steps
         announce(f"going on with {run.path} after step {done:,} of {total:,}")

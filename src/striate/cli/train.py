@@ -19,6 +19,7 @@ def train(
     weights: str | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
+    target: float | None = None,
     recipe: Literal["quick", "standard", "fine-tune"] | None = None,
     task: Literal["auto", "classify", "regress", "segment"] | None = None,
     batch: int | None = None,
@@ -53,7 +54,10 @@ def train(
     epochs
         Passes over the training data.
     minutes
-        Wall-clock minutes instead; the number of steps is fixed from the speed measured at the start.
+        Wall-clock minutes instead, for the whole command; the number of steps is fixed from the speed measured at the
+        start.
+    target
+        End as soon as validation reaches this: accuracy or IoU as a share (0.94), for numbers the RMSE in their units.
     recipe
         How everything left open is chosen: standard (the default), quick, with a quarter of the epochs, or
         fine-tune, for a network that begins with weights (the default there).
@@ -94,6 +98,7 @@ def train(
         "task.name": task,
         "batch": batch,
         "optim.lr": lr,
+        "budget.target": target,
         "seed": seed,
         "keep": keep,
         "baseline": baseline or None,

@@ -29,6 +29,7 @@ from striate.training.loop import validate
 from striate.training.patience import best_epoch, early_end
 from striate.training.prepare import Prepared
 from striate.training.session import append_event
+from striate.training.target import target_outcome
 from striate.wording import show_shape
 
 
@@ -40,8 +41,12 @@ def finish_run(
     With `config.baseline` its baselines too, which `announce` is told of. metrics.json comes last: where it is, the
     run is complete. Returns its content. Raises RunError.
     """
-    if ended := _early_end(prepared):
-        announce(ended)
+    outcome = target_outcome(
+        prepared.state.history, prepared.config.budget.target, prepared.task, prepared.state.elapsed
+    )
+    for news in (_early_end(prepared), outcome):
+        if news is not None:
+            announce(str(news))
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
@@ -52,6 +57,8 @@ def finish_run(
     }
     ledger = observe(prepared.state.module, data.input_shape)
     metrics = _metrics(prepared, evaluations, ledger)
+    if outcome is not None:
+        metrics["target"] = outcome.to_json()
     pictures = _pictures(run, prepared, evaluations["test"])
     start, end = complete_signal(run, prepared)
     pictures.append(draw_signal(run.plots, start, end, data.name))
@@ -116,7 +123,7 @@ def _early_end(prepared: Prepared) -> str | None:
     steps, batch = prepared.config.budget.steps, prepared.config.batch
     assert steps is not None and batch is not None, "recipes decide both"
     epochs = -(-steps // len(batch_bounds(len(prepared.splits["train"]), batch)))
-    return early_end(prepared.state.history, prepared.task, epochs)
+    return early_end(prepared.state.history, prepared.task, epochs, prepared.config.budget.target)
 
 
 def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[Picture]:

@@ -48,7 +48,10 @@ class Classify:
         return None if self.class_weights is None else constants(self.class_weights, device)
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Scalar sum over samples, times the weights of their classes."""
+        """Scalar sum over samples, times the weights of their classes; of smoothed labels where those are asked for."""
+        return self._loss_sum(outputs, targets, self.label_smoothing)
+
+    def _loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
         outputs, weights = outputs.float(), self._weights(outputs.device)
         if self.loss_name == "hinge":
             # torch divides by K; the definition does not.
@@ -56,9 +59,7 @@ class Classify:
                 outputs, targets, margin=self.margin, weight=weights, reduction="sum"
             )
             return total + 0 * outputs.sum()  # torch's hinge of outputs that are not a number is 0
-        return functional.cross_entropy(
-            outputs, targets, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
-        )
+        return functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing, reduction="sum")
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
         """A class does not move with its image."""
@@ -70,12 +71,11 @@ class Classify:
         del size
         return targets
 
-    def tally(
-        self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """(4,) samples, summed loss, summed weight, correct answers."""
+    def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
+        """(4,) samples, summed loss, summed weight, correct answers. The loss is that of the labels as they are, unless
+        `loss_sum` is given: smoothing is a means of training, not what answers are measured by."""
         tally = torch.full((4,), float(len(targets)), dtype=torch.float64, device=outputs.device)
-        tally[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
+        tally[1] = self._loss_sum(outputs, targets, 0.0) if loss_sum is None else loss_sum
         if self.class_weights is not None:
             tally[2] = self.weight(targets)
         tally[3] = (outputs.argmax(1) == targets).sum()

@@ -62,9 +62,7 @@ class Task(Protocol):
         """Targets of images that were made (height, width) `size` pixels large."""
         ...
 
-    def tally(
-        self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
         """(M,) float64 sums over the batch from which `summarize` makes metrics; M does not depend on the batch.
         `loss_sum` is that of these outputs and targets where it is known already."""
         ...

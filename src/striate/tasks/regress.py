@@ -68,9 +68,7 @@ class Regress:
         del size
         return targets
 
-    def tally(
-        self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
         """(4,) samples, summed loss, summed squared and absolute errors in the units of the data."""
         error = (self.decode(outputs) - targets).double()
         tally = torch.full((4,), float(len(targets)), dtype=torch.float64, device=outputs.device)

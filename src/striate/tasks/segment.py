@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from striate.data.resize import resize_masks
+from striate.data.resize import resize_batch
 from striate.data.warp import Warp
 from striate.tasks.constants import constants
 
@@ -62,11 +62,9 @@ class Segment:
 
     def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """The mask is resized with its image; a pixel takes the class at its center."""
-        return resize_masks(targets, size)
+        return resize_batch(targets.unsqueeze(1), size, nearest=True).squeeze(1)
 
-    def tally(
-        self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
         """(3 + K²,) samples, summed loss, summed weight, and the confusion matrix of pixels (truth, answer)."""
         sums = torch.full((3,), float(len(targets)), dtype=torch.float64, device=outputs.device)
         sums[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum

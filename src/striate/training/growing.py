@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from striate.data.dataset import Dataset
-from striate.data.resize import resize_images
+from striate.data.resize import resize_batch
 from striate.errors import ConfigError
 from striate.models.untouched import untouched, zero_input
 from striate.tasks.protocol import Task
@@ -26,7 +26,7 @@ def at_size_of_step(
     size = image_size(config.schedule, step, config.budget.steps, (inputs.shape[2], inputs.shape[3]))
     if size is None:
         return inputs, targets
-    return resize_images(inputs, size), task.resize_targets(targets, size)
+    return resize_batch(inputs, size), task.resize_targets(targets, size)
 
 
 def decide_sizes(config: Config, asked: Config, data: Dataset, network: nn.Module) -> tuple[Config, list[str]]:
@@ -67,15 +67,17 @@ def _problem(first_size: float | None, data: Dataset, network: nn.Module) -> tup
             "a share that makes them smaller",
             "--schedule.first_size 0.5, or leave it out",
         )
-    for size in sizes:
-        reason = _refusal(network, (data.input_shape[0], *size))
-        if reason is not None:
-            return (
-                f"the network does not take {_shown(size)} in place of {_shown(full)}: {reason}",
-                "a network that takes images of any size, as one with a global average pooling before its last layer",
-                '--model small-resnet, or "… gap fc(10)" in a layer string; or leave out --schedule.first_size',
-            )
-    return None
+    reasons = [_refusal(network, (data.input_shape[0], *size)) for size in sizes]
+    refused = [k for k, reason in enumerate(reasons) if reason is not None]
+    if not refused:
+        return None
+    worst, fitting = refused[-1], sizes[refused[-1] + 1 :]
+    remedy = '--model small-resnet, or "… gap fc(10)" as a layer string; or leave out --schedule.first_size'
+    return (
+        f"the network does not take {_shown(sizes[worst])} in place of {_shown(full)}: {reasons[worst]}",
+        "sizes that it takes; any, where a global average pooling is before its last layer",
+        f"--schedule.first_size {max(fitting[0]) / max(full):.3g}" if fitting else remedy,
+    )
 
 
 def _refusal(network: nn.Module, shape: tuple[int, ...]) -> str | None:

@@ -91,16 +91,17 @@ def run_training(run: RunDirectory, prepared: Prepared, readers: Iterable[Reader
     """Train to the end of the budget, or to the first signal. Raises Interrupted, NonFiniteLoss, RunError."""
     readers, state = tuple(readers), prepared.state
     _write_history(run, state.history)
-    next_save, best_unsaved = monotonic() + _SAVE_EVERY, None
+    next_save, best_unsaved, begun = monotonic() + _SAVE_EVERY, None, monotonic() - state.elapsed
     with watch_signals() as asked:
         events = training_events(state, prepared.objective, prepared.splits, prepared.config, prepared.normalize)
         try:
             for event in events:
+                state.elapsed = monotonic() - begun
                 for reader in readers:
                     reader(event)
                 if isinstance(event, EpochDone):
                     _append_row(run, event.row)
-                    append_event(run, "epoch", **event.row.flat())
+                    append_event(run, "epoch", **event.row.flat(), elapsed=round(state.elapsed, 3))
                     if event.best:
                         best_unsaved = _best_checkpoint(prepared)
                 finished = isinstance(event, EpochDone) and event.finished

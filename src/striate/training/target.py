@@ -40,7 +40,7 @@ def refuse_impossible_target(target: float | None, task: Task) -> None:
     """Raise ConfigError for a share above 1: accuracy and IoU are 1 at most, and no percentages."""
     if target is None or not task.higher_is_better or target <= 1:
         return
-    percent = target if target <= 100 else 90.0
+    percent = target if 20 <= target <= 100 else 90.0
     raise ConfigError(
         "budget.target",
         f"{target:g} for the {task.headline}, which is 1 at most",
