@@ -17,7 +17,7 @@ def lr_find(
     model: str | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
-    recipe: Literal["quick", "standard", "fine-tune"] | None = None,
+    recipe: Literal["quick", "standard", "speedrun", "fine-tune"] | None = None,
     task: Literal["auto", "classify", "regress", "segment"] | None = None,
     batch: int | None = None,
     size: str | None = None,

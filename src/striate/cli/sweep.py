@@ -21,7 +21,7 @@ def sweep(
     seeds: int | None = None,
     model: str | None = None,
     epochs: int | None = None,
-    recipe: Literal["quick", "standard", "fine-tune"] | None = None,
+    recipe: Literal["quick", "standard", "speedrun", "fine-tune"] | None = None,
     task: Literal["auto", "classify", "regress", "segment"] | None = None,
     batch: int | None = None,
     lr: float | None = None,

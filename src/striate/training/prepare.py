@@ -18,7 +18,7 @@ from striate.data.normalize import Normalization, Normalize, measure_normalizati
 from striate.data.read import load_dataset
 from striate.errors import ChangedDataError, ConfigError, InputMisfit, ModelError, TrainingError
 from striate.models.build import build_model
-from striate.models.choose import choose_model
+from striate.models.choose import choose_fast_model, choose_model
 from striate.models.first_weights.materialize import materialize
 from striate.models.from_file import resolve_name, source_digest
 from striate.models.published_size import size_note
@@ -38,6 +38,7 @@ from striate.training.execution import (
     training_part,
     without_plan,
 )
+from striate.training.first_layer import whiten_first_layer
 from striate.training.foreign_fields import refuse_foreign_fields
 from striate.training.growing import decide_sizes
 from striate.training.hidden_units import refuse_invisible_units
@@ -45,6 +46,7 @@ from striate.training.objective import Objective, refuse_empty_penalties
 from striate.training.optimizers import make_optimizer
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
+from striate.training.recipes.speedrun import before_data, before_network
 from striate.training.request import decided_fields
 from striate.training.speed import steps_for_epochs, steps_for_seconds
 from striate.training.state import TrainingState
@@ -106,6 +108,7 @@ def read_data(config: Config, announce: Callable[[str], None] | None = None) -> 
 
     Raises DataError; also when the configuration names a fingerprint and the data have another.
     """
+    config = before_data(config)
     data = load_dataset(config.data, task=config.task.name, announce=announce)
     expected = config.data.fingerprint
     if expected not in (None, data.fingerprint):
@@ -152,6 +155,7 @@ def prepare_data(
 ) -> Prepared:
     """`prepare` for data that have been read already; `asked` is the configuration before they were, where another."""
     asked = asked or config
+    config = before_network(config, data)
     task = make_task(data, config.task)
     beginning = find_beginning(decide_execution(config, data), data, task, module, begun)
     config, notes = _choose_network(beginning.config, data, module)
@@ -181,6 +185,8 @@ def _plan(
     network = _build(name if module is None else module, data, task, beginning)
     notes = beginning.apply(network, data, task, normalization)
     has_weights = _has_weights(config, module)
+    normalize = normalization.on(device, len(data.input_shape) + 1)
+    notes += whiten_first_layer(network, config, splits["train"], normalize, has_weights=has_weights)
     decision = decide(config, data, gather_facts(data, network, has_weights=has_weights))
     refuse_impossible_target(decision.config.budget.target, task)
     config, size_notes = decide_sizes(decision.config, asked, data, network)
@@ -188,7 +194,6 @@ def _plan(
     _check_decided(config, data, task, network, has_weights)
     _refuse_missing_head(network, asked)
     network = place(network, config, device)
-    normalize = normalization.on(device, len(data.input_shape) + 1)
     samples = training_part(config, SAMPLES)
     signal = measure_signal(network, task, splits["train"], normalize, samples=samples) if measured else ()
     # What a gradient needs of the first weights says nothing about other rules.
@@ -267,7 +272,8 @@ def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> 
             'striate.train(model=your_module, config="…/config.yaml"), or --model NAME',
         )
     if name == "auto":
-        name, reason = choose_model(data.kind, data.input_shape, data.annotation, len(data.splits["train"]))
+        choose = choose_fast_model if config.recipe == "speedrun" else choose_model
+        name, reason = choose(data.kind, data.input_shape, data.annotation, len(data.splits["train"]))
         notes.append(f"model {name}: {reason}")
     sized = size_note(name, data.input_shape, weights=config.model.weights is not None)
     notes += [sized] if sized else []

@@ -19,10 +19,10 @@ _DECAY = ("optim.weight_decay",)
 _FOLLOWERS = {
     "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, "execution.threads"),
     "data.": ("model.", "augment.", *_RECIPE),
-    "task.": ("model.", "augment."),
+    "task.": ("model.", "augment.", "task.label_smoothing"),
     "model.": ("recipe", "augment.", *_RECIPE),
     "model.weights": ("model.name",),
-    "recipe": ("augment.", *_RECIPE),
+    "recipe": ("data.val_fraction", "model.name", "task.label_smoothing", "augment.", *_RECIPE),
     "optim.name": ("optim.", "schedule.name", "budget.", "recipe", "fine_tune."),
     "optim.lr": _DECAY,
     "batch": _DECAY,

@@ -6,15 +6,14 @@ The eigenvectors of the covariance of patches do that at once (Jordan 2024, arXi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
 from striate.errors import ConfigError
 from striate.layers.whitening import WhiteningConv2d
 
-SAMPLES = 5000
-"""Images whose patches are looked at: those of a set of 5,000 have the covariance to a percent."""
-_CHUNK = 250  # images at once: their patches together are a few megabytes
 _FLOOR = 5e-4  # added to each variance, in units of standardized inputs: directions that hardly vary are no signal
 
 
@@ -24,16 +23,16 @@ def is_made_for_whitening(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def whiten(module: nn.Module, images: torch.Tensor) -> str:
-    """Give the first convolution of `module`, in place, kernels that whiten patches of the standardized (N, C, H, W)
-    `images`; they do not learn any more. A sentence on what was done.
+def whiten(module: nn.Module, batches: Iterable[torch.Tensor]) -> str:
+    """Give the first convolution of `module`, in place, kernels that whiten patches of standardized images, which come
+    in `batches` of (N, C, H, W); they do not learn any more. A sentence on what was done.
 
     Of K filters the first K/2, at most C·h·w, are eigenvectors of the patches' covariance, in falling order of their
     variance and divided by its root; the next ones are their negatives; any beyond stay as they were. Biases are left
     alone. A pure function of the images. Raises ConfigError where there is no such convolution.
     """
     layer = _first_convolution(module)
-    if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.out_channels < 2 or images.ndim != 4:
+    if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.out_channels < 2:
         what = "no convolution of images" if layer is None else f"first a {layer}"
         raise ConfigError(
             "model.whiten",
@@ -41,7 +40,7 @@ def whiten(module: nn.Module, images: torch.Tensor) -> str:
             "a first convolution of images, of two filters or more, that sees all channels",
             "leave out --model.whiten, or take --model airbench",
         )
-    values, vectors = torch.linalg.eigh(patch_covariance(images, layer))
+    values, vectors = torch.linalg.eigh(patch_covariance(batches, layer))
     kernels = (vectors / (values + _FLOOR).sqrt()).T.flip(0)  # from the largest variance down
     count = min(layer.out_channels // 2, len(kernels))
     kernels = kernels[:count].reshape(count, *layer.weight.shape[1:]).to(layer.weight)
@@ -51,14 +50,14 @@ def whiten(module: nn.Module, images: torch.Tensor) -> str:
     return f"first layer: {height}×{width} patches of the training images, whitened; its kernels do not learn"
 
 
-def patch_covariance(images: torch.Tensor, layer: nn.Conv2d) -> torch.Tensor:
+def patch_covariance(batches: Iterable[torch.Tensor], layer: nn.Conv2d) -> torch.Tensor:
     """(C·h·w, C·h·w) float64 on the CPU: that of what a filter sees, over all places and images, padding left out."""
     size, step, spread = layer.kernel_size, layer.stride, layer.dilation
-    length = images.shape[1] * size[0] * size[1]
+    length = layer.in_channels * size[0] * size[1]
     products = torch.zeros(length, length, dtype=torch.float64)
     sums, count = torch.zeros(length, dtype=torch.float64), 0
-    for chunk in images.split(_CHUNK):
-        patches = nn.functional.unfold(chunk.float(), size, spread, 0, step)  # (N, C·h·w, places)
+    for images in batches:
+        patches = nn.functional.unfold(images.float(), size, spread, 0, step)  # (N, C·h·w, places)
         flat = patches.transpose(0, 1).reshape(length, -1)
         products += (flat @ flat.T).double().cpu()
         sums += flat.sum(1).double().cpu()

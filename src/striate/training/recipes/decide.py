@@ -16,11 +16,13 @@ from striate.training.recipes.facts import IMBALANCED, Facts
 from striate.training.recipes.fine_tune import fine_tune
 from striate.training.recipes.own_rule import learns_by_own_rule, own_rule
 from striate.training.recipes.quick import quick
+from striate.training.recipes.speedrun import speedrun
 from striate.training.recipes.standard import standard
 
 RECIPES: dict[str, Callable[[Facts, Config], Choice]] = {
     "quick": quick,
     "standard": standard,
+    "speedrun": speedrun,
     "fine-tune": fine_tune,
 }
 
@@ -35,13 +37,13 @@ class Decision:
 
 
 def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
-    """Fill in `augment`, `optim`, `schedule.name`, `batch`, `budget`, `keep` and `fine_tune` where they are open.
+    """Fill in `augment`, `optim`, `schedule`, `evaluation`, `batch`, `budget`, `keep`, `fine_tune` where they are open.
 
     Fields that are set stay as they are; the recipe `standard` becomes `fine-tune` for a network that has weights,
     unless it learns by its own rule.
 
-    Raises ConfigError on an augmentation that the data cannot take, on `fine-tune` without weights, and on a rule of
-    learning that is not the network's.
+    Raises ConfigError on an augmentation that the data cannot take, on `fine-tune` without weights, `speedrun` with
+    them, and on a rule of learning that is not the network's.
     """
     if config.recipe == "fine-tune" and not facts.has_weights:
         raise ConfigError(
@@ -50,12 +52,20 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
             "weights to begin with",
             "--weights FILE, or --model RUN; or --recipe standard",
         )
+    if config.recipe == "speedrun" and facts.has_weights:
+        raise ConfigError(
+            "recipe",
+            "speedrun, for a network that begins with learned weights",
+            "random ones: its large steps would undo what was learned",
+            "--recipe fine-tune",
+        )
     rule = facts.own_rule if learns_by_own_rule(config, data, facts.own_rule) else None
     recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" and rule is None else config.recipe
     augment, reason = decide_augmentation(
         config.augment, data, dense=facts.network == "dense", own_rule=rule is not None
     )
-    choice = RECIPES[recipe](facts, config) if rule is None else own_rule(rule, facts, config)
+    with_augmentation = replace(config, augment=augment)
+    choice = RECIPES[recipe](facts, with_augmentation) if rule is None else own_rule(rule, facts, config)
     opened = fill(config, choice)
     notes = [*([reason] if reason else []), *(why for name, why in choice.why.items() if name in opened)]
     if "budget.epochs" in opened:

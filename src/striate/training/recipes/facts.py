@@ -23,7 +23,7 @@ class Facts:
     the smallest (`imbalance`, 1 where classes are equal or there are none). Of the network: `dense` where it has no
     convolution, `macs` for one input, `has_weights` where it begins with trained
     ones, `plain_depth` the number of its layers with weights, 0 where normalizations keep their signal in
-    bounds; `own_rule` the learning rule that it brings, if any."""
+    bounds; `normalizes` whether it has any; `own_rule` the learning rule that it brings, if any."""
 
     kind: Kind
     samples: int
@@ -33,6 +33,7 @@ class Facts:
     macs: int
     has_weights: bool
     plain_depth: int = 0
+    normalizes: bool = False
     own_rule: LearningRule | None = None
 
 
@@ -49,6 +50,7 @@ def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Fac
         macs=count_macs(network, data.input_shape),
         has_weights=has_weights,
         plain_depth=0 if _normalizes(network) else len(weighted_layers(network)),
+        normalizes=_normalizes(network),
         own_rule=learning_rule(network),
     )
 

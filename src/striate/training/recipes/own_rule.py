@@ -43,6 +43,8 @@ def learns_by_own_rule(config: Config, data: Dataset, rule: LearningRule | None)
         )
     if config.recipe == "fine-tune":
         raise ConfigError("recipe", "fine-tune with own-rule", "a recipe without stages by depth", "--recipe standard")
+    if config.recipe == "speedrun":
+        raise ConfigError("recipe", "speedrun with own-rule", "a recipe that needs no gradient", "--recipe standard")
     return True
 
 
