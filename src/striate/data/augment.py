@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from striate.data.blur import blur
@@ -30,6 +31,7 @@ _LOOKS = (
     "strength",
     "sign",
 )
+_FIRST_MIRROR = 5  # the purpose of a hash, as the last part of its key
 _COPIED = _MOVES.index("rotate")  # columns that the moves without interpolation, and crops, need
 
 
@@ -84,13 +86,18 @@ def draw_augmentation(
     if not (moves or looks):
         return None
     names = (*_MOVES, *_LOOKS) if looks else _MOVES if bends else _MOVES[:_COPIED]
-    columns = uniforms(hash_key(seed, epoch, 1), ids.cpu().numpy(), len(names))
+    known = ids.cpu().numpy()
+    columns = uniforms(hash_key(seed, epoch, 1), known, len(names))
     u = dict(zip(names, torch.from_numpy(columns).unbind(1), strict=True))
     chosen = None
     if trivial:
         chosen = draw_trivial(torch.stack([u["operation"], u["strength"], u["sign"]], dim=1), shape[0] == 3)
+    warp = None
+    if moves:
+        flip = _mirrored(config.flip, u["flip"], seed, epoch, known)
+        warp = _draw_warp(config, u, chosen, shape, flip)
     return Augmentation(
-        warp=_draw_warp(config, u, chosen, shape) if moves else None,
+        warp=warp,
         trivial=chosen,
         color=_draw_color(config, u, chosen) if config.color or trivial else None,
         blur=u["blur"] * config.blur if config.blur else None,
@@ -104,28 +111,49 @@ def _crops(config: AugmentConfig) -> bool:
     return config.crop is not None and config.crop < 1
 
 
+def _mirrored(flip: bool | str | None, u: torch.Tensor, seed: int, epoch: int, ids: np.ndarray) -> torch.Tensor:
+    """(B,) bool: which images are mirrored left to right.
+
+    `alternate` is that of Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024 (arXiv 2404.00498): an image
+    comes in both ways within any two epochs.
+    """
+    if flip == "alternate":
+        first = uniforms(hash_key(seed, _FIRST_MIRROR), ids, 1)[:, 0] < 0.5
+        return torch.from_numpy(first ^ bool(epoch % 2))
+    return u < 0.5 if flip else torch.zeros(len(u), dtype=torch.bool)
+
+
 def _draw_warp(
-    config: AugmentConfig, u: dict[str, torch.Tensor], trivial: Trivial | None, shape: tuple[int, ...]
+    config: AugmentConfig,
+    u: dict[str, torch.Tensor],
+    trivial: Trivial | None,
+    shape: tuple[int, ...],
+    flip: torch.Tensor,
 ) -> Warp:
-    flip = (u["flip"] < 0.5) if config.flip else torch.zeros_like(u["flip"], dtype=torch.bool)
-    reach = config.shift or 0
-    shift = torch.floor(torch.stack([u["down"], u["right"]], dim=1) * (2 * reach + 1)).long() - reach
+    if config.shift:
+        shift = torch.floor(torch.stack([u["down"], u["right"]], dim=1) * (2 * config.shift + 1)).long() - config.shift
+    else:
+        shift = torch.zeros(len(flip), 2, dtype=torch.int64)
     return Warp(
         flip,
         shift if trivial is None else shift + trivial.shift(shape[1], shape[2]),
-        _boxes(config.crop or 1, u) if _crops(config) else None,
+        _boxes(config.crop or 1, u, shape) if _crops(config) else None,
         (u["vertical_flip"] < 0.5) if config.vertical_flip else None,
         _bend(config, u, trivial) if trivial or any((config.rotate, config.scale, config.shear)) else None,
+        config.fill or "edge",
     )
 
 
-def _boxes(smallest: float, u: dict[str, torch.Tensor]) -> torch.Tensor:
-    """(B, 4) top, left, height, width as shares: area uniform in [smallest, 1], aspect ratio log-uniform."""
+def _boxes(smallest: float, u: dict[str, torch.Tensor], shape: tuple[int, ...]) -> torch.Tensor:
+    """(B, 4) top, left, height, width as shares: area uniform in [smallest, 1], aspect ratio log-uniform, then rounded
+    to whole pixels of images of `shape` (C, H, W)."""
     area = smallest + (1 - smallest) * u["area"]
     stretch = torch.exp((2 * u["aspect"] - 1) * _ASPECT / 2)
-    height = (area.sqrt() * stretch).clamp(max=1.0)
-    width = (area.sqrt() / stretch).clamp(max=1.0)
-    return torch.stack([u["top"] * (1 - height), u["left"] * (1 - width), height, width], dim=1).float()
+    sides = torch.tensor(shape[1:], dtype=torch.float64)
+    extent = torch.stack([area.sqrt() * stretch, area.sqrt() / stretch], dim=1)
+    extent = (extent * sides).round().clamp(min=torch.ones(2).double(), max=sides)
+    first = torch.floor(torch.stack([u["top"], u["left"]], dim=1) * (sides - extent + 1))
+    return (torch.cat([first, extent], dim=1) / sides.repeat(2)).float()
 
 
 def _bend(config: AugmentConfig, u: dict[str, torch.Tensor], trivial: Trivial | None) -> torch.Tensor:

@@ -6,7 +6,7 @@ from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError
 
-_OFF = {"crop": 1, "policy": "none"}  # the value of others that turns them off is 0 or false
+_OFF = {"crop": 1, "policy": "none", "fill": "edge"}  # the value of others that turns them off is 0 or false
 _ANY_DATA = {"noise", "mixup"}  # the others move or paint pixels
 
 
@@ -37,3 +37,15 @@ def check_augmentation(config: AugmentConfig, data: Dataset) -> None:
                 "less than the shorter side of the image",
                 f"--augment.{name} {side // 8}",
             )
+
+
+def check_fill(decided: AugmentConfig) -> None:
+    """Raise ConfigError where all fields are decided and nothing is moved in that `fill` could be seen in."""
+    moves = (decided.shift, decided.rotate, decided.scale, decided.shear, decided.policy == "trivial")
+    if decided.fill not in (None, "edge") and not any(moves):
+        raise ConfigError(
+            "augment.fill",
+            f"{decided.fill}, and nothing that moves images",
+            "shift, rotate, scale, shear or a policy with it",
+            f"--augment.shift 2 --augment.fill {decided.fill}, or leave it out",
+        )

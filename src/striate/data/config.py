@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 Fit = Literal["crop", "stretch", "pad"]
+Fill = Literal["edge", "reflect", "zero"]
 Layout = Literal["auto", "NF", "NCL", "NHW", "NHWC", "NCHW", "NCDHW"]
 Store = Literal["auto", "memory", "pack", "stream"]
 
@@ -36,8 +37,9 @@ class DataConfig:
     max_pixels: Annotated[int, Ge(1)] = 64_000_000
     """A picture with more pixels is refused before it is decoded."""
     store: Store = "auto"
-    """Where the inputs lie: in `memory`; in a `pack`, a file of decoded images that is made once and mapped into memory;
-    or nowhere (`stream`): decoded again in each epoch. `auto` takes the first of these that there is room for."""
+    """Where the inputs lie: in `memory`; in a `pack`, a file of decoded images that is made once and mapped into
+    memory; or nowhere (`stream`): decoded again in each epoch. `auto` takes the first of these that there is room
+    for."""
     packs: str | None = None
     """The folder of packs; None is `packs` in $STRIATE_CACHE, or else in ~/.cache/striate."""
     fingerprint: str | None = None
@@ -55,12 +57,15 @@ class AugmentConfig:
 
     shift: Annotated[int, Ge(0), Le(512)] | None = None
     """Largest shift along each axis in pixels, any whole number of pixels being equally likely."""
-    flip: bool | None = None
-    """Mirror half of the images left to right."""
+    flip: bool | Literal["alternate"] | None = None
+    """Mirror half of the images left to right; `alternate`: each image in every other epoch, the first at random."""
     vertical_flip: bool | None = None
     """Mirror half of the images upside down."""
     crop: Annotated[float, Gt(0), Le(1)] | None = None
     """Smallest share of the area that a random crop keeps (then resized back); 1 turns it off."""
+    fill: Fill | None = None
+    """What `shift` and the like move in from outside: the nearest pixel (`edge`), the image mirrored at its outermost
+    pixels (`reflect`), or black (`zero`)."""
     rotate: Annotated[float, Ge(0), Le(180)] | None = None
     """Largest rotation either way in degrees, about the center."""
     scale: Annotated[float, Ge(0), Lt(1)] | None = None

@@ -5,17 +5,22 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from striate.data.parts import as_bytes, by_parts
 
-def resize_images(x_BCHW: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Images at (height, width) `size` pixels, bilinear and antialiased, so that every pixel counts; bytes stay bytes,
-    rounded to nearest. Of that size already, they are returned as they are."""
-    if tuple(x_BCHW.shape[-2:]) == size:
+
+def resize_batch(x_BCHW: torch.Tensor, size: tuple[int, int], *, nearest: bool = False) -> torch.Tensor:
+    """The batch at `size` (height, width) in pixels, of the same dtype: bilinear and antialiased, so that every pixel
+    counts; bytes are rounded to nearest. `nearest`: each pixel takes the value at its center, which keeps class numbers
+    what they are. Of that size already, the batch is returned as it is."""
+    if tuple(x_BCHW.shape[2:]) == tuple(size):
         return x_BCHW
-    if x_BCHW.dtype == torch.uint8 and x_BCHW.device.type != "cpu":  # torch resizes bytes on the CPU alone
-        return resize_images(x_BCHW.float(), size).round_().clamp_(0, 255).to(torch.uint8)
-    return functional.interpolate(x_BCHW, size, mode="bilinear", antialias=True)
+    if nearest:
+        return functional.interpolate(x_BCHW, size, mode="nearest-exact")
+    if x_BCHW.device.type == "cpu" or x_BCHW.is_floating_point():
+        return functional.interpolate(x_BCHW, size, mode="bilinear", antialias=True)
 
+    def change(part: torch.Tensor, _: slice) -> torch.Tensor:  # torch resizes bytes on the CPU alone
+        resized = functional.interpolate(part.float(), size, mode="bilinear", antialias=True)
+        return as_bytes(resized, part.dtype)
 
-def resize_masks(masks_BHW: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Masks (B, H, W) of class numbers at (height, width) `size`: each pixel takes the class at its center."""
-    return functional.interpolate(masks_BHW.unsqueeze(1), size, mode="nearest-exact").squeeze(1)
+    return by_parts(change, x_BCHW, size)

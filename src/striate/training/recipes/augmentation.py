@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from striate.data.augment_check import check_augmentation
+from striate.data.augment_check import check_augmentation, check_fill
 from striate.data.augment_words import describe_augmentation
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset
@@ -14,7 +14,7 @@ _MIRROR_UNSAFE = {"mnist", "mnist5k", "digits", "svhn"}
 _SMALL = 40  # pixels: up to here an image is shifted, above it is cropped
 _OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
-    policy="none", mixup=0, cutmix=0,
+    policy="none", mixup=0, cutmix=0, fill="edge",
 )  # fmt: skip
 
 
@@ -32,6 +32,7 @@ def decide_augmentation(
         return _filled(augment, _OFF), ""
     if own_rule:
         decided = _filled(augment, _OFF)
+        check_fill(decided)
         named = ", ".join(describe_augmentation(decided, data.input_shape[0]))
         return decided, f"augmentation: {named}" if named else "augmentation: none, as these rules are published"
     channels, height, width = data.input_shape
@@ -46,6 +47,7 @@ def decide_augmentation(
         crop=0.2 if keeps and not small else 1.0,
     )
     decided = _filled(augment, usual)
+    check_fill(decided)
     return decided, _reason(decided, augment, data)
 
 

@@ -1,0 +1,92 @@
+"""Images moved by any affine map, as one interpolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from striate.data.config import Fill
+from striate.data.crop import Mirror
+from striate.data.parts import as_bytes, by_parts
+
+
+@dataclass(frozen=True)
+class Movement:
+    """`mirror`: (B,) bool, upside down and left to right; the others as `Warp` has them."""
+
+    mirror: Mirror
+    shift: torch.Tensor
+    box: torch.Tensor | None
+    linear: torch.Tensor | None
+    fill: Fill
+
+    def source_map(self, height: int, width: int) -> torch.Tensor:
+        """(B, 2, 3) float64, from a place in the moved image to one in the original, both −1 to 1 over the image."""
+        half = torch.tensor([width / 2, height / 2], dtype=torch.float64)
+        batch = len(self.shift)
+        linear = torch.eye(2, dtype=torch.float64).repeat(batch, 1, 1) if self.linear is None else self.linear
+        back = torch.linalg.inv(linear)
+        offset = -(back @ self.shift.flip(1).double()[:, :, None])  # in pixels, still before mirror and crop
+        sign = torch.where(torch.stack(self.mirror[::-1], dim=1), -1.0, 1.0).double()
+        map_back = torch.cat([back * half[None, None, :], offset], dim=2) * (sign / half)[:, :, None]
+        if self.box is None:
+            return map_back
+        top, left, tall, wide = self.box.double().unbind(1)
+        map_back = map_back * torch.stack([wide, tall], dim=1)[:, :, None]
+        map_back[:, :, 2] += torch.stack([2 * left + wide - 1, 2 * top + tall - 1], dim=1)
+        return map_back
+
+    def bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 2) float64 where what is seen begins and ends, right and down, −1 to 1 over the image."""
+        if self.box is None:
+            return -torch.ones(len(self.shift), 2).double(), torch.ones(len(self.shift), 2).double()
+        first, extent = self.box.double()[:, :2].flip(1), self.box.double()[:, 2:].flip(1)
+        return 2 * first - 1, 2 * (first + extent) - 1
+
+
+def resample(
+    x_BCHW: torch.Tensor, movement: Movement, *, nearest: bool = False, value: float | None = None
+) -> torch.Tensor:
+    """The moved batch, of the same shape and dtype, bilinear; `value` in place of the fill for what is outside."""
+    height, width = x_BCHW.shape[2:]
+    value = 0.0 if value is None and movement.fill == "zero" else value
+    device = x_BCHW.device
+    theta = movement.source_map(height, width).to(device=device, dtype=torch.float32)
+    first, last = (bound.to(device=device, dtype=torch.float32) for bound in movement.bounds())
+    half_pixel = torch.tensor([1 / width, 1 / height], device=device)
+    mode = "nearest" if nearest else "bilinear"
+
+    def change(part: torch.Tensor, rows: slice) -> torch.Tensor:
+        grid = _grid(theta[rows], height, width)
+        low, high = first[rows, None, None], last[rows, None, None]
+        outside = None if value is None else ((grid < low) | (grid > high)).any(-1)
+        if movement.fill == "reflect" and value is None:
+            grid = _reflected(grid, low + half_pixel, high - half_pixel)
+        elif movement.box is not None:
+            grid = torch.minimum(torch.maximum(grid, low + half_pixel), high - half_pixel)
+        moved = functional.grid_sample(part.float(), grid, mode, padding_mode="border", align_corners=False)
+        if outside is not None:
+            moved.masked_fill_(outside[:, None], value)  # type: ignore[arg-type]
+        return as_bytes(moved, part.dtype)
+
+    return by_parts(change, x_BCHW)
+
+
+def _grid(theta: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(B, H, W, 2) float32: which place of the original (right, down; −1 to 1 over the image) each pixel shows."""
+    right = ((torch.arange(width, device=theta.device) * 2 + 1) / width - 1).view(1, 1, -1)
+    down = ((torch.arange(height, device=theta.device) * 2 + 1) / height - 1).view(1, -1, 1)
+    grid = torch.empty(len(theta), height, width, 2, device=theta.device)
+    for axis in range(2):
+        a, b, c = theta[:, axis, :, None, None].unbind(1)
+        torch.add(right * a, down * b + c, out=grid[..., axis])
+    return grid
+
+
+def _reflected(grid: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Places beyond the centers of the outermost pixels mirrored there, back and forth."""
+    extent = (high - low).clamp(min=0)
+    around = torch.where(extent > 0, torch.remainder(grid - low, (2 * extent).clamp(min=1e-6)), 0.0)
+    return low + extent - (extent - around).abs()
