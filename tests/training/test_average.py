@@ -32,7 +32,7 @@ def test_it_follows_the_formula(decay: float) -> None:
     expected: dict[str, np.ndarray] = {}
     for step in range(12):
         wander(module, step)
-        average.update_parameters(module)
+        average.update()
         weight = 1.0 if step == 0 else 1 - min(decay, (1 + step) / (10 + step))
         for name, value in module.state_dict().items():
             now = value.double().numpy().copy()
@@ -52,8 +52,8 @@ def test_none_is_made_when_it_is_off(decay: float | None) -> None:
 def test_it_has_no_gradients_and_answers_in_eval_mode() -> None:
     module = network()
     average = make_average(module, 0.9)
-    assert not any(p.requires_grad for p in average.parameters())
-    assert not any(m.training for m in average.modules())
+    assert not any(p.requires_grad for p in average.module.parameters())
+    assert not any(m.training for m in average.module.modules())
     assert all(p.requires_grad for p in module.parameters())
 
 
@@ -68,7 +68,7 @@ def test_the_average_answers_and_is_restored_bit_for_bit() -> None:
     def go(state: TrainingState, first: int, last: int) -> None:
         for step in range(first, last):
             wander(state.module, step)
-            state.average.update_parameters(state.module)
+            state.average.update()
             state.step += 1
 
     go(whole, 0, 9)

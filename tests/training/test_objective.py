@@ -14,7 +14,7 @@ from striate.training.auxiliary import make_heads, turned
 from striate.training.config import AuxiliaryConfig, Config
 from striate.training.config_file import with_fields
 from striate.training.mix import Mix
-from striate.training.objective import Objective
+from striate.training.objective import Objective, whole_batch
 
 TASK = Classify(("a", "b", "c"))
 NETWORK = "conv(4,3) relu pool(2) fc(5) tanh fc(3)"
@@ -98,12 +98,12 @@ def test_no_hook_is_left_behind(module, batch) -> None:
 
 def test_the_loss_of_blended_samples_is_the_blend_of_both_losses(module, batch) -> None:
     x, y = batch
-    mix = Mix(torch.tensor([5, 4, 3, 2, 1, 0]), 0.3)
+    mix = Mix(y.flip(0), 0.3)
     loss, tally = objective().training_loss(module, x, y, mix)
-    soft = 0.3 * functional.one_hot(y, 3) + 0.7 * functional.one_hot(y[mix.partner], 3)
+    soft = 0.3 * functional.one_hot(y, 3) + 0.7 * functional.one_hot(mix.targets, 3)
     expected = -(soft * functional.log_softmax(module(x), 1)).sum(1).mean()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
-    named = TASK.tally(module(x).detach(), y[mix.partner])
+    named = TASK.tally(module(x).detach(), mix.targets)
     assert torch.equal(tally, named), "the larger part's class is the one that counts"
 
 
@@ -112,9 +112,9 @@ def test_auxiliary_terms_are_weighted_losses_of_their_heads(module, batch) -> No
     config = AuxiliaryConfig(rotation=0.5, layers=("conv1",), weight=0.2)
     heads = make_heads(module, config, "classify", 3, x)
     fields = {"auxiliary__rotation": 0.5, "auxiliary__layers": ["conv1"], "auxiliary__weight": 0.2}
-    loss, tally = objective(heads, **fields).training_loss(module, x, y, None, (4, 1))
+    loss, tally = objective(heads, **fields).training_loss(module, x, y, part=whole_batch(TASK, y, step=4))
 
-    images, quarters = turned(x, 0, 4, 1, 6)
+    images, quarters = turned(x, 0, 4, 0, 6)
     hidden = nn.Sequential(*list(module.children())[:-1])
     inner = heads.classifiers[0](module.conv1(x).mean((2, 3)))
     rotation = heads.rotation(hidden(images))

@@ -60,7 +60,8 @@ def test_sgd_and_adamw_step_as_torchs_with_decay_on_kernels_alone(fields, make) 
     twin = make([{"params": kernels, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}])
     optimizer = make_optimizer(ours, config(**{"name": fields["optim.name"]}, **fields))
     a, b = steps(ours, optimizer), steps(plain, twin)
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    for name in a:  # one fused kernel rounds differently
+        torch.testing.assert_close(a[name], b[name], rtol=2e-6, atol=1e-8, msg=name)
 
 
 def test_biases_are_never_decayed_whatever_their_shape() -> None:

@@ -215,4 +215,4 @@ def test_minutes_are_measured_with_the_options_that_cost_time() -> None:
     fields = {"execution__micro_batch": 20, "auxiliary__rotation": 0.5, "optim__ema": 0.9, "budget__minutes": 0.02}
     prepared = prepare(asked_for(epochs=None, model__name="mlp(8)", **fields))
     assert prepared.config.budget.steps >= 1
-    assert prepared.state.step == int(prepared.state.average.n_averaged) == 0
+    assert prepared.state.step == prepared.state.average.count == 0

@@ -67,7 +67,7 @@ def test_the_loss_is_that_of_the_logits_and_the_weighted_auxiliary_ones(module, 
 
 def test_blended_samples_are_blended_for_every_classifier(module, batch):
     x, targets = batch
-    mix = Mix(torch.tensor([1, 2, 3, 4, 5, 0]), 0.7)
+    mix = Mix(targets[torch.tensor([1, 2, 3, 4, 5, 0])], 0.7)
     loss, _ = Objective(TASK, Config()).training_loss(module, x, targets, mix)
     expected = 0.7 * by_hand(module, x, targets) + 0.3 * by_hand(module, x, targets[mix.partner])
     torch.testing.assert_close(loss, expected)

@@ -136,11 +136,15 @@ def _check(module: nn.Module, config: AuxiliaryConfig, task: str, sample: torch.
     return output
 
 
-def turned(images: torch.Tensor, *key: int) -> tuple[torch.Tensor, torch.Tensor]:
+def turned(
+    images: torch.Tensor, *key: int, start: int = 0, samples: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, C, S, S) images, each turned counterclockwise by 0 to 3 quarters, and the (N,) int64 number of quarters; a
-    function of the integers `key`."""
+    function of the integers `key`. As a part of a batch of `samples` they are turned as in the whole: the first of
+    them is number `start` there."""
     generator = torch.Generator().manual_seed(hash_key(*key))
-    quarters = torch.randint(TURNS, (len(images),), generator=generator)
+    drawn = torch.randint(TURNS, (samples or len(images),), generator=generator)
+    quarters = drawn[start : start + len(images)]
     result = images.clone(memory_format=torch.preserve_format)
     for k in range(1, TURNS):
         # Places rather than a mask: how many there are is known here, and no accelerator need be waited for.

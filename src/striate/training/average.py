@@ -7,30 +7,51 @@ in the training of Inception (Szegedy et al. 2015), so that the first steps are 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import nn
 
-from striate.models.untouched import copying_explained
+from striate.models.untouched import copied
 
 
-def make_average(module: nn.Module, decay: float | None) -> AveragedModel | None:
-    """An average that begins as `module` is; None where `decay` is 0 or None. Buffers are averaged like weights.
+class MovingAverage:
+    """`module`: a copy, in eval mode and without gradients, whose weights and buffers follow those of the original.
+    `count`: how many steps it has seen."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module = copied(module).requires_grad_(False).eval()
+        self.decay, self.count = decay, 0
+        # Found once: to look for them at each step takes longer than to average a small network.
+        self._weights = list(self.module.parameters()), list(module.parameters())
+        self._buffers = _buffers(self.module), _buffers(module)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """One step towards the weights as they are now; the first one takes them over. Counts of batches are copied."""
+        weight = 1.0 if self.count == 0 else 1 - min(self.decay, (1 + self.count) / (10 + self.count))
+        averaged: list[torch.Tensor] = [*self._weights[0]]
+        current: list[torch.Tensor] = [*self._weights[1]]
+        for (owner, name), (original, _) in zip(*self._buffers, strict=True):
+            mine, now = owner._buffers[name], original._buffers[name]
+            assert mine is not None and now is not None, "buffers do not come and go"
+            if mine.is_floating_point():
+                averaged.append(mine)
+                current.append(now)
+            else:
+                mine.copy_(now)
+        if averaged:
+            torch._foreach_lerp_(averaged, current, weight)
+        self.count += 1
+
+
+def make_average(module: nn.Module, decay: float | None) -> MovingAverage | None:
+    """An average that begins as `module` is; None where `decay` is 0 or None.
 
     Raises ModelError for a network that cannot be copied.
     """
-    if not decay:
-        return None
+    return MovingAverage(module, decay) if decay else None
 
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
-        # Of the count itself, which lies on the CPU: `steps` is a copy of it on the accelerator, to be waited for.
-        count = int(average.n_averaged)
-        weight = 1 - min(decay, (1 + count) / (10 + count))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, weight)
-        else:  # counts of batches
-            torch._foreach_copy_(averaged, current)
 
-    with copying_explained(module):
-        average = AveragedModel(module, multi_avg_fn=update, use_buffers=True)  # type: ignore[arg-type]
-    return average.requires_grad_(False).eval()
+def _buffers(module: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Owner and name of each: unlike parameters, buffers may be replaced by other tensors."""
+    parts = dict(module.named_modules())
+    names = [name.rpartition(".") for name, _ in module.named_buffers()]
+    return [(parts[owner], name) for owner, _, name in names]

@@ -19,7 +19,7 @@ def head_steps(config: Config) -> int:
 
 @contextmanager
 def training_mode(module: nn.Module, config: Config) -> Iterator[Callable[[int], None]]:
-    """A function of the step that puts the network into training mode.
+    """A function of the step that puts the network into training mode, which stays until it has to be another.
 
     In the first `fine_tune.head_share` of the steps all but the output layer, and those of auxiliary classifiers, is
     frozen: it gets no gradient and stays in eval mode, so that its normalization keeps its statistics. What was frozen
@@ -32,7 +32,7 @@ def training_mode(module: nn.Module, config: Config) -> Iterator[Callable[[int],
         for name, p in module.named_parameters()
         if p.requires_grad and name.rpartition(".")[0] not in (head, *auxiliary)
     ]
-    frozen = False
+    frozen, set_before = False, False
 
     def freeze(wanted: bool) -> None:
         nonlocal frozen
@@ -43,6 +43,10 @@ def training_mode(module: nn.Module, config: Config) -> Iterator[Callable[[int],
             frozen = wanted
 
     def set_mode(step: int) -> None:
+        nonlocal set_before
+        if set_before and (step < until) == frozen:
+            return  # to say it to every layer again takes longer than some layers compute
+        set_before = True
         freeze(step < until)
         module.train(not frozen)
         if frozen and head is not None:

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from time import perf_counter
 
 import torch
 from torch import nn
 
-from striate.data.augment import augment_batch
 from striate.data.counter_random import hash_key
 from striate.data.dataset import Split
 from striate.data.loader import Batch, batch_bounds, batches, epoch_order
-from striate.data.noise import with_noise
 from striate.data.normalize import Normalize
-from striate.models.learning_rule import OwnRule
-from striate.tasks.protocol import Task
 from striate.training.config import Config
 from striate.training.events import EpochDone, EpochRow, Event, StepDone
-from striate.training.execution import evaluation_batch
-from striate.training.growing import at_size_of_step
+from striate.training.execution import autocast, evaluation_batch, make_scaler, uncompiled, whole_batch_compiled
 from striate.training.head_first import training_mode
 from striate.training.mix import mix_batch
-from striate.training.nonfinite import refuse_nonfinite, refuse_nonfinite_epoch
-from striate.training.objective import Objective
+from striate.training.nonfinite import LossWatch, refuse_nonfinite, refuse_nonfinite_epoch
+from striate.training.objective import Objective, whole_batch
 from striate.training.optimizers import set_learning_rate
+from striate.training.own_rule import own_rule_step
 from striate.training.patience import training_is_over
+from striate.training.prepared_batch import prepared_inputs, to_memory_format
 from striate.training.schedules import learning_rate_factor
 from striate.training.state import TrainingState
+
+_NO_SCALING = torch.amp.GradScaler(enabled=False)
 
 
 def training_events(
@@ -39,11 +38,11 @@ def training_events(
     `splits` lie on the device of the network; `config` is fully decided. Between two events `state` is whole: it
     can be saved, and a run that goes on from there ends with the same bits. Raises NonFiniteLoss.
     """
-    train = splits["train"]
+    train, device = splits["train"], torch.device(config.execution.device or "cpu")
     steps, batch_size, peak = config.budget.steps, config.batch, config.optim.lr
     assert steps is not None and batch_size is not None and peak is not None, "recipes decide all three"
     steps_per_epoch = len(batch_bounds(len(train), batch_size))
-    epochs = -(-steps // steps_per_epoch)
+    epochs, watch = -(-steps // steps_per_epoch), LossWatch()
 
     with training_mode(state.module, config) as set_mode:
         for epoch in range(len(state.history), epochs):
@@ -53,9 +52,10 @@ def training_events(
             before = epoch * steps_per_epoch
             started = perf_counter()
             for batch in batches(train, batch_size, order=order, first=state.step - before, stop=steps - before):
+                state.epoch_wait += perf_counter() - started
                 lr = peak * learning_rate_factor(config.schedule, state.step, steps)
                 set_learning_rate(state.optimizer, lr)
-                seed_step(hash_key(config.seed, state.step, 2), train.inputs.device)
+                seed_step(hash_key(config.seed, state.step, 2), device)
                 set_mode(state.step)
 
                 loss, tally = training_step(state, batch, objective, config, normalize, epoch)
@@ -63,10 +63,13 @@ def training_events(
                 state.tally = tally if state.tally is None else state.tally + tally
                 state.step += 1
                 state.epoch_samples += len(batch.ids)
+                if device.type != "cpu":
+                    watch.add(loss, state.step, epoch + 1, lr)
                 state.epoch_seconds += perf_counter() - started
                 yield StepDone(state.step, steps, epoch + 1, loss, lr, len(batch.ids))
                 started = perf_counter()
 
+            watch.look(epoch + 1, lr)
             yield close_epoch(state, objective, splits, config, normalize, epoch, epochs)
 
 
@@ -83,76 +86,40 @@ def training_step(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One update of the network from one batch: forward, backward, step. Returns the scalar loss and the tally.
 
-    The batch is computed in parts of `execution.micro_batch` samples, whose gradients are added up. A network that
-    learns by its own rule takes another step: `own_rule_step`.
+    The batch goes through the network in parts of `execution.micro_batch` samples, whose losses and gradients add up to
+    those of the whole. A network that learns by its own rule takes another step: `own_rule_step`.
     """
     if config.optim.name == "own-rule":
         return own_rule_step(state, batch, objective, config, normalize, epoch)
     module, optimizer = state.module, state.optimizer
-    device = batch.inputs.device
-    losses, tallies = [], []
+    state.scaler = state.scaler or make_scaler(config)
+    scaler = state.scaler or _NO_SCALING
     optimizer.zero_grad(set_to_none=True)
-    for number, (part, share) in enumerate(micro_batches(batch, config.execution.micro_batch)):
-        inputs, targets = prepared_inputs(part, objective.task, config, normalize, epoch, state.step)
-        inputs, targets, mix = mix_batch(inputs, targets, config.augment, config.seed, state.step, number)
-        with autocast(config, device):
-            loss, tally = objective.training_loss(module, inputs, targets, mix, (state.step, number))
-        refuse_nonfinite(loss, module, inputs, state.step + 1, epoch + 1, optimizer.param_groups[-1]["lr"])
-        loss = loss if share == 1 else loss * share
-        loss.backward()
+
+    began = perf_counter()
+    inputs, targets = prepared_inputs(batch, objective.task, config, normalize, epoch, state.step)
+    inputs, targets, mix = mix_batch(inputs, targets, config.augment, config.seed, state.step)
+    state.epoch_augment += perf_counter() - began
+
+    losses, tallies, whole = [], [], whole_batch(objective.task, targets, state.step)
+    for start, stop in batch_bounds(len(inputs), config.execution.micro_batch or len(inputs)):
+        x, y, blend = inputs[start:stop], targets[start:stop], mix and mix.part(start, stop)
+        with autocast(config, x.device), whole_batch_compiled(config, len(x)):
+            loss, tally = objective.training_loss(module, x, y, blend, replace(whole, start=start))
+        refuse_nonfinite(loss, module, x, state.step + 1, epoch + 1, optimizer.param_groups[-1]["lr"])
+        scaler.scale(loss).backward()
         losses.append(loss.detach())
         tallies.append(tally)
+
     if config.optim.clip:
+        scaler.unscale_(optimizer)
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(trained, config.optim.clip)
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     if state.average is not None:
-        state.average.update_parameters(module)
+        state.average.update()
     return sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0])
-
-
-def own_rule_step(
-    state: TrainingState, batch: Batch, objective: Objective, config: Config, normalize: Normalize, epoch: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One update of the network from one batch by its own rule, without a gradient. Returns the loss that the task
-    would have, and the tally, both of the answers before the batch was learned."""
-    module, rate = state.module, state.optimizer.param_groups[-1]["lr"]
-    assert isinstance(module, OwnRule), "recipes refuse others"
-    # Where the number of steps is still to be measured: as at the end, when all layers compute.
-    progress = state.step / config.budget.steps if config.budget.steps else 1 - 1e-6
-    losses, tallies = [], []
-    for part, share in micro_batches(batch, config.execution.micro_batch):
-        inputs, targets = prepared_inputs(part, objective.task, config, normalize, epoch, state.step)
-        with torch.no_grad():
-            loss, tally = objective.training_loss(module, inputs, targets)
-        refuse_nonfinite(loss, module, inputs, state.step + 1, epoch + 1, rate)
-        module.learn(inputs, targets, rate, progress)
-        losses.append(loss * share)
-        tallies.append(tally)
-    if state.average is not None:
-        state.average.update_parameters(module)
-    return sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0])
-
-
-def micro_batches(batch: Batch, size: int | None) -> list[tuple[Batch, float]]:
-    """The parts of a batch, each with its share of the samples; the whole where `size` is None or large enough."""
-    total = len(batch.ids)
-    if size is None or size >= total:
-        return [(batch, 1.0)]
-    bounds = batch_bounds(total, size)
-    return [(Batch(batch.inputs[a:b], batch.targets[a:b], batch.ids[a:b]), (b - a) / total) for a, b in bounds]
-
-
-def prepared_inputs(
-    batch: Batch, task: Task, config: Config, normalize: Normalize, epoch: int, step: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A training batch as the network gets it: augmented, as large as it is at this step, standardized, with noise, in
-    its memory format; and its targets, moved as the images were."""
-    inputs, warp = augment_batch(batch.inputs, config.augment, config.seed, epoch, batch.ids)
-    targets = batch.targets if warp is None else task.warp_targets(batch.targets, warp)
-    inputs, targets = at_size_of_step(inputs, targets, task, config, step)
-    inputs = with_noise(normalize(inputs), config.augment, config.seed, epoch, batch.ids)
-    return to_memory_format(inputs, config), targets
 
 
 def close_epoch(
@@ -169,42 +136,40 @@ def close_epoch(
     task = objective.task
     val = validate(state.answering, objective, splits["val"], config, normalize)
     lr, train = state.optimizer.param_groups[-1]["lr"], objective.summarize(state.tally)
-    row = EpochRow(epoch + 1, state.step, lr, train, val, state.epoch_seconds, state.epoch_samples)
+    seconds = state.epoch_seconds
+    augment = state.epoch_augment / seconds if config.execution.device == "cpu" else None
+    row = EpochRow(
+        epoch + 1, state.step, lr, train, val, seconds, state.epoch_samples, state.epoch_wait / seconds, augment
+    )
     refuse_nonfinite_epoch(row)
     score = task.score(val)
     best = state.best_score is None or score >= state.best_score
     state.best_score = score if best else state.best_score
     state.history.append(row)
-    state.tally, state.epoch_seconds, state.epoch_samples = None, 0.0, 0
+    state.begin_epoch()
     finished = epoch + 1 == epochs or training_is_over(state.history, task, config.budget)
     return EpochDone(row, epochs, best or config.keep == "last", finished)
 
 
-@torch.no_grad()
+@torch.no_grad()  # not inference mode: a network may keep a tensor of this pass, and training could not use that
 def validate(
     module: nn.Module, objective: Objective, split: Split, config: Config, normalize: Normalize
 ) -> dict[str, float]:
-    """The epoch metrics over a whole split, in eval mode and fp32, as the final evaluation measures them."""
-    module.eval()
+    """The epoch metrics over a whole split, in eval mode, at the precision and in the memory format of training.
+
+    Modes are put back. The final evaluation may compute in another precision.
+    """
+    modes, device = [(part, part.training) for part in module.modules()], next(module.parameters()).device
     total: torch.Tensor | None = None
-    for number, batch in enumerate(batches(split, evaluation_batch(config))):
-        tally = objective.tally(module, to_memory_format(normalize(batch.inputs), config), batch.targets, number)
-        total = tally if total is None else total + tally
+    try:
+        module.eval()
+        for number, batch in enumerate(batches(split, evaluation_batch(config))):
+            inputs = to_memory_format(normalize(batch.inputs), config)
+            with autocast(config, device), uncompiled(config):
+                tally = objective.tally(module, inputs, batch.targets, number)
+            total = tally if total is None else total + tally
+    finally:
+        for part, training in modes:
+            part.training = training
     assert total is not None, "a split is never empty"
     return objective.summarize(total)
-
-
-def autocast(config: Config, device: torch.device) -> AbstractContextManager[object]:
-    """The precision of the forward pass: bfloat16 for convolutions and matrix products, or as it is."""
-    if config.execution.precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
-
-
-def to_memory_format(inputs: torch.Tensor, config: Config) -> torch.Tensor:
-    """The batch laid out as the plan says: channels last exists for images and volumes."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    one_channel = inputs.ndim < 2 or inputs.shape[1] == 1  # then both layouts are the same
-    if config.execution.memory_format == "channels_last" and inputs.ndim in formats and not one_channel:
-        return inputs.contiguous(memory_format=formats[inputs.ndim])
-    return inputs

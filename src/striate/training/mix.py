@@ -14,17 +14,22 @@ from striate.data.counter_random import hash_key
 
 @dataclass(frozen=True)
 class Mix:
-    """Who a batch was blended with: (B,) `partner` places in the batch, and the `share` of the sample itself."""
+    """What the samples of a batch were blended with: (B, …) `targets` of their partners, and the `share` of the sample
+    itself."""
 
-    partner: torch.Tensor
+    targets: torch.Tensor
     share: float
+
+    def part(self, start: int, stop: int) -> Mix:
+        """Of the samples `start` to `stop`."""
+        return Mix(self.targets[start:stop], self.share)
 
 
 def mix_batch(
-    inputs: torch.Tensor, targets: torch.Tensor, config: AugmentConfig, seed: int, step: int, part: int = 0
+    inputs: torch.Tensor, targets: torch.Tensor, config: AugmentConfig, seed: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor, Mix | None]:
-    """Inputs (B, C, …) blended with a permutation of themselves, as a function of (seed, step, part); one share a
-    batch. With them their targets, and how the loss has to blend those (None where it has not).
+    """Inputs (B, C, …) blended with a permutation of themselves, as a function of (seed, step); one share a batch.
+    With them their targets, and how the loss has to blend those (None where it has not).
 
     `mixup`: share · x + (1 − share) · x', with share ~ Beta(alpha, alpha) (Zhang et al. 2017). `cutmix`: a box of
     1 − share of the area of x' is pasted into x; the share is then that of the pixels (Yun et al. 2019). A mask is
@@ -33,20 +38,20 @@ def mix_batch(
     mixup, cutmix = config.mixup or 0.0, config.cutmix or 0.0
     if not (mixup or cutmix) or len(inputs) < 2:
         return inputs, targets, None
-    random = np.random.default_rng(hash_key(seed, step, 5, part))
+    random = np.random.default_rng(hash_key(seed, step, 5, 0))
     cut = bool(cutmix) and (not mixup or random.random() < 0.5)
     alpha = cutmix if cut else mixup
     share = float(random.beta(alpha, alpha))
     partner = torch.from_numpy(random.permutation(len(inputs))).to(inputs.device)
     if not cut:
-        return share * inputs + (1 - share) * inputs[partner], targets, Mix(partner, share)
+        return share * inputs + (1 - share) * inputs[partner], targets, Mix(targets[partner], share)
     grid = inputs.shape[2:]
     box = _box(grid, share, random)
     mixed = _pasted(inputs, partner, (slice(None), slice(None), *box))
     if targets.shape[1:] == grid and not targets.is_floating_point():
         return mixed, _pasted(targets, partner, (slice(None), *box)), None
     area = math.prod(s.stop - s.start for s in box) / math.prod(grid)
-    return mixed, targets, Mix(partner, 1 - area)
+    return mixed, targets, Mix(targets[partner], 1 - area)
 
 
 def _pasted(values: torch.Tensor, partner: torch.Tensor, window: tuple[slice, ...]) -> torch.Tensor:

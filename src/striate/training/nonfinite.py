@@ -11,7 +11,7 @@ from striate.errors import NonFiniteLoss
 from striate.models.untouched import untouched
 from striate.training.events import EpochRow
 
-_LOOK_EVERY = 20  # steps between looks on an accelerator, where each look waits for the device
+_LOOK_EVERY = 20  # steps between looks on an accelerator
 
 
 def refuse_nonfinite(
@@ -19,11 +19,10 @@ def refuse_nonfinite(
 ) -> None:
     """Raise NonFiniteLoss when `loss` (scalar) is infinite or not a number, naming the first place at fault.
 
-    `inputs` is the normalized batch of this step. The network is left as it is.
+    `inputs` is the normalized batch of this step. The network is left as it is. Does nothing on an accelerator, where
+    a look at each step would wait for it each time: `LossWatch` looks at several.
     """
-    if loss.device.type != "cpu" and step % _LOOK_EVERY:
-        return
-    if bool(torch.isfinite(loss)):
+    if loss.device.type != "cpu" or math.isfinite(loss.item()):
         return
     raise NonFiniteLoss(
         f"training, step {step} in epoch {epoch}: loss",
@@ -31,6 +30,35 @@ def refuse_nonfinite(
         "a finite number",
         _remedy(lr),
     )
+
+
+class LossWatch:
+    """Looks at the losses of several steps at once, so that nobody waits for an accelerator in between."""
+
+    def __init__(self) -> None:
+        self._unseen: list[tuple[int, torch.Tensor]] = []
+
+    def add(self, loss: torch.Tensor, step: int, epoch: int, lr: float) -> None:
+        """Take note of the scalar `loss` of `step`; raise NonFiniteLoss as `look` does when it is time to look."""
+        self._unseen.append((step, loss))
+        if len(self._unseen) >= _LOOK_EVERY:
+            self.look(epoch, lr)
+
+    def look(self, epoch: int, lr: float) -> None:
+        """Raise NonFiniteLoss, with the first step at fault, when a loss since the last look is not finite."""
+        unseen, self._unseen = self._unseen, []
+        if not unseen:
+            return
+        values = torch.stack([loss for _, loss in unseen]).tolist()
+        for (step, _), value in zip(unseen, values, strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLoss(
+                    f"training, step {step} in epoch {epoch}: loss",
+                    f"{value:g} at learning rate {lr:.3g}; looked at in step {unseen[-1][0]}, after which no layer can"
+                    " be named: the weights have followed it since",
+                    "a finite number",
+                    _remedy(lr),
+                )
 
 
 def refuse_nonfinite_epoch(row: EpochRow) -> None:

@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from striate.errors import ConfigError
-from striate.models.weights.auxiliary_outputs import Answers, answers
+from striate.models.weights.auxiliary_outputs import answers
 from striate.tasks.protocol import Task
 from striate.tasks.views import answer_views
 from striate.training.auxiliary import AuxiliaryHeads, turned
 from striate.training.config import Config, RegularizeConfig
-from striate.training.hidden_units import hidden_activity, silent_and_all, sparsity_penalty
+from striate.training.hidden_units import Activity, hidden_activity, silent_and_all, sparsity_penalty
 from striate.training.mix import Mix
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which samples of the batch of `step` these are: from number `start` on, of `samples` in all. `weight` is the
+    task's of the whole batch: what a sum of losses is divided by for its mean."""
+
+    step: int
+    start: int
+    samples: int
+    weight: torch.Tensor | float
+
+
+def whole_batch(task: Task, targets: torch.Tensor, step: int = 0) -> Part:
+    """The only part of a batch with these targets."""
+    return Part(step, 0, len(targets), task.weight(targets))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one pass gave: `outputs` of the network, those of its own `auxiliary` classifiers with their weights, those
+    of heads on `inner` layers, logits and truth of `turns`, and the outputs of `hidden` units."""
+
+    outputs: torch.Tensor
+    auxiliary: tuple[tuple[float, torch.Tensor], ...] = ()
+    inner: tuple[torch.Tensor, ...] = ()
+    turns: tuple[torch.Tensor, torch.Tensor] | None = None
+    hidden: list[Activity] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -37,15 +65,25 @@ class Objective:
         inputs: torch.Tensor,
         targets: torch.Tensor,
         mix: Mix | None = None,
-        place: tuple[int, int] = (0, 0),
+        part: Part | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Scalar loss with all its terms, and the tally. Of blended samples the tally counts the larger part's
-        target. `place` is the step and the part of its batch, from which random turns follow."""
-        outputs, terms, tally = self._forward(module, inputs, targets, mix, place)
-        loss = self._mixed(outputs, targets, mix)
-        for term in (*terms, *self._weight_penalties(module)):
-            loss = loss + term
-        return loss, tally
+        target. What is given may be a `part` of a batch: the losses of all parts add up to that of the batch."""
+        part = part or whole_batch(self.task, targets)
+        seen = self._forward(module, inputs, (part.step, 0), part)
+        named = targets if mix is None or mix.share >= 0.5 else mix.targets
+        loss, named_sum = self._mixed(seen.outputs, targets, mix, part.weight)
+        tallies = [self.task.tally(seen.outputs.detach(), named, named_sum)]
+        for weight, outputs in seen.auxiliary:
+            loss = loss + weight * self._mixed(outputs, targets, mix, part.weight)[0]
+        for outputs in seen.inner:
+            term, named_sum = self._mixed(outputs, targets, mix, part.weight)
+            loss = loss + self.config.auxiliary.weight * term
+            tallies.append(self.task.tally(outputs.detach(), named, named_sum))
+        share = len(inputs) / part.samples
+        for term in (*self._terms(seen), *self._weight_penalties(module)):
+            loss = loss + share * term
+        return loss, self._joined(tallies, seen)
 
     @torch.no_grad()
     def tally(self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, number: int = 0) -> torch.Tensor:
@@ -53,11 +91,13 @@ class Objective:
         which turns follow. Auxiliary heads and hidden units are measured on the images as they are."""
         views = self.config.evaluation.views or "none"
         if views == "none":
-            return self._forward(module, inputs, targets, None, (0, number))[2]
+            seen = self._forward(module, inputs, (0, number))
+            return self._joined([self.task.tally(outputs, targets) for outputs in (seen.outputs, *seen.inner)], seen)
         own = self.task.tally(answer_views(module, inputs, views), targets)
         if self.heads is None and not self._penalizes:
             return own
-        return torch.cat([own, self._forward(module, inputs, targets, None, (0, number))[2][len(own) :]])
+        seen = self._forward(module, inputs, (0, number))
+        return self._joined([own, *(self.task.tally(outputs, targets) for outputs in seen.inner)], seen)
 
     def summarize(self, tally: torch.Tensor) -> dict[str, float]:
         """The task's epoch metrics, then `<layer>_<headline>`, `rotation_accuracy` and `hidden_sparsity` (the share of
@@ -82,71 +122,63 @@ class Objective:
         return self.config.regularize.sparsity > 0
 
     def _forward(
-        self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None, place: tuple[int, int]
-    ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
-        """Outputs, additional loss terms, and the tally."""
-        named = self._counted(targets, mix)
+        self, module: nn.Module, inputs: torch.Tensor, place: tuple[int, int], part: Part | None = None
+    ) -> Seen:
+        """One pass through the network and its heads; random turns follow from `place`."""
         if self.heads is None and not self._penalizes:
             given = answers(module, module(inputs))
-            return (
-                given.outputs,
-                self._own_auxiliary(given, targets, mix),
-                self.task.tally(given.outputs.detach(), named),
-            )
+            return Seen(given.outputs, given.auxiliary)
         count, quarters = len(inputs), None
         if self._rotates:
-            images, quarters = turned(inputs, self.config.seed, *place, 6)
+            first, samples = (0, None) if part is None else (part.start, part.samples)
+            images, quarters = turned(inputs, self.config.seed, *place, 6, start=first, samples=samples)
             inputs = torch.cat([inputs, images])
         with ExitStack() as stack:
             found = stack.enter_context(self.heads.watching(module)) if self.heads is not None else {}
             hidden = stack.enter_context(hidden_activity(module)) if self._penalizes else []
             given = answers(module, module(inputs))
-        outputs = given.outputs[:count]
-        terms = self._own_auxiliary(given, targets, mix)
-        tallies = [self.task.tally(outputs.detach(), named)]
-        if self.heads is not None:
-            more_terms, more_tallies = self._auxiliary(self.heads, found, count, targets, mix, quarters)
-            terms, tallies = terms + more_terms, tallies + more_tallies
-        if self._penalizes:
-            terms.append(self.config.regularize.sparsity * sparsity_penalty(hidden))
-            tallies.append(silent_and_all(hidden))
-        return outputs, terms, torch.cat(tallies)
+        own = tuple((weight, outputs[:count]) for weight, outputs in given.auxiliary)
+        seen = Seen(given.outputs[:count], own, hidden=hidden)
+        if self.heads is None:
+            return seen
+        pairs = zip(self.heads.layers, self.heads.classifiers, strict=True)
+        inner = tuple(classifier(found[layer][:count].float()) for layer, classifier in pairs)
+        turns = None
+        if self.heads.rotation is not None and quarters is not None:
+            turns = self.heads.rotation(found[""][count:].float()), quarters
+        return replace(seen, inner=inner, turns=turns)
 
-    def _own_auxiliary(self, given: Answers, targets: torch.Tensor, mix: Mix | None) -> list[torch.Tensor]:
-        """The losses of the network's own auxiliary classifiers, times the weights that it states."""
-        return [weight * self._mixed(more[: len(targets)], targets, mix) for weight, more in given.auxiliary]
-
-    def _auxiliary(
-        self,
-        heads: AuxiliaryHeads,
-        found: dict[str, torch.Tensor],
-        count: int,
-        targets: torch.Tensor,
-        mix: Mix | None,
-        quarters: torch.Tensor | None,
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """The loss terms and the tallies of the heads."""
-        terms, tallies = [], []
-        for layer, classifier in zip(heads.layers, heads.classifiers, strict=True):
-            outputs = classifier(found[layer][:count].float())
-            terms.append(self.config.auxiliary.weight * self._mixed(outputs, targets, mix))
-            tallies.append(self.task.tally(outputs.detach(), self._counted(targets, mix)))
-        if heads.rotation is not None and quarters is not None:
-            logits = heads.rotation(found[""][count:].float())
-            terms.append(self.config.auxiliary.rotation * functional.cross_entropy(logits, quarters))
-            correct = (logits.argmax(1) == quarters).sum()
-            tallies.append(torch.stack([correct.double(), torch.full_like(correct, len(quarters)).double()]))
-        return terms, tallies
-
-    def _mixed(self, outputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None) -> torch.Tensor:
-        loss = self.task.loss(outputs, targets)
+    def _mixed(
+        self, outputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None, weight: torch.Tensor | float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, by the shares of a blend, and the sum of losses of the target that counts."""
+        total = self.task.loss_sum(outputs, targets)
         if mix is None:
-            return loss
-        return mix.share * loss + (1 - mix.share) * self.task.loss(outputs, targets[mix.partner])
+            return total / weight, total.detach()
+        partners = self.task.loss_sum(outputs, mix.targets)
+        # All samples of the batch are partners once: the weights of both are the same.
+        loss = (mix.share * total + (1 - mix.share) * partners) / weight
+        return loss, (total if mix.share >= 0.5 else partners).detach()
 
-    @staticmethod
-    def _counted(targets: torch.Tensor, mix: Mix | None) -> torch.Tensor:
-        return targets if mix is None or mix.share >= 0.5 else targets[mix.partner]
+    def _terms(self, seen: Seen) -> list[torch.Tensor]:
+        """Further means over the samples, of what was seen."""
+        terms = []
+        if seen.turns is not None:
+            terms.append(self.config.auxiliary.rotation * functional.cross_entropy(*seen.turns))
+        if self._penalizes:
+            terms.append(self.config.regularize.sparsity * sparsity_penalty(seen.hidden))
+        return terms
+
+    def _joined(self, tallies: list[torch.Tensor], seen: Seen) -> torch.Tensor:
+        """The whole tally: those of the task, then turns and hidden units."""
+        if seen.turns is not None:
+            logits, quarters = seen.turns
+            counts = torch.full((2,), float(len(quarters)), dtype=torch.float64, device=logits.device)
+            counts[0] = (logits.argmax(1) == quarters).sum()
+            tallies = [*tallies, counts]
+        if self._penalizes:
+            tallies = [*tallies, silent_and_all(seen.hidden)]
+        return tallies[0] if len(tallies) == 1 else torch.cat(tallies)
 
     def _weight_penalties(self, module: nn.Module) -> list[torch.Tensor]:
         """L1: Σ|w|. L2: ½ Σw², whose gradient is w. Both over kernels and matrices."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -81,6 +81,17 @@ def _split(
     return [g for g in groups if g["params"]]
 
 
+def _fused(
+    algorithm: Callable[..., torch.optim.Optimizer], groups: list[dict[str, Any]], **values: Any
+) -> torch.optim.Optimizer:
+    """The optimizer with the step of all parameters as one kernel; as torch decides where it has none for them."""
+    try:
+        # Copies, since torch writes into them before it refuses.
+        return algorithm([dict(group) for group in groups], fused=True, **values)
+    except RuntimeError:
+        return algorithm(groups, **values)
+
+
 def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.optim.Optimizer:
     """`sgd` and `adamw` are torch's; `lamb` (You et al. 2019) and `lars` (You et al. 2017) are those of the library
     pytorch-optimizer."""
@@ -90,9 +101,9 @@ def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.op
     if optim.name == "own-rule":
         return torch.optim.SGD(groups, lr=lr)  # keeps the rate; the network takes the steps
     if optim.name == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, betas=optim.betas)
+        return _fused(torch.optim.AdamW, groups, lr=lr, betas=optim.betas)
     if optim.name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+        return _fused(torch.optim.SGD, groups, lr=lr, momentum=momentum, nesterov=nesterov)
     if optim.name == "muon":
         return Muon(groups, lr, momentum, nesterov=nesterov, fixed_norm=bool(optim.fixed_norm), betas=optim.betas)
     import pytorch_optimizer  # takes a second, and only these two need it

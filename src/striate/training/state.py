@@ -7,30 +7,36 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from striate.training.auxiliary import AuxiliaryHeads
+from striate.training.average import MovingAverage
 from striate.training.events import EpochRow
 
 
 @dataclass
 class TrainingState:
-    """The network, its optimizer, and how far the run is. `tally` sums the epoch in progress.
+    """The network, its optimizer, and how far the run is. `tally` and the fields of `epoch_…` sum the epoch in
+    progress: seconds in all, those in which steps waited for data, and those in which inputs were prepared.
 
     `average` is the moving average of the weights, if there is one; `heads` are the auxiliary heads, which only
-    training has.
+    training has; `scaler` scales the loss of `fp16`, from the first step on. `elapsed` is the wall-clock time in
+    seconds since the run was asked for, without the pauses in which it was interrupted.
     """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
-    average: AveragedModel | None = None
+    average: MovingAverage | None = None
     heads: AuxiliaryHeads | None = None
+    scaler: torch.amp.GradScaler | None = None
     step: int = 0
     history: list[EpochRow] = field(default_factory=list)
     best_score: tuple[float, ...] | None = None
     tally: torch.Tensor | None = None
     epoch_seconds: float = 0.0
+    epoch_wait: float = 0.0
+    epoch_augment: float = 0.0
     epoch_samples: int = 0
+    elapsed: float = 0.0
 
     @property
     def answering(self) -> nn.Module:
@@ -47,25 +53,50 @@ class TrainingState:
             "best_score": None if self.best_score is None else list(self.best_score),
             "tally": self.tally,
             "epoch_seconds": self.epoch_seconds,
+            "epoch_wait": self.epoch_wait,
+            "epoch_augment": self.epoch_augment,
             "epoch_samples": self.epoch_samples,
+            "elapsed": self.elapsed,
         }
         if self.average is not None:
             saved["ema"] = self.average.module.state_dict()
         if self.heads is not None:
             saved["auxiliary"] = self.heads.state_dict()
+        if self.scaler is not None:
+            saved["scaler"] = self.scaler.state_dict()
         return saved
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Become the state that `to_dict` gave."""
         self.module.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        _lay_out_as_parameters(self.optimizer)
         if self.average is not None:
             self.average.module.load_state_dict(saved["ema"])
-            self.average.n_averaged.fill_(saved["step"])
+            self.average.count = saved["step"]
         if self.heads is not None:
             self.heads.load_state_dict(saved["auxiliary"])
+        if "scaler" in saved:
+            self.scaler = torch.amp.GradScaler(next(self.module.parameters()).device.type)
+            self.scaler.load_state_dict(saved["scaler"])
         self.step = saved["step"]
         self.history = [EpochRow(**row) for row in saved["history"]]
         self.best_score = None if saved["best_score"] is None else tuple(saved["best_score"])
         self.tally = saved["tally"]
         self.epoch_seconds, self.epoch_samples = saved["epoch_seconds"], saved["epoch_samples"]
+        self.epoch_wait, self.epoch_augment = saved.get("epoch_wait", 0.0), saved.get("epoch_augment", 0.0)
+        self.elapsed += saved.get("elapsed", 0.0)
+
+    def begin_epoch(self) -> None:
+        """Nothing summed yet."""
+        self.tally, self.epoch_samples = None, 0
+        self.epoch_seconds = self.epoch_wait = self.epoch_augment = 0.0
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Fused optimizers read all tensors in the order of memory: in another layout than its parameter's, an average of
+    gradients would belong to other weights."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)

@@ -1,0 +1,41 @@
+"""A step of a network that learns by a rule of its own, without a gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from striate.data.loader import Batch, batch_bounds
+from striate.data.normalize import Normalize
+from striate.models.learning_rule import OwnRule
+from striate.training.config import Config
+from striate.training.nonfinite import refuse_nonfinite
+from striate.training.objective import Objective, whole_batch
+from striate.training.prepared_batch import prepared_inputs
+from striate.training.state import TrainingState
+
+
+def own_rule_step(
+    state: TrainingState, batch: Batch, objective: Objective, config: Config, normalize: Normalize, epoch: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One update of the network from one batch by its own rule. Returns the loss that the task would have, and the
+    tally, both of the answers before the batch was learned."""
+    module, rate = state.module, state.optimizer.param_groups[-1]["lr"]
+    assert isinstance(module, OwnRule), "recipes refuse others"
+    # Where the number of steps is still to be measured: as at the end, when all layers compute.
+    progress = state.step / config.budget.steps if config.budget.steps else 1 - 1e-6
+    inputs, targets = prepared_inputs(batch, objective.task, config, normalize, epoch, state.step)
+    whole = whole_batch(objective.task, targets, state.step)
+    losses, tallies = [], []
+    for start, stop in batch_bounds(len(inputs), config.execution.micro_batch or len(inputs)):
+        x, y = inputs[start:stop], targets[start:stop]
+        with torch.no_grad():
+            loss, tally = objective.training_loss(module, x, y, part=replace(whole, start=start))
+        refuse_nonfinite(loss, module, x, state.step + 1, epoch + 1, rate)
+        module.learn(x, y, rate, progress)
+        losses.append(loss)
+        tallies.append(tally)
+    if state.average is not None:
+        state.average.update()
+    return sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0])

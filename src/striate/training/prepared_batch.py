@@ -1,0 +1,34 @@
+"""A batch as the network gets it: augmented, standardized, in its memory format."""
+
+from __future__ import annotations
+
+import torch
+
+from striate.data.augment import augment_batch
+from striate.data.loader import Batch
+from striate.data.noise import with_noise
+from striate.data.normalize import Normalize
+from striate.tasks.protocol import Task
+from striate.training.config import Config
+from striate.training.growing import at_size_of_step
+
+
+def prepared_inputs(
+    batch: Batch, task: Task, config: Config, normalize: Normalize, epoch: int, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A training batch augmented, as large as it is at this step, standardized, with noise, in its memory format; and
+    its targets, moved as the images were."""
+    inputs, warp = augment_batch(batch.inputs, config.augment, config.seed, epoch, batch.ids)
+    targets = batch.targets if warp is None else task.warp_targets(batch.targets, warp)
+    inputs, targets = at_size_of_step(inputs, targets, task, config, step)
+    inputs = with_noise(normalize(inputs), config.augment, config.seed, epoch, batch.ids)
+    return to_memory_format(inputs, config), targets
+
+
+def to_memory_format(inputs: torch.Tensor, config: Config) -> torch.Tensor:
+    """The batch laid out as the plan says: channels last exists for images and volumes."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    one_channel = inputs.ndim < 2 or inputs.shape[1] == 1  # then both layouts are the same
+    if config.execution.memory_format == "channels_last" and inputs.ndim in formats and not one_channel:
+        return inputs.contiguous(memory_format=formats[inputs.ndim])
+    return inputs
