@@ -13,7 +13,7 @@ from torch import nn
 from striate.account.signal.findings import signal_findings
 from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal
 from striate.data.dataset import Dataset, Split
-from striate.data.loader import batch_bounds, to_device
+from striate.data.loader import to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
 from striate.data.read import load_dataset
 from striate.errors import ChangedDataError, ConfigError, InputMisfit, ModelError, TrainingError
@@ -30,25 +30,32 @@ from striate.training.answer_views import decide_views
 from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
 from striate.training.beginning import Beginning, find_beginning
-from striate.training.config import Config
+from striate.training.budget import decide_budget
+from striate.training.config import Config, ExecutionConfig
 from striate.training.execution import (
     decide_execution,
     execution_settings,
+    make_scaler,
     place,
     training_part,
     without_plan,
 )
 from striate.training.first_layer import whiten_first_layer
+from striate.training.forecast import Forecast
 from striate.training.foreign_fields import refuse_foreign_fields
 from striate.training.growing import decide_sizes
 from striate.training.hidden_units import refuse_invisible_units
 from striate.training.objective import Objective, refuse_empty_penalties
 from striate.training.optimizers import make_optimizer
+from striate.training.pace import Pace
+from striate.training.plan.decide import Planned, plan_execution
+from striate.training.plan.record import PlanRecord
+from striate.training.plan.trial import Workload
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import before_data, before_network
 from striate.training.request import decided_fields
-from striate.training.speed import steps_for_epochs, steps_for_seconds
+from striate.training.speed import Work, steps_for_epochs
 from striate.training.state import TrainingState
 from striate.training.target import refuse_impossible_target
 from striate.training.trained import Trained, trained_to_dict
@@ -62,7 +69,8 @@ class Prepared:
 
     `network_name` builds the network again (None for an `nn.Module` given in Python); `notes` say what was decided,
     `findings` what was noticed, `signal` how strong activations and gradients are in each layer before the first step
-    (empty where a run goes on).
+    (empty where a run goes on); `plan` how it was found out how to compute, `pace` how long it takes, `forecast` what it
+    will come to, where these were measured.
     """
 
     config: Config
@@ -75,6 +83,9 @@ class Prepared:
     notes: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
     signal: tuple[SignalRow, ...] = ()
+    plan: PlanRecord | None = None
+    pace: Pace | None = None
+    forecast: Forecast | None = None
 
     @property
     def normalize(self) -> Normalize:
@@ -119,7 +130,7 @@ def read_data(config: Config, announce: Callable[[str], None] | None = None) -> 
             "put the files back, or train anew with --data.fingerprint null; striate eval RUN DATA measures on them"
             " as on other data",
         )
-    decided = replace(config.data, source=data.source, fingerprint=data.fingerprint)
+    decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint)
     if data.kind == "image":
         channels, height, width = data.input_shape
         decided = replace(decided, size=(height, width), channels=3 if channels == 3 else 1 if channels == 1 else None)
@@ -133,15 +144,19 @@ def prepare(
     begun: Path | None = None,
     seconds_spent: Callable[[], float] = lambda: 0.0,
     announce: Callable[[str], None] = lambda _: None,
+    forecast: bool = False,
 ) -> Prepared:
     """Read the data, decide what is open, build the network. Writes nothing and prints nothing.
 
     Initialization follows from `config.seed`; the caller's random state is left alone. `begun` is the checkpoint that
     the run goes on from, if any: a file of weights that it began with is then not needed any more.
-    `seconds_spent` since the user's request counts against `budget.minutes`. Raises StriateError.
+    `seconds_spent` since the user's request counts against `budget.minutes`. `forecast`: whether to find out what a
+    long run will come to. Raises StriateError.
     """
     with_data, data = read_data(config, announce)
-    return prepare_data(with_data, data, module, asked=config, begun=begun, seconds_spent=seconds_spent)
+    return prepare_data(
+        with_data, data, module, asked=config, begun=begun, seconds_spent=seconds_spent, forecast=forecast
+    )
 
 
 def prepare_data(
@@ -152,20 +167,27 @@ def prepare_data(
     asked: Config | None = None,
     begun: Path | None = None,
     seconds_spent: Callable[[], float] = lambda: 0.0,
+    plan_seconds: float | None = None,
+    forecast: bool = False,
 ) -> Prepared:
-    """`prepare` for data that have been read already; `asked` is the configuration before they were, where another."""
+    """`prepare` for data that have been read already; `asked` is the configuration before they were, where another.
+    `plan_seconds`: how long the execution plan may be measured, whatever the run takes; None lets the run decide.
+    `forecast`: whether to find out what a long run will come to."""
     asked = asked or config
     config = before_network(config, data)
     task = make_task(data, config.task)
+    open_execution = config.execution
     beginning = find_beginning(decide_execution(config, data), data, task, module, begun)
     config, notes = _choose_network(beginning.config, data, module)
     with execution_settings(config):
         prepared = _plan(config, asked, data, task, beginning, module, measured=begun is None)
-        prepared = _with_plan(prepared)
+        prepared = _with_plan(prepared, open_execution, seconds_spent, plan_seconds)
     with execution_settings(prepared.config):
-        config = _decide_steps(prepared, seconds_spent)
-    config = replace(config, decided=decided_fields(asked, config))
-    return replace(prepared, config=config, notes=(*data.notes, *notes, *prepared.notes))
+        work = Work(prepared.state, task, prepared.splits, prepared.config, prepared.normalize)
+        budget = decide_budget(work, seconds_spent, forecast=forecast)
+    config = replace(budget.config, decided=decided_fields(asked, budget.config))
+    said = (*data.notes, *notes, *prepared.notes, *budget.notes)
+    return replace(prepared, config=config, notes=said, pace=budget.pace, forecast=budget.forecast)
 
 
 def _plan(
@@ -212,13 +234,33 @@ def _plan(
     )
 
 
-def _with_plan(prepared: Prepared) -> Prepared:
-    """How it computes, decided; the network, and the average of its weights, laid out so."""
-    config = replace(prepared.config, execution=without_plan(prepared.config.execution))
-    place(prepared.state.module, config, prepared.device)
-    if prepared.state.average is not None:
-        place(prepared.state.answering, _uncompiled(config), prepared.device)
-    return replace(prepared, config=config)
+def _with_plan(
+    prepared: Prepared, asked: ExecutionConfig, seconds_spent: Callable[[], float], plan_seconds: float | None
+) -> Prepared:
+    """How it computes, decided where `asked` leaves it open; network and average laid out so."""
+    state, config = prepared.state, prepared.config
+    plain = replace(config, execution=without_plan(config.execution))
+    planned = Planned(plain.execution)
+    if None in (asked.precision, asked.memory_format, asked.compile, asked.threads) and asked.plan == "auto":
+        steps, seconds = _expected(config, prepared.splits["train"], seconds_spent)
+        work = Workload(state, prepared.task, prepared.splits["train"], plain, prepared.normalize, steps, seconds)
+        planned = plan_execution(work, asked, seconds=plan_seconds)
+    config = replace(config, execution=planned.execution)
+    place(state.module, config, prepared.device)
+    if state.average is not None:
+        place(state.answering, _uncompiled(config), prepared.device)
+    state.scaler = make_scaler(config)
+    said = (str(planned.record),) if planned.record else (planned.note,) if planned.note else ()
+    return replace(prepared, config=config, plan=planned.record, notes=(*prepared.notes, *said))
+
+
+def _expected(config: Config, train: Split, spent: Callable[[], float]) -> tuple[int | None, float | None]:
+    """Optimizer steps of the run, or its seconds, whichever was asked for."""
+    budget, batch = config.budget, config.batch
+    assert batch is not None, "recipes decide it"
+    if budget.steps is None and budget.minutes is not None:
+        return None, max(1.0, 60 * budget.minutes - spent())
+    return budget.steps or steps_for_epochs(budget.epochs or 1, len(train), batch), None
 
 
 def _uncompiled(config: Config) -> Config:
@@ -319,19 +361,3 @@ def _build(model: str | nn.Module, data: Dataset, task: Task, beginning: Beginni
         raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
     materialize(network, data.input_shape)
     return network
-
-
-def _decide_steps(prepared: Prepared, seconds_spent: Callable[[], float]) -> Config:
-    config, splits = prepared.config, prepared.splits
-    budget, batch, train = config.budget, config.batch, splits["train"]
-    assert batch is not None
-    if budget.steps is not None:
-        return config
-    if budget.minutes is not None:
-        seconds = max(1.0, 60 * budget.minutes - seconds_spent())
-        steps = steps_for_seconds(seconds, prepared.state, prepared.task, splits, config, prepared.normalize)
-    else:
-        assert budget.epochs is not None
-        steps = steps_for_epochs(budget.epochs, len(train), batch)
-    epochs = -(-steps // len(batch_bounds(len(train), batch)))
-    return replace(config, budget=replace(budget, steps=steps, epochs=epochs))

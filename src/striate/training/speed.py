@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import cast
 
 import torch
-from torch import nn
 
 from striate.data.dataset import Split
-from striate.data.loader import batch_bounds, batches, epoch_order
+from striate.data.loader import batch_bounds
 from striate.data.normalize import Normalize
+from striate.machine.load import current_load
 from striate.models.untouched import copied
 from striate.tasks.protocol import Task
 from striate.training.average import make_average
 from striate.training.config import Config
-from striate.training.execution import evaluation_batch
-from striate.training.loop import to_memory_format, training_step
+from striate.training.events import Event, StepDone
+from striate.training.execution import evaluation_batch, make_scaler
+from striate.training.image_sizes import Size, stages
+from striate.training.loop import training_events, validate
 from striate.training.objective import Objective
-from striate.training.optimizers import make_optimizer, set_learning_rate
+from striate.training.optimizers import make_optimizer
+from striate.training.pace import Pace, Phase
 from striate.training.state import TrainingState
 
-_RESERVE = 0.94  # of the time left; the rest is for final evaluation, plots, and a machine that slows down
+_REPORT = 1.3  # seconds for pictures, report and leaving the program, on quiet cores (2.5 GHz)
+_WARM_UP = 2  # steps that pay for allocation and the choice of kernels
+_FEWEST = 3  # steps that a phase is measured by
+_MOST = 15.0  # seconds that measuring takes at most
+_SHARE = 0.04  # of the time that measuring takes
+_MANY = 10**9  # steps: as far from the end of a training as can be
+_HARMLESS = 1e-12  # a step takes as long at any rate, but at the peak without a warm-up the network may fall apart
+
+
+AIM = 0.975
+"""Of the minutes asked for: between 10 % too early and 3 % too late, with room for a machine that slows down."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training about to start, on its device."""
+
+    state: TrainingState
+    task: Task
+    splits: dict[str, Split]
+    config: Config
+    normalize: Normalize
+
+    @property
+    def full_size(self) -> Size | None:
+        """(height, width) of its images; None for what is no image."""
+        inputs = self.splits["train"].inputs
+        return (inputs.shape[2], inputs.shape[3]) if inputs.ndim == 4 else None
 
 
 def steps_for_epochs(epochs: int, samples: int, batch: int) -> int:
@@ -29,70 +63,117 @@ def steps_for_epochs(epochs: int, samples: int, batch: int) -> int:
     return epochs * len(batch_bounds(samples, batch))
 
 
-def steps_for_seconds(
-    seconds: float, state: TrainingState, task: Task, splits: dict[str, Split], config: Config, normalize: Normalize
-) -> int:
-    """Optimizer steps that fit into `seconds` of wall clock, validation after each epoch included; at least 1.
-
-    Trains and evaluates a copy for up to 4 % of the time; the network, the data and their order are untouched.
-    More than two epochs are rounded down to whole ones, so that every sample is seen equally often.
-    """
-    assert config.batch is not None
-    trial = trial_state(state, config)
-    trial_seconds = max(0.5, min(0.04 * seconds, 15.0))
-    objective = Objective(task, config, trial.heads)
-    per_step = _seconds_per_step(trial, objective, splits["train"], config, normalize, 0.7 * trial_seconds)
-    per_batch = _seconds_per_validation_batch(
-        trial.answering, objective, splits["val"], config, normalize, 0.3 * trial_seconds
-    )
-    steps_per_epoch = len(batch_bounds(len(splits["train"]), config.batch))
-    validation = per_batch * len(batch_bounds(len(splits["val"]), evaluation_batch(config)))
-    budget = (seconds - trial_seconds) * _RESERVE
-    epochs = budget / (steps_per_epoch * per_step + validation)
-    if epochs >= 2:
-        return int(epochs) * steps_per_epoch
-    return max(1, int((budget - validation * (1 + int(epochs))) / per_step))
-
-
 def trial_state(state: TrainingState, config: Config) -> TrainingState:
     """A copy of the state before the first step, to try things on. Raises ModelError where there can be none."""
     module, heads = copied(state.module), copy.deepcopy(state.heads)
     optimizer = make_optimizer(module, config, heads.parameters() if heads is not None else ())
-    return TrainingState(module, optimizer, make_average(module, config.optim.ema), heads)
+    return TrainingState(module, optimizer, make_average(module, config.optim.ema), heads, make_scaler(config))
 
 
-def _seconds_per_step(
-    state: TrainingState, objective: Objective, train: Split, config: Config, normalize: Normalize, limit: float
-) -> float:
-    state.module.train()
-    # A step takes as long at any rate, but at the peak without a warm-up the network may fall apart.
-    set_learning_rate(state.optimizer, 0.0)
-    order = epoch_order(len(train), config.seed, 0)
+def measure_pace(work: Work, seconds: float) -> Pace:
+    """How long steps, validation and all that comes after training take, measured on a copy in at most 4 % of `seconds`
+    (and half a second at least, fifteen at most); network, data and their order are untouched.
+
+    Steps are measured for each size of images, and for the head alone where it learns first. Raises ModelError for a
+    network that cannot be copied.
+    """
+    config, splits = work.config, work.splits
+    assert config.batch is not None
+    limit = max(0.5, min(_SHARE * seconds, _MOST))
+    trial = trial_state(work.state, config)
+    sample_seconds = _seconds_per_sample(work, trial, 0.2 * limit)
+    phases, start = [], 0.0
+    for share, variant in _variants(work):
+        per_step, first = _seconds_per_step(work, variant, 0.8 * limit * share)
+        phases.append(Phase(share, per_step))
+        start += first if config.execution.compile not in (None, "off") else 0.0
+    return Pace(
+        tuple(phases),
+        sample_seconds * len(splits["val"]),
+        len(batch_bounds(len(splits["train"]), config.batch)),
+        start,
+        _finish_seconds(sample_seconds * sum(map(len, splits.values()))),
+    )
+
+
+def _finish_seconds(evaluation: float) -> float:
+    """All splits are measured once more, and drawing waits for cores that others keep busy."""
+    load = current_load()
+    return evaluation + _REPORT * (1 + load.taken / load.cores)
+
+
+def _variants(work: Work) -> Iterator[tuple[float, Config]]:
+    """The parts of a training whose steps take equally long: their shares of the steps, and a configuration in which
+    the first step is one of theirs."""
+    config, full = work.config, work.full_size
+    head = config.fine_tune.head_share or 0.0
+    for stage in stages(config.schedule, _MANY, full):
+        first, end = stage.first / _MANY, stage.end / _MANY
+        size = None if stage.size is None or full is None else max(stage.size) / max(full)
+        for low, high, alone in ((first, min(end, head), True), (max(first, head), end, False)):
+            if high > low:
+                yield high - low, _beginning_so(config, size, head_alone=alone)
+
+
+def _beginning_so(config: Config, first_size: float | None, *, head_alone: bool) -> Config:
+    own_rule = config.optim.name == "own-rule"  # its work follows from what it has learned
+    optim = config.optim if own_rule else replace(config.optim, lr=_HARMLESS, other_lr=None)
+    schedule = replace(config.schedule, first_size=first_size or 1.0, full_size_from=0.99 if first_size else None)
+    return replace(
+        config,
+        optim=optim,
+        schedule=schedule,
+        fine_tune=replace(config.fine_tune, head_share=0.99 if head_alone else 0.0),
+        budget=replace(config.budget, steps=_MANY, patience=0, target=None),
+    )
+
+
+def _seconds_per_sample(work: Work, trial: TrainingState, limit: float) -> float:
+    """Of answering, with all that is tallied: over more and more of the validation split, until a quarter of the limit
+    is needed for one pass."""
+    config, val = work.config, work.splits["val"]
+    objective = Objective(work.task, config, trial.heads)
+    count, began = min(len(val), 2 * evaluation_batch(config)), perf_counter()
+    while True:
+        part = val.take(torch.arange(count)) if count < len(val) else val
+        before = perf_counter()
+        validate(trial.answering, objective, part, config, work.normalize)
+        seconds = perf_counter() - before
+        if seconds >= limit / 4 or before - began >= limit or (count == len(val) and before > began + seconds):
+            return seconds / count
+        count = min(len(val), 4 * count)
+
+
+def _seconds_per_step(work: Work, config: Config, limit: float) -> tuple[float, float]:
+    """The mean after the first two, and what the first took longer. An own rule computes ever more of its layers: there
+    the mean over a whole training in few steps."""
+    if config.optim.name != "own-rule":
+        return _timed_steps(work, config, limit)
+    rehearsal = replace(config, budget=replace(config.budget, steps=_WARM_UP + _FEWEST))
+    per_step, first = _timed_steps(work, rehearsal, limit)
+    steps = min(_MANY, max(_WARM_UP + _FEWEST, int(limit / max(per_step, 1e-6))))
+    return _timed_steps(work, replace(config, budget=replace(config.budget, steps=steps)), limit)[0], first
+
+
+def _timed_steps(work: Work, config: Config, limit: float) -> tuple[float, float]:
+    state = trial_state(work.state, config)
+    objective = Objective(work.task, config, state.heads)
+    splits = work.splits | {"val": work.splits["val"].take(torch.arange(1))}  # it is measured by itself
+    events = cast(Generator[Event, None, None], training_events(state, objective, splits, config, work.normalize))
     times: list[float] = []
-    started = perf_counter()
-    while len(times) < 4 or perf_counter() - started < limit:
-        for batch in batches(train, config.batch or 1, order=order):
+    began = before = perf_counter()
+    with closing(events):
+        for event in events:
+            if isinstance(event, StepDone):
+                times.append(perf_counter() - before)
+                enough = len(times) >= _WARM_UP + _FEWEST and perf_counter() - began >= limit
+                if enough or len(times) <= _WARM_UP:
+                    before = perf_counter()
+                    float(event.loss)  # wait for an accelerator, though not at each step: neither does training
+                    times[-1] += perf_counter() - before
+                if enough:
+                    break
             before = perf_counter()
-            loss, _ = training_step(state, batch, objective, config, normalize, 0)
-            float(loss)  # wait for an accelerator
-            times.append(perf_counter() - before)
-            if len(times) >= 4 and perf_counter() - started >= limit:
-                break
-    warm = times[2:]  # the first two pay for allocation and kernel selection
-    return sum(warm) / len(warm)
-
-
-@torch.no_grad()
-def _seconds_per_validation_batch(
-    module: nn.Module, objective: Objective, val: Split, config: Config, normalize: Normalize, limit: float
-) -> float:
-    module.eval()
-    started, count = perf_counter(), 0
-    while count < 2 or perf_counter() - started < limit:
-        for batch in batches(val, evaluation_batch(config)):
-            tally = objective.tally(module, to_memory_format(normalize(batch.inputs), config), batch.targets)
-            float(tally[0])  # wait for an accelerator
-            count += 1
-            if count >= 2 and perf_counter() - started >= limit:
-                break
-    return (perf_counter() - started) / count
+    warm = times[_WARM_UP:] or times
+    mean = sum(warm) / len(warm)
+    return mean, max(0.0, times[0] - mean)

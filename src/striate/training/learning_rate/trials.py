@@ -10,16 +10,17 @@ from typing import cast
 
 import torch
 
-from striate.data.dataset import Split
+from striate.data.dataset import Split, join_splits
 from striate.errors import NonFiniteLoss
 from striate.training.config import Config, ScheduleConfig
 from striate.training.events import EpochDone, Event, StepDone
 from striate.training.learning_rate.constant_answer import constant_answer_loss
 from striate.training.learning_rate.records import Halving, Trial
-from striate.training.loop import to_memory_format, training_events, validate
+from striate.training.loop import training_events, validate
+from striate.training.miniature import miniature
 from striate.training.objective import Objective
 from striate.training.prepare import Prepared
-from striate.training.recipes.standard import weight_decay
+from striate.training.prepared_batch import to_memory_format
 from striate.training.speed import trial_state
 from striate.training.state import TrainingState
 
@@ -28,7 +29,6 @@ _FOLDS = 5
 _EXPLODED = 30.0  # times as bad as diverged: no schedule brings that back
 _WORSE = 1.5  # times the loss before: the end of a training that destroyed more than it learned
 _MARGIN = 0.05  # of the constant answer's loss: a network that has learned already begins near zero
-_LEAST_AVERAGE = 0.5  # decay of a moving average: below, it is about the last weights
 _HALVING_STEPS = 40
 _LOWEST_HALF = 1e-9
 _UNLEARNED = 1.1  # times the loss before: above it, a constant rate diverges
@@ -64,21 +64,12 @@ def make_fold(prepared: Prepared, number: int) -> Fold:
         order = torch.randperm(len(train), generator=generator).to(train.inputs.device)
         held = torch.zeros(len(train), dtype=torch.bool, device=train.inputs.device)
         held[order[number % _FOLDS :: _FOLDS]] = True
-        train, val = _rows(train, ~held), _joined(val, _rows(train, held))
+        train, val = train.take(~held), join_splits([val, train.take(held)])
     state = trial_state(prepared.state, config)
     loss = validate(state.answering, objective_of(prepared, config, state), val, config, prepared.normalize)["loss"]
     with torch.no_grad():
         outputs = state.answering(to_memory_format(prepared.normalize(val.inputs[:2]), config))
     return Fold({"train": train, "val": val}, loss, constant_answer_loss(prepared.task, outputs, val.targets))
-
-
-def _rows(split: Split, chosen: torch.Tensor) -> Split:
-    return Split(split.inputs[chosen], split.targets[chosen], split.ids[chosen])
-
-
-def _joined(a: Split, b: Split) -> Split:
-    parts = ((a.inputs, b.inputs), (a.targets, b.targets), (a.ids, b.ids))
-    return Split(*(torch.cat(pair) for pair in parts))
 
 
 def run_trial(prepared: Prepared, fold: Fold, lr: float, steps: int, seed: int) -> Trial:
@@ -137,18 +128,7 @@ def _constant_rate(prepared: Prepared, fold: Fold, lr: float) -> Halving:
 
 
 def _trial_config(prepared: Prepared, lr: float, steps: int, seed: int) -> Config:
-    config, optim = prepared.config, replace(prepared.config.optim, lr=lr)
-    if "optim.weight_decay" in config.decided:  # as a run with this rate would decide it
-        run_steps, table = config.budget.steps or steps, prepared.data.kind == "table"
-        optim = replace(optim, weight_decay=weight_decay(optim.name or "adamw", lr, run_steps, table=table))
-    # An average over the last hundred of ten thousand steps is one over the last of a hundred.
-    shrunk = (config.optim.ema or 0.0) ** max(1.0, (config.budget.steps or steps) / steps)
-    return replace(
-        config,
-        seed=(config.seed + seed) % 2**32,
-        optim=replace(optim, ema=shrunk if shrunk > _LEAST_AVERAGE else 0.0),
-        budget=replace(config.budget, steps=steps, patience=0),
-    )
+    return miniature(prepared.config, steps, lr=lr, seed=seed, table=prepared.data.kind == "table")
 
 
 def _events(prepared: Prepared, fold: Fold, config: Config) -> Generator[Event, None, None]:

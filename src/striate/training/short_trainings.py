@@ -1,0 +1,55 @@
+"""Trainings in a few hundredths of the steps, on copies: what a long one will come to is extrapolated from them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from time import perf_counter
+from typing import cast
+
+from striate.errors import NonFiniteLoss
+from striate.training.events import EpochDone, Event
+from striate.training.forecast import ShortTraining
+from striate.training.loop import training_events
+from striate.training.miniature import miniature
+from striate.training.objective import Objective
+from striate.training.pace import Pace
+from striate.training.speed import Work, trial_state
+
+_FRACTIONS = (1, 2, 4)  # of the longest short training
+_FEWEST = 4  # steps: fewer are no training
+
+
+def run_short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTraining, ...]:
+    """Whole trainings of n/4, n/2 and n steps, n as large as fits into `seconds`; fewer where time runs out, none where
+    fewer than four steps fit. Only for tasks with an accuracy. Raises ModelError for a network that cannot be copied.
+    """
+    began = perf_counter()
+    longest = int((seconds - len(_FRACTIONS) * pace.validation) / (pace.step_seconds * sum(1 / f for f in _FRACTIONS)))
+    done: list[ShortTraining] = []
+    for fraction in reversed(_FRACTIONS):
+        steps = longest // fraction
+        left = seconds - (perf_counter() - began)
+        if steps < _FEWEST or pace.seconds_before(steps, steps) > 1.5 * left:
+            continue
+        error = _error_after(work, steps)
+        done += [ShortTraining(steps, error)] if error is not None else []
+    return tuple(done)
+
+
+def _error_after(work: Work, steps: int) -> float | None:
+    """The share of wrong answers on validation at the end; None where the training fell apart."""
+    config = work.config
+    assert config.optim.lr is not None, "recipes decide it"
+    short = miniature(config, steps, lr=config.optim.lr, table=work.full_size is None)
+    state = trial_state(work.state, short)
+    events = training_events(state, Objective(work.task, short, state.heads), work.splits, short, work.normalize)
+    error: float | None = None
+    try:
+        with closing(cast(Generator[Event, None, None], events)) as running:
+            for event in running:
+                if isinstance(event, EpochDone):
+                    error = 1 - event.row.val["accuracy"]
+    except NonFiniteLoss:
+        return None
+    return error
