@@ -1,0 +1,227 @@
+"""Whether a candidate computes what plain fp32 computes: loss, outputs and gradients of a real batch.
+
+The check is made on copies, in training mode with dropout off and with the same random numbers. What is allowed:
+
+- **fp32 in another layout** sums in another order. One rounding is 6e-8 of a number, a network makes some hundred of
+  them in a row, and a unit at the kink of a ReLU may fall to the other side: 1e-4 of outputs, loss and gradients.
+- **bf16** keeps 8 bits of each product's factors: one rounding is up to 0.4 %. Through the layers they add up like
+  noise, so outputs may be off by 5 % (L2 norm), the loss by 2 %, gradients by 15 %. `fp16` and `tf32` (11 bits) have a
+  quarter of that.
+- The gradient of a batch is itself only an estimate. How much it would differ for other samples is seen from the two
+  halves of the batch: ‖g₁ − g₂‖ / 2. An error of a gradient below half of that adds less than a quarter to its
+  variance, no more than a batch smaller by a fifth would. For fp32 layouts a hundredth is allowed.
+
+Each tensor of the gradient is held to this, and the whole gradient as well. A tensor whose gradient is nothing beside
+the whole (a bias before a normalization) is held to a share of the whole: relative errors of nothing say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from striate.data.loader import Batch
+from striate.models.untouched import same_random_state
+from striate.tasks.protocol import Task
+from striate.training.execution import autocast, make_scaler, speed_settings
+from striate.training.objective import Objective
+from striate.training.plan.candidate import Candidate
+from striate.training.plan.trial import Trials
+from striate.training.prepared_batch import prepared_inputs
+
+_SMALL = 0.02  # of the whole gradient's norm: what a tensor is held to at least
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Allowed relative errors; `noise` is a share of how much the gradient would differ for other samples."""
+
+    outputs: float
+    loss: float
+    gradient: float
+    noise: float
+
+
+TOLERANCES = {
+    "fp32": Tolerance(outputs=1e-4, loss=1e-4, gradient=1e-4, noise=0.01),
+    "tf32": Tolerance(outputs=0.0125, loss=0.005, gradient=0.04, noise=0.125),
+    "fp16": Tolerance(outputs=0.0125, loss=0.005, gradient=0.04, noise=0.125),
+    "bf16": Tolerance(outputs=0.05, loss=0.02, gradient=0.15, noise=0.5),
+}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a candidate is from plain fp32, as shares: errors of loss and outputs, of the whole gradient, and of the
+    tensor of it that is nearest to its limit, named `worst`. `identical`: not a bit differs. `why`: what goes too far,
+    empty where nothing does."""
+
+    loss: float
+    outputs: float
+    gradient: float
+    worst: str
+    worst_error: float
+    identical: bool
+    why: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing goes too far."""
+        return not self.why
+
+    def __str__(self) -> str:
+        if self.identical:
+            return "bit for bit"
+        return self.why or f"gradient within {self.gradient:.2g}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one pass forward and backward gave: the loss, everything that the task's loss was taken of, and the
+    gradient of each parameter by name; all in fp32 or what the network has."""
+
+    loss: torch.Tensor
+    outputs: torch.Tensor
+    gradients: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The answer of plain fp32, and by how much each gradient would differ for other samples."""
+
+    answer: Answer
+    noise: dict[str, float]
+
+
+def reference_answer(trials: Trials, plain: Candidate) -> Reference:
+    """`plain`, uncompiled, of the whole batch and of its halves. Raises what the network raises."""
+    batch, plain = trials.batch, replace(plain, compile="off")
+    half = len(batch.ids) // 2
+    answer = pass_through(trials, plain, batch)
+    if half < 2:
+        return Reference(answer, dict.fromkeys(answer.gradients, 0.0))
+    first = pass_through(trials, plain, _part(batch, 0, half)).gradients
+    second = pass_through(trials, plain, _part(batch, half, 2 * half)).gradients
+    noise = {name: _norm(first[name] - second[name]) / 2 for name in first if name in second}
+    return Reference(answer, noise)
+
+
+def compare(trials: Trials, candidate: Candidate, reference: Reference) -> Agreement:
+    """One pass of the candidate beside the reference. Raises what the network raises."""
+    answer = pass_through(trials, candidate, trials.batch)
+    return agreement(answer, reference, TOLERANCES[candidate.precision])
+
+
+def agreement(answer: Answer, reference: Reference, allowed: Tolerance) -> Agreement:
+    """How far `answer` is from the reference, and whether that is too far."""
+    plain = reference.answer
+    loss = abs(float(answer.loss - plain.loss)) / max(abs(float(plain.loss)), 1e-3)
+    outputs = _relative(answer.outputs, plain.outputs)
+    lost = sorted(set(plain.gradients) ^ set(answer.gradients))
+    if lost:
+        return Agreement(loss, outputs, 1.0, lost[0], 1.0, False, f"another set of gradients: {lost[0]}")
+    size = _root_of_squares(_norm(g) for g in plain.gradients.values())
+    worst, pressure, worst_error = "", -1.0, 0.0
+    errors = {name: _norm(answer.gradients[name] - g) for name, g in plain.gradients.items()}
+    for name, error in errors.items():
+        own = max(_norm(plain.gradients[name]), _SMALL * size)
+        limit = max(allowed.gradient * own, allowed.noise * reference.noise.get(name, 0.0), 1e-12)
+        if not error / limit <= pressure:  # also where the error is not a number
+            worst, pressure, worst_error = name, error / limit, error / max(own, 1e-12)
+    whole = _root_of_squares(errors.values())
+    whole_limit = max(allowed.gradient * size, allowed.noise * _root_of_squares(reference.noise.values()), 1e-12)
+    why = ""
+    if not loss <= allowed.loss:
+        why = f"loss off by {loss:.2g}, {allowed.loss:g} allowed"
+    elif not outputs <= allowed.outputs:
+        why = f"outputs off by {outputs:.2g}, {allowed.outputs:g} allowed"
+    elif not whole <= whole_limit:
+        why = f"gradient off by {whole / max(size, 1e-12):.2g}, {whole_limit / max(size, 1e-12):.2g} allowed"
+    elif not pressure <= 1:
+        why = f"gradient of {worst} off by {worst_error:.2g}, {worst_error / pressure:.2g} allowed"
+    return Agreement(loss, outputs, whole / max(size, 1e-12), worst, worst_error, _identical(answer, plain), why)
+
+
+def pass_through(trials: Trials, candidate: Candidate, batch: Batch) -> Answer:
+    """Loss, outputs and gradients of `batch`, computed so, on the candidate's copy."""
+    config, state = trials.config(candidate), trials.state(candidate)
+    recorder = _Recorder(trials.work.task)
+    objective = Objective(recorder, config, state.heads)  # type: ignore[arg-type]
+    scaler = make_scaler(config)
+    inputs, targets = prepared_inputs(batch, trials.work.task, config, trials.work.normalize, 0, 0)
+    parameters = dict(state.module.named_parameters())
+    state.optimizer.zero_grad(set_to_none=True)
+    with same_random_state(), speed_settings(config), _without_dropout(state.module):
+        torch.manual_seed(trials.work.config.seed)
+        with autocast(config, inputs.device):
+            loss, _ = objective.training_loss(state.module, inputs, targets)
+        (loss if scaler is None else scaler.scale(loss)).backward()
+    scale = 1.0 if scaler is None else scaler.get_scale()
+    gradients = {name: p.grad.detach() / scale for name, p in parameters.items() if p.grad is not None}
+    gradients = {name: (g if g.is_floating_point() else g.float()).contiguous() for name, g in gradients.items()}
+    state.optimizer.zero_grad(set_to_none=True)
+    return Answer(loss.detach().float(), recorder.outputs(), gradients)
+
+
+class _Recorder:
+    """A task that remembers what its loss was taken of."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._seen: list[torch.Tensor] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The task's."""
+        self._seen.append(outputs.detach().float().flatten())
+        return self._task.loss_sum(outputs, targets)
+
+    def outputs(self) -> torch.Tensor:
+        """All of them in one row."""
+        return torch.cat(self._seen) if self._seen else torch.zeros(0)
+
+
+@contextmanager
+def _without_dropout(module: nn.Module) -> Iterator[None]:
+    dropping = [part for part in module.modules() if isinstance(part, _DropoutNd) and part.training]
+    for part in dropping:
+        part.eval()
+    try:
+        yield
+    finally:
+        for part in dropping:
+            part.train()
+
+
+def _part(batch: Batch, first: int, last: int) -> Batch:
+    return Batch(batch.inputs[first:last], batch.targets[first:last], batch.ids[first:last])
+
+
+def _norm(tensor: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor.float()))
+
+
+def _root_of_squares(values: Any) -> float:
+    return float(sum(value * value for value in values) ** 0.5)
+
+
+def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Of nothing, nothing is off by nothing."""
+    error = _norm(one - other) if one.shape == other.shape else float("inf")
+    return error / max(_norm(other), 1e-6) if error else 0.0
+
+
+def _identical(one: Answer, other: Answer) -> bool:
+    return (
+        torch.equal(one.loss, other.loss)
+        and torch.equal(one.outputs, other.outputs)
+        and all(torch.equal(one.gradients[name], gradient) for name, gradient in other.gradients.items())
+    )

@@ -1,0 +1,122 @@
+"""From a training about to start to how it computes: whether a plan pays, an earlier one, or a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from striate.machine.kept import keep_plan, read_plan
+from striate.machine.load import Load, current_load
+from striate.models.untouched import same_random_state
+from striate.training.config import ExecutionConfig
+from striate.training.plan.candidate import Candidate
+from striate.training.plan.depends import plan_key
+from striate.training.plan.offers import Offers, offers_for
+from striate.training.plan.probe import Probe, probe
+from striate.training.plan.record import PlanRecord, PlanRow, record_from_json
+from striate.training.plan.search import Search
+from striate.training.plan.trial import Workload
+
+_SHARE, _MOST = 0.03, 10.0  # of the expected run, and seconds
+_LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
+_LEAST = 0.3  # seconds: less tells nothing
+
+
+@dataclass(frozen=True)
+class Planned:
+    """How a run computes, all fields decided; the `record` of how that was found, None where nothing was measured,
+    and then perhaps a `note` that says why."""
+
+    execution: ExecutionConfig
+    record: PlanRecord | None = None
+    note: str = ""
+
+
+def plan_execution(
+    work: Workload, asked: ExecutionConfig, *, load: Callable[[], Load] = current_load, seconds: float | None = None
+) -> Planned:
+    """Decide what `asked` leaves open; `work.config` is what is computed without a plan.
+
+    With `seconds` a plan is measured in about that time however short the run, and no earlier one is taken; otherwise
+    it takes 3 % of the expected run, 10 seconds at most (a minute for long runs), and a run too short for that
+    (below 10 seconds) is computed plainly. Network, random state and modes stay as they are; whatever a trial raises
+    ends in the table or in the note, never in an error.
+    """
+    usual = work.config.execution
+    with same_random_state():
+        try:
+            return _plan(work, asked, usual, load, seconds)
+        except MemoryError:
+            raise
+        except Exception as error:  # a network that cannot be copied, or fails: the run itself says so better
+            reason = " ".join(str(error).split())[:160]
+            return Planned(usual, None, f"no plan could be measured, computed plainly: {reason}")
+
+
+def _plan(
+    work: Workload,
+    asked: ExecutionConfig,
+    usual: ExecutionConfig,
+    load: Callable[[], Load],
+    seconds: float | None,
+) -> Planned:
+    started = perf_counter()
+    offers = offers_for(work, asked)
+    if not offers.varied:
+        return Planned(usual)
+    found = probe(work, offers.plain)
+    expected = work.seconds if work.seconds is not None else (work.steps or 0) * found.whole
+    budget = budget_seconds(expected) if seconds is None else seconds
+    if budget < _LEAST:
+        return Planned(usual)
+    now = load()
+    key = plan_key(work, asked, offers, now) | {"long": offers.compiling_pays(expected)}
+    kept = _kept(key, found, offers) if seconds is None else None
+    if kept is not None:
+        return Planned(kept.chosen.execution(usual), kept)
+    search = Search(found, offers)
+    chosen = search.run(budget, expected, busy=now.busy, thorough=seconds is not None)
+    remarks = (*_remarks(offers, chosen, now, found, work), *search.remarks)
+    record = PlanRecord(search.rows(chosen), found.trials.samples, now.name, perf_counter() - started, remarks=remarks)
+    keep_plan("training", key, record.to_json())
+    return Planned(chosen.execution(usual), record)
+
+
+def budget_seconds(expected: float) -> float:
+    """Seconds that planning a run of `expected` seconds may take."""
+    most = max(_MOST, min(_LONG_SHARE * expected, _LONG_MOST))
+    return min(_SHARE * expected, most)
+
+
+def _kept(key: dict[str, object], found: Probe, offers: Offers) -> PlanRecord | None:
+    """The plan of an earlier run, where what it chose computes here, too, what plain fp32 computes: weights and data
+    may be others than its were."""
+    values = read_plan("training", key)
+    if values is None:
+        return None
+    with suppress(KeyError, TypeError, ValueError, StopIteration):
+        record = record_from_json(values, "kept")
+        if record.rows[0].candidate != offers.plain:
+            return None
+        search = Search(found, offers)
+        if record.chosen.numerics == offers.plain.numerics or search.accepts(record.chosen):
+            return replace(record, rows=tuple(_checked(row, search) for row in record.rows))
+    return None
+
+
+def _checked(row: PlanRow, search: Search) -> PlanRow:
+    agreed = search.agreements.get(row.candidate)
+    return row if agreed is None else replace(row, agreement=str(agreed))
+
+
+def _remarks(offers: Offers, chosen: Candidate, load: Load, found: Probe, work: Workload) -> list[str]:
+    remarks = []
+    if load.busy:
+        threads = f"{chosen.threads} thread{'s' * (chosen.threads != 1)}"
+        instead = f"{threads} instead of {offers.plain.threads}" if chosen.threads != offers.plain.threads else threads
+        remarks.append(f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}")
+    if found.trials.samples < min(work.config.batch or 1, len(work.train)):
+        remarks.append(f"timed on steps of {found.trials.samples} samples")
+    return remarks

@@ -1,0 +1,109 @@
+"""Which candidates a device offers for a network, stage by stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import torch
+from torch import nn
+
+from striate.machine.allocator import usual_policy
+from striate.training.config import ExecutionConfig
+from striate.training.execution import has_compiler
+from striate.training.plan.candidate import Candidate, candidate_of
+from striate.training.plan.trial import Workload
+
+_COMPILE_SECONDS = 4.0, 0.35  # to load the compiler, and for each call of a layer (ResNet-18 on two cores: 24 s)
+_USUAL_GAIN = {"cpu": 0.05, "cuda": 0.15}  # of compiling, before anything was measured
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What may be varied: a tuple of one where the field was asked for, or where nothing else makes sense.
+
+    `compiles`: ways of `torch.compile` besides none; `compile_seconds` is about what it takes.
+    """
+
+    plain: Candidate
+    precisions: tuple[str, ...]
+    layouts: tuple[str, ...]
+    threads: tuple[int, ...]
+    allocator: str
+    compiles: tuple[str, ...]
+    compile_seconds: float
+    usual_gain: float
+
+    @property
+    def varied(self) -> bool:
+        """Whether there is anything to choose from."""
+        return len({self.plain, *self.arithmetic(), *self.with_threads(self.plain)}) > 1 or bool(self.compiles)
+
+    def arithmetic(self) -> list[Candidate]:
+        """The first stage: precision and layout, plainest first."""
+        plain = replace(self.plain, allocator=self.allocator)
+        ways = product(self.precisions, self.layouts)
+        return [replace(plain, precision=precision, memory_format=layout) for precision, layout in ways]
+
+    def with_threads(self, candidate: Candidate) -> list[Candidate]:
+        """The same with each number of threads."""
+        return [replace(candidate, threads=threads) for threads in self.threads]
+
+    def compiled(self, candidate: Candidate) -> list[Candidate]:
+        """The same compiled."""
+        return [replace(candidate, compile=how) for how in self.compiles]
+
+    def compiling_pays(self, remaining: float) -> bool:
+        """Whether `remaining` seconds of training are enough to try it: it is compiled for the trial and for the run,
+        where the second time is shorter."""
+        return bool(self.compiles) and remaining * self.usual_gain > 1.5 * self.compile_seconds
+
+
+def offers_for(work: Workload, asked: ExecutionConfig) -> Offers:
+    """`asked` has None in each field that may be varied; `work.config` is what is computed without a plan."""
+    execution, module = work.config.execution, work.state.module
+    device = torch.device(execution.device or "cpu").type
+    plain = replace(candidate_of(execution), allocator=asked.allocator or "system")
+    own_rule = work.config.optim.name == "own-rule"
+    precisions: tuple[str, ...] = ("fp32",) if own_rule else _precisions(device)
+    layouts = ("contiguous", "channels_last") if _has_maps(module) and not own_rule else ("contiguous",)
+    # Hooks are not part of what is compiled, and auxiliary heads and penalties on outputs see through them.
+    hooks = work.state.heads is not None or work.config.regularize.sparsity > 0
+    compiler = device == "cuda" or has_compiler()
+    compiles = () if own_rule or hooks or not compiler else _compiles(device)
+    calls = sum(1 for part in module.modules() if not list(part.children()))
+    return Offers(
+        plain,
+        (asked.precision,) if asked.precision else precisions,
+        (asked.memory_format,) if asked.memory_format else layouts,
+        (plain.threads,) if asked.threads or work.train.inputs.ndim == 2 else _threads(plain.threads),
+        asked.allocator or usual_policy(),
+        () if asked.compile else compiles,
+        _COMPILE_SECONDS[0] + _COMPILE_SECONDS[1] * calls,
+        _USUAL_GAIN.get(device, 0.05),
+    )
+
+
+def _precisions(device: str) -> tuple[str, ...]:
+    if device == "cpu":
+        # Where the processor has no such products they are imitated, slower than fp32.
+        supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return ("fp32", "bf16") if supported else ("fp32",)
+    if device == "cuda":
+        recent = torch.cuda.get_device_capability() >= (8, 0)
+        return ("fp32", "tf32", "bf16", "fp16") if recent else ("fp32", "fp16")
+    return ("fp32",)
+
+
+def _compiles(device: str) -> tuple[str, ...]:
+    return ("default", "cuda-graphs") if device == "cuda" else ("default",)
+
+
+def _threads(most: int) -> tuple[int, ...]:
+    """All, half, one: as many as there are."""
+    return tuple(sorted({most, max(1, most // 2), 1}, reverse=True))
+
+
+def _has_maps(module: nn.Module) -> bool:
+    """Whether a layout of images or volumes means anything to the network."""
+    return any(parameter.ndim in (4, 5) for parameter in module.parameters())

@@ -1,0 +1,48 @@
+"""The first plain steps: how long one takes, and how many samples make a trial step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from striate.training.plan.candidate import Candidate
+from striate.training.plan.trial import Trials, Workload
+
+_FIRST = 16  # samples: a batch of large images may take half a minute
+_LONGEST = 0.25  # seconds of a trial step
+_FEWEST = 8
+
+
+@dataclass(frozen=True)
+class Probe:
+    """`trials` at a number of samples whose plain step takes about `about` seconds; a step of the run's whole batch
+    takes about `whole`."""
+
+    trials: Trials
+    about: float
+    whole: float
+
+
+def probe(work: Workload, plain: Candidate) -> Probe:
+    """Take a few plain steps on a copy. Raises ModelError where there can be none, and what the network raises."""
+    batch = min(work.config.batch or 1, len(work.train))
+    trials = Trials(work, min(batch, _FIRST))
+    about = _seconds(trials, plain)
+    if trials.samples == batch:
+        return Probe(trials, about, about)
+    samples = _halved(batch, trials.samples * _LONGEST / about)
+    trials = trials.with_samples(samples)
+    about = _seconds(trials, plain)
+    return Probe(trials, about, about * batch / samples)
+
+
+def _halved(batch: int, most: float) -> int:
+    """The batch, or half of it, or a quarter, …: what is not above `most`, nor below 8 samples."""
+    while batch > most and batch // 2 >= _FEWEST:
+        batch //= 2
+    return batch
+
+
+def _seconds(trials: Trials, plain: Candidate) -> float:
+    """The faster of two steps after one that pays for allocation; of one where a step takes a second."""
+    first = trials.seconds(plain, 1)
+    return min(trials.seconds(plain, 1) for _ in range(1 if first > 1 else 2))

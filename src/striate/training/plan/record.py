@@ -1,0 +1,110 @@
+"""What was tried and what was chosen: the table of a plan; free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from striate.training.plan.candidate import Candidate
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One candidate. `seconds` a step and their `spread` (half the middle half), None where it was not timed;
+    `agreement` with plain fp32 in words, `passed` whether it was close enough to be chosen; `peak_bytes` of the
+    device's memory where that is known (a GPU)."""
+
+    candidate: Candidate
+    seconds: float | None
+    spread: float | None
+    agreement: str
+    passed: bool
+    chosen: bool = False
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """A plan: its `rows`, plain first. `samples` in each timed step; `load` of the cores while it was measured, in
+    words; `spent` seconds on it. `source`: measured now, or `kept` from an earlier run. `remarks`: what else a reader
+    should know, a phrase each."""
+
+    rows: tuple[PlanRow, ...]
+    samples: int
+    load: str
+    spent: float
+    source: Literal["measured", "kept"] = "measured"
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> Candidate:
+        """What the run takes."""
+        return next(row.candidate for row in self.rows if row.chosen)
+
+    @property
+    def speedup(self) -> float | None:
+        """How many times as fast as plain fp32 the chosen one is; None where either was not timed."""
+        return self.times_plain(next(row for row in self.rows if row.chosen))
+
+    def times_plain(self, row: PlanRow) -> float | None:
+        """How many times as fast as plain fp32 this row is."""
+        plain = self.rows[0].seconds
+        return None if plain is None or not row.seconds else plain / row.seconds
+
+    @property
+    def _base(self) -> str:
+        base = self.rows[0].candidate
+        return "plain fp32" if base.numerics == ("fp32", "contiguous", "off") else base.name
+
+    def __str__(self) -> str:
+        """One line: `bf16, channels_last, 2 threads: 2.1× plain fp32; …`."""
+        origin = "plan of an earlier run: " if self.source == "kept" else "plan: "
+        gain = "" if self.speedup is None or self.rows[0].chosen else f": {self.speedup:.2g}× {self._base}"
+        nothing = " (nothing was faster)" if self.rows[0].chosen and len(self.rows) > 1 else ""
+        return "; ".join([f"{origin}{self.chosen.name}{gain}{nothing}", *self.remarks])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: `chosen`, `speedup`, `rows` with `name`, `images_per_second` and `times_plain` beside their
+        fields, and the rest by name."""
+        rows = [
+            asdict(row)
+            | {
+                "name": row.candidate.name,
+                "images_per_second": None if not row.seconds else round(self.samples / row.seconds, 1),
+                "times_plain": self.times_plain(row),
+            }
+            for row in self.rows
+        ]
+        return {
+            "chosen": self.chosen.to_json(),
+            "speedup": self.speedup,
+            "source": self.source,
+            "samples": self.samples,
+            "load": self.load,
+            "spent": round(self.spent, 3),
+            "remarks": list(self.remarks),
+            "rows": rows,
+        }
+
+
+def record_from_json(values: Mapping[str, Any], source: Literal["measured", "kept"]) -> PlanRecord:
+    """What `to_json` gave. Raises KeyError, TypeError or ValueError for anything else."""
+    rows = tuple(_row(row) for row in values["rows"])
+    if sum(row.chosen for row in rows) != 1:
+        raise ValueError("one row is chosen")
+    remarks = tuple(str(remark) for remark in values["remarks"])
+    return PlanRecord(rows, int(values["samples"]), str(values["load"]), float(values["spent"]), source, remarks)
+
+
+def _row(values: Mapping[str, Any]) -> PlanRow:
+    seconds, spread, peak = (values[name] for name in ("seconds", "spread", "peak_bytes"))
+    return PlanRow(
+        Candidate(**values["candidate"]),
+        None if seconds is None else float(seconds),
+        None if spread is None else float(spread),
+        str(values["agreement"]),
+        bool(values["passed"]),
+        bool(values["chosen"]),
+        None if peak is None else int(peak),
+    )

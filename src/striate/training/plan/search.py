@@ -1,0 +1,148 @@
+"""The search for the fastest candidate that computes what plain fp32 computes: stage by stage, not the full product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import torch
+
+from striate.machine.allocator import allocator_policy
+from striate.training.plan.agreement import Agreement, Reference, compare, reference_answer
+from striate.training.plan.candidate import Candidate
+from striate.training.plan.choice import Timing, choose, is_ahead
+from striate.training.plan.offers import Offers
+from striate.training.plan.probe import Probe
+from striate.training.plan.race import failure, race
+from striate.training.plan.record import PlanRow
+
+_SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, for the stages that always come
+_LONG_STEP = 0.05  # seconds: the threads of a longer one have enough to do
+
+
+@dataclass
+class Search:
+    """A search in progress: times, agreement and failures of each candidate that was looked at."""
+
+    probe: Probe
+    offers: Offers
+    timings: dict[Candidate, Timing] = field(default_factory=dict)
+    agreements: dict[Candidate, Agreement | str] = field(default_factory=dict)
+    peaks: dict[Candidate, int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    _reference: Reference | None = None
+
+    def run(self, seconds: float, remaining: float, *, busy: bool, thorough: bool) -> Candidate:
+        """The chosen candidate, in about `seconds`; compiling, whose trial takes longer, only where the `remaining`
+        seconds of the run suggest that it pays. On `busy` cores, or `thorough`ly, numbers of threads are compared
+        also for long steps. Raises what the plain network raises."""
+        with allocator_policy(self.offers.allocator):  # type: ignore[arg-type]
+            return self._run(seconds, remaining, busy=busy, thorough=thorough)
+
+    def _run(self, seconds: float, remaining: float, *, busy: bool, thorough: bool) -> Candidate:
+        plain = self.offers.plain
+        arithmetic = [one for one in self.offers.arithmetic() if one != plain]
+        self._compare([plain, *arithmetic], _SHARES["arithmetic"] * seconds)
+        best = choose(self.timings)
+        if len(self.offers.threads) > 1 and (busy or thorough or self.timings[best].seconds < _LONG_STEP):
+            self._compare([plain, *self.offers.with_threads(best)], _SHARES["threads"] * seconds)
+            best = choose(self.timings)
+        if self.offers.compiling_pays(self._left(best, remaining)):
+            best = self._try_compiling(best, seconds, self._left(best, remaining))
+        elif self.offers.compiles and thorough:
+            worth = 1.5 * self.offers.compile_seconds / self.offers.usual_gain / 60
+            self.remarks.append(
+                f"compiling not tried: it takes about {self.offers.compile_seconds:.0f} s, and may pay from about"
+                f" {worth:.0f} minutes of training on"
+            )
+        return best
+
+    def _left(self, best: Candidate, remaining: float) -> float:
+        """Of the run's seconds, computed so rather than plainly."""
+        return remaining * self.timings[best].seconds / self.timings[self.offers.plain].seconds
+
+    def _compare(self, candidates: Sequence[Candidate], seconds: float) -> None:
+        """Check, then time together, those that were not refused; an earlier time is replaced."""
+        accepted = [one for one in dict.fromkeys(candidates) if self.accepts(one)]
+        timings, failed = race(self.probe.trials, accepted, seconds, self.probe.about)
+        self.agreements |= failed
+        # An incumbent that was timed beside new ones has a time that can be compared with theirs, no other.
+        for one, timing in timings.items():
+            self.timings[one] = timing if one not in self.timings else _joined(self.timings[one], timing)
+        for one in failed:
+            self.timings.pop(one, None)
+        if self.offers.plain not in self.timings:
+            raise RuntimeError(f"plain steps {failed.get(self.offers.plain, 'fail')}")
+        self._measure_memory(timings)
+
+    def accepts(self, candidate: Candidate) -> bool:
+        """Whether it computes what plain fp32 computes; looked at once for candidates that differ in threads or
+        allocator only."""
+        if candidate in self.agreements:
+            agreed = self.agreements[candidate]
+            return isinstance(agreed, Agreement) and agreed.passed
+        if self.probe.trials.work.config.optim.name == "own-rule":
+            return True  # only threads vary, and nothing is taken from a gradient
+        alike = [one for one in self.agreements if one.numerics == candidate.numerics]
+        found = self.agreements[alike[0]] if alike else self._look(candidate)
+        self.agreements[candidate] = found
+        return isinstance(found, Agreement) and found.passed
+
+    def _look(self, candidate: Candidate) -> Agreement | str:
+        trials = self.probe.trials
+        if self._reference is None:
+            self._reference = reference_answer(trials, self.offers.plain)
+        try:
+            return compare(trials, candidate, self._reference)
+        except Exception as error:  # whatever a way of computing does not bear
+            return failure(error)
+
+    def _try_compiling(self, best: Candidate, seconds: float, left: float) -> Candidate:
+        """`best`, or the same compiled where that gains more than it costs."""
+        for compiled in self.offers.compiled(best):
+            started = perf_counter()
+            if self.accepts(compiled):
+                self._compare([self.offers.plain, best, compiled], _SHARES["arithmetic"] * seconds)
+            cost = perf_counter() - started
+            if compiled in self.timings:
+                gain = 1 - self.timings[compiled].seconds / self.timings[best].seconds
+                if is_ahead(self.timings[compiled], self.timings[best]) and gain * left > cost:
+                    best = compiled
+                else:
+                    self.remarks.append(f"compile would need {cost:.0f} s to gain {100 * gain:.0f} %")
+            self.probe.trials.forget(compiled)
+        return best
+
+    def _measure_memory(self, timed: dict[Candidate, Timing]) -> None:
+        device = self.probe.trials.batch.inputs.device
+        if device.type != "cuda":
+            return
+        for candidate in timed:
+            torch.cuda.reset_peak_memory_stats(device)
+            self.probe.trials.seconds(candidate, 1)
+            self.peaks[candidate] = torch.cuda.max_memory_allocated(device)
+
+    def rows(self, chosen: Candidate) -> tuple[PlanRow, ...]:
+        """The table: plain first, then as they were looked at."""
+        plain = self.offers.plain
+        known = [plain, *(one for one in (*self.timings, *self.agreements) if one != plain)]
+        return tuple(self._row(one, one == chosen) for one in dict.fromkeys(known))
+
+    def _row(self, candidate: Candidate, chosen: bool) -> PlanRow:
+        timing, agreed = self.timings.get(candidate), self.agreements.get(candidate)
+        failed = isinstance(agreed, str) or (agreed is not None and not agreed.passed)
+        text = "the reference" if candidate == self.offers.plain else str(agreed or "not compared: no gradient is used")
+        return PlanRow(
+            candidate,
+            timing.seconds if timing else None,
+            timing.spread if timing else None,
+            text,
+            not failed,
+            chosen,
+            self.peaks.get(candidate),
+        )
+
+
+def _joined(one: Timing, other: Timing) -> Timing:
+    return Timing((*one.rounds, *other.rounds))

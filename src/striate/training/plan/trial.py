@@ -1,0 +1,104 @@
+"""Steps of a training on copies of its network, computed in the ways that are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+
+from striate.data.dataset import Split
+from striate.data.loader import Batch, batches, epoch_order
+from striate.data.normalize import Normalize
+from striate.tasks.protocol import Task
+from striate.training.config import Config
+from striate.training.execution import make_scaler, place, speed_settings
+from striate.training.loop import training_step
+from striate.training.objective import Objective
+from striate.training.optimizers import set_learning_rate
+from striate.training.plan.candidate import Candidate
+from striate.training.speed import trial_state
+from striate.training.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A training about to start, as it would be computed plainly: what a plan is made for.
+
+    `steps` of optimizer in all, or wall-clock `seconds`, whichever is known.
+    """
+
+    state: TrainingState
+    task: Task
+    train: Split
+    config: Config
+    normalize: Normalize
+    steps: int | None = None
+    seconds: float | None = None
+
+
+@dataclass
+class Trials:
+    """Runs steps of a workload on copies: one a memory format and way of compiling, since threads and precision of the
+    same copy can be changed between steps. `samples` a step, which may be fewer than the run's batch."""
+
+    work: Workload
+    samples: int
+    _states: dict[tuple[str, str], TrainingState] = field(default_factory=dict)
+    _batch: Batch | None = None
+    _trimmed: bool = True
+
+    @property
+    def batch(self) -> Batch:
+        """The first batch of the first epoch, or the first samples of it."""
+        if self._batch is None:
+            train, seed = self.work.train, self.work.config.seed
+            self._batch = next(iter(batches(train, self.samples, order=epoch_order(len(train), seed, 0))))
+        return self._batch
+
+    def with_samples(self, samples: int) -> Trials:
+        """The same copies, with another number of samples a step."""
+        return Trials(self.work, samples, self._states)
+
+    def config(self, candidate: Candidate) -> Config:
+        """The configuration of the workload, computed so, with images of their full size."""
+        config = candidate.config(self.work.config)
+        return replace(config, budget=replace(config.budget, steps=None))
+
+    def state(self, candidate: Candidate) -> TrainingState:
+        """The copy on which such steps are taken; its weights never change. Raises ModelError where the network cannot
+        be copied."""
+        key = candidate.memory_format, candidate.compile
+        if key not in self._states:
+            config = self.config(candidate)
+            state = trial_state(self.work.state, config)
+            place(state.module, config, self.batch.inputs.device)
+            state.module.train()
+            # A step takes as long at any rate, but at the peak without a warm-up the network may fall apart.
+            set_learning_rate(state.optimizer, 0.0)
+            self._states[key] = state
+        state = self._states[key]
+        if (candidate.precision == "fp16") != (state.scaler is not None):
+            state.scaler = make_scaler(self.config(candidate))
+        return state
+
+    def seconds(self, candidate: Candidate, count: int) -> float:
+        """Of `count` steps in a row. Raises what the network raises."""
+        config = self.config(candidate)
+        with speed_settings(config):
+            if candidate.allocator == "keep" and self._trimmed:
+                self._steps(candidate, config, 1)  # nothing is kept yet that could be reused
+            started = perf_counter()
+            self._steps(candidate, config, count)
+            elapsed = perf_counter() - started
+        self._trimmed = candidate.allocator != "keep"
+        return elapsed
+
+    def _steps(self, candidate: Candidate, config: Config, count: int) -> None:
+        state = self.state(candidate)
+        objective = Objective(self.work.task, config, state.heads)
+        for _ in range(count):
+            loss, _ = training_step(state, self.batch, objective, config, self.work.normalize, 0)
+        float(loss)  # wait for an accelerator
+
+    def forget(self, candidate: Candidate) -> None:
+        """Free the copy that such steps are taken on."""
+        self._states.pop((candidate.memory_format, candidate.compile), None)
