@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from striate.data.config import DataConfig
+from striate.data.fingerprint import fingerprint_of
 from striate.data.read import load_dataset
 from striate.data.sources.archive import archive_tree
 from striate.data.sources.unwrap import unwrapped
@@ -288,9 +289,8 @@ def test_the_fingerprint_follows_the_names_of_classes_and_targets(tmp_path):
 
 
 def fingerprint(data):
-    from striate.data.assemble import _fingerprint
-
-    return _fingerprint(data.splits, data.classes, data.target_names)
+    named = (data.classes, data.target_names, data.preparation)
+    return fingerprint_of(data.splits, data.contents, named, "memory")
 
 
 # Sizes of what proves damaged

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 
+from striate.data.config import Store
 from striate.data.dataset import Dataset, Preparation, Split, SplitRow
 from striate.data.decode import Decoded
+from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
 from striate.data.scan import Scan
+from striate.data.store.stored import Inputs, StoredInputs
 from striate.errors import DataError
 from striate.records import Finding
 
@@ -48,9 +49,11 @@ def assemble(
     notes: tuple[str, ...],
     findings: tuple[Finding, ...],
     units: Mapping[int, bytes] | None = None,
+    store: Store = "memory",
+    known: str | None = None,
 ) -> Dataset:
     """The data set of the decoded samples; `split` names the split of each by id, `unreadable` the reasons of others,
-    `units` what must stay together.
+    `units` what must stay together, `store` where the inputs are; `known` is the fingerprint to compare with, if any.
 
     Raises DataError for mask values that are not among `classes`.
     """
@@ -68,7 +71,7 @@ def assemble(
             if units is not None:
                 kept_together[name] = tuple(units[i].hex() for i in decoded.ids[rows].tolist())
             splits[name] = Split(
-                torch.from_numpy(decoded.inputs[rows]),
+                _inputs_of(decoded, rows),
                 torch.from_numpy(targets[rows]),
                 torch.from_numpy(decoded.ids[rows]),
             )
@@ -82,7 +85,7 @@ def assemble(
         classes=classes,
         preparation=preparation,
         rows=tuple(SplitRow(listing.paths[i], listing.labels[i], membership[i]) for i in sorted(membership)),
-        fingerprint=_fingerprint(splits, classes, listing.target_names),
+        fingerprint=fingerprint_of(splits, contents, (classes, listing.target_names, preparation), store, known),
         features=listing.features,
         target_names=listing.target_names,
         notes=notes,
@@ -90,18 +93,14 @@ def assemble(
         contents=contents,
         units=kept_together,
         given=tuple(sorted({name for name in listing.given if name is not None})),
+        store=store,
     )
 
 
-def _fingerprint(splits: dict[str, Split], classes: tuple[str, ...], target_names: tuple[str, ...]) -> str:
-    """SHA-256 over inputs, targets and membership of every split, and over what the targets are called."""
-    digest = hashlib.sha256(json.dumps([classes, target_names]).encode())
-    for name, split in splits.items():
-        for tensor in (split.inputs, split.targets):
-            values = np.ascontiguousarray(tensor.numpy())
-            digest.update(f"{name} {values.dtype} {values.shape};".encode())
-            digest.update(values.data)
-    return digest.hexdigest()
+def _inputs_of(decoded: Decoded, rows: np.ndarray) -> Inputs:
+    if isinstance(decoded.inputs, StoredInputs):
+        return decoded.inputs.take(rows)
+    return torch.from_numpy(decoded.inputs[rows])
 
 
 def mask_classes(listing: Listing, decoded: Decoded) -> tuple[str, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
-from striate.data.config import Fit, Layout
+from striate.data.config import Fit, Layout, Store
+from striate.data.store.stored import Inputs, join_inputs, take_rows
 from striate.records import Finding
 
 Kind = Literal["image", "grid", "table"]
@@ -23,17 +25,28 @@ ANNOTATION_OF: dict[str, Annotation] = {task: annotation for annotation, task in
 class Split:
     """Samples as whole tensors.
 
-    `inputs`: (N, C, *spatial) uint8 for images, (N, C, *spatial) or (N, F) float32 otherwise.
+    `inputs`: (N, C, *spatial) uint8 for images, (N, C, *spatial) or (N, F) float32 otherwise; images that are not in
+    memory are `StoredInputs`, indexed in the same way.
     `targets`: (N,) int64 class numbers, (N, T) float32 numbers, or (N, H, W) uint8 class masks (255 = ignored).
     `ids`: (N,) int64, the position of the sample in the source's listing, the same in every run.
     """
 
-    inputs: torch.Tensor
+    inputs: Inputs
     targets: torch.Tensor
     ids: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def take(self, rows: torch.Tensor) -> Split:
+        """The samples at `rows`, positions or a mask; images that are not in memory are not read."""
+        return Split(take_rows(self.inputs, rows), self.targets[rows], self.ids[rows])
+
+
+def join_splits(parts: Sequence[Split]) -> Split:
+    """The samples of splits of one data set, one after the other."""
+    inputs = join_inputs([part.inputs for part in parts])
+    return Split(inputs, torch.cat([part.targets for part in parts]), torch.cat([part.ids for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ class Dataset:
     numbers); `features` and `target_names` name the columns of a table; `notes` say in a sentence each what was
     decided for the user; `findings` what was noticed (unreadable or ignored files, leaks in given splits). `units`
     maps the same names to keys of what must stay together (equal contents, one group), and is empty where nothing is
-    split; `given` names the splits that the source itself has samples of.
+    split; `given` names the splits that the source itself has samples of. `store` is where the inputs lie.
     """
 
     name: str
@@ -90,6 +103,7 @@ class Dataset:
     contents: dict[str, tuple[str, ...]] = field(default_factory=dict)
     units: dict[str, tuple[str, ...]] = field(default_factory=dict)
     given: tuple[str, ...] = ()
+    store: Store = "memory"
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
-"""Samples become arrays: every picture decoded once, in a few threads, into one block of memory."""
+"""Samples become arrays: pictures decoded in a few threads, into one block of memory or wherever they are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,27 +11,34 @@ from striate.data.dataset import Preparation
 from striate.data.fitting import place_mask
 from striate.data.images import decode_image, decode_mask, read_header, refit
 from striate.data.listing import Listing
-from striate.data.scan import why_unreadable
+from striate.data.scan import Scan, content_digest, why_unreadable
+from striate.data.store.blocks import ReadRow
+from striate.data.store.stored import StoredInputs
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Samples `ids` with `inputs` as in `Split`; `masks` (N, H, W) int16 hold values of the source, -1 for border,
-    and `mask_values` all values that occur before resizing. `unreadable`: reasons by id."""
+    """Samples `ids` with `inputs` as in `Split`, as an array or stored; `masks` (N, H, W) int16 hold values of the
+    source, -1 for border, and `mask_values` all values that occur before resizing. `unreadable`: reasons by id."""
 
     ids: np.ndarray
-    inputs: np.ndarray
+    inputs: np.ndarray | StoredInputs
     masks: np.ndarray | None
     mask_values: frozenset[int]
     unreadable: dict[int, str]
 
 
-def decode_samples(listing: Listing, ids: Sequence[int], preparation: Preparation) -> Decoded:
-    """Decode the samples `ids`. Raises DataError where a mask is not as large as its image."""
+def decode_samples(
+    listing: Listing, ids: Sequence[int], preparation: Preparation, progress: Callable[[int], None] = lambda _: None
+) -> Decoded:
+    """Decode the samples `ids` into memory; `progress` is told of every number of files that is done.
+
+    Raises DataError where a mask is not as large as its image.
+    """
     if listing.inputs is None:
-        return _decode_files(listing, ids, preparation)
+        return _decode_files(listing, ids, preparation, progress)
     chosen = np.asarray(ids, dtype=np.int64)
     whole = len(chosen) == len(listing)  # ids are sorted: then nothing is left out and nothing need be copied
     inputs = listing.inputs if whole else listing.inputs[chosen]
@@ -48,7 +55,34 @@ def decode_samples(listing: Listing, ids: Sequence[int], preparation: Preparatio
     return Decoded(chosen, inputs, masks, frozenset(np.unique(raw).tolist()), {})
 
 
-def _decode_files(listing: Listing, ids: Sequence[int], preparation: Preparation) -> Decoded:
+def row_reader(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation) -> ReadRow:
+    """A function that decodes the sample `ids[row]` into an array, and says why it cannot, also where the file is not
+    the one that was scanned."""
+
+    def from_memory(row: int, out: np.ndarray) -> str | None:
+        assert listing.inputs is not None
+        channels, height, width = preparation.input_shape
+        out[...] = refit(listing.inputs[ids[row]][None], channels, (height, width), preparation.fit)[0]
+        return None
+
+    def from_file(row: int, out: np.ndarray) -> str | None:
+        assert listing.read is not None
+        number = ids[row]
+        try:
+            data = listing.read(number)
+            if content_digest(data) != scan.contents[number]:
+                return "not the file that it was: it has changed since the data were first looked at"
+            out[...] = decode_image(data, listing.paths[number], preparation)
+        except (OSError, DataError) as error:
+            return why_unreadable(error)
+        return None
+
+    return from_file if listing.inputs is None else from_memory
+
+
+def _decode_files(
+    listing: Listing, ids: Sequence[int], preparation: Preparation, progress: Callable[[int], None]
+) -> Decoded:
     height, width = preparation.input_shape[1:]
     inputs = np.empty((len(ids), *preparation.input_shape), np.uint8)
     masks = np.empty((len(ids), height, width), np.int16) if listing.read_mask else None
@@ -69,7 +103,10 @@ def _decode_files(listing: Listing, ids: Sequence[int], preparation: Preparation
         except (OSError, DataError) as error:
             return why_unreadable(error), frozenset()
 
-    results = list(map_ordered(work, enumerate(ids)))
+    results = []
+    for result in map_ordered(work, enumerate(ids)):
+        results.append(result)
+        progress(1)
     values = frozenset().union(*(found for _, found in results))
     unreadable = {number: why for number, (why, _) in zip(ids, results, strict=True) if why is not None}
     kept = np.array([why is None for why, _ in results], dtype=bool)

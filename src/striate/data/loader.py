@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from striate.data.counter_random import hash_key
 from striate.data.dataset import Split
+from striate.data.store.ahead import read_ahead
+from striate.data.store.host import HostImages
+from striate.data.store.stored import Inputs, StoredInputs
+from striate.data.transfer import copied_ahead, fits_on
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,17 @@ def batch_bounds(samples: int, batch: int) -> list[tuple[int, int]]:
 def batches(
     split: Split, batch: int, *, order: torch.Tensor | None = None, first: int = 0, stop: int | None = None
 ) -> Iterator[Batch]:
-    """The batches `first` to `stop` of one pass over the split, in `order` or as they lie."""
-    for start, end in batch_bounds(len(split), batch)[first:stop]:
+    """The batches `first` to `stop` of one pass over the split, in `order` or as they lie.
+
+    Inputs that are not in memory are read in the background, a few batches ahead; the threads end with the iterator.
+    Nobody else holds a batch: its tensors may be changed, but views of the split (without an `order`) may not.
+    Raises DataError for files that cannot be read any more.
+    """
+    bounds = batch_bounds(len(split), batch)[first:stop]
+    if isinstance(split.inputs, StoredInputs):
+        yield from _stored_batches(split, split.inputs, bounds, order)
+        return
+    for start, end in bounds:
         if order is None:
             yield Batch(split.inputs[start:end], split.targets[start:end], split.ids[start:end])
             continue
@@ -50,6 +65,23 @@ def batches(
         yield Batch(*(x.index_select(0, rows) for x in (split.inputs, split.targets, split.ids)))
 
 
+def _stored_batches(
+    split: Split, stored: StoredInputs, bounds: Sequence[tuple[int, int]], order: torch.Tensor | None
+) -> Iterator[Batch]:
+    device = split.targets.device
+    places = torch.arange(len(split)) if order is None else order
+    with closing(read_ahead(stored, bounds, places.cpu().numpy())) as read:
+        for (start, end), inputs in zip(bounds, copied_ahead(read, stored.device), strict=True):
+            rows = places[start:end].to(device)
+            yield Batch(inputs, split.targets.index_select(0, rows), split.ids.index_select(0, rows))
+
+
 def to_device(split: Split, device: torch.device) -> Split:
-    """The split with its tensors on `device`, raw bytes staying bytes."""
-    return Split(split.inputs.to(device), split.targets.to(device), split.ids.to(device))
+    """The split with its tensors on `device`, raw bytes staying bytes.
+
+    Images that would fill an accelerator stay in memory, and are sent batch by batch.
+    """
+    inputs: Inputs = split.inputs
+    if isinstance(inputs, torch.Tensor) and inputs.dtype == torch.uint8 and not fits_on(inputs, device):
+        inputs = StoredInputs(HostImages(inputs.numpy()), np.arange(len(inputs)))
+    return Split(inputs.to(device), split.targets.to(device), split.ids.to(device))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
 from striate.data.listing import Listing
 from striate.data.scan import Scan
-from striate.errors import ConfigError, DataError
+from striate.errors import ConfigError
 from striate.records import Finding
 
 
@@ -19,8 +18,7 @@ def plan_inputs(
     """The preparation of every input, notes on what was decided, and a finding where images must be resized.
 
     Without `config.size` the commonest size is taken (of two equally common ones the larger), without
-    `config.channels` RGB if any image has color. Raises ConfigError for a size or channels of what is no image,
-    DataError where the inputs would not fit into memory.
+    `config.channels` RGB if any image has color. Raises ConfigError for a size or channels of what is no image.
     """
     if listing.kind != "image":
         assert listing.inputs is not None
@@ -59,7 +57,6 @@ def _plan_images(
         notes.append(f"Channels: 3 (RGB), since {colored:,} of {total:,} images have color.")
     if channels == 1 and colored:
         notes.append(f"Color is dropped: {colored:,} of {total:,} images are turned to gray.")
-    _check_memory(listing, total, channels, size)
     preparation = Preparation("image", (channels, *size), config.fit, config.max_pixels, config.layout)
     other = total - sizes[size]
     return preparation, tuple(notes), (_resized(listing, other, total, preparation),) if other else ()
@@ -77,20 +74,3 @@ def _resized(listing: Listing, other: int, total: int, preparation: Preparation)
         f"Where the aspect ratio differs, {how[preparation.fit]} (data.fit {preparation.fit}).",
         "Choose another size with --size, another fit with --data.fit crop, stretch or pad.",
     )
-
-
-def _check_memory(listing: Listing, count: int, channels: int, size: tuple[int, int]) -> None:
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return
-    needed = 2 * count * channels * size[0] * size[1]
-    if needed > memory:
-        scale = (memory / (2 * needed)) ** 0.5
-        smaller = f"{max(1, int(size[0] * scale))}x{max(1, int(size[1] * scale))}"
-        raise DataError(
-            f"data {listing.source}",
-            f"{count:,} images × {channels} × {size[0]} × {size[1]} bytes, twice while reading = {needed / 1e9:.1f} GB",
-            f"at most the {memory / 1e9:.1f} GB of memory of this machine",
-            f"--size {smaller}",
-        )

@@ -9,7 +9,7 @@ from striate.data.assemble import assemble, mask_classes
 from striate.data.audit import find_all, find_seen, refuse_unusable
 from striate.data.config import DataConfig
 from striate.data.dataset import TASK_OF, Annotation, Dataset, Preparation
-from striate.data.decode import Decoded, decode_samples
+from striate.data.keep import Kept, keep_samples
 from striate.data.listing import Listing, class_numbers
 from striate.data.plan import plan_inputs
 from striate.data.scan import Scan, scan_listing
@@ -29,7 +29,8 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
     listing = list_source(config, task, announce)
     ids = range(len(listing))
     scan = scan_listing(listing, ids, config.max_pixels)
-    preparation, decoded, notes, resized = _decode(listing, scan, config)
+    preparation, kept_in, notes, resized = _decode(listing, scan, config, announce)
+    decoded = kept_in.decoded
     unreadable = scan.unreadable | decoded.unreadable
     kept = decoded.ids.tolist()
     contents, given = [scan.contents[i] for i in kept], [listing.given[i] for i in kept]
@@ -56,29 +57,32 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
         notes=(*listing.notes, *notes, *_split_notes(listing, config)),
         findings=(*find_all(listing, scan, unreadable), *resized),
         units=dict(zip(kept, units, strict=True)),
+        store=kept_in.store,
+        known=config.fingerprint,
     )
 
 
 def _decode(
-    listing: Listing, scan: Scan, config: DataConfig
-) -> tuple[Preparation, Decoded, tuple[str, ...], tuple[Finding, ...]]:
+    listing: Listing, scan: Scan, config: DataConfig, announce: Callable[[str], None] | None
+) -> tuple[Preparation, Kept, tuple[str, ...], tuple[Finding, ...]]:
     """The samples decoded as planned. What proves damaged only then does not count for the plan, which is made anew."""
     unreadable = dict(scan.unreadable)
     if len(unreadable) == len(listing):
         refuse_unusable(listing, scan, unreadable, {})
     preparation, notes, resized = plan_inputs(listing, scan, config)
-    decoded = decode_samples(listing, [i for i in range(len(listing)) if i not in unreadable], preparation)
-    if not decoded.unreadable:
-        return preparation, decoded, notes, resized
-    unreadable |= decoded.unreadable
-    if len(unreadable) == len(listing):
-        refuse_unusable(listing, scan, unreadable, {})
-    headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
-    planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config)
-    if planned != preparation:
-        again = decode_samples(listing, decoded.ids.tolist(), planned)
-        decoded = replace(again, unreadable=decoded.unreadable | again.unreadable)
-    return planned, decoded, notes, resized
+    ids = [i for i in range(len(listing)) if i not in unreadable]
+    kept = keep_samples(listing, scan, ids, preparation, config, announce)
+    if kept.decoded.unreadable:
+        unreadable |= kept.decoded.unreadable
+        if len(unreadable) == len(listing):
+            refuse_unusable(listing, scan, unreadable, {})
+        headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
+        planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config)
+        if planned != preparation:
+            again = keep_samples(listing, scan, kept.decoded.ids.tolist(), planned, config, announce)
+            reasons = kept.decoded.unreadable | again.decoded.unreadable
+            preparation, kept = planned, replace(again, decoded=replace(again.decoded, unreadable=reasons))
+    return preparation, kept, (*notes, *kept.notes), resized
 
 
 def load_for_evaluation(
@@ -111,7 +115,8 @@ def load_for_evaluation(
         what = 'everything, under the name "all": the source gives no test split'
     note = f"Evaluated on {what} ({len(ids):,} samples)."
     scan = scan_listing(listing, ids, preparation.max_pixels)
-    decoded = decode_samples(listing, [i for i in ids if i not in scan.unreadable], preparation)
+    kept = keep_samples(listing, scan, [i for i in ids if i not in scan.unreadable], preparation, config, announce)
+    decoded = kept.decoded
     unreadable = scan.unreadable | decoded.unreadable
     if not len(decoded.ids):
         refuse_unusable(listing, scan, unreadable, {})
@@ -124,8 +129,9 @@ def load_for_evaluation(
         dict.fromkeys(decoded.ids.tolist(), name),
         classes=classes,
         unreadable=unreadable,
-        notes=(*listing.notes, note, *renamed),
+        notes=(*listing.notes, note, *renamed, *kept.notes),
         findings=(*known, *find_all(listing, scan, unreadable)),
+        store=kept.store,
     )
 
 

@@ -30,7 +30,7 @@ def scan_listing(listing: Listing, ids: Sequence[int], max_pixels: int) -> Scan:
     """Look at the samples `ids`. What cannot be read is among `unreadable`, never raised."""
     if listing.inputs is not None:
         inputs = np.ascontiguousarray(listing.inputs)
-        contents = {number: _digest(inputs[number].data) for number in ids}
+        contents = {number: content_digest(inputs[number].data) for number in ids}
         return Scan(contents, _answers(listing, ids), {}, {})
     found = map_ordered(lambda number: _look(listing, number, max_pixels), ids)
     scan = Scan({}, {}, {}, {})
@@ -50,7 +50,7 @@ def _look(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, Header
     try:
         data = listing.read(number)
         header = read_header(data, listing.paths[number], max_pixels=max_pixels)
-        return _digest(data), header, _digest(listing.read_mask(number)) if listing.read_mask else b""
+        return content_digest(data), header, content_digest(listing.read_mask(number)) if listing.read_mask else b""
     except (OSError, DataError) as error:
         return why_unreadable(error)
 
@@ -67,9 +67,10 @@ def why_unreadable(error: OSError | DataError) -> str:
 def _answers(listing: Listing, ids: Sequence[int]) -> dict[int, object]:
     if listing.annotation == "mask":
         assert listing.targets is not None
-        return {number: _digest(listing.targets[number].tobytes()) for number in ids}
+        return {number: content_digest(listing.targets[number].tobytes()) for number in ids}
     return {number: listing.labels[number] for number in ids}
 
 
-def _digest(data: bytes | memoryview) -> bytes:
+def content_digest(data: bytes | memoryview) -> bytes:
+    """16 bytes that are equal for equal bytes."""
     return hashlib.blake2b(data, digest_size=16).digest()

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from striate.data.dataset import Dataset
 from striate.data.normalize import Normalization
+from striate.data.store.stored import Inputs
 
 Features = NDArray[np.float32]
 
@@ -36,7 +37,7 @@ def describe_inputs(data: Dataset) -> str:
     return what
 
 
-def standardized_inputs(inputs: torch.Tensor, normalization: Normalization) -> Features:
+def standardized_inputs(inputs: Inputs, normalization: Normalization) -> Features:
     """(N, F): zero mean and unit variance per channel or feature, as the network gets them; more than `POSITIONS`
     positions a channel are averaged down."""
     normalize = normalization.on("cpu", inputs.ndim)
@@ -58,7 +59,7 @@ def hog_cell(height: int, width: int) -> int:
     return min(max(2, math.ceil(math.sqrt(height * width / 64))), min(height, width) // 2)
 
 
-def hog_features(inputs: torch.Tensor) -> Features:
+def hog_features(inputs: Inputs) -> Features:
     """(N, F) histograms of oriented gradients of (N, C, H, W) uint8, C = 1 or 3, each of length 1.
 
     9 orientations, 2 × 2 cells a block, normalized by "L2-Hys"; of a color image, at each pixel the channel with the
@@ -78,7 +79,7 @@ def hog_features(inputs: torch.Tensor) -> Features:
     return _by_chunks(inputs, describe)
 
 
-def color_histograms(inputs: torch.Tensor) -> Features:
+def color_histograms(inputs: Inputs) -> Features:
     """(N, 192) square roots of the shares of hue × saturation × value in (N, 3, H, W) uint8, each row of length 1.
 
     A pixel counts for the bins around it in proportion, so that a shade at the edge of a bin does not jump; hue goes
@@ -127,6 +128,7 @@ def _unit(rows: NDArray[np.floating]) -> Features:
     return np.asarray(rows / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
 
-def _by_chunks(inputs: torch.Tensor, describe: Callable[[torch.Tensor], Features]) -> Features:
+def _by_chunks(inputs: Inputs, describe: Callable[[torch.Tensor], Features]) -> Features:
     """A few images at a time: intermediate results are many times as large as the features."""
-    return np.concatenate([describe(part) for part in inputs.cpu().split(_CHUNK)])
+    starts = range(0, len(inputs), _CHUNK)
+    return np.concatenate([describe(inputs[start : start + _CHUNK].cpu()) for start in starts])

@@ -16,6 +16,7 @@ from sklearn.svm import LinearSVC
 
 from striate.data.dataset import Dataset
 from striate.data.normalize import measure_normalization
+from striate.data.store.stored import Inputs, take_rows
 from striate.evaluation.baseline_features import (
     HOG_SIDE,
     HOG_SMALLEST,
@@ -50,7 +51,7 @@ _LEAST = 10_000
 _HOG_PIXELS = 50_000_000
 """Pixels of the training images whose gradients are taken: about half a minute of one core."""
 
-Extract = Callable[[torch.Tensor], NDArray[np.float32]]
+Extract = Callable[[Inputs], NDArray[np.float32]]
 
 
 def classify_methods(data: Dataset) -> tuple[Method, ...]:
@@ -86,7 +87,7 @@ def _hog_svm(data: Dataset, task: Task, seed: int) -> Fitted:
     if data.input_shape[0] == 3:
         features += ", and a histogram of hue, saturation and value (12 × 4 × 4 bins)"
 
-        def extract(inputs: torch.Tensor) -> NDArray[np.float32]:
+        def extract(inputs: Inputs) -> NDArray[np.float32]:
             return np.concatenate([hog_features(inputs), color_histograms(inputs)], axis=1)
 
     if max(data.input_shape[1:]) > HOG_SIDE:
@@ -112,11 +113,11 @@ def _fit_linear(
     width = extract(train.inputs[:1]).shape[1]
     most = max(_LEAST, min(MOST, most, _WORK // (width * max(1, task.outputs))))
     used = stratified_sample(labels, most, seed)
-    x, y = extract(train.inputs[torch.from_numpy(used)]), labels[used]
+    x, y = extract(take_rows(train.inputs, torch.from_numpy(used))), labels[used]
     if len(np.unique(y)) < 2:
         return Fitted(_one_hot(np.full(len(test), y[0]), task.outputs), features, len(y), ranked=False)
     validated = stratified_sample(val.targets.cpu(), CHOICE, seed)
-    val_x, val_y = extract(val.inputs[torch.from_numpy(validated)]), val.targets.cpu().numpy()[validated]
+    val_x, val_y = extract(take_rows(val.inputs, torch.from_numpy(validated))), val.targets.cpu().numpy()[validated]
     few = stratified_sample(y, CHOICE, seed)
 
     def fit(c: float, positions: NDArray[np.int64]) -> Any:

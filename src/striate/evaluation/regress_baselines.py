@@ -13,6 +13,7 @@ from sklearn.linear_model import Ridge
 
 from striate.data.dataset import Dataset
 from striate.data.normalize import measure_normalization
+from striate.data.store.stored import take_rows
 from striate.evaluation.baseline_features import INPUTS, describe_inputs, standardized_inputs
 from striate.evaluation.baseline_method import (
     CHOICE,
@@ -56,7 +57,7 @@ def _ridge(data: Dataset, task: Task, seed: int) -> Fitted:
     normalization = measure_normalization(train)
     width = standardized_inputs(train.inputs[:1], normalization).shape[1]
     used = stratified_sample(train.targets.cpu(), max(CHOICE, min(MOST, _VALUES // width)), seed)
-    x = standardized_inputs(train.inputs[torch.from_numpy(used)], normalization).astype(np.float64)
+    x = standardized_inputs(take_rows(train.inputs, torch.from_numpy(used)), normalization).astype(np.float64)
     y = train.targets.cpu().double().numpy()[used]
     val_x, val_y = standardized_inputs(val.inputs, normalization), val.targets.cpu().double().numpy()
     few = stratified_sample(y, CHOICE, seed)
@@ -78,14 +79,14 @@ def _boosting(data: Dataset, task: Task, seed: int) -> Fitted:
     """One ensemble a target; the number of trees and their size are chosen for each."""
     train, val, test = (data.splits[name] for name in ("train", "val", "test"))
     used = stratified_sample(train.targets.cpu(), MOST, seed)
-    x, y = train.inputs.cpu().numpy()[used], train.targets.cpu().double().numpy()[used]
+    x, y = train.inputs[:].cpu().numpy()[used], train.targets.cpu().double().numpy()[used]
     few = stratified_sample(y, CHOICE, seed)
     answers, chosen = [], []
     for target in range(task.outputs):
-        sides = (val.inputs.cpu().numpy(), val.targets.cpu().double().numpy()[:, target])
+        sides = (val.inputs[:].cpu().numpy(), val.targets.cpu().double().numpy()[:, target])
         leaves, trees = _choose_trees(x[few], y[few, target], *sides, seed)
         model = _trees(leaves, trees, seed).fit(x, y[:, target])
-        answers.append(model.predict(test.inputs.cpu().numpy()))
+        answers.append(model.predict(test.inputs[:].cpu().numpy()))
         chosen.append((leaves, trees))
     hyperparameters: dict[str, Any] = {
         name: values[0] if len(values) == 1 else list(values)

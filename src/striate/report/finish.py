@@ -137,7 +137,7 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[P
         sizes={name: len(split) for name, split in data.splits.items()},
         best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
     )
-    images = data.splits["test"].inputs.numpy() if data.kind == "image" else None
+    images = data.splits["test"].inputs if data.kind == "image" else None
     return [curves, *draw_answers(run.plots, test, images, target_names=data.target_names)]
 
 

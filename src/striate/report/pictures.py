@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from striate.data.store.stored import StoredInputs
 from striate.evaluation.record import Evaluation
 from striate.report.content import Picture
 from striate.visualize.canvas import of_split, save_figure
@@ -21,6 +22,7 @@ from striate.visualize.scatter import scatter_figure
 SHOWN = 15
 """Samples in a gallery."""
 SHOWN_MASKS = 5
+Images = NDArray[Any] | StoredInputs
 # Photographs make large files; what is only lines and letters may be finer.
 _PHOTO_DPI, _CHART_DPI, _FINE_DPI = 80, 100, 144
 
@@ -54,7 +56,7 @@ def draw_curves(
 def draw_answers(
     folder: Path,
     evaluation: Evaluation,
-    inputs: ArrayLike | None = None,
+    inputs: ArrayLike | StoredInputs | None = None,
     *,
     target_names: Sequence[str] = (),
 ) -> tuple[Picture, ...]:
@@ -63,8 +65,9 @@ def draw_answers(
     `inputs`: (N, C, H, W) uint8 of the evaluated split; None (tables, grids) leaves out pictures of samples.
     """
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
-    images = None if inputs is None else np.asarray(inputs)
-    if images is not None and (images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3)):
+    images = inputs if inputs is None or isinstance(inputs, StoredInputs) else np.asarray(inputs)
+    drawable = images is not None and images.ndim == 4 and images.shape[1] in (1, 3)
+    if not drawable or (isinstance(images, np.ndarray) and images.dtype != np.uint8):
         images = None
     if evaluation.task == "classify":
         galleries = () if images is None else _galleries(folder, evaluation, images, title)
@@ -86,7 +89,7 @@ def _confusion(folder: Path, evaluation: Evaluation, title: str) -> Picture:
     return Picture("Confusion matrix", caption, path, "confusion")
 
 
-def _galleries(folder: Path, evaluation: Evaluation, images: NDArray[Any], title: str) -> tuple[Picture, ...]:
+def _galleries(folder: Path, evaluation: Evaluation, images: Images, title: str) -> tuple[Picture, ...]:
     chosen = _at_random(evaluation.n, SHOWN)
     kind = f"{len(chosen)} drawn at random"
     figure = gallery_figure(_tiles(evaluation, images, chosen), title=f"{title}: {kind}")
@@ -106,23 +109,28 @@ def _galleries(folder: Path, evaluation: Evaluation, images: NDArray[Any], title
     return tuple(pictures)
 
 
-def _masks(folder: Path, evaluation: Evaluation, images: NDArray[Any], title: str) -> Picture:
+def _masks(folder: Path, evaluation: Evaluation, images: Images, title: str) -> Picture:
     chosen = _at_random(evaluation.n, SHOWN_MASKS)
     figure = masks_figure(
-        images[chosen], evaluation.targets[chosen], evaluation.decoded[chosen], evaluation.classes, title=title
+        np.asarray(images[chosen]),
+        evaluation.targets[chosen],
+        evaluation.decoded[chosen],
+        evaluation.classes,
+        title=title,
     )
     path = save_figure(figure, folder / "masks.png", _PHOTO_DPI)
     caption = f"{title}; {len(chosen)} drawn at random. Hatched: wrong. Gray checks: not labeled."
     return Picture("Samples", caption, path, "samples")
 
 
-def _tiles(evaluation: Evaluation, images: NDArray[Any], chosen: NDArray[np.int64]) -> list[Tile]:
+def _tiles(evaluation: Evaluation, images: Images, chosen: NDArray[np.int64]) -> list[Tile]:
     tiles = []
-    for place in chosen:
+    pixels = np.asarray(images[chosen])
+    for place, image in zip(chosen, pixels, strict=True):
         said, true = int(evaluation.decoded[place].argmax()), int(evaluation.targets[place])
         probability = float(evaluation.decoded[place, said])
         names = evaluation.classes
-        tiles.append(Tile(images[place], names[said], probability, names[true], said == true))
+        tiles.append(Tile(image, names[said], probability, names[true], said == true))
     return tiles
 
 

@@ -56,19 +56,18 @@ def rows_by_epoch(data: Dataset, augment: AugmentConfig, *, count: int, epochs: 
     """
     train = data.splits["train"]
     chosen = _in_turn(data, train, count, seed)
-    part = Split(train.inputs[chosen].cpu(), train.targets[chosen].cpu(), train.ids[chosen].cpu())
-    images, masks = [part.inputs], [part.targets]
+    inputs, targets, ids = train.inputs[chosen].cpu(), train.targets[chosen].cpu(), train.ids[chosen].cpu()
+    images, masks = [inputs], [targets]
     for epoch in range(epochs):
-        moved, warp = augment_batch(part.inputs, augment, seed, epoch, part.ids)
-        images.append(_with_visible_noise(moved, train, augment, seed, epoch, part.ids))
+        moved, warp = augment_batch(inputs, augment, seed, epoch, ids)
+        images.append(_with_visible_noise(moved, train, augment, seed, epoch, ids))
         if data.annotation == "mask":
-            unmoved = part.targets[:, None]
+            unmoved = targets[:, None]
             masks.append((unmoved if warp is None else warp.apply(unmoved, nearest=True, fill=IGNORED))[:, 0])
     shown = np.stack([image.numpy() for image in images], axis=1)
     layers = np.stack([mask.numpy() for mask in masks], axis=1) if data.annotation == "mask" else None
     return [
-        SampleRow(_name(data, part.targets[k]), shown[k], None if layers is None else layers[k])
-        for k in range(len(chosen))
+        SampleRow(_name(data, targets[k]), shown[k], None if layers is None else layers[k]) for k in range(len(chosen))
     ]
 
 

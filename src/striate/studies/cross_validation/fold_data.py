@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.data.dataset import Dataset, Split
+from striate.data.dataset import Dataset, Split, join_splits
 from striate.data.folds import deal_folds, strata_of
 from striate.data.splits import assign_splits
 from striate.errors import ConfigError
@@ -39,11 +39,7 @@ def pool_samples(data: Dataset) -> Pool:
     names = [name for name in ("train", "val", "test") if name != "test" or "test" not in data.given]
     parts = [data.splits[name] for name in names]
     order = torch.cat([part.ids for part in parts]).argsort()
-    samples = Split(
-        torch.cat([part.inputs for part in parts])[order],
-        torch.cat([part.targets for part in parts])[order],
-        torch.cat([part.ids for part in parts])[order],
-    )
+    samples = join_splits(parts).take(order)
     contents = [content for name in names for content in data.contents[name]]
     units = [unit for name in names for unit in data.units[name]]
     places = order.tolist()
@@ -69,7 +65,7 @@ def fold_dataset(
     for name in ("train", "val", "test"):
         places = [i for i, given in enumerate(names) if given == name]
         rows = torch.tensor(places, dtype=torch.int64)
-        splits[name] = Split(samples.inputs[rows], samples.targets[rows], samples.ids[rows])
+        splits[name] = samples.take(rows)
         contents[name] = tuple(pool.contents[i] for i in places)
         units[name] = tuple(pool.units[i] for i in places)
     notes = tuple(note for note in data.notes if not note.startswith("Splits: "))  # other splits than these

@@ -1,0 +1,150 @@
+"""Packs are made once: what was done goes on where it was killed, and a pack has its name only when it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from striate.data.store.blocks import Block, ReadRow, decode_blocks, rows_in_block
+from striate.data.store.pack import FORMAT, Pack, PackRecord, block_digest, open_pack, remove_pack, write_record
+from striate.errors import DataError
+
+_JOURNAL = "blocks.jsonl"
+
+
+def build_pack(
+    folder: Path,
+    key: str,
+    read: ReadRow,
+    shape: tuple[int, ...],
+    *,
+    source: str,
+    progress: Callable[[int], None],
+    announce: Callable[[str], None],
+) -> Pack:
+    """The pack `folder`/`key` of the `shape` (N, C, H, W), made from `read` unless it is there.
+
+    Until it is whole it lies in `key`.building, with a line for each finished block in blocks.jsonl: a later call goes
+    on from the last block that is as its line says. A second process waits for the first. `progress` is told of every
+    number of rows that is done. Raises DataError where it cannot be written.
+    """
+    path, work = folder / key, folder / f"{key}.building"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder / f"{key}.lock", announce):
+            if pack := open_pack(path, key):
+                progress(shape[0])
+                return pack
+            if path.exists():
+                announce(f"The pack {path} is damaged; it is made anew.")
+                remove_pack(path)
+            work.mkdir(exist_ok=True)
+            record = _fill(work, key, read, shape, source, progress)
+            write_record(work / "pack.json", record)
+            _to_disk(work / "pack.json")
+            (work / _JOURNAL).unlink()
+            work.rename(path)
+    except OSError as error:
+        raise _unwritable(path, shape, error) from None
+    pack = open_pack(path, key)
+    if pack is None:
+        raise DataError(f"pack {path}", "another content than was just written", "a disk that keeps it", "check it")
+    return pack
+
+
+def _fill(
+    work: Path, key: str, read: ReadRow, shape: tuple[int, ...], source: str, progress: Callable[[int], None]
+) -> PackRecord:
+    """Write the blocks that are missing, and say what the whole is."""
+    size = rows_in_block(shape[1:])
+    with _open(work / "inputs") as images, _open(work / "sums") as sums, _open(work / _JOURNAL) as journal:
+        done = _finished(images, sums, journal, shape)
+        progress(min(shape[0], len(done) * size))
+        for block in decode_blocks(read, shape[0], shape[1:], first=len(done)):
+            _write(images, sums, block)
+            done.append({"digest": block_digest(block.images, block.sums), "unreadable": block.unreadable})
+            journal.write((json.dumps(done[-1]) + "\n").encode())
+            journal.flush()  # after the block that it speaks of; a block that is not there after all fails its digest
+            progress(len(block.images))
+        images.truncate(int(np.prod(shape)))
+        sums.truncate(16 * shape[0] * shape[1])
+        for file in (images, sums):
+            os.fsync(file.fileno())
+        modified = os.fstat(images.fileno()).st_mtime_ns
+    unreadable = {int(row): why for line in done for row, why in line["unreadable"].items()}
+    return PackRecord(FORMAT, key, source, shape, tuple(line["digest"] for line in done), unreadable, modified)
+
+
+def _write(images: IO[bytes], sums: IO[bytes], block: Block) -> None:
+    for file, values in ((images, block.images), (sums, block.sums.astype("<i8"))):
+        file.seek(block.start * values[0].nbytes)
+        file.write(np.ascontiguousarray(values).data)
+        file.flush()
+
+
+def _finished(images: IO[bytes], sums: IO[bytes], journal: IO[bytes], shape: tuple[int, ...]) -> list[dict]:
+    """The lines of the blocks that are whole, and the journal cut behind them."""
+    size, row = rows_in_block(shape[1:]), int(np.prod(shape[1:]))
+    done: list[dict] = []
+    end = 0
+    for number, text in enumerate(journal.read().split(b"\n")[:-1]):
+        count = min(size, shape[0] - number * size)
+        images.seek(number * size * row)
+        sums.seek(16 * number * size * shape[1])
+        block, totals = images.read(count * row), sums.read(16 * count * shape[1])
+        try:
+            line = json.loads(text)
+            pixels = np.frombuffer(block, np.uint8).reshape(count, *shape[1:])
+            whole = block_digest(pixels, np.frombuffer(totals, "<i8")) == line["digest"] and "unreadable" in line
+        except (ValueError, TypeError, KeyError):
+            break
+        if count <= 0 or not whole:
+            break
+        done.append(line)
+        end += len(text) + 1
+    journal.seek(end)
+    journal.truncate()
+    return done
+
+
+def _open(path: Path) -> IO[bytes]:
+    path.touch()
+    return path.open("r+b")
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _alone(path: Path, announce: Callable[[str], None]) -> Iterator[None]:
+    """Only one process makes a pack; the system lets the lock go with its process, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes would do the same work, and the second rename fails
+        yield
+        return
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            announce(f"Another process is making the pack {path.with_suffix('')}; waiting for it.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        path.unlink(missing_ok=True)  # only now that the pack is there: nobody makes it any more
+
+
+def _unwritable(path: Path, shape: tuple[int, ...], error: OSError) -> DataError:
+    return DataError(
+        f"pack {path}",
+        error.strerror or str(error),
+        f"a folder that can be written to, with room for {np.prod(shape) / 1e9:.2f} GB",
+        "--data.packs FOLDER on another disk, or --data.store stream",
+    )
