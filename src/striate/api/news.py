@@ -30,3 +30,5 @@ def announce_decisions(prepared: Prepared, announce: Announce) -> None:
         announce(note)
     for finding in prepared.findings:
         announce(str(finding))
+    if prepared.forecast is not None:
+        announce(str(prepared.forecast))

@@ -34,6 +34,7 @@ from striate.training.prepare import Prepared, prepare
 from striate.training.progress import progress_reader
 from striate.training.request import ConfigSource, merge_request, read_config
 from striate.training.session import restore, run_training, write_beginning
+from striate.training.time_left import time_watch
 from striate.training.trained import Trained
 
 
@@ -105,10 +106,17 @@ def train(
 
 
 def train_config(
-    config: Config, *, module: nn.Module | None = None, out: Path | None = None, console: Console, quiet: bool = False
+    config: Config,
+    *,
+    module: nn.Module | None = None,
+    out: Path | None = None,
+    console: Console,
+    quiet: bool = False,
+    spent: float = 0.0,
 ) -> Run:
-    """`train` for a merged configuration; notes and progress go to `console` unless `quiet`."""
-    started = monotonic()
+    """`train` for a merged configuration; notes and progress go to `console` unless `quiet`. `spent`: seconds since the
+    user's request, which are part of `budget.minutes`."""
+    started = monotonic() - spent
     if out is not None:
         refuse_occupied(out)  # before minutes are spent on reading the data
     announce = announcer(console, quiet)
@@ -118,7 +126,9 @@ def train_config(
         run = create_run(out, f"{study.pool.data.name[:24]} {study.network} cv", FOLDERS)
         return _cross_validate(run, study, console, quiet)
     with memory_explained(config):
-        prepared = prepare(config, module, seconds_spent=lambda: monotonic() - started, announce=announce)
+        prepared = prepare(
+            config, module, seconds_spent=lambda: monotonic() - started, announce=announce, forecast=True
+        )
     model = "module" if prepared.network_name is None else prepared.network_name
     run = create_run(out, f"{prepared.data.name}-{model if len(model) <= 24 else 'custom'}")
     write_beginning(run, prepared)
@@ -158,10 +168,12 @@ def resume(
 
 
 def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet: bool) -> Run:
+    announce, steps = announcer(console, quiet), prepared.config.budget.steps or 0
     with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
-        with progress_reader(console, quiet) as progress:
-            run_training(run, prepared, [progress])
-        return Run(run.path, finish_run(run, prepared, announcer(console, quiet)))
+        watch = time_watch(run, prepared.state, steps, announce)
+        with progress_reader(console, quiet, watch) as progress:
+            run_training(run, prepared, [progress] if watch is None else [watch, progress])
+        return Run(run.path, finish_run(run, prepared, announce))
 
 
 def _resume_cross_validation(

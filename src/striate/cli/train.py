@@ -118,6 +118,7 @@ def train(
     from striate.api import resume as resume_run
     from striate.api import train_config
     from striate.cli.output import print_json, results_only, stderr
+    from striate.machine.program_start import seconds_since_start
     from striate.training.request import merge_request, read_config
 
     with results_only(json):
@@ -127,7 +128,7 @@ def train(
             merged = merge_request(
                 read_config(config), data=data, epochs=epochs, minutes=minutes, size=size, fields=chosen
             )
-            run = train_config(merged, out=out, console=stderr())
+            run = train_config(merged, out=out, console=stderr(), spent=seconds_since_start())
     if json:
         print_json(run.metrics)
     elif "cv" in run.metrics:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 from striate.account.count import count_parameters
@@ -25,6 +26,8 @@ from striate.runs.directory import RunDirectory, read_notes
 from striate.runs.environment import read_environment
 from striate.runs.files import write_json
 from striate.training.config_file import config_to_yaml
+from striate.training.forecast import with_outcome
+from striate.training.forecast_file import read_forecast
 from striate.training.loop import validate
 from striate.training.patience import best_epoch, early_end
 from striate.training.prepare import Prepared
@@ -41,6 +44,7 @@ def finish_run(
     With `config.baseline` its baselines too, which `announce` is told of. metrics.json comes last: where it is, the
     run is complete. Returns its content. Raises RunError.
     """
+    began = monotonic()
     outcome = target_outcome(
         prepared.state.history, prepared.config.budget.target, prepared.task, prepared.state.elapsed
     )
@@ -72,6 +76,10 @@ def finish_run(
         _content(run, prepared, evaluations, metrics, pictures, ledger), worth=worth, signal=signal_table(start, end)
     )
     write_report(run.report, content)
+    if (known := read_forecast(run)) is not None:
+        taken = prepared.state.elapsed + monotonic() - began
+        reached = metrics["test"].get("accuracy")
+        metrics["forecast"] = with_outcome(known[0], taken, reached, whole=_early_end(prepared) is None)
     write_json(run.metrics_json, metrics)
     append_event(run, "finished", test=metrics["test"])
     return metrics

@@ -58,6 +58,11 @@ class RunDirectory:
         return self.path / "signal.json"
 
     @property
+    def forecast(self) -> Path:
+        """What the run was to take and to reach, and its pace; there where that was measured."""
+        return self.path / "forecast.json"
+
+    @property
     def environment(self) -> Path:
         """Machine and versions."""
         return self.path / "env.json"

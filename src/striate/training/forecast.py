@@ -55,6 +55,16 @@ def forecast_from_json(values: dict[str, Any]) -> Forecast:
     return Forecast(values["steps"], values["seconds"], accuracy, values["expected"], short)
 
 
+def with_outcome(forecast: Forecast, seconds: float, accuracy: float | None, *, whole: bool) -> dict[str, Any]:
+    """The forecast with what came, as plain values: `seconds_taken`; `accuracy_reached`, None where there is none; and
+    whether it lies `within` the interval, None where either is missing or training did not go its `whole` way."""
+    within = None
+    if whole and forecast.accuracy is not None and accuracy is not None:
+        within = forecast.accuracy[0] <= accuracy <= forecast.accuracy[1]
+    came = {"seconds_taken": round(seconds, 1), "accuracy_reached": accuracy, "within": within}
+    return forecast.to_json() | came
+
+
 def extrapolate(short: Sequence[ShortTraining], steps: int, chance: float) -> tuple[float, float, float]:
     """Accuracy at `steps` steps: low, expected, high, shares from 0 to 1.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _WHOLE = 0.97  # whole epochs where they fill this share of the time: every sample is then seen equally often
 
@@ -52,6 +53,11 @@ class Pace:
         whole = steps // self.epoch_steps * self.epoch_steps
         spent = self.seconds_before(whole, whole) if whole else 0.0
         return whole if spent >= _WHOLE * self.seconds_before(steps, steps) else steps
+
+
+def pace_from_json(values: Mapping[str, Any]) -> Pace:
+    """The pace whose plain values these are."""
+    return Pace(**{**values, "phases": tuple(Phase(**phase) for phase in values["phases"])})
 
 
 def _largest(fits: Callable[[int], bool]) -> int:

@@ -69,8 +69,8 @@ class Prepared:
 
     `network_name` builds the network again (None for an `nn.Module` given in Python); `notes` say what was decided,
     `findings` what was noticed, `signal` how strong activations and gradients are in each layer before the first step
-    (empty where a run goes on); `plan` how it was found out how to compute, `pace` how long it takes, `forecast` what it
-    will come to, where these were measured.
+    (empty where a run goes on); `plan` how it was found out how to compute, `pace` how long it takes, `forecast` what
+    it will come to, where these were measured.
     """
 
     config: Config

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from striate.training.events import EpochDone, EpochRow, Event, StepDone
+from striate.training.forecast import duration
+from striate.training.time_left import TimeWatch
 
 _REDRAW = 0.1  # seconds
 _PLAIN_EVERY = 2.0  # seconds between plain lines: a table's epoch takes milliseconds
@@ -25,24 +27,27 @@ def describe_row(row: EpochRow) -> str:
 
 
 @contextmanager
-def progress_reader(console: Console, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
-    """A reader that shows training on `console`: a live bar on a terminal, otherwise a line every few seconds."""
+def progress_reader(
+    console: Console, quiet: bool = False, watch: TimeWatch | None = None
+) -> Iterator[Callable[[Event], None]]:
+    """A reader that shows training on `console`: a live bar on a terminal, otherwise a line every few seconds; with the
+    time left of the whole command that `watch` knows, a reader before this one."""
     if quiet:
         yield lambda _: None
     elif console.is_terminal:
-        with _bar(console) as reader:
+        with _bar(console, watch) as reader:
             yield reader
     else:
-        yield _plain(console)
+        yield _plain(console, watch)
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Callable[[Event], None]]:
+def _bar(console: Console, watch: TimeWatch | None) -> Iterator[Callable[[Event], None]]:
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(bar_width=16),
         TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(compact=True),
+        TimeRemainingColumn(compact=True) if watch is None else TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[row]}"),
     )
     with Progress(*columns, console=console, auto_refresh=False) as progress:
@@ -53,9 +58,9 @@ def _bar(console: Console) -> Iterator[Callable[[Event], None]]:
             nonlocal task, drawn
             if isinstance(event, StepDone):
                 if task is None:
-                    task = progress.add_task("", total=event.steps, epoch=f"{event.epoch}", row="")
+                    task = progress.add_task("", total=event.steps, epoch=f"{event.epoch}", row="", left="")
                 if monotonic() - drawn > _REDRAW or event.step == event.steps:
-                    progress.update(task, completed=event.step, epoch=f"{event.epoch}")
+                    progress.update(task, completed=event.step, epoch=f"{event.epoch}", left=_left(watch))
                     progress.refresh()
                     drawn = monotonic()
             elif task is not None:
@@ -65,7 +70,7 @@ def _bar(console: Console) -> Iterator[Callable[[Event], None]]:
         yield read
 
 
-def _plain(console: Console) -> Callable[[Event], None]:
+def _plain(console: Console, watch: TimeWatch | None) -> Callable[[Event], None]:
     shown = 0.0
 
     def read(event: Event) -> None:
@@ -73,6 +78,11 @@ def _plain(console: Console) -> Callable[[Event], None]:
         if isinstance(event, EpochDone) and (event.finished or monotonic() - shown > _PLAIN_EVERY):
             shown = monotonic()
             line = f"epoch {event.row.epoch}/{event.epochs}  {describe_row(event.row)}"
-            console.print(line, highlight=False, soft_wrap=True)
+            left = _left(watch)
+            console.print(f"{line}  {left} left" if left else line, highlight=False, soft_wrap=True)
 
     return read
+
+
+def _left(watch: TimeWatch | None) -> str:
+    return "" if watch is None or watch.left is None else duration(watch.left)

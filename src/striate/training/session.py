@@ -17,6 +17,7 @@ from striate.runs.environment import describe_environment
 from striate.runs.files import append_text, finite, write_json, write_text
 from striate.training.config_file import config_to_yaml
 from striate.training.events import EpochDone, EpochRow, Event
+from striate.training.forecast_file import write_forecast
 from striate.training.interruption import Interrupted, watch_signals
 from striate.training.loop import training_events
 from striate.training.nonfinite import refuse_nonfinite_weights
@@ -46,6 +47,7 @@ def write_beginning(run: RunDirectory, prepared: Prepared) -> None:
         write_text(run.seen, "".join(f"{digest}\n" for digest in _seen(prepared)))
     if not run.environment.exists():
         write_json(run.environment, describe_environment())
+    write_forecast(run, prepared.forecast, prepared.pace)
     if prepared.signal and not run.signal.exists():
         write_json(run.signal, {"start": signal_to_json(prepared.signal)})
 

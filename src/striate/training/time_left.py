@@ -1,0 +1,86 @@
+"""How much longer a run takes, kept true while it goes: the measured pace, corrected by what steps take now."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from striate.runs.directory import RunDirectory
+from striate.training.events import Event, StepDone
+from striate.training.forecast import duration
+from striate.training.forecast_file import read_forecast
+from striate.training.pace import Pace
+from striate.training.session import append_event
+from striate.training.state import TrainingState
+
+_WINDOW = 30.0  # seconds over which the speed of now is taken
+_SHORTEST = 1.0  # seconds: less says nothing
+_WORTH_SAYING = 0.1  # of the whole time: a forecast that moved by more is told
+_AT_LEAST = 10.0  # seconds that it moved
+
+
+@dataclass
+class TimeLeft:
+    """Seconds left of a run of `steps` steps at `pace`. Fed with the wall clock at each step, in any origin."""
+
+    pace: Pace
+    steps: int
+    _marks: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def after(self, step: int, clock: float) -> float:
+        """Of the whole command, when `step` steps are done at `clock` seconds: what is expected for the rest, times how
+        much longer than expected the last half minute took."""
+        expected = self.pace.seconds_before(step, self.steps)
+        if not self._marks or clock - self._marks[-1][0] >= _WINDOW / 100:
+            self._marks.append((clock, expected))
+        while len(self._marks) > 2 and clock - self._marks[1][0] >= _WINDOW:
+            self._marks.popleft()
+        return self._factor(clock, expected) * (self.pace.seconds_before(self.steps, self.steps) - expected) + (
+            self.pace.finish
+        )
+
+    def _factor(self, clock: float, expected: float) -> float:
+        since, then = self._marks[0]
+        if clock - since < _SHORTEST or expected <= then:
+            return 1.0
+        return (clock - since) / (expected - then)
+
+
+def time_watch(
+    run: RunDirectory, state: TrainingState, steps: int, announce: Callable[[str], None]
+) -> TimeWatch | None:
+    """What watches over the time of a run; None where it is too short for its pace to have been measured."""
+    known = read_forecast(run)
+    if known is None:
+        return None
+    forecast, pace = known
+    return TimeWatch(run, state, TimeLeft(pace, steps), forecast.seconds, announce)
+
+
+@dataclass
+class TimeWatch:
+    """A reader of the event stream: `left` is what a progress line shows. A forecast that no longer holds is told to
+    `announce` and written as the event `time-forecast`; steps stay what they are, so that the run stays repeatable."""
+
+    run: RunDirectory
+    state: TrainingState
+    time: TimeLeft
+    told: float
+    announce: Callable[[str], None]
+    left: float | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Take note of a step."""
+        if not isinstance(event, StepDone):
+            return
+        self.left = self.time.after(event.step, self.state.elapsed)
+        total = self.state.elapsed + self.left
+        if abs(total - self.told) > max(_AT_LEAST, _WORTH_SAYING * self.told):
+            pace = "slower" if total > self.told else "faster"
+            text = f"steps are {pace} than measured: about {duration(total)} in all instead of {duration(self.told)}"
+            self.announce(text)
+            append_event(
+                self.run, "time-forecast", seconds=round(total, 1), before=round(self.told, 1), step=event.step
+            )
+            self.told = total
