@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from striate.data.parts import as_bytes, by_parts
+
 _TRUNCATE = 4.0  # standard deviations, as scipy.ndimage has it
 
 
@@ -14,9 +16,12 @@ def blur(x_BCHW: torch.Tensor, sigma: torch.Tensor, largest: float) -> torch.Ten
     """
     # Built on the CPU: accelerators add up what edges repeat in an order that changes from call to call.
     sigma = sigma.to(device="cpu", dtype=torch.float32)
-    rows, columns = (_band_matrix(sigma, largest, side)[:, None].to(x_BCHW.device) for side in x_BCHW.shape[2:])
-    out = rows @ x_BCHW.float() @ columns.transpose(2, 3)
-    return out.round_().clamp_(0, 255).to(x_BCHW.dtype)
+
+    def change(part: torch.Tensor, at: slice) -> torch.Tensor:
+        rows, columns = (_band_matrix(sigma[at], largest, side)[:, None].to(part.device) for side in part.shape[2:])
+        return as_bytes(rows @ part.float() @ columns.transpose(2, 3), part.dtype)
+
+    return by_parts(change, x_BCHW)
 
 
 def _band_matrix(sigma: torch.Tensor, largest: float, side: int) -> torch.Tensor:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from striate.data.parts import as_bytes, by_parts
+
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601), as Pillow has them."""
 
@@ -45,19 +47,21 @@ class ColorChange:
         return out
 
     def _changed(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        batch, channels, height, width = x_BCHW.shape
-        flat = x_BCHW.reshape(batch, channels, -1).float()
-        weights = flat.new_tensor(LUMA if channels == 3 else [1 / channels] * channels)
-        mean = flat.mean(2) @ weights
-        gain = (self.brightness * self.contrast).to(flat)
+        channels = x_BCHW.shape[1]
+        gain = self.brightness * self.contrast
         # The gray axis is left alone by saturation and hue, so what contrast adds passes through both.
-        added = ((1 - self.contrast) * self.brightness).to(flat) * mean
-        if channels == 3:
-            matrix = (self._chroma() * (self.brightness * self.contrast)[:, None, None]).to(flat)
-            out = torch.baddbmm(added[:, None, None], matrix, flat)
-        else:
-            out = flat * gain[:, None, None] + added[:, None, None]
-        return out.round_().clamp_(0, 255).to(x_BCHW.dtype).view(batch, channels, height, width)
+        added = self.brightness - gain
+        matrix = (self._chroma() if channels == 3 else torch.ones(len(gain), 1, 1).double()) * gain[:, None, None]
+        matrix, added = (numbers.to(x_BCHW.device, torch.float32) for numbers in (matrix, added))
+        luma = torch.tensor(LUMA if channels == 3 else [1 / channels] * channels, device=x_BCHW.device)
+
+        def change(part: torch.Tensor, rows: slice) -> torch.Tensor:
+            flat = part.float().flatten(2)
+            offset = (added[rows] * (flat.mean(2) @ luma))[:, None, None]
+            out = torch.baddbmm(offset, matrix[rows], flat) if channels == 3 else flat * matrix[rows] + offset
+            return as_bytes(out, part.dtype).view_as(part)
+
+        return by_parts(change, x_BCHW)
 
     def _chroma(self) -> torch.Tensor:
         """(B, 3, 3) float64: saturation, then hue, of RGB."""
