@@ -1,0 +1,169 @@
+"""From a network and the number of samples it is to answer for, to the network as it is best computed."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.inference.candidates import why_left_alone
+from striate.inference.choose import Trial, choose_way, plain_network, prepare_way
+from striate.inference.openvino_network import openvino_version
+from striate.inference.plan import PLAIN, Asked, InferencePlan, plan_from_json
+from striate.inference.torch_network import Network
+from striate.machine.kept import keep_plan, read_plan
+from striate.models.untouched import untouched
+from striate.tasks.protocol import Task
+
+LEAST_TOTAL = 1000
+"""So few samples are answered plainly: comparing 200 of them would cost more than it gains."""
+LEAST_SECONDS = 2.0
+"""So short a job is done plainly."""
+_LEAST_SAMPLE, _MOST_SAMPLE, _SAMPLE_SHARE = 200, 1000, 20
+_MOST_NUMBERS = 2**26  # of inputs in the sample, in fp32: 256 MiB
+_BATCH_NUMBERS, _MOST_BATCH = 2**22, 512
+
+Sample = Callable[[int], torch.Tensor]
+"""Gives so many normalized inputs (n, *input_shape), spread over all that are to be answered."""
+
+
+@dataclass(frozen=True)
+class Answering:
+    """`network` gives outputs (B, …) in float32 for normalized batches; use it within `answering`. `module` is the
+    network as it was given, never changed."""
+
+    module: nn.Module
+    network: Network
+    plan: InferencePlan
+
+
+def answer_plainly(module: nn.Module, reason: str = "asked for") -> Answering:
+    """The network as it is."""
+    return Answering(module, plain_network(module), InferencePlan(reason=reason))
+
+
+@contextmanager
+def inference(answering: Answering) -> Iterator[Network]:
+    """The network for a while without gradients, in eval mode; the given module is put back as it was."""
+    with untouched(answering.module), torch.inference_mode():
+        yield answering.network
+
+
+def batch_size(input_shape: tuple[int, ...]) -> int:
+    """How many samples are answered at once where nothing was asked: as many as make 16 MiB of inputs, 8 to 512."""
+    numbers = 1
+    for size in input_shape:
+        numbers *= size
+    return max(8, min(_MOST_BATCH, _BATCH_NUMBERS // max(1, numbers)))
+
+
+def plan_answering(
+    module: nn.Module,
+    task: Task,
+    sample: Sample,
+    *,
+    total: int,
+    batch: int,
+    asked: Asked = "auto",
+) -> Answering:
+    """The network as it is best computed for `total` samples in batches of `batch`.
+
+    Plainly in fp32 where that is asked, where the job is short, or where nothing else is faster and gives the same
+    answers (`LEAST_EQUAL`, `MOST_MOVED`): at least 200 samples are answered both ways for it. Which way was found is
+    kept for the same weights on the same machine. The module is not changed; `sample` is called only for longer jobs.
+    """
+    if asked == "plain":
+        return answer_plainly(module)
+    if total < LEAST_TOTAL:
+        return answer_plainly(module, f"{total:,} samples are too few to look for a faster way")
+    if reason := why_left_alone(module):
+        return answer_plainly(module, reason)
+    plain = answer_plainly(module)
+    began = perf_counter()
+    with inference(plain):
+        seconds = _plain_seconds(plain.network, sample, min(batch, 32), total)
+        if seconds < LEAST_SECONDS:
+            return answer_plainly(module, f"{seconds:.1f} s of work are too few to look for a faster way")
+        key = _key(module, task, sample(1), batch)
+        if (kept := _kept(module, key, sample, batch)) is not None:
+            return kept
+        trial = _make_trial(module, task, plain.network, sample, total=total, batch=batch)
+        choice = choose_way(trial, plain.network)
+    reason = (
+        "the fastest way with the answers of fp32" if choice.way != PLAIN else "no other way was faster and as good"
+    )
+    plan = InferencePlan(choice.way, reason, choice.tried, perf_counter() - began)
+    keep_plan("inference", key, plan.to_json())
+    return Answering(module, choice.network, plan)
+
+
+def _plain_seconds(network: Network, sample: Sample, batch: int, total: int) -> float:
+    """What the job takes plainly, from the second of two batches: the first pays for what is done once."""
+    seconds = 0.0
+    for _ in range(2):
+        x = sample(batch)
+        began = perf_counter()
+        network(x).cpu()
+        seconds = (perf_counter() - began) * total / len(x)
+        if seconds < LEAST_SECONDS:
+            break
+    return seconds
+
+
+def _make_trial(module: nn.Module, task: Task, plain: Network, sample: Sample, *, total: int, batch: int) -> Trial:
+    """The samples to compare with, and what plain fp32 answers for them."""
+    numbers = max(1, sample(1).numel())
+    count = max(_LEAST_SAMPLE, min(_MOST_SAMPLE, total // _SAMPLE_SHARE, _MOST_NUMBERS // numbers))
+    batches = sample(min(count, total)).split(batch)
+    began = perf_counter()
+    reference = torch.cat([plain(part) for part in batches])
+    seconds = (perf_counter() - began) * total / len(reference)
+    return Trial(module, task, batches, reference, total, seconds)
+
+
+def _kept(module: nn.Module, key: dict[str, Any], sample: Sample, batch: int) -> Answering | None:
+    """As it was found earlier; None where nothing was, or it cannot be prepared any more."""
+    values = read_plan("inference", key)
+    if values is None:
+        return None
+    began = perf_counter()
+    try:
+        plan = plan_from_json(values)
+        network = prepare_way(plan.way, module, sample(batch))
+    except Exception:  # a plan is advice: one that cannot be followed is looked for anew
+        return None
+    return Answering(module, network, replace(plan, seconds=perf_counter() - began))
+
+
+def _key(module: nn.Module, task: Task, one: torch.Tensor, batch: int) -> dict[str, Any]:
+    """All that a plan depends on: weights too, since whether answers stay the same does."""
+    import striate
+
+    gpu = torch.cuda.get_device_name(one.device) if one.device.type == "cuda" else ""
+    return {
+        "network": _digest(module),
+        "task": task.name,
+        "input": list(one.shape[1:]),
+        "batch": batch,
+        "device": one.device.type,
+        "processor": [platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability(), gpu],
+        "threads": torch.get_num_threads(),
+        "versions": [striate.__version__, torch.__version__, openvino_version()],
+    }
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256(str(module).encode())
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        # Of large networks a part of each tensor tells other weights as well as the whole.
+        values = tensor.detach().reshape(-1)[:65_536].cpu().contiguous()
+        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,149 @@
+"""Tries ways of answering one after the other: each is timed against the best so far, and compared with plain fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import torch
+from torch import nn
+
+from striate.inference.agreement import compare_answers
+from striate.inference.candidates import ways_to_try
+from striate.inference.plan import PLAIN, Agreement, Tried, Way
+from striate.inference.torch_network import Network, prepare_torch
+from striate.tasks.protocol import Task
+
+MARGIN = 1.03
+"""A way must be this much faster than the best so far, which is nearer to plain fp32."""
+_PAIRS = 3
+_COMPARISON_SHARE = 0.02  # of the plain seconds of the whole job, for timing one way
+_LEAST_TIMED = 8  # samples
+_SEARCH_SHARE = 0.15  # of the same: later ways are left untried
+_OPENVINO_SECONDS = 20.0  # of the job in the best way so far: reading a network into OpenVINO takes up to ten
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What ways are tried on: normalized `batches` of real samples, the outputs of plain fp32 for them (`reference`),
+    and `seconds` that plain fp32 needs for the whole job of `total` samples."""
+
+    module: nn.Module
+    task: Task
+    batches: Sequence[torch.Tensor]
+    reference: torch.Tensor
+    total: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The way that is taken with the network prepared for it, and what was found of all that were tried."""
+
+    way: Way
+    network: Network
+    tried: tuple[Tried, ...]
+
+
+def choose_way(trial: Trial, plain: Network) -> Choice:
+    """The fastest way whose answers are those of plain fp32; `plain` computes the latter. Call in inference mode."""
+    began, seconds, tried = perf_counter(), trial.seconds, list[Tried]()
+    best, network = PLAIN, plain
+    for way in ways_to_try(trial.batches[0].device):
+        if any(done.way.engine == way.engine == "openvino" and not done.refused for done in tried):
+            continue  # in fp32 only where bf16 changes answers
+        if refused := _not_worth_it(way, perf_counter() - began, seconds, trial.seconds):
+            tried.append(Tried(way, refused=refused))
+            continue
+        found, prepared = _try(way, trial, plain, network)
+        if found.refused and way.fused:
+            tried.append(found)
+            found, prepared = _try(replace(way, fused=False), trial, plain, network)
+        tried.append(found)
+        if prepared is not None and found.speedup is not None:
+            best, network = found.way, prepared
+            seconds = trial.seconds / found.speedup
+    return Choice(best, network, tuple(tried))
+
+
+def _not_worth_it(way: Way, spent: float, seconds: float, plain_seconds: float) -> str:
+    if spent > _SEARCH_SHARE * plain_seconds:
+        return "not tried: the search had taken its share of the time"
+    if way.engine == "openvino" and seconds < _OPENVINO_SECONDS:
+        return f"not tried: {seconds:.0f} s of work are too few to pay for reading the network into OpenVINO"
+    return ""
+
+
+def _try(way: Way, trial: Trial, plain: Network, best: Network) -> tuple[Tried, Network | None]:
+    """What is found of a way, and the network prepared for it where it is to be taken."""
+    first = trial.batches[0]
+    timed = first[: max(_LEAST_TIMED, round(_COMPARISON_SHARE / 2 * trial.total))]
+    try:
+        network = prepare_way(way, trial.module, first)
+        network(timed)  # what is done once is not timed
+        rate, best_rate, plain_rate = _rates(timed, (network, best, plain), _COMPARISON_SHARE * trial.seconds)
+        found = Tried(way, rate, plain_rate)
+        if rate < MARGIN * best_rate:
+            return replace(found, refused="not faster than the way before it"), None
+        agreement = agreement_of(network, trial)
+    except (MemoryError, torch.OutOfMemoryError):
+        return Tried(way, refused="not enough memory"), None
+    except Exception as error:  # whatever a network of one's own, or a library that reads it, raises
+        return Tried(way, refused=f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"), None
+    refused = agreement.fault(way.precision)
+    return replace(found, agreement=agreement, refused=refused), None if refused else network
+
+
+def prepare_way(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
+    """The network computed as `way` says, made for batches like `sample`. Raises whatever keeps it from that."""
+    if way == PLAIN:
+        return plain_network(module)
+    if way.engine == "openvino":
+        from striate.inference.openvino_network import prepare_openvino
+
+        return prepare_openvino(way.precision, module, sample)
+    return prepare_torch(way, module, sample)
+
+
+def plain_network(module: nn.Module) -> Network:
+    """The network as it is, with outputs in fp32."""
+
+    def answer(x: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = module(x)
+        return outputs.float()
+
+    return answer
+
+
+def agreement_of(network: Network, trial: Trial) -> Agreement:
+    """How far the answers are those of plain fp32, also for a batch of three: a network may have been read for one
+    number of samples only."""
+    outputs = torch.cat([network(batch) for batch in trial.batches])
+    few = network(trial.batches[0][:3])
+    if few.shape != trial.reference[:3].shape:
+        outputs = few
+    whole = compare_answers(trial.task, trial.reference, outputs)
+    least = compare_answers(trial.task, trial.reference[:3], few)
+    return replace(whole, rounding=max(whole.rounding, least.rounding), moved=max(whole.moved, least.moved / 3))
+
+
+def _rates(batch: torch.Tensor, networks: Sequence[Network], seconds: float) -> tuple[float, ...]:
+    """Samples a second of each network, the best of up to three interleaved repeats in about `seconds`."""
+    best, began = [float("inf")] * len(networks), perf_counter()
+    for _ in range(_PAIRS):
+        for number, network in enumerate(networks):
+            best[number] = min(best[number], _seconds(batch, network))
+        if perf_counter() - began > seconds:
+            break
+    return tuple(len(batch) / took for took in best)
+
+
+def _seconds(batch: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor]) -> float:
+    if batch.device.type == "cuda":
+        torch.cuda.synchronize(batch.device)
+    began = perf_counter()
+    network(batch)
+    if batch.device.type == "cuda":
+        torch.cuda.synchronize(batch.device)
+    return max(perf_counter() - began, 1e-9)

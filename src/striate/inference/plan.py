@@ -1,0 +1,144 @@
+"""How answers are computed: ways, what was found of each, and which one was taken; plain records, free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Engine = Literal["torch", "openvino"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Layout = Literal["contiguous", "channels_last"]
+Asked = Literal["auto", "plain"]
+
+LEAST_EQUAL = 0.995
+"""Share of answers (classes, or pixels of masks) that must be those of fp32: at most 0.5 % may change."""
+MOST_MOVED = 0.01
+"""How far answers may move on average: total variation of class probabilities (0 to 1), or root mean square of the
+difference of numbers over the standard deviation of the answers."""
+MOST_ROUNDING = 1e-4
+"""Largest difference of an output in fp32 computed in another order, over the largest output."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to compute outputs. `fused`: batch normalizations are part of the convolutions before them, and on a CPU
+    the addition and rectification after a convolution are computed with it. Weights are never changed: a copy is."""
+
+    engine: Engine = "torch"
+    precision: Precision = "fp32"
+    memory_format: Layout = "contiguous"
+    fused: bool = False
+
+    @property
+    def name(self) -> str:
+        """`bf16, channels_last, fused`; `OpenVINO, bf16`; `plain fp32`."""
+        if self == PLAIN:
+            return "plain fp32"
+        if self.engine == "openvino":
+            return f"OpenVINO, {self.precision}"
+        extras = [self.memory_format] if self.memory_format != "contiguous" else []
+        return ", ".join([self.precision, *extras, *(["fused"] if self.fused else [])])
+
+
+PLAIN = Way()
+"""The network as it is, as torch computes it."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Answers of a way against those of plain fp32 for the same `samples`.
+
+    `equal`: share of equal classes or pixels, None for numbers. `moved`: as in `MOST_MOVED`, 0 for masks. `rounding`:
+    largest difference of an output over the largest output.
+    """
+
+    samples: int
+    equal: float | None
+    moved: float
+    rounding: float
+
+    def fault(self, precision: Precision) -> str:
+        """Why the way must not be taken, in plain words; "" where it may."""
+        if precision == "fp32" and not self.rounding <= MOST_ROUNDING:
+            return f"outputs differ by {self.rounding:.1e} of the largest, more than rounding ({MOST_ROUNDING:g})"
+        if self.equal is not None and not self.equal >= LEAST_EQUAL:
+            return f"only {100 * self.equal:.2f} % of the answers are those of fp32, {100 * LEAST_EQUAL:g} % are needed"
+        if not self.moved <= MOST_MOVED:
+            return f"answers move by {self.moved:.2g} on average, more than {MOST_MOVED:g}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What was found of one way: samples a second, the same of plain fp32 in the same moments, the agreement where it
+    was compared, and why it was `refused` ("" where it was not)."""
+
+    way: Way
+    rate: float | None = None
+    plain_rate: float | None = None
+    agreement: Agreement | None = None
+    refused: str = ""
+
+    @property
+    def speedup(self) -> float | None:
+        """Times as fast as plain fp32; None where it was not timed."""
+        return self.rate / self.plain_rate if self.rate and self.plain_rate else None
+
+
+@dataclass(frozen=True)
+class InferencePlan:
+    """The way that is taken for `samples`, why, and all that were tried. `seconds`: what finding it took; `kept`:
+    whether it was found earlier, for the same weights on the same machine."""
+
+    way: Way = PLAIN
+    reason: str = ""
+    tried: tuple[Tried, ...] = ()
+    seconds: float = 0.0
+    kept: bool = False
+
+    @property
+    def chosen(self) -> Tried | None:
+        """What was found of the way that is taken; None for plain fp32."""
+        return next((tried for tried in self.tried if tried.way == self.way), None)
+
+    def line(self) -> str:
+        """One line for a person: what answers, how much faster, and how well it agrees; "" for plain fp32."""
+        if (found := self.chosen) is None or found.agreement is None:
+            return ""
+        agreement = found.agreement
+        if agreement.equal is not None:
+            said = f"{100 * agreement.equal:.2f} % of {agreement.samples:,} answers equal to those of fp32"
+        else:
+            said = f"answers of {agreement.samples:,} samples within {agreement.moved:.1e} of fp32"
+        faster = f"{found.speedup:.1f} × plain fp32, " if found.speedup else ""
+        return f"answers computed in {self.way.name}: {faster}{said}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain values, as in metrics.json."""
+        return {
+            "way": asdict(self.way),
+            "name": self.way.name,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 3),
+            "kept": self.kept,
+            "tried": [
+                asdict(tried) | {"name": tried.way.name, "speedup": tried.speedup and round(tried.speedup, 3)}
+                for tried in self.tried
+            ],
+        }
+
+
+def plan_from_json(values: Mapping[str, Any]) -> InferencePlan:
+    """The plan that `to_json` wrote, as one that was kept. Raises KeyError or TypeError for anything else."""
+    tried = tuple(
+        Tried(
+            Way(**entry["way"]),
+            entry["rate"],
+            entry["plain_rate"],
+            None if entry["agreement"] is None else Agreement(**entry["agreement"]),
+            entry["refused"],
+        )
+        for entry in values["tried"]
+    )
+    return InferencePlan(Way(**values["way"]), str(values["reason"]), tried, 0.0, kept=True)
