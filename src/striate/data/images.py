@@ -117,7 +117,8 @@ def prepare_image(image: Image.Image, where: str, preparation: Preparation) -> n
         _check_pixels(image, where, preparation.max_pixels)
         image.load()
         turn = turn_of(image)
-        flat = _flatten(image, where).convert("L" if channels == 1 else "RGB")
+        flat, mode = _flatten(image, where), "L" if channels == 1 else "RGB"
+        flat = flat if flat.mode == mode else flat.convert(mode)
         upright = flat if turn is None else flat.transpose(turn)
         return _channels_first(place(upright, (height, width), preparation.fit))
 
@@ -157,7 +158,7 @@ def refit(inputs: np.ndarray, channels: int, size: tuple[int, int], fit: Fit) ->
 
 
 def _channels_first(pixels: np.ndarray) -> np.ndarray:
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    return np.array(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0), order="C")
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
@@ -174,8 +175,10 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _flatten(image: Image.Image, where: str) -> Image.Image:
-    """The picture in mode L or RGB, without alpha."""
+    """The picture in mode L or RGB, without alpha; the picture itself where it is that."""
     image.load()
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return from_deep(image, where)
     if image.has_transparency_data:
