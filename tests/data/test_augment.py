@@ -191,3 +191,49 @@ def test_images_of_any_shape_stay_bytes_of_that_shape(shape: tuple[int, int, int
     changed, _ = augment_batch(x, EVERYTHING, 0, 0, torch.arange(5))
     assert (changed.shape, changed.dtype) == (x.shape, torch.uint8)
     assert torch.equal(x, before)
+
+
+@given(seed=st.integers(0, 2**40), epoch=st.integers(0, 10**6))
+def test_alternating_mirrors_show_each_image_both_ways_in_two_epochs(seed: int, epoch: int) -> None:
+    config = AugmentConfig(flip="alternate", shift=1)
+    one, two, three = (drawn(config, e, seed).warp.flip for e in (epoch, epoch + 1, epoch + 2))
+    assert torch.equal(one, ~two)
+    assert torch.equal(one, three)
+    assert 0.43 < float(one.double().mean()) < 0.57
+    assert torch.equal(drawn(config, epoch, seed, IDS[5:9]).warp.flip, one[5:9])
+    assert torch.equal(drawn(config, epoch, seed).warp.shift, drawn(replace(config, flip=True), epoch, seed).warp.shift)
+    assert not torch.equal(one, drawn(config, epoch, seed + 1).warp.flip)
+
+
+def test_what_moves_in_is_what_was_asked() -> None:
+    x = images(3, 64) // 2 + 100
+    batches = {}
+    for fill in (None, "edge", "reflect", "zero"):
+        batches[fill], warp = augment_batch(x, AugmentConfig(shift=3, fill=fill), 0, 0, torch.arange(64))
+        assert warp.fill == (fill or "edge")
+    assert torch.equal(batches[None], batches["edge"])
+    moved = warp.shift.ne(0).any(1)
+    assert torch.equal(batches["zero"].eq(0).flatten(1).any(1), moved)
+    assert not batches["reflect"].eq(0).any()
+    assert torch.equal(batches["reflect"].ne(batches["edge"]).flatten(1).any(1), moved)
+
+
+def test_crops_are_whole_pixels_inside_the_image() -> None:
+    box = drawn(AugmentConfig(crop=0.1)).warp.box.double() * torch.tensor([24, 20, 24, 20])
+    assert float((box - box.round()).abs().max()) < 1e-4
+    box = box.round()
+    assert bool((box >= 0).all())
+    assert bool((box[:, 2:] >= 1).all())
+    assert bool((box[:, :2] + box[:, 2:] <= torch.tensor([24, 20])).all())
+    assert int((box[:, 0] + box[:, 2] == 24).sum()) > 150  # the last row is reached as often as the first
+    assert int((box[:, 0] == 0).sum()) > 150
+
+
+@pytest.mark.parametrize("option", [None, *OPTIONS])
+def test_large_images_in_parts_do_not_depend_on_their_batch(option: str | None, monkeypatch) -> None:
+    monkeypatch.setattr("striate.data.parts._VALUES", 2000)
+    config = EVERYTHING if option is None else only(option)
+    x, ids = images(3, 16), torch.arange(16)
+    whole, _ = augment_batch(x, config, 0, 3, ids)
+    part, _ = augment_batch(x[5:], config, 0, 3, ids[5:])
+    assert torch.equal(whole[5:], part)

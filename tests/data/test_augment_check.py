@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from striate.data.augment_check import check_augmentation
+from striate.data.augment_check import check_augmentation, check_fill
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, Kind, Preparation, Split
 from striate.errors import ConfigError
@@ -60,3 +60,14 @@ def test_the_whole_side_is_too_far_and_the_remedy_is_not(field: str) -> None:
     option, value = caught.value.remedy.split()
     assert option == f"--augment.{field}"
     check_augmentation(AugmentConfig(**{field: int(value)}), made)
+
+
+@pytest.mark.parametrize("fill", ["reflect", "zero"])
+def test_a_fill_that_nothing_shows_is_refused_and_the_remedy_is_not(fill: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_fill(replace(OFF, fill=fill, crop=0.5, flip=True))
+    assert caught.value.remedy.startswith(f"--augment.shift 2 --augment.fill {fill}")
+    for field in ("shift", "rotate", "scale", "shear", "policy"):
+        check_fill(replace(OFF, fill=fill, **{field: getattr(ON, field)}))
+    check_fill(OFF)
+    check_fill(AugmentConfig())

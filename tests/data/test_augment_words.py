@@ -15,6 +15,10 @@ from striate.data.config import AugmentConfig
         (AugmentConfig(crop=0.35, vertical_flip=True), ("crops down to 35% of the area", "mirroring upside down")),
         (AugmentConfig(rotate=7.5, scale=0.1, shear=5), ("slants up to 5°", "sizes ± 10%", "rotations up to 7.5°")),
         (AugmentConfig(color=0.4), ("brightness, contrast, saturation and hue ± 40%",)),
+        (
+            AugmentConfig(shift=2, flip="alternate", fill="zero"),
+            ("mirroring in every other epoch", "shifts up to 2 px", "black beyond the edge"),
+        ),
         (AugmentConfig(policy="trivial"), ("one operation of TrivialAugment each",)),
         (AugmentConfig(blur=1.5, cutout=0.25), ("blur up to 1.5 px", "a square of 25% of the side blanked")),
         (AugmentConfig(noise=0.1), ("noise up to 0.1 of the spread",)),

@@ -31,7 +31,7 @@ def shift_batch(
     flipped = [m.numpy() for m in mirror]
     # Shifted first, the other way, and mirrored then: so only half of the images are touched twice.
     turned = np.where(np.stack(flipped, axis=1), -1, 1) * shift.numpy()
-    out = _windows(x_BCHW.numpy(), turned, fill, value)
+    out = _windows(np.ascontiguousarray(x_BCHW.numpy()), turned, fill, value)
     for which, axis in zip(flipped, (-2, -1), strict=True):
         rows = which.nonzero()[0]
         if len(rows):
@@ -52,7 +52,7 @@ def _windows(x: np.ndarray, shift: np.ndarray, fill: Fill, value: float | None) 
     """Each image as seen through a window of its size that is moved over the padded image."""
     moved = np.flatnonzero(shift.any(1))
     if 2 * len(moved) < len(x):
-        out = x.copy(order="C")
+        out = x.copy()
         if len(moved):
             out[moved] = _windows(x[moved], shift[moved], fill, value)
         return out
