@@ -25,6 +25,9 @@ BLOCKS = 3
 FORGETTING = 0.4
 """Share of the last batch in the running statistics: the usual 0.1 suits trainings of more than a few hundred steps."""
 
+FLOOR = 0.01
+"""Added to variances: behind identities and poolings, a channel of digits may be the same nearly everywhere."""
+
 
 def airbench(input_shape: tuple[int, ...], outputs: int, width: int = 64) -> nn.Module:
     """The network for images (C, H, W) of at least 9×9: to (N, outputs).
@@ -73,6 +76,6 @@ def _convolution(in_channels: int, channels: int) -> nn.Conv2d:
 
 def _normalization(channels: int) -> nn.BatchNorm2d:
     """One that shifts and does not scale: behind it a convolution whose scale is learned anyway."""
-    layer = nn.BatchNorm2d(channels, momentum=FORGETTING)
+    layer = nn.BatchNorm2d(channels, FLOOR, FORGETTING)
     layer.weight.requires_grad_(False)
     return layer
