@@ -14,7 +14,7 @@ import torch
 from striate.data.dataset import Split
 from striate.data.loader import batch_bounds
 from striate.data.normalize import Normalize
-from striate.machine.load import current_load
+from striate.machine.contention import slowdown
 from striate.models.untouched import copied
 from striate.tasks.protocol import Task
 from striate.training.average import make_average
@@ -98,8 +98,7 @@ def measure_pace(work: Work, seconds: float) -> Pace:
 
 def _finish_seconds(evaluation: float) -> float:
     """All splits are measured once more, and drawing waits for cores that others keep busy."""
-    load = current_load()
-    return evaluation + _REPORT * (1 + load.taken / load.cores)
+    return evaluation + _REPORT * slowdown()
 
 
 def _variants(work: Work) -> Iterator[tuple[float, Config]]:

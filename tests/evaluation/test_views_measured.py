@@ -1,0 +1,105 @@
+"""Where answers are from several views, every figure says so, and validation, evaluation and prediction agree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from striate.errors import ConfigError
+from striate.evaluation.measure import evaluate_trained
+from striate.evaluation.text import render, summary_line
+from striate.runs.checkpoint import load_checkpoint, save_checkpoint
+from striate.training.config import Config
+from striate.training.loop import validate
+from striate.training.prepare import Prepared, prepare
+from striate.training.request import merge_request
+from striate.training.trained import Trained, trained_from_dict
+
+NETWORK = "conv(4,3) relu pool(2) fc(10)"
+
+
+def prepared_with(views: str | None, data: str = "digits", **fields: object) -> Prepared:
+    asked = {"model.name": NETWORK if data == "digits" else "auto", "evaluation.views": views} | fields
+    return prepare(merge_request(Config(), data=data, epochs=1, fields=asked))
+
+
+@pytest.fixture(scope="module")
+def viewed() -> Prepared:
+    return prepared_with("mirror-shift")
+
+
+def by_hand(trained: Trained, raw: torch.Tensor) -> torch.Tensor:
+    """Class probabilities from the mean of the logits of six views."""
+    x = trained.normalization.on(trained.device, 4)(raw)
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+    weighted = [(x, 0.25), (padded[..., :-2, :-2], 0.125), (padded[..., 2:, 2:], 0.125)]
+    with torch.no_grad():
+        total = sum(w * (trained.module(v) + trained.module(v.flip(-1))) for v, w in weighted)
+    return total.softmax(1)
+
+
+def test_the_metrics_have_both_figures_and_the_number_of_views(viewed) -> None:
+    trained = viewed.trained()
+    trained.module.eval()
+    split = viewed.data.splits["test"]
+    evaluation = evaluate_trained(trained, viewed.data, "test")
+    np.testing.assert_allclose(evaluation.decoded, by_hand(trained, split.inputs[:]), rtol=1e-4, atol=1e-6)
+    assert evaluation.metrics["views"] == 6
+    single = evaluate_trained(replace(trained, views="none"), viewed.data, "test").metrics
+    assert evaluation.metrics["accuracy_one_view"] == pytest.approx(single["accuracy"])
+    assert "views" not in single
+    assert "accuracy_one_view" not in single
+    assert "with 6 views per image" in render(evaluation)
+    assert "with 6 views per image (one view: " in summary_line(evaluation.metrics)
+    assert "view" not in summary_line(single)
+
+
+def test_validation_while_training_is_that_of_the_evaluation(viewed) -> None:
+    module, split = viewed.state.answering, viewed.splits["val"]
+    measured = validate(module, viewed.objective, split, viewed.config, viewed.normalize)
+    evaluation = evaluate_trained(viewed.trained(), viewed.data, "val")
+    assert measured["accuracy"] == pytest.approx(evaluation.metrics["accuracy"])
+    assert measured["loss"] == pytest.approx(evaluation.metrics["loss"], rel=1e-4)
+    plain = replace(viewed.config, evaluation=replace(viewed.config.evaluation, views="none"))
+    alone = validate(module, replace(viewed.objective, config=plain), split, plain, viewed.normalize)
+    assert alone["loss"] != pytest.approx(measured["loss"], rel=1e-4)
+
+
+def test_predictions_are_from_the_views_of_the_checkpoint(viewed, tmp_path) -> None:
+    save_checkpoint(tmp_path / "best.pt", viewed.checkpoint())
+    saved = load_checkpoint(tmp_path / "best.pt", torch.device("cpu"))
+    trained = trained_from_dict(saved, "best.pt", torch.device("cpu"))
+    raw = viewed.data.splits["test"].inputs[:3]
+    torch.testing.assert_close(trained.decode(raw), by_hand(trained, raw), rtol=1e-4, atol=1e-6)
+    earlier = {key: value for key, value in saved.items() if key != "views"}
+    assert trained_from_dict(earlier, "best.pt", torch.device("cpu")).views == "none"
+
+
+def test_views_are_decided_said_and_warned_of(viewed) -> None:
+    assert prepared_with(None).config.evaluation.views == "none"
+    assert "answers are the mean over 6 views of each image (evaluation.views mirror-shift)" in viewed.notes
+    assert any("without mirrored images" in note for note in viewed.notes)
+    assert not any("without mirrored images" in n for n in prepared_with("mirror", **{"augment.flip": True}).notes)
+
+
+def test_what_has_no_views_is_refused_where_the_user_wished_for_it_and_left_out_where_a_recipe_did() -> None:
+    with pytest.raises(ConfigError, match="a table a sample") as caught:
+        prepared_with("mirror", data="iris")
+    assert caught.value.remedy == "leave out --evaluation.views"
+    config = merge_request(Config(), data="iris", epochs=1, fields={"evaluation.views": "mirror"})
+    assert prepare(replace(config, decided=("evaluation.views",))).config.evaluation.views == "none"
+
+
+def test_auxiliary_heads_are_measured_beside_the_views() -> None:
+    prepared = prepared_with("mirror", **{"auxiliary.rotation": 0.5, "regularize.sparsity": 1e-3})
+    module, split = prepared.state.answering, prepared.splits["val"]
+    plain = replace(prepared.config, evaluation=replace(prepared.config.evaluation, views="none"))
+    with_views = validate(module, prepared.objective, split, prepared.config, prepared.normalize)
+    without = validate(module, replace(prepared.objective, config=plain), split, plain, prepared.normalize)
+    assert with_views.keys() == without.keys()
+    for name in ("rotation_accuracy", "hidden_sparsity"):
+        assert with_views[name] == without[name]
+    assert with_views["loss"] != without["loss"]
