@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from striate.api.measuring import baselines, evaluate
     from striate.api.networks import build, load
     from striate.api.news import announcer
+    from striate.api.planning import TrainingPlan, plan_training
     from striate.api.searching import find_learning_rate, sweep
     from striate.api.summarizing import Summary, summary, write_summary
     from striate.api.training import Run, resume, train, train_config
@@ -18,6 +19,7 @@ _PLACES = {
     "measuring": ("baselines", "evaluate"),
     "networks": ("build", "load"),
     "news": ("announcer",),
+    "planning": ("TrainingPlan", "plan_training"),
     "searching": ("find_learning_rate", "sweep"),
     "summarizing": ("Summary", "summary", "write_summary"),
     "training": ("Run", "resume", "train", "train_config"),
@@ -27,12 +29,14 @@ _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 __all__ = [
     "Run",
     "Summary",
+    "TrainingPlan",
     "announcer",
     "baselines",
     "build",
     "evaluate",
     "find_learning_rate",
     "load",
+    "plan_training",
     "resume",
     "summary",
     "sweep",

@@ -14,12 +14,14 @@ from cyclopts import App, CycloptsError
 import striate
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
 from striate.errors import StriateError, UsageError
+from striate.machine.allocator import keep_by_default
 
 _VERBS = {
     "train": "Train a network on a data set, evaluate it, and write a run directory.",
     "eval": "Measure a trained network on its test split or on other data.",
     "predict": "Answer for images: files and folders.",
     "baseline": "Measure what a network has to beat, without training one.",
+    "plan": "Measure in which way a network trains fastest on this machine.",
     "lr-find": "Find the learning rate to train with, by short trainings on copies.",
     "sweep": "Search configurations, from cheap to expensive, and train the best one.",
     "summary": "Say what a network costs and sees, layer by layer, and what does not fit.",
@@ -31,7 +33,13 @@ _VERBS = {
     "env": "Print what a bug report needs: machine and versions.",
 }
 _GROUPS = {
-    "data": ("Look at a data set before training on it.", {"show": "Draw what a network will see of a data set."}),
+    "data": (
+        "Look at a data set before training on it, or pack it.",
+        {
+            "show": "Draw what a network will see of a data set.",
+            "pack": "Decode all images of a data set once and keep them in a file.",
+        },
+    ),
 }
 
 
@@ -59,12 +67,14 @@ def make_app() -> App:
 
 
 def program() -> int:
-    """`striate` as a program of its own: `main`, with less garbage collection.
+    """`striate` as a program of its own: `main`, with less garbage collection, and where it helps with an allocator
+    that keeps what is freed (`--execution.allocator system` turns that off for a run).
 
     torch alone makes half a million objects that stay to the end. Looking through them again and again, and once more
     when the program ends, took a fifth of the time of `striate summary`.
     """
     gc.set_threshold(50_000, 20, 20)
+    keep_by_default()
     code = main()
     gc.freeze()
     return code

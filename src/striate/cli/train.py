@@ -30,6 +30,7 @@ def train(
     keep: Literal["best", "last"] | None = None,
     baseline: Annotated[bool, Parameter(negative=())] = False,
     cv: str | None = None,
+    plan: Literal["auto", "plain"] | None = None,
     resume: Path | None = None,
     config: Path | None = None,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -83,6 +84,9 @@ def train(
     cv
         FOLDSxREPEATS of cross-validation, such as 5x5, instead of one training: how good such a network is, as mean
         and deviation over held-out folds. Keeps no network. `null` turns it off on top of --config.
+    plan
+        How it is computed: auto measures precisions, memory layouts and threads where the run is long enough, checks
+        each against plain fp32, and takes the fastest; plain is fp32 as torch computes it by itself. Default: auto.
     resume
         Go on with this run, bit for bit as if it had not been interrupted. Needs no DATA.
     config
@@ -104,6 +108,7 @@ def train(
         "keep": keep,
         "baseline": baseline or None,
         "cv": cv,
+        "execution.plan": plan,
     }
     chosen = chosen_fields(given, set or [])
     if resume is not None:

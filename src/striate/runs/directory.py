@@ -63,6 +63,11 @@ class RunDirectory:
         return self.path / "forecast.json"
 
     @property
+    def plan(self) -> Path:
+        """The table of the execution plan, where one was measured or taken from an earlier run."""
+        return self.path / "plan.json"
+
+    @property
     def environment(self) -> Path:
         """Machine and versions."""
         return self.path / "env.json"
@@ -150,6 +155,16 @@ def read_notes(run: RunDirectory) -> tuple[str, ...]:
     lines = run.events.read_text(encoding="utf-8").splitlines() if run.events.exists() else []
     events = [json.loads(line) for line in lines]
     return tuple(event["text"] for event in events if event["event"] == "note")
+
+
+def read_plan_summary(run: RunDirectory) -> dict[str, Any]:
+    """Of plan.json what metrics.json tells: `speedup` over plain fp32, and whether it was `measured` or `kept` from an
+    earlier run (`source`). Empty where nothing was measured, or the file is damaged."""
+    try:
+        plan = json.loads(run.plan.read_text(encoding="utf-8"))
+        return {name: plan[name] for name in ("speedup", "source")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -16,16 +16,21 @@ ConfigSource = Config | Path | str | Mapping[str, Any] | None
 # What the recipe or the data decide from a field, by prefix: open again when the field is replaced.
 _RECIPE = ("optim.", "schedule.", "batch", "budget.", "keep", "fine_tune.", "evaluation.")
 _DECAY = ("optim.weight_decay",)
+_PLAN = tuple(f"execution.{name}" for name in ("threads", "precision", "memory_format", "compile", "allocator"))
 _FOLLOWERS = {
-    "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, "execution.threads"),
-    "data.": ("model.", "augment.", *_RECIPE),
+    "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, *_PLAN),
+    "data.": ("model.", "augment.", *_RECIPE, *_PLAN),
     "task.": ("model.", "augment.", "task.label_smoothing"),
-    "model.": ("recipe", "augment.", *_RECIPE),
+    "model.": ("recipe", "augment.", *_RECIPE, *_PLAN),
     "model.weights": ("model.name",),
     "recipe": ("data.val_fraction", "model.name", "task.label_smoothing", "augment.", *_RECIPE),
     "optim.name": ("optim.", "schedule.name", "budget.", "recipe", "fine_tune."),
     "optim.lr": _DECAY,
-    "batch": _DECAY,
+    "batch": (*_DECAY, *_PLAN),
+    "auxiliary.": _PLAN,
+    "execution.plan": _PLAN,
+    "execution.device": _PLAN,
+    "execution.micro_batch": _PLAN,
     "budget.epochs": _DECAY,
     "budget.minutes": _DECAY,
     "budget.steps": _DECAY,
@@ -95,7 +100,11 @@ def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
         fields["model.digest"] = None
     if "model.weights" in changed:
         fields["model.weights_digest"] = None
-    if prefixes - set(_DECAY) or any(name in ("batch", "cv") or name.startswith("budget.") for name in changed):
+    if (
+        prefixes - {*_DECAY, *_PLAN}
+        or (set(opened) & set(_PLAN) and config.budget.minutes is not None)
+        or any(name in ("batch", "cv") or name.startswith("budget.") for name in changed)
+    ):
         fields["budget.steps"] = None  # it follows from the number of batches; epochs or minutes were asked for
     return fields | {"decided": [name for name in config.decided if name not in opened and name not in asked]}
 

@@ -48,6 +48,8 @@ def write_beginning(run: RunDirectory, prepared: Prepared) -> None:
     if not run.environment.exists():
         write_json(run.environment, describe_environment())
     write_forecast(run, prepared.forecast, prepared.pace)
+    if prepared.plan is not None and not run.plan.exists():
+        write_json(run.plan, prepared.plan.to_json())
     if prepared.signal and not run.signal.exists():
         write_json(run.signal, {"start": signal_to_json(prepared.signal)})
 

@@ -78,7 +78,7 @@ class Agreement:
     def __str__(self) -> str:
         if self.identical:
             return "bit for bit"
-        return self.why or f"gradient within {self.gradient:.2g}"
+        return self.why or f"gradient off by {100 * self.gradient:.2g} %"
 
 
 @dataclass(frozen=True)

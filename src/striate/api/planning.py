@@ -1,0 +1,94 @@
+"""How a training would compute: the execution plan, measured without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from striate.api.news import Announce
+from striate.errors import ConfigError, TrainingError
+from striate.training.asked_fields import asked_fields
+from striate.training.execution import memory_explained
+from striate.training.plan.record import PlanRecord
+from striate.training.prepare import prepare_data, read_data
+from striate.training.request import ConfigSource, merge_request, read_config
+from striate.wording import show_shape
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The plan of a training: the table (`record`), and what it is for. `batch` is in samples, `input_shape` without
+    the batch."""
+
+    record: PlanRecord
+    model: str
+    data: str
+    input_shape: tuple[int, ...]
+    batch: int
+    device: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the record's, after model, data, input, batch and device."""
+        facts = {"model": self.model, "data": self.data, "input": list(self.input_shape), "batch": self.batch}
+        return facts | {"device": self.device} | self.record.to_json()
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.data}, {show_shape(self.input_shape)}, batch {self.batch:,}: {self.record}"
+
+
+def plan_training(
+    data: str | Path | None = None,
+    model: str | nn.Module = "auto",
+    *,
+    batch: int | None = None,
+    size: int | tuple[int, int] | str | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+    seconds: float = 20.0,
+    announce: Announce | None = None,
+) -> TrainingPlan:
+    """Measure in about `seconds` how a training would compute fastest, and check each way against plain fp32.
+
+    The other arguments are as in `train`; `execution.*` that is asked for is not varied. No earlier plan is taken, and
+    the new one is kept for trainings to come. Not a bit of an `nn.Module`, nor any random state, is changed. Raises
+    StriateError; TrainingError where the network does not take a plain step.
+    """
+    from striate.models.untouched import copied
+
+    if not 0 < seconds <= 3600:
+        raise ConfigError("seconds", f"{seconds:g}", "more than 0, and an hour at most", "--seconds 20")
+    given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    fields = asked_fields(given, set or {})
+    merged = merge_request(read_config(config), data=None if data is None else str(data), size=size, fields=fields)
+    merged = replace(merged, execution=replace(merged.execution, plan="auto"))
+    module = copied(model) if isinstance(model, nn.Module) else None
+    with memory_explained(merged):
+        with_data, dataset = read_data(merged, announce)
+        prepared = prepare_data(with_data, dataset, module, asked=merged, plan_seconds=seconds)
+    if prepared.plan is None:
+        raise _nothing_to_plan(prepared.notes)
+    decided = prepared.config
+    return TrainingPlan(
+        prepared.plan,
+        decided.model.name,
+        dataset.name,
+        tuple(dataset.input_shape),
+        decided.batch or 1,
+        decided.execution.device or "cpu",
+    )
+
+
+def _nothing_to_plan(notes: tuple[str, ...]) -> TrainingError:
+    reason = next((note for note in reversed(notes) if note.startswith("no plan")), "")
+    if reason:
+        return TrainingError("plan", reason, "a network that takes a step", "train it: the error is told in full there")
+    return TrainingError(
+        "plan",
+        "nothing left open: every way to compute was asked for, or there is one only",
+        "fields of execution.* that may vary",
+        "leave out --execution.precision, --execution.memory_format or --execution.threads",
+    )

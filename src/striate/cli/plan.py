@@ -1,0 +1,126 @@
+"""`striate plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from striate.cli.fields import chosen_fields
+
+if TYPE_CHECKING:
+    from striate.training.plan.record import PlanRecord, PlanRow
+
+
+def plan(
+    data: str | None = None,
+    /,
+    *,
+    model: str | None = None,
+    recipe: Literal["quick", "standard", "fine-tune", "speedrun"] | None = None,
+    task: Literal["auto", "classify", "regress", "segment"] | None = None,
+    batch: int | None = None,
+    size: str | None = None,
+    config: Path | None = None,
+    seconds: float = 20.0,
+    set: Annotated[list[str] | None, Parameter(negative=())] = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Measure in which precision, memory layout and number of threads a network trains fastest here.
+
+    Each way takes steps of the training on a copy, in turns with the others, and is checked against plain fp32: loss,
+    outputs and gradients of a real batch. `striate train` does the same by itself where the run is long enough. Any
+    field of the configuration is an option too; what is asked for (--execution.precision fp32) is not varied.
+
+    Parameters
+    ----------
+    data
+        As for `striate train`. Default: mnist5k.
+    model
+        As for `striate train`. Default: chosen by the shape of the data.
+    recipe
+        How everything left open is chosen, as for `striate train`.
+    task
+        classify, regress or segment; by default what the labels are.
+    batch
+        Samples in one step.
+    size
+        Height and width of the inputs in pixels: 96, or 96x128.
+    config
+        A config.yaml, for example of an earlier run; other options go on top of it.
+    seconds
+        About how long it may take. More rounds tell smaller differences apart.
+    set
+        A field of the configuration: `--set optim.name=sgd`, or shorter `--optim.name sgd`.
+    json
+        Print one JSON document on stdout, everything else on stderr.
+    """
+    from striate.api import plan_training
+    from striate.cli.output import print_json, print_note, print_text, results_only, stdout
+    from striate.wording import show_shape
+
+    given = {"model.name": model, "recipe": recipe, "task.name": task, "batch": batch}
+    fields = chosen_fields(given, set or [])
+    with results_only(json):
+        found = plan_training(data, config=config, size=size, set=fields, seconds=seconds, announce=print_note)
+    if json:
+        print_json(found.to_json())
+        return 0
+    shape = show_shape(found.input_shape)
+    print_text(f"{found.model} on {found.data}: inputs {shape}, batch {found.batch:,}, {found.device}\n")
+    stdout().print(plan_table(found.record))
+    for line in plan_notes(found.record):
+        print_text(line)
+    return 0
+
+
+def plan_table(record: PlanRecord) -> Table:
+    """A line for each candidate, at most 80 columns; the chosen one has an arrow."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
+    table.add_column("")
+    for name in ("precision", "layout", "threads", "memory"):
+        table.add_column(name, justify="right" if name == "threads" else "left", no_wrap=True)
+    for name in ("ms", "±", "images/s", "times"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("gradient", no_wrap=True)
+    for row in record.rows:
+        table.add_row(*_cells(record, row), style="bold" if row.chosen else "")
+    return table
+
+
+def _cells(record: PlanRecord, row: PlanRow) -> tuple[str, ...]:
+    candidate, times = row.candidate, record.times_plain(row)
+    compiled = {"off": "", "default": "\n+ compiled", "cuda-graphs": "\n+ CUDA graphs"}[candidate.compile]
+    memory = "kept" if candidate.allocator == "keep" else ""
+    timed = ("–", "–", "–", "–")
+    if row.seconds:
+        speed = f"{record.samples / row.seconds:,.0f}"
+        timed = (_short(1e3 * row.seconds), _short(1e3 * (row.spread or 0)), speed, f"{times:.2f}" if times else "–")
+    if row == record.rows[0]:
+        agreed = "reference"
+    else:
+        agreed = row.agreement.removeprefix("gradient off by ") if row.passed else "refused"
+    layout = candidate.memory_format + compiled
+    return ("→" if row.chosen else "", candidate.precision, layout, str(candidate.threads), memory, *timed, agreed)
+
+
+def plan_notes(record: PlanRecord) -> list[str]:
+    """What the table leaves out: why candidates were refused, what a step was, the remarks, the line."""
+    notes = [
+        "",
+        f"ms: a step of {record.samples:,} samples, the middle of several rounds; ±: half their middle half",
+        "times: as fast as the first line; gradient: how far it is from that of the first line, refused where too far",
+    ]
+    notes += [f"{row.candidate.name}: {row.agreement}" for row in record.rows if not row.passed]
+    notes += [
+        f"{row.candidate.name}: {row.peak_bytes / 2**20:,.0f} MiB of GPU memory at most"
+        for row in record.rows
+        if row.peak_bytes is not None
+    ]
+    return [*notes, f"cores while it was measured: {record.load}; took {record.spent:.0f} s", "", str(record)]
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"
