@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,16 +48,17 @@ class LostContenderError(RuntimeError):
 class Process:
     """A contender's process: started once, it sleeps between its turns."""
 
-    def __init__(self, contender: Contender, file: Path) -> None:
+    def __init__(self, contender: Contender, file: Path, environment: Mapping[str, str]) -> None:
         self.contender = contender
         self.facts: dict[str, Any] = {}
         self.peak_bytes = 0
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
-        environment = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED} | contender.environment
+        inherited = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED}
+        given = inherited | contender.environment | dict(environment)
         options = json.dumps(contender.options)
         words = [sys.executable, "-W", "ignore", str(WORKER), str(file), contender.function, options]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=self._log, text=True, env=environment)
+        self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=self._log, text=True, env=given)
         self._answers: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

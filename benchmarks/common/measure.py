@@ -11,6 +11,7 @@ from typing import Any
 from common.contender import Contender, LostContenderError, Process
 
 MIB = 2**20
+GENTLE = {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"}
 
 
 @dataclass
@@ -31,10 +32,17 @@ class Measured:
 
 
 def measure(
-    file: str | Path, contenders: Sequence[Contender], *, repeats: int, warm_up: int = 1, limit: float = 1800.0
+    file: str | Path,
+    contenders: Sequence[Contender],
+    *,
+    repeats: int,
+    warm_up: int = 1,
+    limit: float = 1800.0,
+    gently: bool = False,
 ) -> list[Measured]:
     """Start each contender in its process and let them take `warm_up` and `repeats` turns, one after the other, the
-    order reversed each time. A contender that cannot take part is `lost`, with its reason; the others go on."""
+    order reversed each time. A contender that cannot take part is `lost`, with its reason; the others go on.
+    `gently`: one thread each, which does not spin: to see whether it runs, on a machine that others use."""
     found = [Measured(contender) for contender in contenders]
     processes: dict[int, Process] = {}
     try:
@@ -45,7 +53,7 @@ def measure(
                 if one.lost is not None:
                     continue
                 if place not in processes:
-                    processes[place] = Process(one.contender, Path(file))
+                    processes[place] = Process(one.contender, Path(file), GENTLE if gently else {})
                 _take_turn(one, processes[place], number < warm_up, limit)
     finally:
         for process in processes.values():

@@ -31,6 +31,13 @@ def arguments(description: str | None, *, repeats: int) -> argparse.ArgumentPars
     return parser
 
 
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What was asked; quick means one repeat."""
+    asked = parser.parse_args()
+    asked.repeats = 1 if asked.quick else asked.repeats
+    return asked
+
+
 def case(
     name: str,
     measured: Sequence[Measured],

@@ -1,0 +1,103 @@
+"""striate as a contender: a run as `striate train` makes it, its epochs (or parts of them) one turn each."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from common.contender import Contender
+from common.gate import Gate
+
+PROGRAM = {"GOMP_SPINCOUNT": "1000"}
+"""What the program `striate` sets before torch is loaded."""
+
+
+class Turns:
+    """A reader of a run's events that ends a turn after each epoch, or after `per_turn` samples, and waits for the
+    next. Time counts up to the last step: validation is left out, as with all contenders, and what is done between
+    two epochs otherwise (a checkpoint, a row in a file) counts."""
+
+    def __init__(self, gate: Gate, per_turn: int | None) -> None:
+        self._gate, self._per_turn = gate, per_turn
+        self._samples, self._left_out = 0, 0.0
+        self._began = self._last = perf_counter()
+
+    def begin(self) -> None:
+        """Wait for the next turn."""
+        self._gate.begin()
+        self._samples, self._left_out = 0, 0.0
+        self._began = self._last = perf_counter()
+
+    def __call__(self, event: Any) -> None:
+        """Read one event: StepDone or EpochDone."""
+        now = perf_counter()
+        if hasattr(event, "row"):
+            self._left_out += now - self._last  # validation
+            self._last = now
+            if self._per_turn is None:
+                self._end(loss=event.row.train.get("loss"), **_waiting(event.row))
+            return
+        self._samples += event.samples
+        self._last = now
+        if self._per_turn is not None and self._samples >= self._per_turn:
+            self._end()
+
+    def _end(self, **facts: Any) -> None:
+        self._gate.end(self._samples, self._last - self._began - self._left_out, **facts)
+        self.begin()
+
+
+def striate_training(
+    gate: Gate,
+    *,
+    data: str,
+    fields: dict[str, Any],
+    epochs: int,
+    size: int | None = None,
+    per_turn: int | None = None,
+    everything: bool = False,
+) -> None:
+    """Train on `data` for `epochs` with the configuration `fields`, in the settings of the program.
+
+    `everything`: the first turn begins before the data are read, so that it holds reading, planning and preparing too;
+    otherwise it begins with the first step.
+    """
+    from striate.machine.allocator import keep_by_default
+    from striate.runs.directory import create_run
+    from striate.training.execution import execution_settings
+    from striate.training.prepare import prepare
+    from striate.training.request import merge_request, read_config
+    from striate.training.session import run_training, write_beginning
+
+    keep_by_default()
+    turns = Turns(gate, per_turn)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        if everything:
+            turns.begin()
+        prepared = prepare(merge_request(read_config(None), data=data, epochs=epochs, size=size, fields=fields))
+        execution = asdict(prepared.config.execution)
+        notes = [note for note in prepared.notes if "plain fp32" in note or "plan" in note]
+        gate.say(precision=execution["precision"] or "fp32", execution=execution, notes=notes)
+        gate.say(train_samples=len(prepared.data.splits["train"]))
+        run = create_run(Path(folder) / "run", "run")
+        write_beginning(run, prepared)
+        stack.enter_context(execution_settings(prepared.config))
+        if not everything:
+            turns.begin()
+        run_training(run, prepared, [turns])
+
+
+def _waiting(row: Any) -> dict[str, float]:
+    """The share of the epoch in which the step waited for data, where the row has it."""
+    share = getattr(row, "waiting", None)
+    return {} if share is None else {"waiting": float(share)}
+
+
+def striate_contender(name: str, **options: Any) -> Contender:
+    """The contender; a workload that uses it imports `striate_training`."""
+    return Contender(name, "striate_training", options, PROGRAM, ours=True)
