@@ -41,7 +41,9 @@ def whiten(module: nn.Module, batches: Iterable[torch.Tensor]) -> str:
             "leave out --model.whiten, or take --model airbench",
         )
     values, vectors = torch.linalg.eigh(patch_covariance(batches, layer))
-    kernels = (vectors / (values + _FLOOR).sqrt()).T.flip(0)  # from the largest variance down
+    # Either sign is an eigenvector: the one whose largest part is positive comes first.
+    signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+    kernels = (vectors * signs / (values + _FLOOR).sqrt()).T.flip(0)  # from the largest variance down
     count = min(layer.out_channels // 2, len(kernels))
     kernels = kernels[:count].reshape(count, *layer.weight.shape[1:]).to(layer.weight)
     layer.weight[: 2 * count] = torch.cat([kernels, -kernels])
