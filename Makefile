@@ -2,7 +2,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test test-all check format bench clean
+BENCH_STAMP := .venv-bench/.installed
+PEERS := keras 'jax[cpu]' skorch lightning torchinfo fvcore
+BENCHES := summary augmentation fashion_epoch cifar_resnet18 photo_loading photos resnet50_inference plan_choice busy scaling
+BENCHES_LONG := speedrun
+BENCH ?= $(BENCHES)
+
+.PHONY: install demo test test-all check format bench bench-long clean
 
 install: $(STAMP)
 
@@ -30,12 +36,30 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Without a peer (offline, say) the benchmarks run all the same and say who is missing.
-bench: install
-	-PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
-	$(BIN)/python benchmarks/summary.py
-	$(BIN)/python benchmarks/fashion_epoch.py
+# One after the other, or some: make bench BENCH="fashion_epoch busy". docs/performance.md names what was not measured.
+# Without the peers' environment (offline, say) our own serves, and the benchmarks say which peer is missing.
+bench: install $(BENCH_STAMP)
+	@python=$$(test -e $(BENCH_STAMP) && echo .venv-bench/bin/python || echo $(BIN)/python); \
+	for name in $(BENCH); do \
+		echo "== $$name"; \
+		$$python benchmarks/$$name.py $(BENCH_OPTIONS) || echo "== $$name failed"; \
+	done; \
+	$$python benchmarks/write_performance.py
+
+bench-long:
+	@$(MAKE) bench BENCH="$(BENCHES_LONG)"
+
+# An environment of its own, so that no peer comes near ours.
+$(BENCH_STAMP): pyproject.toml constraints.txt benchmarks/constraints.txt
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	@export PIP_CONSTRAINT=benchmarks/constraints.txt; pip=".venv-bench/bin/python -m pip install --quiet --disable-pip-version-check"; \
+	if $$pip -e '.[openvino,sweep]'; then \
+		for peer in $(PEERS); do $$pip "$$peer" || echo "missing: $$peer cannot be installed"; done; \
+		touch $@; \
+	else \
+		echo "the peers' environment cannot be made; the benchmarks run without it"; \
+	fi
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
