@@ -17,7 +17,10 @@ from striate.data.read import load_for_evaluation
 from striate.errors import ChangedDataError, ConfigError, RunError
 from striate.evaluation.baseline import Baseline, DataBaselines
 from striate.evaluation.measure import evaluate_trained
+from striate.evaluation.planned import plan_evaluation
 from striate.evaluation.record import Evaluation
+from striate.inference.plan import Asked
+from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import open_run, read_seen
 from striate.tasks.make import make_task
 from striate.training.config_file import config_from_yaml
@@ -27,12 +30,18 @@ from striate.training.trained import Trained
 
 
 def evaluate(
-    run: str | Path | Run | Trained, data: str | Path | None = None, *, announce: Announce | None = None
+    run: str | Path | Run | Trained,
+    data: str | Path | None = None,
+    *,
+    plan: Asked = "auto",
+    announce: Announce | None = None,
 ) -> Evaluation:
     """How good a trained network is on `data`, prepared as in its training; the run's own test split by default.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
-    was trained on are a finding. A `Trained` needs `data`. `announce` is told of a download before it starts.
+    was trained on are a finding. A `Trained` needs `data`. Many samples are answered in the fastest way whose answers
+    are those of plain fp32, unless `plan` is `plain`; the result's `inference` says which. `announce` is told of a
+    download before it starts.
     The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
     Raises DataError; also when classes do not match.
     """
@@ -41,17 +50,17 @@ def evaluate(
             raise RunError(
                 "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
             )
-        return _evaluate_on(run, *_foreign_data(run, str(data), frozenset(), announce))
+        return _evaluate_on(run, *_foreign_data(run, str(data), frozenset(), announce), plan)
     path = run.path if isinstance(run, Run) else Path(run)
     opened, trained = open_run(path), load(path)
     config = config_from_yaml(opened.config)
     if data is None or _same_source(str(data), config.data.source):
         try:
-            return _evaluate_on(trained, read_data(config, announce)[1], "test")
+            return _evaluate_on(trained, read_data(config, announce)[1], "test", plan)
         except ChangedDataError:
             if data is None:
                 raise
-    return _evaluate_on(trained, *_foreign_data(trained, str(data), read_seen(opened), announce))
+    return _evaluate_on(trained, *_foreign_data(trained, str(data), read_seen(opened), announce), plan)
 
 
 def baselines(
@@ -120,5 +129,8 @@ def _foreign_data(
     return data, next(iter(data.splits))
 
 
-def _evaluate_on(trained: Trained, data: Dataset, split: str) -> Evaluation:
-    return replace(evaluate_trained(trained, data, split), notes=data.notes, findings=data.findings)
+def _evaluate_on(trained: Trained, data: Dataset, split: str, plan: Asked) -> Evaluation:
+    with allocator_policy(usual_policy()):
+        answering = plan_evaluation(trained, data, (split,), asked=plan)
+        evaluation = evaluate_trained(trained, data, split, answering=answering)
+    return replace(evaluation, notes=data.notes, findings=data.findings)

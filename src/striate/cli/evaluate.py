@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -13,6 +13,7 @@ def evaluate(
     data: str | None = None,
     /,
     *,
+    plan: Literal["auto", "plain"] = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Measure a trained network on its test split or on other data.
@@ -26,6 +27,9 @@ def evaluate(
     data
         Other data in any form that `striate train` takes; classes are matched by name. The given test split is
         used, or everything where there is none. Default: the test split that the run set aside.
+    plan
+        `auto`: many samples are answered in the fastest way whose answers are those of plain fp32, and it says which;
+        `plain` takes plain fp32.
     json
         Print one JSON document on stdout: metrics, confusion matrix, figures per class.
     """
@@ -33,9 +37,11 @@ def evaluate(
     from striate.cli.output import print_json, print_note, print_text, results_only
 
     with results_only(json):
-        evaluation = evaluate_run(run, data, announce=print_note)
+        evaluation = evaluate_run(run, data, plan=plan, announce=print_note)
     for said in (*evaluation.notes, *evaluation.findings):
         print_note(str(said))
+    if line := evaluation.inference.line():
+        print_note(line)
     if json:
         print_json(evaluation.to_json())
     else:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from striate.data.inputs import ReadInput
+    from striate.inference.answering import Answering
     from striate.training.trained import Prediction, Trained
 
     Keep = Callable[[str, Prediction], dict[str, Any]]
 
 _BATCH = 64
+_BAR = 100  # files, before a bar is worth drawing
 
 
 def predict(
@@ -24,6 +29,7 @@ def predict(
     /,
     *paths: Path,
     masks: Path | None = None,
+    plan: Literal["auto", "plain"] = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Answer for images: files and folders.
@@ -40,6 +46,9 @@ def predict(
     masks
         For a segmentation: a folder for the predicted masks, as PNGs of the input's size whose pixels have the values
         of the training masks. Created if need be; nothing in it is overwritten.
+    plan
+        `auto`: thousands of images are answered in the fastest way whose answers are those of plain fp32, and it says
+        which; `plain` takes plain fp32.
     json
         Print a JSON line for each file: path, label, probability and the five most probable; or path and error.
     """
@@ -47,6 +56,7 @@ def predict(
     from striate.cli.output import print_json, print_note, print_text
     from striate.data.inputs import list_inputs, read_inputs
     from striate.errors import DataError
+    from striate.machine.allocator import allocator_policy, usual_policy
 
     trained = load(run)
     keep = _mask_writer(trained, masks)
@@ -60,14 +70,19 @@ def predict(
             "give the files by name, or another folder",
         )
     unreadable = 0
-    for line in _answers(trained, read_inputs(listed, trained.preparation), keep):
-        if "error" in line:
-            unreadable += 1
-            print_note(f"unreadable: {line['path']}: {line['error']}")
-        if json:
-            print_json(line, indent=None)
-        elif "error" not in line:
-            print_text(_text(line))
+    with allocator_policy(usual_policy()), _progress(len(listed)) as advance:
+        answering = trained.planned(_spread(listed, trained), len(listed), batch=_batch(trained), asked=plan)
+        if said := answering.plan.line():
+            print_note(said)
+        for line in _answers(trained, answering, read_inputs(listed, trained.preparation), keep):
+            if "error" in line:
+                unreadable += 1
+                print_note(f"unreadable: {line['path']}: {line['error']}")
+            if json:
+                print_json(line, indent=None)
+            elif "error" not in line:
+                print_text(_text(line))
+            advance()
     if ignored:
         print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not images by their suffix")
     if unreadable:
@@ -75,17 +90,60 @@ def predict(
     return 1 if unreadable else 0
 
 
-def _answers(trained: Trained, inputs: Iterator[ReadInput], keep: Keep) -> Iterator[dict[str, Any]]:
-    """A line for each input, in order, answered a batch at a time."""
-    while chunk := list(islice(inputs, _BATCH)):
+def _batch(trained: Trained) -> int:
+    from striate.inference.answering import batch_size
+
+    return min(_BATCH, batch_size(trained.preparation.input_shape))
+
+
+def _answers(
+    trained: Trained, answering: Answering, inputs: Iterator[ReadInput], keep: Keep
+) -> Iterator[dict[str, Any]]:
+    """A line for each input, in order, answered a batch at a time; while the network computes one, files of the next
+    few are decoded in other threads, and no more."""
+    while chunk := list(islice(inputs, _batch(trained))):
         readable = [read.input for read in chunk if read.input is not None]
-        answers = iter(trained.answer(readable) if readable else [])
+        answers = iter(trained.answer_batch(readable, answering) if readable else [])
         for read in chunk:
             if read.input is None:
                 yield {"path": read.path, "error": read.error}
             else:
                 answer = next(answers)
                 yield {"path": read.path, **answer.fields, **keep(read.path, answer)}
+
+
+def _spread(files: Sequence[str], trained: Trained) -> Callable[[int], Tensor]:
+    """A function that reads so many of the files, evenly spread; fewer where some cannot be read."""
+    import numpy as np
+    import torch
+
+    from striate.data.inputs import read_inputs
+
+    def sample(count: int) -> Tensor:
+        chosen = [files[k * len(files) // count] for k in range(min(count, len(files)))]
+        inputs = [read.input for read in read_inputs(chosen, trained.preparation) if read.input is not None]
+        return torch.from_numpy(np.stack(inputs) if inputs else np.empty((0, *trained.preparation.input_shape), "u1"))
+
+    return sample
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal's stderr, where the answers themselves go elsewhere; to be called once a file."""
+    import sys
+
+    from striate.cli.output import stderr
+
+    console = stderr()
+    if not console.is_terminal or sys.stdout.isatty() or total < _BAR:
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task("answered", total=total)
+        yield lambda: progress.advance(task)
 
 
 def _mask_writer(trained: Trained, folder: Path | None) -> Keep:

@@ -15,26 +15,29 @@ from striate.data.dataset import Dataset, Split
 from striate.errors import DataError, ModelError, UsageError
 from striate.evaluation.intervals import wilson
 from striate.evaluation.record import ClassRow, Evaluation
-from striate.models.untouched import untouched
+from striate.inference.answering import Answering, answer_plainly, batch_size, inference
 from striate.tasks.protocol import Task
 from striate.tasks.views import VIEW_COUNTS, Views, outputs_of_views
 from striate.training.trained import Trained
 
 
-def evaluate_trained(trained: Trained, data: Dataset, split: str, *, batch: int = 512) -> Evaluation:
+def evaluate_trained(
+    trained: Trained, data: Dataset, split: str, *, batch: int | None = None, answering: Answering | None = None
+) -> Evaluation:
     """Measure a trained network on one split of a data set that was prepared as its training data were, `batch` samples
-    at once."""
+    at once (None: as many as make some megabytes), computed as `answering` says (None: plainly)."""
     return evaluate_split(
         trained.module,
         trained.task,
         data.splits[split],
         normalize=trained.normalization.on(trained.device, len(data.input_shape) + 1),
         device=trained.device,
-        batch=batch,
+        batch=batch_size(data.input_shape) if batch is None else batch,
         data_name=data.name,
         split_name=split,
         classes=data.classes,
         views=trained.views,
+        answering=answering,
     )
 
 
@@ -50,13 +53,15 @@ def evaluate_split(
     split_name: str,
     classes: tuple[str, ...],
     views: Views = "none",
+    answering: Answering | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure `module`, which already is on `device`, on every sample of `split`; nothing in it is changed.
 
     `normalize` turns a batch of the split's inputs into what the network takes. Where answers are the mean over several
     `views`, the metrics have their number, `views`, and beside the headline that of the image alone,
-    `accuracy_one_view`. `progress(done, total)` is called after every batch with numbers of samples.
+    `accuracy_one_view`. `answering` is `module` as it is to be computed, plainly by default. `progress(done, total)` is
+    called after every batch with numbers of samples.
     Raises DataError for an empty split, ModelError where answers are infinite or not a number, UsageError for
     a batch below 1.
     """
@@ -65,7 +70,8 @@ def evaluate_split(
         raise DataError(where, "no samples", "at least one", f"add samples to {split_name} or name another split")
     if batch < 1:
         raise UsageError(where, f"batch={batch}", "a batch of at least 1", "batch=512")
-    tally, decoded, alone = _run(module, task, split, normalize, torch.device(device), batch, views, progress)
+    answering = answering or answer_plainly(module)
+    tally, decoded, alone = _run(answering, task, split, normalize, torch.device(device), batch, views, progress)
     loss = float(task.summarize(tally)["loss"])
     _require_finite(where, decoded, loss)
     metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.metrics(decoded, split.targets.cpu())}
@@ -91,11 +97,12 @@ def evaluate_split(
         ids=split.ids.cpu().numpy(),
         confusion=confusion,
         per_class=per_class,
+        inference=answering.plan,
     )
 
 
 def _run(
-    module: nn.Module,
+    answering: Answering,
     task: Task,
     split: Split,
     normalize: Callable[[torch.Tensor], torch.Tensor],
@@ -106,11 +113,11 @@ def _run(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The summed tally and the decoded answers of all samples, and the tally for one view each, all on the CPU."""
     tallies, answers, single = [], [], []
-    with untouched(module), torch.inference_mode():
+    with inference(answering) as network:
         for start in range(0, len(split), batch):
             inputs = split.inputs[start : start + batch].to(device)
             targets = split.targets[start : start + batch].to(device)
-            outputs, alone = outputs_of_views(module, normalize(inputs), views)
+            outputs, alone = outputs_of_views(network, normalize(inputs), views)
             tallies.append(task.tally(outputs, targets).cpu())
             single.append(tallies[-1] if alone is outputs else task.tally(alone, targets).cpu())
             answers.append(task.decode(outputs).cpu())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.inference.plan import InferencePlan
 from striate.records import Finding, Interval
 
 
@@ -42,7 +43,8 @@ class Evaluation:
     `rmse mae r2`, `iou pixel_accuracy`. `decoded`: class probabilities (N, K) float32, numbers (N, T) float32,
     or masks (N, H, W) uint8; `targets` and `ids` (N,) are those of the split, in the same order.
     Classification alone has `confusion` (K, K) int64, a row a true class, a column a predicted one, and
-    `per_class`. `notes` and `findings` say how the data were read, and what of them could not be.
+    `per_class`. `notes` and `findings` say how the data were read, and what of them could not be; `inference` how the
+    answers were computed.
     """
 
     data: str
@@ -58,6 +60,7 @@ class Evaluation:
     per_class: tuple[ClassRow, ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    inference: InferencePlan = field(default_factory=InferencePlan)
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as one JSON object of plain values, without the single answers."""
@@ -66,6 +69,7 @@ class Evaluation:
         if self.confusion is not None:
             document["confusion"] = self.confusion.tolist()
             document["per_class"] = [row.to_json() for row in self.per_class]
+        document["inference"] = self.inference.to_json()
         document["notes"] = list(self.notes)
         document["findings"] = [finding.to_json() for finding in self.findings]
         return document

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from striate.inference.candidates import why_left_alone
-from striate.inference.choose import Trial, choose_way, plain_network, prepare_way
+from striate.inference.choose import Trial, choose_way, prepare_way
 from striate.inference.openvino_network import openvino_version
 from striate.inference.plan import PLAIN, Asked, InferencePlan, plan_from_json
 from striate.inference.torch_network import Network
@@ -29,9 +29,11 @@ LEAST_SECONDS = 2.0
 _LEAST_SAMPLE, _MOST_SAMPLE, _SAMPLE_SHARE = 200, 1000, 20
 _MOST_NUMBERS = 2**26  # of inputs in the sample, in fp32: 256 MiB
 _BATCH_NUMBERS, _MOST_BATCH = 2**22, 512
+_TIMED = 32  # samples in the first look at how long the job takes
 
 Sample = Callable[[int], torch.Tensor]
-"""Gives so many normalized inputs (n, *input_shape), spread over all that are to be answered."""
+"""Gives so many normalized inputs (n, *input_shape), or as many as can be read, spread over all that are to be
+answered."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Answering:
 
 def answer_plainly(module: nn.Module, reason: str = "asked for") -> Answering:
     """The network as it is."""
-    return Answering(module, plain_network(module), InferencePlan(reason=reason))
+    return Answering(module, module, InferencePlan(reason=reason))
 
 
 @contextmanager
@@ -85,30 +87,33 @@ def plan_answering(
         return answer_plainly(module, f"{total:,} samples are too few to look for a faster way")
     if reason := why_left_alone(module):
         return answer_plainly(module, reason)
-    plain = answer_plainly(module)
-    began = perf_counter()
-    with inference(plain):
-        seconds = _plain_seconds(plain.network, sample, min(batch, 32), total)
+    with inference(answer_plainly(module)):
+        first = sample(min(batch, _TIMED))
+        seconds = _plain_seconds(module, first, total) if len(first) else 0.0
         if seconds < LEAST_SECONDS:
             return answer_plainly(module, f"{seconds:.1f} s of work are too few to look for a faster way")
-        key = _key(module, task, sample(1), batch)
-        if (kept := _kept(module, key, sample, batch)) is not None:
-            return kept
-        trial = _make_trial(module, task, plain.network, sample, total=total, batch=batch)
-        choice = choose_way(trial, plain.network)
-    reason = (
-        "the fastest way with the answers of fp32" if choice.way != PLAIN else "no other way was faster and as good"
-    )
+        key = _key(module, task, first, batch)
+        return _kept(module, key, first) or _look(module, task, sample, key, total=total, batch=batch)
+
+
+def _look(module: nn.Module, task: Task, sample: Sample, key: dict[str, Any], *, total: int, batch: int) -> Answering:
+    """Try all ways on real samples, and keep what was found."""
+    began = perf_counter()
+    trial = _make_trial(module, task, sample, total=total, batch=batch)
+    if len(trial.reference) < min(_LEAST_SAMPLE, total):
+        return answer_plainly(module, f"only {len(trial.reference)} samples to compare answers with")
+    choice = choose_way(trial, module)
+    found = "the fastest way with the answers of fp32"
+    reason = found if choice.way != PLAIN else "no other way was faster with the same answers"
     plan = InferencePlan(choice.way, reason, choice.tried, perf_counter() - began)
     keep_plan("inference", key, plan.to_json())
     return Answering(module, choice.network, plan)
 
 
-def _plain_seconds(network: Network, sample: Sample, batch: int, total: int) -> float:
+def _plain_seconds(network: Network, x: torch.Tensor, total: int) -> float:
     """What the job takes plainly, from the second of two batches: the first pays for what is done once."""
     seconds = 0.0
     for _ in range(2):
-        x = sample(batch)
         began = perf_counter()
         network(x).cpu()
         seconds = (perf_counter() - began) * total / len(x)
@@ -117,18 +122,18 @@ def _plain_seconds(network: Network, sample: Sample, batch: int, total: int) -> 
     return seconds
 
 
-def _make_trial(module: nn.Module, task: Task, plain: Network, sample: Sample, *, total: int, batch: int) -> Trial:
+def _make_trial(module: nn.Module, task: Task, sample: Sample, *, total: int, batch: int) -> Trial:
     """The samples to compare with, and what plain fp32 answers for them."""
     numbers = max(1, sample(1).numel())
     count = max(_LEAST_SAMPLE, min(_MOST_SAMPLE, total // _SAMPLE_SHARE, _MOST_NUMBERS // numbers))
     batches = sample(min(count, total)).split(batch)
     began = perf_counter()
-    reference = torch.cat([plain(part) for part in batches])
-    seconds = (perf_counter() - began) * total / len(reference)
+    reference = torch.cat([module(part) for part in batches])
+    seconds = (perf_counter() - began) * total / max(1, len(reference))
     return Trial(module, task, batches, reference, total, seconds)
 
 
-def _kept(module: nn.Module, key: dict[str, Any], sample: Sample, batch: int) -> Answering | None:
+def _kept(module: nn.Module, key: dict[str, Any], first: torch.Tensor) -> Answering | None:
     """As it was found earlier; None where nothing was, or it cannot be prepared any more."""
     values = read_plan("inference", key)
     if values is None:
@@ -136,7 +141,7 @@ def _kept(module: nn.Module, key: dict[str, Any], sample: Sample, batch: int) ->
     began = perf_counter()
     try:
         plan = plan_from_json(values)
-        network = prepare_way(plan.way, module, sample(batch))
+        network = prepare_way(plan.way, module, first)
     except Exception:  # a plan is advice: one that cannot be followed is looked for anew
         return None
     return Answering(module, network, replace(plan, seconds=perf_counter() - began))

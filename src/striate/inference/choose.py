@@ -98,22 +98,12 @@ def _try(way: Way, trial: Trial, plain: Network, best: Network) -> tuple[Tried, 
 def prepare_way(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
     """The network computed as `way` says, made for batches like `sample`. Raises whatever keeps it from that."""
     if way == PLAIN:
-        return plain_network(module)
+        return module
     if way.engine == "openvino":
         from striate.inference.openvino_network import prepare_openvino
 
         return prepare_openvino(way.precision, module, sample)
     return prepare_torch(way, module, sample)
-
-
-def plain_network(module: nn.Module) -> Network:
-    """The network as it is, with outputs in fp32."""
-
-    def answer(x: torch.Tensor) -> torch.Tensor:
-        outputs: torch.Tensor = module(x)
-        return outputs.float()
-
-    return answer
 
 
 def agreement_of(network: Network, trial: Trial) -> Agreement:

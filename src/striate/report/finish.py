@@ -14,6 +14,7 @@ from striate.account.summarize import observe
 from striate.data.loader import batch_bounds
 from striate.errors import pasted
 from striate.evaluation.measure import evaluate_trained
+from striate.evaluation.planned import plan_evaluation
 from striate.evaluation.record import Evaluation
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
 from striate.report.content import ModelFacts, Picture, ReportContent, Table, Worth
@@ -22,7 +23,7 @@ from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.summary import short_layer_table
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.directory import RunDirectory, read_notes
+from striate.runs.directory import RunDirectory, read_notes, read_plan_summary
 from striate.runs.environment import read_environment
 from striate.runs.files import write_json
 from striate.training.config_file import config_to_yaml
@@ -33,6 +34,7 @@ from striate.training.patience import best_epoch, early_end
 from striate.training.prepare import Prepared
 from striate.training.session import append_event
 from striate.training.target import target_outcome
+from striate.training.trained import Trained
 from striate.wording import show_shape
 
 
@@ -54,13 +56,9 @@ def finish_run(
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
-    batch = prepared.config.execution.micro_batch or 512
-    evaluations = {
-        name: _with_sparsity(evaluate_trained(trained, data, name, batch=batch), prepared)
-        for name in ("train", "val", "test")
-    }
+    evaluations = _evaluate(prepared, trained, announce)
     ledger = observe(prepared.state.module, data.input_shape)
-    metrics = _metrics(prepared, evaluations, ledger)
+    metrics = _metrics(run, prepared, evaluations, ledger)
     if outcome is not None:
         metrics["target"] = outcome.to_json()
     pictures = _pictures(run, prepared, evaluations["test"])
@@ -85,6 +83,19 @@ def finish_run(
     return metrics
 
 
+def _evaluate(prepared: Prepared, trained: Trained, announce: Callable[[str], None]) -> dict[str, Evaluation]:
+    """Every split, all with the network computed in the same way, which `announce` is told of."""
+    execution, splits = prepared.config.execution, ("train", "val", "test")
+    batch = execution.micro_batch
+    answering = plan_evaluation(trained, prepared.data, splits, batch=batch, asked=execution.plan)
+    if line := answering.plan.line():
+        announce(line)
+    return {
+        name: _with_sparsity(evaluate_trained(trained, prepared.data, name, batch=batch, answering=answering), prepared)
+        for name in splits
+    }
+
+
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
     """With the share of silent hidden outputs, where they are penalized."""
     if not prepared.config.regularize.sparsity:
@@ -94,7 +105,9 @@ def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
     return replace(evaluation, metrics=evaluation.metrics | {"hidden_sparsity": measured["hidden_sparsity"]})
 
 
-def _metrics(prepared: Prepared, evaluations: dict[str, Evaluation], ledger: Ledger) -> dict[str, Any]:
+def _metrics(
+    run: RunDirectory, prepared: Prepared, evaluations: dict[str, Evaluation], ledger: Ledger
+) -> dict[str, Any]:
     config, history = prepared.config, prepared.state.history
     seconds = sum(row.seconds for row in history)
     return {
@@ -109,7 +122,8 @@ def _metrics(prepared: Prepared, evaluations: dict[str, Evaluation], ledger: Led
         "train_seconds": round(seconds, 3),
         "images_per_second": round(sum(row.samples for row in history) / seconds, 1) if seconds else None,
         "device": config.execution.device,
-        "plan": asdict(config.execution),
+        "plan": asdict(config.execution) | read_plan_summary(run),
+        "inference": evaluations["test"].inference.to_json(),
         **{name: evaluation.metrics for name, evaluation in evaluations.items()},
     }
 

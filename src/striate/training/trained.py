@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -13,11 +14,13 @@ from torch import nn
 
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
+from striate.data.threads import map_ordered
 from striate.errors import DataError, ModelError, RunError
-from striate.models.untouched import untouched
+from striate.inference.answering import Answering, answer_plainly, batch_size, inference, plan_answering
+from striate.inference.plan import Asked
 from striate.tasks.make import task_from_state
 from striate.tasks.protocol import Task
-from striate.tasks.views import Views, answer_views
+from striate.tasks.views import VIEW_COUNTS, Views, answer_views
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,26 +71,72 @@ class Trained:
         training shape, without batch: (C, H, W) or (H, W) uint8 for images, (F,) numbers for tables.
         Raises DataError for a file that cannot be read or an array of another shape.
         """
-        if isinstance(images, list):
-            return self.answer([self._input(image) for image in images])
-        return self.answer([self._input(images)])[0]
+        if not isinstance(images, list):
+            return self.answer([self._input(images)])[0]
+        files = any(isinstance(image, str | Path) for image in images)
+        inputs = map_ordered(self._input, images) if files and len(images) > 1 else map(self._input, images)
+        return list(self._answer_all(inputs, self.planned(self._spread(images, self._input), len(images))))
 
-    def answer(self, inputs: Sequence[np.ndarray], batch: int = 256) -> list[Prediction]:
-        """Answers for prepared raw inputs, each of `preparation.input_shape`."""
-        return [
-            Prediction(self.task.describe(decoded), decoded)
-            for start in range(0, len(inputs), batch)
-            for decoded in self.decode(torch.from_numpy(np.stack(inputs[start : start + batch])))
-        ]
+    def answer(
+        self, inputs: Sequence[np.ndarray], batch: int | None = None, *, plan: Asked = "auto"
+    ) -> list[Prediction]:
+        """Answers for prepared raw inputs, each of `preparation.input_shape`, `batch` at once; many of them in the
+        fastest way that gives the answers of fp32, unless `plan` is `plain`."""
+        spread = self._spread(inputs, lambda raw: raw)
+        return list(self._answer_all(inputs, self.planned(spread, len(inputs), batch=batch, asked=plan), batch))
 
-    @torch.inference_mode()
-    def decode(self, raw: torch.Tensor) -> torch.Tensor:
-        """Decoded answers (N, …) on the CPU for a raw batch (N, *input_shape)."""
+    def planned(
+        self,
+        sample: Callable[[int], torch.Tensor],
+        total: int,
+        *,
+        batch: int | None = None,
+        asked: Asked = "auto",
+    ) -> Answering:
+        """How `total` inputs are best answered, of which `sample(n)` gives n raw ones (n, *input_shape), spread over
+        them (`striate.inference.answering`)."""
+        normalize = self.normalization.on(self.device, len(self.preparation.input_shape) + 1)
+        return plan_answering(
+            self.module,
+            self.task,
+            lambda count: normalize(sample(count).to(self.device)),
+            total=total * VIEW_COUNTS[self.views],
+            batch=batch or batch_size(self.preparation.input_shape),
+            asked=asked,
+        )
+
+    def _answer_all(
+        self, inputs: Iterable[np.ndarray], answering: Answering, batch: int | None = None
+    ) -> Iterator[Prediction]:
+        """Answers in order, one batch of inputs at a time."""
+        source = iter(inputs)
+        while part := list(islice(source, batch or batch_size(self.preparation.input_shape))):
+            yield from self.answer_batch(part, answering)
+
+    def answer_batch(self, inputs: Sequence[np.ndarray], answering: Answering) -> list[Prediction]:
+        """Answers for prepared raw inputs, all at once, computed as `answering` says."""
+        decoded = self.decode(torch.from_numpy(np.stack(inputs)), answering)
+        return [Prediction(self.task.describe(answer), answer) for answer in decoded]
+
+    @staticmethod
+    def _spread(items: Sequence[Any], prepare: Callable[[Any], np.ndarray]) -> Callable[[int], torch.Tensor]:
+        """A function that gives so many of the items, prepared, evenly spread."""
+
+        def sample(count: int) -> torch.Tensor:
+            count = min(count, len(items))
+            return torch.from_numpy(np.stack([prepare(items[k * len(items) // count]) for k in range(count)]))
+
+        return sample
+
+    def decode(self, raw: torch.Tensor, answering: Answering | None = None) -> torch.Tensor:
+        """Decoded answers (N, …) on the CPU for a raw batch (N, *input_shape), computed as `answering` says (None:
+        plainly)."""
         normalize = self.normalization.on(self.device, raw.ndim)
-        with untouched(self.module):
-            outputs = answer_views(self.module, normalize(raw.to(self.device)), self.views)
+        with inference(answering or answer_plainly(self.module)) as network:
+            outputs = answer_views(network, normalize(raw.to(self.device)), self.views)
             decoded = self.task.decode(outputs).cpu()
-        if decoded.is_floating_point() and not bool(torch.isfinite(decoded).all()):
+            finite = not decoded.is_floating_point() or bool(torch.isfinite(decoded).all())
+        if not finite:
             raise ModelError(
                 "predict",
                 "answers that are infinite or not a number",
