@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,7 @@ class Movement:
         half = torch.tensor([width / 2, height / 2], dtype=torch.float64)
         batch = len(self.shift)
         linear = torch.eye(2, dtype=torch.float64).repeat(batch, 1, 1) if self.linear is None else self.linear
-        back = torch.linalg.inv(linear)
+        back = _inverse(linear)
         offset = -(back @ self.shift.flip(1).double()[:, :, None])  # in pixels, still before mirror and crop
         sign = torch.where(torch.stack(self.mirror[::-1], dim=1), -1.0, 1.0).double()
         map_back = torch.cat([back * half[None, None, :], offset], dim=2) * (sign / half)[:, :, None]
@@ -50,43 +51,52 @@ def resample(
     x_BCHW: torch.Tensor, movement: Movement, *, nearest: bool = False, value: float | None = None
 ) -> torch.Tensor:
     """The moved batch, of the same shape and dtype, bilinear; `value` in place of the fill for what is outside."""
-    height, width = x_BCHW.shape[2:]
     value = 0.0 if value is None and movement.fill == "zero" else value
+    height, width = x_BCHW.shape[2:]
     device = x_BCHW.device
     theta = movement.source_map(height, width).to(device=device, dtype=torch.float32)
     first, last = (bound.to(device=device, dtype=torch.float32) for bound in movement.bounds())
-    half_pixel = torch.tensor([1 / width, 1 / height], device=device)
-    mode = "nearest" if nearest else "bilinear"
 
     def change(part: torch.Tensor, rows: slice) -> torch.Tensor:
-        grid = _grid(theta[rows], height, width)
-        low, high = first[rows, None, None], last[rows, None, None]
-        outside = None if value is None else ((grid < low) | (grid > high)).any(-1)
-        if movement.fill == "reflect" and value is None:
-            grid = _reflected(grid, low + half_pixel, high - half_pixel)
-        elif movement.box is not None:
-            grid = torch.minimum(torch.maximum(grid, low + half_pixel), high - half_pixel)
+        grid = torch.empty(len(part), height, width, 2, device=device)
+        outside = torch.zeros(0, dtype=torch.bool, device=device)
+        for axis, plane in enumerate(_places(theta[rows], height, width)):
+            low, high = first[rows, axis, None, None], last[rows, axis, None, None]
+            half_pixel = 1 / (width, height)[axis]
+            if value is not None:
+                beyond = (plane < low) | (plane > high)
+                outside = beyond if axis == 0 else outside | beyond
+            elif movement.fill == "reflect":
+                plane = _reflected(plane, low + half_pixel, high - half_pixel)
+            if movement.box is not None:
+                plane = plane.clamp_(low + half_pixel, high - half_pixel)
+            grid[..., axis] = plane
+        mode = "nearest" if nearest else "bilinear"
         moved = functional.grid_sample(part.float(), grid, mode, padding_mode="border", align_corners=False)
-        if outside is not None:
-            moved.masked_fill_(outside[:, None], value)  # type: ignore[arg-type]
+        if value is not None:
+            moved.masked_fill_(outside[:, None], value)
         return as_bytes(moved, part.dtype)
 
     return by_parts(change, x_BCHW)
 
 
-def _grid(theta: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(B, H, W, 2) float32: which place of the original (right, down; −1 to 1 over the image) each pixel shows."""
+def _places(theta: torch.Tensor, height: int, width: int) -> Iterator[torch.Tensor]:
+    """(B, H, W) float32, first how far right, then how far down each pixel's place in the original is, −1 to 1."""
     right = ((torch.arange(width, device=theta.device) * 2 + 1) / width - 1).view(1, 1, -1)
     down = ((torch.arange(height, device=theta.device) * 2 + 1) / height - 1).view(1, -1, 1)
-    grid = torch.empty(len(theta), height, width, 2, device=theta.device)
     for axis in range(2):
         a, b, c = theta[:, axis, :, None, None].unbind(1)
-        torch.add(right * a, down * b + c, out=grid[..., axis])
-    return grid
+        yield right * a + (down * b + c)
 
 
-def _reflected(grid: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+def _reflected(place: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     """Places beyond the centers of the outermost pixels mirrored there, back and forth."""
     extent = (high - low).clamp(min=0)
-    around = torch.where(extent > 0, torch.remainder(grid - low, (2 * extent).clamp(min=1e-6)), 0.0)
+    around = torch.where(extent > 0, torch.remainder(place - low, (2 * extent).clamp(min=1e-6)), 0.0)
     return low + extent - (extent - around).abs()
+
+
+def _inverse(linear: torch.Tensor) -> torch.Tensor:
+    """(B, 2, 2), by the formula: a general inverse takes longer than all else here."""
+    a, b, c, d = linear.flatten(1).unbind(1)
+    return torch.stack([d, -b, -c, a], dim=1).view(-1, 2, 2) / (a * d - b * c)[:, None, None]
