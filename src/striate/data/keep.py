@@ -128,6 +128,6 @@ def _refuse_store(listing: Listing, config: DataConfig) -> None:
         raise ConfigError(
             "data.store",
             config.store,
-            f"memory, since {listing.source} is {what}",
+            f"memory: {what}",
             "--data.store memory",
         )

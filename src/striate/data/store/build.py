@@ -145,6 +145,6 @@ def _unwritable(path: Path, shape: tuple[int, ...], error: OSError) -> DataError
     return DataError(
         f"pack {path}",
         error.strerror or str(error),
-        f"a folder that can be written to, with room for {np.prod(shape) / 1e9:.2f} GB",
+        f"a folder that can be written to, with room for {np.prod(shape) / 1e6:,.1f} MB",
         "--data.packs FOLDER on another disk, or --data.store stream",
     )

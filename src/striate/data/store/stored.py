@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -115,5 +116,6 @@ def join_inputs(parts: list[Inputs]) -> Inputs:
 
 def channel_sums(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """(N, C, 2): sum and sum of squares of the bytes of each channel of each of the images (N, C, H, W)."""
-    flat = images.reshape(len(images), images.shape[1], -1).astype(np.float64)  # exact: far below 2**53
+    count, channels, *sides = images.shape
+    flat = images.reshape(count, channels, math.prod(sides)).astype(np.float64)  # exact: far below 2**53
     return np.stack([flat.sum(-1), np.einsum("ncp,ncp->nc", flat, flat)], axis=-1).astype(np.int64)

@@ -1,0 +1,75 @@
+"""`striate data pack`: made once, checked the second time, used by a later reading."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from striate.cli.main import main
+from striate.data.config import DataConfig
+from striate.data.read import load_dataset
+
+
+def packed(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict:
+    assert main(["data", "pack", *words, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_pack_is_made_then_found_and_used(same_photos: Path, tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "packs")
+    first = packed(capsys, str(same_photos), "--size", "8", "--out", out)
+    assert (first["images"], first["shape"], first["data"]) == (36, [3, 8, 8], "photos")
+    path = Path(first["path"])
+    assert first["bytes"] == sum(file.stat().st_size for file in path.iterdir())
+    written = (path / "inputs").stat().st_mtime_ns
+    assert packed(capsys, str(same_photos), "--size", "8", "--out", out) == first
+    assert (path / "inputs").stat().st_mtime_ns == written
+    data = load_dataset(DataConfig(source=str(same_photos), size=(8, 8), packs=out))
+    assert any(str(path) in note for note in data.notes)
+
+
+def test_a_pack_that_was_damaged_unseen_is_made_anew(same_photos: Path, tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "packs")
+    path = Path(packed(capsys, str(same_photos), "--out", out)["path"])
+    whole = (path / "sums").read_bytes()
+    (path / "sums").write_bytes(b"\1" + whole[1:])
+    assert main(["data", "pack", str(same_photos), "--out", out]) == 0
+    assert "made anew" in capsys.readouterr().err
+    assert (path / "sums").read_bytes() == whole
+
+
+def test_the_cache_is_the_usual_place_and_the_words_say_how_it_is_used(
+    same_photos: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    assert main(["data", "pack", str(same_photos), "--size", "8x6"]) == 0
+    words, path = capsys.readouterr().out.splitlines()
+    assert words.startswith("36 images of 3 × 8 × 6 bytes, 0.0 MB; used by: striate train DATA --size 8x6")
+    assert Path(path).parent == tmp_path / "cache" / "packs"
+
+
+def test_unreadable_pictures_are_named_and_make_a_bad_verdict(photos, tmp_path: Path, capsys) -> None:
+    folder = photos()
+    (folder / "red" / "bad.png").write_bytes(b"no picture")
+    said = packed(capsys, str(folder), "--out", str(tmp_path / "packs"), code=1)
+    assert said["images"] == 36
+    assert any("bad.png" in finding["measured"] for finding in said["findings"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["iris"], "a table of numbers"),
+        (["digits", "--optim.lr", "1"], "changes nothing in a pack"),
+        (["digits", "--data.store", "memory"], "changes nothing in a pack"),
+        (["nowhere"], "nowhere"),
+        (["digits", "--size", "0"], "size"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused(words: list[str], message: str, capsys) -> None:
+    assert main(["data", "pack", *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
