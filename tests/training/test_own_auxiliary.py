@@ -69,7 +69,7 @@ def test_blended_samples_are_blended_for_every_classifier(module, batch):
     x, targets = batch
     mix = Mix(targets[torch.tensor([1, 2, 3, 4, 5, 0])], 0.7)
     loss, _ = Objective(TASK, Config()).training_loss(module, x, targets, mix)
-    expected = 0.7 * by_hand(module, x, targets) + 0.3 * by_hand(module, x, targets[mix.partner])
+    expected = 0.7 * by_hand(module, x, targets) + 0.3 * by_hand(module, x, mix.targets)
     torch.testing.assert_close(loss, expected)
 
 
@@ -87,8 +87,9 @@ def test_heads_of_the_training_come_on_top(module, batch):
     rotation_only.heads.rotation.load_state_dict(heads.rotation.state_dict())
     rotated, _ = rotation_only.training_loss(module, *batch)
     torch.testing.assert_close(loss, rotated + config.auxiliary.weight * inner)
-    plain = Objective(TASK, without, rotation_only.heads)._forward(module, *batch, None, (0, 0))
-    assert len(plain[1]) == 3, "two of the network's own, and the rotation's"
+    seen_once = rotation_only._forward(module, batch[0], (0, 0))
+    assert (len(seen_once.auxiliary), len(seen_once.inner)) == (2, 0), "two of the network's own"
+    assert seen_once.turns is not None
     metrics = objective.summarize(tally)
     assert {"trunk_accuracy", "rotation_accuracy"} <= set(metrics)
 

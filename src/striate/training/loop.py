@@ -69,7 +69,7 @@ def training_events(
                 yield StepDone(state.step, steps, epoch + 1, loss, lr, len(batch.ids))
                 started = perf_counter()
 
-            watch.look(epoch + 1, lr)
+            watch.look(epoch + 1, state.optimizer.param_groups[-1]["lr"])
             yield close_epoch(state, objective, splits, config, normalize, epoch, epochs)
 
 
