@@ -10,6 +10,8 @@ import torch
 from striate.data.config import Fill
 from striate.data.crop import Mirror
 
+_NEAR = 8  # pixels
+
 
 def shift_batch(
     x_BCHW: torch.Tensor,
@@ -50,13 +52,15 @@ def inside(places: Any, length: int, fill: Fill) -> Any:
 
 def _windows(x: np.ndarray, shift: np.ndarray, fill: Fill, value: float | None) -> np.ndarray:
     """Each image as seen through a window of its size that is moved over the padded image."""
-    moved = np.flatnonzero(shift.any(1))
-    if 2 * len(moved) < len(x):
-        out = x.copy()
-        if len(moved):
-            out[moved] = _windows(x[moved], shift[moved], fill, value)
+    reaches = np.abs(shift).max(1)
+    reach, far = int(reaches.max(initial=0)), reaches > _NEAR
+    if reach == 0:
+        return x.copy()
+    if far.any() and not far.all():  # a few that move far: the others need no wide margin
+        out = np.empty_like(x)
+        for rows in (far, ~far):
+            out[rows] = _windows(x[rows], shift[rows], fill, value)
         return out
-    reach = int(np.abs(shift).max())
     padded = _padded(x, reach, fill, value)
     batch, channels, height, width = x.shape
     size = padded.itemsize

@@ -91,7 +91,8 @@ def _posterize(x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
 
 def _solarize(x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
     """Values from a threshold on (256 at strength 0, 0 at 1) are inverted."""
-    return torch.where(x.float() >= 256 * (1 - strength.abs()), 255 - x, x)
+    last_kept = (torch.ceil(256 * (1 - strength.abs())) - 1).to(torch.uint8)
+    return x ^ ((x > last_kept).to(torch.uint8) * 255)  # several times faster than torch.where on bytes
 
 
 def _sharpen(x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
