@@ -32,10 +32,10 @@ def why_left_alone(module: nn.Module) -> str:
     """What forbids to compute a copy of the network in another way, in plain words; "" where nothing does."""
     if has_forward_of_its_own(module):
         return "a part of the network has a forward of its own"
-    if any(_has_hooks(part) for part in module.modules()):
-        return "the network has hooks, which another way would not call"
     if is_lazy(module):
         return "the network has no shapes yet"
+    if any(_has_hooks(part) for part in module.modules()):
+        return "the network has hooks, which another way would not call"
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         return "the network is a TorchScript program"
     floating = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]

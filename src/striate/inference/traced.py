@@ -18,21 +18,42 @@ _NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class _Tracer(fx.Tracer):
-    """Looks into modules only as far as there is something to fold or fuse in them: what layers do with shapes of their
-    inputs cannot be traced, and need not be."""
+    """Looks into modules only as far as there is something to fold or fuse in them, and not into those of the kinds
+    `whole`; of what cannot be traced, `fault` is the innermost."""
+
+    def __init__(self, whole: frozenset[type]) -> None:
+        super().__init__()
+        self.whole = whole
+        self.fault: nn.Module | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if super().is_leaf_module(m, module_qualified_name):
+        if super().is_leaf_module(m, module_qualified_name) or type(m) in self.whole:
             return True
         return not any(isinstance(part, _CONVOLUTIONS) for part in m.modules())
 
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.fault = self.fault or m
+            raise
+
 
 def traced(module: nn.Module) -> fx.GraphModule:
-    """The graph of a network in eval mode, which shares the layers of `module`: give it a copy.
+    """The graph of a network in eval mode, which shares the layers of `module`: give it a copy. Parts that decide by
+    values or shapes of their inputs stay whole.
 
-    Raises whatever the network raises that decides by the values or the shape of its input.
+    Raises whatever is raised where the network itself does so.
     """
-    return fx.GraphModule(module, _Tracer().trace(module))
+    whole: frozenset[type] = frozenset()
+    while True:
+        tracer = _Tracer(whole)
+        try:
+            return fx.GraphModule(module, tracer.trace(module))
+        except Exception:
+            if tracer.fault is None:
+                raise
+            whole |= {type(tracer.fault)}
 
 
 def fold_normalization(graph: fx.GraphModule) -> int:
