@@ -89,7 +89,9 @@ def plan_answering(
         return answer_plainly(module, reason)
     with inference(answer_plainly(module)):
         first = sample(min(batch, _TIMED))
-        seconds = _plain_seconds(module, first, total) if len(first) else 0.0
+        if not len(first):
+            return answer_plainly(module, "no sample can be read")
+        seconds = _plain_seconds(module, first, total)
         if seconds < LEAST_SECONDS:
             return answer_plainly(module, f"{seconds:.1f} s of work are too few to look for a faster way")
         key = _key(module, task, first, batch)

@@ -1,0 +1,231 @@
+"""Which way is taken: never for short jobs, never one whose answers differ, and the same one the next time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from small_networks import SHAPE, TASK, network, samples
+from torch import nn
+
+from striate.inference import answering as planning
+from striate.inference import choose
+from striate.inference.answering import batch_size, inference, plan_answering
+from striate.inference.openvino_network import openvino_installed
+from striate.inference.plan import PLAIN, Way, plan_from_json
+from striate.tasks.regress import Regress
+
+BF16 = Way("torch", "bf16", "channels_last", True)
+
+
+@pytest.fixture(autouse=True)
+def longer_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any job is long enough to look for a way, all ways are as fast as the order in which they are tried says, and
+    plans are kept in the test's own folder."""
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(planning, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(choose, "_SEARCH_SHARE", 1e9)
+    rates = iter(range(1, 1000))
+    monkeypatch.setattr(choose, "_rates", lambda *_: (float(next(rates)) * 2, 1.0, 1.0))
+
+
+def plan(module: nn.Module, **options: object) -> planning.Answering:
+    arguments = {"total": 2000, "batch": 64, "task": TASK, "sample": samples} | options
+    return plan_answering(module, arguments.pop("task"), arguments.pop("sample"), **arguments)
+
+
+def test_the_fastest_way_that_agrees_is_taken_and_answers() -> None:
+    module, x = network(), samples(9)
+    found = plan(module)
+    assert found.plan.way == BF16
+    assert [tried.way.precision for tried in found.plan.tried[:2]] == ["fp32", "bf16"]
+    chosen = found.plan.chosen
+    assert chosen is not None
+    assert chosen.agreement is not None
+    assert chosen.agreement.samples == 200
+    assert chosen.agreement.equal >= 0.995
+    with inference(found) as answer:
+        outputs = answer(x)
+        assert torch.allclose(outputs, module(x), atol=0.05)
+        assert not torch.equal(outputs, module(x))  # or it would not be bf16
+    assert "bf16, channels_last, fused" in found.plan.line()
+    assert "of 200 answers equal to those of fp32" in found.plan.line()
+
+
+class Cancelling(nn.Module):
+    """Right in fp32, and nearly all lost in eight bits of mantissa."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return ((self.conv(x) + 512) - 512).flatten(1)
+
+
+def test_a_network_whose_answers_change_in_bf16_is_answered_in_fp32() -> None:
+    torch.manual_seed(0)
+    found = plan(Cancelling().eval())
+    refused = [tried for tried in found.plan.tried if tried.way.precision == "bf16" and tried.way.engine == "torch"]
+    assert len(refused) == 2  # whole in bf16, and by autocast
+    assert all("of the answers" in tried.refused or "move" in tried.refused for tried in refused)
+    assert found.plan.way.precision == "fp32"
+
+
+def test_numbers_that_change_are_refused_too() -> None:
+    torch.manual_seed(0)
+    task = Regress(("a", "b", "c", "d"), (0.0,) * 4, (1.0,) * 4)
+    found = plan(Cancelling().eval(), task=task)
+    assert found.plan.way.precision == "fp32"
+    assert any("answers move by" in tried.refused for tried in found.plan.tried)
+
+
+class Stochastic(nn.Module):
+    """Draws random numbers when it answers, so that no two ways agree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(self.conv(x).flatten(1), 0.5, training=True)
+
+
+def test_a_network_that_answers_by_chance_stays_plain_and_the_random_state_stays_too() -> None:
+    module = Stochastic().eval()
+    state = torch.random.get_rng_state()
+    found = plan(module)
+    assert found.plan.way == PLAIN
+    assert found.plan.line() == ""
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+class SizeBound(nn.Module):
+    """Right for the number of samples that it was first read with alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        count = int(x.shape[0])
+        return self.conv(x).reshape(count, 4)
+
+
+def test_a_network_read_for_one_size_only_is_right_for_all() -> None:
+    found = plan(SizeBound().eval())
+    with inference(found) as answer:
+        assert answer(samples(5)).shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"asked": "plain"}, "asked for"),
+        ({"total": 999}, "999 samples are too few"),
+        ({"sample": lambda _: samples(3)[:0]}, "no sample can be read"),
+        ({"sample": lambda count: samples(min(count, 150))}, "only 150 samples to compare"),
+    ],
+)
+def test_what_is_answered_plainly_says_why(options: dict[str, object], reason: str) -> None:
+    module = network()
+    found = plan(module, **options)
+    assert found.network is module
+    assert found.plan.way == PLAIN
+    assert reason in found.plan.reason
+
+
+def test_a_short_job_is_done_plainly_without_a_look_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "LEAST_SECONDS", 1e9)
+    asked: list[int] = []
+
+    def sample(count: int) -> torch.Tensor:
+        asked.append(count)
+        return samples(count)
+
+    assert "s of work are too few" in plan(network(), sample=sample).plan.reason
+    assert asked == [32]
+    asked.clear()
+    plan(network(), sample=sample, total=10)
+    assert asked == []
+
+
+def test_a_plan_is_kept_for_the_same_weights_and_looked_for_anew_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = network()
+    first = plan(module)
+
+    def never(*_: object) -> None:
+        raise AssertionError("looked for a way again")
+
+    monkeypatch.setattr(planning, "choose_way", never)
+    again = plan(network())
+    assert again.plan.kept
+    assert again.plan.way == first.plan.way
+    assert again.plan.tried == first.plan.tried
+    with inference(again) as answer, inference(first) as same:
+        assert torch.equal(answer(samples(5)), same(samples(5)))
+    with torch.no_grad():
+        module[-1].bias += 1
+    with pytest.raises(AssertionError, match="again"):
+        plan(module)
+
+
+def test_a_kept_plan_that_cannot_be_followed_is_looked_for_anew(tmp_path: Path) -> None:
+    plan(network())
+    (file,) = (tmp_path / "cache" / "plans").iterdir()
+    entry = json.loads(file.read_text(encoding="utf-8"))
+    entry["plan"]["way"]["precision"] = "bf17"
+    file.write_text(json.dumps(entry), encoding="utf-8")
+    found = plan(network())
+    assert not found.plan.kept
+    assert found.plan.way == BF16
+
+
+def test_a_plan_reads_back_as_it_was_written() -> None:
+    found = plan(network()).plan
+    read = plan_from_json(json.loads(json.dumps(found.to_json())))
+    assert (read.way, read.tried, read.reason, read.kept) == (found.way, found.tried, found.reason, True)
+    assert read.line() == found.line()
+
+
+def test_openvino_is_read_only_for_work_that_pays_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not openvino_installed():
+        pytest.skip("OpenVINO is not installed (extra openvino)")
+    assert [tried.refused for tried in plan(network()).plan.tried if tried.way.engine == "openvino"] == [
+        "not tried: 0 s of work are too few to pay for reading the network into OpenVINO"
+    ] * 2
+    monkeypatch.setattr(choose, "_OPENVINO_SECONDS", 0.0)
+    module = network()
+    with torch.no_grad():
+        module[-1].bias += 1  # other weights: nothing is kept
+    found = plan(module)
+    assert found.plan.way == Way("openvino", "bf16")
+    assert len([tried for tried in found.plan.tried if tried.way.engine == "openvino"]) == 1
+    with inference(found) as answer:
+        assert torch.allclose(answer(samples(7)), module(samples(7)), atol=0.05)
+
+
+@pytest.mark.parametrize("make", [network, lambda: Cancelling().eval()])
+def test_planning_leaves_the_network_as_it_was(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    module = make()
+    module.train()
+    names = {name: (tensor.data_ptr(), tensor.clone()) for name, tensor in module.state_dict().items()}
+    found = plan(module)
+    with inference(found) as answer:
+        answer(samples(3))
+    assert all(part.training for part in module.modules())
+    for name, tensor in module.state_dict().items():
+        assert tensor.data_ptr() == names[name][0]
+        assert torch.equal(tensor, names[name][1])
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+
+
+def test_batches_are_as_large_as_memory_is_spared() -> None:
+    assert batch_size((1, 28, 28)) == 512
+    assert batch_size((3, 224, 224)) == 27
+    assert batch_size((3, 4000, 4000)) == 8
+    assert SHAPE == (3, 12, 12)
