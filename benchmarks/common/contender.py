@@ -65,7 +65,7 @@ class Process:
 
     def turn(self, *, watch: bool = False, limit: float = 1800.0) -> dict[str, Any]:
         """Let it work once: `{"samples", "seconds", …}`. `watch` samples the memory of all its processes meanwhile,
-        which costs time. Raises LostContenderError, also where no answer comes for `limit` seconds."""
+        which costs a little time. Raises LostContenderError, also where no answer comes for `limit` seconds."""
         self._answer(limit)  # that it is ready
         stop = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(stop,))
@@ -145,7 +145,7 @@ class Process:
                 family = [root, *root.children(recursive=True)]
                 if len(family) > 1:  # one alone says its own peak
                     self.peak_bytes = max(self.peak_bytes, sum(_proportional_bytes(p) for p in family))
-            sleep(max(0.1, 5 * (monotonic() - started)))
+            sleep(max(0.1, 50 * (monotonic() - started)))  # a fiftieth of a core
 
 
 def _proportional_bytes(process: psutil.Process) -> int:

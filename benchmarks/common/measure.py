@@ -39,9 +39,11 @@ def measure(
     warm_up: int = 1,
     limit: float = 1800.0,
     gently: bool = False,
+    watch: bool = False,
 ) -> list[Measured]:
     """Start each contender in its process and let them take `warm_up` and `repeats` turns, one after the other, the
     order reversed each time. A contender that cannot take part is `lost`, with its reason; the others go on.
+    The memory of contenders with several processes is watched while they warm up, or with `watch` always.
     `gently`: one thread each, which does not spin: to see whether it runs, on a machine that others use."""
     found = [Measured(contender) for contender in contenders]
     processes: dict[int, Process] = {}
@@ -54,16 +56,16 @@ def measure(
                     continue
                 if place not in processes:
                     processes[place] = Process(one.contender, Path(file), GENTLE if gently else {})
-                _take_turn(one, processes[place], number < warm_up, limit)
+                _take_turn(one, processes[place], number < warm_up, watch, limit)
     finally:
         for process in processes.values():
             process.close()
     return found
 
 
-def _take_turn(one: Measured, process: Process, warming: bool, limit: float) -> None:
+def _take_turn(one: Measured, process: Process, warming: bool, watch: bool, limit: float) -> None:
     try:
-        turn = process.turn(watch=warming, limit=limit)
+        turn = process.turn(watch=watch or warming, limit=limit)
     except LostContenderError as error:
         one.lost = error.reason
         return

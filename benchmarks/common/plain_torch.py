@@ -62,7 +62,10 @@ class Samples(Dataset):
         return len(self.y)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.x[i]
+        return self.varied(self.x[i]), self.y[i]
+
+    def varied(self, x: torch.Tensor) -> torch.Tensor:
+        """Cut, flipped, standardized."""
         if self.border:
             height, width = x.shape[1:]
             padded = functional.pad(x, [self.border] * 4)
@@ -70,7 +73,7 @@ class Samples(Dataset):
             x = padded[:, top : top + height, left : left + width]
         if self.flip and torch.rand(()) < 0.5:
             x = x.flip(2)
-        return (x.float() / 255 - self.mean) / self.std, self.y[i]
+        return (x.float() / 255 - self.mean) / self.std
 
 
 def channel_statistics(x: torch.Tensor) -> tuple[list[float], list[float]]:
