@@ -21,8 +21,10 @@ settings.load_profile("unhurried")
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test runs in an empty folder of its own, so that `runs/` never lands in the project."""
+    """Every test runs in an empty folder of its own, so that `runs/` never lands in the project; what is kept for later
+    runs lies beside it."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path.with_name(f"{tmp_path.name}-cache")))
     return tmp_path
 
 

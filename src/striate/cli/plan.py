@@ -119,6 +119,7 @@ def plan_notes(record: PlanRecord) -> list[str]:
         for row in record.rows
         if row.peak_bytes is not None
     ]
+    notes += record.asides
     return [*notes, f"cores while it was measured: {record.load}; took {record.spent:.0f} s", "", str(record)]
 
 

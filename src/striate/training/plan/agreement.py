@@ -3,13 +3,16 @@
 The check is made on copies, in training mode with dropout off and with the same random numbers. What is allowed:
 
 - **fp32 in another layout** sums in another order. One rounding is 6e-8 of a number, a network makes some hundred of
-  them in a row, and a unit at the kink of a ReLU may fall to the other side: 1e-4 of outputs, loss and gradients.
+  them in a row: outputs, loss and gradients may be off by 1e-4 (L2 norm). Most networks of the zoo are off by 1e-6 or
+  not at all.
 - **bf16** keeps 8 bits of each product's factors: one rounding is up to 0.4 %. Through the layers they add up like
-  noise, so outputs may be off by 5 % (L2 norm), the loss by 2 %, gradients by 15 %. `fp16` and `tf32` (11 bits) have a
-  quarter of that.
+  noise, so outputs may be off by 4 %, the loss by 1.5 %, gradients by 12 %. Most networks of the zoo have 0.7 % in
+  outputs and up to 5 % in gradients; GoogLeNet at its first weights has more and is refused. `fp16` and `tf32` (11
+  bits) have a quarter of what bf16 may.
 - The gradient of a batch is itself only an estimate. How much it would differ for other samples is seen from the two
-  halves of the batch: ‖g₁ − g₂‖ / 2. An error of a gradient below half of that adds less than a quarter to its
-  variance, no more than a batch smaller by a fifth would. For fp32 layouts a hundredth is allowed.
+  halves of the batch: ‖g₁ − g₂‖ / 2, often more than the gradient itself. An error below 0.4 of that adds less than a
+  sixth to its variance, no more than a batch smaller by a seventh would. For fp32 layouts 0.02 of it is allowed: where
+  max pooling or ReLU sees two numbers that are nearly the same, another order of sums sends a gradient another way.
 
 Each tensor of the gradient is held to this, and the whole gradient as well. A tensor whose gradient is nothing beside
 the whole (a bias before a normalization) is held to a share of the whole: relative errors of nothing say nothing.
@@ -49,10 +52,10 @@ class Tolerance:
 
 
 TOLERANCES = {
-    "fp32": Tolerance(outputs=1e-4, loss=1e-4, gradient=1e-4, noise=0.01),
-    "tf32": Tolerance(outputs=0.0125, loss=0.005, gradient=0.04, noise=0.125),
-    "fp16": Tolerance(outputs=0.0125, loss=0.005, gradient=0.04, noise=0.125),
-    "bf16": Tolerance(outputs=0.05, loss=0.02, gradient=0.15, noise=0.5),
+    "fp32": Tolerance(outputs=1e-4, loss=1e-4, gradient=1e-4, noise=0.02),
+    "tf32": Tolerance(outputs=0.01, loss=0.004, gradient=0.03, noise=0.1),
+    "fp16": Tolerance(outputs=0.01, loss=0.004, gradient=0.03, noise=0.1),
+    "bf16": Tolerance(outputs=0.04, loss=0.015, gradient=0.12, noise=0.4),
 }
 
 

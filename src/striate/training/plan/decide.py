@@ -78,9 +78,16 @@ def _plan(
         return Planned(kept.chosen.execution(usual), kept)
     search = Search(found, offers)
     chosen = search.run(budget, expected, busy=now.busy, thorough=seconds is not None)
-    remarks = (*_remarks(offers, chosen, now, found, work), *search.remarks)
-    record = PlanRecord(search.rows(chosen), found.trials.samples, now.name, perf_counter() - started, remarks=remarks)
-    keep_plan("training", key, record.to_json())
+    record = PlanRecord(
+        search.rows(chosen),
+        found.trials.samples,
+        now.name,
+        perf_counter() - started,
+        remarks=(*_remarks(offers, chosen, now), *search.remarks),
+        asides=(*_asides(found, work), *search.asides),
+    )
+    if not search.refused:  # other weights, or other data, might not be
+        keep_plan("training", key, record.to_json())
     return Planned(chosen.execution(usual), record)
 
 
@@ -111,12 +118,16 @@ def _checked(row: PlanRow, search: Search) -> PlanRow:
     return row if agreed is None else replace(row, agreement=str(agreed))
 
 
-def _remarks(offers: Offers, chosen: Candidate, load: Load, found: Probe, work: Workload) -> list[str]:
-    remarks = []
-    if load.busy:
-        threads = f"{chosen.threads} thread{'s' * (chosen.threads != 1)}"
-        instead = f"{threads} instead of {offers.plain.threads}" if chosen.threads != offers.plain.threads else threads
-        remarks.append(f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}")
-    if found.trials.samples < min(work.config.batch or 1, len(work.train)):
-        remarks.append(f"timed on steps of {found.trials.samples} samples")
-    return remarks
+def _remarks(offers: Offers, chosen: Candidate, load: Load) -> list[str]:
+    if not load.busy:
+        return []
+    threads = f"{chosen.threads} thread{'s' * (chosen.threads != 1)}"
+    instead = f"{threads} instead of {offers.plain.threads}" if chosen.threads != offers.plain.threads else threads
+    return [f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}"]
+
+
+def _asides(found: Probe, work: Workload) -> list[str]:
+    whole = min(work.config.batch or 1, len(work.train))
+    return (
+        [f"timed on {found.trials.samples} of the {whole} samples of a batch"] if found.trials.samples < whole else []
+    )

@@ -27,8 +27,8 @@ class PlanRow:
 @dataclass(frozen=True)
 class PlanRecord:
     """A plan: its `rows`, plain first. `samples` in each timed step; `load` of the cores while it was measured, in
-    words; `spent` seconds on it. `source`: measured now, or `kept` from an earlier run. `remarks`: what else a reader
-    should know, a phrase each."""
+    words; `spent` seconds on it. `source`: measured now, or `kept` from an earlier run. `remarks`: what the line
+    says besides, a phrase each; `asides`: what only the table says."""
 
     rows: tuple[PlanRow, ...]
     samples: int
@@ -36,6 +36,7 @@ class PlanRecord:
     spent: float
     source: Literal["measured", "kept"] = "measured"
     remarks: tuple[str, ...] = ()
+    asides: tuple[str, ...] = ()
 
     @property
     def chosen(self) -> Candidate:
@@ -84,6 +85,7 @@ class PlanRecord:
             "load": self.load,
             "spent": round(self.spent, 3),
             "remarks": list(self.remarks),
+            "asides": list(self.asides),
             "rows": rows,
         }
 
@@ -93,8 +95,10 @@ def record_from_json(values: Mapping[str, Any], source: Literal["measured", "kep
     rows = tuple(_row(row) for row in values["rows"])
     if sum(row.chosen for row in rows) != 1:
         raise ValueError("one row is chosen")
-    remarks = tuple(str(remark) for remark in values["remarks"])
-    return PlanRecord(rows, int(values["samples"]), str(values["load"]), float(values["spent"]), source, remarks)
+    remarks, asides = (tuple(map(str, values[name])) for name in ("remarks", "asides"))
+    return PlanRecord(
+        rows, int(values["samples"]), str(values["load"]), float(values["spent"]), source, remarks, asides
+    )
 
 
 def _row(values: Mapping[str, Any]) -> PlanRow:

@@ -31,6 +31,7 @@ class Search:
     agreements: dict[Candidate, Agreement | str] = field(default_factory=dict)
     peaks: dict[Candidate, int] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    asides: list[str] = field(default_factory=list)
     _reference: Reference | None = None
 
     def run(self, seconds: float, remaining: float, *, busy: bool, thorough: bool) -> Candidate:
@@ -52,8 +53,8 @@ class Search:
             best = self._try_compiling(best, seconds, self._left(best, remaining))
         elif self.offers.compiles and thorough:
             worth = 1.5 * self.offers.compile_seconds / self.offers.usual_gain / 60
-            self.remarks.append(
-                f"compiling not tried: it takes about {self.offers.compile_seconds:.0f} s, and may pay from about"
+            self.asides.append(
+                f"compiling was not tried: it takes about {self.offers.compile_seconds:.0f} s, and may pay from about"
                 f" {worth:.0f} minutes of training on"
             )
         return best
@@ -122,6 +123,11 @@ class Search:
             torch.cuda.reset_peak_memory_stats(device)
             self.probe.trials.seconds(candidate, 1)
             self.peaks[candidate] = torch.cuda.max_memory_allocated(device)
+
+    @property
+    def refused(self) -> bool:
+        """Whether any candidate computed something too far from plain fp32."""
+        return any(isinstance(one, Agreement) and not one.passed for one in self.agreements.values())
 
     def rows(self, chosen: Candidate) -> tuple[PlanRow, ...]:
         """The table: plain first, then as they were looked at."""

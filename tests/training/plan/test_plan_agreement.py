@@ -1,0 +1,103 @@
+"""A candidate that computes something else is refused, and the table says why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from plan_workloads import OffInHalfPrecision, plain_of, workload
+from torch import nn
+
+from striate.training.plan.agreement import (
+    TOLERANCES,
+    Answer,
+    Reference,
+    agreement,
+    compare,
+    reference_answer,
+)
+from striate.training.plan.trial import Trials
+
+
+def trials(module: nn.Module | None = None, **fields: object) -> Trials:
+    return Trials(workload(module, **fields), 32)
+
+
+def test_layouts_and_bf16_of_a_usual_network_agree() -> None:
+    found = trials(model__name="conv(6,3) bn relu conv(8,3) bn relu gap fc(10)")
+    plain = plain_of(found.work)
+    reference = reference_answer(found, plain)
+    assert compare(found, plain, reference).identical
+    layout = compare(found, replace(plain, memory_format="channels_last"), reference)
+    assert layout.passed
+    half = compare(found, replace(plain, precision="bf16"), reference)
+    assert half.passed
+    assert not half.identical
+    assert 1e-4 < half.gradient < 0.12
+    assert str(half) == f"gradient off by {100 * half.gradient:.2g} %"
+
+
+@pytest.mark.parametrize("swallowed", [3000.0, 1e6])
+def test_a_network_that_half_precision_ruins_is_refused(swallowed: float) -> None:
+    found = trials(OffInHalfPrecision(swallowed))
+    plain = plain_of(found.work)
+    refused = compare(found, replace(plain, precision="bf16"), reference_answer(found, plain))
+    assert not refused.passed
+    assert "off by" in str(refused)
+    assert "allowed" in str(refused)
+
+
+def test_dropout_and_blends_are_no_disagreement() -> None:
+    found = trials(model__name="conv(6,3) relu dropout(0.5) fc(10)", augment__mixup=0.4)
+    plain = plain_of(found.work)
+    reference = reference_answer(found, plain)
+    assert compare(found, plain, reference).identical
+    assert compare(found, replace(plain, memory_format="channels_last"), reference).passed
+
+
+def answer(outputs: list[float], gradient: list[float], loss: float = 1.0) -> Answer:
+    return Answer(torch.tensor(loss), torch.tensor(outputs), {"w": torch.tensor(gradient), "b": torch.tensor([0.0])})
+
+
+REFERENCE = Reference(answer([1.0, 2.0], [3.0, 4.0]), {"w": 0.0, "b": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (answer([1.0, 2.0], [3.0, 4.0]), ""),
+        (answer([1.0, 2.0], [3.2, 4.2]), ""),  # 6 % of the gradient
+        (answer([1.0, 2.2], [3.0, 4.0]), "outputs off by"),
+        (answer([1.0, 2.0], [3.0, 4.0], 1.1), "loss off by 0.1, 0.015 allowed"),
+        (answer([1.0, 2.0], [4.0, 5.0]), "gradient off by 0.28, 0.12 allowed"),
+        (answer([1.0, 2.0], [-3.0, -4.0]), "gradient off by 2"),
+        (answer([1.0, float("nan")], [3.0, 4.0]), "outputs off by nan"),
+        (answer([1.0, 2.0], [3.0, float("nan")]), "gradient off by nan"),
+        (answer([1.0, 2.0], [3.0, 4.0], float("inf")), "loss off by inf"),
+        (Answer(torch.tensor(1.0), torch.tensor([1.0, 2.0]), {"w": torch.tensor([3.0, 4.0])}), "another set"),
+    ],
+)
+def test_each_limit_is_told_by_itself(other: Answer, why: str) -> None:
+    found = agreement(other, REFERENCE, TOLERANCES["bf16"])
+    assert found.why.startswith(why)
+    assert found.passed == (why == "")
+
+
+def test_what_other_samples_would_change_may_be_rounded_and_more_may_not() -> None:
+    noisy = replace(REFERENCE, noise={"w": 10.0, "b": 0.0})
+    wrong = answer([1.0, 2.0], [5.0, 6.0])  # off by 2.8, of which 0.4 · 10 is allowed
+    assert agreement(wrong, noisy, TOLERANCES["bf16"]).passed
+    assert not agreement(wrong, REFERENCE, TOLERANCES["bf16"]).passed
+    assert not agreement(wrong, noisy, TOLERANCES["fp32"]).passed
+
+
+def test_one_wrong_tensor_is_found_among_right_ones() -> None:
+    tensors = {f"w{k}": torch.full((100,), 1.0) for k in range(30)}
+    reference = Reference(Answer(torch.tensor(1.0), torch.ones(2), tensors), dict.fromkeys(tensors, 0.0))
+    wrong = tensors | {"w7": torch.full((100,), -1.0)}
+    found = agreement(Answer(torch.tensor(1.0), torch.ones(2), wrong), reference, TOLERANCES["bf16"])
+    assert not found.passed
+    assert found.worst == "w7"
+    nothing = tensors | {"w7": torch.full((100,), 0.9)}
+    assert agreement(Answer(torch.tensor(1.0), torch.ones(2), nothing), reference, TOLERANCES["bf16"]).passed

@@ -1,0 +1,163 @@
+"""A search over ways to compute whose times are made up, on a real network whose answers are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from plan_workloads import BUSY, OPEN, QUIET, OffInHalfPrecision, workload
+from torch import nn
+
+from striate.training.config import ExecutionConfig
+from striate.training.plan import offers
+from striate.training.plan.candidate import Candidate
+from striate.training.plan.decide import Planned, plan_execution
+from striate.training.plan.trial import Trials, Workload
+
+SPEED = {"fp32": 1.0, "bf16": 0.5, "channels_last": 0.8, "contiguous": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def made_up_times(monkeypatch: pytest.MonkeyPatch) -> list[Candidate]:
+    """A millisecond a step of plain fp32 with one thread; bf16 halves it, channels last takes a fifth off, four
+    threads make three of one. The list is filled with what was timed."""
+    timed: list[Candidate] = []
+
+    def seconds(self: Trials, candidate: Candidate, count: int) -> float:
+        timed.append(candidate)
+        threads = {4: 3.0, 2: 1.8, 1: 1.0}[candidate.threads]
+        return count * 1e-3 * SPEED[candidate.precision] * SPEED[candidate.memory_format] / threads
+
+    monkeypatch.setattr(Trials, "seconds", seconds)
+    monkeypatch.setattr(offers, "_precisions", lambda _: ("fp32", "bf16"))
+    monkeypatch.setattr(offers, "has_compiler", lambda: False)
+    return timed
+
+
+def planned(work: Workload, asked: ExecutionConfig = OPEN, **more: object) -> Planned:
+    return plan_execution(work, asked, load=lambda: QUIET, **more)
+
+
+def test_the_fastest_that_agrees_is_chosen_and_the_table_has_all() -> None:
+    found = planned(workload())
+    execution, record = found.execution, found.record
+    assert (execution.precision, execution.memory_format, execution.threads) == ("bf16", "channels_last", 4)
+    assert record is not None
+    assert record.rows[0].candidate == Candidate("fp32", "contiguous", 4)
+    assert record.speedup == pytest.approx(2.5)
+    assert {row.candidate.threads for row in record.rows} == {1, 2, 4}
+    assert all(row.passed and row.seconds for row in record.rows)
+    assert str(record) == "plan: bf16, channels_last, 4 threads: 2.5× plain fp32"
+
+
+def test_a_wrong_candidate_is_never_chosen_and_its_row_says_why(made_up_times: list[Candidate]) -> None:
+    found = planned(workload(OffInHalfPrecision()))
+    assert found.execution.precision == "fp32"
+    assert found.record is not None
+    refused = [row for row in found.record.rows if not row.passed]
+    assert {row.candidate.precision for row in refused} == {"bf16"}
+    assert all("allowed" in row.agreement and row.seconds is None for row in refused)
+    assert all(candidate.precision == "fp32" for candidate in made_up_times)
+
+
+def test_what_raises_is_a_row_and_no_error() -> None:
+    class NoBfloat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(64, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.out(x.flatten(1))
+            if y.dtype == torch.bfloat16:
+                raise RuntimeError("no kernel\n  for bfloat16")
+            return y
+
+    found = planned(workload(NoBfloat()))
+    assert found.execution.precision == "fp32"
+    assert found.record is not None
+    assert {row.agreement for row in found.record.rows if not row.passed} == {"failed: no kernel for bfloat16"}
+
+
+def test_what_was_asked_for_is_not_varied(made_up_times: list[Candidate]) -> None:
+    asked = replace(OPEN, precision="fp32", threads=4)
+    found = planned(workload(), asked)
+    assert (found.execution.precision, found.execution.memory_format) == ("fp32", "channels_last")
+    assert {(one.precision, one.threads) for one in made_up_times} == {("fp32", 4)}
+
+
+def test_with_nothing_to_vary_nothing_is_measured(made_up_times: list[Candidate]) -> None:
+    asked = ExecutionConfig(precision="fp32", memory_format="contiguous", threads=4, compile="off", allocator="system")
+    work = workload()
+    assert planned(work, asked, seconds=5.0) == Planned(work.config.execution)
+    assert not made_up_times
+
+
+def test_a_short_run_stays_plain() -> None:
+    work = workload(steps=1000)  # a third of a second
+    assert planned(work) == Planned(work.config.execution)
+    assert planned(work, seconds=1.0).record is not None
+
+
+def test_busy_cores_are_told() -> None:
+    record = plan_execution(workload(), OPEN, load=lambda: BUSY).record
+    assert record is not None
+    assert record.load == "2 of 2 cores taken"
+    assert "other processes take 2.0 of 2 cores: 4 threads" in str(record)
+
+
+def test_a_network_that_cannot_be_copied_is_computed_plainly_and_that_is_said() -> None:
+    work = workload()
+    work.state.module.stream = open(__file__)  # noqa: PTH123, SIM115
+    try:
+        found = planned(work)
+    finally:
+        work.state.module.stream.close()
+    assert found.execution == work.config.execution
+    assert "cannot be copied" in found.note
+
+
+def test_a_kept_plan_is_taken_at_once_on_the_same_load_alone(made_up_times: list[Candidate]) -> None:
+    first = planned(workload())
+    made_up_times.clear()
+    again = planned(workload())
+    assert again.execution == first.execution
+    assert again.record is not None
+    assert again.record.source == "kept"
+    assert str(again.record).startswith("plan of an earlier run: bf16")
+    assert {one.precision for one in made_up_times} == {"fp32"}  # the probe alone
+    assert plan_execution(workload(), OPEN, load=lambda: BUSY).record.source == "measured"  # type: ignore[union-attr]
+    assert planned(workload(batch=16)).record.source == "measured"  # type: ignore[union-attr]
+
+
+def test_a_kept_plan_is_checked_on_these_weights() -> None:
+    assert planned(workload(OffInHalfPrecision(0.0))).execution.precision == "bf16"
+    again = planned(workload(OffInHalfPrecision(0.0)))
+    assert again.record is not None
+    assert again.record.source == "kept"
+    spoiled = workload(OffInHalfPrecision(0.0))
+    spoiled.state.module.swallowed = 3000.0  # type: ignore[assignment]  # as other weights might be: the same structure
+    found = planned(spoiled)
+    assert found.execution.precision == "fp32"
+    assert found.record is not None
+    assert found.record.source == "measured"
+
+
+def test_not_a_bit_is_changed_by_planning() -> None:
+    work = workload(model__name="conv(6,3) bn relu dropout(0.5) fc(10)")
+    work.state.module.train()
+    before = {name: tensor.clone() for name, tensor in work.state.module.state_dict().items()}
+    state = torch.get_rng_state()
+    planned(work)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in work.state.module.state_dict().items())
+    assert all(parameter.grad is None for parameter in work.state.module.parameters())
+    assert work.state.module.training
+    assert not work.state.optimizer.state
+
+
+def test_a_learning_rule_of_its_own_varies_threads_only(made_up_times: list[Candidate]) -> None:
+    found = planned(workload(model__name="perceptron", optim__name="own-rule", batch=8))
+    assert found.execution.precision == "fp32"
+    assert {one.numerics for one in made_up_times} == {("fp32", "contiguous", "off")}
+    assert {one.threads for one in made_up_times} == {1, 2, 4}
