@@ -67,8 +67,9 @@ def test_a_network_without_normalization_moves_freely(model) -> None:
 
 ASKED = {
     "optim.lr": 0.07, "optim.momentum": 0.9, "optim.other_lr": 0.5, "optim.fixed_norm": False,
-    "schedule.name": "cosine", "schedule.warmup": 0.2, "schedule.first_size": 1.0, "evaluation.views": "none", "batch": 7, "keep": "best",
-    "budget.epochs": 3, "augment.flip": True, "augment.fill": "edge", "optim.weight_decay": 0.1,
+    "schedule.name": "cosine", "schedule.warmup": 0.2, "schedule.first_size": 1.0, "evaluation.views": "none",
+    "batch": 7, "keep": "best", "budget.epochs": 3, "augment.flip": True, "augment.fill": "edge",
+    "optim.weight_decay": 0.1,
 }  # fmt: skip
 
 
