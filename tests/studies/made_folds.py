@@ -56,6 +56,6 @@ def study(data: str, out: str, cv: str = "3x2", module=None, **fields: Any):
 
 def rows(run: str | Path, name: str = "cv.csv") -> list[dict[str, str]]:
     """A table of a run, without what a clock said."""
-    timed = {"seconds", "images_per_second"}
+    timed = {"seconds", "images_per_second", "data_wait", "augment_share"}
     with (Path(run) / name).open(newline="") as file:
         return [{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)]

@@ -65,12 +65,15 @@ def without_report(config: Config, name: str, stop_after: int | None = None) -> 
     return run
 
 
+TIMES = {"seconds", "epoch_seconds", "epoch_wait", "epoch_augment", "elapsed", "data_wait", "augment_share"}
+
+
 def assert_equal(a: object, b: object, where: str = "") -> None:
     if isinstance(a, torch.Tensor):
         assert torch.equal(a, b), where
     elif isinstance(a, dict):
         assert a.keys() == b.keys(), where
-        for key in a.keys() - {"seconds", "epoch_seconds"}:  # how long it took
+        for key in a.keys() - TIMES:
             assert_equal(a[key], b[key], f"{where}.{key}")
     elif isinstance(a, list | tuple):
         assert len(a) == len(b), where
@@ -111,7 +114,11 @@ def test_the_files_of_a_run_with_everything_on() -> None:
     rows = list(csv.DictReader((run.path / "metrics.csv").read_text().splitlines()))
     followed = {"loss", "accuracy", "relu1_accuracy", "fc1_accuracy", "rotation_accuracy", "hidden_sparsity"}
     columns = {f"{part}_{name}" for part in ("train", "val") for name in followed}
-    assert rows[0].keys() == columns | {"epoch", "step", "lr", "seconds", "images_per_second"}
+    timed = {"seconds", "images_per_second", "data_wait", "augment_share"}
+    assert rows[0].keys() == columns | timed | {"epoch", "step", "lr"}
+    for row in rows:
+        assert 0 < float(row["data_wait"]) < 1
+        assert 0 < float(row["augment_share"]) < 1
     assert all(0 <= float(row["val_hidden_sparsity"]) <= 1 for row in rows)
 
     for split in ("train", "val", "test"):

@@ -34,7 +34,7 @@ class FoldResult:
     best_epoch: int
     seconds: float
     metrics: Mapping[str, Any]
-    history: tuple[Mapping[str, float], ...]
+    history: tuple[Mapping[str, float | None], ...]
     ids: NDArray[np.int64]
     decoded: NDArray[Any]
     baselines: Mapping[str, Mapping[str, Any]]
