@@ -46,7 +46,7 @@ def work_for(minutes: float | None) -> Work:
 def pace(monkeypatch: pytest.MonkeyPatch) -> Pace:
     """A hundredth of a second a step, three seconds at the end; measuring takes none."""
     pace = Pace((Phase(1.0, 0.01),), validation=0.1, epoch_steps=79, finish=3.0)
-    monkeypatch.setattr(budget, "measure_pace", lambda *_: pace)
+    monkeypatch.setattr(budget, "measure_pace", lambda *_, **__: pace)
     return pace
 
 
@@ -62,7 +62,7 @@ def test_the_whole_command_takes_the_minutes(pace: Pace, minutes: float, spent: 
 
 def test_a_data_set_of_which_an_epoch_does_not_fit_is_trained_on_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
     large = Pace((Phase(1.0, 0.1),), validation=2.0, epoch_steps=5000, finish=6.0)
-    monkeypatch.setattr(budget, "measure_pace", lambda *_: large)
+    monkeypatch.setattr(budget, "measure_pace", lambda *_, **__: large)
     decided = decide_budget(work_for(1.0), Clock(10.0))
     assert decided.config.budget.steps == pytest.approx((0.975 * 60 - 10 - 2 - 6) / 0.1, abs=2)
 
@@ -123,7 +123,7 @@ def test_steps_that_are_decided_stay(pace: Pace) -> None:
 
 
 def test_what_a_copy_cannot_do_costs_epochs_their_forecast_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> Pace:
+    def fails(*_: object, **__: object) -> Pace:
         raise ModelError("model", "one that cannot be copied", "one that can", "leave out --minutes")
 
     monkeypatch.setattr(budget, "measure_pace", fails)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from short_runs import asked_for, events_of
 
-from striate.api import resume, train, train_config
+from striate.api import resume, sweep, train, train_config
 from striate.errors import ConfigError
 from striate.tasks.classify import Classify
 from striate.tasks.regress import Regress
@@ -124,3 +124,13 @@ def test_a_run_killed_before_its_report_keeps_the_time_to_its_target(monkeypatch
     outcome = resume("cut", quiet=True).metrics["target"]
     assert outcome["reached"]
     assert outcome["seconds"] >= spent > 0
+
+
+def test_trainings_that_are_compared_have_no_target() -> None:
+    space, fields = {"optim.lr": "1e-3..1e-2"}, {"budget.target": 0.5}
+    with pytest.raises(ConfigError, match="whole trainings to compare"):
+        sweep("digits", space, model="mlp(8)", set=fields, out="swept")
+    with pytest.raises(ConfigError, match="with --cv 2x1") as caught:
+        train("iris", "mlp(4)", cv="2x1", target=0.5, out="folds")
+    assert "--budget.target null" in caught.value.remedy
+    assert not any(Path(name).exists() for name in ("swept", "folds"))

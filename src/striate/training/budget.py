@@ -34,10 +34,11 @@ class BudgetDecision:
 
 
 def decide_budget(work: Work, seconds_spent: Callable[[], float], *, forecast: bool = False) -> BudgetDecision:
-    """Fill in `budget.steps` and `budget.epochs`; with minutes, so that the whole command takes these.
+    """Fill in `budget.steps` and `budget.epochs`; with minutes, so that all takes these.
 
-    `seconds_spent` counts from the user's request. With `forecast` also what the training will take and reach, where it
-    takes long enough for that to matter: short trainings cost up to 4 % of its time. The network is left as it is.
+    `seconds_spent` counts from the user's request. With `forecast` for a whole command, which ends with a report, and
+    what it will take and reach, where it takes long enough for that to matter: short trainings cost up to 4 % of its
+    time. Without, for one training of several. The network is left as it is.
     Raises ModelError where minutes are asked for and the network cannot be copied.
     """
     config = work.config
@@ -59,7 +60,8 @@ def decide_budget(work: Work, seconds_spent: Callable[[], float], *, forecast: b
 
 
 def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], forecast: bool) -> BudgetDecision:
-    samples, pace = len(work.splits["train"]), measure_pace(work, max(1.0, total - seconds_spent()))
+    samples = len(work.splits["train"])
+    pace = measure_pace(work, max(1.0, total - seconds_spent()), report=forecast)
     short: tuple[ShortTraining, ...] = ()
     if forecast and total >= _TELLING:
         with suppress(StriateError):

@@ -70,9 +70,10 @@ def trial_state(state: TrainingState, config: Config) -> TrainingState:
     return TrainingState(module, optimizer, make_average(module, config.optim.ema), heads, make_scaler(config))
 
 
-def measure_pace(work: Work, seconds: float) -> Pace:
+def measure_pace(work: Work, seconds: float, *, report: bool = True) -> Pace:
     """How long steps, validation and all that comes after training take, measured on a copy in at most 4 % of `seconds`
-    (and half a second at least, fifteen at most); network, data and their order are untouched.
+    (and half a second at least, fifteen at most); network, data and their order are untouched. Without a `report`
+    nothing comes after training.
 
     Steps are measured for each size of images, and for the head alone where it learns first. Raises ModelError for a
     network that cannot be copied.
@@ -92,7 +93,7 @@ def measure_pace(work: Work, seconds: float) -> Pace:
         sample_seconds * len(splits["val"]),
         len(batch_bounds(len(splits["train"]), config.batch)),
         start,
-        _finish_seconds(sample_seconds * sum(map(len, splits.values()))),
+        _finish_seconds(sample_seconds * sum(map(len, splits.values()))) if report else 0.0,
     )
 
 

@@ -80,6 +80,7 @@ def plan_cross_validation(
     started = monotonic()
     folds, repeats = parse_folds(config.cv)
     _refuse_test_fraction(config)
+    _refuse_target(config)
     asked = replace(config, cv=f"{folds}x{repeats}")
     with_data, data = read_data(asked, announce)
     pool = pool_samples(data)
@@ -140,6 +141,17 @@ def _refuse_test_fraction(config: Config) -> None:
             "no test split beside the folds: each of them is held out in turn",
             f"leave out --data.test_fraction (on top of a --config: --data.test_fraction {default:g}); the number of "
             "folds says how many samples are held out",
+        )
+
+
+def _refuse_target(config: Config) -> None:
+    target = config.budget.target
+    if target is not None:
+        raise ConfigError(
+            "budget.target",
+            f"{target:g} with --cv {config.cv}: folds that end there would all be as good",
+            "whole trainings, whose figures say what is reached",
+            "leave out --target (on top of a --config: --budget.target null)",
         )
 
 

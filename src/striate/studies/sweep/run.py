@@ -211,6 +211,10 @@ def _check(request: SweepRequest) -> None:
         raise ConfigError(
             "cv", str(config.cv), "a sweep without it: it chooses by the validation split", "leave out --cv"
         )
+    if config.budget.target is not None:
+        got = f"{config.budget.target:g}: trainings that end there would all be as good"
+        remedy = "leave out --budget.target, and train the best.yaml of the sweep with --target"
+        raise ConfigError("budget.target", got, "whole trainings to compare", remedy)
     if config.budget.minutes is not None or (config.budget.steps is not None and config.budget.epochs is None):
         raise ConfigError(
             "budget", "minutes or steps for each training", "epochs, which the rungs share out", "--epochs 12"

@@ -35,6 +35,7 @@ _REFUSED = {
     "budget.epochs": ("the rungs of a sweep share out the epochs", "--epochs 12 for the longest trainings"),
     "budget.minutes": ("the rungs of a sweep share out the epochs", "--epochs 12, or --minutes 10 for the whole sweep"),
     "budget.steps": ("the rungs of a sweep share out the epochs", "--epochs 12 for the longest trainings"),
+    "budget.target": ("it is what trainings are held against", "striate train --target 0.94 with the best fields"),
     "recipe": ("it only fills in what the sweep leaves open", "--recipe quick for all"),
     "seed": ("a lucky seed is no merit", "--seeds 5 repeats the best with five seeds"),
     "baseline": ("it changes no training", "--baseline true for the final run"),
