@@ -88,7 +88,7 @@ def test_output_that_cannot_be_written_is_told_in_one_line(words: str, where: st
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_program_saves_says_how_to_go_on_and_does(number: int) -> None:
-    words = ["train", "mnist5k", "--epochs", "1000", "--out", "run"]
+    words = ["train", "mnist5k", "--model", "mlp(8)", "--epochs", "400", "--out", "run"]
     with subprocess.Popen([*RUN, *words], stderr=subprocess.PIPE, text=True, env=os.environ) as program:
         deadline = time.monotonic() + 60
         while not Path("run/metrics.csv").exists() and time.monotonic() < deadline:

@@ -17,6 +17,7 @@ from striate.training.speed import AIM, Work, measure_pace, steps_for_epochs
 
 _TELLING = 60.0  # seconds: from here on a run's accuracy is foretold
 _SHORT_SHARE = 0.04  # of a run's time that the trainings for this may take
+_SHORT_MOST = 30.0  # seconds that they may take: whoever starts a training of hours wants to see it begin
 _MEASURED = 30.0  # seconds that a run must roughly take before its time is measured
 _STEP = 0.002  # seconds of a small step, roughly
 _FLOPS = 1e11  # a second, roughly; to tell what is worth measuring
@@ -51,7 +52,7 @@ def decide_budget(work: Work, seconds_spent: Callable[[], float], *, forecast: b
     if not forecast or _rough_seconds(work, steps) < _MEASURED:
         return BudgetDecision(decided)
     try:
-        pace = measure_pace(work, _rough_seconds(work, steps))
+        pace = measure_pace(work, _rough_seconds(work, steps) / 4)  # nothing but a forecast depends on it
         expected = pace.seconds(steps)
         short = _short_trainings(work, pace, expected) if expected >= _TELLING else ()
     except StriateError:  # what a copy cannot do says nothing against the training itself
@@ -97,7 +98,7 @@ def _rough_seconds(work: Work, steps: int) -> float:
 def _short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTraining, ...]:
     if work.task.headline != "accuracy" or work.config.optim.name == "own-rule":
         return ()
-    return run_short_trainings(work, pace, _SHORT_SHARE * seconds)
+    return run_short_trainings(work, pace, min(_SHORT_MOST, _SHORT_SHARE * seconds))
 
 
 def _forecast(work: Work, steps: int, seconds: float, short: tuple[ShortTraining, ...]) -> Forecast:
