@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+if TYPE_CHECKING:
+    from rich.table import Table
 
-def env(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
-    """Print what a bug report needs: machine and versions.
+    from striate.machine.rates import Rate
+
+
+def env(
+    *,
+    measure: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Print what a bug report needs: machine and versions. With --measure also what the machine can do.
 
     Parameters
     ----------
+    measure
+        Measure matrix products by precision and library, memory bandwidth and decoding; takes a few seconds.
     json
         Print one JSON document on stdout.
     """
@@ -19,10 +31,81 @@ def env(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     from striate.runs.environment import describe_environment
 
     environment = describe_environment()
+    rates = _measured() if measure else ()
     if json:
-        print_json(environment)
+        print_json(environment | (_to_json(rates) if measure else {}))
         return 0
     packages = environment.pop("packages")
     for name, value in (environment | packages).items():
         print_text(f"{name:<16}{value if value not in (None, []) else '-'}")
+    if measure:
+        _print_measured(rates, environment["processor"], environment["cores"])
     return 0
+
+
+def _measured() -> tuple[Rate, ...]:
+    from striate.api.machine import measure_machine
+
+    return measure_machine()
+
+
+def _to_json(rates: Sequence[Rate]) -> dict[str, object]:
+    from striate.machine.memory import available_bytes, total_bytes
+    from striate.machine.processors import LECTURE_PROCESSORS, SOURCE
+
+    return {
+        "rates": [rate.to_json() for rate in rates],
+        "memory_bytes": {"total": total_bytes(), "available": available_bytes()},
+        "lectures": {"source": SOURCE, "processors": [row.to_json() for row in LECTURE_PROCESSORS]},
+    }
+
+
+def _print_measured(rates: Sequence[Rate], processor: str, cores: int) -> None:
+    from striate.cli.output import print_text, stdout
+    from striate.machine.memory import available_bytes, total_bytes
+    from striate.machine.processors import SOURCE
+    from striate.wording import size_in_bytes
+
+    print_text(f"{'memory':<16}{size_in_bytes(total_bytes())}, available {size_in_bytes(available_bytes())}")
+    print_text("\nmeasured: the best of some repeats is what the machine can do, the median what it did")
+    stdout().print(_rates_table(rates))
+    print_text(f"\nbeside the processors of the lectures\n({SOURCE})")
+    stdout().print(_processors_table(rates, processor, cores))
+
+
+def _rates_table(rates: Sequence[Rate]) -> Table:
+    table = _table("", "how", "best", "median", "slowest", "", right=(2, 3, 4))
+    for rate in rates:
+        what = rate.what if rate.precision is None else f"{rate.what}, {rate.precision}"
+        values = (_digits(value) for value in (rate.best, rate.median, rate.slowest))
+        table.add_row(what, rate.how, *values, rate.unit)
+    return table
+
+
+def _processors_table(rates: Sequence[Rate], processor: str, cores: int) -> Table:
+    from striate.machine.processors import LECTURE_PROCESSORS
+    from striate.machine.rates import best_rate
+
+    table = _table("GFLOP/s", "cores", "GHz", "memory", "price", "fp32", "other", right=(1, 2, 4, 5, 6))
+    fp32, bf16 = (best_rate(rates, precision) for precision in ("fp32", "bf16"))
+    mine = "" if fp32 is None else _digits(fp32.best), "" if bf16 is None else f"{_digits(bf16.best)} bf16"
+    table.add_row(f"here: {processor}", str(cores), "", "", "", *mine, style="bold")
+    for row in LECTURE_PROCESSORS:
+        clock = "?" if row.clock_ghz is None else f"{row.clock_ghz:g}"
+        fp32_rate = "?" if row.fp32_rate is None else _digits(row.fp32_rate)
+        other = "" if row.other_rate is None else f"{_digits(row.other_rate)} {row.other}"
+        table.add_row(row.name, row.cores, clock, row.memory, row.price, fp32_rate, other)
+    return table
+
+
+def _table(*columns: str, right: Sequence[int]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place in right else "left", overflow="fold")
+    return table
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"

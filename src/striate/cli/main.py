@@ -30,7 +30,7 @@ _VERBS = {
     "pixels": "Show a picture as what it is: numbers.",
     "models": "List the networks that have a name.",
     "datasets": "List the data sets that have a name, and where they are.",
-    "env": "Print what a bug report needs: machine and versions.",
+    "env": "Print what a bug report needs, machine and versions; --measure: what the machine can do.",
 }
 _GROUPS = {
     "data": (
