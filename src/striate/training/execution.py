@@ -13,7 +13,7 @@ from torch import nn
 
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, TrainingError
-from striate.machine.allocator import allocator_policy, usual_policy
+from striate.machine.allocator import allocator_policy, available, usual_policy
 from striate.training.config import Config, ExecutionConfig
 
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -57,6 +57,9 @@ def refuse_foreign_execution(execution: ExecutionConfig) -> None:
     if execution.precision in ("tf32", "fp16") and not on_gpu:
         got, remedy = f"{execution.precision} on {execution.device}", "--execution.precision bf16"
         raise ConfigError("execution.precision", got, "fp32 or bf16: the other two need a GPU", remedy)
+    if execution.allocator == "keep" and not available():
+        expected = "glibc, whose allocator can be told to keep freed memory"
+        raise ConfigError("execution.allocator", "keep", expected, "--execution.allocator system")
     if execution.compile == "cuda-graphs" and not on_gpu:
         got = f"cuda-graphs on {execution.device}"
         raise ConfigError("execution.compile", got, "off or default", "--execution.compile default")

@@ -69,7 +69,7 @@ def _plan(
     found = probe(work, offers.plain)
     expected = work.seconds if work.seconds is not None else (work.steps or 0) * found.whole
     budget = budget_seconds(expected) if seconds is None else seconds
-    if budget < _LEAST:
+    if seconds is None and budget < _LEAST:
         return Planned(usual)
     now = load()
     key = plan_key(work, asked, offers, now) | {"long": offers.compiling_pays(expected)}

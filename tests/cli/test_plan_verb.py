@@ -1,0 +1,90 @@
+"""`striate plan` and `--plan`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from striate.cli import main
+
+SMALL = ["--model", "conv(4,3) relu pool(2) fc(10)", "--batch", "32"]
+FIXED = ["--execution.precision", "fp32", "--execution.memory_format", "contiguous", "--execution.threads", "1"]
+
+
+def test_the_document_has_the_table(capsys) -> None:
+    assert main(["plan", "digits", *SMALL, "--seconds", "0.2", "--json"]) == 0
+    out, _ = capsys.readouterr()
+    document = json.loads(out)
+    assert list(document) == [
+        *("model", "data", "input", "batch", "device"),
+        *("chosen", "speedup", "source", "samples", "load", "spent", "remarks", "asides", "rows"),
+    ]
+    assert (document["data"], document["input"], document["batch"]) == ("digits", [1, 8, 8], 32)
+    rows = document["rows"]
+    assert sum(row["chosen"] for row in rows) == 1
+    assert rows[0]["candidate"] == {
+        "precision": "fp32",
+        "memory_format": "contiguous",
+        "threads": 1,
+        "compile": "off",
+        "allocator": "system",
+    }
+    assert rows[0]["agreement"] == "the reference"
+    timed = [row for row in rows if row["seconds"]]
+    assert all(row["images_per_second"] == pytest.approx(32 / row["seconds"], rel=0.01) for row in timed)
+    assert document["source"] == "measured"
+    assert not Path("runs").exists()
+
+
+def test_the_table_fits_a_terminal(capsys) -> None:
+    assert main(["plan", "digits", *SMALL, "--seconds", "0.2"]) == 0
+    out = capsys.readouterr().out
+    table = out.split("\n\n")[1]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table
+    assert table.count("→") == 1
+    assert "plan: " in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "where", "remedy"),
+    [
+        (["--seconds", "0"], "seconds", "--seconds 20"),
+        (["--model", "resnet19"], "layer string", "resnet1"),
+        ([*FIXED, "--execution.compile", "off"], "plan", "leave out --execution.precision"),
+        (["--execution.precision", "fp16"], "execution.precision", "--execution.precision bf16"),
+        (["--execution.precision", "tf32"], "execution.precision", "--execution.precision bf16"),
+        (["--execution.compile", "cuda-graphs"], "execution.compile", "--execution.compile default"),
+    ],
+)
+def test_what_cannot_be_planned_is_told(words: list[str], where: str, remedy: str, capsys) -> None:
+    assert main(["plan", "digits", *words, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["where"].startswith(where)
+    assert remedy in error["remedy"]
+
+
+def execution(run: str) -> dict[str, object]:
+    return yaml.safe_load(Path(run, "config.yaml").read_text())["execution"]
+
+
+def test_plain_is_plain_and_frozen(capsys) -> None:
+    train = ["train", "digits", *SMALL, "--epochs", "1"]
+    assert main([*train, "--plan", "plain", "--out", "a"]) == 0
+    plain = {"precision": "fp32", "memory_format": "contiguous", "compile": "off", "allocator": "system"}
+    assert execution("a") == {"device": "cpu", "plan": "plain", "threads": 1, "micro_batch": None} | plain
+    assert not Path("a/plan.json").exists()
+    metrics = json.loads(Path("a/metrics.json").read_text())
+    assert {name: metrics["plan"][name] for name in plain} == plain
+    assert main(["train", "--config", "a/config.yaml", "--execution.precision", "bf16", "--out", "b"]) == 0
+    assert execution("b") == execution("a") | {"precision": "bf16"}
+    first, second = (Path(run, "metrics.csv").read_text().splitlines()[1].split(",")[3] for run in "ab")
+    assert first != second
+
+
+def test_a_plan_that_cannot_be_is_refused(capsys) -> None:
+    assert main(["train", "digits", "--plan", "fast"]) == 2
+    assert "fast" in capsys.readouterr().err
