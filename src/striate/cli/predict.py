@@ -113,15 +113,18 @@ def _answers(
 
 
 def _spread(files: Sequence[str], trained: Trained) -> Callable[[int], Tensor]:
-    """A function that reads so many of the files, evenly spread; fewer where some cannot be read."""
+    """A function that reads so many pictures of the files, evenly spread; fewer where the others cannot be read."""
     import numpy as np
     import torch
 
     from striate.data.inputs import read_inputs
 
     def sample(count: int) -> Tensor:
-        chosen = [files[k * len(files) // count] for k in range(min(count, len(files)))]
-        inputs = [read.input for read in read_inputs(chosen, trained.preparation) if read.input is not None]
+        step = max(1, len(files) // count)
+        order = [file for first in range(step) for file in files[first::step]]
+        readable = (read.input for read in read_inputs(order, trained.preparation) if read.input is not None)
+        inputs = list(islice(readable, count))
+        readable.close()
         return torch.from_numpy(np.stack(inputs) if inputs else np.empty((0, *trained.preparation.input_shape), "u1"))
 
     return sample

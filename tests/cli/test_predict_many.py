@@ -1,0 +1,150 @@
+"""`striate predict` on many files: in order, bounded, whatever lies among them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from striate.cli import predict as verb
+from striate.cli.main import main
+from striate.data import inputs
+from striate.data.dataset import Preparation
+from striate.data.normalize import Normalization
+from striate.tasks.classify import Classify
+from striate.training.trained import Trained
+
+CLASSES = ("dark", "bright")
+
+
+def brightness() -> Trained:
+    """A network that tells dark pictures from bright ones."""
+    module = nn.Sequential(nn.Conv2d(1, 2, 8), nn.Flatten())
+    with torch.no_grad():
+        module[0].weight[0], module[0].weight[1] = -0.1, 0.1
+        module[0].bias.zero_()
+    preparation = Preparation("image", (1, 8, 8))
+    return Trained(
+        module, Classify(CLASSES), preparation, Normalization((127.5,), (73.0,)), CLASSES, torch.device("cpu")
+    )
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """What `striate predict` loads, from whatever path."""
+    made = brightness()
+    monkeypatch.setattr("striate.api.load", lambda _: made, raising=False)
+    return made
+
+
+def write_pictures(folder: Path, count: int) -> list[str]:
+    """Dark and bright pictures in turn; every seventh file is none. The class of each, "" for what is none."""
+    folder.mkdir()
+    labels = []
+    for number in range(count):
+        file = folder / f"{number:05}.png"
+        bright = number % 2 == 1
+        if number % 7 == 3:
+            file.write_bytes(b"no picture")
+        else:
+            Image.fromarray(np.full((8, 8), 200 if bright else 20, np.uint8)).save(file)
+        labels.append("" if number % 7 == 3 else CLASSES[bright])
+    return labels
+
+
+def test_answers_come_in_order_with_unreadable_files_among_them(trained: Trained, capsys) -> None:
+    labels = write_pictures(Path("many"), 300)
+    assert main(["predict", "any", "many", "--json"]) == 1
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["path"] for line in lines] == [f"many/{number:05}.png" for number in range(300)]
+    assert [line.get("label", "") for line in lines] == labels
+    assert f"{labels.count('')} of 300 files could not be read" in err
+
+
+@pytest.mark.parametrize("count", [600, 1500])
+def test_what_is_decoded_and_not_yet_answered_is_bounded(
+    trained: Trained, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, now, lock = 0, 0, threading.Lock()
+    decode = inputs.decode_image
+
+    def counted(*arguments: object) -> np.ndarray:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        return decode(*arguments)
+
+    answer_batch = Trained.answer_batch
+
+    def answered(self: Trained, batch: list[np.ndarray], answering: object) -> object:
+        nonlocal now
+        with lock:
+            now -= len(batch)
+        return answer_batch(self, batch, answering)
+
+    monkeypatch.setattr(inputs, "decode_image", counted)
+    monkeypatch.setattr(Trained, "answer_batch", answered)
+    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 10**9)
+    folder = Path("same")
+    folder.mkdir()
+    Image.fromarray(np.full((8, 8), 20, np.uint8)).save("one.png")
+    for number in range(count):
+        (folder / f"{number:05}.png").symlink_to(Path("one.png").resolve())
+    assert main(["predict", "any", "same", "--json"]) == 0
+    assert now == 0
+    assert most <= 3 * 8 * 16 + 64 + 8  # pieces in the hands of at most eight threads, and a batch
+
+
+def test_many_pictures_are_answered_as_planned_and_plainly_where_asked(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    labels = write_pictures(Path("many"), 300)
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 250)
+    monkeypatch.setattr("striate.inference.answering.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("striate.inference.choose._SEARCH_SHARE", 1e9)
+    rates = iter(range(1, 100))
+    monkeypatch.setattr("striate.inference.choose._rates", lambda *_: (2.0 * next(rates), 1.0, 1.0))
+    assert main(["predict", "any", "many", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert "answers computed in bf16, channels_last, fused" in err
+    assert [json.loads(line).get("label", "") for line in out.splitlines()] == labels
+    assert main(["predict", "any", "many", "--json", "--plan", "plain"]) == 1
+    plain = capsys.readouterr()
+    assert "answers computed" not in plain.err
+    assert [json.loads(line).get("label", "") for line in plain.out.splitlines()] == labels
+
+
+def test_where_hardly_any_file_is_a_picture_nothing_is_planned(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 20)
+    Path("none").mkdir()
+    for number in range(40):
+        (Path("none") / f"{number}.png").write_bytes(b"no picture")
+    assert main(["predict", "any", "none"]) == 1
+    assert "40 of 40 files could not be read" in capsys.readouterr().err
+
+
+def test_a_bar_is_drawn_only_on_a_terminal_whose_answers_go_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with verb._progress(10_000) as advance:  # stderr is no terminal here
+        assert advance() is None
+
+
+def test_a_python_list_of_paths_is_answered_in_order(trained: Trained) -> None:
+    labels = write_pictures(Path("many"), 30)
+    paths = [f"many/{number:05}.png" for number in range(30) if labels[number]]
+    assert [found.label for found in trained.predict(paths)] == [label for label in labels if label]
+    shutil.rmtree("many")
+    arrays = [np.full((8, 8), value, np.uint8) for value in (20, 200, 20)]
+    assert [found.label for found in trained.predict(arrays)] == ["dark", "bright", "dark"]
+    assert trained.predict([]) == []
