@@ -36,6 +36,9 @@ class DataConfig:
     """Another value gives another content-stable split."""
     max_pixels: Annotated[int, Ge(1)] = 64_000_000
     """A picture with more pixels is refused before it is decoded."""
+    reduced_decoding: bool = True
+    """A JPEG that is much larger than the input is decoded at 1/2, 1/4 or 1/8 of its size, as long as that is at least
+    twice the input: ten times as fast for large photographs, and off by less than two of 255 levels on average."""
     store: Store = "auto"
     """Where the inputs lie: in `memory`; in a `pack`, a file of decoded images that is made once and mapped into
     memory; or nowhere (`stream`): decoded again in each epoch. `auto` takes the first of these that there is room

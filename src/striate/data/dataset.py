@@ -64,7 +64,7 @@ class Preparation:
     """How one file becomes one input: all that `predict` must repeat.
 
     `channels`, `size` (height, width) and `fit` belong to images; a table or grid has only `input_shape`. `layout` is
-    the order of axes in which arrays were read.
+    the order of axes in which arrays were read; `reduced`: large JPEGs are decoded at a part of their size.
     """
 
     kind: Kind
@@ -72,6 +72,7 @@ class Preparation:
     fit: Fit = "crop"
     max_pixels: int = 64_000_000
     layout: Layout = "auto"
+    reduced: bool = False
 
 
 @dataclass(frozen=True)

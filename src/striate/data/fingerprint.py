@@ -35,7 +35,7 @@ def fingerprint_of(
     classes, target_names, preparation = named
     words: list[object] = [classes, target_names]
     if by_contents:
-        words += [preparation.input_shape, preparation.fit]
+        words += [preparation.input_shape, preparation.fit, preparation.reduced]
     digest = hashlib.sha256(json.dumps(words).encode())
     for name, split in splits.items():
         if by_contents:

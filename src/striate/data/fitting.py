@@ -45,12 +45,31 @@ def geometry(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geomet
     return Geometry((left, top, left + kept_width, top + kept_height), (to_width, to_height), (0, 0))
 
 
-def place(image: Image.Image, size: tuple[int, int], fit: Fit) -> np.ndarray:
+@dataclass(frozen=True)
+class Reduced:
+    """How a picture that was decoded at a part of its size lies in the whole.
+
+    The whole has `size` (height, width); a pixel of the picture is `factor` × `factor` of the whole, whose origin is at
+    `origin` (left, top) of the picture, in pixels of the whole.
+    """
+
+    size: tuple[int, int]
+    factor: int
+    origin: tuple[int, int] = (0, 0)
+
+    def box(self, box: tuple[float, float, float, float], picture: tuple[int, int]) -> tuple[float, ...]:
+        """A box of the whole in pixels of the `picture` (width, height)."""
+        places = zip(box, self.origin * 2, picture * 2, strict=True)
+        return tuple(min((place + start) / self.factor, float(end)) for place, start, end in places)
+
+
+def place(image: Image.Image, size: tuple[int, int], fit: Fit, reduced: Reduced | None = None) -> np.ndarray:
     """The uint8 picture (mode L or RGB) on a black canvas of `size`: (H, W) or (H, W, 3) uint8, to be read only.
 
-    Bilinear with antialiasing (Pillow); a picture of the right size is untouched.
+    Bilinear with antialiasing (Pillow); a picture of the right size is untouched. `reduced` says how a picture that was
+    decoded at a part of its size lies in the whole.
     """
-    return _place(image, size, fit, BILINEAR, np.uint8, 0)
+    return _place(image, size, fit, BILINEAR, np.uint8, 0, reduced)
 
 
 def place_mask(values: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
@@ -65,11 +84,13 @@ def _place(
     resample: Image.Resampling,
     dtype: type[np.generic],
     border: int,
+    reduced: Reduced | None = None,
 ) -> np.ndarray:
-    if (image.height, image.width) == size:
+    if (image.height, image.width) == size and reduced is None:
         return pixels_of(image).astype(dtype, copy=False)
-    how = geometry((image.height, image.width), size, fit)
-    scaled = pixels_of(image.resize(how.inner, resample, box=how.box))
+    how = geometry((image.height, image.width) if reduced is None else reduced.size, size, fit)
+    box = how.box if reduced is None else reduced.box(how.box, image.size)
+    scaled = pixels_of(image.resize(how.inner, resample, box=box))  # type: ignore[arg-type]
     if how.inner == (size[1], size[0]):
         return scaled.astype(dtype, copy=False)
     canvas = np.full((*size, *scaled.shape[2:]), border, dtype=dtype)

@@ -9,7 +9,7 @@
   would be silent. Of 16-bit color Pillow keeps the high byte.
 - **Color** of CMYK, YCbCr, LAB and palettes becomes RGB as Pillow converts it (no embedded profile is applied).
 - **Gray from color** is ITU-R 601 luma (Pillow's mode L); RGB from gray repeats the value.
-- **Size**: see `striate.data.fitting`.
+- **Size**: see `striate.data.fitting`; large JPEGs may be decoded at a part of theirs, see `striate.data.reduce`.
 
 A picture that is cut off is refused, never filled up with gray; one with too many pixels is refused by its header,
 before it is decoded.
@@ -17,8 +17,6 @@ before it is decoded.
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +29,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from striate.data.config import Fit
-from striate.data.fitting import place
+from striate.data.fitting import Reduced, place
+from striate.data.pillow_ours import pillow_ours
+from striate.data.reduce import reduce_decoding
 from striate.errors import DataError
 
 if TYPE_CHECKING:
@@ -104,23 +104,30 @@ def decode_image(data: bytes | Path, where: str, preparation: Preparation) -> np
     Raises UnreadableImage.
     """
     with open_picture(data, where, preparation.max_pixels) as image:
-        return prepare_image(image, where, preparation)
+        turn = turn_of(image) if image.format == "JPEG" else None
+        reduced = reduce_decoding(image, turn, preparation) if preparation.reduced else None
+        return _prepared(image, where, preparation, reduced)
 
 
 def prepare_image(image: Image.Image, where: str, preparation: Preparation) -> np.ndarray:
-    """A Pillow image as uint8 of `preparation.input_shape`, as its file would be; the image is left as it is.
+    """A Pillow image as uint8 of `preparation.input_shape`, as its file would be, but for large JPEGs, which are
+    decoded whole here; the image is left as it is.
 
     Raises UnreadableImage.
     """
-    channels, height, width = preparation.input_shape
     with _explained(where, None):
         _check_pixels(image, where, preparation.max_pixels)
-        image.load()
-        turn = turn_of(image)
-        flat, mode = _flatten(image, where), "L" if channels == 1 else "RGB"
-        flat = flat if flat.mode == mode else flat.convert(mode)
-        upright = flat if turn is None else flat.transpose(turn)
-        return _channels_first(place(upright, (height, width), preparation.fit))
+        return _prepared(image, where, preparation, None)
+
+
+def _prepared(image: Image.Image, where: str, preparation: Preparation, reduced: Reduced | None) -> np.ndarray:
+    channels, height, width = preparation.input_shape
+    image.load()
+    turn = turn_of(image)
+    flat, mode = _flatten(image, where), "L" if channels == 1 else "RGB"
+    flat = flat if flat.mode == mode else flat.convert(mode)
+    upright = flat if turn is None else flat.transpose(turn)
+    return _channels_first(place(upright, (height, width), preparation.fit, reduced))
 
 
 def decode_mask(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000) -> np.ndarray:
@@ -221,7 +228,7 @@ def open_picture(data: bytes | Path, where: str, max_pixels: int) -> Iterator[Im
 
 @contextmanager
 def _explained(where: str, data: bytes | Path | None) -> Iterator[None]:
-    with _pillow_ours():
+    with pillow_ours():
         try:
             yield
         except UnreadableImage:
@@ -270,33 +277,3 @@ def _in_plain_words(error: Exception) -> str:
 def _formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-_lock = threading.Lock()
-_inside = 0
-_silence = warnings.catch_warnings()
-_pixel_limit: int | None = None
-
-
-@contextmanager
-def _pillow_ours() -> Iterator[None]:
-    """Pillow without its warnings and its own pixel limit (ours is checked instead), both put back at the end.
-
-    Both are global, so threads that are inside together share one change: the first makes it, the last undoes it.
-    """
-    global _inside, _silence, _pixel_limit
-    with _lock:
-        if _inside == 0:
-            _silence = warnings.catch_warnings()
-            _silence.__enter__()
-            warnings.simplefilter("ignore")
-            _pixel_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                Image.MAX_IMAGE_PIXELS = _pixel_limit
-                _silence.__exit__(None, None, None)

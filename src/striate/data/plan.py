@@ -57,7 +57,9 @@ def _plan_images(
         notes.append(f"Channels: 3 (RGB), since {colored:,} of {total:,} images have color.")
     if channels == 1 and colored:
         notes.append(f"Color is dropped: {colored:,} of {total:,} images are turned to gray.")
-    preparation = Preparation("image", (channels, *size), config.fit, config.max_pixels, config.layout)
+    preparation = Preparation(
+        "image", (channels, *size), config.fit, config.max_pixels, config.layout, config.reduced_decoding
+    )
     other = total - sizes[size]
     return preparation, tuple(notes), (_resized(listing, other, total, preparation),) if other else ()
 

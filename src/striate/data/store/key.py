@@ -31,7 +31,8 @@ def pack_key(contents: Iterable[bytes], form: tuple[int, ...], preparation: Prep
     They follow from the digests of the samples in their order, their `form` where they are arrays (empty for files),
     how they are prepared, and by which decoder.
     """
-    how = [FORMAT, _DECODING, PIL.__version__, preparation.input_shape, preparation.fit, preparation.max_pixels, form]
+    how: list[object] = [preparation.input_shape, preparation.fit, preparation.max_pixels, preparation.reduced, form]
+    how += [FORMAT, _DECODING, PIL.__version__]
     digest = hashlib.sha256(json.dumps(how).encode())
     for content in contents:
         digest.update(content)
