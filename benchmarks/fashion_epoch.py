@@ -196,7 +196,7 @@ def main() -> None:
     macs = summarize(MODEL, SHAPE).macs
     with quick_data(SHAPE, asked.quick) as few:
         cases = measured_cases(few or "fashion-mnist", asked, macs)
-    verdicts = judge_speed(cases) | judge_memory(cases) | judge_augmentation(cases)
+    verdicts = judge_speed(cases) | judge_memory(cases)
     write_result(__file__, asked, cases, about=__doc__.split("\n\n")[2], claims=verdicts)
 
 
@@ -228,20 +228,6 @@ def judge_memory(cases: list[dict[str, Any]]) -> dict[str, Any]:
     """The most memory that striate took in any case."""
     peaks = [row["peak_mib"] * 2**20 / 1e9 for found in cases for row in found["rows"] if row["ours"]]
     return {"fashion-memory": claim(f"{max(peaks):.2f} GB", max(peaks) < 1.2)} if peaks else {}
-
-
-def judge_augmentation(cases: list[dict[str, Any]]) -> dict[str, Any]:
-    """The share of a shifted epoch at batch 128 that an epoch without shifts does not need."""
-    speeds = {
-        found["options"]["shifts"]: row["images_per_second"]["median"]
-        for found in cases
-        for row in found["rows"]
-        if row["ours"] and found["options"]["batch"] == 128
-    }
-    if len(speeds) < 2:
-        return {}
-    share = max(0.0, 1 - speeds[True] / speeds[False])
-    return {"augmentation-share": claim(f"{100 * share:.1f} % of a step", share < 0.15)}
 
 
 if __name__ == "__main__":

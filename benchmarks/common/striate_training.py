@@ -21,8 +21,12 @@ class Turns:
     next. Time counts up to the last step: validation is left out, as with all contenders, and what is done between
     two epochs otherwise (a checkpoint, a row in a file) counts."""
 
+    state: Any = None
+    """The training's, once there is one: it knows how long the epoch's steps have waited for data."""
+
     def __init__(self, gate: Gate, per_turn: int | None) -> None:
         self._gate, self._per_turn = gate, per_turn
+        self._waited = 0.0
         self._samples, self._left_out = 0, 0.0
         self._began = self._last = perf_counter()
 
@@ -39,12 +43,15 @@ class Turns:
             self._left_out += now - self._last  # validation
             self._last = now
             if self._per_turn is None:
-                self._end(loss=event.row.train.get("loss"), **_waiting(event.row))
+                row = event.row
+                self._end(loss=row.train.get("loss"), data_wait=row.data_wait, augment_share=row.augment_share)
+            self._waited = 0.0  # the state begins a new epoch
             return
         self._samples += event.samples
         self._last = now
         if self._per_turn is not None and self._samples >= self._per_turn:
-            self._end()
+            waited, self._waited = self.state.epoch_wait - self._waited, self.state.epoch_wait
+            self._end(data_wait=max(0.0, waited) / (now - self._began))
 
     def _end(self, **facts: Any) -> None:
         self._gate.end(self._samples, self._last - self._began - self._left_out, **facts)
@@ -83,6 +90,7 @@ def striate_training(
         execution = asdict(prepared.config.execution)
         notes = [note for note in prepared.notes if "plain fp32" in note or "plan" in note]
         gate.say(precision=execution["precision"] or "fp32", execution=execution, notes=notes)
+        turns.state = prepared.state
         gate.say(train_samples=len(prepared.data.splits["train"]))
         run = create_run(Path(folder) / "run", "run")
         write_beginning(run, prepared)
@@ -90,12 +98,6 @@ def striate_training(
         if not everything:
             turns.begin()
         run_training(run, prepared, [turns])
-
-
-def _waiting(row: Any) -> dict[str, float]:
-    """The share of the epoch in which the step waited for data, where the row has it."""
-    share = getattr(row, "waiting", None)
-    return {} if share is None else {"waiting": float(share)}
 
 
 def striate_contender(name: str, **options: Any) -> Contender:

@@ -1,0 +1,177 @@
+"""docs/performance.md from results alone: no figure in it is written by hand."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from common.asked import ASKED
+from striate.wording import several
+
+Result = dict[str, Any]
+VERDICTS = {True: "met", False: "**not met**", None: "not judged"}
+HEAD = """# Performance
+
+Written by `python benchmarks/write_performance.py` from `benchmarks/results/*.json`. `make bench` measures and writes
+it anew, `make bench BENCH=fashion_epoch` one workload, `make bench-long` those that train for long."""
+CONVENTIONS = """## How to read the tables
+
+Each contender runs in a process of its own and sleeps between its turns; a repeat lets every contender work once, in an
+order that is reversed each time. Figures are medians over the repeats, with the lowest and the highest in brackets;
+`ratio` is to the best peer. Memory is the most that a process occupied (its high-water mark, with its own loading of
+libraries; where it has helpers, of all together while it warmed up). `used` is achieved FLOP/s over the best
+matrix-product rate of the same precision, measured in the same run: 2 FLOPs a multiply–accumulate of convolutions and
+matrix products, three times the forward pass for training (also for the first layer, whose inputs need no gradient),
+and nothing for all else. A peer that could not take part is named with its reason."""
+
+
+def page(results: Sequence[Result], expected: Iterable[str], plots: dict[str, str]) -> str:
+    """The whole page. `expected`: workloads that `make bench` knows; `plots`: workload to picture."""
+    missing = [name for name in expected if name not in {r["workload"] for r in results}]
+    parts = [
+        HEAD,
+        _quick_warning(results),
+        _slower(results),
+        _verdicts(results),
+        CONVENTIONS,
+        _machine(results),
+        *(_workload(result, plots.get(result["workload"])) for result in results),
+        _missing(missing),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def number(value: float) -> str:
+    """Three digits or whole numbers."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown; of columns that are empty throughout nothing is shown."""
+    kept = [k for k in range(len(columns)) if any(row[k] for row in rows)]
+    lines = [[columns[k] for k in kept], ["---"] * len(kept), *([row[k] for k in kept] for row in rows)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _quick_warning(results: Sequence[Result]) -> str:
+    quick = [r["workload"] for r in results if r["quick"]]
+    return f"**Of no worth as figures, since they were quick tries: {', '.join(quick)}.**" if quick else ""
+
+
+def _slower(results: Sequence[Result]) -> str:
+    """Ours below a peer, the worst first."""
+    found = [
+        (row["ratio"], f"{row['contender']}: {result['workload']}, {case['name']}: {row['ratio']:.2f}× the best peer")
+        for result in results
+        for case in result["cases"]
+        for row in case["rows"]
+        if row["ours"] and row.get("ratio") is not None and row["ratio"] < 1
+    ]
+    if not any(row.get("ratio") is not None for r in results for c in r["cases"] for row in c["rows"]):
+        return ""
+    told = "\n".join(f"- {text}" for _, text in sorted(found)) or "Nothing of what was measured."
+    return f"## Slower than a peer\n\n{told}"
+
+
+def _verdicts(results: Sequence[Result]) -> str:
+    claims = {key: (made, result["workload"]) for result in results for key, made in result["claims"].items()}
+    claims |= _waits(results)
+    rows = []
+    for key in (*ASKED, *(k for k in claims if k not in ASKED)):
+        made, workload = claims.get(key, (None, ""))
+        if made is None:
+            rows.append([ASKED[key], "not measured", "–", ""])
+        else:
+            rows.append([ASKED.get(key, key), made["measured"], VERDICTS[made["met"]], f"`{workload}`"])
+    return "## What was asked, what was measured\n\n" + table(["asked", "measured", "verdict", "workload"], rows)
+
+
+def _waits(results: Sequence[Result]) -> dict[str, tuple[dict[str, Any], str]]:
+    """The largest share of a turn, by the median of the turns, in which a training of ours waited for data."""
+    found = []
+    for result in results:
+        for row in (row for case in result["cases"] for row in case["rows"] if row["ours"]):
+            waits = [turn["data_wait"] for turn in row.get("turns", ()) if turn.get("data_wait") is not None]
+            if waits:
+                found.append((statistics.median(waits), result["workload"]))
+    if not found:
+        return {}
+    worst, workload = max(found)
+    return {"loader-waits": ({"measured": f"{100 * worst:.1f} % at most", "met": worst < 0.05}, workload)}
+
+
+def _machine(results: Sequence[Result]) -> str:
+    """The machines that the results are of; versions that differ are told with the workload."""
+    if not results:
+        return ""
+    machines = {_machine_line(r["environment"]): None for r in results}
+    lines = [f"- {line}" for line in machines]
+    rates: dict[tuple[str, str, str], tuple[float, str]] = {}
+    for result in results:
+        for case in result["cases"]:
+            for rate in case.get("rates", ()):
+                key = rate["precision"], rate["how"], rate["unit"]
+                if rate["best"] > rates.get(key, (0.0, ""))[0]:
+                    rates[key] = rate["best"], result["workload"]
+    if rates:
+        rows = [[p, how, f"{number(best)} {unit}", f"`{name}`"] for (p, how, unit), (best, name) in rates.items()]
+        lines += ["", "Best matrix-product rates seen in any of the runs:", ""]
+        lines.append(table(["precision", "library", "rate", "seen in"], rows))
+    return "## Machine\n\n" + "\n".join(lines)
+
+
+def _machine_line(environment: dict[str, Any]) -> str:
+    threads = f"{environment['cores']} cores, {environment['cpu_capability']}"
+    gpus = ", ".join(environment["gpus"]) or "no GPU"
+    where = f"{environment['memory_gib']} GiB, {gpus}, {environment['platform']}"
+    return f"{environment['processor']}, {threads}, {where}, Python {environment['python']}"
+
+
+def _workload(result: Result, plot: str | None) -> str:
+    versions = ", ".join(f"{name} {found}" for name, found in result["versions"].items())
+    load = "" if result["load"] is None else f"; load of the machine when it ended {result['load'][0]:.2f}"
+    about = [
+        f"## {result['workload'].replace('_', ' ')}",
+        result["about"],
+        f"`{result['command']}`, {several(result['repeats'], 'repeat')}, ended {result['finished']},"
+        f" commit {result['commit']}{load}. striate {result['environment']['striate']}; {versions}.",
+    ]
+    pictures = [f"![{result['workload'].replace('_', ' ')}]({plot})"] if plot else []
+    return "\n\n".join([*about, *pictures, *(_case(case) for case in result["cases"])])
+
+
+def _case(case: dict[str, Any]) -> str:
+    columns = ["", "images/s", "ratio", "used", "of", "memory", "accuracy", "seconds", "epochs"]
+    parts = [f"### {case['name']}", table(columns, [_row(row) for row in case["rows"]]) if case["rows"] else ""]
+    if case.get("note"):
+        parts.append(case["note"])
+    parts += [f"Missing: {lost['contender']} ({lost['reason']})." for lost in case["missing"]]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    speed, used, ratio = row.get("images_per_second"), row.get("utilisation"), row.get("ratio")
+    said = f"{number(speed['median'])} ({number(speed['min'])}–{number(speed['max'])})" if speed else ""
+    name = f"**{row['contender']}**" if row["ours"] else row["contender"]
+    return [
+        name,
+        said,
+        "" if ratio is None else f"{ratio:.2f}",
+        "" if used is None else f"{100 * used:.0f} %",
+        "" if used is None else row["precision"],
+        f"{row['peak_mib']:,.0f} MiB" if row.get("peak_mib") else "",
+        _mean(row.get("accuracy"), 100, " %", 2),
+        _mean(row.get("seconds"), 1, " s", 0),
+        _mean(row.get("epochs"), 1, "", 1),
+    ]
+
+
+def _mean(figures: dict[str, float] | None, scale: float, unit: str, digits: int) -> str:
+    if figures is None:
+        return ""
+    return f"{scale * figures['mean']:,.{digits}f} ± {scale * figures['std']:,.{digits}f}{unit}"
+
+
+def _missing(names: Sequence[str]) -> str:
+    return "" if not names else "## Not measured\n\n" + "\n".join(f"- {name.replace('_', ' ')}" for name in names)
