@@ -43,8 +43,7 @@ class ColorChange:
         out = x_BCHW.clone()
         there = rows.to(out.device)
         part = ColorChange(self.brightness[rows], self.contrast[rows], self.saturation[rows], self.hue[rows])
-        out[there] = part._changed(x_BCHW[there])
-        return out
+        return out.index_copy_(0, there, part._changed(x_BCHW.index_select(0, there)))
 
     def _changed(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         channels = x_BCHW.shape[1]

@@ -74,7 +74,7 @@ class Trivial:
                 out = out.clone() if out is x_BCHW else out
                 there = rows.to(out.device)
                 signed = (self.strength * self.sign)[rows].to(device=out.device, dtype=torch.float32)
-                out[there] = change(x_BCHW[there], signed.view(-1, 1, 1, 1))
+                out.index_copy_(0, there, change(x_BCHW.index_select(0, there), signed.view(-1, 1, 1, 1)))
         return out
 
 

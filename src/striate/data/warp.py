@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -12,7 +12,7 @@ from striate.data.crop import Mirror, crop_batch
 from striate.data.resample import Movement, resample
 from striate.data.shift import shift_batch
 
-_Change = Callable[["Warp", torch.Tensor], torch.Tensor]
+_Way = Literal["copied", "cropped", "resampled"]
 
 
 @dataclass(frozen=True)
@@ -40,45 +40,42 @@ class Warp:
         nearest.
         """
 
-        def copied(warp: Warp, x: torch.Tensor) -> torch.Tensor:
-            return shift_batch(x, warp._mirror(), warp.shift, warp.fill, fill)
-
-        def cropped(warp: Warp, x: torch.Tensor) -> torch.Tensor:
-            assert warp.box is not None
-            return crop_batch(x, _in_pixels(warp.box, x.shape), warp._mirror())
-
-        def resampled(warp: Warp, x: torch.Tensor) -> torch.Tensor:
-            movement = Movement(warp._mirror(), warp.shift, warp.box, warp.linear, warp.fill)
-            return resample(x, movement, nearest=nearest, value=fill)
-
-        if self.box is None and self.linear is None:
-            return copied(self, x_BCHW)
-        bent, cut = self._bent(), torch.full_like(self.flip, self.box is not None)
-        straight = cut & ~bent & self.shift.eq(0).all(1) & (not nearest)
-        ways: list[tuple[torch.Tensor, _Change]] = [
-            (~cut & ~bent, copied),
-            (straight, cropped),
-            ((cut | bent) & ~straight, resampled),
-        ]
-        for rows, change in ways:
+        ways = self._ways(nearest)
+        for rows, way in ways:
             if bool(rows.all()):
-                return change(self, x_BCHW)
+                return self._moved(way, x_BCHW, nearest, fill)
         out = torch.empty_like(x_BCHW)
-        for rows, change in ways:
+        for rows, way in ways:
             chosen = rows.nonzero().squeeze(1)
             if len(chosen):
                 there = chosen.to(out.device)
-                out[there] = change(self._of(chosen), x_BCHW[there])
+                moved = self._of(chosen)._moved(way, x_BCHW.index_select(0, there), nearest, fill)
+                out.index_copy_(0, there, moved)
         return out
+
+    def _ways(self, nearest: bool) -> list[tuple[torch.Tensor, _Way]]:
+        """How images are moved, and (B,) bool which: each in the cheapest way that can, whatever others need."""
+        every, none = torch.ones_like(self.flip), torch.zeros_like(self.flip)
+        if self.box is None and self.linear is None:
+            return [(every, "copied")]
+        bent = none if self.linear is None else (self.linear != torch.eye(2).double()).flatten(1).any(1)
+        if self.box is None:
+            return [(~bent, "copied"), (bent, "resampled")]
+        straight = none if nearest else ~bent & self.shift.eq(0).all(1)
+        return [(straight, "cropped"), (~straight, "resampled")]
+
+    def _moved(self, way: _Way, x: torch.Tensor, nearest: bool, fill: float | None) -> torch.Tensor:
+        if way == "copied":
+            return shift_batch(x, self._mirror(), self.shift, self.fill, fill)
+        if way == "cropped":
+            assert self.box is not None
+            return crop_batch(x, _in_pixels(self.box, x.shape), self._mirror())
+        movement = Movement(self._mirror(), self.shift, self.box, self.linear, self.fill)
+        return resample(x, movement, nearest=nearest, value=fill)
 
     def _mirror(self) -> Mirror:
         """Upside down and left to right, as the axes are."""
         return torch.zeros_like(self.flip) if self.vertical_flip is None else self.vertical_flip, self.flip
-
-    def _bent(self) -> torch.Tensor:
-        if self.linear is None:
-            return torch.zeros_like(self.flip)
-        return (self.linear != torch.eye(2, dtype=self.linear.dtype)).flatten(1).any(1)
 
     def _of(self, rows: torch.Tensor) -> Warp:
         def of(field: torch.Tensor | None) -> torch.Tensor | None:
