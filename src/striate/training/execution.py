@@ -68,6 +68,24 @@ def refuse_foreign_execution(execution: ExecutionConfig) -> None:
         raise ConfigError("execution.compile", "default, and no compiler", expected, "--execution.compile off")
 
 
+def refuse_uncompiled_parts(config: Config) -> None:
+    """Raise ConfigError where execution was asked to be as the rest of the configuration cannot be computed."""
+    execution = config.execution
+    if config.optim.name == "own-rule" and execution.precision not in (None, "fp32"):
+        expected = "fp32: a learning rule of its own has no gradient that could be compared"
+        raise ConfigError("execution.precision", execution.precision or "", expected, "--execution.precision fp32")
+    if execution.compile in (None, "off"):
+        return
+    seeing = "auxiliary heads" if config.auxiliary.rotation or config.auxiliary.layers else ""
+    seeing = seeing or ("regularize.sparsity" if config.regularize.sparsity else "")
+    if config.optim.name == "own-rule":
+        seeing = "a learning rule of its own"
+    if seeing:
+        expected = "off: they look into the network, and compiled code has no inside"
+        got = f"{execution.compile} with {seeing}"
+        raise ConfigError("execution.compile", got, expected, "--execution.compile off")
+
+
 def has_compiler() -> bool:
     """Whether a C++ compiler is in PATH."""
     return any(shutil.which(name) for name in ("g++", "clang++", "c++"))

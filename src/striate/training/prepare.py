@@ -37,6 +37,7 @@ from striate.training.execution import (
     execution_settings,
     make_scaler,
     place,
+    refuse_uncompiled_parts,
     training_part,
     without_plan,
 )
@@ -280,6 +281,7 @@ def _check_decided(config: Config, data: Dataset, task: Task, network: nn.Module
     """Raise ConfigError or TrainingError for what cannot be trained as decided."""
     refuse_foreign_fields(config, task.name, task.loss_name, has_weights=has_weights)
     refuse_empty_penalties(network, config.regularize)
+    refuse_uncompiled_parts(config)
     lone = config.batch == 1 or config.execution.micro_batch == 1 or len(data.splits["train"]) == 1
     if lone and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
         raise TrainingError(

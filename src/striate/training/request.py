@@ -16,7 +16,9 @@ ConfigSource = Config | Path | str | Mapping[str, Any] | None
 # What the recipe or the data decide from a field, by prefix: open again when the field is replaced.
 _RECIPE = ("optim.", "schedule.", "batch", "budget.", "keep", "fine_tune.", "evaluation.")
 _DECAY = ("optim.weight_decay",)
-_PLAN = tuple(f"execution.{name}" for name in ("threads", "precision", "memory_format", "compile", "allocator"))
+_PLAN = tuple(
+    f"execution.{name}" for name in ("threads", "precision", "memory_format", "compile", "allocator", "micro_batch")
+)
 _FOLLOWERS = {
     "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, *_PLAN),
     "data.": ("model.", "augment.", *_RECIPE, *_PLAN),

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from plan_workloads import BUSY, OPEN, QUIET, OffInHalfPrecision, workload
+from plan_workloads import BUSY, OPEN, QUIET, OffInHalfPrecision, plain_of, workload
 from torch import nn
 
 from striate.training.config import ExecutionConfig
 from striate.training.plan import offers
 from striate.training.plan.candidate import Candidate
 from striate.training.plan.decide import Planned, plan_execution
+from striate.training.plan.memory import fitting
 from striate.training.plan.trial import Trials, Workload
 
 SPEED = {"fp32": 1.0, "bf16": 0.5, "channels_last": 0.8, "contiguous": 1.0}
@@ -161,3 +162,20 @@ def test_a_learning_rule_of_its_own_varies_threads_only(made_up_times: list[Cand
     assert found.execution.precision == "fp32"
     assert {one.numerics for one in made_up_times} == {("fp32", "contiguous", "off")}
     assert {one.threads for one in made_up_times} == {1, 2, 4}
+
+
+@pytest.mark.parametrize(("room", "part"), [(100, None), (16, 16), (9, 8), (1, 1), (0, None)])
+def test_a_batch_that_does_not_fit_is_computed_in_parts(
+    room: int, part: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(self: Trials, *_: object) -> float:
+        if (self.work.config.execution.micro_batch or self.samples) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1e-3
+
+    monkeypatch.setattr(Trials, "seconds", seconds)
+    work = workload(batch=32)
+    assert fitting(work, plain_of(work)) is work  # a CPU
+    execution = replace(work.config.execution, device="cuda")
+    found = fitting(replace(work, config=replace(work.config, execution=execution)), plain_of(work))
+    assert found.config.execution.micro_batch == part

@@ -13,6 +13,7 @@ from striate.models.untouched import same_random_state
 from striate.training.config import ExecutionConfig
 from striate.training.plan.candidate import Candidate
 from striate.training.plan.depends import plan_key
+from striate.training.plan.memory import fitting
 from striate.training.plan.offers import Offers, offers_for
 from striate.training.plan.probe import Probe, probe
 from striate.training.plan.record import PlanRecord, PlanRow, record_from_json
@@ -44,28 +45,28 @@ def plan_execution(
     (below 10 seconds) is computed plainly. Network, random state and modes stay as they are; whatever a trial raises
     ends in the table or in the note, never in an error.
     """
-    usual = work.config.execution
     with same_random_state():
         try:
-            return _plan(work, asked, usual, load, seconds)
+            return _plan(work, asked, load, seconds)
         except MemoryError:
             raise
         except Exception as error:  # a network that cannot be copied, or fails: the run itself says so better
             reason = " ".join(str(error).split())[:160]
-            return Planned(usual, None, f"no plan could be measured, computed plainly: {reason}")
+            return Planned(work.config.execution, None, f"no plan could be measured, computed plainly: {reason}")
 
 
 def _plan(
     work: Workload,
     asked: ExecutionConfig,
-    usual: ExecutionConfig,
     load: Callable[[], Load],
     seconds: float | None,
 ) -> Planned:
     started = perf_counter()
     offers = offers_for(work, asked)
     if not offers.varied:
-        return Planned(usual)
+        return Planned(work.config.execution)
+    work = fitting(work, offers.plain)
+    usual = work.config.execution
     found = probe(work, offers.plain)
     expected = work.seconds if work.seconds is not None else (work.steps or 0) * found.whole
     budget = budget_seconds(expected) if seconds is None else seconds
@@ -83,7 +84,7 @@ def _plan(
         found.trials.samples,
         now.name,
         perf_counter() - started,
-        remarks=(*_remarks(offers, chosen, now), *search.remarks),
+        remarks=(*_remarks(work, asked, offers, chosen, now), *search.remarks),
         asides=(*_asides(found, work), *search.asides),
     )
     if not search.refused:  # other weights, or other data, might not be
@@ -118,12 +119,15 @@ def _checked(row: PlanRow, search: Search) -> PlanRow:
     return row if agreed is None else replace(row, agreement=str(agreed))
 
 
-def _remarks(offers: Offers, chosen: Candidate, load: Load) -> list[str]:
+def _remarks(work: Workload, asked: ExecutionConfig, offers: Offers, chosen: Candidate, load: Load) -> list[str]:
+    part, remarks = work.config.execution.micro_batch, []
+    if part is not None and asked.micro_batch is None:
+        remarks.append(f"in parts of {part} samples: more do not fit into memory")
     if not load.busy:
-        return []
+        return remarks
     threads = f"{chosen.threads} thread{'s' * (chosen.threads != 1)}"
     instead = f"{threads} instead of {offers.plain.threads}" if chosen.threads != offers.plain.threads else threads
-    return [f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}"]
+    return [*remarks, f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}"]
 
 
 def _asides(found: Probe, work: Workload) -> list[str]:

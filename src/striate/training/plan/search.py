@@ -106,12 +106,14 @@ class Search:
             if self.accepts(compiled):
                 self._compare([self.offers.plain, best, compiled], _SHARES["arithmetic"] * seconds)
             cost = perf_counter() - started
-            if compiled in self.timings:
+            if compiled in self.timings and is_ahead(self.timings[compiled], self.timings[best]):
                 gain = 1 - self.timings[compiled].seconds / self.timings[best].seconds
-                if is_ahead(self.timings[compiled], self.timings[best]) and gain * left > cost:
+                if gain * left > cost:
                     best = compiled
                 else:
                     self.remarks.append(f"compile would need {cost:.0f} s to gain {100 * gain:.0f} %")
+            elif compiled in self.timings:
+                self.asides.append(f"{compiled.name}: no faster, after {cost:.0f} s of compiling and timing")
             self.probe.trials.forget(compiled)
         return best
 
