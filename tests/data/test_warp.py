@@ -157,3 +157,15 @@ def test_applying_leaves_the_original_alone() -> None:
     still(2, linear=torch.cat([turned(20), turned(0)])).apply(x)
     still(2, shift=torch.tensor([[1, 1], [0, 0]]), flip=torch.tensor([True, False])).apply(x)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("side", [32, 80])
+def test_a_mask_is_cropped_as_its_image_is(side: int) -> None:
+    image = torch.zeros(2, 1, side, side, dtype=torch.uint8)
+    image[..., side // 4 : side // 2, side // 8 : side // 2] = 255
+    box = torch.tensor([[1 / 8, 0, 1 / 2, 3 / 4], [0, 1 / 16, 5 / 8, 5 / 8]])
+    warp = still(2, box=box, flip=torch.tensor([True, False]), vertical_flip=torch.tensor([True, True]))
+    as_image, as_mask = warp.apply(image) > 127, warp.apply(image, nearest=True, fill=7)
+    assert set(as_mask.unique().tolist()) == {0, 255}  # a crop shows nothing from outside
+    assert int((as_image & (as_mask == 255)).sum()) > side * side / 6
+    assert int((as_image ^ (as_mask == 255)).sum()) <= 4 * side  # along the edge

@@ -39,7 +39,6 @@ class Warp:
         `fill` is the value of what moves in from outside, in place of the record's. Bilinear; bytes are rounded to
         nearest.
         """
-
         ways = self._ways(nearest)
         for rows, way in ways:
             if bool(rows.all()):
