@@ -178,3 +178,22 @@ def test_extra_parameters_are_trained_at_the_full_rate_and_not_orthogonalized() 
     groups = [g for g in optimizer.param_groups for p in g["params"] if any(p is q for q in heads.parameters())]
     assert [(g["rate_scale"], g["use_muon"]) for g in groups] == [(1.0, False)] * 2
     assert sorted(g["weight_decay"] for g in groups) == [0.0, DECAY]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_parameters_may_get_their_first_gradient_later_than_others(name: str) -> None:
+    ours, plain = network(), network()
+    optimizer = make_optimizer(ours, config(name))
+    groups = [{"params": [p for p in plain.parameters() if (p.ndim > 1) == many]} for many in (True, False)]
+    for group, decay in zip(groups, (DECAY, 0.0), strict=True):
+        group["weight_decay"] = decay
+    usual = torch.optim.SGD(groups, LR, 0.9, nesterov=True) if name == "sgd" else torch.optim.AdamW(groups, LR)
+    for module, steps in ((ours, optimizer), (plain, usual)):
+        first = next(module.parameters())
+        for k in range(4):
+            give_gradients(module, k)
+            if k < 2:
+                first.grad = None
+            steps.step()
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-6, atol=1e-8)

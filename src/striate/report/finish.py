@@ -27,6 +27,7 @@ from striate.runs.directory import RunDirectory, read_notes, read_plan_summary
 from striate.runs.environment import read_environment
 from striate.runs.files import write_json
 from striate.training.config_file import config_to_yaml
+from striate.training.events import EpochRow
 from striate.training.forecast import with_outcome
 from striate.training.forecast_file import read_forecast
 from striate.training.loop import validate
@@ -121,11 +122,22 @@ def _metrics(
         "best_epoch": _best_epoch(prepared),
         "train_seconds": round(seconds, 3),
         "images_per_second": round(sum(row.samples for row in history) / seconds, 1) if seconds else None,
+        "data_wait": _mean_share(history, "data_wait"),
+        "augment_share": _mean_share(history, "augment_share"),
         "device": config.execution.device,
         "plan": asdict(config.execution) | read_plan_summary(run),
         "inference": evaluations["test"].inference.to_json(),
         **{name: evaluation.metrics for name, evaluation in evaluations.items()},
     }
+
+
+def _mean_share(history: list[EpochRow], name: str) -> float | None:
+    """A share of the time of all epochs together; None where it was not measured in all of them."""
+    shares = [(getattr(row, name), row.seconds) for row in history]
+    seconds = sum(seconds for _, seconds in shares)
+    if not seconds or any(share is None for share, _ in shares):
+        return None
+    return round(sum(share * taken for share, taken in shares) / seconds, 4)
 
 
 def _epochs(prepared: Prepared) -> int | float:

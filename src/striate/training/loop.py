@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from time import perf_counter
 
 import torch
@@ -19,11 +18,11 @@ from striate.training.execution import autocast, evaluation_batch, make_scaler, 
 from striate.training.head_first import training_mode
 from striate.training.mix import mix_batch
 from striate.training.nonfinite import LossWatch, refuse_nonfinite, refuse_nonfinite_epoch
-from striate.training.objective import Objective, whole_batch
+from striate.training.objective import Objective, Part
 from striate.training.optimizers import set_learning_rate
 from striate.training.own_rule import own_rule_step
 from striate.training.patience import training_is_over
-from striate.training.prepared_batch import prepared_inputs, to_memory_format
+from striate.training.prepared_batch import part_bounds, prepared_inputs, to_memory_format
 from striate.training.schedules import learning_rate_factor
 from striate.training.state import TrainingState
 
@@ -101,11 +100,12 @@ def training_step(
     inputs, targets, mix = mix_batch(inputs, targets, config.augment, config.seed, state.step)
     state.epoch_augment += perf_counter() - began
 
-    losses, tallies, whole = [], [], whole_batch(objective.task, targets, state.step)
-    for start, stop in batch_bounds(len(inputs), config.execution.micro_batch or len(inputs)):
+    losses, tallies, samples = [], [], len(inputs)
+    weight = objective.task.weight(targets)
+    for start, stop in part_bounds(samples, config.execution.micro_batch):
         x, y, blend = inputs[start:stop], targets[start:stop], mix and mix.part(start, stop)
         with autocast(config, x.device), whole_batch_compiled(config, len(x)):
-            loss, tally = objective.training_loss(module, x, y, blend, replace(whole, start=start))
+            loss, tally = objective.training_loss(module, x, y, blend, Part(state.step, start, samples, weight))
         refuse_nonfinite(loss, module, x, state.step + 1, epoch + 1, optimizer.param_groups[-1]["lr"])
         scaler.scale(loss).backward()
         losses.append(loss.detach())

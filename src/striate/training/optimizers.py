@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
@@ -81,15 +81,25 @@ def _split(
     return [g for g in groups if g["params"]]
 
 
-def _fused(
-    algorithm: Callable[..., torch.optim.Optimizer], groups: list[dict[str, Any]], **values: Any
-) -> torch.optim.Optimizer:
-    """The optimizer with the step of all parameters as one kernel; as torch decides where it has none for them."""
-    try:
-        # Copies, since torch writes into them before it refuses.
-        return algorithm([dict(group) for group in groups], fused=True, **values)
-    except RuntimeError:
-        return algorithm(groups, **values)
+def _fusible(groups: list[dict[str, Any]]) -> bool:
+    """Whether torch has a kernel that steps all these parameters at once."""
+    parameters = [p for group in groups for p in group["params"]]
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+
+
+def _with_momenta(sgd: torch.optim.SGD) -> torch.optim.SGD:
+    """Momentum begins with zeros. The fused kernel begins with whatever lies in memory where `fp16` leaves out the
+    first step, and refuses parameters of which some had a gradient before and others not (a head that learned first).
+    """
+
+    def fill(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and "momentum_buffer" not in optimizer.state[p]:
+                    optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+
+    sgd.register_step_pre_hook(fill)
+    return sgd
 
 
 def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.optim.Optimizer:
@@ -101,9 +111,10 @@ def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.op
     if optim.name == "own-rule":
         return torch.optim.SGD(groups, lr=lr)  # keeps the rate; the network takes the steps
     if optim.name == "adamw":
-        return _fused(torch.optim.AdamW, groups, lr=lr, betas=optim.betas)
+        return torch.optim.AdamW(groups, lr=lr, betas=optim.betas, fused=_fusible(groups))
     if optim.name == "sgd":
-        return _fused(torch.optim.SGD, groups, lr=lr, momentum=momentum, nesterov=nesterov)
+        sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=_fusible(groups))
+        return _with_momenta(sgd) if momentum else sgd
     if optim.name == "muon":
         return Muon(groups, lr, momentum, nesterov=nesterov, fixed_norm=bool(optim.fixed_norm), betas=optim.betas)
     import pytorch_optimizer  # takes a second, and only these two need it

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
-from striate.data.loader import Batch, batch_bounds
+from striate.data.loader import Batch
 from striate.data.normalize import Normalize
 from striate.models.learning_rule import OwnRule
 from striate.training.config import Config
 from striate.training.nonfinite import refuse_nonfinite
-from striate.training.objective import Objective, whole_batch
-from striate.training.prepared_batch import prepared_inputs
+from striate.training.objective import Objective, Part
+from striate.training.prepared_batch import part_bounds, prepared_inputs
 from striate.training.state import TrainingState
 
 
@@ -26,12 +24,11 @@ def own_rule_step(
     # Where the number of steps is still to be measured: as at the end, when all layers compute.
     progress = state.step / config.budget.steps if config.budget.steps else 1 - 1e-6
     inputs, targets = prepared_inputs(batch, objective.task, config, normalize, epoch, state.step)
-    whole = whole_batch(objective.task, targets, state.step)
-    losses, tallies = [], []
-    for start, stop in batch_bounds(len(inputs), config.execution.micro_batch or len(inputs)):
+    losses, tallies, weight = [], [], objective.task.weight(targets)
+    for start, stop in part_bounds(len(inputs), config.execution.micro_batch):
         x, y = inputs[start:stop], targets[start:stop]
         with torch.no_grad():
-            loss, tally = objective.training_loss(module, x, y, part=replace(whole, start=start))
+            loss, tally = objective.training_loss(module, x, y, part=Part(state.step, start, len(inputs), weight))
         refuse_nonfinite(loss, module, x, state.step + 1, epoch + 1, rate)
         module.learn(x, y, rate, progress)
         losses.append(loss)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import torch
 
 from striate.data.augment import augment_batch
-from striate.data.loader import Batch
+from striate.data.loader import Batch, batch_bounds
 from striate.data.noise import with_noise
 from striate.data.normalize import Normalize
 from striate.tasks.protocol import Task
 from striate.training.config import Config
 from striate.training.growing import at_size_of_step
+
+
+def part_bounds(samples: int, most: int | None) -> list[tuple[int, int]]:
+    """Start and stop of each part of a batch that goes through the network at once; a lone last sample joins the part
+    before it. One part where `most` is None."""
+    return [(0, samples)] if most is None else batch_bounds(samples, most)
 
 
 def prepared_inputs(

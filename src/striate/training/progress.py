@@ -14,16 +14,19 @@ from striate.training.forecast import duration
 from striate.training.time_left import TimeWatch
 
 _REDRAW = 0.1  # seconds
+_WAIT_MATTERS = 0.05  # of the time of a step
 _PLAIN_EVERY = 2.0  # seconds between plain lines: a table's epoch takes milliseconds
 
 
 def describe_row(row: EpochRow) -> str:
-    """`loss 0.123 · validation accuracy 97.1 % · 12,300 samples/s`, within 60 columns."""
+    """`loss 0.123  val accuracy 97.1 %  12,300 samples/s`, within 60 columns; more only where steps wait for data."""
     name = next((k for k in row.val if k != "loss"), "loss")
     value = row.val[name]
     shown = f"{100 * value:.1f} %" if name in ("accuracy", "iou") else f"{value:.4g}"
     speed = row.samples / row.seconds if row.seconds > 0 else 0.0
-    return f"loss {row.train['loss']:.4f}  val {name} {shown}  {speed:,.0f} samples/s"
+    wait = row.data_wait or 0.0
+    waited = f"  {wait:.0%} waiting for data" if wait > _WAIT_MATTERS else ""
+    return f"loss {row.train['loss']:.4f}  val {name} {shown}  {speed:,.0f} samples/s{waited}"
 
 
 @contextmanager
