@@ -21,7 +21,7 @@ SEEN = 400_000
 """Samples looked at where no budget is given: eight epochs of CIFAR-10."""
 LARGEST_BATCH = 512
 STEPS_AN_EPOCH = 50  # at least, as far as batches of 16 allow
-TURN, OTHER = 0.2, 0.02  # rates of kernels at a fixed norm, and of all else
+TURN, OTHER = 0.2, 0.04  # rates of kernels at a fixed norm, and of all else
 
 
 def before_data(config: Config) -> Config:
