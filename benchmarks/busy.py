@@ -1,0 +1,107 @@
+"""Training beside other programs: how much throughput is left when two processes keep the cores busy.
+
+Command: STRIATE_DATA=… python benchmarks/busy.py [--processes 2] [--repeats 5]
+
+The lectures' network on Fashion-MNIST, batch 128, parts of an epoch, first with the machine to itself, then beside
+processes that compute without end, each on a core's worth. The fair share that is left is the number of cores over the
+number of threads that compute then: with as many of them as there are cores, half. striate plans anew in either state.
+The same with the number of threads and GOMP_SPINCOUNT set by hand shows what each of them is worth; plain torch as
+everyone runs it is the peer.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from common.contender import Contender
+from common.gate import Gate
+from common.measure import measure
+from common.quick import quick_data
+from common.results import arguments, case, claim, parsed, show, write_result
+from common.striate_training import striate_contender, striate_training  # noqa: F401
+from fashion_epoch import BORDER, MODEL, RATE, SHAPE, network, samples
+
+BATCH, PER_TURN = 128, 12_800
+SPIN = "while True: pass"
+
+
+def plain_torch(gate: Gate, name: str) -> None:
+    """The loop of the tutorials from a TensorDataset, in the environment as it is by default."""
+    import torch
+    from common.plain_torch import train_by_turns
+    from torch.utils.data import DataLoader
+
+    module = network()
+    loader = DataLoader(samples(name, False, ready=True), BATCH, shuffle=True)
+    train_by_turns(gate, module, loader, torch.optim.AdamW(module.parameters(), lr=RATE), PER_TURN)
+
+
+def by_hand(name: str, threads: int, spin: str | None, fields: dict[str, Any], epochs: int) -> Contender:
+    """striate without a plan for threads, in bf16, with so many and so long a wait."""
+    fixed = {"execution.precision": "bf16", "execution.memory_format": "channels_last", "execution.compile": "off"}
+    options = {"data": name, "epochs": epochs, "per_turn": PER_TURN}
+    options["fields"] = fields | fixed | {"execution.threads": threads}
+    environment = {} if spin is None else {"GOMP_SPINCOUNT": spin}
+    shown = "the default" if spin is None else spin
+    title = f"bf16, {threads} thread{'s' * (threads > 1)}, spin count {shown}"
+    return Contender(title, "striate_training", options, environment, ours=False)
+
+
+def contenders(name: str, epochs: int) -> list[Contender]:
+    """striate as it is, with its choices made by hand, and plain torch."""
+    fields = {"model.name": MODEL, "batch": BATCH, "optim.name": "adamw", "augment.shift": BORDER}
+    cores = os.cpu_count() or 1
+    return [
+        striate_contender("striate", data=name, fields=fields, epochs=epochs, per_turn=PER_TURN),
+        *(by_hand(name, threads, spin, fields, epochs) for threads in (1, cores) for spin in (None, "1000", "5000")),
+        Contender("torch, no workers", "plain_torch", {"name": name}),
+    ]
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes that compute without end."""
+    running = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = arguments(__doc__, repeats=5)
+    parser.add_argument("--processes", type=int, default=2, help="how many keep the cores busy")
+    asked = parsed(parser)
+    cases = []
+    with quick_data(SHAPE, asked.quick) as few:
+        taking_part = contenders(few or "fashion-mnist", 40)
+        for count in (0, asked.processes):
+            with busy(count):
+                found = measure(__file__, taking_part, repeats=asked.repeats, gently=asked.quick)
+            cases.append(case(f"beside {count} busy processes", found, options={"busy": count}))
+            print(show(cases[-1]), flush=True)
+    write_result(__file__, asked, cases, about=__doc__.split("\n\n")[2], claims=judge(cases, asked.processes))
+
+
+def judge(cases: list[dict[str, Any]], processes: int) -> dict[str, Any]:
+    """What is left of striate's throughput, beside the share that is fair."""
+    quiet, beside = (
+        next((row["images_per_second"]["median"] for row in found["rows"] if row["ours"]), None) for found in cases
+    )
+    if not quiet or not beside:
+        return {}
+    cores = os.cpu_count() or 1
+    fair = cores / (cores + processes)
+    return {"busy": claim(f"{100 * beside / quiet:.0f} % is left, {100 * fair:.0f} % is fair", beside / quiet >= fair)}
+
+
+if __name__ == "__main__":
+    main()
