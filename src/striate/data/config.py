@@ -60,7 +60,7 @@ class AugmentConfig:
 
     shift: Annotated[int, Ge(0), Le(512)] | None = None
     """Largest shift along each axis in pixels, any whole number of pixels being equally likely."""
-    flip: Literal[True, False, "alternate"] | None = None
+    flip: bool | Literal["alternate"] | None = None
     """Mirror half of the images left to right; `alternate`: each image in every other epoch, the first at random."""
     vertical_flip: bool | None = None
     """Mirror half of the images upside down."""

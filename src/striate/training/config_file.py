@@ -87,18 +87,20 @@ def config_from_dict(values: Mapping[str, Any], where: str) -> Config:
     try:
         config = _validator().validate_python(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        # The location ends in names of union branches, which say nothing to a reader.
-        known = set(field_names())
-        path = [str(part) for part in first["loc"]]
-        name = next(
-            (".".join(path[:n]) for n in range(len(path), 0, -1) if ".".join(path[:n]) in known), ".".join(path)
-        )
+        first, name = error.errors()[0], _field_at(error.errors()[0]["loc"])
+        # What takes several kinds of values has an error for each of them.
+        expected = dict.fromkeys(_expectation(one["msg"]) for one in error.errors() if _field_at(one["loc"]) == name)
         raise ConfigError(
-            f"{where}: {name}", reprlib.repr(first["input"]), _expectation(first["msg"]), _remedy(name)
+            f"{where}: {name}", reprlib.repr(first["input"]), ", or ".join(expected), _remedy(name)
         ) from None
     _refuse_booleans(values, config, where)
     return config
+
+
+def _field_at(location: tuple[int | str, ...]) -> str:
+    """The field that a location begins with: it ends in names of union branches, which say nothing to a reader."""
+    path, known = [str(part) for part in location], set(field_names())
+    return next((".".join(path[:n]) for n in range(len(path), 0, -1) if ".".join(path[:n]) in known), ".".join(path))
 
 
 @cache
@@ -154,6 +156,8 @@ def _parse(name: str, text: str) -> Any:
     """Lists, mappings and null are read as YAML; other text pydantic turns into numbers and booleans."""
     if name == "data.channels" and text.isdecimal():
         return int(text)  # pydantic takes no text for a choice of numbers
+    if name == "augment.flip" and text.lower() in ("true", "false"):
+        return text.lower() == "true"  # nor for a choice of true, false and a name
     if not text.startswith(("[", "{")) and text not in ("null", "None"):
         return text
     try:
@@ -183,6 +187,7 @@ def _unknown(name: str, where: str) -> ConfigError:
 
 def _expectation(message: str) -> str:
     text = message.removeprefix("Input should be ").removeprefix("Value error, ")
+    text = text.replace("a valid boolean, unable to interpret input", "true or false")
     return text[0].lower() + text[1:]
 
 
