@@ -73,7 +73,7 @@ def refuse_uncompiled_parts(config: Config) -> None:
     execution = config.execution
     if config.optim.name == "own-rule" and execution.precision not in (None, "fp32"):
         expected = "fp32: a learning rule of its own has no gradient that could be compared"
-        raise ConfigError("execution.precision", execution.precision or "", expected, "--execution.precision fp32")
+        raise ConfigError("execution.precision", execution.precision, expected, "--execution.precision fp32")
     if execution.compile in (None, "off"):
         return
     seeing = "auxiliary heads" if config.auxiliary.rotation or config.auxiliary.layers else ""
