@@ -148,9 +148,9 @@ class ExecutionConfig:
     allocator: Literal["keep", "system"] | None = None
     """`keep`: freed memory stays with the process (glibc) instead of going back to the system at every step."""
     micro_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
-    """Most samples computed at once: gradients of the parts of a batch are accumulated. Batch normalization, class
-    weights and blends then see a part each; a lone last sample joins the part before it. Evaluation takes as many at
-    once. None computes whole batches."""
+    """Most samples computed at once: gradients of the parts of a batch are added up to those of the whole, but for
+    batch normalization, which sees a part, and dropout, whose masks are others. A lone last sample joins the part
+    before it. Evaluation takes as many at once. None computes whole batches."""
 
 
 @dataclass(frozen=True)
