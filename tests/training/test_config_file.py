@@ -89,3 +89,11 @@ def test_every_field_has_a_name_that_can_be_set() -> None:
     assert {"data.source", "optim.weight_decay", "budget.steps", "seed", "batch"} <= set(names)
     assert len(names) == len(set(names))
     assert with_fields(Config(), {}) == Config()
+
+
+def test_a_field_that_takes_several_kinds_says_all_of_them() -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_fields(Config(), {"augment.flip": "sometimes"})
+    assert caught.value.expected == "true or false, or 'alternate'"
+    for text, value in (("true", True), ("false", False), ("alternate", "alternate")):
+        assert with_fields(Config(), {"augment.flip": text}).augment.flip == value

@@ -252,9 +252,11 @@ def _checked(field: str, value: object, remedy: str) -> Any:
 def _example(field: str) -> str:
     """A space of this field that is accepted."""
     kind = _hint(field)
-    literals = [arg for part in _members(kind) for arg in get_args(part) if isinstance(arg, str | int)]
+    literals = [str(arg) for part in _members(kind) for arg in get_args(part) if isinstance(arg, str | int)]
+    if literals and bool in _members(kind):
+        literals = ["true", "false", *literals]
     if literals:
-        return "|".join(map(str, literals[:3]))
+        return "|".join(literals[:3])
     if field == "data.size":
         return "32|48"
     if field == "model.name":
