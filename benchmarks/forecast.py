@@ -23,11 +23,10 @@ from striate.errors import DataError
 from striate.runs.environment import describe_environment
 from striate.training.config import Config
 from striate.training.execution import execution_settings
-from striate.training.forecast import extrapolate
 from striate.training.pace import Pace, Phase
 from striate.training.prepare import prepare
 from striate.training.request import merge_request
-from striate.training.short_trainings import run_short_trainings
+from striate.training.short_trainings import forecast_accuracy, run_short_trainings
 from striate.training.speed import Work
 
 RESULT = Path(__file__).parent / "results" / "forecast.json"
@@ -58,7 +57,7 @@ def foretold_and_reached(data: str, model: str, epochs: int, fields: dict[str, A
     pace = Pace((Phase(1.0, 1.0),), 0.0, math.ceil(steps / epochs))
     with execution_settings(prepared.config):
         short = run_short_trainings(work, pace, 0.04 * steps)
-    low, expected, high = extrapolate(short, steps, 1 - 1 / prepared.task.outputs)
+    low, expected, high = forecast_accuracy(work, short, steps)
     with tempfile.TemporaryDirectory() as folder:
         metrics = striate.train(config=config, out=Path(folder) / "run").metrics
     reached = metrics["test"]["accuracy"]

@@ -11,9 +11,10 @@ from short_runs import asked_for
 from striate.errors import ModelError
 from striate.training import budget
 from striate.training.budget import decide_budget
-from striate.training.forecast import ShortTraining, extrapolate
+from striate.training.forecast import ShortTraining
 from striate.training.pace import Pace, Phase
 from striate.training.prepare import Prepared, prepare
+from striate.training.short_trainings import forecast_accuracy
 from striate.training.speed import Work
 
 MLP = {"model__name": "mlp(8)"}
@@ -93,8 +94,16 @@ def test_the_short_trainings_are_paid_from_the_minutes(pace: Pace, monkeypatch: 
     assert forecast is not None
     assert forecast.steps == steps
     assert forecast.seconds == pytest.approx(clock.seconds + pace.seconds(steps))
-    low, expected, high = extrapolate(forecast.short, steps, 0.9)
+    low, expected, high = forecast_accuracy(work_for(2.0), forecast.short, steps)
     assert (forecast.accuracy, forecast.expected) == ((low, high), expected)
+
+
+def test_a_training_that_has_hardly_begun_foretells_nothing(pace: Pace, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = (ShortTraining(20, 0.89), ShortTraining(40, 0.8))
+    monkeypatch.setattr(budget, "run_short_trainings", lambda *_: short)
+    forecast = decide_budget(work_for(2.0), Clock(5.0), forecast=True).forecast
+    assert forecast is not None
+    assert (forecast.accuracy, forecast.expected, forecast.short) == (None, None, short)
 
 
 def test_below_a_minute_only_the_time_is_foretold(pace: Pace) -> None:

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.training.forecast import Forecast, ShortTraining, extrapolate, forecast_from_json, with_outcome
+from striate.training.forecast import (
+    Forecast,
+    ShortTraining,
+    effective_steps,
+    extrapolate,
+    forecast_from_json,
+    with_outcome,
+)
+
+NEW = {"epoch_steps": 10_000, "varied": False}
+"""No sample is seen twice."""
 
 
 @st.composite
@@ -18,14 +28,14 @@ def curves(draw: st.DrawFn) -> list[ShortTraining]:
 
 @given(curves(), st.integers(1, 10**7), st.floats(0.1, 0.99))
 def test_the_interval_holds_what_is_expected_and_is_never_worse_than_chance(short, steps, chance) -> None:
-    low, expected, high = extrapolate(short, max(steps, short[-1].steps), chance)
+    low, expected, high = extrapolate(short, max(steps, short[-1].steps), chance, epoch_steps=100, varied=False)
     assert 0 <= 1 - chance - 1e-12 <= low <= expected <= high <= 1
 
 
 @given(curves(), st.integers(1, 10**6), st.integers(2, 100))
 def test_more_steps_promise_no_less(short, steps, factor) -> None:
     steps = max(steps, short[-1].steps)
-    fewer, more = (extrapolate(short, n, 0.9) for n in (steps, factor * steps))
+    fewer, more = (extrapolate(short, n, 0.9, epoch_steps=100, varied=True) for n in (steps, factor * steps))
     assert all(b >= a - 1e-12 for a, b in zip(fewer, more, strict=True))
 
 
@@ -35,20 +45,35 @@ def test_a_law_of_known_power_is_met(power) -> None:
         return 2.0 * steps**-power
 
     short = [ShortTraining(n, error(n)) for n in (25, 50, 100)]
-    low, expected, high = extrapolate(short, 3000, 0.9)
+    low, expected, high = extrapolate(short, 3000, 0.9, **NEW)
     assert low < 1 - error(3000) < high
     if power == 0.3:
         assert expected == pytest.approx(1 - error(3000))
 
 
+@given(st.integers(1, 10**6), st.integers(1, 1000), st.booleans())
+def test_samples_seen_again_count_for_less_and_ever_less(steps, epoch_steps, varied) -> None:
+    now, next_epoch = (effective_steps(n, epoch_steps, varied=varied) for n in (steps, steps + epoch_steps))
+    assert 0 < now <= steps + 1e-9
+    assert now <= next_epoch <= now + epoch_steps * (1 + 1e-9)
+    assert now <= epoch_steps * (61 if varied else 16)
+    if steps <= epoch_steps:
+        assert now == steps
+    assert effective_steps(steps, epoch_steps, varied=True) >= effective_steps(steps, epoch_steps, varied=False) - 1e-9
+
+
+def test_fifteen_further_passes_are_worth_nine_and_a_half() -> None:
+    assert effective_steps(1600, 100, varied=False) == pytest.approx(100 * (1 + 15 * (1 - 1 / 2.718281828)))
+
+
 def test_a_curve_that_does_not_fall_promises_little() -> None:
     flat = [ShortTraining(n, 0.5) for n in (25, 50, 100)]
     steep = [ShortTraining(25, 0.8), ShortTraining(50, 0.65), ShortTraining(100, 0.5)]
-    assert extrapolate(flat, 3000, 0.9)[1] < extrapolate(steep, 3000, 0.9)[1]
+    assert extrapolate(flat, 3000, 0.9, **NEW)[1] < extrapolate(steep, 3000, 0.9, **NEW)[1]
 
 
 def test_no_mistake_in_a_short_training_is_no_promise_of_perfection_beyond_reason() -> None:
-    low, expected, high = extrapolate([ShortTraining(10, 0.01), ShortTraining(20, 0.0)], 1000, 0.9)
+    low, expected, high = extrapolate([ShortTraining(10, 0.01), ShortTraining(20, 0.0)], 1000, 0.9, **NEW)
     assert 0.99 < low <= expected <= high <= 1
 
 

@@ -10,8 +10,10 @@ from typing import Any
 _USUAL_POWER = 0.3  # of the error's fall with the number of steps, where the short trainings do not say otherwise
 _TRUST = 0.5  # how far a measured power is believed: two or three noisy figures determine it poorly
 _POWERS = (0.05, 0.6)  # between which it is taken
+_SMALLEST = 1e-4  # error that is taken as such: none of a few hundred is not zero
 _UP, _DOWN = 1.6, 3.0  # times as large, and as small, as foretold: within these errors were (docs/training.md)
-_COVERAGE = 0.9  # of the runs by which these were set
+_REPEATS = 15.0  # of samples, after which another pass teaches next to nothing (Muennighoff et al. 2023)
+_VARIED = 60.0  # the same where images are varied each time; by the runs of benchmarks/forecast.py
 
 
 @dataclass(frozen=True)
@@ -65,31 +67,39 @@ def with_outcome(forecast: Forecast, seconds: float, accuracy: float | None, *, 
     return forecast.to_json() | came
 
 
-def extrapolate(short: Sequence[ShortTraining], steps: int, chance: float) -> tuple[float, float, float]:
+def extrapolate(
+    short: Sequence[ShortTraining], steps: int, chance: float, *, epoch_steps: int, varied: bool
+) -> tuple[float, float, float]:
     """Accuracy at `steps` steps: low, expected, high, shares from 0 to 1.
 
-    The error falls like a power of the number of steps (Hestness et al., "Deep learning scaling is predictable,
+    The error falls like a power of the number of samples (Hestness et al., "Deep learning scaling is predictable,
     empirically", 2017): through the longest short training, with a power between that fitted to all of them by least
-    squares in logarithms and the usual one. `chance` is the error of answering at random; it is never expected to be
-    worse. The interval is that of errors which came out, as a multiple of what was foretold.
+    squares in logarithms and the usual one. Samples that are seen again, after `epoch_steps` steps, count for less
+    (`effective_steps`), unless they are `varied` each time. `chance` is the error of answering at random; it is never
+    expected to be worse. The interval is that of errors which came out, as a multiple of what was foretold.
     """
-    longest = max(short, key=lambda row: row.steps)
-    power = _power(short)
-    expected = min(chance, _above_zero(longest) * (steps / longest.steps) ** -power)
+    seen = [effective_steps(n, epoch_steps, varied=varied) for n in (*(row.steps for row in short), steps)]
+    errors = [max(row.error, _SMALLEST) for row in short]
+    power = _power(seen[:-1], errors)
+    last = max(range(len(short)), key=lambda k: short[k].steps)
+    expected = min(chance, errors[last] * (seen[-1] / seen[last]) ** -power)
     return 1 - min(chance, _UP * expected), 1 - expected, 1 - expected / _DOWN
 
 
-def _power(short: Sequence[ShortTraining]) -> float:
-    xs, ys = [math.log(row.steps) for row in short], [math.log(_above_zero(row)) for row in short]
+def effective_steps(steps: int, epoch_steps: int, *, varied: bool) -> float:
+    """How many steps on samples never seen before teach as much: the first pass counts whole, of R further ones
+    r (1 − e^(−R / r)) (Muennighoff et al., "Scaling data-constrained language models", 2023)."""
+    repeats, lasting = max(0.0, steps / epoch_steps - 1), _VARIED if varied else _REPEATS
+    return min(steps, epoch_steps) + epoch_steps * lasting * -math.expm1(-repeats / lasting)
+
+
+def _power(steps: Sequence[float], errors: Sequence[float]) -> float:
+    xs, ys = [math.log(n) for n in steps], [math.log(error) for error in errors]
     middle, spread = sum(xs) / len(xs), sum((x - sum(xs) / len(xs)) ** 2 for x in xs)
     if not spread:
         return _USUAL_POWER
     fitted = -sum((x - middle) * y for x, y in zip(xs, ys, strict=True)) / spread
     return min(_POWERS[1], max(_POWERS[0], _TRUST * fitted + (1 - _TRUST) * _USUAL_POWER))
-
-
-def _above_zero(row: ShortTraining) -> float:
-    return max(row.error, 1e-4)
 
 
 def duration(seconds: float) -> str:

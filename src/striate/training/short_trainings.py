@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from time import perf_counter
 from typing import cast
 
+import torch
+
+from striate.data.augment import draw_augmentation
+from striate.data.loader import batch_bounds
 from striate.errors import NonFiniteLoss
 from striate.training.events import EpochDone, Event
-from striate.training.forecast import ShortTraining
+from striate.training.forecast import ShortTraining, extrapolate
 from striate.training.loop import training_events
 from striate.training.miniature import miniature
 from striate.training.objective import Objective
@@ -35,6 +39,20 @@ def run_short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTr
         error = _error_after(work, steps)
         done += [ShortTraining(steps, error)] if error is not None else []
     return tuple(done)
+
+
+def forecast_accuracy(work: Work, short: Sequence[ShortTraining], steps: int) -> tuple[float, float, float]:
+    """Accuracy after `steps` steps of this training: low, expected, high."""
+    samples, batch, augment = len(work.splits["train"]), work.config.batch or 1, work.config.augment
+    shape = tuple(work.splits["train"].inputs.shape[1:])
+    drawn = draw_augmentation(augment, 0, 0, torch.zeros(1, dtype=torch.long), shape) if len(shape) == 3 else None
+    varied = drawn is not None or bool(augment.noise or augment.mixup or augment.cutmix)
+    return extrapolate(short, steps, chance_error(work), epoch_steps=len(batch_bounds(samples, batch)), varied=varied)
+
+
+def chance_error(work: Work) -> float:
+    """The share of wrong answers where classes are equally frequent and guessed."""
+    return 1 - 1 / max(2, work.task.outputs)
 
 
 def _error_after(work: Work, steps: int) -> float | None:

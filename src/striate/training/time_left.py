@@ -16,6 +16,7 @@ from striate.training.state import TrainingState
 
 _WINDOW = 30.0  # seconds over which the speed of now is taken
 _SHORTEST = 1.0  # seconds: less says nothing
+_TELLING = 10.0  # seconds: less is no reason to say that the end will come later
 _WORTH_SAYING = 0.1  # of the whole time: a forecast that moved by more is told
 _AT_LEAST = 10.0  # seconds that it moved
 
@@ -32,6 +33,8 @@ class TimeLeft:
         """Of the whole command, when `step` steps are done at `clock` seconds: what is expected for the rest, times how
         much longer than expected the last half minute took."""
         expected = self.pace.seconds_before(step, self.steps)
+        if step % self.pace.epoch_steps == 0 or step == self.steps:
+            expected -= self.pace.validation  # it comes after this step
         if not self._marks or clock - self._marks[-1][0] >= _WINDOW / 100:
             self._marks.append((clock, expected))
         while len(self._marks) > 2 and clock - self._marks[1][0] >= _WINDOW:
@@ -39,6 +42,11 @@ class TimeLeft:
         return self._factor(clock, expected) * (self.pace.seconds_before(self.steps, self.steps) - expected) + (
             self.pace.finish
         )
+
+    @property
+    def window(self) -> float:
+        """Seconds over which the speed of now is known."""
+        return self._marks[-1][0] - self._marks[0][0] if self._marks else 0.0
 
     def _factor(self, clock: float, expected: float) -> float:
         since, then = self._marks[0]
@@ -76,7 +84,7 @@ class TimeWatch:
             return
         self.left = self.time.after(event.step, self.state.elapsed)
         total = self.state.elapsed + self.left
-        if abs(total - self.told) > max(_AT_LEAST, _WORTH_SAYING * self.told):
+        if self.time.window >= _TELLING and abs(total - self.told) > max(_AT_LEAST, _WORTH_SAYING * self.told):
             pace = "slower" if total > self.told else "faster"
             text = f"steps are {pace} than measured: about {duration(total)} in all instead of {duration(self.told)}"
             self.announce(text)
