@@ -42,17 +42,22 @@ def case(
     name: str,
     measured: Sequence[Measured],
     *,
-    macs: int | None = None,
+    macs: int | dict[str, int] | None = None,
     training: bool = True,
+    in_order: bool = False,
     options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One table: a row a contender, the fastest first; contenders that are not there are `missing`. Among `measured`
-    may be the matrix products, which `macs` (multiply–accumulates of a forward pass of one sample) is held against."""
+    """One table: a row a contender, the fastest first (or `in_order`); contenders that are not there are `missing`.
+    Among `measured` may be the matrix products, which `macs` (multiply–accumulates of a forward pass of one sample, for
+    all or by the contenders' names) is held against."""
     reference = next((one for one in measured if one.contender.function == "matrix_products" and one.turns), None)
     rates = best_rates(reference) if reference else []
     taken = [one for one in measured if one.contender.function != "matrix_products"]
-    rows = [row(one, rates, macs, training) for one in taken if one.turns and one.lost is None]
-    rows.sort(key=lambda r: -r["images_per_second"]["median"])
+    macs_of = macs if isinstance(macs, dict) else {one.contender.name: macs for one in taken}
+    here = [one for one in taken if one.turns and one.lost is None]
+    rows = [row(one, rates, macs_of[one.contender.name], training) for one in here]
+    if not in_order:
+        rows.sort(key=lambda r: -r["images_per_second"]["median"])
     best = max((r["images_per_second"]["median"] for r in rows if not r["ours"]), default=None)
     for found in rows:
         found["ratio"] = found["images_per_second"]["median"] / best if best else None
