@@ -156,8 +156,6 @@ def _parse(name: str, text: str) -> Any:
     """Lists, mappings and null are read as YAML; other text pydantic turns into numbers and booleans."""
     if name == "data.channels" and text.isdecimal():
         return int(text)  # pydantic takes no text for a choice of numbers
-    if name == "augment.flip" and text.lower() in ("true", "false"):
-        return text.lower() == "true"  # nor for a choice of true, false and a name
     if not text.startswith(("[", "{")) and text not in ("null", "None"):
         return text
     try:

@@ -42,7 +42,17 @@ _REFUSED = {
     "cv": ("a sweep chooses by the validation split", "leave it out"),
 }  # fmt: skip
 _SHORT = {"data.size": "size", "optim.lr": "lr", "model.name": "model", "task.name": "task"}
-_EXAMPLES = ("0.001..0.1", "0..0.5", "1..4", "0..3", "true|false", "[0.9, 0.99]|[0.8, 0.99]", "[0.3]|[0.5]", "[A]|[B]")
+_EXAMPLES = (
+    "0.001..0.1",
+    "0..0.5",
+    "0.5..0.9",
+    "1..4",
+    "0..3",
+    "true|false",
+    "[0.9, 0.99]|[0.8, 0.99]",
+    "[0.3]|[0.5]",
+    "[A]|[B]",
+)
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
 
