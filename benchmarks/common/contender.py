@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep, thread_time
 from typing import Any
 
 import psutil
@@ -139,13 +139,13 @@ class Process:
     def _watch(self, stop: threading.Event) -> None:
         """The most memory of the process and its children together, pages that they share counted once."""
         while not stop.is_set():
-            started = monotonic()
+            started = thread_time()
             with suppress(psutil.Error):  # one that ends just now
                 root = psutil.Process(self._process.pid)
                 family = [root, *root.children(recursive=True)]
                 if len(family) > 1:  # one alone says its own peak
                     self.peak_bytes = max(self.peak_bytes, sum(_proportional_bytes(p) for p in family))
-            sleep(max(0.1, 50 * (monotonic() - started)))  # a fiftieth of a core
+            sleep(min(0.5, max(0.1, 50 * (thread_time() - started))))  # about a fiftieth of a core
 
 
 def _proportional_bytes(process: psutil.Process) -> int:

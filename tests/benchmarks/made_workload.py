@@ -82,6 +82,6 @@ def with_a_child(gate: Any) -> None:
     child = subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()
-    time.sleep(0.5)
+    time.sleep(1.2)
     gate.end(1, 1.0, child=child.pid)
     gate.begin()
