@@ -6,7 +6,7 @@ A turn is an epoch with data: 54,000 images of 28 × 28, shuffled, fp32 where th
 dropout, no validation, no progress bar. Everyone has all images in memory before the clock runs. Once as they are, once
 each shifted by up to 2 pixels. Peers as their users write them: plain torch with one sample at a time from a Dataset (2
 workers) or from a TensorDataset (no workers; shifted images one at a time); Keras from arrays, compiled by its default,
-shifted by RandomTranslation; skorch and Lightning from the same Datasets, without workers (faster here than with two).
+shifted by RandomTranslation; skorch and Lightning from the same Datasets, without workers, as by default.
 fastai is not among them: it needs torchvision, which does not import beside torch's CPU build. striate trains as
 `striate train` does, its plan and files included.
 """
