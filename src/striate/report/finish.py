@@ -31,6 +31,7 @@ from striate.training.events import EpochRow
 from striate.training.forecast import with_outcome
 from striate.training.forecast_file import read_forecast
 from striate.training.loop import validate
+from striate.training.measured_part import measured_part
 from striate.training.patience import best_epoch, early_end
 from striate.training.prepare import Prepared
 from striate.training.session import append_event
@@ -87,12 +88,12 @@ def finish_run(
 def _evaluate(prepared: Prepared, trained: Trained, announce: Callable[[str], None]) -> dict[str, Evaluation]:
     """Every split, all with the network computed in the same way, which `announce` is told of."""
     execution, splits = prepared.config.execution, ("train", "val", "test")
-    batch = execution.micro_batch
-    answering = plan_evaluation(trained, prepared.data, splits, batch=batch, asked=execution.plan)
+    data, batch = measured_part(prepared.data, prepared.config), execution.micro_batch
+    answering = plan_evaluation(trained, data, splits, batch=batch, asked=execution.plan)
     if line := answering.plan.line():
         announce(line)
     return {
-        name: _with_sparsity(evaluate_trained(trained, prepared.data, name, batch=batch, answering=answering), prepared)
+        name: _with_sparsity(evaluate_trained(trained, data, name, batch=batch, answering=answering), prepared)
         for name in splits
     }
 

@@ -126,6 +126,9 @@ class EvaluationConfig:
     """Of how many views of an image the answer is the mean: of itself (`none`), also mirrored (`mirror`), or of six:
     both, and both shifted by a pixel either way along the diagonal (`mirror-shift`). None takes `none`, or what the
     recipe decides."""
+    train_samples: Annotated[int, Ge(1)] | None = None
+    """How many training samples are measured once training is over, evenly spaced over them. None measures all, or what
+    the recipe decides."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from striate.training.events import Event, StepDone
 from striate.training.execution import evaluation_batch, make_scaler
 from striate.training.image_sizes import Size, stages
 from striate.training.loop import training_events, validate
+from striate.training.measured_part import measured_count
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
 from striate.training.pace import Pace, Phase
@@ -93,8 +94,14 @@ def measure_pace(work: Work, seconds: float, *, report: bool = True) -> Pace:
         sample_seconds * len(splits["val"]),
         len(batch_bounds(len(splits["train"]), config.batch)),
         start,
-        _finish_seconds(sample_seconds * sum(map(len, splits.values()))) if report else 0.0,
+        _finish_seconds(sample_seconds * _measured_samples(work)) if report else 0.0,
     )
+
+
+def _measured_samples(work: Work) -> int:
+    """All that is measured once training is over."""
+    held = sum(len(split) for name, split in work.splits.items() if name != "train")
+    return held + measured_count(len(work.splits["train"]), work.config)
 
 
 def _finish_seconds(evaluation: float) -> float:

@@ -17,6 +17,8 @@ from striate.training.recipes.standard import standard
 VALIDATION = 0.02
 """Share of the training data that is only watched: nothing is chosen by it, since the last epoch is kept."""
 SMOOTHING = 0.2
+MEASURED = 2_000
+"""Training samples that are measured at the end: all of them, from six views, take as long as two epochs."""
 SEEN = 400_000
 """Samples looked at where no budget is given: eight epochs of CIFAR-10."""
 LARGEST_BATCH = 512
@@ -51,7 +53,7 @@ def speedrun(facts: Facts, asked: Config) -> Choice:
     budget = replace(asked.budget, epochs=asked.budget.epochs or epochs)
     optim = replace(asked.optim, name=asked.optim.name or "muon")
     usual = standard(facts, replace(asked, optim=optim, batch=batch, budget=budget))
-    choice = replace(usual, batch=batch, epochs=epochs, keep="last", why={})
+    choice = replace(usual, batch=batch, epochs=epochs, keep="last", train_samples=MEASURED, why={})
     if facts.kind == "image":
         choice = replace(
             choice, first_size=0.75, full_size_from=0.5, views="mirror-shift" if asked.augment.flip else None
