@@ -291,11 +291,15 @@ def test_asked_steps_are_those_of_every_fold(unpainted) -> None:
 def test_minutes_are_those_of_the_whole_study(monkeypatch) -> None:
     asked = []
 
-    def steps_for_seconds(seconds, *_):
-        asked.append(seconds)
-        return 12
+    class Enough:
+        def steps_within(self, seconds):
+            asked.append(seconds)
+            return 12
 
-    monkeypatch.setattr("striate.training.prepare.steps_for_seconds", steps_for_seconds)
+        def seconds(self, _):
+            return 0.0
+
+    monkeypatch.setattr("striate.training.budget.measure_pace", lambda *_, **__: Enough())
     config = request(table(), "3x2", **{"budget.epochs": None, "budget.minutes": 3.0})
     plan = plan_cross_validation(config)
     assert asked[0] == pytest.approx(30, abs=3)  # a sixth of 180 s

@@ -26,7 +26,7 @@ from striate.studies.sweep.journal import Journal, locked
 from striate.studies.sweep.run import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
 from striate.studies.sweep.space import parse_space
 from striate.studies.sweep.train_once import plan, without_test
-from striate.training import prepare as prepare_module
+from striate.training import budget as budget_module
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, with_fields
 from striate.training.prepare import Prepared
@@ -413,11 +413,24 @@ def test_without_a_space_rate_and_decay_are_searched_and_it_is_said() -> None:
     assert any("no --over" in line and "optim.lr log:" in line for line in said)
 
 
+class Enough:
+    """A pace at which so many steps take the time, whatever it is."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def steps_within(self, _: float) -> int:
+        return self.steps
+
+    def seconds(self, _: int) -> float:
+        return 0.0
+
+
 @pytest.fixture
 def second_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every training takes a second an epoch by its own figures, however fast the machine is."""
     real = search_module.train_once
-    monkeypatch.setattr(prepare_module, "steps_for_seconds", lambda *_: 9 * 7)
+    monkeypatch.setattr(budget_module, "measure_pace", lambda *_, **__: Enough(9 * 7))
     monkeypatch.setattr(search_module, "train_once", lambda p: replace(o := real(p), seconds=float(o.epochs)))
     monkeypatch.setattr(search_module, "perf_counter", lambda: 0.0)  # deciding takes no time
 
@@ -477,7 +490,7 @@ def test_a_sweep_killed_before_its_first_trial_goes_on(monkeypatch) -> None:
 
 def test_epochs_that_were_left_open_are_so_few_that_several_trainings_fit(second_an_epoch, monkeypatch) -> None:
     per_epoch = 7  # batches of 16 of iris' 105
-    monkeypatch.setattr(prepare_module, "steps_for_seconds", lambda *_: 4 * per_epoch)
+    monkeypatch.setattr(budget_module, "measure_pace", lambda *_, **__: Enough(4 * per_epoch))
     opened = with_fields(Config(), {name: value for name, value in BASE.items() if name != "budget.epochs"})
     said: list[str] = []
     swept = run("open", SweepRequest(opened, ("optim.lr=1e-3..0.1",), None, 0.01, 1), said)

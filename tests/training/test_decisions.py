@@ -1,4 +1,4 @@
-"""What the recipes decide, and that a budget in minutes becomes steps that fit."""
+"""What the recipes decide."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from striate.data.config import AugmentConfig, DataConfig
 from striate.data.dataset import Dataset, Preparation, Split
 from striate.errors import ConfigError
 from striate.models.build import build_model
-from striate.tasks.classify import Classify
-from striate.training import speed
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.nonfinite import first_nonfinite
-from striate.training.optimizers import make_optimizer
 from striate.training.recipes.decide import Decision, decide
 from striate.training.recipes.facts import Facts, gather_facts
 from striate.training.recipes.standard import standard
 from striate.training.request import merge_request, read_config
-from striate.training.state import TrainingState
 
 
 def dataset(name: str = "photos", shape: tuple[int, ...] = (3, 32, 32), kind="image", annotation="class", n: int = 100):
@@ -33,10 +29,6 @@ def dataset(name: str = "photos", shape: tuple[int, ...] = (3, 32, 32), kind="im
 def decided_for(config: Config, data: Dataset) -> Decision:
     network = build_model("fc(2)" if data.kind == "table" else "conv(4,3) relu fc(2)", data.input_shape, 2)
     return decide(config, data, gather_facts(data, network, has_weights=False))
-
-
-def begun(module: torch.nn.Module, config: Config) -> TrainingState:
-    return TrainingState(module, make_optimizer(module, config))
 
 
 OFF = AugmentConfig(
@@ -99,37 +91,6 @@ def test_fewer_samples_are_seen_more_often(recipe: str) -> None:
 def test_a_shift_of_a_table_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"augment\.shift"):
         decided_for(Config(augment=AugmentConfig(shift=1)), dataset(shape=(4,), kind="table"))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "per_step", "expected"),
-    [
-        # Three steps of 0.1 s and two validation batches of 1 s an epoch, in (1000 − 15) · 0.94 s, rounded down.
-        (1000.0, 0.1, 3 * int(985 * 0.94 / 2.3)),
-        (1.0, 10.0, 1),
-    ],
-)
-def test_minutes_become_whole_epochs_or_at_least_one_step(monkeypatch, seconds, per_step, expected) -> None:
-    monkeypatch.setattr(speed, "_seconds_per_step", lambda *_: per_step)
-    monkeypatch.setattr(speed, "_seconds_per_validation_batch", lambda *_: 10 * per_step)
-    data = dataset(shape=(1, 8, 8), n=100)
-    config = decided_for(merge_request(Config(), fields={"batch": 40}), data).config
-    steps = speed.steps_for_seconds(
-        seconds, begun(torch.nn.Linear(1, 1), config), Classify(("a", "b")), data.splits, config, lambda x: x
-    )
-    assert steps == expected
-
-
-def test_measuring_the_speed_changes_neither_network_nor_optimizer() -> None:
-    data = dataset(shape=(1, 8, 8), n=100)
-    config = decided_for(merge_request(Config(), fields={"batch": 40}), data).config
-    module = build_model("conv(4,3) bn relu dropout(0.5) fc(2)", (1, 8, 8), 2)
-    before = {k: v.clone() for k, v in module.state_dict().items()}
-    state = begun(module, config)
-    steps = speed.steps_for_seconds(1.0, state, Classify(("a", "b")), data.splits, config, lambda x: x.float())
-    assert steps > 3
-    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
-    assert (state.step, state.optimizer.state_dict()["state"]) == (0, {})
 
 
 def test_the_first_layer_that_is_not_finite_is_named() -> None:

@@ -47,8 +47,9 @@ def test_a_law_of_known_power_is_met(power) -> None:
     short = [ShortTraining(n, error(n)) for n in (25, 50, 100)]
     low, expected, high = extrapolate(short, 3000, 0.9, **NEW)
     assert low < 1 - error(3000) < high
-    if power == 0.3:
-        assert expected == pytest.approx(1 - error(3000))
+    assert 1 - expected == pytest.approx(error(100) * 30 ** (-0.55 * power))
+    assert 1 - low == pytest.approx(1.2 * error(100) * 30 ** (-0.35 * power))
+    assert 1 - high == pytest.approx(error(100) * 30 ** (-1.5 * power) / 1.2)
 
 
 @given(st.integers(1, 10**6), st.integers(1, 1000), st.booleans())

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_USUAL_POWER = 0.3  # of the error's fall with the number of steps, where the short trainings do not say otherwise
-_TRUST = 0.5  # how far a measured power is believed: two or three noisy figures determine it poorly
-_POWERS = (0.05, 0.6)  # between which it is taken
+# The error of a long training falls more slowly than that of short ones: with these shares of their power (at worst,
+# expected, at best). By the runs of benchmarks/forecast.py.
+_WORST, _EXPECTED, _BEST = 0.35, 0.55, 1.5
+_POWERS = (0.1, 1.5)  # between which the power of short trainings is taken
+_STEEPEST = 1.0  # power, at best
+_NOISE = 1.2  # times as large or as small, since a few hundred samples measured it
 _SMALLEST = 1e-4  # error that is taken as such: none of a few hundred is not zero
-_UP, _DOWN = 1.6, 3.0  # times as large, and as small, as foretold: within these errors were (docs/training.md)
 _REPEATS = 15.0  # of samples, after which another pass teaches next to nothing (Muennighoff et al. 2023)
 _VARIED = 60.0  # the same where images are varied each time; by the runs of benchmarks/forecast.py
 
@@ -73,17 +75,21 @@ def extrapolate(
     """Accuracy at `steps` steps: low, expected, high, shares from 0 to 1.
 
     The error falls like a power of the number of samples (Hestness et al., "Deep learning scaling is predictable,
-    empirically", 2017): through the longest short training, with a power between that fitted to all of them by least
-    squares in logarithms and the usual one. Samples that are seen again, after `epoch_steps` steps, count for less
-    (`effective_steps`), unless they are `varied` each time. `chance` is the error of answering at random; it is never
-    expected to be worse. The interval is that of errors which came out, as a multiple of what was foretold.
+    empirically", 2017). The power is fitted to the short trainings by least squares in logarithms; a long training goes
+    on from the longest of them with about half of it, and between a third and one and a half in the interval. Samples
+    that are seen again, after `epoch_steps` steps, count for less (`effective_steps`), unless they are `varied` each
+    time. `chance` is the error of answering at random; it is never expected to be worse.
     """
     seen = [effective_steps(n, epoch_steps, varied=varied) for n in (*(row.steps for row in short), steps)]
     errors = [max(row.error, _SMALLEST) for row in short]
     power = _power(seen[:-1], errors)
     last = max(range(len(short)), key=lambda k: short[k].steps)
-    expected = min(chance, errors[last] * (seen[-1] / seen[last]) ** -power)
-    return 1 - min(chance, _UP * expected), 1 - expected, 1 - expected / _DOWN
+
+    def error(share: float) -> float:
+        return errors[last] * (seen[-1] / seen[last]) ** -min(_STEEPEST, share * power)
+
+    worst, expected, best = error(_WORST) * _NOISE, error(_EXPECTED), error(_BEST) / _NOISE
+    return 1 - min(chance, worst), 1 - min(chance, expected), 1 - min(chance, best)
 
 
 def effective_steps(steps: int, epoch_steps: int, *, varied: bool) -> float:
@@ -95,11 +101,10 @@ def effective_steps(steps: int, epoch_steps: int, *, varied: bool) -> float:
 
 def _power(steps: Sequence[float], errors: Sequence[float]) -> float:
     xs, ys = [math.log(n) for n in steps], [math.log(error) for error in errors]
-    middle, spread = sum(xs) / len(xs), sum((x - sum(xs) / len(xs)) ** 2 for x in xs)
-    if not spread:
-        return _USUAL_POWER
-    fitted = -sum((x - middle) * y for x, y in zip(xs, ys, strict=True)) / spread
-    return min(_POWERS[1], max(_POWERS[0], _TRUST * fitted + (1 - _TRUST) * _USUAL_POWER))
+    middle = sum(xs) / len(xs)
+    spread = sum((x - middle) ** 2 for x in xs)
+    fitted = -sum((x - middle) * y for x, y in zip(xs, ys, strict=True)) / spread if spread else 0.0
+    return min(_POWERS[1], max(_POWERS[0], fitted))
 
 
 def duration(seconds: float) -> str:
