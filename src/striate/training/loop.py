@@ -22,6 +22,7 @@ from striate.training.objective import Objective, Part
 from striate.training.optimizers import set_learning_rate
 from striate.training.own_rule import own_rule_step
 from striate.training.patience import training_is_over
+from striate.training.pool_first import pooling_first
 from striate.training.prepared_batch import part_bounds, prepared_inputs, to_memory_format
 from striate.training.schedules import learning_rate_factor
 from striate.training.state import TrainingState
@@ -104,7 +105,7 @@ def training_step(
     weight = objective.task.weight(targets)
     for start, stop in part_bounds(samples, config.execution.micro_batch):
         x, y, blend = inputs[start:stop], targets[start:stop], mix and mix.part(start, stop)
-        with autocast(config, x.device), whole_batch_compiled(config, len(x)):
+        with autocast(config, x.device), whole_batch_compiled(config, len(x)), pooling_first(module, config.execution):
             loss, tally = objective.training_loss(module, x, y, blend, Part(state.step, start, samples, weight))
         refuse_nonfinite(loss, module, x, state.step + 1, epoch + 1, optimizer.param_groups[-1]["lr"])
         scaler.scale(loss).backward()
