@@ -9,18 +9,19 @@ import torch
 from short_runs import asked_for, events_of, trained
 from torch import nn
 
+from striate.account.count import count_macs
 from striate.cli import main
 from striate.data.dataset import Dataset, Preparation, Split
 from striate.errors import ConfigError
 from striate.layers.whitening import WhiteningConv2d
 from striate.models.build import build_model
-from striate.models.choose import choose_fast_model, choose_model
+from striate.models.choose import airbench_macs, choose_fast_model, choose_model
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field, with_fields
 from striate.training.prepare import prepare
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
-from striate.training.recipes.speedrun import batch_size, before_data, before_network
+from striate.training.recipes.speedrun import batch_size, before_data, before_network, network_for
 from striate.training.request import merge_request
 
 
@@ -133,6 +134,34 @@ def test_the_network_is_airbench_for_images_that_it_takes_and_the_usual_one_else
     else:
         assert name.startswith(begins)
         build_model(name, shape, 10)
+
+
+@pytest.mark.parametrize(
+    ("shape", "samples", "minutes", "width"),
+    [
+        ((1, 28, 28), 58_800, 1, "airbench(width=16)"),
+        ((1, 28, 28), 58_800, 2.5, "airbench(width=32)"),
+        ((3, 32, 32), 49_000, 12, "airbench"),
+        ((3, 32, 32), 49_000, 0.1, "airbench(width=16)"),
+        ((3, 32, 32), 49_000, 10_000, "airbench(width=128)"),
+        ((3, 32, 32), 49_000, None, "airbench"),
+    ],
+)
+def test_the_network_is_as_wide_as_the_minutes_allow(shape, samples, minutes, width) -> None:
+    config = with_fields(
+        Config(), {"recipe": "speedrun", "budget.minutes": minutes, "execution.device": "cpu", "execution.threads": 2}
+    )
+    assert network_for(config, dataset(shape, n=samples))[0] == width
+    assert network_for(with_fields(config, {"recipe": "standard"}), dataset(shape, n=10))[0] != width
+
+
+@pytest.mark.parametrize(
+    ("width", "shape"), [(64, (3, 32, 32)), (16, (1, 28, 28)), (32, (3, 96, 160)), (8, (5, 9, 13))]
+)
+def test_multiply_accumulates_of_airbench_are_those_of_the_network(width, shape) -> None:
+    with torch.device("meta"):
+        network = build_model(f"airbench(width={width})", shape, 10)
+    assert airbench_macs(width, shape) + 4 * width * 10 == count_macs(network, shape)
 
 
 def test_a_run_whitens_its_first_layer_from_its_training_images_and_learns() -> None:

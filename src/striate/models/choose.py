@@ -6,7 +6,10 @@ from striate.wording import show_shape
 
 SMALL_GRAY = 32
 SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE = 16, 8, 4
-SMALLEST_FOR_AIRBENCH = 9
+SMALLEST_FOR_AIRBENCH, LARGE_FOR_AIRBENCH = 9, 64
+PASSES = 5
+"""Over the training samples, at least, before a wider network pays; with images that grow they are about seven."""
+_WIDTHS = (16, 32, 64, 96, 128)
 
 
 def choose_model(kind: str, input_shape: tuple[int, ...], annotation: str, samples: int) -> tuple[str, str]:
@@ -33,17 +36,39 @@ def choose_model(kind: str, input_shape: tuple[int, ...], annotation: str, sampl
     return "small-resnet", f"images {what} ({size}) need depth, which residual blocks train well from scratch"
 
 
-def choose_fast_model(kind: str, input_shape: tuple[int, ...], annotation: str, samples: int) -> tuple[str, str]:
+def choose_fast_model(
+    kind: str, input_shape: tuple[int, ...], annotation: str, samples: int, macs: float | None = None
+) -> tuple[str, str]:
     """As `choose_model`, for a training that has little time: `airbench` for the images that it takes.
 
-    Half as wide for gray images: they have a third of the values and, being digits or shapes, fewer looks.
+    `macs`: the multiply–accumulates that there is time for. The network is the widest of which five passes over the
+    samples then fit, `airbench(width=16)` at least; without a limit of the published width, half of it for gray images.
     """
     image = kind == "image" and len(input_shape) == 3 and annotation != "mask"
     if not image or min(input_shape[1:]) < SMALLEST_FOR_AIRBENCH:
         return choose_model(kind, input_shape, annotation, samples)
-    gray = input_shape[0] == 1
     why = "made for short trainings: its first layer whitens patches of the images, the others begin as identities"
-    return "airbench(width=32)" if gray else "airbench", why
+    width = 32 if input_shape[0] == 1 else 64
+    if macs is not None:
+        fitting = [w for w in _WIDTHS if PASSES * 3 * samples * airbench_macs(w, input_shape) <= macs]
+        width = fitting[-1] if fitting else _WIDTHS[0]
+        why += f"; this wide, {PASSES} passes are expected to fit" if fitting else "; narrow, for want of time"
+    return "airbench" if width == 64 else f"airbench(width={width})", why
+
+
+def airbench_macs(width: int, input_shape: tuple[int, ...]) -> int:
+    """Multiply–accumulates of `airbench` for one image, its output layer left out."""
+    channels, height, width_of_image = input_shape
+    large = max(height, width_of_image) > LARGE_FOR_AIRBENCH
+    first = channels * (32 if large else 8)
+    sides = [side // 4 if large else side - 1 for side in (height, width_of_image)]
+    total = first * (first // 2) * sides[0] * sides[1]
+    for wide in (width, 4 * width, 4 * width):
+        total += 9 * first * wide * sides[0] * sides[1]
+        sides = [side // 2 for side in sides]
+        total += 9 * wide * wide * sides[0] * sides[1]
+        first = wide
+    return total
 
 
 def _for_masks(input_shape: tuple[int, ...]) -> tuple[str, str]:

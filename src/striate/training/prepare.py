@@ -18,7 +18,6 @@ from striate.data.normalize import Normalization, Normalize, measure_normalizati
 from striate.data.read import load_dataset
 from striate.errors import ChangedDataError, ConfigError, InputMisfit, ModelError, TrainingError
 from striate.models.build import build_model
-from striate.models.choose import choose_fast_model, choose_model
 from striate.models.first_weights.materialize import materialize
 from striate.models.from_file import resolve_name, source_digest
 from striate.models.published_size import size_note
@@ -54,7 +53,7 @@ from striate.training.plan.record import PlanRecord
 from striate.training.plan.trial import Workload
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
-from striate.training.recipes.speedrun import before_data, before_network
+from striate.training.recipes.speedrun import before_data, before_network, network_for
 from striate.training.request import decided_fields
 from striate.training.speed import Work, steps_for_epochs
 from striate.training.state import TrainingState
@@ -316,8 +315,7 @@ def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> 
             'striate.train(model=your_module, config="…/config.yaml"), or --model NAME',
         )
     if name == "auto":
-        choose = choose_fast_model if config.recipe == "speedrun" else choose_model
-        name, reason = choose(data.kind, data.input_shape, data.annotation, len(data.splits["train"]))
+        name, reason = network_for(config, data)
         notes.append(f"model {name}: {reason}")
     sized = size_note(name, data.input_shape, weights=config.model.weights is not None)
     notes += [sized] if sized else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from striate.data.dataset import Dataset
+from striate.models.choose import choose_fast_model, choose_model
 from striate.training.config import Config
 from striate.training.recipes.choice import Choice
 from striate.training.recipes.facts import Facts
@@ -17,12 +18,17 @@ from striate.training.recipes.standard import standard
 VALIDATION = 0.02
 """Share of the training data that is only watched: nothing is chosen by it, since the last epoch is kept."""
 SMOOTHING = 0.2
+USED = 0.85
+"""Share of the minutes that is left for training steps."""
 MEASURED = 2_000
 """Training samples that are measured at the end: all of them, from six views, take as long as two epochs."""
 SEEN = 400_000
 """Samples looked at where no budget is given: eight epochs of CIFAR-10."""
 LARGEST_BATCH = 512
 STEPS_AN_EPOCH = 50  # at least, as far as batches of 16 allow
+MACS_A_CORE = 1.25e11
+"""Multiply–accumulates a second in training steps of airbench, in bfloat16 on one core of the machine that this was
+written on; only the width of the network follows from it, and is the same in every run. On a GPU time is no limit."""
 TURN, OTHER = 0.2, 0.04  # rates of kernels at a fixed norm, and of all else
 
 
@@ -40,6 +46,17 @@ def before_network(config: Config, data: Dataset) -> Config:
     if config.recipe != "speedrun" or task.label_smoothing is not None or not smooth:
         return config
     return replace(config, task=replace(task, label_smoothing=SMOOTHING))
+
+
+def network_for(config: Config, data: Dataset) -> tuple[str, str]:
+    """The network where none is named, and why: with this recipe as wide as `budget.minutes` allow."""
+    about = data.kind, data.input_shape, data.annotation, len(data.splits["train"])
+    if config.recipe != "speedrun":
+        return choose_model(*about)
+    minutes, execution = config.budget.minutes, config.execution
+    if minutes is None or execution.device != "cpu":
+        return choose_fast_model(*about)
+    return choose_fast_model(*about, macs=60 * minutes * USED * MACS_A_CORE * (execution.threads or 1))
 
 
 def speedrun(facts: Facts, asked: Config) -> Choice:
