@@ -12,13 +12,12 @@ from striate.errors import ModelError, StriateError
 from striate.training.config import Config
 from striate.training.forecast import Forecast, ShortTraining, duration
 from striate.training.pace import Pace
-from striate.training.short_trainings import chance_error, forecast_accuracy, run_short_trainings
+from striate.training.short_trainings import forecast_accuracy, foretells, run_short_trainings
 from striate.training.speed import AIM, Work, measure_pace, steps_for_epochs
 
 _TELLING = 60.0  # seconds: from here on a run's accuracy is foretold
 _SHORT_SHARE = 0.04  # of a run's time that the trainings for this may take
 _SHORT_MOST = 30.0  # seconds that they may take: whoever starts a training of hours wants to see it begin
-_NEAR_CHANCE = 0.75  # of the error of guessing: a training that has hardly begun foretells nothing
 _MEASURED = 30.0  # seconds that a run must roughly take before its time is measured
 _STEP = 0.002  # seconds of a small step, roughly
 _FLOPS = 1e11  # a second, roughly; to tell what is worth measuring
@@ -103,7 +102,7 @@ def _short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTrain
 
 
 def _forecast(work: Work, steps: int, seconds: float, short: tuple[ShortTraining, ...]) -> Forecast:
-    if len(short) < 2 or short[-1].error > _NEAR_CHANCE * chance_error(work):
+    if not foretells(work, short):
         return Forecast(steps, seconds, short=short)
     low, expected, high = forecast_accuracy(work, short, steps)
     return Forecast(steps, seconds, (low, high), expected, short)

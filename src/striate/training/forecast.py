@@ -86,7 +86,7 @@ def extrapolate(
     last = max(range(len(short)), key=lambda k: short[k].steps)
 
     def error(share: float) -> float:
-        return errors[last] * (seen[-1] / seen[last]) ** -min(_STEEPEST, share * power)
+        return errors[last] * math.pow(seen[-1] / seen[last], -min(_STEEPEST, share * power))
 
     worst, expected, best = error(_WORST) * _NOISE, error(_EXPECTED), error(_BEST) / _NOISE
     return 1 - min(chance, worst), 1 - min(chance, expected), 1 - min(chance, best)

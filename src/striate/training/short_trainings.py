@@ -22,6 +22,7 @@ from striate.training.speed import Work, trial_state
 
 _FRACTIONS = (1, 2, 4)  # of the longest short training
 _FEWEST = 4  # steps: fewer are no training
+_NEAR_CHANCE = 0.75  # of the error of guessing: a training that has hardly begun foretells nothing
 
 
 def run_short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTraining, ...]:
@@ -47,10 +48,15 @@ def forecast_accuracy(work: Work, short: Sequence[ShortTraining], steps: int) ->
     shape = tuple(work.splits["train"].inputs.shape[1:])
     drawn = draw_augmentation(augment, 0, 0, torch.zeros(1, dtype=torch.long), shape) if len(shape) == 3 else None
     varied = drawn is not None or bool(augment.noise or augment.mixup or augment.cutmix)
-    return extrapolate(short, steps, chance_error(work), epoch_steps=len(batch_bounds(samples, batch)), varied=varied)
+    return extrapolate(short, steps, _chance_error(work), epoch_steps=len(batch_bounds(samples, batch)), varied=varied)
 
 
-def chance_error(work: Work) -> float:
+def foretells(work: Work, short: Sequence[ShortTraining]) -> bool:
+    """Whether anything can be extrapolated: from two trainings or more, the longest of which has learned something."""
+    return len(short) >= 2 and short[-1].error <= _NEAR_CHANCE * _chance_error(work)
+
+
+def _chance_error(work: Work) -> float:
     """The share of wrong answers where classes are equally frequent and guessed."""
     return 1 - 1 / max(2, work.task.outputs)
 
