@@ -16,7 +16,7 @@ from striate.data.dataset import Preparation
 from striate.data.images import UnreadableImage, decode_image
 from striate.data.reduce import reduction
 
-MEAN_PHOTO, MEAN_PATTERN, MOST = 2.0, 8.0, 24
+MEAN_PHOTO, MEAN_PATTERN, MOST = 2.0, 9.0, 28
 
 
 def jpeg(pixels: np.ndarray, quality: int = 95, turn: int = 1, subsampling: int = 0) -> bytes:

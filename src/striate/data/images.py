@@ -29,8 +29,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from striate.data.config import Fit
-from striate.data.fitting import Reduced, place
+from striate.data.fitting import Reduced, pixels_of, place, place_reduced
 from striate.data.pillow_ours import pillow_ours
+from striate.data.plain_jpeg import decode_plain_jpeg
 from striate.data.reduce import reduce_decoding
 from striate.errors import DataError
 
@@ -103,6 +104,11 @@ def decode_image(data: bytes | Path, where: str, preparation: Preparation) -> np
 
     Raises UnreadableImage.
     """
+    with _explained(where, data):
+        if isinstance(data, Path) and data.suffix.lower() in (".jpg", ".jpeg"):
+            data = data.read_bytes()
+    if isinstance(data, bytes) and (pixels := decode_plain_jpeg(data, preparation)) is not None:
+        return place(pixels, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
     with open_picture(data, where, preparation.max_pixels) as image:
         turn = turn_of(image) if image.format == "JPEG" else None
         reduced = reduce_decoding(image, turn, preparation) if preparation.reduced else None
@@ -127,7 +133,9 @@ def _prepared(image: Image.Image, where: str, preparation: Preparation, reduced:
     flat, mode = _flatten(image, where), "L" if channels == 1 else "RGB"
     flat = flat if flat.mode == mode else flat.convert(mode)
     upright = flat if turn is None else flat.transpose(turn)
-    return _channels_first(place(upright, (height, width), preparation.fit, reduced))
+    if reduced is not None:
+        return place_reduced(upright, (height, width), preparation.fit, reduced)
+    return place(pixels_of(upright), (height, width), preparation.fit)
 
 
 def decode_mask(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000) -> np.ndarray:
@@ -159,13 +167,10 @@ def refit(inputs: np.ndarray, channels: int, size: tuple[int, int], fit: Fit) ->
     mode = "L" if channels == 1 else "RGB"
     for number, x_CHW in enumerate(inputs):
         pixels = x_CHW[0] if len(x_CHW) == 1 else np.moveaxis(x_CHW, 0, -1)
-        image = Image.fromarray(np.ascontiguousarray(pixels)).convert(mode)
-        out[number] = _channels_first(place(image, size, fit))
+        if len(x_CHW) != channels:
+            pixels = pixels_of(Image.fromarray(np.ascontiguousarray(pixels)).convert(mode))
+        out[number] = place(pixels, size, fit)
     return out
-
-
-def _channels_first(pixels: np.ndarray) -> np.ndarray:
-    return np.array(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0), order="C")
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:

@@ -6,8 +6,8 @@ inverse transforms of libjpeg). It is done only as far as the smaller picture st
 on each axis, and the antialiased filter does the rest.
 
 The result differs from that of the whole picture: on photographs by less than two of 255 levels on average over any one
-picture, and by at most 24 in any pixel; on patterns made to break it (checkerboards, stripes, noise, small print) by
-less than eight on average, and by at most 24 in any pixel.
+picture, and by at most 28 in any pixel; on patterns made to break it (checkerboards, stripes, noise, small print) by
+less than nine on average, and by at most 28 in any pixel.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import PIL
+import torch
 
 from striate.data.dataset import Preparation
 from striate.data.store.pack import FORMAT
@@ -32,7 +33,7 @@ def pack_key(contents: Iterable[bytes], form: tuple[int, ...], preparation: Prep
     how they are prepared, and by which decoder.
     """
     how: list[object] = [preparation.input_shape, preparation.fit, preparation.max_pixels, preparation.reduced, form]
-    how += [FORMAT, _DECODING, PIL.__version__]
+    how += [FORMAT, _DECODING, PIL.__version__, torch.__version__]
     digest = hashlib.sha256(json.dumps(how).encode())
     for content in contents:
         digest.update(content)
