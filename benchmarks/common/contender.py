@@ -20,7 +20,7 @@ import psutil
 
 WORKER = Path(__file__).with_name("worker.py")
 # What a shell may have set would make contenders something else than what their users get.
-NOT_INHERITED = ("GOMP_SPINCOUNT", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KERAS_BACKEND", "MALLOC_TOP_PAD_")
+NOT_INHERITED = ("GOMP_SPINCOUNT", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KERAS_BACKEND", "STRIATE_CACHE")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -68,7 +69,8 @@ def striate_training(
     per_turn: int | None = None,
     everything: bool = False,
 ) -> None:
-    """Train on `data` for `epochs` with the configuration `fields`, in the settings of the program.
+    """Train on `data` for `epochs` with the configuration `fields`, in the settings of the program, with nothing
+    kept from earlier runs.
 
     `everything`: the first turn begins before the data are read, so that it holds reading, planning and preparing too;
     otherwise it begins with the first step.
@@ -84,6 +86,8 @@ def striate_training(
     turns = Turns(gate, per_turn)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
+        # A plan of an earlier run may have been made while the machine was busy.
+        os.environ.setdefault("STRIATE_CACHE", folder + "/cache")
         if everything:
             turns.begin()
         prepared = prepare(merge_request(read_config(None), data=data, epochs=epochs, size=size, fields=fields))
