@@ -68,6 +68,14 @@ def load_since(begin: LoadMark) -> Load:
     return Load(cores, min(max(0.0, taken), float(cores)), seconds)
 
 
+def maybe_busy() -> bool:
+    """Whether it is worth a tenth of a second to measure the load: the system's average of the last minute, in which
+    this process counts too, leaves less than a third of our cores. True where the system keeps none."""
+    if not hasattr(os, "getloadavg"):
+        return True
+    return os.getloadavg()[0] > 0.7 * len(own_cores())
+
+
 def current_load(seconds: float = _SHORTEST) -> Load:
     """What others take now, in about `seconds`."""
     begin = mark()

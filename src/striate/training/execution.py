@@ -14,6 +14,7 @@ from torch import nn
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, TrainingError
 from striate.machine.allocator import allocator_policy, available, usual_policy
+from striate.machine.load import current_load, maybe_busy
 from striate.training.config import Config, ExecutionConfig
 
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,10 +30,18 @@ def decide_execution(config: Config, data: Dataset) -> Config:
     device = execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
     # A matrix of a few hundred numbers is done before a second thread has woken up.
-    threads = execution.threads or (1 if data.kind == "table" else torch.get_num_threads())
+    threads = execution.threads or (1 if data.kind == "table" else _usual_threads(execution.plan))
     execution = replace(execution, device=device, threads=threads)
     refuse_foreign_execution(execution)
     return replace(config, execution=as_plain(execution) if execution.plan == "plain" else execution)
+
+
+def _usual_threads(plan: str) -> int:
+    """All, or one on busy cores: threads wait for each other, and one of them is always late there."""
+    threads = torch.get_num_threads()
+    if plan == "plain" or threads == 1 or not maybe_busy():
+        return threads
+    return 1 if current_load().busy else threads
 
 
 def as_plain(execution: ExecutionConfig) -> ExecutionConfig:

@@ -176,12 +176,12 @@ def prepare_data(
     asked = asked or config
     config = before_network(config, data)
     task = make_task(data, config.task)
-    open_execution = config.execution
+    open_execution, most_threads = config.execution, torch.get_num_threads()
     beginning = find_beginning(decide_execution(config, data), data, task, module, begun)
     config, notes = _choose_network(beginning.config, data, module)
     with execution_settings(config):
         prepared = _plan(config, asked, data, task, beginning, module, measured=begun is None)
-        prepared = _with_plan(prepared, open_execution, seconds_spent, plan_seconds)
+        prepared = _with_plan(prepared, open_execution, most_threads, seconds_spent, plan_seconds)
     with execution_settings(prepared.config):
         work = Work(prepared.state, task, prepared.splits, prepared.config, prepared.normalize)
         budget = decide_budget(work, seconds_spent, forecast=forecast)
@@ -235,7 +235,11 @@ def _plan(
 
 
 def _with_plan(
-    prepared: Prepared, asked: ExecutionConfig, seconds_spent: Callable[[], float], plan_seconds: float | None
+    prepared: Prepared,
+    asked: ExecutionConfig,
+    threads: int,
+    seconds_spent: Callable[[], float],
+    plan_seconds: float | None,
 ) -> Prepared:
     """How it computes, decided where `asked` leaves it open; network and average laid out so."""
     state, config = prepared.state, prepared.config
@@ -243,14 +247,19 @@ def _with_plan(
     planned = Planned(plain.execution)
     if None in (asked.precision, asked.memory_format, asked.compile, asked.threads) and asked.plan == "auto":
         steps, seconds = _expected(config, prepared.splits["train"], seconds_spent)
-        work = Workload(state, prepared.task, prepared.splits["train"], plain, prepared.normalize, steps, seconds)
+        work = Workload(
+            state, prepared.task, prepared.splits["train"], plain, prepared.normalize, steps, seconds, threads
+        )
         planned = plan_execution(work, asked, seconds=plan_seconds)
     config = replace(config, execution=planned.execution)
     place(state.module, config, prepared.device)
     if state.average is not None:
         place(state.answering, _uncompiled(config), prepared.device)
     state.scaler = make_scaler(config)
-    said = (str(planned.record),) if planned.record else (planned.note,) if planned.note else ()
+    said = [str(planned.record)] if planned.record else [planned.note] if planned.note else []
+    used = planned.execution.threads or threads
+    if planned.record is None and asked.threads is None and used < threads and prepared.data.kind != "table":
+        said.append(f"other processes keep the cores busy: {used} thread{'s' * (used != 1)} instead of {threads}")
     return replace(prepared, config=config, plan=planned.record, notes=(*prepared.notes, *said))
 
 

@@ -34,7 +34,9 @@ def workload(module: nn.Module | None = None, steps: int = 10**9, **fields: obje
     prepared = prepare(
         asked_for(**({"execution__plan": "plain", "batch": 32, "execution__threads": 4} | fields)), module
     )
-    return Workload(prepared.state, prepared.task, prepared.splits["train"], prepared.config, prepared.normalize, steps)
+    return Workload(
+        prepared.state, prepared.task, prepared.splits["train"], prepared.config, prepared.normalize, steps, threads=4
+    )
 
 
 def plain_of(work: Workload) -> Candidate:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from plan_workloads import BUSY, QUIET
 from rich.console import Console
 from short_runs import asked_for, parameters, trained
 
 from striate.api import resume, train_config
 from striate.errors import ConfigError
 from striate.machine import allocator
+from striate.machine.load import Load
 from striate.training.config import Config, ExecutionConfig
 from striate.training.config_file import config_from_yaml, get_field
 from striate.training.execution import decide_execution
@@ -196,3 +198,24 @@ def test_what_the_rest_of_the_configuration_cannot_be_computed_with_is_refused(f
     with pytest.raises(ConfigError) as caught:
         prepare(asked_for(**fields))
     assert caught.value.where.startswith("execution.")
+
+
+@pytest.mark.parametrize(
+    ("load", "plan", "threads"), [(BUSY, "auto", 1), (QUIET, "auto", 4), (BUSY, "plain", 4), (None, "auto", 4)]
+)
+def test_busy_cores_get_one_thread_and_that_is_said(
+    load: Load | None, plan: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured() -> Load:
+        assert load is not None, "nothing to be measured where the last minute was quiet"
+        return load
+
+    monkeypatch.setattr("striate.training.execution.maybe_busy", lambda: load is not None)
+    monkeypatch.setattr("striate.training.execution.current_load", measured)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    prepared = prepare(asked_for(execution__plan=plan))
+    assert prepared.config.execution.threads == threads
+    said = "other processes keep the cores busy: 1 thread instead of 4" in prepared.notes
+    assert said == (threads == 1)
+    assert prepare(asked_for("iris", model__name="mlp(4)")).config.execution.threads == 1

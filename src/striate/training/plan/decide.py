@@ -84,7 +84,7 @@ def _plan(
         found.trials.samples,
         now.name,
         perf_counter() - started,
-        remarks=(*_remarks(work, asked, offers, chosen, now), *search.remarks),
+        remarks=(*_remarks(work, asked, chosen, now), *search.remarks),
         asides=(*_asides(found, work), *search.asides),
     )
     if not search.refused:  # other weights, or other data, might not be
@@ -119,14 +119,14 @@ def _checked(row: PlanRow, search: Search) -> PlanRow:
     return row if agreed is None else replace(row, agreement=str(agreed))
 
 
-def _remarks(work: Workload, asked: ExecutionConfig, offers: Offers, chosen: Candidate, load: Load) -> list[str]:
+def _remarks(work: Workload, asked: ExecutionConfig, chosen: Candidate, load: Load) -> list[str]:
     part, remarks = work.config.execution.micro_batch, []
     if part is not None and asked.micro_batch is None:
         remarks.append(f"in parts of {part} samples: more do not fit into memory")
     if not load.busy:
         return remarks
     threads = f"{chosen.threads} thread{'s' * (chosen.threads != 1)}"
-    instead = f"{threads} instead of {offers.plain.threads}" if chosen.threads != offers.plain.threads else threads
+    instead = f"{threads} instead of {work.threads}" if chosen.threads < work.threads else threads
     return [*remarks, f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}"]
 
 

@@ -76,7 +76,7 @@ def offers_for(work: Workload, asked: ExecutionConfig) -> Offers:
         plain,
         (asked.precision,) if asked.precision else precisions,
         (asked.memory_format,) if asked.memory_format else layouts,
-        (plain.threads,) if asked.threads or work.train.inputs.ndim == 2 else _threads(plain.threads),
+        (plain.threads,) if asked.threads or work.train.inputs.ndim == 2 else _threads(work.threads),
         asked.allocator or usual_policy(),
         () if asked.compile else compiles,
         _COMPILE_SECONDS[0] + _COMPILE_SECONDS[1] * calls,

@@ -12,6 +12,7 @@ from striate.training.plan.trial import Trials
 _TURN = 0.03  # seconds: what a clock and a scheduler tell apart
 _ROUNDS = 7
 _FEWEST = 3
+_LOST = 10  # times what a step takes: no allocation makes up for that
 
 
 def race(
@@ -32,7 +33,10 @@ def race(
         for candidate in list(alive):
             try:
                 if number == 0:
-                    trials.seconds(candidate, 1)  # pays for allocation and the choice of kernels
+                    first = trials.seconds(candidate, 1)  # pays for allocation and the choice of kernels
+                    if first > _LOST * max(about, 1e-3):
+                        timings[candidate] = Timing((first,))
+                        continue
                 timing = timings.get(candidate, Timing(()))
                 timings[candidate] = timing.and_round(trials.seconds(candidate, count) / count)
             except Exception as error:  # whatever a way of computing does not bear

@@ -23,7 +23,7 @@ from striate.training.state import TrainingState
 class Workload:
     """A training about to start, as it would be computed plainly: what a plan is made for.
 
-    `steps` of optimizer in all, or wall-clock `seconds`, whichever is known.
+    `steps` of optimizer in all, or wall-clock `seconds`, whichever is known; `threads` at most.
     """
 
     state: TrainingState
@@ -33,6 +33,7 @@ class Workload:
     normalize: Normalize
     steps: int | None = None
     seconds: float | None = None
+    threads: int = 1
 
 
 @dataclass
@@ -48,11 +49,13 @@ class Trials:
 
     @property
     def batch(self) -> Batch:
-        """The first batch of the first epoch, or the first samples of it."""
+        """A copy, which a step may change, of the first batch of the first epoch, or of its first samples."""
         if self._batch is None:
             train, seed = self.work.train, self.work.config.seed
-            self._batch = next(iter(batches(train, self.samples, order=epoch_order(len(train), seed, 0))))
-        return self._batch
+            order = epoch_order(len(train), seed, 0)
+            (self._batch,) = batches(train, self.samples, order=order, stop=1)
+        raw = self._batch
+        return Batch(raw.inputs.clone(), raw.targets.clone(), raw.ids)
 
     def with_samples(self, samples: int) -> Trials:
         """The same copies, with another number of samples a step."""
