@@ -4,7 +4,8 @@ STAMP := .venv/.installed
 
 BENCH_STAMP := .venv-bench/.installed
 PEERS := keras 'jax[cpu]' skorch lightning torchinfo fvcore
-BENCHES := summary augmentation fashion_epoch cifar_resnet18 photo_loading photos resnet50_inference plan_choice busy scaling
+BENCHES := summary fashion_epoch augmentation cifar_resnet18 photo_loading photos resnet50_inference plan_choice busy \
+	allocator step_overhead store_scaling scaling
 BENCHES_LONG := speedrun
 BENCH ?= $(BENCHES)
 

@@ -23,6 +23,10 @@ WORKLOADS = (
     "speedrun",
     "plan_choice",
     "busy",
+    "augmentation",
+    "allocator",
+    "step_overhead",
+    "store_scaling",
     "scaling",
 )
 """In the order of the page; others follow by name."""

@@ -10,6 +10,8 @@ from common.asked import ASKED
 from striate.wording import several
 
 Result = dict[str, Any]
+TRAININGS = ("fashion_epoch", "cifar_resnet18", "photos")
+"""Those whose steps must not wait for data; others also try what is known to wait."""
 VERDICTS = {True: "met", False: "**not met**", None: "not judged"}
 HEAD = """# Performance
 
@@ -90,7 +92,7 @@ def _verdicts(results: Sequence[Result]) -> str:
 def _waits(results: Sequence[Result]) -> dict[str, tuple[dict[str, Any], str]]:
     """The largest share of a turn, by the median of the turns, in which a training of ours waited for data."""
     found = []
-    for result in results:
+    for result in (r for r in results if r["workload"] in TRAININGS):
         for row in (row for case in result["cases"] for row in case["rows"] if row["ours"]):
             waits = [turn["data_wait"] for turn in row.get("turns", ()) if turn.get("data_wait") is not None]
             if waits:
