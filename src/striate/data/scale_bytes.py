@@ -16,6 +16,7 @@ def scale_bytes(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     if planes.shape[1:] == size:
         return np.array(planes, order="C")
-    x = torch.from_numpy(planes if planes.flags.writeable else planes.copy("K"))[None]
-    scaled: np.ndarray = interpolate(x, size, mode="bilinear", antialias=True)[0].contiguous().numpy()
-    return scaled
+    # Copies are NumPy's: torch would begin a team of threads for them in each of the threads that read files.
+    pixels = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+    x = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)[None]
+    return np.array(interpolate(x, size, mode="bilinear", antialias=True)[0].numpy(), order="C")
