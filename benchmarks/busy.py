@@ -30,7 +30,7 @@ BATCH, PER_TURN = 128, 12_800
 SPIN = "while True: pass"
 
 
-def plain_torch(gate: Gate, name: str) -> None:
+def plain_torch(gate: Gate, name: str, per_turn: int) -> None:
     """The loop of the tutorials from a TensorDataset, in the environment as it is by default."""
     import torch
     from common.plain_torch import train_by_turns
@@ -38,28 +38,28 @@ def plain_torch(gate: Gate, name: str) -> None:
 
     module = network()
     loader = DataLoader(samples(name, False, ready=True), BATCH, shuffle=True)
-    train_by_turns(gate, module, loader, torch.optim.AdamW(module.parameters(), lr=RATE), PER_TURN)
+    train_by_turns(gate, module, loader, torch.optim.AdamW(module.parameters(), lr=RATE), per_turn)
 
 
-def by_hand(name: str, threads: int, spin: str | None, fields: dict[str, Any], epochs: int) -> Contender:
+def by_hand(threads: int, spin: str | None, options: dict[str, Any]) -> Contender:
     """striate without a plan for threads, in bf16, with so many and so long a wait."""
     fixed = {"execution.precision": "bf16", "execution.memory_format": "channels_last", "execution.compile": "off"}
-    options = {"data": name, "epochs": epochs, "per_turn": PER_TURN}
-    options["fields"] = fields | fixed | {"execution.threads": threads}
+    options = options | {"fields": options["fields"] | fixed | {"execution.threads": threads}}
     environment = {} if spin is None else {"GOMP_SPINCOUNT": spin}
     shown = "the default" if spin is None else spin
     title = f"bf16, {threads} thread{'s' * (threads > 1)}, spin count {shown}"
     return Contender(title, "striate_training", options, environment, ours=False)
 
 
-def contenders(name: str, epochs: int) -> list[Contender]:
+def contenders(name: str, per_turn: int) -> list[Contender]:
     """striate as it is, with its choices made by hand, and plain torch."""
     fields = {"model.name": MODEL, "batch": BATCH, "optim.name": "adamw", "augment.shift": BORDER}
+    options: dict[str, Any] = {"data": name, "fields": fields, "epochs": 100, "per_turn": per_turn}
     cores = os.cpu_count() or 1
     return [
-        striate_contender("striate", data=name, fields=fields, epochs=epochs, per_turn=PER_TURN),
-        *(by_hand(name, threads, spin, fields, epochs) for threads in (1, cores) for spin in (None, "1000", "5000")),
-        Contender("torch, no workers", "plain_torch", {"name": name}),
+        striate_contender("striate", **options),
+        *(by_hand(threads, spin, options) for threads in (1, cores) for spin in (None, "1000", "5000")),
+        Contender("torch, no workers", "plain_torch", {"name": name, "per_turn": per_turn}),
     ]
 
 
@@ -82,7 +82,7 @@ def main() -> None:
     asked = parsed(parser)
     cases = []
     with quick_data(SHAPE, asked.quick) as few:
-        taking_part = contenders(few or "fashion-mnist", 40)
+        taking_part = contenders(few or "fashion-mnist", BATCH if asked.quick else PER_TURN)
         for count in (0, asked.processes):
             with busy(count):
                 found = measure(__file__, taking_part, repeats=asked.repeats, gently=asked.quick)

@@ -38,7 +38,7 @@ def test_what_was_decided_is_listed_and_what_was_asked_for_is_not(decided: Confi
     [
         ({"recipe": "quick"}, ["batch", "optim.lr", "augment.shift"], ["data.size"]),
         ({"optim.name": "sgd"}, ["optim.lr", "optim.weight_decay"], ["batch"]),
-        ({"data.size": [12, 12]}, ["batch", "augment.shift", "optim.lr"], ["execution.threads"]),
+        ({"data.size": [12, 12]}, ["batch", "augment.shift", "optim.lr", "execution.threads"], ["execution.device"]),
         (
             {"data.source": "iris"},
             ["data.size", "data.channels", "batch", "optim.lr", "execution.threads"],
