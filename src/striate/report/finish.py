@@ -35,7 +35,7 @@ from striate.training.measured_part import measured_part
 from striate.training.patience import best_epoch, early_end
 from striate.training.prepare import Prepared
 from striate.training.session import append_event
-from striate.training.target import target_outcome
+from striate.training.target import TargetOutcome, target_outcome
 from striate.training.trained import Trained
 from striate.wording import show_shape
 
@@ -49,19 +49,15 @@ def finish_run(
     run is complete. Returns its content. Raises RunError.
     """
     began = monotonic()
-    outcome = target_outcome(
-        prepared.state.history, prepared.config.budget.target, prepared.task, prepared.state.elapsed
-    )
-    for news in (_early_end(prepared), outcome):
-        if news is not None:
-            announce(str(news))
+    for news in _endings(prepared):
+        announce(news)
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
     evaluations = _evaluate(prepared, trained, announce)
     ledger = observe(prepared.state.module, data.input_shape)
     metrics = _metrics(run, prepared, evaluations, ledger)
-    if outcome is not None:
+    if (outcome := _target_outcome(prepared)) is not None:
         metrics["target"] = outcome.to_json()
     pictures = _pictures(run, prepared, evaluations["test"])
     start, end = complete_signal(run, prepared)
@@ -154,6 +150,16 @@ def _best_epoch(prepared: Prepared) -> int:
     return rows[-1].epoch if prepared.config.keep == "last" else best_epoch(rows, prepared.task)
 
 
+def _endings(prepared: Prepared) -> tuple[str, ...]:
+    """Sentences on how training ended, where not simply with its budget."""
+    return tuple(str(news) for news in (_early_end(prepared), _target_outcome(prepared)) if news is not None)
+
+
+def _target_outcome(prepared: Prepared) -> TargetOutcome | None:
+    state, target = prepared.state, prepared.config.budget.target
+    return target_outcome(state.history, target, prepared.task, state.elapsed)
+
+
 def _early_end(prepared: Prepared) -> str | None:
     steps, batch = prepared.config.budget.steps, prepared.config.batch
     assert steps is not None and batch is not None, "recipes decide both"
@@ -185,7 +191,7 @@ def _content(
     ledger: Ledger,
 ) -> ReportContent:
     data, config = prepared.data, prepared.config
-    notes = read_notes(run) + ((ended,) if (ended := _early_end(prepared)) else ())
+    notes = read_notes(run) + _endings(prepared)
     chosen = f"model {config.model.name}: "
     reason = next((n.removeprefix(chosen) for n in notes if n.startswith(chosen)), "as the configuration says")
     shape = show_shape(data.input_shape)

@@ -48,8 +48,8 @@ def answer(evaluation: Evaluation) -> tuple[str, str]:
     if evaluation.task == "classify":
         low, high = metrics["accuracy_interval"]
         return percent(metrics["accuracy"]), (
-            f"of the {of} were classified correctly{views_text(metrics)} "
-            f"(95 % interval {percent(low)} to {percent(high)}, Wilson). "
+            f"of the {of} were classified correctly (95 % interval {percent(low)} to {percent(high)}, Wilson)"
+            f"{views_text(metrics)}. "
             f"Naming always the most frequent of the {len(evaluation.classes)} classes would reach "
             f"{percent(_most_frequent(evaluation))}."
         )
