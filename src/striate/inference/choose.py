@@ -18,6 +18,7 @@ from striate.tasks.protocol import Task
 MARGIN = 1.03
 """A way must be this much faster than the best so far, which is nearer to plain fp32."""
 _PAIRS = 3
+_SLOWER = "not faster than the way before it"
 _COMPARISON_SHARE = 0.02  # of the plain seconds of the whole job, for timing one way
 _LEAST_TIMED = 8  # samples
 _SEARCH_SHARE = 0.15  # of the same: later ways are left untried
@@ -57,7 +58,7 @@ def choose_way(trial: Trial, plain: Network) -> Choice:
             tried.append(Tried(way, refused=refused))
             continue
         found, prepared = _try(way, trial, plain, network)
-        if found.refused and way.fused:
+        if found.refused and found.refused != _SLOWER and way.fused:
             tried.append(found)
             found, prepared = _try(replace(way, fused=False), trial, plain, network)
         tried.append(found)
@@ -85,7 +86,7 @@ def _try(way: Way, trial: Trial, plain: Network, best: Network) -> tuple[Tried, 
         rate, best_rate, plain_rate = _rates(timed, (network, best, plain), _COMPARISON_SHARE * trial.seconds)
         found = Tried(way, rate, plain_rate)
         if rate < MARGIN * best_rate:
-            return replace(found, refused="not faster than the way before it"), None
+            return replace(found, refused=_SLOWER), None
         agreement = agreement_of(network, trial)
     except (MemoryError, torch.OutOfMemoryError):
         return Tried(way, refused="not enough memory"), None
