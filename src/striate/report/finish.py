@@ -134,7 +134,8 @@ def _mean_share(history: list[EpochRow], name: str) -> float | None:
     seconds = sum(seconds for _, seconds in shares)
     if not seconds or any(share is None for share, _ in shares):
         return None
-    return round(sum(share * taken for share, taken in shares) / seconds, 4)
+    mean: float = sum(share * taken for share, taken in shares) / seconds
+    return round(mean, 4)
 
 
 def _epochs(prepared: Prepared) -> int | float:
