@@ -25,7 +25,7 @@ _FOLLOWERS = {
     "task.": ("model.", "augment.", "task.label_smoothing"),
     "model.": ("recipe", "augment.", *_RECIPE, *_PLAN),
     "model.weights": ("model.name",),
-    "recipe": ("data.val_fraction", "model.name", "task.label_smoothing", "augment.", *_RECIPE),
+    "recipe": ("execution.precision", "data.val_fraction", "model.name", "task.label_smoothing", "augment.", *_RECIPE),
     "optim.name": ("optim.", "schedule.name", "budget.", "recipe", "fine_tune."),
     "optim.lr": _DECAY,
     "batch": (*_DECAY, *_PLAN),
