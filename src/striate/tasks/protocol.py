@@ -46,7 +46,7 @@ class Task(Protocol):
         ...
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Scalar sum of the losses of all that counts. Of the parts of a batch, the sums add up to that of the whole."""
+        """Scalar sum of the losses of all that counts: sums of the parts of a batch add up to that of the whole."""
         ...
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor | float:
