@@ -21,6 +21,7 @@ from striate.training.forecast_file import write_forecast
 from striate.training.interruption import Interrupted, watch_signals
 from striate.training.loop import training_events
 from striate.training.nonfinite import refuse_nonfinite_weights
+from striate.training.patience import training_is_over
 from striate.training.prepare import Prepared
 
 _SAVE_EVERY = 2.0  # seconds at least between two checkpoints: a table's epoch takes milliseconds
@@ -87,6 +88,8 @@ def restore(run: RunDirectory, prepared: Prepared) -> bool:
             "that of this run",
             f"train anew: --config {pasted(run.config)}",
         ) from None
+    if training_is_over(prepared.state.history, prepared.task, prepared.config.budget):
+        prepared.state.elapsed = saved["elapsed"]  # what comes now is no part of how long it took
     append_event(run, "resumed", step=prepared.state.step)
     return True
 
