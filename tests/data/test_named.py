@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -229,3 +230,18 @@ def test_a_set_of_ones_own_is_found_by_its_name(tmp_path, monkeypatch):
     assert sum(map(len, load_dataset(DataConfig(source="mine.npz")).splits.values())) == 15, "a path goes first"
     with pytest.raises(DataError):
         load_dataset(DataConfig(source="sets/../none.npz"))
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
+def test_an_archive_of_ones_own_is_found_by_its_bare_name(photos, tmp_path, monkeypatch, suffix):
+    kept = tmp_path / "kept"
+    made = photos(name="mine")
+    shutil.make_archive(str(kept / "mine"), {".tar.gz": "gztar", ".zip": "zip"}[suffix], made)
+    shutil.rmtree(made)
+    monkeypatch.setenv("STRIATE_DATA", str(kept))
+    data = load_dataset(DataConfig(source="mine"))
+    assert (data.name, data.source) == ("mine", "mine")
+    assert sum(map(len, data.splits.values())) == 36
+    (tmp_path / "mine").mkdir()  # what lies here is meant
+    with pytest.raises(DataError):
+        load_dataset(DataConfig(source="mine"))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from striate.data.sources.archive import SUFFIXES
+
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
@@ -271,12 +273,13 @@ def find(name: str) -> Path | None:
 
 
 def find_own(name: str) -> Path | None:
-    """What lies under this bare name in $STRIATE_DATA, where no path of this name is here; None if nothing does."""
+    """What lies under this bare name in $STRIATE_DATA, or as an archive of this name (`flowers.tar.gz`), where no path
+    of this name is here; None if nothing does."""
     chosen = os.environ.get("STRIATE_DATA")
     if not chosen or Path(name).name != name or os.path.lexists(name):
         return None
-    path = Path(chosen) / name
-    return path if path.exists() else None
+    places = (Path(chosen) / f"{name}{suffix}" for suffix in ("", *SUFFIXES))
+    return next((path for path in places if path.exists()), None)
 
 
 def _complete(path: Path, entry: DatasetInfo) -> bool:
