@@ -89,7 +89,7 @@ def restore(run: RunDirectory, prepared: Prepared) -> bool:
             f"train anew: --config {pasted(run.config)}",
         ) from None
     if training_is_over(prepared.state.history, prepared.task, prepared.config.budget):
-        prepared.state.elapsed = saved["elapsed"]  # what comes now is no part of how long it took
+        prepared.state.elapsed = saved.get("elapsed", 0.0)  # what comes now is no part of how long it took
     append_event(run, "resumed", step=prepared.state.step)
     return True
 
