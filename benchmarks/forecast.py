@@ -43,7 +43,7 @@ CASES: list[tuple[str, str, int, dict[str, Any]]] = [
     ("mnist", "mnist-cnn", 2, {}),
     ("mnist", "mlp(64,32)", 5, {}),
     ("cifar10", "small-cnn", 3, {}),
-    ("wine", "auto", 150, {}),
+    ("iris", "auto", 150, {}),
     ("mnist5k", "conv(16,5) relu pool(2) conv(24,5) relu pool(2) fc(64) relu fc(10)", 30, {"optim.name": "muon"}),
 ]
 

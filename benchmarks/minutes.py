@@ -1,8 +1,9 @@
 """Does `striate train --minutes T` take T? Whole commands by the clock, from the program's start to its end.
 
 Command: STRIATE_DATA=… python benchmarks/minutes.py [--repeats 3]
-A line a command: what was asked for, what it took, and what was foretold. Asked for is −10 % to +3 %. To be run on a quiet
-machine; the first run of each finds out how to compute, the later ones have kept it. Writes benchmarks/results/minutes.json.
+A line a command: what was asked for, what it took, and what was foretold. Asked for is −10 % to +3 %. To be run on a
+quiet machine; the first run of each finds out how to compute, the later ones have kept it. Writes
+benchmarks/results/minutes.json.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def main() -> None:
             rows.append(row)
             held = "held" if -0.1 <= row["off"] <= 0.03 else "MISSED"
             print(
-                f"{data:>13} {60 * minutes:5.0f} s asked, {row['seconds']:6.1f} s taken ({100 * row['off']:+.1f} %, {held}),"
-                f" {row['foretold']:.1f} s foretold, {row['steps']:,} steps, {100 * row['accuracy']:.2f} %",
+                f"{data:>13} {60 * minutes:5.0f} s asked, {row['seconds']:6.1f} s taken ({100 * row['off']:+.1f} %, "
+                f"{held}), {row['foretold']:.1f} s foretold, {row['steps']:,} steps, {100 * row['accuracy']:.2f} %",
                 flush=True,
             )
     machine = {key: value for key, value in describe_environment().items() if key not in PRIVATE}
