@@ -35,8 +35,8 @@ def training_events(
 ) -> Iterator[Event]:
     """Train from `state` to the end of the budget or of patience, or to the target, saying each step and epoch.
 
-    `splits` lie on the device of the network; `config` is fully decided. Between two events `state` is whole: it
-    can be saved, and a run that goes on from there ends with the same bits. Raises NonFiniteLoss.
+    `splits` lie on the device of the network, or are brought there; `config` is fully decided. Between two events
+    `state` is whole: it can be saved, and a run that goes on from there ends with the same bits. Raises NonFiniteLoss.
     """
     train, device = splits["train"], torch.device(config.execution.device or "cpu")
     steps, batch_size, peak = config.budget.steps, config.batch, config.optim.lr
