@@ -64,9 +64,11 @@ class Pack:
         images = np.frombuffer(self.mapped, np.uint8).reshape(self.shape)
         order = np.argsort(rows, kind="stable")
         self._announce(rows[order])
-        out[order] = images[rows[order]]
-        if hasattr(mmap, "MADV_DONTNEED"):  # pages that were read do not count as this process's memory any longer
-            self.mapped.madvise(mmap.MADV_DONTNEED)
+        for start in range(0, len(order), rows_in_block(self.shape[1:])):
+            part = order[start : start + rows_in_block(self.shape[1:])]
+            out[part] = images[rows[part]]
+            if hasattr(mmap, "MADV_DONTNEED"):  # what was read does not count as this process's memory any longer
+                self.mapped.madvise(mmap.MADV_DONTNEED)
 
     def _announce(self, rows: NDArray[np.int64]) -> None:
         """Tell the system which parts of the file come next, so that it reads them together."""
