@@ -94,10 +94,14 @@ def test_with_nothing_to_vary_nothing_is_measured(made_up_times: list[Candidate]
     assert not made_up_times
 
 
-def test_a_short_run_stays_plain() -> None:
-    work = workload(steps=1000)  # a third of a second
+@pytest.mark.parametrize("steps", [1000, 15_000])  # a third of a second, five seconds
+def test_a_short_run_stays_plain_but_for_an_earlier_plan(steps: int) -> None:
+    work = workload(steps=steps)
     assert planned(work) == Planned(work.config.execution)
     assert planned(work, seconds=1.0).record is not None
+    again = planned(work)
+    assert (again.record is None) == (steps == 1000)
+    assert again.record is None or again.record.source == "kept"
 
 
 def test_busy_cores_are_told() -> None:

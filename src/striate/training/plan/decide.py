@@ -23,6 +23,7 @@ from striate.training.plan.trial import Workload
 _SHARE, _MOST = 0.03, 10.0  # of the expected run, and seconds
 _LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
 _LEAST = 0.3  # seconds: less tells nothing
+_SHORTEST = 3.0  # seconds of a run that is worth looking for an earlier plan
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ def plan_execution(
     """Decide what `asked` leaves open; `work.config` is what is computed without a plan.
 
     With `seconds` a plan is measured in about that time however short the run, and no earlier one is taken; otherwise
-    it takes 3 % of the expected run, 10 seconds at most (a minute for long runs), and a run too short for that
-    (below 10 seconds) is computed plainly. Network, random state and modes stay as they are; whatever a trial raises
-    ends in the table or in the note, never in an error.
+    it takes 3 % of the expected run, 10 seconds at most (a minute for long runs). A run too short for that (below 10
+    seconds) takes an earlier plan, where there is one, or is computed plainly. Network, random state and modes stay as
+    they are; whatever a trial raises ends in the table or in the note, never in an error.
     """
     with same_random_state():
         try:
@@ -70,13 +71,15 @@ def _plan(
     found = probe(work, offers.plain)
     expected = work.seconds if work.seconds is not None else (work.steps or 0) * found.whole
     budget = budget_seconds(expected) if seconds is None else seconds
-    if seconds is None and budget < _LEAST:
+    if seconds is None and expected < _SHORTEST:
         return Planned(usual)
     now = load()
     key = plan_key(work, asked, offers, now) | {"long": offers.compiling_pays(expected)}
     kept = _kept(key, found, offers) if seconds is None else None
     if kept is not None:
         return Planned(kept.chosen.execution(usual), kept)
+    if seconds is None and budget < _LEAST:
+        return Planned(usual)
     search = Search(found, offers)
     chosen = search.run(budget, expected, busy=now.busy, thorough=seconds is not None)
     record = PlanRecord(
@@ -84,7 +87,7 @@ def _plan(
         found.trials.samples,
         now.name,
         perf_counter() - started,
-        remarks=(*_remarks(work, asked, chosen, now), *search.remarks),
+        remarks=(*_remarks(work, asked, max(offers.threads), chosen, now), *search.remarks),
         asides=(*_asides(found, work), *search.asides),
     )
     if not search.refused:  # other weights, or other data, might not be
@@ -119,14 +122,14 @@ def _checked(row: PlanRow, search: Search) -> PlanRow:
     return row if agreed is None else replace(row, agreement=str(agreed))
 
 
-def _remarks(work: Workload, asked: ExecutionConfig, chosen: Candidate, load: Load) -> list[str]:
+def _remarks(work: Workload, asked: ExecutionConfig, most: int, chosen: Candidate, load: Load) -> list[str]:
     part, remarks = work.config.execution.micro_batch, []
     if part is not None and asked.micro_batch is None:
         remarks.append(f"in parts of {part} samples: more do not fit into memory")
     if not load.busy:
         return remarks
     threads = f"{chosen.threads} thread{'s' * (chosen.threads != 1)}"
-    instead = f"{threads} instead of {work.threads}" if chosen.threads < work.threads else threads
+    instead = f"{threads} instead of {most}" if chosen.threads < most else threads
     return [*remarks, f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}"]
 
 
