@@ -148,6 +148,7 @@ def test_the_program_keeps_memory_unless_it_is_told_not_to(monkeypatch: pytest.M
 
 def test_a_real_plan_of_a_real_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decide, "budget_seconds", lambda _: 0.5)
+    monkeypatch.setattr(decide, "_SHORTEST", 0.0)
     first = prepare(asked_for(batch=32))
     assert first.plan is not None
     assert first.plan.source == "measured"
