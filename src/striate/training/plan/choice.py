@@ -32,17 +32,22 @@ class Timing:
         cut = len(ordered) // 4
         return (ordered[len(ordered) - 1 - cut] - ordered[cut]) / 2
 
+    @property
+    def uncertainty(self) -> float:
+        """Of `seconds`: the spread over the root of the number of rounds."""
+        return self.spread / len(self.rounds) ** 0.5
+
     def and_round(self, seconds: float) -> Timing:
         """With one round more."""
         return Timing((*self.rounds, seconds))
 
 
 def is_ahead(one: Timing, other: Timing) -> bool:
-    """Whether `one` is faster than `other` by 3 % and by more than either spreads: beyond that, both may be the same.
+    """Whether `one` is faster than `other` by 3 % and by more than either is uncertain: else, both may be the same.
 
     Candidates take turns, so a machine that slows down slows both.
     """
-    return other.seconds - one.seconds > max(AHEAD * other.seconds, one.spread, other.spread)
+    return other.seconds - one.seconds > max(AHEAD * other.seconds, one.uncertainty, other.uncertainty)
 
 
 def is_hopeless(one: Timing, best: Timing) -> bool:
