@@ -23,8 +23,6 @@ from common.measure import measure
 from common.results import arguments, best_ratio, case, claim, parsed, show, write_result
 from photos import repeated
 
-AS_THE_PROGRAM = {"GOMP_SPINCOUNT": "1000"}
-"""What `striate` sets at its start."""
 BATCH = 64
 TARGET = 1.6
 
@@ -95,7 +93,6 @@ def contenders(folder: str, packs: str, size: int, *, first: bool) -> list[Conte
             f"striate, {store}",
             function,
             common | {"store": store, "packs": f"{packs}/{name}-{store}"},
-            AS_THE_PROGRAM,
             ours=True,
         )
         for store in ("memory", "pack", "stream")

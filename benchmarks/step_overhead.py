@@ -13,15 +13,12 @@ with the seconds that the process's threads computed, which other programs on th
 from __future__ import annotations
 
 import copy
-import os
 import resource
 import statistics
 import sys
 from collections.abc import Callable, Iterator
 from time import perf_counter, process_time
 from typing import Any
-
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is loaded: as the program does
 
 from common.contender import Contender
 from common.measure import Measured

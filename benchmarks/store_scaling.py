@@ -23,8 +23,6 @@ from common.measure import measure
 from common.results import arguments, case, parsed, show, write_result
 from photos import repeated
 
-AS_THE_PROGRAM = {"GOMP_SPINCOUNT": "1000"}
-"""What `striate` sets at its start."""
 BATCH = 128
 STORES = ("memory", "pack", "stream")
 
@@ -62,7 +60,6 @@ def measured_case(name: str, source: str, size: tuple[int, int], folder: str, as
             f"striate, {store}",
             "epochs",
             {"source": source, "size": list(size), "packs": f"{folder}/packs-{store}", "store": store},
-            AS_THE_PROGRAM,
             ours=True,
         )
         for store in STORES

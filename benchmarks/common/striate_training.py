@@ -13,9 +13,6 @@ from typing import Any
 from common.contender import Contender
 from common.gate import Gate
 
-PROGRAM = {"GOMP_SPINCOUNT": "1000"}
-"""What the program `striate` sets before torch is loaded."""
-
 
 class Turns:
     """A reader of a run's events that ends a turn after each epoch, or after `per_turn` samples, and waits for the
@@ -76,6 +73,7 @@ def striate_training(
     otherwise it begins with the first step.
     """
     from striate.machine.allocator import keep_by_default
+    from striate.machine.waiting import share_the_cores
     from striate.runs.directory import create_run
     from striate.training.execution import execution_settings
     from striate.training.prepare import prepare
@@ -83,6 +81,7 @@ def striate_training(
     from striate.training.session import run_training, write_beginning
 
     keep_by_default()
+    share_the_cores()
     turns = Turns(gate, per_turn)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -106,4 +105,4 @@ def striate_training(
 
 def striate_contender(name: str, **options: Any) -> Contender:
     """The contender; a workload that uses it imports `striate_training`."""
-    return Contender(name, "striate_training", options, PROGRAM, ours=True)
+    return Contender(name, "striate_training", options, ours=True)

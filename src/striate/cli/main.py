@@ -15,6 +15,7 @@ import striate
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
 from striate.errors import StriateError, UsageError
 from striate.machine.allocator import keep_by_default
+from striate.machine.waiting import share_the_cores
 
 _VERBS = {
     "train": "Train a network on a data set, evaluate it, and write a run directory.",
@@ -67,14 +68,15 @@ def make_app() -> App:
 
 
 def program() -> int:
-    """`striate` as a program of its own: `main`, with less garbage collection, and where it helps with an allocator
-    that keeps what is freed (`--execution.allocator system` turns that off for a run).
+    """`striate` as a program of its own: `main`, with less garbage collection, where it helps with an allocator that
+    keeps what is freed (`--execution.allocator system` turns that off for a run), and giving way to other programs.
 
     torch alone makes half a million objects that stay to the end. Looking through them again and again, and once more
     when the program ends, took a fifth of the time of `striate summary`.
     """
     gc.set_threshold(50_000, 20, 20)
     keep_by_default()
+    share_the_cores()
     code = main()
     gc.freeze()
     return code
@@ -83,7 +85,6 @@ def program() -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; 0 done, 1 done with a bad verdict, 2 impossible, 130 interrupted with the state saved."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _share_the_cores()
     try:
         with watched_stdout():
             return _run(words)
@@ -124,15 +125,6 @@ def _run(words: list[str]) -> int:
         if os.environ.get("STRIATE_TRACEBACK"):
             raise
         return print_error(_fault(error), as_json)
-
-
-def _share_the_cores() -> None:
-    """Let torch's threads wait briefly before they sleep; must be said before torch is loaded.
-
-    By default a waiting thread spins on its core. With other programs on the cores that made small networks up to
-    twenty times slower; a short spin costs an idle machine about a twentieth.
-    """
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def join_fields(words: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -35,7 +36,7 @@ class Timing:
     @property
     def uncertainty(self) -> float:
         """Of `seconds`: the spread over the root of the number of rounds."""
-        return self.spread / len(self.rounds) ** 0.5
+        return self.spread / math.sqrt(len(self.rounds))
 
     def and_round(self, seconds: float) -> Timing:
         """With one round more."""

@@ -1,0 +1,76 @@
+"""Short waits while others want the cores: a second team that comes and goes, and changes nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from striate.machine.waiting import IdleTeam, share_the_cores
+
+
+def test_the_team_comes_and_goes_and_leaves_threads_and_results_as_they_were() -> None:
+    threads, before = torch.get_num_threads(), threading.active_count()
+    values = torch.randn(300, 300)
+    products = values @ values
+    team = IdleTeam()
+    for wanted in (True, True, False, False, True, False):
+        team.set(wanted)
+        assert team.open is wanted
+        assert threading.active_count() == before + wanted
+        assert torch.get_num_threads() == threads
+        assert torch.equal(values @ values, products)
+
+
+@pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
+def test_who_has_decided_how_long_to_wait_is_left_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "7")
+    before = threading.active_count()
+    share_the_cores()
+    assert threading.active_count() == before
+
+
+WATCHED = """
+import threading, time
+import torch
+from striate.machine import load, waiting
+
+taken = [0.0]
+waiting._EVERY = 0.02
+load.load_since = lambda begin: load.Load(2, taken[0], 1.0)
+opened = []
+waiting.IdleTeam.set = lambda self, wanted: opened.append(wanted)
+waiting.share_the_cores()
+
+def until(wanted):
+    end = time.monotonic() + 60
+    while time.monotonic() < end and opened[-1:] != [wanted]:
+        time.sleep(0.01)
+    return opened[-1:] == [wanted]
+
+print(until(False))
+taken[0] = 1.5
+print(until(True))
+taken[0] = 0.1
+print(until(False))
+"""
+
+
+def test_it_follows_the_load() -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", WATCHED], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "True"]
+
+
+def test_a_program_that_never_loads_torch_is_not_made_to() -> None:
+    code = (
+        "import sys, time; from striate.machine import load, waiting; waiting._EVERY = 0.01;"
+        "waiting.share_the_cores(); time.sleep(0.3); print('torch' in sys.modules)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
