@@ -19,7 +19,6 @@ from striate.models.choose import airbench_macs, choose_fast_model, choose_model
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field, with_fields
 from striate.training.prepare import prepare
-from striate.training.recipes import speedrun
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import batch_size, before_data, before_network, network_for
@@ -50,13 +49,6 @@ def test_a_network_with_normalization_is_turned_at_a_fixed_norm_by_a_rate_that_f
         "reflect",
         "mirror-shift",
     )
-
-
-def test_bf16_is_decided_where_there_is_any_and_plain_execution_is_left_alone(monkeypatch) -> None:
-    monkeypatch.setattr(speedrun, "has_half_precision", lambda config: config.execution.plan != "plain")
-    assert decided().execution.precision == "bf16"
-    assert decided({"execution.precision": "fp32"}).execution.precision == "fp32"
-    assert decided({"execution.plan": "plain"}).execution.precision is None
 
 
 def test_digits_are_not_mirrored_in_any_view() -> None:

@@ -34,7 +34,7 @@ def test_layouts_and_bf16_of_a_usual_network_agree() -> None:
     half = compare(found, replace(plain, precision="bf16"), reference)
     assert half.passed
     assert not half.identical
-    assert 1e-4 < half.gradient < 0.12
+    assert 1e-4 < half.gradient < 0.15
     assert str(half) == f"gradient off by {100 * half.gradient:.2g} %"
 
 
@@ -70,7 +70,7 @@ REFERENCE = Reference(answer([1.0, 2.0], [3.0, 4.0]), {"w": 0.0, "b": 0.0})
         (answer([1.0, 2.0], [3.2, 4.2]), ""),  # 6 % of the gradient
         (answer([1.0, 2.2], [3.0, 4.0]), "outputs off by"),
         (answer([1.0, 2.0], [3.0, 4.0], 1.1), "loss off by 0.1, 0.015 allowed"),
-        (answer([1.0, 2.0], [4.0, 5.0]), "gradient off by 0.28, 0.12 allowed"),
+        (answer([1.0, 2.0], [4.0, 5.0]), "gradient off by 0.28, 0.15 allowed"),
         (answer([1.0, 2.0], [-3.0, -4.0]), "gradient off by 2"),
         (answer([1.0, float("nan")], [3.0, 4.0]), "outputs off by nan"),
         (answer([1.0, 2.0], [3.0, float("nan")]), "gradient off by nan"),
@@ -86,7 +86,7 @@ def test_each_limit_is_told_by_itself(other: Answer, why: str) -> None:
 
 def test_what_other_samples_would_change_may_be_rounded_and_more_may_not() -> None:
     noisy = replace(REFERENCE, noise={"w": 10.0, "b": 0.0})
-    wrong = answer([1.0, 2.0], [5.0, 6.0])  # off by 2.8, of which 0.4 · 10 is allowed
+    wrong = answer([1.0, 2.0], [5.0, 6.0])  # off by 2.8, of which half of 10 is allowed
     assert agreement(wrong, noisy, TOLERANCES["bf16"]).passed
     assert not agreement(wrong, REFERENCE, TOLERANCES["bf16"]).passed
     assert not agreement(wrong, noisy, TOLERANCES["fp32"]).passed

@@ -36,7 +36,6 @@ class Choice:
     full_size_from: float | None = None
     views: Literal["none", "mirror", "mirror-shift"] | None = None
     train_samples: int | None = None
-    precision: Literal["bf16"] | None = None
     why: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -56,7 +55,6 @@ def fill(config: Config, choice: Choice) -> dict[str, object]:
         "schedule.first_size": (config.schedule.first_size, choice.first_size),
         "schedule.full_size_from": (config.schedule.full_size_from, choice.full_size_from),
         "evaluation.views": (config.evaluation.views, choice.views),
-        "execution.precision": (config.execution.precision, choice.precision),
         "evaluation.train_samples": (config.evaluation.train_samples, choice.train_samples),
         "batch": (config.batch, choice.batch),
         "budget.patience": (budget.patience, choice.patience),

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from striate.data.dataset import Dataset
 from striate.models.choose import choose_fast_model, choose_model
 from striate.training.config import Config
@@ -73,32 +71,17 @@ def speedrun(facts: Facts, asked: Config) -> Choice:
     optim = replace(asked.optim, name=asked.optim.name or "muon")
     usual = standard(facts, replace(asked, optim=optim, batch=batch, budget=budget))
     choice = replace(usual, batch=batch, epochs=epochs, keep="last", train_samples=MEASURED, why={})
-    if has_half_precision(asked):
-        why = {
-            "execution.precision": "bf16, which the recipe is made for: its rounding is small beside its large steps"
-        }
-        choice = replace(choice, precision="bf16", why=why)
     if facts.kind == "image":
         choice = replace(
             choice, first_size=0.75, full_size_from=0.5, views="mirror-shift" if asked.augment.flip else None
         )
     if optim.name != "muon":
         return choice
-    why = {**choice.why, "optim.name": "Muon: kernels move by orthogonal steps"}
+    why = {"optim.name": "Muon: kernels move by orthogonal steps"}
     choice = replace(choice, schedule="triangle", warmup=0.1, why=why)
     if not facts.normalizes:
         return choice
     return replace(choice, lr=TURN, other_lr=OTHER, fixed_norm=True, momentum=0.6, weight_decay=0.0)
-
-
-def has_half_precision(config: Config) -> bool:
-    """Whether the device multiplies in bfloat16, and nobody asked for plain execution."""
-    if config.execution.plan == "plain":
-        return False
-    device = torch.device(config.execution.device or "cpu")
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def batch_size(samples: int) -> int:
