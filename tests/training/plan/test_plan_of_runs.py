@@ -100,7 +100,19 @@ def test_a_run_without_a_checkpoint_takes_the_same_path(bf16_is_planned: list[Ex
 
 
 @pytest.mark.parametrize(
-    "fields", [{"model.name": "mlp(8)"}, {"batch": 24}, {"execution.plan": "plain"}, {"data.source": "iris"}]
+    "fields",
+    [
+        {"model.name": "mlp(8)"},
+        {"batch": 24},
+        {"execution.plan": "plain"},
+        {"data.source": "iris"},
+        {"task.name": "regress"},
+        {"recipe": "quick"},
+        {"optim.name": "sgd"},
+        {"augment.policy": "trivial"},
+        {"regularize.l1": 1e-3},
+        {"auxiliary.rotation": 0.5},
+    ],
 )
 def test_what_was_planned_is_open_again_when_it_follows_from_something_else(
     fields: dict[str, object], bf16_is_planned: list[ExecutionConfig]
@@ -109,6 +121,12 @@ def test_what_was_planned_is_open_again_when_it_follows_from_something_else(
     assert config.execution.precision == "bf16"
     merged = merge_request(config, fields=fields)
     assert (merged.execution.precision, merged.execution.memory_format, merged.execution.threads) == (None, None, None)
+
+
+def test_what_looks_into_the_network_is_computed_uncompiled_though_a_plan_compiled_it() -> None:
+    config = prepare(asked_for()).config
+    config = replace(config, execution=replace(config.execution, compile="default"))
+    assert prepare(merge_request(config, fields={"regularize.sparsity": 0.1})).config.execution.compile == "off"
 
 
 def test_a_wish_stays_when_the_network_is_replaced(bf16_is_planned: list[ExecutionConfig]) -> None:

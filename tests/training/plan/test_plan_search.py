@@ -132,7 +132,9 @@ def test_a_kept_plan_is_taken_at_once_on_the_same_load_alone(made_up_times: list
     assert str(again.record).startswith("plan of an earlier run: bf16")
     assert {one.precision for one in made_up_times} == {"fp32"}  # the probe alone
     assert plan_execution(workload(), OPEN, load=lambda: BUSY).record.source == "measured"  # type: ignore[union-attr]
-    assert planned(workload(batch=16)).record.source == "measured"  # type: ignore[union-attr]
+    others = workload(batch=16), workload(augment__shift=1), workload(execution__micro_batch=8)
+    for other in others:
+        assert planned(other).record.source == "measured"  # type: ignore[union-attr]
 
 
 def test_a_kept_plan_is_checked_on_these_weights() -> None:

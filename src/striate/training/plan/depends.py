@@ -32,6 +32,8 @@ def plan_key(work: Workload, asked: ExecutionConfig, offers: Offers, load: Load)
         "heads": "" if work.state.heads is None else network_digest(work.state.heads),
         "input": list(work.train.inputs.shape[1:]),
         "batch": config.batch,
+        "part": config.execution.micro_batch,
+        "augment": asdict(config.augment),
         "asked": {name: value for name, value in asdict(asked).items() if name != "plan"},
         "threads": offers.threads,
         "compiles": offers.compiles,
