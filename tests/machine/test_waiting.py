@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,32 @@ def test_the_team_comes_and_goes_and_leaves_threads_and_results_as_they_were() -
         assert threading.active_count() == before + wanted
         assert torch.get_num_threads() == threads
         assert torch.equal(values @ values, products)
+
+
+def test_the_team_leaves_the_number_of_threads_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of torch is one for all threads: who sets it, and sets it back, may undo what a run has set meanwhile."""
+    called: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", called.append)
+    team = IdleTeam()
+    team.set(True)
+    team.close()
+    assert (called, team.open) == ([], False)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
+def test_the_team_is_one_of_threads_for_the_cores() -> None:
+    """Counted in a process of its own: what the tests have computed so far has made threads too."""
+    code = """
+import os, torch
+from striate.machine.load import own_cores
+from striate.machine.waiting import IdleTeam
+torch.set_num_threads(1)
+before, team = len(os.listdir("/proc/self/task")), IdleTeam()
+team.set(True)
+print(len(os.listdir("/proc/self/task")) - before == max(2, len(own_cores())))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 @pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
@@ -74,3 +101,23 @@ def test_a_program_that_never_loads_torch_is_not_made_to() -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+@pytest.mark.parametrize("failing", ["mark", "load_since"])
+def test_where_the_load_cannot_be_read_it_ends_and_says_nothing(failing: str) -> None:
+    code = f"""
+import threading, time
+from striate.machine import load, waiting
+def fail(*_):
+    raise PermissionError("/proc/stat")
+load.{failing} = fail
+waiting._EVERY = 0.01
+waiting.share_the_cores()
+watcher = [t for t in threading.enumerate() if t.name == "striate-load"]
+for t in watcher:
+    t.join(60)
+print(len(watcher), [t.is_alive() for t in watcher])
+"""
+    environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("1 [False]", "")

@@ -11,9 +11,11 @@ No result depends on any of this.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
+from contextlib import closing, suppress
 
 _EVERY = 1.0  # seconds between two looks at the load
 _WANTED = 0.7  # cores that others take, from which on short waits are the better ones
@@ -56,28 +58,46 @@ class IdleTeam:
         self._thread.start()
         ready.wait()
 
+    def close(self) -> None:
+        """Close it, where it is open."""
+        self.set(False)
+
 
 def _watch() -> None:
     done, team = threading.Event(), IdleTeam()  # never done: the program's end takes this thread with it
     done.wait(_EVERY / 2)
-    from striate.machine.load import load_since, mark
+    # Where nobody can say how busy the cores are (a sandbox without /proc, say), threads wait as OpenMP has it.
+    with closing(team), suppress(Exception):
+        from striate.machine.load import load_since, mark
 
-    begin = mark()
-    while not done.wait(_EVERY):
-        load = load_since(begin)
         begin = mark()
-        if "torch" in sys.modules and hasattr(sys.modules["torch"], "set_num_threads"):
-            team.set(load.taken >= _WANTED)
+        while not done.wait(_EVERY):
+            load = load_since(begin)
+            begin = mark()
+            if "torch" in sys.modules and hasattr(sys.modules["torch"], "set_num_threads"):
+                team.set(load.taken >= _WANTED)
 
 
 def _keep_team(ready: threading.Event, release: threading.Event) -> None:
+    try:
+        with suppress(Exception):  # without the team: threads wait as OpenMP has it
+            _start_threads()
+    finally:
+        ready.set()
+    release.wait()
+
+
+def _start_threads() -> None:
+    """Share work among as many threads as there are cores, which from then on belong to the thread that calls.
+
+    Not by `torch.set_num_threads`: that is also the number that threads started later begin with, and a run may be
+    setting it at this moment.
+    """
     import torch
 
     from striate.machine.load import own_cores
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(2, len(own_cores())))
+    torch.get_num_threads()  # torch sets OpenMP's number at its first call in a thread, this one
+    openmp = ctypes.CDLL(torch._C.__file__)  # finds what torch was linked with
+    openmp.omp_set_num_threads(max(2, len(own_cores())))
     torch.ones(1 << 20).add_(1)  # long enough to be shared among threads
-    torch.set_num_threads(threads)  # what threads begin with from now on
-    ready.set()
-    release.wait()
