@@ -57,6 +57,7 @@ def test_the_table_fits_a_terminal(capsys) -> None:
         ([*FIXED, "--execution.compile", "off"], "plan", "leave out --execution.precision"),
         (["--execution.precision", "fp16"], "execution.precision", "--execution.precision bf16"),
         (["--execution.precision", "tf32"], "execution.precision", "--execution.precision bf16"),
+        (["--execution.plan", "plain"], "execution.plan", "leave out --execution.plan"),
         (["--execution.compile", "cuda-graphs"], "execution.compile", "--execution.compile default"),
     ],
 )
@@ -65,6 +66,16 @@ def test_what_cannot_be_planned_is_told(words: list[str], where: str, remedy: st
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["where"].startswith(where)
     assert remedy in error["remedy"]
+
+
+def test_what_an_earlier_run_decided_is_measured_and_what_it_was_asked_for_is_not(capsys) -> None:
+    train = ["train", "digits", *SMALL, "--epochs", "1", "--execution.precision", "fp32"]
+    assert main([*train, "--plan", "plain", "--out", "a"]) == 0
+    capsys.readouterr()
+    assert main(["plan", "--config", "a/config.yaml", "--seconds", "0.2", "--json"]) == 0
+    candidates = [row["candidate"] for row in json.loads(capsys.readouterr().out)["rows"]]
+    assert {one["memory_format"] for one in candidates} == {"contiguous", "channels_last"}
+    assert {one["precision"] for one in candidates} == {"fp32"}
 
 
 def execution(run: str) -> dict[str, object]:

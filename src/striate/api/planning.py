@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from striate.training.asked_fields import asked_fields
 from striate.training.execution import memory_explained
 from striate.training.plan.record import PlanRecord
 from striate.training.prepare import prepare_data, read_data
-from striate.training.request import ConfigSource, merge_request, read_config
+from striate.training.request import ConfigSource, merge_request, read_config, with_open_plan
 from striate.wording import show_shape
 
 
@@ -53,8 +53,8 @@ def plan_training(
 ) -> TrainingPlan:
     """Measure in about `seconds` how a training would compute fastest, and check each way against plain fp32.
 
-    The other arguments are as in `train`; `execution.*` that is asked for is not varied. No earlier plan is taken, and
-    the new one is kept for trainings to come. Not a bit of an `nn.Module`, nor any random state, is changed. Raises
+    The other arguments are as in `train`; `execution.*` that is asked for is not varied, what the plan of the run in
+    `config` decided is. No earlier plan is taken, and the new one is kept for trainings to come. Not a bit of an `nn.Module`, nor any random state, is changed. Raises
     StriateError; TrainingError where the network does not take a plain step.
     """
     from striate.models.untouched import copied
@@ -63,8 +63,11 @@ def plan_training(
         raise ConfigError("seconds", f"{seconds:g}", "more than 0, and an hour at most", "--seconds 20")
     given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
     fields = asked_fields(given, set or {})
+    if str(fields.get("execution.plan", "auto")) == "plain":
+        expected = "a plan that is measured, which is what this does"
+        raise ConfigError("execution.plan", "plain", expected, "leave out --execution.plan")
     merged = merge_request(read_config(config), data=None if data is None else str(data), size=size, fields=fields)
-    merged = replace(merged, execution=replace(merged.execution, plan="auto"))
+    merged = with_open_plan(merged)
     module = copied(model) if isinstance(model, nn.Module) else None
     with memory_explained(merged):
         with_data, dataset = read_data(merged, announce)

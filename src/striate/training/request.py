@@ -80,6 +80,13 @@ def merge_request(
     return with_fields(config, _reopened(config, asked) | _one_budget(asked) | asked)
 
 
+def with_open_plan(config: Config) -> Config:
+    """The configuration with everything open that was decided, not asked for, about how it is computed."""
+    left = [name for name in config.decided if name not in _PLAN]
+    opened: dict[str, Any] = {name: None for name in _PLAN if name in config.decided}
+    return with_fields(config, opened | {"execution.plan": "auto", "decided": left})
+
+
 def _one_budget(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The other budgets emptied when one is asked for."""
     given = [name for name in _BUDGETS if asked.get(name) is not None]
