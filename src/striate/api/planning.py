@@ -54,8 +54,9 @@ def plan_training(
     """Measure in about `seconds` how a training would compute fastest, and check each way against plain fp32.
 
     The other arguments are as in `train`; `execution.*` that is asked for is not varied, what the plan of the run in
-    `config` decided is. No earlier plan is taken, and the new one is kept for trainings to come. Not a bit of an `nn.Module`, nor any random state, is changed. Raises
-    StriateError; TrainingError where the network does not take a plain step.
+    `config` decided is. No earlier plan is taken, and the new one is kept for trainings to come. Not a bit of an
+    `nn.Module`, nor any random state, is changed. Raises StriateError; TrainingError where the network does not take a
+    plain step.
     """
     from striate.models.untouched import copied
 
