@@ -11,6 +11,7 @@ import torch
 from small_networks import SHAPE, TASK, network, samples
 from torch import nn
 
+from striate.errors import UsageError
 from striate.inference import answering as planning
 from striate.inference import choose
 from striate.inference.answering import batch_size, inference, plan_answering
@@ -164,13 +165,86 @@ def test_a_plan_is_kept_for_the_same_weights_and_looked_for_anew_for_others(monk
     again = plan(network())
     assert again.plan.kept
     assert again.plan.way == first.plan.way
-    assert again.plan.tried == first.plan.tried
+    assert [row.way for row in again.plan.tried] == [row.way for row in first.plan.tried]
+    assert again.plan.line() == first.plan.line()
     with inference(again) as answer, inference(first) as same:
         assert torch.equal(answer(samples(5)), same(samples(5)))
     with torch.no_grad():
         module[-1].bias += 1
     with pytest.raises(AssertionError, match="again"):
         plan(module)
+
+
+def test_a_weight_far_down_a_large_tensor_is_another_weight_too() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 12), nn.Flatten(), nn.Linear(4, 30_000)).eval()
+    before = planning._digest(module)
+    assert planning._digest(module) == before
+    with torch.no_grad():
+        module[-1].weight[-1, -1] += 1
+    after = planning._digest(module)
+    assert after != before
+    module.register_buffer("scale", torch.ones(1), persistent=False)
+    assert planning._digest(module) != after
+
+
+class Doubtful(nn.Module):
+    """Right in bf16 for small inputs, and nearly all lost in it for large ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        far = 3 * x.abs().amax((1, 2, 3), keepdim=True).to(y.dtype) ** 4
+        return ((y + far) - far).flatten(1)
+
+
+def test_a_kept_way_is_compared_again_on_the_data_at_hand() -> None:
+    torch.manual_seed(0)
+    module = Doubtful().eval()
+    small, large = (lambda count: samples(count) * 0.01), samples
+    first = plan(module, sample=small)
+    assert first.plan.way.precision == "bf16"
+    others = plan(module, sample=lambda count: small(count + 1)[1:], total=8000)
+    assert others.plan.kept
+    assert others.plan.chosen is not None
+    assert others.plan.chosen.agreement is not None
+    assert others.plan.chosen.agreement.samples == 400
+    assert "of 400 answers" in others.plan.line()
+    refused = plan(module, sample=large)
+    assert not refused.plan.kept
+    assert refused.plan.way.precision == "fp32"
+    assert plan(module, sample=small).plan.way.precision == "fp32"  # what failed once is not trusted again
+
+
+def test_no_figure_of_other_data_is_kept(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    found = plan(Cancelling().eval())
+    assert any(tried.differs for tried in found.plan.tried)
+    (file,) = (tmp_path / "cache" / "plans").iterdir()
+    kept = json.loads(file.read_text(encoding="utf-8"))["plan"]["tried"]
+    assert all(row["agreement"] is None for row in kept)
+    assert sum(row["refused"] == "its answers were not those of fp32" for row in kept) == 2
+
+
+def test_a_network_that_nothing_makes_faster_is_not_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, asked = Stochastic().eval(), list[int]()
+    plan(module)
+
+    def sample(count: int) -> torch.Tensor:
+        asked.append(count)
+        return samples(count)
+
+    found = plan(module, sample=sample)
+    assert found.plan.kept
+    assert found.network is module
+    assert asked == [32]
+
+
+def test_a_word_that_asks_for_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="palin"):
+        plan(network(), asked="palin", total=3)
 
 
 def test_a_kept_plan_that_cannot_be_followed_is_looked_for_anew(tmp_path: Path) -> None:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import torch
 
-from striate.inference.plan import Agreement
+from striate.inference.plan import AnswerAgreement
 from striate.tasks.protocol import Task
 
 
-def compare_answers(task: Task, reference: torch.Tensor, outputs: torch.Tensor) -> Agreement:
+def compare_answers(task: Task, reference: torch.Tensor, outputs: torch.Tensor) -> AnswerAgreement:
     """Outputs (N, …) of a way against those of plain fp32 (`reference`, of the same samples), as the task reads them.
 
     Where fp32 answers and the way gives no number, nothing agrees. Of classes the most probable one is compared.
     """
     if outputs.shape != reference.shape:
-        return Agreement(len(reference), 0.0, float("inf"), float("inf"))
+        return AnswerAgreement(len(reference), 0.0, float("inf"), float("inf"))
     reference, outputs = reference.float(), outputs.float()
     rounding = float((outputs - reference).abs().max() / reference.abs().max().clamp(min=1e-30))
     right, other = task.decode(reference), task.decode(outputs)
     count = len(reference)
     if not right.is_floating_point():
-        return Agreement(count, float((right == other).float().mean()), 0.0, rounding)
+        return AnswerAgreement(count, float((right == other).float().mean()), 0.0, rounding)
     if task.name == "classify":
         equal = float((right.argmax(1) == other.argmax(1)).float().mean())
-        return Agreement(count, equal, float((right - other).abs().sum(1).mean() / 2), rounding)
-    return Agreement(count, None, _relative_error(right, other), rounding)
+        return AnswerAgreement(count, equal, float((right - other).abs().sum(1).mean() / 2), rounding)
+    return AnswerAgreement(count, None, _relative_error(right, other), rounding)
 
 
 def _relative_error(right: torch.Tensor, other: torch.Tensor) -> float:

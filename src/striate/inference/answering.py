@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from time import perf_counter
 from typing import Any
 
@@ -14,9 +15,9 @@ import torch
 from torch import nn
 
 from striate.inference.candidates import why_left_alone
-from striate.inference.choose import Trial, choose_way, prepare_way
+from striate.inference.choose import Trial, agreement_of, choose_way, prepare_way
 from striate.inference.openvino_network import openvino_version
-from striate.inference.plan import PLAIN, Asked, InferencePlan, plan_from_json
+from striate.inference.plan import PLAIN, Asked, InferencePlan, Tried, plan_from_json, require_asked
 from striate.inference.torch_network import Network
 from striate.machine.kept import keep_plan, read_plan
 from striate.models.untouched import untouched
@@ -38,7 +39,7 @@ answered."""
 
 @dataclass(frozen=True)
 class Answering:
-    """`network` gives outputs (B, …) in float32 for normalized batches; use it within `answering`. `module` is the
+    """`network` gives outputs (B, …) in float32 for normalized batches; use it within `inference`. `module` is the
     network as it was given, never changed."""
 
     module: nn.Module
@@ -79,8 +80,11 @@ def plan_answering(
 
     Plainly in fp32 where that is asked, where the job is short, or where nothing else is faster and gives the same
     answers (`LEAST_EQUAL`, `MOST_MOVED`): at least 200 samples are answered both ways for it. Which way was found is
-    kept for the same weights on the same machine. The module is not changed; `sample` is called only for longer jobs.
+    kept for the same weights on the same machine, but not that its answers are those of fp32: other data are compared
+    again. The module is not changed; `sample` is called only for longer jobs. Raises UsageError for another word than
+    `auto` and `plain`.
     """
+    require_asked(asked, "plan")
     if asked == "plain":
         return answer_plainly(module)
     if total < LEAST_TOTAL:
@@ -95,21 +99,24 @@ def plan_answering(
         if seconds < LEAST_SECONDS:
             return answer_plainly(module, f"{seconds:.1f} s of work are too few to look for a faster way")
         key = _key(module, task, first, batch)
-        return _kept(module, key, first) or _look(module, task, sample, key, total=total, batch=batch)
+        kept = _read_kept(key)
+        if kept is not None and kept.way == PLAIN:
+            return Answering(module, module, kept)
+        trial = _make_trial(module, task, sample, total=total, batch=batch)
+        if len(trial.reference) < min(_LEAST_SAMPLE, total):
+            return answer_plainly(module, f"only {len(trial.reference)} samples to compare answers with")
+        return (kept and _follow(kept, trial)) or _look(trial, key)
 
 
-def _look(module: nn.Module, task: Task, sample: Sample, key: dict[str, Any], *, total: int, batch: int) -> Answering:
-    """Try all ways on real samples, and keep what was found."""
+def _look(trial: Trial, key: dict[str, Any]) -> Answering:
+    """Try all ways on real samples, and keep what was found of their speed: agreements are those of these samples."""
     began = perf_counter()
-    trial = _make_trial(module, task, sample, total=total, batch=batch)
-    if len(trial.reference) < min(_LEAST_SAMPLE, total):
-        return answer_plainly(module, f"only {len(trial.reference)} samples to compare answers with")
-    choice = choose_way(trial, module)
+    choice = choose_way(trial, trial.module)
     found = "the fastest way with the answers of fp32"
     reason = found if choice.way != PLAIN else "no other way was faster with the same answers"
     plan = InferencePlan(choice.way, reason, choice.tried, perf_counter() - began)
-    keep_plan("inference", key, plan.to_json())
-    return Answering(module, choice.network, plan)
+    keep_plan("inference", key, replace(plan, tried=tuple(map(_without_agreement, plan.tried))).to_json())
+    return Answering(trial.module, choice.network, plan)
 
 
 def _plain_seconds(network: Network, x: torch.Tensor, total: int) -> float:
@@ -135,18 +142,34 @@ def _make_trial(module: nn.Module, task: Task, sample: Sample, *, total: int, ba
     return Trial(module, task, batches, reference, total, seconds)
 
 
-def _kept(module: nn.Module, key: dict[str, Any], first: torch.Tensor) -> Answering | None:
-    """As it was found earlier; None where nothing was, or it cannot be prepared any more."""
+def _read_kept(key: dict[str, Any]) -> InferencePlan | None:
+    """What was found earlier; None where nothing was, or nothing that is a plan."""
     values = read_plan("inference", key)
-    if values is None:
-        return None
+    with suppress(KeyError, TypeError):
+        return None if values is None else plan_from_json(values)
+    return None
+
+
+def _follow(plan: InferencePlan, trial: Trial) -> Answering | None:
+    """A plan that was found earlier, where its answers for these samples, too, are those of plain fp32; None where they
+    are not, or it cannot be prepared any more."""
     began = perf_counter()
     try:
-        plan = plan_from_json(values)
-        network = prepare_way(plan.way, module, first)
+        network = prepare_way(plan.way, trial.module, trial.batches[0])
+        agreement = agreement_of(network, trial)
     except Exception:  # a plan is advice: one that cannot be followed is looked for anew
         return None
-    return Answering(module, network, replace(plan, seconds=perf_counter() - began))
+    if agreement.fault(plan.way.precision):
+        return None
+    tried = tuple(replace(row, agreement=agreement) if row.way == plan.way else row for row in plan.tried)
+    return Answering(trial.module, network, replace(plan, tried=tried, seconds=perf_counter() - began))
+
+
+def _without_agreement(tried: Tried) -> Tried:
+    """What is true of other samples, too."""
+    return replace(
+        tried, agreement=None, refused="its answers were not those of fp32" if tried.differs else tried.refused
+    )
 
 
 def _key(module: nn.Module, task: Task, one: torch.Tensor, batch: int) -> dict[str, Any]:
@@ -168,9 +191,7 @@ def _key(module: nn.Module, task: Task, one: torch.Tensor, batch: int) -> dict[s
 
 def _digest(module: nn.Module) -> str:
     digest = hashlib.sha256(str(module).encode())
-    for name, tensor in module.state_dict().items():
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        # Of large networks a part of each tensor tells other weights as well as the whole.
-        values = tensor.detach().reshape(-1)[:65_536].cpu().contiguous()
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

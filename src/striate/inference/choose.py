@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.inference.agreement import compare_answers
 from striate.inference.candidates import ways_to_try
-from striate.inference.plan import PLAIN, Agreement, Tried, Way
+from striate.inference.plan import PLAIN, AnswerAgreement, Tried, Way
 from striate.inference.torch_network import Network, prepare_torch
 from striate.tasks.protocol import Task
 
@@ -107,7 +107,7 @@ def prepare_way(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
     return prepare_torch(way, module, sample)
 
 
-def agreement_of(network: Network, trial: Trial) -> Agreement:
+def agreement_of(network: Network, trial: Trial) -> AnswerAgreement:
     """How far the answers are those of plain fp32, also for a batch of three: a network may have been read for one
     number of samples only."""
     outputs = torch.cat([network(batch) for batch in trial.batches])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from striate.errors import UsageError
 
 Engine = Literal["torch", "openvino"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -18,6 +20,12 @@ MOST_MOVED = 0.01
 difference of numbers over the standard deviation of the answers."""
 MOST_ROUNDING = 1e-4
 """Largest difference of an output in fp32 computed in another order, over the largest output."""
+
+
+def require_asked(asked: str, where: str) -> None:
+    """Raise UsageError unless `asked` is a word of `Asked`."""
+    if asked not in get_args(Asked):
+        raise UsageError(where, repr(asked), " or ".join(get_args(Asked)), 'plan="auto"')
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ PLAIN = Way()
 
 
 @dataclass(frozen=True)
-class Agreement:
+class AnswerAgreement:
     """Answers of a way against those of plain fp32 for the same `samples`.
 
     `equal`: share of equal classes or pixels, None for numbers. `moved`: as in `MOST_MOVED`, 0 for masks. `rounding`:
@@ -77,8 +85,13 @@ class Tried:
     way: Way
     rate: float | None = None
     plain_rate: float | None = None
-    agreement: Agreement | None = None
+    agreement: AnswerAgreement | None = None
     refused: str = ""
+
+    @property
+    def differs(self) -> bool:
+        """Whether it was refused because its answers were not those of plain fp32."""
+        return self.agreement is not None and bool(self.refused)
 
     @property
     def speedup(self) -> float | None:
@@ -136,7 +149,7 @@ def plan_from_json(values: Mapping[str, Any]) -> InferencePlan:
             Way(**entry["way"]),
             entry["rate"],
             entry["plain_rate"],
-            None if entry["agreement"] is None else Agreement(**entry["agreement"]),
+            None if entry["agreement"] is None else AnswerAgreement(**entry["agreement"]),
             entry["refused"],
         )
         for entry in values["tried"]
