@@ -16,12 +16,11 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
 from striate.data.read import load_dataset
-from striate.errors import ChangedDataError, ConfigError, InputMisfit, ModelError, TrainingError
+from striate.errors import ChangedDataError, InputMisfit, ModelError, TrainingError
 from striate.models.build import build_model
 from striate.models.first_weights.materialize import materialize
 from striate.models.from_file import resolve_name, source_digest
 from striate.models.published_size import size_note
-from striate.models.weights.depth import output_layer
 from striate.records import Finding
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
@@ -36,16 +35,14 @@ from striate.training.execution import (
     execution_settings,
     make_scaler,
     place,
-    refuse_uncompiled_parts,
     training_part,
     without_plan,
 )
 from striate.training.first_layer import whiten_first_layer
 from striate.training.forecast import Forecast
-from striate.training.foreign_fields import refuse_foreign_fields
 from striate.training.growing import decide_sizes
 from striate.training.hidden_units import refuse_invisible_units
-from striate.training.objective import Objective, refuse_empty_penalties
+from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
 from striate.training.pace import Pace
 from striate.training.plan.decide import Planned, plan_execution
@@ -54,6 +51,7 @@ from striate.training.plan.trial import Workload
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import before_data, before_network, network_for
+from striate.training.refusals import refuse_untrainable
 from striate.training.request import decided_fields
 from striate.training.speed import Work, steps_for_epochs
 from striate.training.state import TrainingState
@@ -213,8 +211,7 @@ def _plan(
     refuse_impossible_target(decision.config.budget.target, task)
     config, size_notes = decide_sizes(decision.config, asked, data, network)
     config, view_notes = decide_views(config, asked, data, task)
-    _check_decided(config, data, task, network, has_weights)
-    _refuse_missing_head(network, asked)
+    refuse_untrainable(config, asked, data, task, network, has_weights=has_weights)
     network = place(network, config, device)
     samples = training_part(config, SAMPLES)
     signal = measure_signal(network, task, splits["train"], normalize, samples=samples) if measured else ()
@@ -283,31 +280,6 @@ def _begin(network: nn.Module, config: Config, task: Task, train: Split, normali
     heads = make_heads(network, config.auxiliary, task.name, task.outputs, sample)
     optimizer = make_optimizer(network, config, heads.parameters() if heads is not None else ())
     return TrainingState(network, optimizer, make_average(network, config.optim.ema), heads)
-
-
-def _check_decided(config: Config, data: Dataset, task: Task, network: nn.Module, has_weights: bool) -> None:
-    """Raise ConfigError or TrainingError for what cannot be trained as decided."""
-    refuse_foreign_fields(config, task.name, task.loss_name, has_weights=has_weights)
-    refuse_empty_penalties(network, config.regularize)
-    refuse_uncompiled_parts(config)
-    lone = config.batch == 1 or config.execution.micro_batch == 1 or len(data.splits["train"]) == 1
-    if lone and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
-        raise TrainingError(
-            "batch", "1 sample, with batch normalization", "2 or more: one has no variance", "--batch 16"
-        )
-
-
-def _refuse_missing_head(network: nn.Module, asked: Config) -> None:
-    """Raise ConfigError where the head was asked to learn first and there is none; what a recipe decides for any
-    network is no wish."""
-    share = asked.fine_tune.head_share
-    if share and "fine_tune.head_share" not in asked.decided and output_layer(network) is None:
-        raise ConfigError(
-            "fine_tune.head_share",
-            f"{share:g} for a network without an output layer",
-            "a last layer with a kernel or matrix, which learns before the others",
-            "leave out --fine_tune.head_share",
-        )
 
 
 def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:

@@ -170,9 +170,15 @@ def test_a_learning_rule_of_its_own_varies_threads_only(made_up_times: list[Cand
     assert {one.threads for one in made_up_times} == {1, 2, 4}
 
 
-@pytest.mark.parametrize(("room", "part"), [(100, None), (16, 16), (9, 8), (1, 1), (0, None)])
+@pytest.mark.parametrize(
+    ("room", "part", "model"),
+    [
+        *((100, None, "fc(10)"), (16, 16, "fc(10)"), (9, 8, "fc(10)"), (1, 1, "fc(10)"), (0, None, "fc(10)")),
+        *((2, 2, "conv(4,3) bn relu fc(10)"), (1, None, "conv(4,3) bn relu fc(10)")),  # one sample has no variance
+    ],
+)
 def test_a_batch_that_does_not_fit_is_computed_in_parts(
-    room: int, part: int | None, monkeypatch: pytest.MonkeyPatch
+    room: int, part: int | None, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def seconds(self: Trials, *_: object) -> float:
         if (self.work.config.execution.micro_batch or self.samples) > room:
@@ -180,7 +186,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts(
         return 1e-3
 
     monkeypatch.setattr(Trials, "seconds", seconds)
-    work = workload(batch=32)
+    work = workload(batch=32, model__name=model)
     assert fitting(work, plain_of(work)) is work  # a CPU
     execution = replace(work.config.execution, device="cuda")
     found = fitting(replace(work, config=replace(work.config, execution=execution)), plain_of(work))

@@ -1,0 +1,56 @@
+"""What cannot be trained as decided, refused before anything is written."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from striate.data.dataset import Dataset
+from striate.errors import ConfigError, TrainingError
+from striate.models.weights.depth import output_layer
+from striate.tasks.protocol import Task
+from striate.training.config import Config
+from striate.training.execution import refuse_uncompiled_parts
+from striate.training.foreign_fields import refuse_foreign_fields
+from striate.training.objective import refuse_empty_penalties
+
+
+def refuse_untrainable(
+    config: Config, asked: Config, data: Dataset, task: Task, network: nn.Module, *, has_weights: bool
+) -> None:
+    """Raise ConfigError or TrainingError where network, data and the decided `config` do not go together; `asked` is
+    the configuration before anything was decided."""
+    refuse_foreign_fields(config, task.name, task.loss_name, has_weights=has_weights)
+    refuse_empty_penalties(network, config.regularize)
+    refuse_uncompiled_parts(config)
+    _refuse_lone_samples(config, data, network)
+    _refuse_missing_head(network, asked)
+
+
+def fewest_at_once(network: nn.Module) -> int:
+    """Samples that have to go through the network together in a training step: 2 with batch normalization, since one
+    has no variance, else 1."""
+    return 2 if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules()) else 1
+
+
+def _refuse_lone_samples(config: Config, data: Dataset, network: nn.Module) -> None:
+    if fewest_at_once(network) == 1:
+        return
+    expected = "2 or more: one has no variance"
+    if config.batch == 1 or len(data.splits["train"]) == 1:
+        raise TrainingError("batch", "1 sample, with batch normalization", expected, "--batch 16")
+    if config.execution.micro_batch == 1:
+        got, remedy = "1 sample at once, with batch normalization", "--execution.micro_batch 2"
+        raise TrainingError("execution.micro_batch", got, expected, remedy)
+
+
+def _refuse_missing_head(network: nn.Module, asked: Config) -> None:
+    """Raise ConfigError where the head was asked to learn first and there is none; what a recipe decides for any
+    network is no wish."""
+    share = asked.fine_tune.head_share
+    if share and "fine_tune.head_share" not in asked.decided and output_layer(network) is None:
+        raise ConfigError(
+            "fine_tune.head_share",
+            f"{share:g} for a network without an output layer",
+            "a last layer with a kernel or matrix, which learns before the others",
+            "leave out --fine_tune.head_share",
+        )
