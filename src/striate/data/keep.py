@@ -57,7 +57,8 @@ def keep_samples(
     folder, shape = packs_folder(config.packs), (len(ids), *preparation.input_shape)
     form = () if listing.inputs is None else listing.inputs.shape[1:]
     key = pack_key((scan.contents[i] for i in ids), form, preparation)
-    pack = open_pack(folder / key, key) if packable else None
+    usable = packable and config.store != "stream"
+    pack = open_pack(folder / key, key, shape) if usable else None
     where = f"data {listing.source}"
     store, note = decide_store(
         config.store, where, shape, measure_room(folder), packable=packable, packed=pack is not None

@@ -9,7 +9,8 @@ from pathlib import Path
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.read import load_dataset
-from striate.data.store.pack import Pack, open_pack, remove_pack
+from striate.data.store.build import remove_unless_whole
+from striate.data.store.pack import Pack, open_pack
 from striate.data.store.stored import StoredInputs
 from striate.errors import ConfigError, DataError, pasted
 from striate.records import Finding
@@ -49,9 +50,8 @@ def pack_data(
             f"data {config.source}", error.expected.removeprefix("memory: "), "images without masks", remedy
         ) from None
     pack = _pack_of(data)
-    if open_pack(pack.path, pack.record.key, check=True) is None:
-        announce(f"The pack {pack.path} is damaged; it is made anew.")
-        remove_pack(pack.path)
+    if open_pack(pack.path, pack.record.key, pack.shape, check=True) is None:
+        remove_unless_whole(pack.path, pack.record.key, pack.shape, announce=announce)
         data = load_dataset(config, task=task, announce=announce)
         pack = _pack_of(data)
     images = sum(len(split) for split in data.splits.values())

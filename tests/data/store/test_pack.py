@@ -108,9 +108,9 @@ def test_a_damaged_pack_is_made_anew(tmp_path: Path, name: str, harm: str) -> No
     else:
         file.write_bytes(data[:-1] if harm == "cut" else bytes([data[0] ^ 1]) + data[1:])
     if (name, harm) == ("sums", "changed"):  # seen where the images were touched too, or a check was asked for
-        assert open_pack(tmp_path / KEY, KEY, check=True) is None
+        assert open_pack(tmp_path / KEY, KEY, SHAPE, check=True) is None
         return
-    assert open_pack(tmp_path / KEY, KEY) is None
+    assert open_pack(tmp_path / KEY, KEY, SHAPE) is None
     said: list[str] = []
     check(build(tmp_path, Reader(), said))
     assert any("made anew" in text for text in said)
@@ -118,13 +118,13 @@ def test_a_damaged_pack_is_made_anew(tmp_path: Path, name: str, harm: str) -> No
 
 def test_a_pack_of_something_else_is_not_taken(tmp_path: Path) -> None:
     build(tmp_path, Reader())
-    assert open_pack(tmp_path / KEY, "another") is None
+    assert open_pack(tmp_path / KEY, "another", SHAPE) is None
     record = json.loads((tmp_path / KEY / "pack.json").read_text())
     for wrong in ({"format": 99}, {"shape": [1, 2]}, {"key": "x"}, {"more": 1}):
         (tmp_path / KEY / "pack.json").write_text(json.dumps(record | wrong))
-        assert open_pack(tmp_path / KEY, KEY) is None
+        assert open_pack(tmp_path / KEY, KEY, SHAPE) is None
     (tmp_path / KEY / "pack.json").write_text("[]")
-    assert open_pack(tmp_path / KEY, KEY) is None
+    assert open_pack(tmp_path / KEY, KEY, SHAPE) is None
 
 
 def test_nothing_else_is_removed_to_make_room_for_a_pack(tmp_path: Path) -> None:

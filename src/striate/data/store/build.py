@@ -12,6 +12,7 @@ from typing import IO
 import numpy as np
 
 from striate.data.store.blocks import Block, ReadRow, decode_blocks, rows_in_block
+from striate.data.store.own_files import OwnFolder, open_own_file, open_own_folder
 from striate.data.store.pack import FORMAT, Pack, PackRecord, block_digest, open_pack, remove_pack, write_record
 from striate.errors import DataError
 
@@ -32,43 +33,58 @@ def build_pack(
 
     Until it is whole it lies in `key`.building, with a line for each finished block in blocks.jsonl: a later call goes
     on from the last block that is as its line says. A second process waits for the first. `progress` is told of every
-    number of rows that is done. Raises DataError where it cannot be written.
+    number of rows that is done. Raises DataError where it cannot be written, and where links or files of somebody
+    else's are in its place.
     """
     path, work = folder / key, folder / f"{key}.building"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder / f"{key}.lock", announce):
-            if pack := open_pack(path, key):
+        with _alone(path, announce):
+            if pack := open_pack(path, key, shape):
                 progress(shape[0])
                 return pack
-            if path.exists():
-                announce(f"The pack {path} is damaged; it is made anew.")
-                remove_pack(path)
-            work.mkdir(exist_ok=True)
-            record = _fill(work, key, read, shape, source, progress)
-            write_record(work / "pack.json", record)
-            _to_disk(work / "pack.json")
-            (work / _JOURNAL).unlink()
+            _remove_damaged(path, announce)
+            with open_own_folder(work, make=True) as inside:
+                write_record(inside, _fill(inside, key, read, shape, source, progress))
+                inside.remove(_JOURNAL)
             work.rename(path)
     except OSError as error:
         raise _unwritable(path, shape, error) from None
-    pack = open_pack(path, key)
+    pack = open_pack(path, key, shape)
     if pack is None:
         raise DataError(f"pack {path}", "another content than was just written", "a disk that keeps it", "check it")
     return pack
 
 
+def remove_unless_whole(path: Path, key: str, shape: tuple[int, ...], *, announce: Callable[[str], None]) -> None:
+    """Compare a pack with its digests and remove it where it is damaged, while no other process makes or removes it:
+    what another has just made anew stays. Raises DataError."""
+    try:
+        with _alone(path, announce):
+            if open_pack(path, key, shape, check=True) is None:
+                _remove_damaged(path, announce)
+    except OSError as error:
+        raise _unwritable(path, shape, error) from None
+
+
+def _remove_damaged(path: Path, announce: Callable[[str], None]) -> None:
+    if os.path.lexists(path):  # also a link that leads nowhere
+        remove_pack(path)
+        announce(f"The pack {path} is damaged; it is made anew.")
+
+
 def _fill(
-    work: Path, key: str, read: ReadRow, shape: tuple[int, ...], source: str, progress: Callable[[int], None]
+    work: OwnFolder, key: str, read: ReadRow, shape: tuple[int, ...], source: str, progress: Callable[[int], None]
 ) -> PackRecord:
     """Write the blocks that are missing, and say what the whole is."""
     size = rows_in_block(shape[1:])
-    with _open(work / "inputs") as images, _open(work / "sums") as sums, _open(work / _JOURNAL) as journal:
+    with work.write("inputs") as images, work.write("sums") as sums, work.write(_JOURNAL) as journal:
         done = _finished(images, sums, journal, shape)
         progress(min(shape[0], len(done) * size))
         for block in decode_blocks(read, shape[0], shape[1:], first=len(done)):
             _write(images, sums, block)
-            done.append({"digest": block_digest(block.images, block.sums), "unreadable": block.unreadable})
+            digest = block_digest(block.images, block.sums, block.unreadable)
+            done.append({"digest": digest, "unreadable": block.unreadable})
             journal.write((json.dumps(done[-1]) + "\n").encode())
             journal.flush()  # after the block that it speaks of; a block that is not there after all fails its digest
             progress(len(block.images))
@@ -77,7 +93,7 @@ def _fill(
         for file in (images, sums):
             os.fsync(file.fileno())
         modified = os.fstat(images.fileno()).st_mtime_ns
-    unreadable = {int(row): why for line in done for row, why in line["unreadable"].items()}
+    unreadable = {row: why for line in done for row, why in line["unreadable"].items()}
     return PackRecord(FORMAT, key, source, shape, tuple(line["digest"] for line in done), unreadable, modified)
 
 
@@ -101,8 +117,9 @@ def _finished(images: IO[bytes], sums: IO[bytes], journal: IO[bytes], shape: tup
         try:
             line = json.loads(text)
             pixels = np.frombuffer(block, np.uint8).reshape(count, *shape[1:])
-            whole = block_digest(pixels, np.frombuffer(totals, "<i8")) == line["digest"] and "unreadable" in line
-        except (ValueError, TypeError, KeyError):
+            line["unreadable"] = {int(row): why for row, why in line["unreadable"].items()}
+            whole = block_digest(pixels, np.frombuffer(totals, "<i8"), line["unreadable"]) == line["digest"]
+        except (ValueError, TypeError, KeyError, AttributeError):
             break
         if count <= 0 or not whole:
             break
@@ -113,32 +130,34 @@ def _finished(images: IO[bytes], sums: IO[bytes], journal: IO[bytes], shape: tup
     return done
 
 
-def _open(path: Path) -> IO[bytes]:
-    path.touch()
-    return path.open("r+b")
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 @contextmanager
-def _alone(path: Path, announce: Callable[[str], None]) -> Iterator[None]:
+def _alone(pack: Path, announce: Callable[[str], None]) -> Iterator[None]:
     """Only one process makes a pack; the system lets the lock go with its process, however that ends."""
     try:
         import fcntl
     except ImportError:  # Windows: two processes would do the same work, and the second rename fails
         yield
         return
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            announce(f"Another process is making the pack {path.with_suffix('')}; waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-        path.unlink(missing_ok=True)  # only now that the pack is there: nobody makes it any more
+    path = pack.with_name(f"{pack.name}.lock")
+    while True:
+        with open_own_file(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                announce(f"Another process is making the pack {pack}; waiting for it.")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(path, file):  # removed by who had it: a third may hold the next one
+                continue
+            yield
+            path.unlink(missing_ok=True)  # only now that the work is done
+            return
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _unwritable(path: Path, shape: tuple[int, ...], error: OSError) -> DataError:

@@ -1,7 +1,8 @@
 """A pack: decoded images in one file, mapped into memory, read by row.
 
 A pack is a folder named by its key, with three files: `inputs` (the bytes of all images, N × C × H × W), `sums` (int64,
-N × C × 2: `channel_sums`) and `pack.json`, which says what the others hold, with a digest of each block of images.
+N × C × 2: `channel_sums`) and `pack.json`, which says what the others hold, with a digest of each block of images and
+one of itself.
 """
 
 from __future__ import annotations
@@ -9,23 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-from dataclasses import asdict, dataclass, field
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.store.blocks import rows_in_block
-from striate.errors import DataError
+from striate.data.store.own_files import OwnFolder, open_own_folder
+from striate.errors import DataError, pasted
 
-FORMAT = 1
-FILES = ("inputs", "sums", "pack.json")
+FORMAT = 2
+_RECORD = "pack.json"
+_FILES = ("inputs", "sums", _RECORD, f"{_RECORD}.new")
 
 
 @dataclass(frozen=True)
 class PackRecord:
-    """What pack.json says. `shape` is (N, C, H, W); `digests` has one a block, over its images and sums; `unreadable`
-    holds reasons by row; `modified` is when `inputs` was finished, in nanoseconds as the file system has it."""
+    """What pack.json says. `shape` is (N, C, H, W); `digests` has one a block, over its images, sums and what of it is
+    unreadable; `unreadable` holds reasons by row; `modified` is when `inputs` had been changed when they were last
+    known to be whole, in nanoseconds as the file system has it."""
 
     format: int
     key: str
@@ -90,62 +97,86 @@ def read_sums(path: Path, shape: tuple[int, ...]) -> NDArray[np.int64]:
     return np.fromfile(path / "sums", "<i8").reshape(*shape[:2], 2)
 
 
-def block_digest(images: NDArray[np.uint8], sums: NDArray[np.int64]) -> str:
-    """What a block must still be when it is read."""
+def block_digest(images: NDArray[np.uint8], sums: NDArray[np.int64], unreadable: dict[int, str]) -> str:
+    """What a block must still be when it is read; `unreadable` holds reasons by row."""
     digest = hashlib.blake2b(np.ascontiguousarray(images).data, digest_size=16)
     digest.update(np.ascontiguousarray(sums, "<i8").data)
+    digest.update(json.dumps(unreadable, sort_keys=True).encode())
     return digest.hexdigest()
 
 
-def open_pack(path: Path, key: str, *, check: bool = False) -> Pack | None:
-    """The pack at `path`; None where there is none of this key, or it is damaged.
+def open_pack(path: Path, key: str, shape: tuple[int, ...], *, check: bool = False) -> Pack | None:
+    """The pack at `path`; None where there is none of this key and `shape` (N, C, H, W), or it is damaged, or there is
+    a link, or what belongs to somebody else.
 
-    Its blocks are compared with their digests where the file was touched since it was made, or `check` asks for it.
+    Its blocks are compared with their digests where the file was touched since that was last done, or `check` asks for
+    it.
     """
     try:
-        record = _read_record(path / "pack.json")
-        size = int(np.prod(record.shape))
-        status = (path / "inputs").stat()
-        right_sums = (path / "sums").stat().st_size == 16 * int(np.prod(record.shape[:2]))
-        if (record.format, record.key, status.st_size) != (FORMAT, key, size) or not right_sums:
-            return None
-        with (path / "inputs").open("rb") as file:
-            pack = Pack(path, record, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    if (check or status.st_mtime_ns != record.modified) and not _is_whole(pack):
+        with open_own_folder(path) as folder:
+            record = _read_record(folder)
+            if (record.format, record.key, record.shape) != (FORMAT, key, shape):
+                return None
+            with folder.read("inputs") as file, folder.read("sums") as sums:
+                status, size = os.fstat(file.fileno()), os.fstat(sums.fileno()).st_size
+                if (status.st_size, size) != (int(np.prod(shape)), 16 * shape[0] * shape[1]):
+                    return None
+                pack = Pack(path, record, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            touched = status.st_mtime_ns != record.modified
+            if (check or touched) and not _is_whole(pack):
+                return None
+            if touched:  # or every start would read it all; who may not write reads it all
+                with suppress(OSError, DataError):
+                    write_record(folder, replace(record, modified=status.st_mtime_ns))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         return None
     return pack
 
 
-def _read_record(path: Path) -> PackRecord:
-    values = json.loads(path.read_text(encoding="utf-8"))
+def _read_record(folder: OwnFolder) -> PackRecord:
+    """What pack.json says. Raises ValueError or another error where it is not as it was written."""
+    with folder.read(_RECORD) as file:
+        values = json.loads(file.read())
+    digest = values.pop("digest")
+    if digest != _record_digest(values):
+        raise ValueError("not as it was written")
     values["shape"], values["digests"] = tuple(map(int, values["shape"])), tuple(values["digests"])
     values["unreadable"] = {int(row): str(why) for row, why in values["unreadable"].items()}
     return PackRecord(**values)
 
 
-def write_record(path: Path, record: PackRecord) -> None:
-    """Write pack.json."""
-    path.write_text(json.dumps(asdict(record)), encoding="utf-8")
+def write_record(folder: OwnFolder, record: PackRecord) -> None:
+    """Write pack.json, to the disk. Raises OSError or DataError."""
+    values = json.loads(json.dumps(asdict(record)))  # row numbers are text in JSON, and their digest is of that
+    folder.replace(_RECORD, json.dumps(values | {"digest": _record_digest(values)}).encode())
+
+
+def _record_digest(values: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _is_whole(pack: Pack) -> bool:
     images = np.frombuffer(pack.mapped, np.uint8).reshape(pack.shape)
     sums, size = read_sums(pack.path, pack.shape), rows_in_block(pack.shape[1:])
+    unreadable: list[dict[int, str]] = [{} for _ in range(-(-pack.shape[0] // size))]
+    for row, why in pack.record.unreadable.items():
+        unreadable[row // size][row] = why
+    if len(pack.record.digests) != len(unreadable):
+        return False
     for number, digest in enumerate(pack.record.digests):
         rows = slice(number * size, (number + 1) * size)
-        if block_digest(images[rows], sums[rows]) != digest:
+        if block_digest(images[rows], sums[rows], unreadable[number]) != digest:
             return False
         if hasattr(mmap, "MADV_DONTNEED"):
             pack.mapped.madvise(mmap.MADV_DONTNEED)
-    return len(pack.record.digests) == -(-pack.shape[0] // size)
+    return True
 
 
 def remove_pack(path: Path) -> None:
-    """Remove what a pack consists of, and nothing else. Raises DataError where other things lie there."""
-    for name in FILES:
-        (path / name).unlink(missing_ok=True)
+    """Remove what a pack consists of, and nothing else. Raises OSError; DataError where other things lie there."""
+    with open_own_folder(path) as folder:
+        for name in _FILES:
+            folder.remove(name)
     try:
         path.rmdir()
     except FileNotFoundError:
@@ -155,5 +186,5 @@ def remove_pack(path: Path) -> None:
             f"pack {path}",
             error.strerror or str(error),
             "a pack, or nothing, in this place",
-            f"move it elsewhere: mv '{path}' '{path}.old'",
+            f"move it elsewhere: mv {pasted(path)} {pasted(f'{path}.old')}",
         ) from None

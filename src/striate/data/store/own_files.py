@@ -1,0 +1,126 @@
+"""Files in a folder that others may write to as well: never through a link, and never somebody else's."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from striate.errors import DataError, pasted
+
+_DESCRIBED = hasattr(os, "O_DIRECTORY") and os.open in os.supports_dir_fd
+"""Whether the system opens files in an open folder; Windows does not, and has no such links to fear."""
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+@dataclass(frozen=True)
+class OwnFolder:
+    """An open folder. Its files stay its own, whatever its `path` comes to name while it is open."""
+
+    path: Path
+    descriptor: int | None
+
+    def read(self, name: str) -> IO[bytes]:
+        """Open a file for reading. Raises OSError; DataError for a link and for a file of somebody else's."""
+        return _opened(self.path / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0), "rb", self)
+
+    def write(self, name: str) -> IO[bytes]:
+        """Open a file for reading and writing, made if it is not there, readable by its owner only.
+
+        Raises OSError; DataError for a link, a file with a second name, and a file of somebody else's.
+        """
+        return _opened(self.path / name, os.O_RDWR | os.O_CREAT, "r+b", self)
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Give a file this content, all at once. Raises OSError or DataError."""
+        with self.write(f"{name}.new") as file:
+            file.truncate()
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if self.descriptor is None:
+            (self.path / f"{name}.new").replace(self.path / name)
+        else:
+            os.replace(f"{name}.new", name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with suppress(FileNotFoundError):
+            if self.descriptor is None:
+                (self.path / name).unlink()
+            else:
+                os.unlink(name, dir_fd=self.descriptor)
+
+
+@contextmanager
+def open_own_folder(path: Path, *, make: bool = False) -> Iterator[OwnFolder]:
+    """Open a folder of one's own, for as long as the context lasts; `make` makes it, for its owner only.
+
+    What root owns, and who owns the folder that it lies in, is trusted too: they could exchange it at any time.
+    Raises OSError; DataError for a link and for a folder of somebody else's.
+    """
+    if make:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+    if not _DESCRIBED:
+        yield OwnFolder(path, None)
+        return
+    _refuse_link(path)  # said in plain words; the flag below is what holds
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK)
+    try:
+        _refuse_foreign(path, os.fstat(descriptor), path.parent)
+        yield OwnFolder(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_own_file(path: Path) -> IO[bytes]:
+    """As `OwnFolder.write`, for a file by its path."""
+    return _opened(path, os.O_RDWR | os.O_CREAT, "r+b")
+
+
+def _opened(path: Path, flags: int, mode: str, folder: OwnFolder | None = None) -> IO[bytes]:
+    try:
+        if folder is None or folder.descriptor is None:
+            descriptor = os.open(path, flags | _NO_LINK, 0o600)
+        else:
+            descriptor = os.open(path.name, flags | _NO_LINK, 0o600, dir_fd=folder.descriptor)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _not_own(path, "a link to another place") from None
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_own(path, "no ordinary file")
+        if flags & os.O_RDWR and status.st_nlink > 1:
+            raise _not_own(path, "a file that has another name too")
+        _refuse_foreign(path, status, path.parent if folder is None else path.parent.parent)
+        return os.fdopen(descriptor, mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise _not_own(path, "a link to another place")
+
+
+def _refuse_foreign(path: Path, status: os.stat_result, folder: Path) -> None:
+    if hasattr(os, "geteuid") and status.st_uid not in (os.geteuid(), 0, folder.stat().st_uid):
+        raise _not_own(path, f"something of another user's (number {status.st_uid})")
+
+
+def _not_own(path: Path, what: str) -> DataError:
+    return DataError(
+        f"pack file {path}",
+        what,
+        "a file or folder of your own, or none yet: others may write where packs lie",
+        f"look at it and remove it (ls -ld {pasted(path)}), or take another folder: --data.packs FOLDER",
+    )
