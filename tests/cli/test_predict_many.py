@@ -18,6 +18,7 @@ from striate.cli.main import main
 from striate.data import inputs
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
+from striate.errors import UsageError
 from striate.tasks.classify import Classify
 from striate.training.trained import Trained
 
@@ -122,6 +123,23 @@ def test_many_pictures_are_answered_as_planned_and_plainly_where_asked(
     plain = capsys.readouterr()
     assert "answers computed" not in plain.err
     assert [json.loads(line).get("label", "") for line in plain.out.splitlines()] == labels
+
+
+def test_in_python_plain_is_asked_for_too(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 2)
+    monkeypatch.setattr("striate.inference.answering.LEAST_SECONDS", 0.0)
+
+    def looked(*_: object, **__: object) -> None:
+        raise AssertionError("looked for a way")
+
+    monkeypatch.setattr("striate.inference.answering._make_trial", looked)
+    arrays = [np.full((8, 8), value, np.uint8) for value in (20, 200, 20)]
+    with pytest.raises(AssertionError, match="looked"):
+        trained.predict(arrays)
+    assert [found.label for found in trained.predict(arrays, plan="plain")] == ["dark", "bright", "dark"]
+    for images in (arrays, arrays[0]):
+        with pytest.raises(UsageError, match="'palin'"):
+            trained.predict(images, plan="palin")
 
 
 def test_where_hardly_any_file_is_a_picture_nothing_is_planned(

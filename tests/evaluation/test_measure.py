@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_
 from torch import nn
 
 from striate.data.dataset import Split
+from striate.data.store.stored import StoredInputs
 from striate.errors import DataError, ModelError, UsageError
 from striate.evaluation.measure import evaluate_split
 
@@ -84,6 +87,40 @@ def test_the_batch_does_not_matter(classify, batch):
     parts = evaluate(network(), classify(4), images(), batch=batch)
     np.testing.assert_allclose(parts.decoded, whole.decoded, atol=1e-6)
     assert parts.metrics["loss"] == pytest.approx(whole.metrics["loss"], rel=1e-5)
+
+
+class Reading:
+    """The images of `images`, in a file so to say; `second` is set once the second batch is being read."""
+
+    piece = None
+
+    def __init__(self, inputs, batch):
+        self.inputs, self.batch, self.shape = inputs.numpy(), batch, tuple(inputs.shape)
+        self.second = threading.Event()
+
+    def read(self, rows, out):
+        out[...] = self.inputs[rows]
+        if rows.max() >= self.batch:
+            self.second.set()
+
+
+def test_stored_images_are_read_while_the_network_computes(classify, monkeypatch):
+    monkeypatch.setattr("striate.data.store.ahead._WINDOW_BATCHES", 1)
+    split = images()
+    source = Reading(split.inputs, batch=10)
+    stored = replace(split, inputs=StoredInputs(source, np.arange(50)))
+
+    class Waiting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = network()
+
+        def forward(self, x):
+            assert source.second.wait(10), "the next batch is not read before this one is done"
+            return self.body(x)
+
+    result = evaluate(Waiting(), classify(4), stored, batch=10)
+    np.testing.assert_array_equal(result.decoded, evaluate(network(), classify(4), split, batch=10).decoded)
 
 
 class Restless(nn.Module):

@@ -19,7 +19,7 @@ from striate.evaluation.baseline import Baseline, DataBaselines
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.planned import plan_evaluation
 from striate.evaluation.record import Evaluation
-from striate.inference.plan import Asked
+from striate.inference.plan import Asked, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import open_run, read_seen
 from striate.tasks.make import make_task
@@ -43,8 +43,10 @@ def evaluate(
     are those of plain fp32, unless `plan` is `plain`; the result's `inference` says which. `announce` is told of a
     download before it starts.
     The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
-    Raises DataError; also when classes do not match.
+    As many samples are measured at once as the run's `execution.micro_batch` says.
+    Raises DataError, also when classes do not match; UsageError for a `plan` that is no word of these.
     """
+    require_asked(plan, "plan")
     if isinstance(run, Trained):
         if data is None:
             raise RunError(
@@ -54,13 +56,14 @@ def evaluate(
     path = run.path if isinstance(run, Run) else Path(run)
     opened, trained = open_run(path), load(path)
     config = config_from_yaml(opened.config)
+    batch = config.execution.micro_batch
     if data is None or _same_source(str(data), config.data.source):
         try:
-            return _evaluate_on(trained, read_data(config, announce)[1], "test", plan)
+            return _evaluate_on(trained, read_data(config, announce)[1], "test", plan, batch)
         except ChangedDataError:
             if data is None:
                 raise
-    return _evaluate_on(trained, *_foreign_data(trained, str(data), read_seen(opened), announce), plan)
+    return _evaluate_on(trained, *_foreign_data(trained, str(data), read_seen(opened), announce), plan, batch)
 
 
 def baselines(
@@ -129,8 +132,8 @@ def _foreign_data(
     return data, next(iter(data.splits))
 
 
-def _evaluate_on(trained: Trained, data: Dataset, split: str, plan: Asked) -> Evaluation:
+def _evaluate_on(trained: Trained, data: Dataset, split: str, plan: Asked, batch: int | None = None) -> Evaluation:
     with allocator_policy(usual_policy()):
-        answering = plan_evaluation(trained, data, (split,), asked=plan)
-        evaluation = evaluate_trained(trained, data, split, answering=answering)
+        answering = plan_evaluation(trained, data, (split,), batch=batch, asked=plan)
+        evaluation = evaluate_trained(trained, data, split, batch=batch, answering=answering)
     return replace(evaluation, notes=data.notes, findings=data.findings)

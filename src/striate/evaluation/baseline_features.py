@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from striate.data.dataset import Dataset
+from striate.data.dataset import Dataset, Split
+from striate.data.loader import batches
 from striate.data.normalize import Normalization
 from striate.data.store.stored import Inputs
 
@@ -130,5 +131,6 @@ def _unit(rows: NDArray[np.floating]) -> Features:
 
 def _by_chunks(inputs: Inputs, describe: Callable[[torch.Tensor], Features]) -> Features:
     """A few images at a time: intermediate results are many times as large as the features."""
-    starts = range(0, len(inputs), _CHUNK)
-    return np.concatenate([describe(inputs[start : start + _CHUNK].cpu()) for start in starts])
+    places = torch.arange(len(inputs))
+    parts = batches(Split(inputs.cpu(), places, places), _CHUNK)
+    return np.concatenate([describe(part.inputs) for part in parts])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
 from striate.data.dataset import Dataset, Split
+from striate.data.loader import Batch, batches
+from striate.data.store.stored import StoredInputs
 from striate.errors import DataError, ModelError, UsageError
 from striate.evaluation.intervals import wilson
 from striate.evaluation.record import ClassRow, Evaluation
@@ -113,18 +117,26 @@ def _run(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The summed tally and the decoded answers of all samples, and the tally for one view each, all on the CPU."""
     tallies, answers, single = [], [], []
-    with inference(answering) as network:
-        for start in range(0, len(split), batch):
-            inputs = split.inputs[start : start + batch].to(device)
-            targets = split.targets[start : start + batch].to(device)
-            outputs, alone = outputs_of_views(network, normalize(inputs), views)
+    done = 0
+    with inference(answering) as network, closing(_read(split, batch, device)) as parts:
+        for part in parts:
+            targets = part.targets.to(device)
+            outputs, alone = outputs_of_views(network, normalize(part.inputs.to(device)), views)
             tallies.append(task.tally(outputs, targets).cpu())
             single.append(tallies[-1] if alone is outputs else task.tally(alone, targets).cpu())
             answers.append(task.decode(outputs).cpu())
+            done += len(targets)
             if progress is not None:
-                progress(min(start + batch, len(split)), len(split))
+                progress(done, len(split))
     # Outside of inference mode, so that what is handed on are ordinary tensors.
     return torch.stack(tallies).sum(0), torch.cat(answers), torch.stack(single).sum(0)
+
+
+def _read(split: Split, batch: int, device: torch.device) -> Generator[Batch, None, None]:
+    """The split in order; what is not in memory is read, and sent to the device, while the network computes."""
+    if isinstance(split.inputs, StoredInputs):
+        split = replace(split, inputs=split.inputs.to(device))
+    yield from batches(split, batch)
 
 
 def _require_finite(where: str, decoded: torch.Tensor, loss: float) -> None:

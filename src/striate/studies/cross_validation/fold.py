@@ -76,9 +76,8 @@ def train_fold(
                 kept = {name: tensor.clone() for name, tensor in state.answering.state_dict().items()}
         if kept:
             state.answering.load_state_dict(kept)
-        evaluation = evaluate_trained(
-            prepared.trained(), prepared.data, "test", batch=config.execution.micro_batch or 512
-        )
+        # In plain fp32: folds are compared with each other, to the last digit.
+        evaluation = evaluate_trained(prepared.trained(), prepared.data, "test", batch=config.execution.micro_batch)
     last = config.keep == "last"
     return FoldResult(
         repeat=repeat,
