@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from striate.machine.kept import cache_folder, keep_plan, read_plan
+from striate.machine.kept import keep_plan, read_plan
 
 KEY = {"network": "a", "shape": (3, 32, 32), "machine": {"cores": 2}}
 
@@ -42,10 +42,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, monkeypatc
     assert read_plan("inference", KEY) is None
 
 
-def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("STRIATE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache_folder() == Path("/somewhere/striate")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/student")
-    assert cache_folder() == Path("/home/student/.cache/striate")
+def test_without_a_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("striate.machine.kept.cache_folder", lambda: None)
+    assert not keep_plan("inference", KEY, {"precision": "bf16"})
+    assert read_plan("inference", KEY) is None

@@ -44,7 +44,7 @@ class DataConfig:
     memory; or nowhere (`stream`): decoded again in each epoch. `auto` takes the first of these that there is room
     for."""
     packs: str | None = None
-    """The folder of packs; None is `packs` in $STRIATE_CACHE, or else in ~/.cache/striate."""
+    """The folder of packs; None is `packs` in $STRIATE_CACHE, or else in `striate` in $XDG_CACHE_HOME or ~/.cache."""
     fingerprint: str | None = None
     """What was decided: a hash of inputs, targets and splits. A run goes on only with the same data."""
 

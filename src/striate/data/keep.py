@@ -20,7 +20,7 @@ from striate.data.store.key import pack_key, packs_folder
 from striate.data.store.pack import Pack, open_pack
 from striate.data.store.stored import Source, StoredInputs
 from striate.data.store.stream import open_stream
-from striate.errors import ConfigError
+from striate.errors import ConfigError, DataError
 
 Announce = Callable[[str], None]
 
@@ -58,7 +58,7 @@ def keep_samples(
     form = () if listing.inputs is None else listing.inputs.shape[1:]
     key = pack_key((scan.contents[i] for i in ids), form, preparation)
     usable = packable and config.store != "stream"
-    pack = open_pack(folder / key, key, shape) if usable else None
+    pack = open_pack(folder / key, key, shape) if usable and folder is not None else None
     where = f"data {listing.source}"
     store, note = decide_store(
         config.store, where, shape, measure_room(folder), packable=packable, packed=pack is not None
@@ -69,7 +69,8 @@ def keep_samples(
         return Kept(decode_samples(listing, ids, preparation, progress), store, notes)
     if store == "stream":
         return Kept(_streamed(listing, scan, ids, preparation, announce), store, notes)
-    pack = pack or make_pack(listing, scan, ids, preparation, folder, announce)
+    if pack is None:
+        pack = make_pack(listing, scan, ids, preparation, _there(folder, where), announce)
     if store == "memory":
         notes = (*notes, f"Decoded images were read from the pack {pack.path}.")
     inputs = _stored(pack, pack.record.unreadable)
@@ -96,6 +97,14 @@ def make_pack(
         progress=announce_tenths(f"Packing {listing.name}", len(ids), "images", announce),
         announce=announce or (lambda _: None),
     )
+
+
+def _there(folder: Path | None, where: str) -> Path:
+    if folder is None:
+        raise DataError(
+            where, "no place for a pack: this user has no home folder", "a folder for it", "--data.packs ./packs"
+        )
+    return folder
 
 
 def _streamed(

@@ -15,22 +15,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-
-def cache_folder() -> Path:
-    """`$STRIATE_CACHE`, else `striate` in `$XDG_CACHE_HOME` or in ~/.cache; need not exist."""
-    if own := os.environ.get("STRIATE_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(shared) if shared else Path.home() / ".cache") / "striate"
-    except RuntimeError:  # a user without a home
-        return Path(tempfile.gettempdir()) / "striate"
+from striate.machine.cache import cache_folder
 
 
 def read_plan(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
     """What was kept as `kind` under `key` (plain values); None where there is nothing, or nothing whole."""
+    file = _file(kind, key)
+    if file is None:
+        return None
     try:
-        entry = json.loads(_file(kind, key).read_text(encoding="utf-8"))
+        entry = json.loads(file.read_text(encoding="utf-8"))
         plan = entry["plan"] if entry["key"] == _plain(key) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -40,6 +34,8 @@ def read_plan(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
 def keep_plan(kind: str, key: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
     """Keep a plan (plain values) under everything that it depends on. False where it could not be written."""
     file = _file(kind, key)
+    if file is None:
+        return False
     text = json.dumps({"key": _plain(key), "plan": _plain(plan)}, indent=1, allow_nan=False)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +53,10 @@ def keep_plan(kind: str, key: Mapping[str, Any], plan: Mapping[str, Any]) -> boo
     return True
 
 
-def _file(kind: str, key: Mapping[str, Any]) -> Path:
+def _file(kind: str, key: Mapping[str, Any]) -> Path | None:
+    folder = cache_folder()
     digest = hashlib.sha256(json.dumps(_plain(key), sort_keys=True).encode()).hexdigest()
-    return cache_folder() / "plans" / f"{kind}-{digest[:32]}.json"
+    return None if folder is None else folder / "plans" / f"{kind}-{digest[:32]}.json"
 
 
 def _plain(value: Mapping[str, Any]) -> Any:

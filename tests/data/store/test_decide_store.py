@@ -12,7 +12,6 @@ from striate.data.config import DataConfig
 from striate.data.progress import announce_tenths
 from striate.data.read import load_dataset
 from striate.data.store.decide import Room, decide_store, measure_room
-from striate.data.store.key import packs_folder
 from striate.errors import DataError
 
 SHAPE = (1000, 3, 10, 10)
@@ -51,6 +50,7 @@ def test_the_room_of_a_folder_that_is_not_there_is_that_of_the_one_above(tmp_pat
     room = measure_room(tmp_path / "not" / "there")
     assert 0 < room.available <= room.total
     assert room.disk > 0
+    assert measure_room(None).disk == 0
 
 
 def test_auto_packs_what_does_not_fit_and_streams_what_fits_nowhere(same_photos, tmp_path, monkeypatch) -> None:
@@ -77,14 +77,6 @@ def test_a_pack_that_is_there_saves_decoding(same_photos, tmp_path, monkeypatch)
         load_dataset(DataConfig(**config | {"size": (8, 7)}))
     with pytest.raises(AssertionError, match="decoded again"):
         load_dataset(DataConfig(**config, fit="pad"))
-
-
-def test_where_packs_are(monkeypatch, tmp_path) -> None:
-    monkeypatch.delenv("STRIATE_CACHE", raising=False)
-    assert packs_folder(None) == Path.home() / ".cache" / "striate" / "packs"
-    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path))
-    assert packs_folder(None) == tmp_path / "packs"
-    assert packs_folder("~/here") == Path.home() / "here"
 
 
 @given(parts=st.lists(st.integers(0, 50), max_size=60))

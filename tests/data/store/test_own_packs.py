@@ -7,16 +7,19 @@ import os
 import shutil
 import threading
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from striate.data.config import DataConfig
+from striate.data.dataset import Preparation
 from striate.data.pack_data import pack_data
 from striate.data.read import load_dataset
 from striate.data.store import own_files, pack
 from striate.data.store.build import build_pack, remove_unless_whole
+from striate.data.store.key import pack_key
 from striate.data.store.own_files import open_own_folder
 from striate.data.store.pack import Pack, open_pack, write_record
 from striate.errors import DataError
@@ -197,3 +200,16 @@ def test_two_that_find_the_same_damage_remove_it_once(
         thread.join()
     assert sum("made anew" in text for to in said for text in to) == 1
     assert pack_data(config) == made
+
+
+def test_another_decoder_makes_another_pack(monkeypatch: pytest.MonkeyPatch) -> None:
+    how = Preparation(kind="image", input_shape=SHAPE[1:])
+    keys = set()
+    for installed in ("1.9.0", "1.9.1", None):
+        monkeypatch.setattr("striate.data.store.key.version", lambda _, one=installed: one or missing())
+        keys.add(pack_key([b"content"], (), how))
+    assert len(keys) == 3
+
+
+def missing() -> str:
+    raise PackageNotFoundError

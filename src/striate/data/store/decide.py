@@ -27,9 +27,10 @@ class Room:
     disk: int
 
 
-def measure_room(folder: Path) -> Room:
-    """The room that there is now; `folder` need not exist."""
-    there = next((path for path in (folder, *folder.absolute().parents) if path.is_dir()), None)
+def measure_room(folder: Path | None) -> Room:
+    """The room that there is now; `folder` need not exist, and without one there is none on a disk."""
+    places = () if folder is None else (folder, *folder.absolute().parents)
+    there = next((path for path in places if path.is_dir()), None)
     try:
         disk = 0 if there is None else shutil.disk_usage(there).free
     except OSError:
