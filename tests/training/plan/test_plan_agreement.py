@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,17 @@ def test_what_other_samples_would_change_may_be_rounded_and_more_may_not() -> No
     assert agreement(wrong, noisy, TOLERANCES["bf16"]).passed
     assert not agreement(wrong, REFERENCE, TOLERANCES["bf16"]).passed
     assert not agreement(wrong, noisy, TOLERANCES["fp32"]).passed
+
+
+def test_the_tensor_that_is_not_a_number_is_the_worst_wherever_it_stands() -> None:
+    tensors = {name: torch.ones(3) for name in "abc"}
+    reference = Reference(Answer(torch.tensor(1.0), torch.ones(2), tensors), dict.fromkeys(tensors, 0.0))
+    for name in tensors:
+        wrong = tensors | {name: torch.full((3,), float("nan"))}
+        found = agreement(Answer(torch.tensor(1.0), torch.ones(2), wrong), reference, TOLERANCES["bf16"])
+        assert found.worst == name
+        assert math.isnan(found.worst_error)
+        assert found.why == "gradient off by nan, 0.15 allowed"
 
 
 def test_one_wrong_tensor_is_found_among_right_ones() -> None:

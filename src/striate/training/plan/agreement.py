@@ -8,12 +8,12 @@ The check is made on copies, in training mode with dropout off and with the same
 - **bf16** keeps 8 bits of each product's factors: one rounding is up to 0.4 %. Through the layers they add up like
   noise, so outputs may be off by 6 %, the loss by 1.5 %, gradients by 15 %. Most networks of the zoo have 0.7 % in
   outputs and up to 5 % in gradients, airbench 4 and 12 %; GoogLeNet at its first weights has more and is refused.
-  `fp16` and `tf32` (11 bits) have a quarter of what bf16 may.
+- **fp16** and **tf32** keep 11 bits: outputs may be off by 1 %, the loss by 0.4 %, gradients by 3 %.
 - The gradient of a batch is itself only an estimate. How much it would differ for other samples is seen from the two
   halves of the batch: ‖g₁ − g₂‖ / 2, often more than the gradient itself. An error below half of that adds less than
-  a quarter to its variance, no more than a batch smaller by a fifth would. For fp32 layouts 0.02 of it is allowed:
-  where max pooling or ReLU sees two numbers that are nearly the same, another order of sums sends a gradient another
-  way.
+  a quarter to its variance, no more than a batch smaller by a fifth would: bf16 may have that, fp16 and tf32 a fifth
+  of it. For fp32 layouts 0.02 of what other samples would change is allowed: where max pooling or ReLU sees two
+  numbers that are nearly the same, another order of sums sends a gradient another way.
 
 Each tensor of the gradient is held to this, and the whole gradient as well. A tensor whose gradient is nothing beside
 the whole (a bias before a normalization) is held to a share of the whole: relative errors of nothing say nothing.
@@ -21,6 +21,7 @@ the whole (a bias before a normalization) is held to a share of the whole: relat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -136,8 +137,9 @@ def agreement(answer: Answer, reference: Reference, allowed: Tolerance) -> Agree
     for name, error in errors.items():
         own = max(_norm(plain.gradients[name]), _SMALL * size)
         limit = max(allowed.gradient * own, allowed.noise * reference.noise.get(name, 0.0), 1e-12)
-        if not error / limit <= pressure:  # also where the error is not a number
-            worst, pressure, worst_error = name, error / limit, error / max(own, 1e-12)
+        pressing = math.inf if math.isnan(error) else error / limit  # nothing goes further than what is no number
+        if pressing > pressure:
+            worst, pressure, worst_error = name, pressing, error / max(own, 1e-12)
     whole = _root_of_squares(errors.values())
     whole_limit = max(allowed.gradient * size, allowed.noise * _root_of_squares(reference.noise.values()), 1e-12)
     why = ""
