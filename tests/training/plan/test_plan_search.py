@@ -9,11 +9,13 @@ import torch
 from plan_workloads import BUSY, OPEN, QUIET, OffInHalfPrecision, plain_of, workload
 from torch import nn
 
+from striate.machine.load import Load
 from striate.training.config import ExecutionConfig
-from striate.training.plan import offers
+from striate.training.plan import offers, search
 from striate.training.plan.candidate import Candidate
 from striate.training.plan.decide import Planned, plan_execution
 from striate.training.plan.memory import fitting
+from striate.training.plan.record import PlanRecord, PlanRow
 from striate.training.plan.trial import Trials, Workload
 
 SPEED = {"fp32": 1.0, "bf16": 0.5, "channels_last": 0.8, "contiguous": 1.0}
@@ -109,6 +111,37 @@ def test_busy_cores_are_told() -> None:
     assert record is not None
     assert record.load == "2 of 2 cores taken"
     assert "other processes take 2.0 of 2 cores: 4 threads" in str(record)
+
+
+@pytest.mark.parametrize("load", [BUSY, QUIET])  # when the run began the cores were busy
+def test_what_is_no_plain_run_is_not_called_one(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_LONG_STEP", 0.0)
+    found = plan_execution(workload(execution__threads=1), OPEN, load=lambda: load)
+    assert found.record is not None
+    assert {row.candidate.threads for row in found.record.rows} == {1, 2, 4}
+    assert found.execution.threads == 4
+    assert "4 threads: 7.5× plain fp32 with 1 thread" in str(found.record)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "seconds", "line"),
+    [
+        (Candidate("fp32", "contiguous", 2), 0.99, "fp32, contiguous, 2 threads (nothing was faster)"),
+        (Candidate("fp32", "contiguous", 1), 1.01, "fp32, contiguous, 1 thread (nothing was faster)"),
+        (Candidate("bf16", "contiguous", 2), 0.9, "bf16, contiguous, 2 threads: 1.1× plain fp32"),
+    ],
+)
+def test_a_gain_of_nothing_is_called_that(chosen: Candidate, seconds: float, line: str) -> None:
+    plain = Candidate("fp32", "contiguous", 2, allocator="keep")
+    rows = PlanRow(plain, 1.0, 0.0, "the reference", True), PlanRow(chosen, seconds, 0.0, "bit for bit", True, True)
+    assert str(PlanRecord(rows, 32, "quiet", 1.0)) == f"plan: {line}"
+
+
+def test_each_gpu_is_asked_what_it_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: {0: (9, 0), 1: (7, 5)}[device.index])
+    assert offers._precisions(torch.device("cuda:0")) == ("fp32", "tf32", "bf16", "fp16")
+    assert offers._precisions(torch.device("cuda:1")) == ("fp32", "fp16")
 
 
 def test_a_network_that_cannot_be_copied_is_computed_plainly_and_that_is_said() -> None:

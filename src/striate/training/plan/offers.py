@@ -65,7 +65,7 @@ def offers_for(work: Workload, asked: ExecutionConfig) -> Offers:
     device = torch.device(execution.device or "cpu").type
     plain = replace(candidate_of(execution), allocator=asked.allocator or "system")
     own_rule = work.config.optim.name == "own-rule"
-    precisions: tuple[str, ...] = ("fp32",) if own_rule else _precisions(device)
+    precisions: tuple[str, ...] = ("fp32",) if own_rule else _precisions(torch.device(execution.device or "cpu"))
     layouts = ("contiguous", "channels_last") if _has_maps(module) and not own_rule else ("contiguous",)
     # Hooks are not part of what is compiled, and auxiliary heads and penalties on outputs see through them.
     hooks = work.state.heads is not None or work.config.regularize.sparsity > 0
@@ -84,13 +84,13 @@ def offers_for(work: Workload, asked: ExecutionConfig) -> Offers:
     )
 
 
-def _precisions(device: str) -> tuple[str, ...]:
-    if device == "cpu":
+def _precisions(device: torch.device) -> tuple[str, ...]:
+    if device.type == "cpu":
         # Where the processor has no such products they are imitated, slower than fp32.
         supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         return ("fp32", "bf16") if supported else ("fp32",)
-    if device == "cuda":
-        recent = torch.cuda.get_device_capability() >= (8, 0)
+    if device.type == "cuda":
+        recent = torch.cuda.get_device_capability(device) >= (8, 0)
         return ("fp32", "tf32", "bf16", "fp16") if recent else ("fp32", "fp16")
     return ("fp32",)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from striate.training.plan.candidate import Candidate
+from striate.training.plan.choice import AHEAD
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,20 @@ class PlanRecord:
 
     @property
     def _base(self) -> str:
+        """What the line compares with. On busy cores the first row has fewer threads than `--plan plain` takes."""
         base = self.rows[0].candidate
-        return "plain fp32" if base.numerics == ("fp32", "contiguous", "off") else base.name
+        if base.numerics != ("fp32", "contiguous", "off"):
+            return base.name
+        fewer = base.threads < max(row.candidate.threads for row in self.rows)
+        return f"plain fp32 with {base.threads} thread{'s' * (base.threads != 1)}" if fewer else "plain fp32"
 
     def __str__(self) -> str:
         """One line: `bf16, channels_last, 2 threads: 2.1× plain fp32; …`."""
         origin = "plan of an earlier run: " if self.source == "kept" else "plan: "
-        gain = "" if self.speedup is None or self.rows[0].chosen else f": {self.speedup:.2g}× {self._base}"
-        nothing = " (nothing was faster)" if self.rows[0].chosen and len(self.rows) > 1 else ""
+        times = 1.0 if self.rows[0].chosen else self.speedup
+        gained = times is not None and times > 1 / (1 - AHEAD)
+        gain = f": {times:.2g}× {self._base}" if gained else ""
+        nothing = " (nothing was faster)" if times is not None and not gained and len(self.rows) > 1 else ""
         return "; ".join([f"{origin}{self.chosen.name}{gain}{nothing}", *self.remarks])
 
     def to_json(self) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class Search:
         arithmetic = [one for one in self.offers.arithmetic() if one != plain]
         self._compare([plain, *arithmetic], _SHARES["arithmetic"] * seconds)
         best = choose(self.timings)
-        if len(self.offers.threads) > 1 and (busy or thorough or self.timings[best].seconds < _LONG_STEP):
+        fewer = plain.threads < max(self.offers.threads)  # busy when the run began, whatever they are now
+        if len(self.offers.threads) > 1 and (busy or fewer or thorough or self.timings[best].seconds < _LONG_STEP):
             self._compare([plain, *self.offers.with_threads(best)], _SHARES["threads"] * seconds)
             best = choose(self.timings)
         if self.offers.compiling_pays(self._left(best, remaining)):
