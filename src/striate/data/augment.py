@@ -86,7 +86,7 @@ def draw_augmentation(
     if not (moves or looks):
         return None
     names = (*_MOVES, *_LOOKS) if looks else _MOVES if bends else _MOVES[:_COPIED]
-    known = ids.cpu().numpy()
+    known = ids.numpy()
     columns = uniforms(hash_key(seed, epoch, 1), known, len(names))
     u = dict(zip(names, torch.from_numpy(columns).unbind(1), strict=True))
     chosen = None

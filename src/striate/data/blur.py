@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from striate.data.parts import as_bytes, by_parts
+from striate.data.transfer import sent
 
 _TRUNCATE = 4.0  # standard deviations, as scipy.ndimage has it
 
@@ -18,7 +19,7 @@ def blur(x_BCHW: torch.Tensor, sigma: torch.Tensor, largest: float) -> torch.Ten
     sigma = sigma.to(device="cpu", dtype=torch.float32)
 
     def change(part: torch.Tensor, at: slice) -> torch.Tensor:
-        rows, columns = (_band_matrix(sigma[at], largest, side)[:, None].to(part.device) for side in part.shape[2:])
+        rows, columns = (sent(_band_matrix(sigma[at], largest, side)[:, None], part.device) for side in part.shape[2:])
         return as_bytes(rows @ part.float() @ columns.transpose(2, 3), part.dtype)
 
     return by_parts(change, x_BCHW)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from striate.data.parts import as_bytes, by_parts
+from striate.data.transfer import sent
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601), as Pillow has them."""
@@ -41,7 +42,7 @@ class ColorChange:
         if len(rows) == len(x_BCHW):
             return self._changed(x_BCHW)
         out = x_BCHW.clone()
-        there = rows.to(out.device)
+        there = sent(rows, out.device)
         part = ColorChange(self.brightness[rows], self.contrast[rows], self.saturation[rows], self.hue[rows])
         return out.index_copy_(0, there, part._changed(x_BCHW.index_select(0, there)))
 
@@ -51,8 +52,8 @@ class ColorChange:
         # The gray axis is left alone by saturation and hue, so what contrast adds passes through both.
         added = self.brightness - gain
         matrix = (self._chroma() if channels == 3 else torch.ones(len(gain), 1, 1).double()) * gain[:, None, None]
-        matrix, added = (numbers.to(x_BCHW.device, torch.float32) for numbers in (matrix, added))
-        luma = torch.tensor(LUMA if channels == 3 else [1 / channels] * channels, device=x_BCHW.device)
+        matrix, added = (sent(numbers.float(), x_BCHW.device) for numbers in (matrix, added))
+        luma = sent(torch.tensor(LUMA if channels == 3 else [1 / channels] * channels), x_BCHW.device)
 
         def change(part: torch.Tensor, rows: slice) -> torch.Tensor:
             flat = part.float().flatten(2)

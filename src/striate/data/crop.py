@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from striate.data.parts import as_bytes, by_parts
+from striate.data.transfer import sent
 
 Mirror = tuple[torch.Tensor, torch.Tensor]
 """(B,) bool: which images are mirrored upside down, and which left to right."""
@@ -31,7 +32,7 @@ def crop_batch(x_BCHW: torch.Tensor, box: torch.Tensor, mirror: Mirror) -> torch
         return as_bytes(torch.from_numpy(rows[:, None] @ lines), x_BCHW.dtype)
 
     def change(part: torch.Tensor, at: slice) -> torch.Tensor:
-        left, right = (torch.from_numpy(matrix[at])[:, None].to(part.device) for matrix in (rows, columns))
+        left, right = (sent(torch.from_numpy(matrix[at])[:, None], part.device) for matrix in (rows, columns))
         return as_bytes(left @ part.float() @ right.transpose(2, 3), part.dtype)
 
     return by_parts(change, x_BCHW)

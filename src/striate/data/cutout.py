@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from striate.data.transfer import sent
+
 
 def cut_out(x_BCHW: torch.Tensor, center: torch.Tensor, share: float) -> torch.Tensor:
     """The batch (uint8) with a square in each image filled with that image's mean color.
@@ -13,7 +15,7 @@ def cut_out(x_BCHW: torch.Tensor, center: torch.Tensor, share: float) -> torch.T
     """
     height, width = x_BCHW.shape[-2:]
     side = max(1, round(share * min(height, width)))
-    center = center.to(x_BCHW.device)
+    center = sent(center, x_BCHW.device)
     inside = [_span(center[:, k] * length, side, length) for k, length in enumerate((height, width))]
     square = inside[0][:, None, :, None] & inside[1][:, None, None, :]
     mean = x_BCHW.float().mean((2, 3), keepdim=True).round_().to(x_BCHW.dtype)

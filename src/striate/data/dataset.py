@@ -28,7 +28,7 @@ class Split:
     `inputs`: (N, C, *spatial) uint8 for images, (N, C, *spatial) or (N, F) float32 otherwise; images that are not in
     memory are `StoredInputs`, indexed in the same way.
     `targets`: (N,) int64 class numbers, (N, T) float32 numbers, or (N, H, W) uint8 class masks (255 = ignored).
-    `ids`: (N,) int64, the position of the sample in the source's listing, the same in every run.
+    `ids`: (N,) int64, the position of the sample in the source's listing, the same in every run; always in memory.
     """
 
     inputs: Inputs
@@ -40,7 +40,7 @@ class Split:
 
     def take(self, rows: torch.Tensor) -> Split:
         """The samples at `rows`, positions or a mask; images that are not in memory are not read."""
-        return Split(take_rows(self.inputs, rows), self.targets[rows], self.ids[rows])
+        return Split(take_rows(self.inputs, rows), self.targets[rows], self.ids[rows.to(self.ids.device)])
 
 
 def join_splits(parts: Sequence[Split]) -> Split:

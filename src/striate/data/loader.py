@@ -14,12 +14,12 @@ from striate.data.dataset import Split
 from striate.data.store.ahead import read_ahead
 from striate.data.store.host import HostImages
 from striate.data.store.stored import Inputs, StoredInputs
-from striate.data.transfer import copied_ahead, fits_on
+from striate.data.transfer import copied_ahead, fits_on, sent
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Raw inputs (B, C, *spatial) or (B, F), targets (B, …) and sample ids (B,), as in `Split`."""
+    """Raw inputs (B, C, *spatial) or (B, F), targets (B, …) and sample ids (B,), as in `Split`; ids in memory."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
@@ -46,7 +46,7 @@ def batch_bounds(samples: int, batch: int) -> list[tuple[int, int]]:
 def batches(
     split: Split, batch: int, *, order: torch.Tensor | None = None, first: int = 0, stop: int | None = None
 ) -> Iterator[Batch]:
-    """The batches `first` to `stop` of one pass over the split, in `order` or as they lie.
+    """The batches `first` to `stop` of one pass over the split, in `order` (in memory) or as they lie.
 
     Inputs that are not in memory are read in the background, a few batches ahead; the threads end with the iterator.
     Nobody else holds a batch: its tensors may be changed, but views of the split (without an `order`) may not.
@@ -56,32 +56,36 @@ def batches(
     if isinstance(split.inputs, StoredInputs):
         yield from _stored_batches(split, split.inputs, bounds, order)
         return
-    for start, end in bounds:
-        if order is None:
+    if order is None:
+        for start, end in bounds:
             yield Batch(split.inputs[start:end], split.targets[start:end], split.ids[start:end])
-            continue
-        rows = order[start:end].to(split.inputs.device)
+        return
+    there = sent(order, split.targets.device)  # once a pass
+    for start, end in bounds:
+        rows = there[start:end]
         # Indexing with [rows] does the same, and takes up to ninety times as long for bytes.
-        yield Batch(*(x.index_select(0, rows) for x in (split.inputs, split.targets, split.ids)))
+        inputs, targets = (x.index_select(0, rows) for x in (split.inputs, split.targets))
+        yield Batch(inputs, targets, split.ids.index_select(0, order[start:end]))
 
 
 def _stored_batches(
     split: Split, stored: StoredInputs, bounds: Sequence[tuple[int, int]], order: torch.Tensor | None
 ) -> Iterator[Batch]:
-    device = split.targets.device
     places = torch.arange(len(split)) if order is None else order
-    with closing(read_ahead(stored, bounds, places.cpu().numpy())) as read:
+    there = sent(places, split.targets.device)
+    with closing(read_ahead(stored, bounds, places.numpy())) as read:
         for (start, end), inputs in zip(bounds, copied_ahead(read, stored.device), strict=True):
-            rows = places[start:end].to(device)
-            yield Batch(inputs, split.targets.index_select(0, rows), split.ids.index_select(0, rows))
+            targets = split.targets.index_select(0, there[start:end])
+            yield Batch(inputs, targets, split.ids.index_select(0, places[start:end]))
 
 
 def to_device(split: Split, device: torch.device) -> Split:
-    """The split with its tensors on `device`, raw bytes staying bytes.
+    """The split with its inputs and targets on `device`, raw bytes staying bytes. Ids stay in memory: what is drawn
+    from them is drawn there.
 
     Images that would fill an accelerator stay in memory, and are sent batch by batch.
     """
     inputs: Inputs = split.inputs
     if isinstance(inputs, torch.Tensor) and inputs.dtype == torch.uint8 and not fits_on(inputs, device):
         inputs = StoredInputs(HostImages(inputs.numpy()), np.arange(len(inputs)))
-    return Split(inputs.to(device), split.targets.to(device), split.ids.to(device))
+    return Split(inputs.to(device), split.targets.to(device), split.ids)

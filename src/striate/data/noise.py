@@ -9,6 +9,7 @@ import torch
 from striate.data.config import AugmentConfig
 from striate.data.counter_normal import normals
 from striate.data.counter_random import hash_key, uniforms
+from striate.data.transfer import sent
 
 
 def with_noise(inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor) -> torch.Tensor:
@@ -19,9 +20,9 @@ def with_noise(inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: in
     """
     if not config.noise:
         return inputs
-    known = ids.cpu().numpy()
+    known = ids.numpy()
     strength = torch.from_numpy(uniforms(hash_key(seed, epoch, 3), known, 1)[:, 0] * config.noise)
-    drawn = normals(hash_key(seed, epoch, 4), ids.to(inputs.device), math.prod(inputs.shape[1:]))
-    drawn *= strength.to(drawn)[:, None]
+    drawn = normals(hash_key(seed, epoch, 4), sent(ids, inputs.device), math.prod(inputs.shape[1:]))
+    drawn *= sent(strength.to(drawn.dtype), drawn.device)[:, None]
     # The result is laid out as the inputs are: the convolutions after it depend on that for their speed.
     return torch.add(inputs, drawn.view(inputs.shape), out=torch.empty_like(inputs))

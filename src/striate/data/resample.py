@@ -11,6 +11,7 @@ from torch.nn import functional
 from striate.data.config import Fill
 from striate.data.crop import Mirror
 from striate.data.parts import as_bytes, by_parts
+from striate.data.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def resample(
     value = 0.0 if value is None and movement.fill == "zero" else value
     height, width = x_BCHW.shape[2:]
     device = x_BCHW.device
-    theta = movement.source_map(height, width).to(device=device, dtype=torch.float32)
-    first, last = (bound.to(device=device, dtype=torch.float32) for bound in movement.bounds())
+    theta = sent(movement.source_map(height, width).float(), device)
+    first, last = (sent(bound.float(), device) for bound in movement.bounds())
 
     def change(part: torch.Tensor, rows: slice) -> torch.Tensor:
         grid = torch.empty(len(part), height, width, 2, device=device)

@@ -9,6 +9,7 @@ import torch
 
 from striate.data.config import Fill
 from striate.data.crop import Mirror
+from striate.data.transfer import sent
 
 _NEAR = 8  # pixels
 
@@ -96,10 +97,10 @@ def _gathered(
     rows, columns = (_sources(x_BCHW.shape[2 + k], mirror[k], shift[:, k], fill) for k in range(2))
     device = x_BCHW.device
     images = torch.arange(len(x_BCHW), device=device)[:, None, None]
-    out = x_BCHW[images, :, rows.to(device)[:, :, None], columns.to(device)[:, None, :]].permute(0, 3, 1, 2)
+    out = x_BCHW[images, :, sent(rows, device)[:, :, None], sent(columns, device)[:, None, :]].permute(0, 3, 1, 2)
     if value is not None:
         seen = _seen(x_BCHW.shape[2], shift[:, 0])[:, :, None] & _seen(x_BCHW.shape[3], shift[:, 1])[:, None, :]
-        out = torch.where(seen.to(device)[:, None], out, torch.tensor(value, dtype=out.dtype, device=device))
+        out = torch.where(sent(seen, device)[:, None], out, torch.full((), value, dtype=out.dtype, device=device))
     return out.contiguous()
 
 

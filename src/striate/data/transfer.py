@@ -18,6 +18,16 @@ def fits_on(inputs: torch.Tensor, device: torch.device) -> bool:
     return inputs.numel() * inputs.element_size() <= DEVICE_SHARE * free
 
 
+def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`values` from memory on `device`, in its turn there: nobody waits for what the device still has to do.
+
+    For CUDA from page-locked memory; a plain copy, or none, elsewhere.
+    """
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()  # torch keeps it until the copy is done, and uses it again then
+    return values.to(device, non_blocking=True)
+
+
 def copied_ahead(batches: Iterable[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
     """The same batches on `device`, in order.
 
@@ -40,8 +50,7 @@ def copied_ahead(batches: Iterable[torch.Tensor], device: torch.device) -> Itera
 
 def _sent(batch: torch.Tensor, device: torch.device, side: torch.cuda.Stream) -> tuple[torch.Tensor, torch.cuda.Event]:
     with torch.cuda.stream(side):
-        # torch keeps page-locked memory until its copy is done, and uses it again then.
-        copy = batch.pin_memory().to(device, non_blocking=True)
+        copy = sent(batch, device)
         done = torch.cuda.Event()
         done.record(side)
     return copy, done

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from striate.data.parts import as_bytes
+from striate.data.transfer import sent
 
 OPERATIONS = (
     "identity",
@@ -72,8 +73,8 @@ class Trivial:
             rows = (self.operation == OPERATIONS.index(name)).nonzero().squeeze(1)
             if len(rows):
                 out = out.clone() if out is x_BCHW else out
-                there = rows.to(out.device)
-                signed = (self.strength * self.sign)[rows].to(device=out.device, dtype=torch.float32)
+                there = sent(rows, out.device)
+                signed = sent((self.strength * self.sign)[rows].float(), out.device)
                 out.index_copy_(0, there, change(x_BCHW.index_select(0, there), signed.view(-1, 1, 1, 1)))
         return out
 

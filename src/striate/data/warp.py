@@ -11,6 +11,7 @@ from striate.data.config import Fill
 from striate.data.crop import Mirror, crop_batch
 from striate.data.resample import Movement, resample
 from striate.data.shift import shift_batch
+from striate.data.transfer import sent
 
 _Way = Literal["copied", "cropped", "resampled"]
 
@@ -47,7 +48,7 @@ class Warp:
         for rows, way in ways:
             chosen = rows.nonzero().squeeze(1)
             if len(chosen):
-                there = chosen.to(out.device)
+                there = sent(chosen, out.device)
                 moved = self._of(chosen)._moved(way, x_BCHW.index_select(0, there), nearest, fill)
                 out.index_copy_(0, there, moved)
         return out

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from striate.data.counter_random import hash_key
+from striate.data.transfer import sent
 from striate.errors import ConfigError
 from striate.models.untouched import untouched
 from striate.models.weights.depth import output_layer
@@ -148,6 +149,6 @@ def turned(
     result = images.clone(memory_format=torch.preserve_format)
     for k in range(1, TURNS):
         # Places rather than a mask: how many there are is known here, and no accelerator need be waited for.
-        rows = (quarters == k).nonzero()[:, 0].to(images.device)
+        rows = sent((quarters == k).nonzero()[:, 0], images.device)
         result[rows] = torch.rot90(images[rows], k, (2, 3))
-    return result, quarters.to(images.device)
+    return result, sent(quarters, images.device)

@@ -10,6 +10,7 @@ import torch
 
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key
+from striate.data.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def mix_batch(
     cut = bool(cutmix) and (not mixup or random.random() < 0.5)
     alpha = cutmix if cut else mixup
     share = float(random.beta(alpha, alpha))
-    partner = torch.from_numpy(random.permutation(len(inputs))).to(inputs.device)
+    partner = sent(torch.from_numpy(random.permutation(len(inputs))), inputs.device)
     if not cut:
         return share * inputs + (1 - share) * inputs[partner], targets, Mix(targets[partner], share)
     grid = inputs.shape[2:]

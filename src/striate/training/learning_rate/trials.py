@@ -61,8 +61,8 @@ def make_fold(prepared: Prepared, number: int) -> Fold:
     train, val = splits["train"], splits["val"]
     if len(val) < _TELLING and len(train) >= 2 * _FOLDS:
         generator = torch.Generator().manual_seed(config.seed + number // _FOLDS)
-        order = torch.randperm(len(train), generator=generator).to(train.inputs.device)
-        held = torch.zeros(len(train), dtype=torch.bool, device=train.inputs.device)
+        order = torch.randperm(len(train), generator=generator)
+        held = torch.zeros(len(train), dtype=torch.bool)
         held[order[number % _FOLDS :: _FOLDS]] = True
         train, val = train.take(~held), join_splits([val, train.take(held)])
     state = trial_state(prepared.state, config)
