@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from striate.errors import RunError
-from striate.runs.directory import RunDirectory
+from striate.runs.directory import RunDirectory, read_plan_summary
+from striate.runs.files import write_json
 from striate.training.events import StepDone
 from striate.training.forecast import Forecast, ShortTraining, duration
 from striate.training.forecast_file import read_forecast, write_forecast
@@ -103,11 +103,18 @@ def test_the_forecast_of_a_run_is_read_as_it_was_written() -> None:
     assert watch.told == 105.0
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"forecast": {}, "pace": {}}', "[1]"])
-def test_a_damaged_forecast_is_told_with_a_remedy(text) -> None:
-    Path("forecast.json").write_text(text)
-    with pytest.raises(RunError, match="not needed"):
-        read_forecast(RunDirectory(Path()))
+@pytest.mark.parametrize("text", ["", "{}", '{"forecast": {}, "pace": {}}', "[1]", "null", "\x00"])
+def test_a_run_does_without_a_damaged_forecast_or_plan(text) -> None:
+    run = RunDirectory(Path())
+    for file in (run.forecast, run.plan):
+        file.write_text(text)
+    assert read_forecast(run) is None
+    assert read_plan_summary(run) == {}
+    module = torch.nn.Linear(1, 1)
+    state = TrainingState(module, torch.optim.SGD(module.parameters(), lr=0.1))
+    assert time_watch(run, state, 1000, print) is None
+    write_json(run.plan, {"speedup": 2.0, "source": "kept", "rows": []})
+    assert read_plan_summary(run) == {"speedup": 2.0, "source": "kept"}
 
 
 @pytest.mark.parametrize(

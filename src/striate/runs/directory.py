@@ -13,7 +13,7 @@ from typing import Any
 
 from striate.data.dataset import SplitRow
 from striate.errors import RunError, pasted
-from striate.runs.files import explained, write_text
+from striate.runs.files import explained, read_dispensable, write_text
 
 
 @dataclass(frozen=True)
@@ -160,11 +160,9 @@ def read_notes(run: RunDirectory) -> tuple[str, ...]:
 def read_plan_summary(run: RunDirectory) -> dict[str, Any]:
     """Of plan.json what metrics.json tells: `speedup` over plain fp32, and whether it was `measured` or `kept` from an
     earlier run (`source`). Empty where nothing was measured, or the file is damaged."""
-    try:
-        plan = json.loads(run.plan.read_text(encoding="utf-8"))
-        return {name: plan[name] for name in ("speedup", "source")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    plan = read_dispensable(run.plan)
+    names = ("speedup", "source")
+    return {name: plan[name] for name in names} if isinstance(plan, dict) and plan.keys() >= set(names) else {}
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -74,6 +74,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_dispensable(path: Path) -> Any:
+    """The value of a JSON file that a run does without: None where it is missing, damaged or cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def finite(value: Any) -> Any:
     """The value with every float that JSON does not know replaced by None."""
     if isinstance(value, float):

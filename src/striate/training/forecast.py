@@ -53,10 +53,10 @@ class Forecast:
 
 
 def forecast_from_json(values: dict[str, Any]) -> Forecast:
-    """The forecast that `to_json` wrote."""
+    """The forecast that `to_json` wrote. Raises LookupError, TypeError or ValueError for anything else."""
     short = tuple(ShortTraining(**row) for row in values["short"])
-    accuracy = None if values["accuracy"] is None else (values["accuracy"][0], values["accuracy"][1])
-    return Forecast(values["steps"], values["seconds"], accuracy, values["expected"], short)
+    accuracy = None if values["accuracy"] is None else (float(values["accuracy"][0]), float(values["accuracy"][1]))
+    return Forecast(int(values["steps"]), float(values["seconds"]), accuracy, values["expected"], short)
 
 
 def with_outcome(forecast: Forecast, seconds: float, accuracy: float | None, *, whole: bool) -> dict[str, Any]:

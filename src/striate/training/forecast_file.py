@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
-from striate.errors import RunError
 from striate.runs.directory import RunDirectory
-from striate.runs.files import write_json
+from striate.runs.files import read_dispensable, write_json
 from striate.training.forecast import Forecast, forecast_from_json
 from striate.training.pace import Pace, pace_from_json
 
@@ -19,16 +17,9 @@ def write_forecast(run: RunDirectory, forecast: Forecast | None, pace: Pace | No
 
 
 def read_forecast(run: RunDirectory) -> tuple[Forecast, Pace] | None:
-    """What `write_forecast` wrote; None where there is no such file. Raises RunError for a damaged one."""
-    if not run.forecast.exists():
-        return None
+    """What `write_forecast` wrote; None where there is no such file, or a damaged one: a run does without."""
+    values = read_dispensable(run.forecast)
     try:
-        values = json.loads(run.forecast.read_text(encoding="utf-8"))
         return forecast_from_json(values["forecast"]), pace_from_json(values["pace"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            str(run.forecast),
-            f"a damaged file ({error})",
-            "the forecast of the run",
-            "delete the file: it is not needed",
-        ) from None
+    except (ValueError, LookupError, TypeError):
+        return None
