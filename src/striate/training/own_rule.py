@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import torch
 
 from striate.data.loader import Batch
@@ -23,7 +25,9 @@ def own_rule_step(
     assert isinstance(module, OwnRule), "recipes refuse others"
     # Where the number of steps is still to be measured: as at the end, when all layers compute.
     progress = state.step / config.budget.steps if config.budget.steps else 1 - 1e-6
+    began = perf_counter()
     inputs, targets = prepared_inputs(batch, objective.task, config, normalize, epoch, state.step)
+    state.epoch_augment += perf_counter() - began
     losses, tallies, weight = [], [], objective.task.weight(targets)
     for start, stop in part_bounds(len(inputs), config.execution.micro_batch):
         x, y = inputs[start:stop], targets[start:stop]
