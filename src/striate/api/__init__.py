@@ -7,18 +7,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from striate.api.answering import FileAnswer, FileAnswers, answer_files
     from striate.api.measuring import baselines, evaluate
     from striate.api.networks import build, load
     from striate.api.news import announcer
+    from striate.api.packing import pack
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.searching import find_learning_rate, sweep
     from striate.api.summarizing import Summary, summary, write_summary
     from striate.api.training import Run, resume, train, train_config
 
 _PLACES = {
+    "answering": ("FileAnswer", "FileAnswers", "answer_files"),
     "measuring": ("baselines", "evaluate"),
     "networks": ("build", "load"),
     "news": ("announcer",),
+    "packing": ("pack",),
     "planning": ("TrainingPlan", "plan_training"),
     "searching": ("find_learning_rate", "sweep"),
     "summarizing": ("Summary", "summary", "write_summary"),
@@ -27,15 +31,19 @@ _PLACES = {
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
+    "FileAnswer",
+    "FileAnswers",
     "Run",
     "Summary",
     "TrainingPlan",
     "announcer",
+    "answer_files",
     "baselines",
     "build",
     "evaluate",
     "find_learning_rate",
     "load",
+    "pack",
     "plan_training",
     "resume",
     "summary",

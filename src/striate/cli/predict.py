@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count, islice
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from striate.data.inputs import ReadInput
-    from striate.inference.answering import Answering
+    from striate.api.answering import FileAnswer
     from striate.training.trained import Prediction, Trained
 
     Keep = Callable[[str, Prediction], dict[str, Any]]
 
-_BATCH = 64
 _BAR = 100  # files, before a bar is worth drawing
 
 
@@ -52,29 +48,18 @@ def predict(
     json
         Print a JSON line for each file: path, label, probability and the five most probable; or path and error.
     """
-    from striate.api import load
+    from striate.api import answer_files, load
     from striate.cli.output import print_json, print_note, print_text
-    from striate.data.inputs import list_inputs, read_inputs
-    from striate.errors import DataError
-    from striate.machine.allocator import allocator_policy, usual_policy
 
     trained = load(run)
     keep = _mask_writer(trained, masks)
-    listed, ignored = list_inputs([path, *paths])
-    if not listed:
-        places = ", ".join(map(str, [path, *paths]))
-        raise DataError(
-            places,
-            f"no pictures ({ignored:,} other files)",
-            "files with the suffix of a picture, at any depth",
-            "give the files by name, or another folder",
-        )
+    answers = answer_files(trained, [path, *paths], plan=plan)
+    if said := answers.plan.line():
+        print_note(said)
     unreadable = 0
-    with allocator_policy(usual_policy()), _progress(len(listed)) as advance:
-        answering = trained.planned(_spread(listed, trained), len(listed), batch=_batch(trained), asked=plan)
-        if said := answering.plan.line():
-            print_note(said)
-        for line in _answers(trained, answering, read_inputs(listed, trained.preparation), keep):
+    with _progress(len(answers)) as advance, closing(iter(answers)) as computed:
+        for answer in computed:
+            line = _line(answer, keep)
             if "error" in line:
                 unreadable += 1
                 print_note(f"unreadable: {line['path']}: {line['error']}")
@@ -83,51 +68,17 @@ def predict(
             elif "error" not in line:
                 print_text(_text(line))
             advance()
-    if ignored:
+    if ignored := answers.ignored:
         print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not images by their suffix")
     if unreadable:
-        print_note(f"{unreadable:,} of {len(listed):,} files could not be read")
+        print_note(f"{unreadable:,} of {len(answers):,} files could not be read")
     return 1 if unreadable else 0
 
 
-def _batch(trained: Trained) -> int:
-    from striate.inference.answering import batch_size
-
-    return min(_BATCH, batch_size(trained.preparation.input_shape))
-
-
-def _answers(
-    trained: Trained, answering: Answering, inputs: Iterator[ReadInput], keep: Keep
-) -> Iterator[dict[str, Any]]:
-    """A line for each input, in order, answered a batch at a time; while the network computes one, files of the next
-    few are decoded in other threads, and no more."""
-    while chunk := list(islice(inputs, _batch(trained))):
-        readable = [read.input for read in chunk if read.input is not None]
-        answers = iter(trained.answer_batch(readable, answering) if readable else [])
-        for read in chunk:
-            if read.input is None:
-                yield {"path": read.path, "error": read.error}
-            else:
-                answer = next(answers)
-                yield {"path": read.path, **answer.fields, **keep(read.path, answer)}
-
-
-def _spread(files: Sequence[str], trained: Trained) -> Callable[[int], Tensor]:
-    """A function that reads so many pictures of the files, evenly spread; fewer where the others cannot be read."""
-    import numpy as np
-    import torch
-
-    from striate.data.inputs import read_inputs
-
-    def sample(count: int) -> Tensor:
-        step = max(1, len(files) // count)
-        order = [file for first in range(step) for file in files[first::step]]
-        readable = (read.input for read in read_inputs(order, trained.preparation) if read.input is not None)
-        inputs = list(islice(readable, count))
-        readable.close()
-        return torch.from_numpy(np.stack(inputs) if inputs else np.empty((0, *trained.preparation.input_shape), "u1"))
-
-    return sample
+def _line(answer: FileAnswer, keep: Keep) -> dict[str, Any]:
+    if answer.prediction is None:
+        return {"path": answer.path, "error": answer.error}
+    return {"path": answer.path, **answer.prediction.fields, **keep(answer.path, answer.prediction)}
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,11 +57,8 @@ def _mode(path: Path) -> int:
     raise DataError(f"path {as_text(str(path))}", reason, "pictures, or folders of them", "check the path")
 
 
-def read_inputs(files: Sequence[str], preparation: Preparation) -> Iterator[ReadInput]:
-    """Decode the files of `list_inputs` in order, a few ahead of the reader; unreadable ones come with their error.
-
-    Raises DataError at once if the network does not take pictures.
-    """
+def require_pictures(preparation: Preparation) -> None:
+    """Raise DataError if the network does not take pictures."""
     if preparation.kind != "image":
         raise DataError(
             "predict",
@@ -69,6 +66,14 @@ def read_inputs(files: Sequence[str], preparation: Preparation) -> Iterator[Read
             f"a {preparation.kind} of numbers of shape {preparation.input_shape}, which this network was trained on",
             "striate.load(run).predict(numpy_array)",
         )
+
+
+def read_inputs(files: Sequence[str], preparation: Preparation) -> Generator[ReadInput, None, None]:
+    """Decode the files of `list_inputs` in order, a few ahead of the reader; unreadable ones come with their error.
+
+    Raises DataError at once if the network does not take pictures.
+    """
+    require_pictures(preparation)
 
     def read(path: str) -> ReadInput:
         file, name = Path(path), as_text(path)

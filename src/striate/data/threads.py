@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -25,7 +25,7 @@ def map_ordered(
     chunk: int = 16,
     workers: int | None = None,
     ahead: int | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """The results in the order of the items, with only a few chunks of them ahead of the reader.
 
     `chunk` items are one piece of work; `workers` threads (`reading_threads` of them) do at most `ahead` pieces (three

@@ -1,0 +1,80 @@
+"""`striate.api.answer_files`: what `striate predict` prints, in Python."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from striate.api import answer_files
+from striate.data.dataset import Preparation
+from striate.data.normalize import Normalization
+from striate.errors import DataError, UsageError
+from striate.tasks.classify import Classify
+from striate.training.trained import Trained
+
+CLASSES = ("dark", "bright")
+
+
+def trained() -> Trained:
+    """Tells dark pictures from bright ones."""
+    module = nn.Sequential(nn.Conv2d(1, 2, 8), nn.Flatten()).eval()
+    with torch.no_grad():
+        module[0].weight[0], module[0].weight[1] = -0.1, 0.1
+        module[0].bias.zero_()
+    normalization = Normalization((127.5,), (73.0,))
+    return Trained(
+        module, Classify(CLASSES), Preparation("image", (1, 8, 8)), normalization, CLASSES, torch.device("cpu")
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """150 pictures, dark and bright in turn, but that the third is none; and a text."""
+    made = tmp_path / "made"
+    made.mkdir()
+    for number in range(150):
+        Image.fromarray(np.full((8, 8), 200 if number % 2 else 20, np.uint8)).save(made / f"{number:03}.png")
+    (made / "002.png").write_bytes(b"no picture")
+    (made / "about.txt").write_text("text", encoding="utf-8")
+    return made
+
+
+def test_every_file_is_answered_in_order_or_has_an_error(folder: Path) -> None:
+    answers = answer_files(trained(), [folder])
+    assert (len(answers), answers.ignored, answers.plan.way.name) == (150, 1, "plain fp32")
+    found = list(answers)
+    assert [Path(answer.path).name for answer in found] == [f"{number:03}.png" for number in range(150)]
+    assert found[2].prediction is None
+    assert found[2].error
+    labels = [answer.prediction.label for answer in found if answer.prediction is not None]
+    assert labels == [CLASSES[number % 2] for number in range(150) if number != 2]
+    assert [answer.path for answer in answers] == [answer.path for answer in found]  # once more, from the beginning
+
+
+def test_threads_end_with_an_iteration_that_is_left_early(folder: Path) -> None:
+    before = threading.active_count()
+    answering = iter(answer_files(trained(), [str(folder / "001.png"), folder]))
+    first = next(answering)
+    assert first.prediction is not None
+    assert first.prediction.label == "bright"
+    answering.close()
+    assert threading.active_count() == before
+
+
+def test_what_cannot_be_answered_is_refused_at_once(folder: Path) -> None:
+    with pytest.raises(UsageError, match="'palin'"):
+        answer_files("no such run", [folder], plan="palin")
+    for nothing in ([], [folder / "about"]):
+        (folder / "about").mkdir(exist_ok=True)
+        with pytest.raises(DataError, match="no pictures"):
+            answer_files(trained(), nothing)
+    table = replace(trained(), preparation=Preparation("table", (4,)))
+    with pytest.raises(DataError, match="a table of numbers"):
+        answer_files(table, [folder])
