@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from striate.account.gradients.check import check_gradients
     from striate.account.ledger import Ledger
     from striate.account.summarize import summarize
-    from striate.api import build, evaluate, find_learning_rate, load, plan_training, sweep, train
+    from striate.api import build, evaluate, find_learning_rate, load, pack, plan_training, sweep, train
     from striate.errors import StriateError
     from striate.evaluation.record import Evaluation
     from striate.records import Finding, Interval
@@ -24,6 +24,7 @@ _PUBLIC = {
     "build": "striate.api",
     "evaluate": "striate.api",
     "find_learning_rate": "striate.api",
+    "pack": "striate.api",
     "plan_training": "striate.api",
     "sweep": "striate.api",
     "check_gradients": "striate.account.gradients.check",
@@ -48,6 +49,7 @@ __all__ = [
     "evaluate",
     "find_learning_rate",
     "load",
+    "pack",
     "plan_training",
     "reference",
     "summarize",

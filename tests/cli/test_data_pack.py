@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import striate
 from striate.cli.main import main
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset
+from striate.errors import UsageError
 
 
 def packed(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict:
@@ -64,6 +66,9 @@ def test_unreadable_pictures_are_named_and_make_a_bad_verdict(photos, tmp_path: 
         (["iris"], "a table of numbers"),
         (["digits", "--optim.lr", "1"], "changes nothing in a pack"),
         (["digits", "--data.store", "memory"], "changes nothing in a pack"),
+        (["digits", "--data.split_seed", "7"], "changes nothing in a pack"),
+        (["digits", "--data.val_fraction", "0.3"], "changes nothing in a pack"),
+        (["digits", "--out", "a", "--data.packs", "b"], "one folder"),
         (["nowhere"], "nowhere"),
         (["digits", "--size", "0"], "size"),
     ],
@@ -73,3 +78,14 @@ def test_what_cannot_be_packed_is_refused(words: list[str], message: str, capsys
     said = capsys.readouterr().err
     assert message in said
     assert "Traceback" not in said
+
+
+def test_packing_in_python_is_the_same(same_photos: Path, tmp_path: Path, capsys) -> None:
+    said: list[str] = []
+    made = striate.pack(same_photos, size=8, out=tmp_path / "packs", announce=said.append)
+    told = packed(capsys, str(same_photos), "--size", "8", "--data.packs", str(tmp_path / "packs"))
+    assert Path(told["path"]) == made.path
+    assert main(["data", "pack", str(same_photos), "--size", "8", "--data.packs", "packs"]) == 0
+    assert "--size 8x8 --data.packs packs" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="changes nothing in a pack"):
+        striate.pack(same_photos, set={"data.test_fraction": 0.5})

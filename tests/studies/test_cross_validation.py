@@ -233,6 +233,14 @@ def test_a_test_fraction_beside_folds_is_refused_with_a_remedy_that_works(unpain
     study(table(), "cv", "2x1", **{"data.test_fraction": 0.2})
 
 
+def test_training_samples_to_measure_are_refused_where_none_are_measured(unpainted) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.train_samples") as caught:
+        study(table(), "cv", "2x1", **{"evaluation.train_samples": 20})
+    assert not Path("cv").exists()
+    assert "--evaluation.train_samples null" in caught.value.remedy
+    study(table(), "cv", "2x1", **{"evaluation.train_samples": None})
+
+
 def test_a_given_validation_split_is_dealt_like_the_rest_and_it_is_said(unpainted) -> None:
     x, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
     np.savez("g.npz", x_train=x[:45], y_train=y[:45], x_val=x[45:], y_val=y[45:])

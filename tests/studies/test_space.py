@@ -75,6 +75,9 @@ def test_a_text_means_what_it_says(text: str, expected: Range | Choices) -> None
         ("budget.epochs=3..9", "rungs"),
         ("data.val_fraction=0.1..0.3", "other samples"),
         ("execution.threads=1..4", "how fast"),
+        ("data.store=pack|stream", "where inputs lie"),
+        ("data.packs=a|b", "where inputs lie"),
+        ("evaluation.train_samples=100|200", "measured after a training"),
         ("seed=0..9", "no merit"),
     ],
 )

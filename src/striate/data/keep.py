@@ -133,11 +133,14 @@ def _decoded(
 
 
 def _refuse_store(listing: Listing, config: DataConfig) -> None:
+    """Refuse what has no effect on data that lie in memory."""
+    what = "images with masks" if listing.annotation == "mask" else f"a {listing.kind} of numbers"
     if config.store in ("pack", "stream"):
-        what = "images with masks" if listing.annotation == "mask" else f"a {listing.kind} of numbers"
+        raise ConfigError("data.store", config.store, f"memory: {what}", "--data.store memory")
+    if config.packs is not None:
         raise ConfigError(
-            "data.store",
-            config.store,
-            f"memory: {what}",
-            "--data.store memory",
+            "data.packs",
+            f"{config.packs}, for {what}",
+            "images with classes or numbers, which can be packed",
+            "leave out --data.packs (on top of a --config: --data.packs null)",
         )

@@ -51,7 +51,7 @@ from striate.training.plan.trial import Workload
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import before_data, before_network, network_for
-from striate.training.refusals import refuse_untrainable
+from striate.training.refusals import refuse_untrainable, refuse_unused_packs
 from striate.training.request import decided_fields
 from striate.training.speed import Work, steps_for_epochs
 from striate.training.state import TrainingState
@@ -115,8 +115,9 @@ class Prepared:
 def read_data(config: Config, announce: Callable[[str], None] | None = None) -> tuple[Config, Dataset]:
     """The data set of a configuration, and the configuration with what was decided about it.
 
-    Raises DataError; also when the configuration names a fingerprint and the data have another.
+    Raises DataError, also when the configuration names a fingerprint and the data have another; ConfigError.
     """
+    refuse_unused_packs(config)
     config = before_data(config)
     data = load_dataset(config.data, task=config.task.name, announce=announce)
     expected = config.data.fingerprint

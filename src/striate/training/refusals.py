@@ -26,6 +26,18 @@ def refuse_untrainable(
     _refuse_missing_head(network, asked)
 
 
+def refuse_unused_packs(asked: Config) -> None:
+    """Raise ConfigError where a folder of packs is named and a stream asked for, which has none."""
+    data = asked.data
+    if data.packs is not None and data.store == "stream" and "data.store" not in asked.decided:
+        raise ConfigError(
+            "data.packs",
+            f"{data.packs} with data.store stream, which decodes anew in each epoch",
+            "auto, pack or memory, which read from packs",
+            "leave out --data.packs, or give --data.store pack",
+        )
+
+
 def fewest_at_once(network: nn.Module) -> int:
     """Samples that have to go through the network together in a training step: 2 with batch normalization, since one
     has no variance, else 1."""

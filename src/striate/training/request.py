@@ -21,6 +21,7 @@ _PLAN = tuple(
 )
 _FOLLOWERS = {
     "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, *_PLAN),
+    "data.packs": ("data.store",),
     "data.": ("model.", "augment.", *_RECIPE, *_PLAN),
     "task.": ("model.", "augment.", "task.label_smoothing", *_PLAN),
     "model.": ("recipe", "augment.", *_RECIPE, *_PLAN),

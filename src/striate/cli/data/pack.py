@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from striate.errors import UsageError
+if TYPE_CHECKING:
+    from striate.data.pack_data import PackedData
 
 
 def pack(
@@ -34,53 +35,40 @@ def pack(
         Height and width of the inputs in pixels: 96, or 96x128.
     out
         The folder that the pack is put into, under a name that follows from its content; `striate train` finds it there
-        with --data.packs. Default: packs in $STRIATE_CACHE, or else in ~/.cache/striate, where it is found by itself.
+        with --data.packs. Default: packs in $STRIATE_CACHE, or else in striate in $XDG_CACHE_HOME or ~/.cache, where it
+        is found by itself.
     config
         A config.yaml, for example of a run: its data.
     set
-        A field of the configuration, also as --data.fit pad: data.* and task.name.
+        A field of the configuration that changes what is decoded, also as --data.fit pad: data.size, channels, fit,
+        layout, max_pixels, reduced_decoding, and task.name.
     json
         Print one JSON document on stdout.
     """
-    from dataclasses import replace
-
+    from striate.api import pack as pack_images
     from striate.cli.fields import chosen_fields
     from striate.cli.output import print_json, print_note, print_text, results_only
-    from striate.data.pack_data import pack_data
-    from striate.training.request import merge_request, read_config
 
     fields = chosen_fields({}, set or [])
-    _refuse(list(fields))
-    merged = merge_request(read_config(config), data=data, size=size, fields=fields)
-    wanted = replace(merged.data, packs=merged.data.packs if out is None else str(out))
     with results_only(json):
-        packed = pack_data(wanted, task=merged.task.name, announce=print_note)
+        packed = pack_images(data, size=size, out=out, config=config, set=fields, announce=print_note)
     for said in (*packed.notes, *packed.findings):
         print_note(str(said))
     if json:
         findings = [finding.to_json() for finding in packed.findings]
         print_json(vars(packed) | {"path": str(packed.path), "shape": list(packed.shape), "findings": findings})
     else:
-        print_text(f"{_words(packed.images, packed.shape, packed.bytes, wanted.packs)}\n{packed.path}")
+        print_text(f"{_words(packed)}\n{packed.path}")
     return 1 if any(finding.severity == "error" for finding in packed.findings) else 0
 
 
-def _words(images: int, shape: tuple[int, ...], size: int, folder: str | None) -> str:
+def _words(packed: PackedData) -> str:
+    from striate.data.store.key import packs_folder
     from striate.errors import pasted
 
-    _, height, width = shape
-    where = f" --data.packs {pasted(folder)}" if folder else ""
+    _, height, width = packed.shape
+    folder = packed.path.parent
+    where = "" if folder == packs_folder(None) else f" --data.packs {pasted(folder)}"
     use = f"used by: striate train DATA --size {height}x{width}{where}"
-    return f"{images:,} images of {' × '.join(map(str, shape))} bytes, {size / 1e6:,.1f} MB; {use}"
-
-
-def _refuse(fields: list[str]) -> None:
-    foreign = [name for name in fields if not name.startswith("data.") and name != "task.name"]
-    foreign += [name for name in fields if name in ("data.store", "data.fingerprint")]
-    if foreign:
-        raise UsageError(
-            f"--{foreign[0]}",
-            "a field that changes nothing in a pack",
-            "fields of data.* but store and fingerprint, and task.name",
-            f"leave out --{foreign[0]}",
-        )
+    shape = " × ".join(map(str, packed.shape))
+    return f"{packed.images:,} images of {shape} bytes, {packed.bytes / 1e6:,.1f} MB; {use}"

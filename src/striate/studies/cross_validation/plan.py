@@ -81,6 +81,7 @@ def plan_cross_validation(
     folds, repeats = parse_folds(config.cv)
     _refuse_test_fraction(config)
     _refuse_target(config)
+    _refuse_train_samples(config)
     asked = replace(config, cv=f"{folds}x{repeats}")
     with_data, data = read_data(asked, announce)
     pool = pool_samples(data)
@@ -152,6 +153,17 @@ def _refuse_target(config: Config) -> None:
             f"{target:g} with --cv {config.cv}: folds that end there would all be as good",
             "whole trainings, whose figures say what is reached",
             "leave out --target (on top of a --config: --budget.target null)",
+        )
+
+
+def _refuse_train_samples(config: Config) -> None:
+    asked = config.evaluation.train_samples
+    if asked is not None and "evaluation.train_samples" not in config.decided:
+        raise ConfigError(
+            "evaluation.train_samples",
+            f"{asked} with --cv {config.cv}",
+            "nothing: folds are measured on what they hold out, not on what they were trained on",
+            "leave out --evaluation.train_samples (on top of a --config: --evaluation.train_samples null)",
         )
 
 
