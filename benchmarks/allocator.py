@@ -15,7 +15,7 @@ from common.contender import Contender
 from common.measure import measure
 from common.quick import quick_data
 from common.results import arguments, case, parsed, show, write_result
-from common.striate_training import PROGRAM, striate_training  # noqa: F401
+from common.striate_training import striate_training  # noqa: F401
 
 WORKLOADS = {
     "mnist-cnn": ("fashion-mnist", "mnist-cnn", (1, 28, 28), 12_800),
@@ -33,7 +33,7 @@ def contenders(data: str, model: str, per_turn: int) -> list[Contender]:
             fields |= {"execution.threads": 2, "execution.allocator": allocator}
             options = {"data": data, "fields": fields, "epochs": 1000, "per_turn": per_turn}
             ours = allocator == "keep"
-            found.append(Contender(f"{precision}, {allocator}", "striate_training", options, PROGRAM, ours=ours))
+            found.append(Contender(f"{precision}, {allocator}", "striate_training", options, ours=ours))
     return found
 
 

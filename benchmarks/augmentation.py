@@ -21,7 +21,6 @@ from common.contender import Contender
 from common.gate import Gate
 from common.measure import measure
 from common.results import arguments, case, claim, parsed, show, write_result
-from common.striate_training import PROGRAM
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,13 @@ def with_striate(gate: Gate, name: str) -> None:
 
     from striate.data.augment import augment_batch
     from striate.data.config import AugmentConfig
+    from striate.data.memory_layout import channels_last
     from striate.data.normalize import Normalization
     from striate.machine.allocator import keep_freed_memory
+    from striate.machine.waiting import share_the_cores
 
     keep_freed_memory()
+    share_the_cores()
     one = CASES[name]
     x, config = images(one), AugmentConfig(**one.fields)
     normalize = Normalization((127.0,) * one.shape[0], (70.0,) * one.shape[0]).on("cpu", 4)
@@ -82,7 +84,7 @@ def with_striate(gate: Gate, name: str) -> None:
         for _ in range(one.batches):
             ids = torch.arange(one.batch) + epoch % 4 * one.batch
             inputs, _ = augment_batch(x[ids[0] : ids[-1] + 1], config, 0, epoch, ids)
-            inputs = normalize(inputs, memory_format=torch.channels_last)
+            inputs = channels_last(normalize(inputs))
             epoch += 1
         seconds = perf_counter() - started
         each, beside = seconds / one.batches, min(timed(step, inputs) for _ in range(3))
@@ -173,7 +175,7 @@ def with_pillow(gate: Gate, name: str, workers: int) -> None:
 
 def contenders(name: str) -> list[Contender]:
     """All of a case."""
-    ours = Contender("striate", "with_striate", {"name": name}, PROGRAM, ours=True)
+    ours = Contender("striate", "with_striate", {"name": name}, ours=True)
     peers = [
         Contender("Pillow, one image at a time", "with_pillow", {"name": name, "workers": 0}),
         Contender("Pillow, DataLoader with 2 workers", "with_pillow", {"name": name, "workers": 2}),

@@ -11,6 +11,7 @@ width 16 that is trained here, on all test images of a data set, resized to 56 Ã
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from common.machine_rates import MATRIX_PRODUCTS, matrix_products  # noqa: F401 
 from common.measure import measure
 from common.quick import quick_data
 from common.results import arguments, case, claim, parsed, show, write_result
-from common.striate_training import PROGRAM
 
 MODEL, BATCHES = "resnet50", 6
 TRAINED, SIZE, EPOCHS = "resnet18(width=16)", 56, 4
@@ -65,12 +65,13 @@ def striate_way(gate: Gate, engine: str, precision: str, batch: int, size: int, 
     from striate.inference.choose import prepare_way
     from striate.inference.plan import Way
     from striate.machine.allocator import keep_freed_memory
+    from striate.machine.waiting import share_the_cores
     from striate.models.build import build_model
 
-    if engine == "openvino":
-        import openvino  # noqa: F401 - a contender that is not installed is named as missing
-
+    if engine == "openvino" and importlib.util.find_spec("openvino") is None:
+        raise ModuleNotFoundError("No module named 'openvino'", name="openvino")  # named as missing
     keep_freed_memory()
+    share_the_cores()
     torch.manual_seed(0)
     module, x = build_model(MODEL).eval(), torch.randn(batch, 3, size, size)
     torch_layout = {"memory_format": "channels_last", "fused": True} if engine == "torch" else {}
@@ -87,9 +88,7 @@ def striate_way(gate: Gate, engine: str, precision: str, batch: int, size: int, 
 def contenders(batch: int, size: int, batches: int) -> list[Contender]:
     """Plain torch, and all ways."""
     options = {"batch": batch, "size": size, "batches": batches}
-    ours = [
-        Contender(f"striate: {name}", "striate_way", options | way, PROGRAM, ours=True) for name, way in ways().items()
-    ]
+    ours = [Contender(f"striate: {name}", "striate_way", options | way, ours=True) for name, way in ways().items()]
     return [Contender("torch, fp32", "plain_torch", options), *ours, MATRIX_PRODUCTS]
 
 

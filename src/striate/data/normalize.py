@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from striate.data.dataset import Split
+from striate.data.memory_layout import contiguous
 from striate.data.store.stored import Inputs, StoredInputs, channel_sums
 
 _CHUNK_BYTES = 8 << 20
@@ -25,22 +26,10 @@ class Normalize:
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __call__(
-        self,
-        x: torch.Tensor,
-        *,
-        memory_format: torch.memory_format | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> torch.Tensor:
-        """A new batch, contiguous or laid out in `memory_format`, computed as float32 and then rounded to `dtype`.
-
-        The numbers depend neither on the layout nor on where they are computed.
-        """
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """A new batch, contiguous, float32. The numbers do not depend on where they are computed."""
         small = x.device.type == "cpu" and x.numel() <= _SMALL
-        values = self._in_one_thread(x) if small else self._in_threads(x)
-        if dtype is not None:
-            values = values.to(dtype)
-        return _laid_out(values, memory_format or torch.contiguous_format)
+        return contiguous(self._in_one_thread(x) if small else self._in_threads(x))
 
     def _in_one_thread(self, x: torch.Tensor) -> torch.Tensor:
         mean, scale = self.mean.numpy(), self.scale.numpy()
@@ -69,14 +58,6 @@ class Normalization:
         mean = torch.tensor(self.mean, dtype=torch.float32, device=device).view(shape)
         scale = torch.tensor(self.std, dtype=torch.float64).reciprocal().float().to(device).view(shape)
         return Normalize(mean, scale)
-
-
-def _laid_out(x: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
-    """The same numbers with definite strides. Images of one channel are channels last and contiguous at once; saying
-    the former makes the convolutions after them 1.4 times faster on a CPU (benchmarks/fashion_epoch.py)."""
-    if x.ndim == 4 and x.shape[1] == 1:
-        return x.contiguous().as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
-    return x.contiguous(memory_format=memory_format)
 
 
 def measure_normalization(train: Split) -> Normalization:

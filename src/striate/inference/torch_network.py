@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from striate.data.memory_layout import channels_last, contiguous
 from striate.inference.fused_convolution import fuse_convolutions
 from striate.inference.plan import Way
 from striate.inference.traced import fold_normalization, traced
+from striate.machine.precision import dtype_of, fp32_products
 from striate.models.untouched import copied, on_trial
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 """From a normalized batch (B, *input_shape) float32 to outputs (B, …) float32."""
 
-_TYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Their statistics and factors need more digits than bf16 has; what they normalize keeps its type.
 _NORMALIZATIONS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
@@ -35,15 +35,15 @@ def prepare_torch(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
     with on_trial(network):
         graph = traced(network)
     folded, fused = fold_normalization(graph), 0
-    _convert(graph, _TYPES[way.precision])
+    _convert(graph, dtype_of(way.precision))
     if sample.device.type == "cpu":
-        fused = fuse_convolutions(graph, sample.to(_TYPES[way.precision], memory_format=layout))
+        fused = fuse_convolutions(graph, _laid_out(sample.to(dtype_of(way.precision)), layout))
     if not folded and not fused:
         raise ValueError("nothing to fold or fuse")
 
     def answer(x: torch.Tensor) -> torch.Tensor:
-        with _products(way):
-            outputs: torch.Tensor = graph(x.to(_TYPES[way.precision], memory_format=layout))
+        with fp32_products(tf32=way.precision == "tf32"):
+            outputs: torch.Tensor = graph(_laid_out(x.to(dtype_of(way.precision)), layout))
         return outputs.float()
 
     return answer
@@ -55,31 +55,19 @@ def memory_format_of(way: Way, sample: torch.Tensor) -> torch.memory_format:
     return layouts.get(sample.ndim, torch.contiguous_format)
 
 
+def _laid_out(x: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
+    return contiguous(x) if layout == torch.contiguous_format else channels_last(x)
+
+
 def _by_autocast(way: Way, network: nn.Module, device: torch.device, layout: torch.memory_format) -> Network:
     half = way.precision in ("bf16", "fp16")
 
     def answer(x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, _TYPES[way.precision], enabled=half), _products(way):
-            outputs: torch.Tensor = network(x.to(memory_format=layout))
+        with torch.autocast(device.type, dtype_of(way.precision), enabled=half), fp32_products(tf32=way.precision == "tf32"):
+            outputs: torch.Tensor = network(_laid_out(x, layout))
         return outputs.float()
 
     return answer
-
-
-@contextmanager
-def _products(way: Way) -> Iterator[None]:
-    """While open, a GPU rounds the factors of products to 10 bits where the way says so."""
-    if way.precision != "tf32":
-        yield
-        return
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32
-    with cudnn.flags(enabled=cudnn.enabled, deterministic=cudnn.deterministic, benchmark=False, allow_tf32=True):
-        try:
-            matmul.allow_tf32 = True
-            yield
-        finally:
-            matmul.allow_tf32 = before
 
 
 def _convert(network: nn.Module, dtype: torch.dtype) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from striate.data.augment import augment_batch
 from striate.data.loader import Batch, batch_bounds
+from striate.data.memory_layout import channels_last
 from striate.data.noise import with_noise
 from striate.data.normalize import Normalize
 from striate.tasks.protocol import Task
@@ -33,8 +34,4 @@ def prepared_inputs(
 
 def to_memory_format(inputs: torch.Tensor, config: Config) -> torch.Tensor:
     """The batch laid out as the plan says: channels last exists for images and volumes."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    one_channel = inputs.ndim < 2 or inputs.shape[1] == 1  # then both layouts are the same
-    if config.execution.memory_format == "channels_last" and inputs.ndim in formats and not one_channel:
-        return inputs.contiguous(memory_format=formats[inputs.ndim])
-    return inputs
+    return channels_last(inputs) if config.execution.memory_format == "channels_last" else inputs

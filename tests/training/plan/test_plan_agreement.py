@@ -113,3 +113,32 @@ def test_one_wrong_tensor_is_found_among_right_ones() -> None:
     assert found.worst == "w7"
     nothing = tensors | {"w7": torch.full((100,), 0.9)}
     assert agreement(Answer(torch.tensor(1.0), torch.ones(2), nothing), reference, TOLERANCES["bf16"]).passed
+
+
+class ViewsItsMaps(nn.Module):
+    """As many tutorials end their convolutions: `view` takes maps that are contiguous, and raises for others."""
+
+    def __init__(self, wrong: bool = False) -> None:
+        super().__init__()
+        self.convolution, self.output, self.wrong = nn.Conv2d(1, 4, 3), nn.Linear(4, 10), wrong
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = self.convolution(x)
+        maps = 1.5 * maps if self.wrong and not maps.is_contiguous() else maps
+        maps = maps if self.wrong else maps.view(len(x), -1).view_as(maps)
+        return self.output(maps.mean((2, 3)))
+
+
+def test_images_of_one_channel_are_contiguous_unless_the_candidate_says_otherwise() -> None:
+    found = trials(ViewsItsMaps())
+    plain = plain_of(found.work)
+    reference = reference_answer(found, plain)
+    assert compare(found, plain, reference).identical
+    with pytest.raises(RuntimeError, match="view"):
+        compare(found, replace(plain, memory_format="channels_last"), reference)
+
+
+def test_a_network_that_is_wrong_in_another_layout_is_refused() -> None:
+    found = trials(ViewsItsMaps(wrong=True))
+    plain = plain_of(found.work)
+    assert not compare(found, replace(plain, memory_format="channels_last"), reference_answer(found, plain)).passed
