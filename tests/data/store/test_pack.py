@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -168,6 +167,9 @@ sys.path.insert(0, sys.argv[1])
 import test_pack
 class Slow(test_pack.Reader):
     def __call__(self, row, out):
+        if row == int(sys.argv[3]):
+            print("here", flush=True)
+            time.sleep(600)
         time.sleep(0.01)
         return super().__call__(row, out)
 print("begun", flush=True)
@@ -178,18 +180,18 @@ print("done", flush=True)
 
 @pytest.mark.slow
 def test_a_pack_that_is_killed_again_and_again_becomes_whole(tmp_path: Path) -> None:
-    rng, killed = np.random.default_rng(0), 0
-    for _ in range(6):
-        command = [sys.executable, "-c", _BUILD, str(Path(__file__).parent), str(tmp_path / "packs")]
+    rng = np.random.default_rng(0)
+    for stop in (3, 9, 16, -1, -1, -1):  # first where it stands still, then at any moment
+        command = [sys.executable, "-c", _BUILD, str(Path(__file__).parent), str(tmp_path / "packs"), str(stop)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
-        try:
-            process.wait(timeout=float(rng.uniform(0.0, 0.12)))
-            break
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
-            killed += 1
-    assert killed > 1
+        if stop >= 0:
+            assert process.stdout.readline() == "here\n"
+        else:
+            time.sleep(float(rng.uniform(0.0, 0.12)))
+        process.kill()
+        process.communicate()
+        if stop >= 0:
+            assert process.returncode == -signal.SIGKILL
     check(build(tmp_path / "packs", Reader()))

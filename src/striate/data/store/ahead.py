@@ -40,8 +40,7 @@ def read_ahead(
     batch = max((stop - start for start, stop in bounds), default=1) * sample
     budget = max(1, AHEAD_BYTES // batch)
     if piece is None:
-        window, workers = max(1, min(_WINDOW_BATCHES, budget // 2)), 1
-        ahead = 2 if budget > 1 else 1
+        window, workers, ahead = max(1, min(_WINDOW_BATCHES, budget // 2)), 1, 2
     else:
         window, workers = 1, reading_threads()
         pieces = -(-batch // (piece * sample))
