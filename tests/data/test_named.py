@@ -10,7 +10,7 @@ import torch
 from striate.data import named
 from striate.data.config import DataConfig
 from striate.data.download import download
-from striate.data.named import RemoteFile, cache_folder, catalogue, find, info, place
+from striate.data.named import RemoteFile, catalogue, download_folder, find, info, place
 from striate.data.read import load_dataset
 from striate.errors import DataError
 
@@ -182,11 +182,24 @@ def test_a_folder_that_cannot_be_written_is_a_data_error(tmp_path):
 
 
 def test_downloads_go_to_striate_data_if_it_can_be_written(tmp_path, monkeypatch):
-    assert cache_folder() == tmp_path / "home/.cache/striate/data"
+    assert download_folder() == tmp_path / "home/.cache/striate/data"
     monkeypatch.setenv("STRIATE_DATA", str(tmp_path))
-    assert cache_folder() == tmp_path
+    assert download_folder() == tmp_path
     monkeypatch.setenv("STRIATE_DATA", str(tmp_path / "missing"))
-    assert cache_folder() == tmp_path / "home/.cache/striate/data"
+    assert download_folder() == tmp_path / "home/.cache/striate/data"
+
+
+def test_without_a_home_named_sets_are_looked_for_elsewhere(tmp_path, monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("STRIATE_DATA", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    find("cifar10")
+    with pytest.raises(DataError, match="STRIATE_DATA"):
+        download_folder()
+    monkeypatch.setenv("STRIATE_DATA", str(tmp_path))
+    assert download_folder() == tmp_path
 
 
 def test_a_name_goes_before_a_path_of_the_same_name(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from striate.data.config import DataConfig
 from striate.data.download import download
 from striate.data.embedded import EMBEDDED
 from striate.data.listing import Listing, check_classes, retarget
-from striate.data.named import DatasetInfo, cache_folder, catalogue, find, find_own, info
+from striate.data.named import DatasetInfo, catalogue, download_folder, find, find_own, info
 from striate.data.sources.archive import archive_tree, is_archive
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.folder import list_classes
@@ -63,7 +63,7 @@ def takes_layout(source: str) -> bool:
 def _list_named(entry: DatasetInfo, config: DataConfig, task: str, announce: Callable[[str], None] | None) -> Listing:
     path = find(entry.name)
     if path is None:
-        path = download(entry, cache_folder(), announce=announce)
+        path = download(entry, download_folder(), announce=announce)
     listing = _list_path(path, config, task, entry.classes)
     notes = listing.notes
     if "jpeg" in path.name:
