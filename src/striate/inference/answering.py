@@ -20,6 +20,7 @@ from striate.inference.openvino_network import openvino_version
 from striate.inference.plan import PLAIN, Asked, InferencePlan, Tried, plan_from_json, require_asked
 from striate.inference.torch_network import Network
 from striate.machine.kept import keep_plan, read_plan
+from striate.machine.precision import fp32_products
 from striate.models.untouched import untouched
 from striate.tasks.protocol import Task
 
@@ -54,8 +55,9 @@ def answer_plainly(module: nn.Module, reason: str = "asked for") -> Answering:
 
 @contextmanager
 def inference(answering: Answering) -> Iterator[Network]:
-    """The network for a while without gradients, in eval mode; the given module is put back as it was."""
-    with untouched(answering.module), torch.inference_mode():
+    """The network for a while without gradients, in eval mode, fp32 being fp32 on a GPU too; the given module is put
+    back as it was."""
+    with untouched(answering.module), torch.inference_mode(), fp32_products(tf32=False):
         yield answering.network
 
 

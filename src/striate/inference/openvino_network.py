@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from striate.inference.plan import Precision
 from striate.inference.torch_network import Network
+from striate.machine.precision import Precision
 from striate.models.untouched import copied, on_trial
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from striate.errors import UsageError
+from striate.machine.precision import Precision
 
 Engine = Literal["torch", "openvino"]
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Layout = Literal["contiguous", "channels_last"]
 Asked = Literal["auto", "plain"]
 
@@ -101,8 +101,8 @@ class Tried:
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """The way that is taken for `samples`, why, and all that were tried. `seconds`: what finding it took; `kept`:
-    whether it was found earlier, for the same weights on the same machine."""
+    """The way that is taken, why, and all that were tried. `seconds`: what finding it took; `kept`: whether it was
+    found earlier, for the same weights on the same machine; the agreement of the way that is taken is of now."""
 
     way: Way = PLAIN
     reason: str = ""

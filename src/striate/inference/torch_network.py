@@ -34,16 +34,16 @@ def prepare_torch(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
         return _by_autocast(way, network, sample.device, layout)
     with on_trial(network):
         graph = traced(network)
-    folded, fused = fold_normalization(graph), 0
-    _convert(graph, dtype_of(way.precision))
+    folded, fused, dtype = fold_normalization(graph), 0, dtype_of(way.precision)
+    _convert(graph, dtype)
     if sample.device.type == "cpu":
-        fused = fuse_convolutions(graph, _laid_out(sample.to(dtype_of(way.precision)), layout))
+        fused = fuse_convolutions(graph, _laid_out(sample.to(dtype), layout))
     if not folded and not fused:
         raise ValueError("nothing to fold or fuse")
 
     def answer(x: torch.Tensor) -> torch.Tensor:
         with fp32_products(tf32=way.precision == "tf32"):
-            outputs: torch.Tensor = graph(_laid_out(x.to(dtype_of(way.precision)), layout))
+            outputs: torch.Tensor = graph(_laid_out(x.to(dtype), layout))
         return outputs.float()
 
     return answer
@@ -60,10 +60,11 @@ def _laid_out(x: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
 
 
 def _by_autocast(way: Way, network: nn.Module, device: torch.device, layout: torch.memory_format) -> Network:
-    half = way.precision in ("bf16", "fp16")
+    dtype, tf32 = dtype_of(way.precision), way.precision == "tf32"
+    half = dtype != torch.float32
 
     def answer(x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, dtype_of(way.precision), enabled=half), fp32_products(tf32=way.precision == "tf32"):
+        with torch.autocast(device.type, dtype, enabled=half), fp32_products(tf32=tf32):
             outputs: torch.Tensor = network(_laid_out(x, layout))
         return outputs.float()
 

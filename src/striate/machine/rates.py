@@ -10,14 +10,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from striate.machine.memory import available_bytes
+from striate.machine.precision import Precision, fp32_products
 
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 SIZES = (1024, 2048)
 """Sides of the square matrices on a CPU: the smaller fits into caches, the larger keeps many cores busy."""
@@ -144,12 +144,8 @@ def _gpu_products(device: str) -> dict[tuple[Precision, str], Callable[[int], Ca
             b, out = torch.randn_like(a), torch.empty_like(a)
 
             def work() -> None:
-                before = torch.backends.cuda.matmul.allow_tf32
-                torch.backends.cuda.matmul.allow_tf32 = tf32
-                try:
+                with fp32_products(tf32=tf32):
                     torch.mm(a, b, out=out)
-                finally:
-                    torch.backends.cuda.matmul.allow_tf32 = before
                 torch.cuda.synchronize(device)
 
             return work

@@ -15,9 +15,8 @@ from striate.data.dataset import Dataset
 from striate.errors import ConfigError, TrainingError
 from striate.machine.allocator import allocator_policy, available, usual_policy
 from striate.machine.load import current_load, maybe_busy
+from striate.machine.precision import dtype_of, fp32_products
 from striate.training.config import Config, ExecutionConfig
-
-_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def decide_execution(config: Config, data: Dataset) -> Config:
@@ -123,28 +122,19 @@ def speed_settings(config: Config) -> Iterator[None]:
     """Threads, allocator, and how products are computed on a GPU, while open: the part of `execution_settings` that no
     random number depends on."""
     execution, threads = config.execution, torch.get_num_threads()
-    tf32 = execution.precision == "tf32"
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    with (
-        allocator_policy(execution.allocator),
-        torch.backends.cudnn.flags(
-            enabled=torch.backends.cudnn.enabled, deterministic=True, benchmark=False, allow_tf32=tf32
-        ),
-    ):
+    products = fp32_products(tf32=execution.precision == "tf32", deterministic=True)
+    with allocator_policy(execution.allocator), products:
         try:
-            matmul.allow_tf32 = tf32
             torch.set_num_threads(execution.threads or threads)
             yield
         finally:
             torch.set_num_threads(threads)
-            matmul.allow_tf32 = before
 
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager[object]:
     """The precision of a forward pass in training: convolutions and matrix products in half precision, or nothing."""
-    half = _HALVES.get(config.execution.precision or "fp32")
-    return nullcontext() if half is None else torch.autocast(device.type, dtype=half)
+    dtype = dtype_of(config.execution.precision or "fp32")
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
 def make_scaler(config: Config) -> torch.amp.GradScaler | None:

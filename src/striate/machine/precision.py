@@ -1,0 +1,40 @@
+"""The precisions that networks are computed in, and what a GPU does with the factors of fp32 products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    """The type of the numbers that go into products of this precision; those of `tf32` are fp32, rounded inside."""
+    import torch
+
+    types = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return types[precision]
+
+
+@contextmanager
+def fp32_products(*, tf32: bool, deterministic: bool | None = None) -> Iterator[None]:
+    """While open, a GPU computes products and convolutions of fp32 numbers in fp32, or with factors rounded to 10 bits
+    (`tf32`, which torch takes for convolutions where nobody says otherwise); put back after.
+
+    `deterministic`: whether convolutions give the same numbers each time; None leaves it as it is.
+    """
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32
+    same = cudnn.deterministic if deterministic is None else deterministic
+    with cudnn.flags(enabled=cudnn.enabled, deterministic=same, benchmark=False, allow_tf32=tf32):
+        try:
+            matmul.allow_tf32 = tf32
+            yield
+        finally:
+            matmul.allow_tf32 = before
