@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from striate.tasks.views import VIEW_COUNTS, Views, answer_views, outputs_of_views
+from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views, outputs_of_views
 
 ALL: tuple[Views, ...] = ("none", "mirror", "mirror-shift")
 
@@ -47,7 +47,7 @@ def by_the_formula(module: nn.Module, x: torch.Tensor, views: Views) -> torch.Te
 def test_answers_are_the_stated_mean(views, channels, height, width) -> None:
     module = network(channels, height, width)
     images = torch.randn(4, channels, height, width, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(answer_views(module, images, views), by_the_formula(module, images, views))
+    torch.testing.assert_close(mean_over_views(module, images, views), by_the_formula(module, images, views))
 
 
 @pytest.mark.parametrize("views", ALL)
@@ -66,17 +66,19 @@ def test_the_network_looks_as_often_as_is_stated_and_one_answer_is_that_of_the_i
 def test_a_mirrored_image_has_the_same_answer(views) -> None:
     module, images = network(3, 6, 6), torch.randn(5, 3, 6, 6)
     if views == "mirror":
-        torch.testing.assert_close(answer_views(module, images, views), answer_views(module, images.flip(-1), views))
+        torch.testing.assert_close(
+            mean_over_views(module, images, views), mean_over_views(module, images.flip(-1), views)
+        )
     else:  # the diagonals are not mirrored into each other: only an image that does not change when shifted
         flat = torch.randn(5, 3, 1, 1).expand(5, 3, 6, 6)
-        torch.testing.assert_close(answer_views(module, flat, views), module(flat))
+        torch.testing.assert_close(mean_over_views(module, flat, views), module(flat))
 
 
 def test_an_image_of_one_pixel_has_views_too() -> None:
     module, images = network(1, 1, 1), torch.randn(3, 1, 1, 1)
-    torch.testing.assert_close(answer_views(module, images, "mirror-shift"), module(images))
+    torch.testing.assert_close(mean_over_views(module, images, "mirror-shift"), module(images))
 
 
 def test_answers_at_low_precision_are_added_up_in_float32() -> None:
     module, images = network(1, 4, 4).bfloat16(), torch.randn(3, 1, 4, 4).bfloat16()
-    assert answer_views(module, images, "mirror").dtype == torch.float32
+    assert mean_over_views(module, images, "mirror").dtype == torch.float32

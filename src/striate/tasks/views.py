@@ -20,7 +20,7 @@ VIEW_COUNTS: dict[Views, int] = {"none": 1, "mirror": 2, "mirror-shift": 6}
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 
-def answer_views(network: Network, images: torch.Tensor, views: Views) -> torch.Tensor:
+def mean_over_views(network: Network, images: torch.Tensor, views: Views) -> torch.Tensor:
     """Outputs (N, K) for images (N, C, H, W): the weighted mean over the views, in float32.
 
     `none`: f(x). `mirror`: (f(x) + f(mirrored x)) / 2. `mirror-shift`: with m for that mean, m(x) / 2 +
@@ -31,7 +31,7 @@ def answer_views(network: Network, images: torch.Tensor, views: Views) -> torch.
 
 
 def outputs_of_views(network: Network, images: torch.Tensor, views: Views) -> tuple[torch.Tensor, torch.Tensor]:
-    """The outputs of `answer_views`, and those of the image as it is alone; the same tensor for `none`."""
+    """The outputs of `mean_over_views`, and those of the image as it is alone; the same tensor for `none`."""
     alone = network(images)
     if views == "none":
         return alone, alone

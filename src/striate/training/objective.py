@@ -12,7 +12,7 @@ from torch.nn import functional
 from striate.errors import ConfigError
 from striate.models.weights.auxiliary_outputs import answers
 from striate.tasks.protocol import Task
-from striate.tasks.views import answer_views
+from striate.tasks.views import mean_over_views
 from striate.training.auxiliary import AuxiliaryHeads, turned
 from striate.training.config import Config, RegularizeConfig
 from striate.training.hidden_units import Activity, hidden_activity, silent_and_all, sparsity_penalty
@@ -93,7 +93,7 @@ class Objective:
         if views == "none":
             seen = self._forward(module, inputs, (0, number))
             return self._joined([self.task.tally(outputs, targets) for outputs in (seen.outputs, *seen.inner)], seen)
-        own = self.task.tally(answer_views(module, inputs, views), targets)
+        own = self.task.tally(mean_over_views(module, inputs, views), targets)
         if self.heads is None and not self._penalizes:
             return own
         seen = self._forward(module, inputs, (0, number))

@@ -20,7 +20,7 @@ from striate.inference.answering import Answering, answer_plainly, batch_size, i
 from striate.inference.plan import Asked
 from striate.tasks.make import task_from_state
 from striate.tasks.protocol import Task
-from striate.tasks.views import VIEW_COUNTS, Views, answer_views
+from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -134,7 +134,7 @@ class Trained:
         plainly)."""
         normalize = self.normalization.on(self.device, raw.ndim)
         with inference(answering or answer_plainly(self.module)) as network:
-            outputs = answer_views(network, normalize(raw.to(self.device)), self.views)
+            outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views)
             decoded = self.task.decode(outputs).cpu()
             finite = not decoded.is_floating_point() or bool(torch.isfinite(decoded).all())
         if not finite:
