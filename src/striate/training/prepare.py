@@ -16,11 +16,7 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
 from striate.data.read import load_dataset
-from striate.errors import ChangedDataError, InputMisfit, ModelError, TrainingError
-from striate.models.build import build_model
-from striate.models.first_weights.materialize import materialize
-from striate.models.from_file import resolve_name, source_digest
-from striate.models.published_size import size_note
+from striate.errors import ChangedDataError
 from striate.records import Finding
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
@@ -29,11 +25,11 @@ from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
 from striate.training.beginning import Beginning, find_beginning
 from striate.training.budget import decide_budget
-from striate.training.config import Config, ExecutionConfig
+from striate.training.chosen_network import build_network, choose_network, has_own_weights
+from striate.training.config import Config
 from striate.training.execution import (
     decide_execution,
     execution_settings,
-    make_scaler,
     place,
     training_part,
     without_plan,
@@ -45,20 +41,18 @@ from striate.training.hidden_units import refuse_invisible_units
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
 from striate.training.pace import Pace
-from striate.training.plan.decide import Planned, plan_execution
+from striate.training.plan.apply import apply_plan, expected_length
 from striate.training.plan.record import PlanRecord
 from striate.training.plan.trial import Workload
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
-from striate.training.recipes.speedrun import before_data, before_network, network_for
+from striate.training.recipes.speedrun import before_data, before_network
 from striate.training.refusals import refuse_untrainable, refuse_unused_packs
 from striate.training.request import decided_fields
-from striate.training.speed import Work, steps_for_epochs
+from striate.training.speed import Work
 from striate.training.state import TrainingState
 from striate.training.target import refuse_impossible_target
 from striate.training.trained import Trained, trained_to_dict
-
-_GIVEN = "a module given in Python: "
 
 
 @dataclass(frozen=True)
@@ -177,19 +171,21 @@ def prepare_data(
     task = make_task(data, config.task)
     open_execution, most_threads = config.execution, torch.get_num_threads()
     beginning = find_beginning(decide_execution(config, data), data, task, module, begun)
-    config, notes = _choose_network(beginning.config, data, module)
+    config, notes = choose_network(beginning.config, data, module)
     with execution_settings(config):
-        prepared = _plan(config, asked, data, task, beginning, module, measured=begun is None)
-        prepared = _with_plan(prepared, open_execution, most_threads, seconds_spent, plan_seconds)
+        prepared = _decide_all(config, asked, data, task, beginning, module, measured=begun is None)
+        work = _workload(prepared, most_threads, seconds_spent)
+        planned = apply_plan(work, open_execution, plan_seconds)
+    notes = [*data.notes, *notes, *prepared.notes, *planned.notes]
+    prepared = replace(prepared, config=planned.config, plan=planned.record)
     with execution_settings(prepared.config):
-        work = Work(prepared.state, task, prepared.splits, prepared.config, prepared.normalize)
-        budget = decide_budget(work, seconds_spent, forecast=forecast)
+        timed = Work(prepared.state, task, prepared.splits, prepared.config, prepared.normalize)
+        budget = decide_budget(timed, seconds_spent, forecast=forecast)
     config = replace(budget.config, decided=decided_fields(asked, budget.config))
-    said = (*data.notes, *notes, *prepared.notes, *budget.notes)
-    return replace(prepared, config=config, notes=said, pace=budget.pace, forecast=budget.forecast)
+    return replace(prepared, config=config, notes=(*notes, *budget.notes), pace=budget.pace, forecast=budget.forecast)
 
 
-def _plan(
+def _decide_all(
     config: Config,
     asked: Config,
     data: Dataset,
@@ -203,9 +199,9 @@ def _plan(
     name, device = config.model.name, torch.device(config.execution.device or "cpu")
     splits = {k: to_device(s, device) for k, s in data.splits.items()}
     normalization = beginning.normalization or measure_normalization(data.splits["train"])
-    network = _build(name if module is None else module, data, task, beginning)
+    network = build_network(name if module is None else module, data, task, beginning)
     notes = beginning.apply(network, data, task, normalization)
-    has_weights = _has_weights(config, module)
+    has_weights = has_own_weights(config, module)
     normalize = normalization.on(device, len(data.input_shape) + 1)
     notes += whiten_first_layer(network, config, splits["train"], normalize, has_weights=has_weights)
     decision = decide(config, data, gather_facts(data, network, has_weights=has_weights))
@@ -232,46 +228,12 @@ def _plan(
     )
 
 
-def _with_plan(
-    prepared: Prepared,
-    asked: ExecutionConfig,
-    threads: int,
-    seconds_spent: Callable[[], float],
-    plan_seconds: float | None,
-) -> Prepared:
-    """How it computes, decided where `asked` leaves it open; network and average laid out so."""
-    state, config = prepared.state, prepared.config
+def _workload(prepared: Prepared, threads: int, seconds_spent: Callable[[], float]) -> Workload:
+    """The training as it would be computed without a plan."""
+    config, train = prepared.config, prepared.splits["train"]
+    steps, seconds = expected_length(config, train, seconds_spent)
     plain = replace(config, execution=without_plan(config.execution))
-    planned = Planned(plain.execution)
-    if None in (asked.precision, asked.memory_format, asked.compile, asked.threads) and asked.plan == "auto":
-        steps, seconds = _expected(config, prepared.splits["train"], seconds_spent)
-        work = Workload(
-            state, prepared.task, prepared.splits["train"], plain, prepared.normalize, steps, seconds, threads
-        )
-        planned = plan_execution(work, asked, seconds=plan_seconds)
-    config = replace(config, execution=planned.execution)
-    place(state.module, config, prepared.device)
-    if state.average is not None:
-        place(state.answering, _uncompiled(config), prepared.device)
-    state.scaler = make_scaler(config)
-    said = [str(planned.record)] if planned.record else [planned.note] if planned.note else []
-    used = planned.execution.threads or threads
-    if planned.record is None and asked.threads is None and used < threads and prepared.data.kind != "table":
-        said.append(f"other processes keep the cores busy: {used} thread{'s' * (used != 1)} instead of {threads}")
-    return replace(prepared, config=config, plan=planned.record, notes=(*prepared.notes, *said))
-
-
-def _expected(config: Config, train: Split, spent: Callable[[], float]) -> tuple[int | None, float | None]:
-    """Optimizer steps of the run, or its seconds, whichever was asked for."""
-    budget, batch = config.budget, config.batch
-    assert batch is not None, "recipes decide it"
-    if budget.steps is None and budget.minutes is not None:
-        return None, max(1.0, 60 * budget.minutes - spent())
-    return budget.steps or steps_for_epochs(budget.epochs or 1, len(train), batch), None
-
-
-def _uncompiled(config: Config) -> Config:
-    return replace(config, execution=replace(config.execution, compile="off"))
+    return Workload(prepared.state, prepared.task, train, plain, prepared.normalize, steps, seconds, threads)
 
 
 def _begin(network: nn.Module, config: Config, task: Task, train: Split, normalization: Normalization) -> TrainingState:
@@ -281,65 +243,3 @@ def _begin(network: nn.Module, config: Config, task: Task, train: Split, normali
     heads = make_heads(network, config.auxiliary, task.name, task.outputs, sample)
     optimizer = make_optimizer(network, config, heads.parameters() if heads is not None else ())
     return TrainingState(network, optimizer, make_average(network, config.optim.ema), heads)
-
-
-def _choose_network(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
-    """The configuration with the network's name decided, and the reason. Raises ModelError."""
-    if module is not None:
-        name = f"{_GIVEN}{type(module).__name__}"
-        return replace(config, model=replace(config.model, name=name, digest=None)), []
-    name, notes = resolve_name(config.model.name), []
-    if name.startswith(_GIVEN):
-        raise ModelError(
-            "model.name",
-            f"{name}: a module that was given in Python",
-            "that module, since no name builds it",
-            'striate.train(model=your_module, config="…/config.yaml"), or --model NAME',
-        )
-    if name == "auto":
-        name, reason = network_for(config, data)
-        notes.append(f"model {name}: {reason}")
-    sized = size_note(name, data.input_shape, weights=config.model.weights is not None)
-    notes += [sized] if sized else []
-    digest = source_digest(name)
-    if config.model.digest not in (None, digest):
-        raise ModelError(
-            f"model {name}",
-            "a file that has changed since the run was started",
-            f"the file with the SHA-256 {str(config.model.digest)[:12]}…",
-            "put the old file back, or train anew with --model.digest null",
-        )
-    return replace(config, model=replace(config.model, name=name, digest=digest)), notes
-
-
-def _has_weights(config: Config, module: nn.Module | None) -> bool:
-    """Whether the network begins with learned weights. Of a module given in Python only the user knows, who says it
-    by asking for the recipe."""
-    return config.model.weights is not None or (module is not None and config.recipe == "fine-tune")
-
-
-def _build(model: str | nn.Module, data: Dataset, task: Task, beginning: Beginning) -> nn.Module:
-    chosen = beginning.config.model
-    try:
-        network: nn.Module = build_model(
-            model,
-            data.input_shape,
-            task.outputs,
-            dense=data.annotation == "mask",
-            init=chosen.init,
-            new_head=chosen.weights is not None,
-            classes=data.classes,
-        )
-    except ModelError as error:
-        if chosen.weights is not None and isinstance(error, InputMisfit) and error.fitting and data.kind == "image":
-            # Weights of a file fit this form of the network alone.
-            error.remedy = f"enlarge the images with --size {'x'.join(map(str, error.fitting[1:]))}"
-        if not beginning.owner:
-            raise
-        # Not the user's text but the run's: no character of it to point at.
-        where = f"the network of {beginning.owner}, {model}"
-        raise ModelError(where, error.got, error.expected, error.remedy) from None
-    if not any(p.requires_grad for p in network.parameters()):
-        raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
-    materialize(network, data.input_shape)
-    return network

@@ -52,7 +52,7 @@ def bf16_is_planned(monkeypatch: pytest.MonkeyPatch) -> list[ExecutionConfig]:
         chosen = replace(CHOSEN, precision=given.precision or CHOSEN.precision)
         return Planned(chosen.execution(work.config.execution), RECORD)
 
-    monkeypatch.setattr("striate.training.prepare.plan_execution", plan)
+    monkeypatch.setattr("striate.training.plan.apply.plan_execution", plan)
     return asked
 
 

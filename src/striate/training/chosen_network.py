@@ -1,0 +1,84 @@
+"""Which network is trained: the one asked for, or the one that fits the data, and whether it has learned before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from striate.data.dataset import Dataset
+from striate.errors import InputMisfit, ModelError, TrainingError
+from striate.models.build import build_model
+from striate.models.first_weights.materialize import materialize
+from striate.models.from_file import resolve_name, source_digest
+from striate.models.published_size import size_note
+from striate.tasks.protocol import Task
+from striate.training.beginning import Beginning
+from striate.training.config import Config
+from striate.training.recipes.speedrun import network_for
+
+_GIVEN = "a module given in Python: "
+
+
+def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
+    """The configuration with the network's name decided, and the reason. Raises ModelError."""
+    if module is not None:
+        name = f"{_GIVEN}{type(module).__name__}"
+        return replace(config, model=replace(config.model, name=name, digest=None)), []
+    name, notes = resolve_name(config.model.name), []
+    if name.startswith(_GIVEN):
+        raise ModelError(
+            "model.name",
+            f"{name}: a module that was given in Python",
+            "that module, since no name builds it",
+            'striate.train(model=your_module, config="…/config.yaml"), or --model NAME',
+        )
+    if name == "auto":
+        name, reason = network_for(config, data)
+        notes.append(f"model {name}: {reason}")
+    sized = size_note(name, data.input_shape, weights=config.model.weights is not None)
+    notes += [sized] if sized else []
+    digest = source_digest(name)
+    if config.model.digest not in (None, digest):
+        raise ModelError(
+            f"model {name}",
+            "a file that has changed since the run was started",
+            f"the file with the SHA-256 {str(config.model.digest)[:12]}…",
+            "put the old file back, or train anew with --model.digest null",
+        )
+    return replace(config, model=replace(config.model, name=name, digest=digest)), notes
+
+
+def has_own_weights(config: Config, module: nn.Module | None) -> bool:
+    """Whether the network begins with learned weights. Of a module given in Python only the user knows, who says it
+    by asking for the recipe."""
+    return config.model.weights is not None or (module is not None and config.recipe == "fine-tune")
+
+
+def build_network(model: str | nn.Module, data: Dataset, task: Task, beginning: Beginning) -> nn.Module:
+    """The network for these data and this task, at its first weights. Raises ModelError; TrainingError where nothing of
+    it can learn."""
+    chosen = beginning.config.model
+    try:
+        network: nn.Module = build_model(
+            model,
+            data.input_shape,
+            task.outputs,
+            dense=data.annotation == "mask",
+            init=chosen.init,
+            new_head=chosen.weights is not None,
+            classes=data.classes,
+        )
+    except ModelError as error:
+        if chosen.weights is not None and isinstance(error, InputMisfit) and error.fitting and data.kind == "image":
+            # Weights of a file fit this form of the network alone.
+            error.remedy = f"enlarge the images with --size {'x'.join(map(str, error.fitting[1:]))}"
+        if not beginning.owner:
+            raise
+        # Not the user's text but the run's: no character of it to point at.
+        where = f"the network of {beginning.owner}, {model}"
+        raise ModelError(where, error.got, error.expected, error.remedy) from None
+    if not any(p.requires_grad for p in network.parameters()):
+        raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
+    materialize(network, data.input_shape)
+    return network
