@@ -113,6 +113,72 @@ def test_busy_cores_are_told() -> None:
     assert "other processes take 2.0 of 2 cores: 4 threads" in str(record)
 
 
+@pytest.mark.parametrize("asked", [replace(OPEN, threads=4), OPEN])
+def test_where_threads_are_given_other_processes_decide_none(asked: ExecutionConfig) -> None:
+    work = workload()
+    if asked.threads is None:  # a table, which takes one thread
+        table = replace(work.train, inputs=work.train.inputs.flatten(1))
+        work = replace(work, state=replace(work.state, module=nn.Linear(64, 10)), train=table)
+    record = plan_execution(work, asked, load=lambda: BUSY, seconds=1.0).record
+    assert record is not None
+    assert "other processes" not in str(record)
+
+
+def test_compiling_that_does_not_fit_into_the_seconds_is_not_tried(
+    made_up_times: list[Candidate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offers, "has_compiler", lambda: True)
+    monkeypatch.setattr(offers, "_COMPILE_SECONDS", (3000.0, 0.0))
+    record = planned(workload(), seconds=2000.0).record
+    assert record is not None
+    assert {one.compile for one in made_up_times} == {"off"}
+    (aside,) = record.asides
+    assert aside.startswith("compiling was not tried: it takes about 3000 s, and ")
+    assert aside.endswith(" s were left: --seconds 5000 has it tried")
+    # A training that has the time does not take such a plan for one that tried everything.
+    monkeypatch.setattr(search.Search, "_try_compiling", lambda *given: given[1])
+    assert planned(workload()).record.source == "measured"  # type: ignore[union-attr]
+
+
+def test_compiling_that_fits_into_the_seconds_is_tried_in_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[float] = []
+
+    def compiled(_: object, best: Candidate, seconds: float, __: float) -> Candidate:
+        tried.append(seconds)
+        return best
+
+    monkeypatch.setattr(offers, "has_compiler", lambda: True)
+    monkeypatch.setattr(offers, "_COMPILE_SECONDS", (30_000.0, 0.0))
+    monkeypatch.setattr(search.Search, "_try_compiling", compiled)
+    planned(workload(steps=10**12), seconds=50_000.0)
+    assert tried == [pytest.approx(20_000, rel=0.01)]
+    plan_execution(workload(steps=10**12), OPEN, load=lambda: BUSY, seconds=50_000.0)  # twice as long there
+    assert len(tried) == 1
+
+
+def test_trial_steps_are_short_where_the_seconds_are_few() -> None:
+    work = workload(batch=512)  # a made-up millisecond a step, whatever its samples
+    assert planned(work, seconds=20.0).record.samples == 512  # type: ignore[union-attr]
+    record = planned(work, seconds=0.02).record
+    assert record is not None
+    assert record.samples == 8
+    assert "timed on 8 of the 512 samples of a batch" in record.asides
+
+
+def test_a_batch_of_more_than_there_are_is_told() -> None:
+    record = planned(workload(batch=100_000), seconds=1.0).record
+    assert record is not None
+    assert record.asides[0] == "a batch of 100,000 is more than there are: it has all 1,259 samples"
+
+
+def test_one_round_has_no_spread() -> None:
+    record = planned(workload()).record
+    assert record is not None
+    spreads = {row.candidate.name: row.spread for row in record.rows}
+    assert spreads["bf16, channels_last, 1 thread"] is None  # three times as slow: left out after the first
+    assert spreads["bf16, channels_last, 4 threads"] is not None
+
+
 @pytest.mark.parametrize("load", [BUSY, QUIET])  # when the run began the cores were busy
 def test_what_is_no_plain_run_is_not_called_one(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "_LONG_STEP", 0.0)

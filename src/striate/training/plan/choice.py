@@ -58,7 +58,10 @@ def is_hopeless(one: Timing, best: Timing) -> bool:
 
 
 def choose(timings: Mapping[Candidate, Timing]) -> Candidate:
-    """The plainest candidate that the fastest is not ahead of; the faster of two that are as plain."""
-    fastest = min(timings, key=lambda candidate: timings[candidate].seconds)
-    equal = [one for one in timings if not is_ahead(timings[fastest], timings[one])]
-    return min(equal, key=lambda candidate: (candidate.plainness, timings[candidate].seconds))
+    """The plainest candidate, or from there on each less plain one that is ahead of what was taken so far; of two that
+    are as plain the faster."""
+    first, *others = sorted(timings, key=lambda candidate: (candidate.plainness, timings[candidate].seconds))
+    taken = first
+    for one in others:
+        taken = one if is_ahead(timings[one], timings[taken]) else taken
+    return taken

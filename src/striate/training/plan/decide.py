@@ -15,7 +15,7 @@ from striate.training.plan.candidate import Candidate
 from striate.training.plan.depends import plan_key
 from striate.training.plan.memory import fitting
 from striate.training.plan.offers import Offers, offers_for
-from striate.training.plan.probe import Probe, probe
+from striate.training.plan.probe import LONGEST, Probe, probe
 from striate.training.plan.record import PlanRecord, PlanRow, record_from_json
 from striate.training.plan.search import Search
 from striate.training.plan.trial import Workload
@@ -23,6 +23,7 @@ from striate.training.plan.trial import Workload
 _SHARE, _MOST = 0.03, 10.0  # of the expected run, and seconds
 _LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
 _LEAST = 0.3  # seconds: less tells nothing
+_TRIAL_STEPS = 80  # that fit into the seconds that were asked for
 _SHORTEST = 3.0  # seconds of a run that is worth looking for an earlier plan
 
 
@@ -68,30 +69,31 @@ def _plan(
         return Planned(work.config.execution)
     work = fitting(work, offers.plain)
     usual = work.config.execution
-    found = probe(work, offers.plain)
+    found = probe(work, offers.plain, LONGEST if seconds is None else min(LONGEST, seconds / _TRIAL_STEPS))
     expected = work.seconds if work.seconds is not None else (work.steps or 0) * found.whole
     budget = budget_seconds(expected) if seconds is None else seconds
     if seconds is None and expected < _SHORTEST:
         return Planned(usual)
     now = load()
-    key = plan_key(work, asked, offers, now) | {"long": offers.compiling_pays(expected)}
-    kept = _kept(key, found, offers) if seconds is None else None
+    key, long = plan_key(work, asked, offers, now), offers.compiling_pays(expected)
+    kept = _kept(key | {"long": long}, found, offers) if seconds is None else None
     if kept is not None:
         return Planned(kept.chosen.execution(usual), kept)
     if seconds is None and budget < _LEAST:
         return Planned(usual)
     search = Search(found, offers)
-    chosen = search.run(budget, expected, busy=now.busy, thorough=seconds is not None)
+    left = budget if seconds is None else max(0.0, seconds - (perf_counter() - started))
+    chosen = search.run(left, expected, load=now, thorough=seconds is not None)
     record = PlanRecord(
         search.rows(chosen),
         found.trials.samples,
         now.name,
         perf_counter() - started,
-        remarks=(*_remarks(work, asked, max(offers.threads), chosen, now), *search.remarks),
+        remarks=(*_remarks(work, asked, offers.threads, chosen, now), *search.remarks),
         asides=(*_asides(found, work), *search.asides),
     )
     if not search.refused:  # other weights, or other data, might not be
-        keep_plan("training", key, record.to_json())
+        keep_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
     return Planned(chosen.execution(usual), record)
 
 
@@ -122,19 +124,21 @@ def _checked(row: PlanRow, search: Search) -> PlanRow:
     return row if agreed is None else replace(row, agreement=str(agreed))
 
 
-def _remarks(work: Workload, asked: ExecutionConfig, most: int, chosen: Candidate, load: Load) -> list[str]:
+def _remarks(
+    work: Workload, asked: ExecutionConfig, offered: tuple[int, ...], chosen: Candidate, load: Load
+) -> list[str]:
     part, remarks = work.config.execution.micro_batch, []
     if part is not None and asked.micro_batch is None:
         remarks.append(f"in parts of {part} samples: more do not fit into memory")
-    if not load.busy:
+    if not load.busy or len(offered) == 1:  # nothing about threads was decided
         return remarks
     threads = f"{chosen.threads} thread{'s' * (chosen.threads != 1)}"
-    instead = f"{threads} instead of {most}" if chosen.threads < most else threads
+    instead = f"{threads} instead of {max(offered)}" if chosen.threads < max(offered) else threads
     return [*remarks, f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}"]
 
 
 def _asides(found: Probe, work: Workload) -> list[str]:
-    whole = min(work.config.batch or 1, len(work.train))
-    return (
-        [f"timed on {found.trials.samples} of the {whole} samples of a batch"] if found.trials.samples < whole else []
-    )
+    batch, there, timed = work.config.batch or 1, len(work.train), found.trials.samples
+    asides = [f"a batch of {batch:,} is more than there are: it has all {there:,} samples"] if batch > there else []
+    whole = min(batch, there)
+    return [*asides, f"timed on {timed:,} of the {whole:,} samples of a batch"] if timed < whole else asides

@@ -8,7 +8,7 @@ from striate.training.plan.candidate import Candidate
 from striate.training.plan.trial import Trials, Workload
 
 _FIRST = 16  # samples: a batch of large images may take half a minute
-_LONGEST = 0.25  # seconds of a trial step
+LONGEST = 0.25  # seconds of a trial step
 _FEWEST = 8
 
 
@@ -22,14 +22,15 @@ class Probe:
     whole: float
 
 
-def probe(work: Workload, plain: Candidate) -> Probe:
-    """Take a few plain steps on a copy. Raises ModelError where there can be none, and what the network raises."""
+def probe(work: Workload, plain: Candidate, longest: float = LONGEST) -> Probe:
+    """Take a few plain steps on a copy; a trial step is to take `longest` seconds at most. Raises ModelError where
+    there can be no copy, and what the network raises."""
     batch = min(work.config.batch or 1, len(work.train))
     trials = Trials(work, min(batch, _FIRST))
     about = _seconds(trials, plain)
     if trials.samples == batch:
         return Probe(trials, about, about)
-    samples = _halved(batch, trials.samples * _LONGEST / about)
+    samples = _halved(batch, trials.samples * longest / about)
     trials = trials.with_samples(samples)
     about = _seconds(trials, plain)
     return Probe(trials, about, about * batch / samples)

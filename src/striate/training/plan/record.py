@@ -12,7 +12,7 @@ from striate.training.plan.choice import AHEAD
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One candidate. `seconds` a step and their `spread` (half the middle half), None where it was not timed;
+    """One candidate. `seconds` a step and their `spread` (half the middle half), None where it was not timed or once;
     `agreement` with plain fp32 in words, `passed` whether it was close enough to be chosen; `peak_bytes` of the
     device's memory where that is known (a GPU)."""
 

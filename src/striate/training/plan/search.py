@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from time import perf_counter
 
 import torch
 
 from striate.machine.allocator import allocator_policy
+from striate.machine.load import Load
 from striate.training.plan.agreement import Agreement, Reference, compare, reference_answer
 from striate.training.plan.candidate import Candidate
 from striate.training.plan.choice import Timing, choose, is_ahead
@@ -32,33 +34,48 @@ class Search:
     peaks: dict[Candidate, int] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     asides: list[str] = field(default_factory=list)
+    no_time_to_compile: bool = False
     _reference: Reference | None = None
 
-    def run(self, seconds: float, remaining: float, *, busy: bool, thorough: bool) -> Candidate:
+    def run(self, seconds: float, remaining: float, *, load: Load, thorough: bool) -> Candidate:
         """The chosen candidate, in about `seconds`; compiling, whose trial takes longer, only where the `remaining`
-        seconds of the run suggest that it pays. On `busy` cores, or `thorough`ly, numbers of threads are compared
-        also for long steps. Raises what the plain network raises."""
+        seconds of the run suggest that it pays. On busy cores, or `thorough`ly, numbers of threads are compared
+        also for long steps; `thorough`ly, all ends with these seconds. Raises what the plain network raises."""
         with allocator_policy(self.offers.allocator):  # type: ignore[arg-type]
-            return self._run(seconds, remaining, busy=busy, thorough=thorough)
+            return self._run(seconds, remaining, load, thorough)
 
-    def _run(self, seconds: float, remaining: float, *, busy: bool, thorough: bool) -> Candidate:
+    def _run(self, seconds: float, remaining: float, load: Load, thorough: bool) -> Candidate:
+        started = perf_counter()
         plain = self.offers.plain
         arithmetic = [one for one in self.offers.arithmetic() if one != plain]
         self._compare([plain, *arithmetic], _SHARES["arithmetic"] * seconds)
         best = choose(self.timings)
         fewer = plain.threads < max(self.offers.threads)  # busy when the run began, whatever they are now
-        if len(self.offers.threads) > 1 and (busy or fewer or thorough or self.timings[best].seconds < _LONG_STEP):
+        if len(self.offers.threads) > 1 and (load.busy or fewer or thorough or self.timings[best].seconds < _LONG_STEP):
             self._compare([plain, *self.offers.with_threads(best)], _SHARES["threads"] * seconds)
             best = choose(self.timings)
-        if self.offers.compiling_pays(self._left(best, remaining)):
-            best = self._try_compiling(best, seconds, self._left(best, remaining))
-        elif self.offers.compiles and thorough:
-            worth = 1.5 * self.offers.compile_seconds / self.offers.usual_gain / 60
-            self.asides.append(
-                f"compiling was not tried: it takes about {self.offers.compile_seconds:.0f} s, and may pay from about"
-                f" {worth:.0f} minutes of training on"
-            )
-        return best
+        left = self._left(best, remaining)
+        if not self.offers.compiling_pays(left):
+            if self.offers.compiles and thorough:
+                worth = 1.5 * self.offers.compile_seconds / self.offers.usual_gain / 60
+                self._not_compiled(
+                    self.offers.compile_seconds, f"may pay from about {worth:.0f} minutes of training on"
+                )
+            return best
+        # Those that have the cores as well make it longer: the compiler waits, and so do the trial's steps.
+        needed = self.offers.compile_seconds * len(self.offers.compiles) * (1 + load.taken / load.cores)
+        spent = perf_counter() - started
+        if thorough and spent + needed > seconds:
+            self.no_time_to_compile = True
+            enough = 10 * ceil((seconds + needed) / 10)
+            self._not_compiled(needed, f"{max(0.0, seconds - spent):.0f} s were left: --seconds {enough} has it tried")
+            return best
+        return self._try_compiling(
+            best, seconds - spent - needed if thorough else _SHARES["arithmetic"] * seconds, left
+        )
+
+    def _not_compiled(self, needed: float, why: str) -> None:
+        self.asides.append(f"compiling was not tried: it takes about {needed:.0f} s, and {why}")
 
     def _left(self, best: Candidate, remaining: float) -> float:
         """Of the run's seconds, computed so rather than plainly."""
@@ -101,11 +118,11 @@ class Search:
             return failure(error)
 
     def _try_compiling(self, best: Candidate, seconds: float, left: float) -> Candidate:
-        """`best`, or the same compiled where that gains more than it costs."""
+        """`best`, or the same compiled, timed for `seconds`, where that gains more than it costs."""
         for compiled in self.offers.compiled(best):
             started = perf_counter()
             if self.accepts(compiled):
-                self._compare([self.offers.plain, best, compiled], _SHARES["arithmetic"] * seconds)
+                self._compare([self.offers.plain, best, compiled], seconds)
             cost = perf_counter() - started
             if compiled in self.timings and is_ahead(self.timings[compiled], self.timings[best]):
                 gain = 1 - self.timings[compiled].seconds / self.timings[best].seconds
@@ -145,7 +162,7 @@ class Search:
         return PlanRow(
             candidate,
             timing.seconds if timing else None,
-            timing.spread if timing else None,
+            timing.spread if timing and len(timing.rounds) > 1 else None,  # one round says nothing about others
             text,
             not failed,
             chosen,
