@@ -1,4 +1,8 @@
-"""How much a single thread is held up by others on the same cores."""
+"""How much a single thread is held up by others on the same cores.
+
+`load` counts cores, of which others can take no more than there are: it decides how many threads to use. It cannot say
+how long one thread takes then, which depends on how many others wait for the same core.
+"""
 
 from __future__ import annotations
 
