@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from striate.models.untouched import trial_copy, untouched
+from striate.models.own_parts import uses_others
+from striate.models.untouched import copied, left_alone, trial_copy, untouched
 
 
 def changed_by_looking(network):
@@ -77,3 +78,44 @@ def test_a_network_without_modes_is_looked_at_as_it_is():
     with untouched(network):
         assert network(torch.zeros(1, 4)).shape == (1, 3)
     assert network.training
+
+
+class Closed(nn.Module):
+    """Its copies compute with its own parts, or their own, as `how` says."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), nn.Linear(3, 2)
+        if how == "forward":
+            plain = self.forward
+            self.forward = lambda x: 2 * plain(x)
+        elif how == "hook":
+            self.body.register_forward_hook(lambda _, __, out: self.body[1](out))
+        elif how == "weight":
+            self.head.register_forward_hook(lambda _, __, out: out + self.head.weight.sum())
+        elif how == "looking hook":
+            self.head.register_forward_hook(lambda part, _, out: nn.ReLU()(out) + part.weight.sum())
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+@pytest.mark.parametrize("how", ["forward", "hook", "weight", "looking hook", "plain"])
+def test_a_copy_that_reaches_for_its_original_is_found_and_changes_nothing(how):
+    network = Closed(how)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.no_grad():
+        assert uses_others(copied(network), torch.randn(5, 4)) == (how in ("forward", "hook", "weight"))
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_gradients_of_the_original_come_back():
+    network, x = Closed("forward"), torch.randn(5, 4)
+    network.head.weight.grad = given = torch.full((2, 3), 3.0)
+    with left_alone(network):
+        copied(network)(x).sum().backward()
+    assert network.head.weight.grad is given
+    assert torch.equal(given, torch.full((2, 3), 3.0))
+    assert network.head.bias.grad is None
+    assert not network.body[1].running_mean.any()

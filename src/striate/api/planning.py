@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from striate.api.news import Announce
@@ -58,7 +60,7 @@ def plan_training(
     `nn.Module`, nor any random state, is changed. Raises StriateError; TrainingError where the network does not take a
     plain step.
     """
-    from striate.models.untouched import copied
+    from striate.models.untouched import copied, left_alone
 
     if not 0 < seconds <= 3600:
         raise ConfigError("seconds", f"{seconds:g}", "more than 0, and an hour at most", "--seconds 20")
@@ -69,8 +71,10 @@ def plan_training(
         raise ConfigError("execution.plan", "plain", expected, "leave out --execution.plan")
     merged = merge_request(read_config(config), data=None if data is None else str(data), size=size, fields=fields)
     merged = with_open_plan(merged)
-    module = copied(model) if isinstance(model, nn.Module) else None
-    with memory_explained(merged):
+    # A copy may reach for the original: by a closure.
+    alone = left_alone(model) if isinstance(model, nn.Module) else nullcontext()
+    with memory_explained(merged), alone, torch.inference_mode(False), torch.enable_grad():
+        module = copied(model) if isinstance(model, nn.Module) else None
         with_data, dataset = read_data(merged, announce)
         prepared = prepare_data(with_data, dataset, module, asked=merged, plan_seconds=seconds)
     if prepared.plan is None:

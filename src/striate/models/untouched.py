@@ -106,6 +106,21 @@ def untouched(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
 
 
 @contextmanager
+def left_alone(module: nn.Module) -> Iterator[None]:
+    """Put everything back that computing on copies of the network may change in it, where a copy reaches for the
+    original: what `untouched` puts back, in the mode it is in, and gradients."""
+    gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
+    with untouched(module, evaluating=False):
+        try:
+            for parameter, _ in gradients:
+                parameter.grad = None  # what is added up is added to a new one
+            yield
+        finally:
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+
+
+@contextmanager
 def same_random_state(cuda: Iterable[int] = ()) -> Iterator[None]:
     """Put back the random state of Python, NumPy, torch on the CPU and the given CUDA devices."""
     python = random.getstate()

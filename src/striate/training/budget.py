@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from striate.account.count import count_macs
 from striate.data.loader import batch_bounds
 from striate.errors import ModelError, StriateError
+from striate.models.untouched import left_alone
 from striate.training.config import Config
 from striate.training.forecast import Forecast, ShortTraining, duration
 from striate.training.pace import Pace
@@ -42,6 +43,11 @@ def decide_budget(work: Work, seconds_spent: Callable[[], float], *, forecast: b
     time. Without, for one training of several. The network is left as it is.
     Raises ModelError where minutes are asked for and the network cannot be copied.
     """
+    with left_alone(work.state.module):
+        return _decide_budget(work, seconds_spent, forecast)
+
+
+def _decide_budget(work: Work, seconds_spent: Callable[[], float], forecast: bool) -> BudgetDecision:
     config = work.config
     budget, batch, samples = config.budget, config.batch, len(work.splits["train"])
     assert batch is not None, "recipes decide it"

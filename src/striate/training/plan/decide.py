@@ -7,9 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+import torch
+
 from striate.machine.kept import keep_plan, read_plan
 from striate.machine.load import Load, current_load
-from striate.models.untouched import same_random_state
+from striate.models.own_parts import uses_others
+from striate.models.untouched import left_alone
 from striate.training.config import ExecutionConfig
 from striate.training.plan.candidate import Candidate
 from striate.training.plan.depends import plan_key
@@ -18,12 +21,14 @@ from striate.training.plan.offers import Offers, offers_for
 from striate.training.plan.probe import LONGEST, Probe, probe
 from striate.training.plan.record import PlanRecord, PlanRow, record_from_json
 from striate.training.plan.search import Search
-from striate.training.plan.trial import Workload
+from striate.training.plan.trial import Trials, Workload
+from striate.training.refusals import fewest_at_once
 
 _SHARE, _MOST = 0.03, 10.0  # of the expected run, and seconds
 _LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
 _LEAST = 0.3  # seconds: less tells nothing
 _TRIAL_STEPS = 80  # that fit into the seconds that were asked for
+_ANOTHER = "no plan: a copy of the network computes with parts of another one, computed plainly"
 _SHORTEST = 3.0  # seconds of a run that is worth looking for an earlier plan
 
 
@@ -45,9 +50,10 @@ def plan_execution(
     With `seconds` a plan is measured in about that time however short the run, and no earlier one is taken; otherwise
     it takes 3 % of the expected run, 10 seconds at most (a minute for long runs). A run too short for that (below 10
     seconds) takes an earlier plan, where there is one, or is computed plainly. Network, random state and modes stay as
-    they are; whatever a trial raises ends in the table or in the note, never in an error.
+    they are, also where copies reach for it; gradients are computed whatever the caller computes. What a trial raises
+    ends in the table or in the note, never in an error.
     """
-    with same_random_state():
+    with left_alone(work.state.module), torch.inference_mode(False), torch.enable_grad():
         try:
             return _plan(work, asked, load, seconds)
         except MemoryError:
@@ -67,6 +73,8 @@ def _plan(
     offers = offers_for(work, asked)
     if not offers.varied:
         return Planned(work.config.execution)
+    if _reaches_out(work, offers):
+        return Planned(work.config.execution, None, _ANOTHER)
     work = fitting(work, offers.plain)
     usual = work.config.execution
     found = probe(work, offers.plain, LONGEST if seconds is None else min(LONGEST, seconds / _TRIAL_STEPS))
@@ -95,6 +103,12 @@ def _plan(
     if not search.refused:  # other weights, or other data, might not be
         keep_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
     return Planned(chosen.execution(usual), record)
+
+
+def _reaches_out(work: Workload, offers: Offers) -> bool:
+    """Whether copies of the network compute with parts of something else, most likely of the original."""
+    trials = Trials(work, fewest_at_once(work.state.module))
+    return uses_others(trials.state(offers.plain).module, work.normalize(trials.batch.inputs))
 
 
 def budget_seconds(expected: float) -> float:
