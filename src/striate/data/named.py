@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from striate.data.places import data_folders
 from striate.data.sources.archive import SUFFIXES
-from striate.errors import DataError
 
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
 _SVHN = "http://ufldl.stanford.edu/housenumbers/"
 _DIGITS = tuple("0123456789")
-# Where Debian's package dataset-fashion-mnist installs.
-_DEBIAN = Path("/usr/share/datasets")
 
 
 @dataclass(frozen=True)
@@ -244,34 +242,6 @@ def catalogue() -> tuple[DatasetInfo, ...]:
 def info(name: str) -> DatasetInfo | None:
     """The named set, or None."""
     return next((entry for entry in _CATALOGUE if entry.name == name), None)
-
-
-def download_folder() -> Path:
-    """Where downloads go: $STRIATE_DATA if it is set and can be written to, else ~/.cache/striate/data.
-
-    Raises DataError for a user without a home.
-    """
-    chosen = os.environ.get("STRIATE_DATA")
-    if chosen and os.access(chosen, os.W_OK):
-        return Path(chosen)
-    for folder in _home_folders():
-        return folder
-    where = "a folder that can be written to, named by STRIATE_DATA"
-    raise DataError("downloads", "no home folder to put them into", where, "export STRIATE_DATA=$PWD")
-
-
-def data_folders() -> tuple[Path, ...]:
-    """Where named sets are looked for, in this order."""
-    chosen = os.environ.get("STRIATE_DATA")
-    own = (Path(chosen),) if chosen else ()
-    return (*own, *_home_folders(), _DEBIAN)
-
-
-def _home_folders() -> tuple[Path, ...]:
-    try:
-        return (Path.home() / ".cache" / "striate" / "data",)
-    except RuntimeError:  # a user without a home
-        return ()
 
 
 def find(name: str) -> Path | None:

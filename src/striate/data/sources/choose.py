@@ -13,7 +13,8 @@ from striate.data.config import DataConfig
 from striate.data.download import download
 from striate.data.embedded import EMBEDDED
 from striate.data.listing import Listing, check_classes, retarget
-from striate.data.named import DatasetInfo, catalogue, download_folder, find, find_own, info
+from striate.data.named import DatasetInfo, catalogue, find, find_own, info
+from striate.data.places import download_folder
 from striate.data.sources.archive import archive_tree, is_archive
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.folder import list_classes
