@@ -84,3 +84,10 @@ def test_each_image_has_its_own_change_and_others_keep_their_bytes() -> None:
     got = mixed.apply(x)
     assert torch.equal(got[1], x[1])
     assert torch.equal(got[:1], change(1, brightness=0.5).apply(x[:1]))
+
+
+def test_colors_do_not_depend_on_the_strides_of_the_batch() -> None:
+    x = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    strided = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    changed = change(40, contrast=1.37, saturation=0.71, hue=0.2)
+    assert torch.equal(changed.apply(x), changed.apply(strided))

@@ -56,7 +56,7 @@ class ColorChange:
         luma = sent(torch.tensor(LUMA if channels == 3 else [1 / channels] * channels), x_BCHW.device)
 
         def change(part: torch.Tensor, rows: slice) -> torch.Tensor:
-            flat = part.float().flatten(2)
+            flat = part.contiguous().float().flatten(2)  # or means would be summed in the order of the strides
             offset = (added[rows] * (flat.mean(2) @ luma))[:, None, None]
             out = torch.baddbmm(offset, matrix[rows], flat) if channels == 3 else flat * matrix[rows] + offset
             return as_bytes(out, part.dtype).view_as(part)
