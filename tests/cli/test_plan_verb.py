@@ -96,6 +96,28 @@ def test_plain_is_plain_and_frozen(capsys) -> None:
     assert first != second
 
 
+def test_more_threads_than_cores_are_told(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("striate.training.execution.own_cores", lambda: (0,))
+    said = "2 threads on 1 core wait for each other all the time: --execution.threads 1 is faster"
+    crowded = ["digits", *SMALL, "--execution.threads", "2"]
+    assert main(["train", *crowded, "--epochs", "1"]) == 0
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert main(["plan", *crowded, "--seconds", "0.2", "--json"]) == 0
+    assert said in json.loads(capsys.readouterr().out)["asides"]
+    assert main(["train", "digits", *SMALL, "--epochs", "1"]) == 0
+    assert "wait for each other" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["train", "plan"])
+@pytest.mark.parametrize("words", [["iris"], ["digits", "--model", "fc(10)"]])
+def test_a_layout_of_maps_is_refused_where_there_are_none(verb: str, words: list[str], capsys) -> None:
+    assert main([verb, *words, "--execution.memory_format", "channels_last", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["where"] == "execution.memory_format"
+    assert error["remedy"] == "leave out --execution.memory_format"
+    assert not Path("runs").exists()
+
+
 def test_a_plan_that_cannot_be_is_refused(capsys) -> None:
     assert main(["train", "digits", "--plan", "fast"]) == 2
     assert "fast" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from torch import nn
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, TrainingError
 from striate.machine.allocator import allocator_policy, available, usual_policy
-from striate.machine.load import current_load, maybe_busy
+from striate.machine.load import current_load, maybe_busy, own_cores
 from striate.machine.precision import dtype_of, fp32_products
 from striate.training.config import Config, ExecutionConfig
 
@@ -41,6 +41,15 @@ def _usual_threads(plan: str) -> int:
     if plan == "plain" or threads == 1 or not maybe_busy():
         return threads
     return 1 if current_load().busy else threads
+
+
+def crowded(execution: ExecutionConfig) -> str:
+    """What is to be said where there are more threads than cores for them; empty elsewhere."""
+    threads, cores = execution.threads or 1, len(own_cores())
+    if threads <= cores or str(execution.device).startswith("cuda"):
+        return ""
+    there = f"{cores} core{'s' * (cores != 1)}"
+    return f"{threads} threads on {there} wait for each other all the time: --execution.threads {cores} is faster"
 
 
 def as_plain(execution: ExecutionConfig) -> ExecutionConfig:
@@ -142,6 +151,11 @@ def make_scaler(config: Config) -> torch.amp.GradScaler | None:
     if config.execution.precision != "fp16":
         return None
     return torch.amp.GradScaler(torch.device(config.execution.device or "cpu").type)
+
+
+def has_maps(module: nn.Module) -> bool:
+    """Whether a layout of images or volumes means anything to the network."""
+    return any(parameter.ndim in (4, 5) for parameter in module.parameters())
 
 
 def place(module: nn.Module, config: Config, device: torch.device) -> nn.Module:

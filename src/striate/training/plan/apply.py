@@ -9,7 +9,7 @@ import torch
 
 from striate.data.dataset import Split
 from striate.training.config import Config, ExecutionConfig
-from striate.training.execution import make_scaler, place
+from striate.training.execution import crowded, make_scaler, place
 from striate.training.plan.decide import Planned, plan_execution
 from striate.training.plan.record import PlanRecord
 from striate.training.plan.trial import Workload
@@ -47,7 +47,8 @@ def _notes(work: Workload, asked: ExecutionConfig, planned: Planned) -> list[str
     if planned.record is None and asked.threads is None and used < work.threads and not table:
         threads = f"{used} thread{'s' * (used != 1)}"
         said.append(f"other processes keep the cores busy: {threads} instead of {work.threads}")
-    return said
+    crowd = "" if asked.threads is None else crowded(planned.execution)
+    return [*said, crowd] if crowd else said
 
 
 def expected_length(config: Config, train: Split, spent: Callable[[], float]) -> tuple[int | None, float | None]:

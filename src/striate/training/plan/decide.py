@@ -14,6 +14,7 @@ from striate.machine.load import Load, current_load
 from striate.models.own_parts import uses_others
 from striate.models.untouched import left_alone
 from striate.training.config import ExecutionConfig
+from striate.training.execution import crowded
 from striate.training.plan.candidate import Candidate
 from striate.training.plan.depends import plan_key
 from striate.training.plan.memory import fitting
@@ -98,7 +99,7 @@ def _plan(
         now.name,
         perf_counter() - started,
         remarks=(*_remarks(work, asked, offers.threads, chosen, now), *search.remarks),
-        asides=(*_asides(found, work), *search.asides),
+        asides=(*_asides(found, work, asked), *search.asides),
     )
     if not search.refused:  # other weights, or other data, might not be
         keep_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
@@ -151,8 +152,11 @@ def _remarks(
     return [*remarks, f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}"]
 
 
-def _asides(found: Probe, work: Workload) -> list[str]:
+def _asides(found: Probe, work: Workload, asked: ExecutionConfig) -> list[str]:
     batch, there, timed = work.config.batch or 1, len(work.train), found.trials.samples
     asides = [f"a batch of {batch:,} is more than there are: it has all {there:,} samples"] if batch > there else []
     whole = min(batch, there)
-    return [*asides, f"timed on {timed:,} of the {whole:,} samples of a batch"] if timed < whole else asides
+    if timed < whole:
+        asides.append(f"timed on {timed:,} of the {whole:,} samples of a batch")
+    crowd = "" if asked.threads is None else crowded(work.config.execution)
+    return [*asides, crowd] if crowd else asides

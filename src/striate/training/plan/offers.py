@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
-from torch import nn
 
 from striate.machine.allocator import usual_policy
 from striate.training.config import ExecutionConfig
-from striate.training.execution import has_compiler
+from striate.training.execution import has_compiler, has_maps
 from striate.training.plan.candidate import Candidate, candidate_of
 from striate.training.plan.trial import Workload
 
@@ -66,7 +65,7 @@ def offers_for(work: Workload, asked: ExecutionConfig) -> Offers:
     plain = replace(candidate_of(execution), allocator=asked.allocator or "system")
     own_rule = work.config.optim.name == "own-rule"
     precisions: tuple[str, ...] = ("fp32",) if own_rule else _precisions(torch.device(execution.device or "cpu"))
-    layouts = ("contiguous", "channels_last") if _has_maps(module) and not own_rule else ("contiguous",)
+    layouts = ("contiguous", "channels_last") if has_maps(module) and not own_rule else ("contiguous",)
     # Hooks are not part of what is compiled, and auxiliary heads and penalties on outputs see through them.
     hooks = work.state.heads is not None or work.config.regularize.sparsity > 0
     compiler = device == "cuda" or has_compiler()
@@ -102,8 +101,3 @@ def _compiles(device: str) -> tuple[str, ...]:
 def _threads(most: int) -> tuple[int, ...]:
     """All, half, one: as many as there are."""
     return tuple(sorted({most, max(1, most // 2), 1}, reverse=True))
-
-
-def _has_maps(module: nn.Module) -> bool:
-    """Whether a layout of images or volumes means anything to the network."""
-    return any(parameter.ndim in (4, 5) for parameter in module.parameters())
