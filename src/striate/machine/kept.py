@@ -26,7 +26,7 @@ def read_plan(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         entry = json.loads(file.read_text(encoding="utf-8"))
         plan = entry["plan"] if entry["key"] == _plain(key) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # nested deeper than can be read
         return None
     return plan if isinstance(plan, dict) else None
 

@@ -142,3 +142,8 @@ def test_a_network_that_is_wrong_in_another_layout_is_refused() -> None:
     found = trials(ViewsItsMaps(wrong=True))
     plain = plain_of(found.work)
     assert not compare(found, replace(plain, memory_format="channels_last"), reference_answer(found, plain)).passed
+
+
+def test_nothing_to_compare_is_no_agreement() -> None:
+    nothing = Answer(torch.tensor(1.0), torch.ones(2), {})
+    assert not agreement(nothing, Reference(nothing, {}), TOLERANCES["fp32"]).passed

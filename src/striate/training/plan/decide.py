@@ -120,13 +120,13 @@ def budget_seconds(expected: float) -> float:
 
 def _kept(key: dict[str, object], found: Probe, offers: Offers) -> PlanRecord | None:
     """The plan of an earlier run, where what it chose computes here, too, what plain fp32 computes: weights and data
-    may be others than its were."""
+    may be others than its were. None where there is none, or one of what is not offered."""
     values = read_plan("training", key)
     if values is None:
         return None
     with suppress(KeyError, TypeError, ValueError, StopIteration):
         record = record_from_json(values, "kept")
-        if record.rows[0].candidate != offers.plain:
+        if record.rows[0].candidate != offers.plain or not all(offers.has(row.candidate) for row in record.rows):
             return None
         search = Search(found, offers)
         if record.chosen.numerics == offers.plain.numerics or search.accepts(record.chosen):

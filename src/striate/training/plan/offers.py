@@ -52,6 +52,17 @@ class Offers:
         """The same compiled."""
         return [replace(candidate, compile=how) for how in self.compiles]
 
+    def has(self, candidate: Candidate) -> bool:
+        """Whether a search could have come to it."""
+        plain, threads = self.plain, candidate.threads
+        return (
+            candidate.precision in {plain.precision, *self.precisions}
+            and candidate.memory_format in {plain.memory_format, *self.layouts}
+            and threads in {plain.threads, *self.threads}
+            and candidate.compile in {plain.compile, *self.compiles}
+            and candidate.allocator in {plain.allocator, self.allocator}
+        )
+
     def compiling_pays(self, remaining: float) -> bool:
         """Whether `remaining` seconds of training are enough to try it: it is compiled for the trial and for the run,
         where the second time is shorter."""

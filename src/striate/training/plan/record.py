@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -100,8 +101,10 @@ class PlanRecord:
 def record_from_json(values: Mapping[str, Any], source: Literal["measured", "kept"]) -> PlanRecord:
     """What `to_json` gave. Raises KeyError, TypeError or ValueError for anything else."""
     rows = tuple(_row(row) for row in values["rows"])
-    if sum(row.chosen for row in rows) != 1:
-        raise ValueError("one row is chosen")
+    if sum(row.chosen for row in rows) != 1 or not all(row.passed for row in rows if row.chosen):
+        raise ValueError("one row is chosen, which passed")
+    if int(values["samples"]) < 1:
+        raise ValueError("a step has samples")
     remarks, asides = (tuple(map(str, values[name])) for name in ("remarks", "asides"))
     return PlanRecord(
         rows, int(values["samples"]), str(values["load"]), float(values["spent"]), source, remarks, asides
@@ -110,8 +113,13 @@ def record_from_json(values: Mapping[str, Any], source: Literal["measured", "kep
 
 def _row(values: Mapping[str, Any]) -> PlanRow:
     seconds, spread, peak = (values[name] for name in ("seconds", "spread", "peak_bytes"))
+    candidate = Candidate(**values["candidate"])
+    if type(candidate.threads) is not int:  # 2.0 == 2, and torch takes no float
+        raise TypeError("threads are a whole number")
+    if not all(number is None or 0 <= number < math.inf for number in (seconds, spread, peak)) or seconds == 0:
+        raise ValueError("times and sizes are finite")
     return PlanRow(
-        Candidate(**values["candidate"]),
+        candidate,
         None if seconds is None else float(seconds),
         None if spread is None else float(spread),
         str(values["agreement"]),
