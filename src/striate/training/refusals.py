@@ -9,7 +9,7 @@ from striate.errors import ConfigError, TrainingError
 from striate.models.weights.depth import output_layer
 from striate.tasks.protocol import Task
 from striate.training.config import Config
-from striate.training.execution import has_maps, refuse_uncompiled_parts
+from striate.training.execution import refuse_uncompiled_parts
 from striate.training.foreign_fields import refuse_foreign_fields
 from striate.training.objective import refuse_empty_penalties
 
@@ -22,7 +22,7 @@ def refuse_untrainable(
     refuse_foreign_fields(config, task.name, task.loss_name, has_weights=has_weights)
     refuse_empty_penalties(network, config.regularize)
     refuse_uncompiled_parts(config)
-    _refuse_layout(config, network)
+    _refuse_layout(config, data)
     _refuse_lone_samples(config, data, network)
     _refuse_missing_head(network, asked)
 
@@ -39,12 +39,12 @@ def refuse_unused_packs(asked: Config) -> None:
         )
 
 
-def _refuse_layout(config: Config, network: nn.Module) -> None:
-    if config.execution.memory_format == "channels_last" and not has_maps(network):
+def _refuse_layout(config: Config, data: Dataset) -> None:
+    if config.execution.memory_format == "channels_last" and len(data.input_shape) < 3:
         raise ConfigError(
             "execution.memory_format",
-            "channels_last for a network without kernels over images or volumes",
-            "contiguous: there are no maps to lay out in another way",
+            "channels_last for a table" if data.kind == "table" else "channels_last for signals",
+            "contiguous: there are no images or volumes to lay out in another way",
             "leave out --execution.memory_format",
         )
 
