@@ -9,6 +9,9 @@ import pytest
 import yaml
 
 from striate.cli import main
+from striate.cli.plan import plan_notes, plan_table
+from striate.training.plan.candidate import Candidate
+from striate.training.plan.record import PlanRecord, PlanRow
 
 SMALL = ["--model", "conv(4,3) relu pool(2) fc(10)", "--batch", "32"]
 FIXED = ["--execution.precision", "fp32", "--execution.memory_format", "contiguous", "--execution.threads", "1"]
@@ -37,6 +40,17 @@ def test_the_document_has_the_table(capsys) -> None:
     assert all(row["images_per_second"] == pytest.approx(32 / row["seconds"], rel=0.01) for row in timed)
     assert document["source"] == "measured"
     assert not Path("runs").exists()
+
+
+def test_a_time_of_one_round_has_a_dash_for_its_spread() -> None:
+    rows = (
+        PlanRow(Candidate("fp32", "contiguous", 1), 0.354, 0.0488, "the reference", True, True),
+        PlanRow(Candidate("fp32", "contiguous", 2), 1.069, None, "bit for bit", True),
+    )
+    record = PlanRecord(rows, 1750, "quiet", 0.31)
+    spreads = list(plan_table(record).columns[6].cells)
+    assert spreads == ["48.8", "–"]
+    assert any(line.endswith("took 0.3 s") for line in plan_notes(record))
 
 
 def test_the_table_fits_a_terminal(capsys) -> None:

@@ -51,7 +51,8 @@ def plan(
     config
         A config.yaml, for example of an earlier run; other options go on top of it.
     seconds
-        About how long it may take. More rounds tell smaller differences apart.
+        About how long measuring may take. More rounds tell smaller differences apart, and compiling, which takes long,
+        is tried only where it fits in.
     set
         A field of the configuration: `--set optim.name=sgd`, or shorter `--optim.name sgd`.
     json
@@ -97,7 +98,8 @@ def _cells(record: PlanRecord, row: PlanRow) -> tuple[str, ...]:
     timed = ("–", "–", "–", "–")
     if row.seconds:
         speed = f"{record.samples / row.seconds:,.0f}"
-        timed = (_short(1e3 * row.seconds), _short(1e3 * (row.spread or 0)), speed, f"{times:.2f}" if times else "–")
+        spread = "–" if row.spread is None else _short(1e3 * row.spread)
+        timed = (_short(1e3 * row.seconds), spread, speed, f"{times:.2f}" if times else "–")
     if row == record.rows[0]:
         agreed = "reference"
     else:
@@ -110,7 +112,7 @@ def plan_notes(record: PlanRecord) -> list[str]:
     """What the table leaves out: why candidates were refused, what a step was, the remarks, the line."""
     notes = [
         "",
-        f"ms: a step of {record.samples:,} samples, the middle of several rounds; ±: half their middle half",
+        f"ms: a step of {record.samples:,} samples, the middle of several rounds; ±: half their middle half, – of one",
         "times: as fast as the first line; gradient: how far it is from that of the first line, refused where too far",
     ]
     notes += [f"{row.candidate.name}: {row.agreement}" for row in record.rows if not row.passed]
@@ -120,7 +122,7 @@ def plan_notes(record: PlanRecord) -> list[str]:
         if row.peak_bytes is not None
     ]
     notes += record.asides
-    return [*notes, f"cores while it was measured: {record.load}; took {record.spent:.0f} s", "", str(record)]
+    return [*notes, f"cores while it was measured: {record.load}; took {_short(record.spent)} s", "", str(record)]
 
 
 def _short(value: float) -> str:

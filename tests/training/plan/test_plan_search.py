@@ -203,6 +203,14 @@ def test_a_gain_of_nothing_is_called_that(chosen: Candidate, seconds: float, lin
     assert str(PlanRecord(rows, 32, "quiet", 1.0)) == f"plan: {line}"
 
 
+def test_a_gain_of_kept_memory_alone_is_called_that() -> None:
+    asked = Candidate("bf16", "contiguous", 1)
+    kept = replace(asked, allocator="keep")
+    rows = PlanRow(asked, 1.2, 0.0, "the reference", True), PlanRow(kept, 1.0, 0.0, "bit for bit", True, True)
+    line = "bf16, contiguous, 1 thread, keeps memory: 1.2× the same without keeping memory"
+    assert str(PlanRecord(rows, 32, "quiet", 1.0)) == f"plan: {line}"
+
+
 def test_each_gpu_is_asked_what_it_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: {0: (9, 0), 1: (7, 5)}[device.index])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from striate.training.plan.candidate import Candidate
@@ -60,7 +60,8 @@ class PlanRecord:
         """What the line compares with. On busy cores the first row has fewer threads than `--plan plain` takes."""
         base = self.rows[0].candidate
         if base.numerics != ("fp32", "contiguous", "off"):
-            return base.name
+            alone = replace(base, allocator=self.chosen.allocator) == self.chosen
+            return "the same without keeping memory" if alone else base.name
         fewer = base.threads < max(row.candidate.threads for row in self.rows)
         return f"plain fp32 with {base.threads} thread{'s' * (base.threads != 1)}" if fewer else "plain fp32"
 
