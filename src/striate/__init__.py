@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from striate.loading import loaded
 
 if TYPE_CHECKING:
     from striate import reference
@@ -61,10 +62,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Lazy, so that `import striate` costs milliseconds: torch alone takes over a second.
     if name == "reference":
-        return import_module("striate.reference")
+        return loaded("striate.reference")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'striate' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    return getattr(loaded(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:

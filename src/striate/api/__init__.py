@@ -3,8 +3,9 @@ load, and what looks at a network needs none of it."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from striate.loading import loaded
 
 if TYPE_CHECKING:
     from striate.api.answering import FileAnswer, FileAnswers, answer_files
@@ -57,4 +58,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PLACE_OF:
         raise AttributeError(f"module 'striate.api' has no attribute {name!r}")
-    return getattr(import_module(f"striate.api.{_PLACE_OF[name]}"), name)
+    return getattr(loaded(f"striate.api.{_PLACE_OF[name]}"), name)

@@ -9,6 +9,7 @@ from torch import nn
 
 from striate.errors import RunError, pasted
 from striate.models.build import build_model
+from striate.models.untouched import same_random_state
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import open_run
 from striate.studies.cross_validation.content import final_command
@@ -20,7 +21,7 @@ def load(path: str | Path, *, module: nn.Module | None = None, device: str = "cp
     """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to answer.
 
     Nothing of the file is executed. A run of `file.py:function` runs that function again; a run of an
-    `nn.Module` made in Python needs one of the same form as `module`. Raises RunError.
+    `nn.Module` made in Python needs one of the same form as `module`. No random state is changed. Raises RunError.
     """
     path = Path(path)
     file = path if path.is_file() else open_run(path).best
@@ -31,7 +32,8 @@ def load(path: str | Path, *, module: nn.Module | None = None, device: str = "cp
         raise RunError(
             str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {pasted(path)}"
         )
-    return trained_from_dict(load_checkpoint(file, device), str(file), torch.device(device), module)
+    with same_random_state():  # a network has weights of its own before it gets those of the file
+        return trained_from_dict(load_checkpoint(file, device), str(file), torch.device(device), module)
 
 
 def build(

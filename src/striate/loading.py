@@ -1,0 +1,19 @@
+"""Public names that are loaded when first used, and draw no random number on the way."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+
+
+def loaded(module: str) -> ModuleType:
+    """The module of that full name. Python's random state stays as it is: some libraries draw from it while they are
+    imported, and a seed that was set before would mean something else the first time."""
+    random = sys.modules.get("random")  # where it was never imported, nobody has chosen a state
+    state = None if random is None else random.getstate()
+    try:
+        return import_module(module)
+    finally:
+        if random is not None:
+            random.setstate(state)

@@ -1,0 +1,36 @@
+"""What is loaded, measured or planned leaves the random numbers of its caller as they are, also the first time."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import striate
+
+FIRST_USE = """
+import random
+random.seed(3)
+before = random.getstate()
+import striate
+striate.train, striate.plan_training, striate.summarize
+from striate.api import announcer
+assert "rich.console" in __import__("sys").modules
+assert random.getstate() == before
+"""
+
+
+def test_the_first_use_of_a_name_draws_nothing() -> None:
+    subprocess.run([sys.executable, "-c", FIRST_USE], check=True)
+
+
+def test_a_run_is_loaded_and_measured_without_drawing(tmp_path: Path) -> None:
+    striate.train("digits", "conv(4,3) relu gap fc(10)", epochs=1, out=tmp_path / "run")
+    states = torch.get_rng_state(), random.getstate()
+    striate.load(tmp_path / "run")
+    striate.evaluate(tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
