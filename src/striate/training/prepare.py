@@ -47,7 +47,7 @@ from striate.training.plan.trial import Workload
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import before_data, before_network
-from striate.training.refusals import refuse_untrainable, refuse_unused_packs
+from striate.training.refusals import number_format_explained, refuse_untrainable, refuse_unused_packs
 from striate.training.request import decided_fields
 from striate.training.speed import Work
 from striate.training.state import TrainingState
@@ -211,7 +211,8 @@ def _decide_all(
     refuse_untrainable(config, asked, data, task, network, has_weights=has_weights)
     network = place(network, config, device)
     samples = training_part(config, SAMPLES)
-    signal = measure_signal(network, task, splits["train"], normalize, samples=samples) if measured else ()
+    with number_format_explained(network):
+        signal = measure_signal(network, task, splits["train"], normalize, samples=samples) if measured else ()
     # What a gradient needs of the first weights says nothing about other rules.
     judged = () if config.optim.name == "own-rule" else signal_findings(signal)
     return Prepared(

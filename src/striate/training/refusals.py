@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from torch import nn
 
 from striate.data.dataset import Dataset
-from striate.errors import ConfigError, TrainingError
+from striate.errors import ConfigError, ModelError, TrainingError
 from striate.models.weights.depth import output_layer
 from striate.tasks.protocol import Task
 from striate.training.config import Config
@@ -25,6 +29,25 @@ def refuse_untrainable(
     _refuse_layout(config, data)
     _refuse_lone_samples(config, data, network)
     _refuse_missing_head(network, asked)
+
+
+@contextmanager
+def number_format_explained(network: nn.Module) -> Iterator[None]:
+    """Turn what a first pass raises into a ModelError where the network has numbers of another format than its inputs,
+    which are float32. One that converts them raises nothing."""
+    try:
+        yield
+    except RuntimeError as error:
+        others = {p.dtype for p in network.parameters() if p.is_floating_point()} - {torch.float32}
+        if not others or isinstance(error, torch.OutOfMemoryError):
+            raise
+        double = torch.get_default_dtype() in others
+        raise ModelError(
+            f"model {type(network).__name__}",
+            "weights in " + ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others)),
+            "weights in float32, as its inputs are",
+            "torch.set_default_dtype(torch.float32), before the network is made" if double else "model.float()",
+        ) from None
 
 
 def refuse_unused_packs(asked: Config) -> None:

@@ -11,7 +11,7 @@ from short_runs import asked_for
 from torch import nn
 
 import striate
-from striate.errors import TrainingError
+from striate.errors import ModelError, TrainingError
 from striate.training.prepare import prepare
 
 
@@ -44,3 +44,15 @@ def test_gradients_are_computed_whatever_the_caller_computes(mode: Callable[[], 
     with mode():
         assert striate.plan_training("digits", "conv(4,3) relu gap fc(10)", seconds=0.1).record.rows
         assert striate.plan_training("digits", network, seconds=0.1).record.rows
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_numbers_of_another_format_are_told_in_plain_words(given: bool) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double() if given else "conv(4,3) relu gap fc(10)"
+    remedy = r"model\.float\(\)" if given else r"torch\.set_default_dtype\(torch\.float32\)"
+    torch.set_default_dtype(torch.float32 if given else torch.float64)
+    try:
+        with pytest.raises(ModelError, match=rf"(?s)weights in float64.*{remedy}"):
+            striate.plan_training("digits", network, seconds=0.1)
+    finally:
+        torch.set_default_dtype(torch.float32)
