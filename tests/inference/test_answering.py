@@ -195,7 +195,10 @@ class Doubtful(nn.Module):
         self.conv = nn.Conv2d(3, 4, 12)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.conv(x)
+        return self.far(x, self.conv(x))
+
+    @staticmethod
+    def far(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         far = 3 * x.abs().amax((1, 2, 3), keepdim=True).to(y.dtype) ** 4
         return ((y + far) - far).flatten(1)
 
@@ -216,6 +219,20 @@ def test_a_kept_way_is_compared_again_on_the_data_at_hand() -> None:
     assert not refused.plan.kept
     assert refused.plan.way.precision == "fp32"
     assert plan(module, sample=small).plan.way.precision == "fp32"  # what failed once is not trusted again
+
+
+def test_a_kept_way_is_compared_again_for_a_network_that_computes_something_else() -> None:
+    torch.manual_seed(0)
+    right = nn.Sequential(nn.Conv2d(3, 4, 12)).eval()
+    other = type("Sequential", (nn.Sequential,), {"forward": lambda self, x: Doubtful.far(x, self[0](x))})(right[0])
+    other.eval()
+    assert str(other) == str(right)
+    assert planning._digest(other) == planning._digest(right)
+    assert plan(right).plan.way.precision == "bf16"
+    assert plan(right).plan.kept
+    found = plan(other)
+    assert not found.plan.kept
+    assert found.plan.way.precision == "fp32"
 
 
 def test_no_figure_of_other_data_is_kept(tmp_path: Path) -> None:
