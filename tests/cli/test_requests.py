@@ -34,6 +34,10 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     [
         (["train", "mnist5k", "--epochs", "0"], "greater than or equal to 1"),
         (["train", "mnist5k", "--lr", "abc"], "abc"),
+        (["train", "mnist5k", "--minutes", "2m"], "remedy:   --minutes 2\n"),
+        (["train", "mnist5k", "--target", "94%"], "remedy:   --target 0.94"),
+        (["train", "mnist5k", "--minutes", "1", "--epochs", "3"], "leave out --minutes"),
+        (["train", "iris", "--size", "32"], "leave out --size"),
         (["train", "mnist5k", "--lr", "-1"], "greater than 0"),
         (["train", "mnist5k", "--lr", "nan"], "optim.lr"),
         (["train", "mnist5k", "--batch", "0"], "batch"),

@@ -673,7 +673,7 @@ def test_npz_layout_that_does_not_fit(tmp_path):
     path = npz(tmp_path / "d.npz", x=random(12, 5), y=LABELS)
     with pytest.raises(DataError, match="NHWC, 4 axes"):
         load(path, layout="NHWC")
-    with pytest.raises(ConfigError, match="leave out size"):
+    with pytest.raises(ConfigError, match="leave out --size"):
         load(path, size=(4, 4))
     with pytest.raises(ConfigError, match="a layout belongs to"):
         load("iris", layout="NF")

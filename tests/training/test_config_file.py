@@ -97,3 +97,22 @@ def test_a_field_that_takes_several_kinds_says_all_of_them() -> None:
     assert caught.value.expected == "true or false, or 'alternate'"
     for text, value in (("true", True), ("false", False), ("alternate", "alternate")):
         assert with_fields(Config(), {"augment.flip": text}).augment.flip == value
+
+
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        ({"evaluation.views": "miror"}, "did you mean --evaluation.views mirror?"),
+        ({"execution.precision": "f32"}, "did you mean --execution.precision fp32?"),
+        ({"data.store": "strem"}, "did you mean --data.store stream?"),
+        ({"execution.threads": 0}, "leave out --execution.threads: the plan decides it then"),
+        ({"schedule.full_size_from": 0}, "leave out --schedule.full_size_from: it is then 0.6"),
+        ({"data.size": [0, 4]}, "leave out --size: it is then decided from the data"),
+        ({"optim.lr": 0}, "leave out --lr: the recipe decides it then"),
+        ({"budget.minutes": 0}, "--minutes 2"),
+    ],
+)
+def test_the_remedy_says_what_was_meant_or_what_decides_an_open_field(fields, remedy) -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_fields(Config(), fields)
+    assert caught.value.remedy == remedy

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CoercionError, CycloptsError
 
 import striate
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
@@ -159,4 +160,16 @@ def _usage(error: CycloptsError, words: list[str]) -> UsageError:
     second = next((w for w in words[words.index(verb) + 1 :] if w in _GROUPS[verb][1]), "") if verb in _GROUPS else ""
     where = " ".join(filter(None, ["striate", verb, second]))
     text = " ".join(str(error).split())
+    if isinstance(error, CoercionError) and error.token and error.token.keyword and error.target_type in (int, float):
+        expected = "a whole number" if error.target_type is int else "a number"
+        option = error.token.keyword
+        return UsageError(option, repr(error.token.value), expected, _number(option, error.token.value, where))
     return UsageError(where, text, f"what `{where} --help` lists", f"{where} --help")
+
+
+def _number(option: str, text: str, where: str) -> str:
+    """An option of a number as it may have been meant: the number that the text begins with, or an example."""
+    from striate.training.config_file import example_of
+
+    begun = re.match(r"\d+(\.\d+)?(?!.*%)", text)
+    return f"{option} {begun[0]}" if begun else example_of(option) or f"{where} --help"

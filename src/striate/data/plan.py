@@ -24,11 +24,12 @@ def plan_inputs(
         assert listing.inputs is not None
         for name, value in (("size", config.size), ("channels", config.channels)):
             if value is not None:
+                shown = "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
                 raise ConfigError(
                     f"data.{name}",
-                    str(value),
+                    shown,
                     f"nothing, since {listing.source} is a {listing.kind}",
-                    f"leave out {name}",
+                    "leave out --size" if name == "size" else f"leave out --data.{name}",
                 )
         return Preparation(listing.kind, tuple(listing.inputs.shape[1:]), layout=config.layout), (), ()
     if listing.inputs is not None:

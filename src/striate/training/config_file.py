@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -18,6 +19,28 @@ from striate.training.config import Config
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+# What a field is given as, where that says more than how to leave it open.
+_EXAMPLES = {
+    "cv": "--cv 5x5, in a file cv: 5x5; --cv null turns it off",
+    "budget.epochs": "--epochs 20",
+    "budget.minutes": "--minutes 2",
+    "budget.target": "--target 0.94 for 94 %",
+}
+
+# What decides a field that is left open, by the beginning of its name: the first that fits.
+_DECIDED = {
+    "data.val_fraction": "the recipe decides it then",
+    "data.packs": "packs then lie in the cache folder",
+    "data.": "it is then decided from the data",
+    "schedule.full_size_from": "it is then 0.6",
+    "budget.steps": "it then follows from --epochs or --minutes",
+    "execution.device": "a GPU is then taken where there is one",
+    "execution.micro_batch": "whole batches are then computed, unless they do not fit",
+    "execution.": "the plan decides it then",
+    "model.": "the recipe and the data decide it then",
+    "": "the recipe decides it then",
+}
+
 # The shorter option of a field, where the command line has one.
 _OPTIONS = {
     "budget.epochs": "--epochs",
@@ -29,6 +52,12 @@ _OPTIONS = {
     "optim.lr": "--lr",
     "task.name": "--task",
 }
+
+
+_WORD = re.compile(r"'([^']+)'")
+
+# What choices are called elsewhere.
+_OTHER_WORDS = {"f32": "fp32", "float32": "fp32", "f16": "fp16", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"}
 
 
 class _Plain(yaml.SafeLoader):
@@ -91,7 +120,10 @@ def config_from_dict(values: Mapping[str, Any], where: str) -> Config:
         # What takes several kinds of values has an error for each of them.
         expected = dict.fromkeys(_expectation(one["msg"]) for one in error.errors() if _field_at(one["loc"]) == name)
         raise ConfigError(
-            f"{where}: {name}", reprlib.repr(first["input"]), ", or ".join(expected), _remedy(name)
+            f"{where}: {name}",
+            reprlib.repr(first["input"]),
+            ", or ".join(expected),
+            _meant(name, first["input"], error.errors()) or remedy_of(name),
         ) from None
     _refuse_booleans(values, config, where)
     return config
@@ -189,15 +221,34 @@ def _expectation(message: str) -> str:
     return text[0].lower() + text[1:]
 
 
-def _remedy(name: str) -> str:
-    if name == "cv":
-        return "--cv 5x5, in a file cv: 5x5; --cv null turns it off"
-    if name == "budget.target":
-        return "--target 0.94 for 94 %"
-    default = get_field(Config(), name)
-    option = _OPTIONS.get(name, f"--{name}")
+def option_of(name: str) -> str:
+    """What is typed for a field: `--epochs`, `--optim.clip`."""
+    return _OPTIONS.get(name, f"--{name}")
+
+
+def example_of(option: str) -> str | None:
+    """An option with a value that it takes; None for one that needs no example."""
+    return next((text for name, text in _EXAMPLES.items() if option_of(name) == option), None)
+
+
+def _meant(name: str, value: Any, errors: Sequence[Any]) -> str | None:
+    """The choice that a wrong word is nearest to, as a remedy; None where there is none."""
+    if not isinstance(value, str):
+        return None
+    choices = [word for one in errors if one["type"] == "literal_error" for word in _WORD.findall(one["msg"])]
+    word = _OTHER_WORDS.get(value.lower(), value.lower())
+    near = difflib.get_close_matches(word, choices, n=1)
+    return f"did you mean {option_of(name)} {near[0]}?" if near else None
+
+
+def remedy_of(name: str) -> str:
+    """What to type in place of a wrong value of a field."""
+    if name in _EXAMPLES:
+        return _EXAMPLES[name]
+    default, option = get_field(Config(), name), option_of(name)
     if default is None:
-        return f"leave out {option}: it is then decided from the data"
+        decided = next(text for beginning, text in _DECIDED.items() if name.startswith(beginning))
+        return f"leave out {option}: {decided}"
     shown = f"'{list(default)}'" if isinstance(default, tuple) else str(default).lower()
     return f"leave out {option}, or give its default: {option} {shown}"
 
@@ -209,4 +260,4 @@ def _refuse_booleans(values: Mapping[str, Any], config: Any, where: str, prefix:
         if isinstance(value, Mapping):
             _refuse_booleans(value, getattr(config, key), where, f"{name}.")
         elif isinstance(value, bool) and not isinstance(getattr(config, key), bool):
-            raise ConfigError(f"{where}: {name}", str(value).lower(), "a number or a name", _remedy(name))
+            raise ConfigError(f"{where}: {name}", str(value).lower(), "a number or a name", remedy_of(name))

@@ -67,7 +67,7 @@ def _problem(first_size: float | None, data: Dataset, network: nn.Module) -> tup
             "a share that makes them smaller",
             "--schedule.first_size 0.5, or leave it out",
         )
-    reasons = [_refusal(network, (data.input_shape[0], *size)) for size in sizes]
+    reasons = [_refusal(network, (data.input_shape[0], *size), full) for size in sizes]
     refused = [k for k, reason in enumerate(reasons) if reason is not None]
     if not refused:
         return None
@@ -80,16 +80,25 @@ def _problem(first_size: float | None, data: Dataset, network: nn.Module) -> tup
     )
 
 
-def _refusal(network: nn.Module, shape: tuple[int, ...]) -> str | None:
-    """Why the network does not take an input of this shape, in one line; None where it does."""
+def _refusal(network: nn.Module, shape: tuple[int, ...], full: Size) -> str | None:
+    """Why the network, made for `full`, does not take an input of this shape, in one line; None where it does."""
     with untouched(network), torch.no_grad():
         try:
             outputs = network(zero_input(network, shape))
         except Exception as error:  # whatever a network of the user's own raises
-            return " ".join(str(error).split())[:120] or type(error).__name__
+            return _in_words(" ".join(str(error).split()) or type(error).__name__, full)
     if isinstance(outputs, torch.Tensor) and outputs.ndim == 4 and outputs.shape[2:] != shape[1:]:
         return f"its masks are {_shown((outputs.shape[2], outputs.shape[3]))} then"
     return None
+
+
+def _in_words(reason: str, full: Size) -> str:
+    """What torch says of a shape, for readers who did not write the network."""
+    if reason.startswith("mat1 and mat2 shapes cannot be multiplied"):
+        return f"its fully connected layer is made for {_shown(full)}"
+    if "Kernel size can't be greater than actual input size" in reason or "Output size is too small" in reason:
+        return "a window is then larger than its map"
+    return reason[:120]
 
 
 def _shown(size: Size) -> str:

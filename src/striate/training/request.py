@@ -9,7 +9,14 @@ from typing import Any
 
 from striate.errors import UsageError
 from striate.training.config import Config
-from striate.training.config_file import config_from_dict, config_from_yaml, field_names, get_field, with_fields
+from striate.training.config_file import (
+    config_from_dict,
+    config_from_yaml,
+    field_names,
+    get_field,
+    option_of,
+    with_fields,
+)
 
 ConfigSource = Config | Path | str | Mapping[str, Any] | None
 
@@ -74,7 +81,7 @@ def merge_request(
     for name, value in short.items():
         if value is not None:
             if asked.get(name) not in (None, value):
-                raise UsageError(name, f"both {value} and {asked[name]}", "one value", f"leave out --{name}")
+                raise UsageError(name, f"both {value} and {asked[name]}", "one value", f"leave out {option_of(name)}")
             asked[name] = value
     if not asked:
         return config
@@ -93,7 +100,7 @@ def _one_budget(asked: Mapping[str, Any]) -> dict[str, Any]:
     given = [name for name in _BUDGETS if asked.get(name) is not None]
     if len(given) > 1:
         names = " and ".join(name.removeprefix("budget.") for name in given)
-        raise UsageError("budget", f"both {names}", "one of them", f"leave out --{given[1]}")
+        raise UsageError("budget", f"both {names}", "one of them", f"leave out {option_of(given[1])}")
     return dict.fromkeys(_BUDGETS) if given else {}
 
 
