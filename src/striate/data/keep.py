@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from striate.data.decode import Decoded, decode_samples, row_reader
 from striate.data.listing import Listing
 from striate.data.progress import announce_tenths
 from striate.data.scan import Scan
-from striate.data.store.build import build_pack
+from striate.data.store.build import build_pack, remove_unless_whole
 from striate.data.store.decide import decide_store, measure_room
 from striate.data.store.key import pack_key, packs_folder
 from striate.data.store.pack import Pack, open_pack
@@ -64,6 +65,12 @@ def keep_samples(
         config.store, where, shape, measure_room(folder), packable=packable, packed=pack is not None
     )
     notes = () if note is None else (note,)
+    # All of it is read anyway: damage is seen here whatever the time of the file says.
+    if store == "memory" and pack is not None and open_pack(pack.path, key, shape, check=True) is None:
+        damaged, pack = pack.path, None
+        with suppress(DataError):  # where it cannot be removed, it is left alone
+            remove_unless_whole(damaged, key, shape, announce=announce or (lambda _: None))
+            pack = make_pack(listing, scan, ids, preparation, damaged.parent, announce)
     if store == "memory" and pack is None:
         progress = announce_tenths(f"Reading {listing.name}", len(ids), "images", announce)
         return Kept(decode_samples(listing, ids, preparation, progress), store, notes)

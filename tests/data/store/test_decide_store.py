@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from striate.data.config import DataConfig
+from striate.data.pack_data import pack_data
 from striate.data.progress import announce_tenths
 from striate.data.read import load_dataset
 from striate.data.store.decide import Room, decide_store, measure_room
@@ -77,6 +80,32 @@ def test_a_pack_that_is_there_saves_decoding(same_photos, tmp_path, monkeypatch)
         load_dataset(DataConfig(**config | {"size": (8, 7)}))
     with pytest.raises(AssertionError, match="decoded again"):
         load_dataset(DataConfig(**config, fit="pad"))
+
+
+@pytest.mark.parametrize("removable", [True, False])
+def test_a_pack_that_is_read_into_memory_is_compared_whatever_its_time_says(
+    same_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removable: bool
+) -> None:
+    config = DataConfig(source=str(same_photos), packs=str(tmp_path))
+    decoded = load_dataset(config)
+    pack_data(config)
+    (file,) = tmp_path.glob("*/inputs")
+    status, content = file.stat(), file.read_bytes()
+    file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    if not removable:
+        monkeypatch.setattr("striate.data.keep.remove_unless_whole", raise_unwritable)
+    said: list[str] = []
+    again = load_dataset(config, announce=said.append)
+    assert again.store == "memory"
+    for name, split in decoded.splits.items():
+        assert torch.equal(again.splits[name].inputs[:], split.inputs[:])
+    assert any("made anew" in text for text in said) == removable
+    assert (file.read_bytes() == content) == removable
+
+
+def raise_unwritable(*_: object, **__: object) -> None:
+    raise DataError("pack", "read only", "a place that can be written to", "--data.packs FOLDER")
 
 
 @given(parts=st.lists(st.integers(0, 50), max_size=60))
