@@ -21,13 +21,20 @@ from striate.training.config_file import config_from_yaml, get_field, with_field
 from striate.training.prepare import prepare
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
-from striate.training.recipes.speedrun import batch_size, before_data, before_network, network_for
+from striate.training.recipes.speedrun import (
+    batch_size,
+    before_data,
+    before_network,
+    network_for,
+    with_enough_validation,
+)
 from striate.training.request import merge_request
 
 
 def dataset(shape=(3, 32, 32), name="photos", kind="image", annotation="class", n=2000) -> Dataset:
     split = Split(torch.zeros(n, *shape, dtype=torch.uint8), torch.zeros(n, dtype=torch.int64), torch.arange(n))
-    splits = {"train": split, "val": split, "test": split}
+    held = split.take(torch.arange(min(n, 10_000)))
+    splits = {"train": split, "val": split.take(torch.arange(min(n, 1_200))), "test": held}
     return Dataset(name, name, kind, annotation, splits, ("a", "b"), Preparation(kind, shape), (), "f")
 
 
@@ -90,6 +97,30 @@ def test_another_optimizer_has_its_own_rate_and_schedule() -> None:
     assert (config.optim.fixed_norm, config.optim.momentum) == (None, None)
 
 
+def test_sgd_moves_airbench_gently() -> None:
+    usual = decided({"optim.name": "sgd", "model.name": "small-resnet"})
+    gentle = decided({"optim.name": "sgd", "model.name": "airbench(width=4)"})
+    assert gentle.optim.lr == pytest.approx(usual.optim.lr / 10)
+
+
+def test_a_table_is_trained_as_the_standard_recipe_does_and_that_is_said() -> None:
+    speed, usual = prepare(asked_for("iris", recipe="speedrun")), prepare(asked_for("iris", recipe="standard"))
+    names = ("optim", "schedule", "batch", "keep")
+    assert [getattr(speed.config, name) for name in names] == [getattr(usual.config, name) for name in names]
+    assert [len(speed.splits["val"]), speed.config.task] == [len(usual.splits["val"]), usual.config.task]
+    assert any("speedrun is made for images" in note for note in speed.notes)
+
+
+def test_a_share_that_leaves_a_handful_to_validate_by_is_raised_unless_it_was_asked_for() -> None:
+    config = with_fields(Config(), {"recipe": "speedrun"})
+    small, large = dataset(n=30), dataset(n=2000)
+    begun = before_data(config)
+    assert with_enough_validation(begun, config, small).data.val_fraction is None
+    assert with_enough_validation(begun, config, large) == begun
+    given = with_fields(config, {"data.val_fraction": 0.02})
+    assert with_enough_validation(given, given, small) == given
+
+
 @pytest.mark.parametrize(("samples", "expected"), [(50_000, 512), (4_000, 64), (200, 16), (10, 16)])
 def test_batches_leave_fifty_steps_an_epoch(samples, expected) -> None:
     assert batch_size(samples) == expected
@@ -143,6 +174,7 @@ def test_the_network_is_airbench_for_images_that_it_takes_and_the_usual_one_else
         ((1, 28, 28), 58_800, 2.5, "airbench(width=32)"),
         ((3, 32, 32), 49_000, 12, "airbench"),
         ((3, 32, 32), 49_000, 0.1, "airbench(width=16)"),
+        ((3, 48, 48), 180, 0.6, "airbench"),  # five passes take 3 s with a width of 128, all else half a minute
         ((3, 32, 32), 49_000, 10_000, "airbench(width=128)"),
         ((3, 32, 32), 49_000, None, "airbench"),
     ],

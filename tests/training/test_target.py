@@ -47,7 +47,15 @@ def test_before_the_first_epoch_nothing_is_over() -> None:
 def test_the_outcome_is_that_of_the_first_epoch_that_reached_it() -> None:
     outcome = target_outcome(rows([0.5, 0.9, 0.95]), 0.9, TASK, 12.34)
     assert outcome is not None
-    expected = {"metric": "accuracy", "value": 0.9, "reached": True, "best": 0.95, "epoch": 2, "seconds": 12.34}
+    expected = {
+        "metric": "accuracy",
+        "value": 0.9,
+        "reached": True,
+        "best": 0.95,
+        "epoch": 2,
+        "seconds": 12.34,
+        "n": None,
+    }
     assert outcome.to_json() == expected
     assert str(outcome) == "target reached after 12.3 s: validation accuracy 95.00 % in epoch 2, 90.00 % asked for"
 
@@ -110,8 +118,13 @@ def test_a_run_tells_what_became_of_its_target() -> None:
     missed = train("digits", "mlp(32)", epochs=1, target=1.0, out="missed").metrics["target"]
     assert missed == {"metric": "accuracy", "value": 1.0, "reached": False, "best": missed["best"]} | dict.fromkeys(
         ("epoch", "seconds")
-    )
+    ) | {"n": missed["n"]}
+    assert missed["n"] > 0
     assert "target" not in train("digits", "mlp(32)", epochs=1, out="none").metrics
+
+
+def test_a_target_reached_on_a_handful_of_samples_says_how_little_that_shows() -> None:
+    assert str(target_outcome(rows([1.0]), 0.95, TASK, 1.0, 15)).endswith("(n = 15, 95 % interval 79.6 to 100.0 %)")
 
 
 def test_a_run_killed_before_its_report_keeps_the_time_to_its_target(monkeypatch: pytest.MonkeyPatch) -> None:

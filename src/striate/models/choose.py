@@ -37,11 +37,17 @@ def choose_model(kind: str, input_shape: tuple[int, ...], annotation: str, sampl
 
 
 def choose_fast_model(
-    kind: str, input_shape: tuple[int, ...], annotation: str, samples: int, macs: float | None = None
+    kind: str,
+    input_shape: tuple[int, ...],
+    annotation: str,
+    samples: int,
+    macs: float | None = None,
+    beside: float = 0.0,
 ) -> tuple[str, str]:
     """As `choose_model`, for a training that has little time: `airbench` for the images that it takes.
 
-    `macs`: the multiply–accumulates that there is time for. The network is the widest of which five passes over the
+    `macs`: the multiply–accumulates that there is time for; `beside`: what has to be computed besides the passes, in
+    samples of a training step. The network is the widest of which five passes over the
     samples then fit, `airbench(width=16)` at least; without a limit of the published width, half of it for gray images.
     """
     image = kind == "image" and len(input_shape) == 3 and annotation != "mask"
@@ -50,7 +56,7 @@ def choose_fast_model(
     why = "made for short trainings: its first layer whitens patches of the images, the others begin as identities"
     width = 32 if input_shape[0] == 1 else 64
     if macs is not None:
-        fitting = [w for w in _WIDTHS if PASSES * 3 * samples * airbench_macs(w, input_shape) <= macs]
+        fitting = [w for w in _WIDTHS if 3 * (PASSES * samples + beside) * airbench_macs(w, input_shape) <= macs]
         width = fitting[-1] if fitting else _WIDTHS[0]
         why += f"; this wide, {PASSES} passes are expected to fit" if fitting else "; narrow, for want of time"
     return "airbench" if width == 64 else f"airbench(width={width})", why

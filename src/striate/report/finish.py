@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -39,6 +40,8 @@ from striate.training.target import TargetOutcome, target_outcome
 from striate.training.trained import Trained
 from striate.wording import show_shape
 
+_VIEWS_COST = 0.01  # of the accuracy: below, nobody would choose otherwise
+
 
 def finish_run(
     run: RunDirectory, prepared: Prepared, announce: Callable[[str], None] = lambda _: None
@@ -55,6 +58,9 @@ def finish_run(
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
     evaluations = _evaluate(prepared, trained, announce)
+    if lost := views_lost(evaluations["test"].metrics, evaluations["test"].n):
+        announce(lost)
+        append_event(run, "note", text=lost)
     ledger = observe(prepared.state.module, data.input_shape)
     metrics = _metrics(run, prepared, evaluations, ledger)
     if (outcome := _target_outcome(prepared)) is not None:
@@ -92,6 +98,21 @@ def _evaluate(prepared: Prepared, trained: Trained, announce: Callable[[str], No
         name: _with_sparsity(evaluate_trained(trained, data, name, batch=batch, answering=answering), prepared)
         for name in splits
     }
+
+
+def views_lost(metrics: dict[str, Any], n: int) -> str:
+    """What answers from several views cost, where one view is right more often; empty where it is not, or by
+    so little that chance explains it for `n` samples."""
+    alone, several = metrics.get("accuracy_one_view"), metrics.get("accuracy")
+    if alone is None or several is None or alone <= several:
+        return ""
+    # At least this share of the samples changed sides, each by chance either way.
+    if alone - several < max(_VIEWS_COST, 2 * math.sqrt((alone - several) / n)):
+        return ""
+    points = 100 * (alone - several)
+    return (
+        f"{metrics['views']} views cost {points:.1f} points of test accuracy: --evaluation.views none answers from one"
+    )
 
 
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
@@ -158,7 +179,7 @@ def _endings(prepared: Prepared) -> tuple[str, ...]:
 
 def _target_outcome(prepared: Prepared) -> TargetOutcome | None:
     state, target = prepared.state, prepared.config.budget.target
-    return target_outcome(state.history, target, prepared.task, state.elapsed)
+    return target_outcome(state.history, target, prepared.task, state.elapsed, len(prepared.splits["val"]))
 
 
 def _early_end(prepared: Prepared) -> str | None:

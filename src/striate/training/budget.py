@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -81,10 +82,17 @@ def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], f
     if expected > 1.03 * total:
         notes.append(
             f"{duration(total)} are too few: with reading, measuring and the report, even {steps} training"
-            f" step{'s' * (steps > 1)} will take {duration(expected)}"
+            f" step{'s' * (steps > 1)} will take {duration(expected)}; {_remedy(work, expected)}"
         )
     config = _with_steps(work.config, steps, samples)
     return BudgetDecision(config, pace, _forecast(work, steps, expected, short) if forecast else None, tuple(notes))
+
+
+def _remedy(work: Work, expected: float) -> str:
+    """What leaves time for training where not even a step fits: half as much again, and a cheaper network or images."""
+    minutes = math.ceil(15 * expected / 60) / 10
+    cheaper = ", and so do smaller images (--size) or a smaller --model" if work.full_size else ""
+    return f"--minutes {minutes:g} leaves time for it{cheaper}"
 
 
 def _with_steps(config: Config, steps: int, samples: int) -> Config:

@@ -46,7 +46,7 @@ from striate.training.plan.record import PlanRecord
 from striate.training.plan.trial import Workload
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
-from striate.training.recipes.speedrun import before_data, before_network
+from striate.training.recipes.speedrun import before_data, before_network, with_enough_validation
 from striate.training.refusals import number_format_explained, refuse_untrainable, refuse_unused_packs
 from striate.training.request import decided_fields
 from striate.training.speed import Work
@@ -112,8 +112,11 @@ def read_data(config: Config, announce: Callable[[str], None] | None = None) -> 
     Raises DataError, also when the configuration names a fingerprint and the data have another; ConfigError.
     """
     refuse_unused_packs(config)
-    config = before_data(config)
+    asked, config = config, before_data(config)
     data = load_dataset(config.data, task=config.task.name, announce=announce)
+    if (enough := with_enough_validation(config, asked, data)) != config:
+        config = enough
+        data = load_dataset(config.data, task=config.task.name, announce=announce)
     expected = config.data.fingerprint
     if expected not in (None, data.fingerprint):
         raise ChangedDataError(

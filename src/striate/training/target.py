@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from striate.training.events import EpochRow
 class TargetOutcome:
     """What became of a target: `metric` of the validation split was to reach `value`. `epoch` and `seconds` (wall
     clock since the request, reading and planning included) are those of the first epoch that did; None where none did.
-    `best` is the best figure of any epoch."""
+    `best` is the best figure of any epoch, `n` the number of validation samples."""
 
     metric: str
     value: float
@@ -23,6 +24,7 @@ class TargetOutcome:
     best: float
     epoch: int | None = None
     seconds: float | None = None
+    n: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as plain values."""
@@ -31,9 +33,23 @@ class TargetOutcome:
     def __str__(self) -> str:
         wanted, best = _shown(self.metric, self.value), _shown(self.metric, self.best)
         if not self.reached:
-            return f"target not reached: validation {self.metric} {best} at best, of {wanted}"
+            return f"target not reached: validation {self.metric} {best} at best, of {wanted}{self._about()}"
         after = f" after {self.seconds:,.1f} s" if self.seconds is not None else ""
-        return f"target reached{after}: validation {self.metric} {best} in epoch {self.epoch}, {wanted} asked for"
+        return (
+            f"target reached{after}: validation {self.metric} {best} in epoch {self.epoch}, {wanted} asked for"
+            f"{self._about()}"
+        )
+
+    def _about(self) -> str:
+        """How many samples it rests on, and the 95 % interval of a share of them (Wilson 1927)."""
+        if self.n is None:
+            return ""
+        if self.metric != "accuracy":
+            return f" (n = {self.n:,})"
+        z, n, p = 1.96, self.n, self.best
+        middle, half = (p + z * z / (2 * n)), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+        return f" (n = {n:,}, 95 % interval {100 * max(0.0, low):.1f} to {100 * min(1.0, high):.1f} %)"
 
 
 def refuse_impossible_target(target: float | None, task: Task) -> None:
@@ -58,18 +74,18 @@ def reaches(val: dict[str, float], target: float | None, task: Task) -> bool:
 
 
 def target_outcome(
-    history: Sequence[EpochRow], target: float | None, task: Task, seconds: float | None
+    history: Sequence[EpochRow], target: float | None, task: Task, seconds: float | None, n: int | None = None
 ) -> TargetOutcome | None:
     """The outcome of a finished training; `seconds` is what it took up to its last epoch, which is the one that reached
-    the target, if any did. None where none was set."""
+    the target, if any did; `n` validation samples. None where none was set."""
     if target is None:
         return None
     values = [row.val[task.headline] for row in history]
     best = max(values) if task.higher_is_better else min(values)
     first = next((row for row in history if reaches(row.val, target, task)), None)
     if first is None:
-        return TargetOutcome(task.headline, target, False, best)
-    return TargetOutcome(task.headline, target, True, best, first.epoch, seconds)
+        return TargetOutcome(task.headline, target, False, best, n=n)
+    return TargetOutcome(task.headline, target, True, best, first.epoch, seconds, n)
 
 
 def _shown(metric: str, value: float) -> str:
