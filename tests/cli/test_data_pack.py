@@ -48,7 +48,7 @@ def test_the_cache_is_the_usual_place_and_the_words_say_how_it_is_used(
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
     assert main(["data", "pack", str(same_photos), "--size", "8x6"]) == 0
     words, path = capsys.readouterr().out.splitlines()
-    assert words.startswith("36 images of 3 × 8 × 6 bytes, 0.0 MB; used by: striate train DATA --size 8x6")
+    assert words.startswith(f"36 images of 3 × 8 × 6 bytes, 0.0 MB; used by: striate train {same_photos} --size 8x6")
     assert Path(path).parent == tmp_path / "cache" / "packs"
 
 
@@ -86,6 +86,21 @@ def test_packing_in_python_is_the_same(same_photos: Path, tmp_path: Path, capsys
     told = packed(capsys, str(same_photos), "--size", "8", "--data.packs", str(tmp_path / "packs"))
     assert Path(told["path"]) == made.path
     assert main(["data", "pack", str(same_photos), "--size", "8", "--data.packs", "packs"]) == 0
-    assert "--size 8x8 --data.packs packs" in capsys.readouterr().out
+    assert "--size 8 --data.packs packs" in capsys.readouterr().out
     with pytest.raises(UsageError, match="changes nothing in a pack"):
         striate.pack(same_photos, set={"data.test_fraction": 0.5})
+
+
+def test_a_folder_that_cannot_be_written_to_is_answered_with_another_one(same_photos: Path, tmp_path: Path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    assert main(["data", "pack", str(same_photos), "--size", "8", "--out", str(tmp_path / "file" / "packs")]) == 2
+    assert "remedy:   --out FOLDER" in capsys.readouterr().err
+
+
+def test_an_interrupted_pack_says_how_it_goes_on(same_photos: Path, capsys, monkeypatch) -> None:
+    def interrupt(*args: object, **given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("striate.api.packing.pack_data", interrupt)
+    assert main(["data", "pack", str(same_photos)]) == 130
+    assert "the same command goes on" in capsys.readouterr().err

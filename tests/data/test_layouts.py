@@ -144,7 +144,8 @@ def test_wrapping_folders_are_descended_also_beside_a_readme(tmp_path, make, pre
     assert data.rows == load(root).rows
     assert f"Paths are relative to the folder {prefix} that holds everything in the archive." in data.notes
     ignored = [f.measured for f in data.findings if f.code == "data.ignored"]
-    assert ignored == ([f"{len(extra)} files or arrays are not used: {', '.join(extra)}"] if extra else [])
+    named = "1 file or array is" if len(extra) == 1 else f"{len(extra)} files or arrays are"
+    assert ignored == ([f"{named} not used: {', '.join(extra)}"] if extra else [])
 
 
 @pytest.mark.parametrize("name", ["Train", "train", "testing"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from striate.api.news import Announce
 from striate.data.pack_data import PackedData, pack_data
-from striate.errors import UsageError
+from striate.errors import DataError, UsageError
 from striate.training.request import ConfigSource, merge_request, read_config
 
 _MATTERS = ("source", "size", "channels", "fit", "layout", "max_pixels", "reduced_decoding", "packs")
@@ -37,7 +37,13 @@ def pack(
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
     wanted = replace(merged.data, packs=merged.data.packs if out is None else str(out))
-    return pack_data(wanted, task=merged.task.name, announce=announce or (lambda _: None))
+    try:
+        return pack_data(wanted, task=merged.task.name, announce=announce or (lambda _: None))
+    except DataError as error:
+        if not error.remedy.startswith("--data.packs FOLDER"):
+            raise
+        # What a training may do instead, decode as it goes, is no pack.
+        raise DataError(error.where, error.got, error.expected, "--out FOLDER on another disk") from None
 
 
 def _refuse(fields: Mapping[str, Any], out: str | Path | None) -> None:

@@ -84,7 +84,7 @@ def program() -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; 0 done, 1 done with a bad verdict, 2 impossible, 130 interrupted with the state saved."""
+    """Run one verb; 0 done, 1 done with a bad verdict, 2 impossible, 130 interrupted, what there was to save saved."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with watched_stdout():

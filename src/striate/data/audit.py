@@ -9,6 +9,7 @@ from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.errors import DataError
 from striate.records import Finding
+from striate.wording import several
 
 
 def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tuple[Finding, ...]:
@@ -130,7 +131,8 @@ def _ignored(listing: Listing) -> Finding | None:
         "data.ignored",
         "note",
         listing.source,
-        f"{len(listing.ignored):,} files or arrays are not used: {_some(listing.ignored)}",
+        f"{several(len(listing.ignored), 'file or array is', 'files or arrays are')} not used: "
+        f"{_some(listing.ignored)}",
         "0",
         "They are hidden, no pictures, or lie where none are looked for.",
         "Remove them, or move pictures into the folder of their class.",

@@ -51,7 +51,10 @@ def pack(
 
     fields = chosen_fields({}, set or [])
     with results_only(json):
-        packed = pack_images(data, size=size, out=out, config=config, set=fields, announce=print_note)
+        try:
+            packed = pack_images(data, size=size, out=out, config=config, set=fields, announce=print_note)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted: the same command goes on with the pack") from None
     for said in (*packed.notes, *packed.findings):
         print_note(str(said))
     if json:
@@ -69,6 +72,7 @@ def _words(packed: PackedData) -> str:
     _, height, width = packed.shape
     folder = packed.path.parent
     where = "" if folder == packs_folder(None) else f" --data.packs {pasted(folder)}"
-    use = f"used by: striate train DATA --size {height}x{width}{where}"
+    size = str(height) if height == width else f"{height}x{width}"
+    use = f"used by: striate train {pasted(packed.source)} --size {size}{where}"
     shape = " × ".join(map(str, packed.shape))
     return f"{packed.images:,} images of {shape} bytes, {packed.bytes / 1e6:,.1f} MB; {use}"
