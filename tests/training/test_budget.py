@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -74,6 +75,9 @@ def test_too_few_minutes_are_told_with_what_it_will_take(pace: Pace, minutes: fl
     assert decided.config.budget.steps == 1
     expected = round(spent + 3.11)
     assert f"even 1 training step will take {expected} s" in decided.notes[0]
+    remedy = re.search(r"--minutes ([\d.]+) leaves time", decided.notes[0])
+    assert remedy is not None
+    assert (decide_budget(work_for(float(remedy[1])), Clock(spent)).config.budget.steps or 0) > 1
 
 
 def test_the_short_trainings_are_paid_from_the_minutes(pace: Pace, monkeypatch: pytest.MonkeyPatch) -> None:
