@@ -92,6 +92,9 @@ def plan_training(
 
 def _nothing_to_plan(notes: tuple[str, ...]) -> TrainingError:
     reason = next((note for note in reversed(notes) if note.startswith("no plan")), "")
+    if "parts of another" in reason:
+        remedy = "write forward and hooks as methods of its class, which find the parts in self"
+        return TrainingError("plan", reason, "a network that is whole without what it was copied from", remedy)
     if reason:
         return TrainingError("plan", reason, "a network that takes a step", "train it: the error is told in full there")
     return TrainingError(
