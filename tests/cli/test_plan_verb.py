@@ -50,6 +50,9 @@ def test_a_time_of_one_round_has_a_dash_for_its_spread() -> None:
     record = PlanRecord(rows, 1750, "quiet", 0.31)
     spreads = list(plan_table(record).columns[6].cells)
     assert spreads == ["48.8", "–"]
+    quick = PlanRow(Candidate("fp32", "contiguous", 1), 264e-6, 4e-6, "the reference", True, True)
+    cells = [list(column.cells) for column in plan_table(PlanRecord((quick,), 16, "quiet", 0.31)).columns]
+    assert cells[5:7] == [["0.264"], ["0.004"]]
     assert any(line.endswith("took 0.3 s") for line in plan_notes(record))
 
 

@@ -98,8 +98,8 @@ def _cells(record: PlanRecord, row: PlanRow) -> tuple[str, ...]:
     timed = ("–", "–", "–", "–")
     if row.seconds:
         speed = f"{record.samples / row.seconds:,.0f}"
-        spread = "–" if row.spread is None else _short(1e3 * row.spread)
-        timed = (_short(1e3 * row.seconds), spread, speed, f"{times:.2f}" if times else "–")
+        spread = "–" if row.spread is None else _milliseconds(row.spread)
+        timed = (_milliseconds(row.seconds), spread, speed, f"{times:.2f}" if times else "–")
     if row == record.rows[0]:
         agreed = "reference"
     else:
@@ -123,6 +123,12 @@ def plan_notes(record: PlanRecord) -> list[str]:
     ]
     notes += record.asides
     return [*notes, f"cores while it was measured: {record.load}; took {_short(record.spent)} s", "", str(record)]
+
+
+def _milliseconds(seconds: float) -> str:
+    """Steps of tables take a quarter of one, give or take some thousandths."""
+    value = 1e3 * seconds
+    return f"{value:.3f}" if 0 < value < 0.9995 else _short(value)
 
 
 def _short(value: float) -> str:
