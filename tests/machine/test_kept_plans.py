@@ -27,7 +27,9 @@ def test_a_plan_is_found_under_its_own_key_and_kind_only() -> None:
     assert read_plan("inference", KEY) == {"precision": "fp32"}
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"plan": {}}', '{"key": {}, "plan": {"precision": "fp8"}}', "\0", "[" * 200_000])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"plan": {}}', '{"key": {}, "plan": {"precision": "fp8"}}', "\0", "[" * 200_000]
+)
 def test_a_damaged_plan_counts_as_none(own_cache: Path, damage: str) -> None:
     keep_plan("inference", KEY, {"precision": "bf16"})
     (file,) = (own_cache / "plans").iterdir()
