@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,11 +19,20 @@ from striate.data.transfer import copied_ahead, fits_on, sent
 
 @dataclass(frozen=True)
 class Batch:
-    """Raw inputs (B, C, *spatial) or (B, F), targets (B, …) and sample ids (B,), as in `Split`; ids in memory."""
+    """Raw inputs (B, C, *spatial) or (B, F), targets (B, …) and sample ids (B,), as in `Split`; ids in memory.
+
+    They may be a part of the batch: from sample number `start` on, of `samples` in all (None: these are all)."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
     ids: torch.Tensor
+    start: int = 0
+    samples: int | None = None
+
+    @property
+    def whole(self) -> int:
+        """How many samples the batch has in all its parts."""
+        return len(self.ids) if self.samples is None else self.samples
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> torch.Tensor:
@@ -44,15 +53,42 @@ def batch_bounds(samples: int, batch: int) -> list[tuple[int, int]]:
 
 
 def batches(
-    split: Split, batch: int, *, order: torch.Tensor | None = None, first: int = 0, stop: int | None = None
+    split: Split,
+    batch: int,
+    *,
+    order: torch.Tensor | None = None,
+    first: int = 0,
+    stop: int | None = None,
+    part: Callable[[int], tuple[int, int]] | None = None,
 ) -> Iterator[Batch]:
-    """The batches `first` to `stop` of one pass over the split, in `order` (in memory) or as they lie.
+    """The batches `first` to `stop` of one pass over the split, in `order` (in memory) or as they lie; of each only
+    the samples that `part` says (first and last+1, from how many it has), where it is given.
 
     Inputs that are not in memory are read in the background, a few batches ahead; the threads end with the iterator.
     Nobody else holds a batch: its tensors may be changed, but views of the split (without an `order`) may not.
     Raises DataError for files that cannot be read any more.
     """
     bounds = batch_bounds(len(split), batch)[first:stop]
+    if part is not None:
+        yield from _parts(split, bounds, order, part)
+        return
+    yield from _batches(split, bounds, order)
+
+
+def _parts(
+    split: Split,
+    bounds: Sequence[tuple[int, int]],
+    order: torch.Tensor | None,
+    part: Callable[[int], tuple[int, int]],
+) -> Iterator[Batch]:
+    inside = [part(end - start) for start, end in bounds]
+    own = [(start + a, start + b) for (start, _), (a, b) in zip(bounds, inside, strict=True)]
+    given = _batches(split, own, order)
+    for batch, (start, end), (a, _) in zip(given, bounds, inside, strict=True):
+        yield replace(batch, start=a, samples=end - start)
+
+
+def _batches(split: Split, bounds: Sequence[tuple[int, int]], order: torch.Tensor | None) -> Iterator[Batch]:
     if isinstance(split.inputs, StoredInputs):
         yield from _stored_batches(split, split.inputs, bounds, order)
         return

@@ -23,7 +23,10 @@ from striate.training.optimizers import set_learning_rate
 from striate.training.own_rule import own_rule_step
 from striate.training.patience import training_is_over
 from striate.training.pool_first import pooling_first
-from striate.training.prepared_batch import part_bounds, prepared_inputs, to_memory_format
+from striate.training.prepared_batch import prepared_inputs, to_memory_format
+from striate.training.processes.batch_norm import whole_batch_statistics
+from striate.training.processes.group import ALONE, Processes
+from striate.training.processes.parts import bounds_in_step, part_weight, whole_for_mixing
 from striate.training.schedules import learning_rate_factor
 from striate.training.state import TrainingState
 
@@ -31,18 +34,25 @@ _NO_SCALING = torch.amp.GradScaler(enabled=False)
 
 
 def training_events(
-    state: TrainingState, objective: Objective, splits: dict[str, Split], config: Config, normalize: Normalize
+    state: TrainingState,
+    objective: Objective,
+    splits: dict[str, Split],
+    config: Config,
+    normalize: Normalize,
+    processes: Processes = ALONE,
 ) -> Iterator[Event]:
     """Train from `state` to the end of the budget or of patience, or to the target, saying each step and epoch.
 
     `splits` lie on the device of the network, or are brought there; `config` is fully decided. Between two events
-    `state` is whole: it can be saved, and a run that goes on from there ends with the same bits. Raises NonFiniteLoss.
+    `state` is whole: it can be saved, and a run that goes on from there ends with the same bits. Where there are
+    several `processes`, each takes its part of every batch and has the same state. Raises NonFiniteLoss.
     """
     train, device = splits["train"], torch.device(config.execution.device or "cpu")
     steps, batch_size, peak = config.budget.steps, config.batch, config.optim.lr
     assert steps is not None and batch_size is not None and peak is not None, "recipes decide all three"
     steps_per_epoch = len(batch_bounds(len(train), batch_size))
     epochs, watch = -(-steps // steps_per_epoch), LossWatch()
+    part = None if not processes.several or whole_for_mixing(config) else processes.part
 
     with training_mode(state.module, config) as set_mode:
         for epoch in range(len(state.history), epochs):
@@ -51,26 +61,27 @@ def training_events(
             order = epoch_order(len(train), config.seed, epoch)
             before = epoch * steps_per_epoch
             started = perf_counter()
-            for batch in batches(train, batch_size, order=order, first=state.step - before, stop=steps - before):
+            first, stop = state.step - before, steps - before
+            for batch in batches(train, batch_size, order=order, first=first, stop=stop, part=part):
                 state.epoch_wait += perf_counter() - started
                 lr = peak * learning_rate_factor(config.schedule, state.step, steps)
                 set_learning_rate(state.optimizer, lr)
-                seed_step(hash_key(config.seed, state.step, 2), device)
+                seed_step(hash_key(config.seed, state.step, 2, *([processes.rank] if processes.rank else [])), device)
                 set_mode(state.step)
 
-                loss, tally = training_step(state, batch, objective, config, normalize, epoch)
+                loss, tally = training_step(state, batch, objective, config, normalize, epoch, processes)
 
                 state.tally = tally if state.tally is None else state.tally + tally
                 state.step += 1
-                state.epoch_samples += len(batch.ids)
+                state.epoch_samples += batch.whole
                 if device.type != "cpu":
                     watch.add(loss, state.step, epoch + 1, lr)
                 state.epoch_seconds += perf_counter() - started
-                yield StepDone(state.step, steps, epoch + 1, loss, lr, len(batch.ids))
+                yield StepDone(state.step, steps, epoch + 1, loss, lr, batch.whole)
                 started = perf_counter()
 
             watch.look(epoch + 1, state.optimizer.param_groups[-1]["lr"])
-            yield close_epoch(state, objective, splits, config, normalize, epoch, epochs)
+            yield close_epoch(state, objective, splits, config, normalize, epoch, epochs, processes)
 
 
 def seed_step(seed: int, device: torch.device) -> None:
@@ -82,12 +93,19 @@ def seed_step(seed: int, device: torch.device) -> None:
 
 
 def training_step(
-    state: TrainingState, batch: Batch, objective: Objective, config: Config, normalize: Normalize, epoch: int
+    state: TrainingState,
+    batch: Batch,
+    objective: Objective,
+    config: Config,
+    normalize: Normalize,
+    epoch: int,
+    processes: Processes = ALONE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One update of the network from one batch: forward, backward, step. Returns the scalar loss and the tally.
 
     The batch goes through the network in parts of `execution.micro_batch` samples, whose losses and gradients add up to
-    those of the whole. A network that learns by its own rule takes another step: `own_rule_step`.
+    those of the whole, as do those of several `processes`. A network that learns by its own rule takes another step:
+    `own_rule_step`.
     """
     if config.optim.name == "own-rule":
         return own_rule_step(state, batch, objective, config, normalize, epoch)
@@ -101,26 +119,32 @@ def training_step(
     inputs, targets, mix = mix_batch(inputs, targets, config.augment, config.seed, state.step)
     state.epoch_augment += perf_counter() - began
 
-    losses, tallies, samples = [], [], len(inputs)
-    weight = objective.task.weight(targets)
-    for start, stop in part_bounds(samples, config.execution.micro_batch):
+    losses, tallies, samples = [], [], batch.whole
+    counted, weight = processes.counts(samples), part_weight(objective.task, targets, batch, processes)
+    for first, start, stop in bounds_in_step(batch, config, processes):
         x, y, blend = inputs[start:stop], targets[start:stop], mix and mix.part(start, stop)
-        with autocast(config, x.device), whole_batch_compiled(config, len(x)), pooling_first(module, config.execution):
-            loss, tally = objective.training_loss(module, x, y, blend, Part(state.step, start, samples, weight))
+        with (
+            autocast(config, x.device),
+            whole_batch_compiled(config, len(x)),
+            pooling_first(module, config.execution),
+            whole_batch_statistics(module, processes.divides(samples)),
+        ):
+            loss, tally = objective.training_loss(module, x, y, blend, Part(state.step, first, samples, weight))
         refuse_nonfinite(loss, module, x, state.step + 1, epoch + 1, optimizer.param_groups[-1]["lr"])
         scaler.scale(loss).backward()
         losses.append(loss.detach())
         tallies.append(tally)
 
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    processes.sum_gradients(trained, counted=counted)
     if config.optim.clip:
         scaler.unscale_(optimizer)
-        trained = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(trained, config.optim.clip)
     scaler.step(optimizer)
     scaler.update()
     if state.average is not None:
         state.average.update()
-    return sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0])
+    return processes.summed(sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0]), counted=counted)
 
 
 def close_epoch(
@@ -131,11 +155,12 @@ def close_epoch(
     normalize: Normalize,
     epoch: int,
     epochs: int,
+    processes: Processes = ALONE,
 ) -> EpochDone:
     """Measure the validation split, write the epoch's row into the state and start the next tally."""
     assert state.tally is not None, "an epoch has at least one step"
     task = objective.task
-    val = validate(state.answering, objective, splits["val"], config, normalize)
+    val = validate(state.answering, objective, splits["val"], config, normalize, processes)
     lr, train = state.optimizer.param_groups[-1]["lr"], objective.summarize(state.tally)
     seconds = state.epoch_seconds
     augment = state.epoch_augment / seconds if config.execution.device == "cpu" else None
@@ -154,9 +179,15 @@ def close_epoch(
 
 @torch.no_grad()  # not inference mode: a network may keep a tensor of this pass, and training could not use that
 def validate(
-    module: nn.Module, objective: Objective, split: Split, config: Config, normalize: Normalize
+    module: nn.Module,
+    objective: Objective,
+    split: Split,
+    config: Config,
+    normalize: Normalize,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
-    """The epoch metrics over a whole split, in eval mode, at the precision and in the memory format of training.
+    """The epoch metrics over a whole split, in eval mode, at the precision and in the memory format of training; of
+    several `processes` each measures some of the batches.
 
     Modes are put back. The final evaluation may compute in another precision.
     """
@@ -164,7 +195,9 @@ def validate(
     total: torch.Tensor | None = None
     try:
         module.eval()
-        for number, batch in enumerate(batches(split, evaluation_batch(config))):
+        at_once = evaluation_batch(config)
+        first, stop = processes.blocks(len(batch_bounds(len(split), at_once)))
+        for number, batch in enumerate(batches(split, at_once, first=first, stop=stop), start=first):
             inputs = to_memory_format(normalize(batch.inputs), config)
             with autocast(config, device), uncompiled(config):
                 tally = objective.tally(module, inputs, batch.targets, number)
@@ -172,5 +205,4 @@ def validate(
     finally:
         for part, training in modes:
             part.training = training
-    assert total is not None, "a split is never empty"
-    return objective.summarize(total)
+    return objective.summarize(processes.joined_tally(total, device))

@@ -64,10 +64,10 @@ def _pieces(
 ) -> Iterator[_Piece]:
     for first in range(0, len(bounds), window):
         batches = bounds[first : first + window]
-        start, stop = batches[0][0], batches[-1][1]
-        rows = inputs.rows[order[start:stop]]
+        rows = inputs.rows[np.concatenate([order[a:b] for a, b in batches])]  # there may be gaps between batches
         out = np.empty((len(rows), *inputs.shape[1:]), np.uint8)
-        ends = tuple((a - start, b - start) for a, b in batches)
+        last_ones = np.cumsum([b - a for a, b in batches]).tolist()
+        ends = tuple(zip([0, *last_ones[:-1]], last_ones, strict=True))
         step = piece or len(rows)
         for a in range(0, len(rows), step):
             last = a + step >= len(rows)

@@ -1,0 +1,1 @@
+"""Training in several processes: who does what, and what they tell one another."""

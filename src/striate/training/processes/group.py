@@ -1,0 +1,103 @@
+"""The processes of one training, and sums over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import distributed
+from torch.distributed import ReduceOp
+
+
+class _HasGradient(Protocol):
+    grad: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Process `rank` of `count`; one alone sums nothing.
+
+    Each takes a contiguous part of every batch. A batch with fewer samples than there are processes is computed whole
+    by each of them, and counted once.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def several(self) -> bool:
+        """Whether there are others."""
+        return self.count > 1
+
+    def divides(self, samples: int) -> bool:
+        """Whether a batch of so many samples is divided among the processes."""
+        return self.several and samples >= self.count
+
+    def part(self, samples: int) -> tuple[int, int]:
+        """First and last+1 of the samples of a batch that are this process's; parts differ by one sample at most."""
+        if not self.divides(samples):
+            return 0, samples
+        return self.rank * samples // self.count, (self.rank + 1) * samples // self.count
+
+    def blocks(self, number: int) -> tuple[int, int]:
+        """First and last+1 of `number` batches of a measurement that are this process's; there may be none."""
+        return self.rank * number // self.count, (self.rank + 1) * number // self.count
+
+    def counts(self, samples: int) -> bool:
+        """Whether what this process computes of a batch of so many samples enters sums."""
+        return self.rank == 0 or self.divides(samples)
+
+    def total(self, values: torch.Tensor, *, counted: bool = True) -> torch.Tensor:
+        """The sum of a tensor over the processes, the same bits in each; `values` itself where there is one."""
+        if not self.several:
+            return values
+        summed = values.clone() if counted else torch.zeros_like(values)
+        distributed.all_reduce(summed)
+        return summed
+
+    def summed(
+        self, loss: torch.Tensor, tally: torch.Tensor, *, counted: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`total` of a scalar loss and of the (M,) float64 tally beside it, at once."""
+        if not self.several:
+            return loss, tally
+        both = self.total(torch.cat([loss.double().view(1), tally]), counted=counted)
+        return both[0].to(loss.dtype), both[1:]
+
+    def joined_tally(self, tally: torch.Tensor | None, device: torch.device) -> torch.Tensor:
+        """`total` of (M,) float64 tallies on `device`, of which some processes, but not all, may have none."""
+        if self.several:
+            (size,) = self.largest(0 if tally is None else len(tally))
+            tally = self.total(torch.zeros(size, dtype=torch.float64, device=device) if tally is None else tally)
+        assert tally is not None, "a split is never empty"
+        return tally
+
+    def largest(self, *values: int) -> tuple[int, ...]:
+        """The largest of each of these numbers over the processes."""
+        if not self.several:
+            return values
+        vector = torch.tensor(values, dtype=torch.int64)
+        distributed.all_reduce(vector, ReduceOp.MAX)
+        return tuple(map(int, vector.tolist()))
+
+    def sum_gradients(self, parameters: Iterable[_HasGradient], *, counted: bool = True) -> None:
+        """Give each parameter that has a gradient the sum of its gradients over the processes, the same bits in each.
+
+        Which parameters have one must not depend on the data. One sum of all of them: a network's gradients lie in one
+        stretch of memory meanwhile.
+        """
+        if not self.several:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            return
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        distributed.all_reduce(flat if counted else flat.zero_())
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [part.view(g.shape) for part, g in zip(parts, gradients, strict=True)])
+
+
+ALONE = Processes()
+"""The only process."""
