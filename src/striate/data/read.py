@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from striate.data.assemble import assemble, mask_classes
-from striate.data.audit import find_all, find_seen, refuse_unusable
+from striate.data.audit.given_leaks import find_seen
+from striate.data.audit.quick import find_all
+from striate.data.audit.unusable import refuse_unusable
 from striate.data.config import DataConfig
 from striate.data.dataset import TASK_OF, Annotation, Dataset, Preparation
 from striate.data.keep import Kept, keep_samples
 from striate.data.listing import Listing, class_numbers
+from striate.data.membership import assign_membership
 from striate.data.plan import plan_inputs
 from striate.data.scan import Scan, scan_listing
 from striate.data.sources.choose import list_source, takes_layout
-from striate.data.splits import assign_splits
-from striate.data.units import as_given, find_units
 from striate.errors import DataError
 from striate.records import Finding
 
@@ -33,18 +34,7 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
     decoded = kept_in.decoded
     unreadable = scan.unreadable | decoded.unreadable
     kept = decoded.ids.tolist()
-    contents, given = [scan.contents[i] for i in kept], [listing.given[i] for i in kept]
-    groups = [listing.groups[i] for i in kept] if listing.groups else []
-    units = find_units(contents, groups)
-    names = assign_splits(
-        find_units(contents, as_given(groups, given)),
-        _split_classes(listing, kept),
-        given,
-        val_fraction=config.validation_share,
-        test_fraction=config.test_fraction,
-        seed=config.split_seed,
-    )
-    split = dict(zip(kept, names, strict=True))
+    split, units = assign_membership(listing, scan.contents, kept, config)
     refuse_unusable(listing, scan, unreadable, split)
     return assemble(
         listing,
@@ -56,7 +46,7 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
         unreadable=unreadable,
         notes=(*listing.notes, *notes, *_split_notes(listing, config)),
         findings=(*find_all(listing, scan, unreadable), *resized),
-        units=dict(zip(kept, units, strict=True)),
+        units=units,
         store=kept_in.store,
         known=config.fingerprint,
     )
@@ -159,14 +149,6 @@ def _check_form(listing: Listing, preparation: Preparation, targets: int | None)
                 f"{targets}, as many as the network answers with",
                 "evaluate it on data with the same targets",
             )
-
-
-def _split_classes(listing: Listing, ids: Sequence[int]) -> list[int]:
-    if listing.annotation != "class":
-        return [0] * len(ids)
-    assert listing.targets is not None
-    numbers: list[int] = listing.targets[ids].tolist()
-    return numbers
 
 
 def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:

@@ -1,0 +1,67 @@
+"""What a data set cannot be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from striate.data.audit.marked import some
+from striate.data.listing import Listing
+from striate.data.scan import Scan
+from striate.errors import DataError
+
+
+def refuse_unusable(listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str]) -> None:
+    """Raise DataError where nothing is readable, a class has no image, there is one class, or nothing to train on.
+
+    `split` names the split of each readable sample by id.
+    """
+    where = f"data {listing.source}"
+    if not split:
+        number, why = next(iter(unreadable.items()), (0, "no samples"))
+        raise DataError(
+            where,
+            f"none of {len(unreadable)} files can be read; {listing.paths[number]}: {why}",
+            "at least one readable picture",
+            "check that these files are pictures",
+        )
+    splits = set(split.values())
+    if "train" not in splits or "test" not in splits or "val" not in splits:
+        lacking = " and ".join(name for name in ("train", "val", "test") if name not in splits)
+        raise DataError(
+            where,
+            f"{len(split)} readable samples with {len(set(scan.contents.values()))} different contents,"
+            f" and none of them in {lacking}",
+            "enough samples for train, val and test",
+            "add samples: three different ones for each class at least",
+        )
+    if listing.annotation == "class":
+        _refuse_classes(listing, where, split)
+
+
+def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> None:
+    readable = {listing.labels[number] for number in split}
+    empty = [name for name in listing.classes if name not in readable]
+    if empty:
+        raise DataError(
+            where,
+            f"no image of the class {empty[0]!r} can be read"
+            + (f", nor of {len(empty) - 1} more" if empty[1:] else ""),
+            "at least one readable image for every class",
+            "replace the images, or remove the class",
+        )
+    if len(listing.classes) < 2:
+        raise DataError(
+            where,
+            f"one class only, {listing.classes[0]!r}",
+            "two classes or more: with one there is nothing to tell apart",
+            "give the folder above, or add a subfolder with pictures of something else",
+        )
+    trained = {listing.labels[number] for number, name in split.items() if name == "train"}
+    foreign = [name for name in listing.classes if name not in trained]
+    if foreign:
+        raise DataError(
+            where,
+            f"the classes {some(foreign)} occur only in val or test",
+            "every class in train too: what was never shown cannot be learned",
+            "move some of their images to train, or remove the classes",
+        )
