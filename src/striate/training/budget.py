@@ -18,7 +18,7 @@ from striate.training.short_trainings import forecast_accuracy, foretells, run_s
 from striate.training.speed import AIM, Work, measure_pace, steps_for_epochs
 
 _TELLING = 60.0  # seconds: from here on a run's accuracy is foretold
-_SHORT_SHARE = 0.04  # of a run's time that the trainings for this may take
+_SHORT_SHARE = 0.02  # of a run's time that the trainings for this may take
 _SHORT_MOST = 30.0  # seconds that they may take: whoever starts a training of hours wants to see it begin
 _MEASURED = 30.0  # seconds that a run must roughly take before its time is measured
 _STEP = 0.002  # seconds of a small step, roughly
@@ -40,7 +40,7 @@ def decide_budget(work: Work, seconds_spent: Callable[[], float], *, forecast: b
     """Fill in `budget.steps` and `budget.epochs`; with minutes, so that all takes these.
 
     `seconds_spent` counts from the user's request. With `forecast` for a whole command, which ends with a report, and
-    what it will take and reach, where it takes long enough for that to matter: short trainings cost up to 4 % of its
+    what it will take and reach, where it takes long enough for that to matter: short trainings cost up to 2 % of its
     time. Without, for one training of several. The network is left as it is.
     Raises ModelError where minutes are asked for and the network cannot be copied.
     """

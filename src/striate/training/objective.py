@@ -12,7 +12,6 @@ from torch.nn import functional
 from striate.errors import ConfigError
 from striate.models.weights.auxiliary_outputs import answers
 from striate.tasks.protocol import Task
-from striate.tasks.views import mean_over_views
 from striate.training.auxiliary import AuxiliaryHeads, turned
 from striate.training.config import Config, RegularizeConfig
 from striate.training.hidden_units import Activity, hidden_activity, silent_and_all, sparsity_penalty
@@ -87,17 +86,10 @@ class Objective:
 
     @torch.no_grad()
     def tally(self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, number: int = 0) -> torch.Tensor:
-        """The tally alone, for validation, of the mean over `evaluation.views`; `number` is that of the batch, from
-        which turns follow. Auxiliary heads and hidden units are measured on the images as they are."""
-        views = self.config.evaluation.views or "none"
-        if views == "none":
-            seen = self._forward(module, inputs, (0, number))
-            return self._joined([self.task.tally(outputs, targets) for outputs in (seen.outputs, *seen.inner)], seen)
-        own = self.task.tally(mean_over_views(module, inputs, views), targets)
-        if self.heads is None and not self._penalizes:
-            return own
+        """The tally alone, for validation, of the images as they are: `evaluation.views` are for what is measured once
+        training is over. `number` is that of the batch, from which turns follow."""
         seen = self._forward(module, inputs, (0, number))
-        return self._joined([own, *(self.task.tally(outputs, targets) for outputs in seen.inner)], seen)
+        return self._joined([self.task.tally(outputs, targets) for outputs in (seen.outputs, *seen.inner)], seen)
 
     def summarize(self, tally: torch.Tensor) -> dict[str, float]:
         """The task's epoch metrics, then `<layer>_<headline>`, `rotation_accuracy` and `hidden_sparsity` (the share of

@@ -17,6 +17,7 @@ from striate.data.normalize import Normalize
 from striate.machine.contention import slowdown
 from striate.models.untouched import copied
 from striate.tasks.protocol import Task
+from striate.tasks.views import VIEW_COUNTS
 from striate.training.average import make_average
 from striate.training.config import Config
 from striate.training.events import Event, StepDone
@@ -99,9 +100,10 @@ def measure_pace(work: Work, seconds: float, *, report: bool = True) -> Pace:
 
 
 def _measured_samples(work: Work) -> int:
-    """All that is measured once training is over."""
+    """All that is measured once training is over, from every view."""
     held = sum(len(split) for name, split in work.splits.items() if name != "train")
-    return held + measured_count(len(work.splits["train"]), work.config)
+    views = VIEW_COUNTS[work.config.evaluation.views or "none"]
+    return views * (held + measured_count(len(work.splits["train"]), work.config))
 
 
 def _finish_seconds(evaluation: float) -> float:
