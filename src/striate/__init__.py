@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from striate.account.gradients.check import check_gradients
     from striate.account.ledger import Ledger
     from striate.account.summarize import summarize
-    from striate.api import build, evaluate, find_learning_rate, load, pack, plan_training, sweep, train
+    from striate.api import build, check_data, evaluate, find_learning_rate, load, pack, plan_training, sweep, train
     from striate.errors import StriateError
     from striate.evaluation.record import Evaluation
     from striate.records import Finding, Interval
@@ -23,6 +23,7 @@ _PUBLIC = {
     "train": "striate.api",
     "load": "striate.api",
     "build": "striate.api",
+    "check_data": "striate.api",
     "evaluate": "striate.api",
     "find_learning_rate": "striate.api",
     "pack": "striate.api",
@@ -46,6 +47,7 @@ __all__ = [
     "StriateError",
     "Trained",
     "build",
+    "check_data",
     "check_gradients",
     "evaluate",
     "find_learning_rate",

@@ -9,6 +9,7 @@ from striate.loading import loaded
 
 if TYPE_CHECKING:
     from striate.api.answering import FileAnswer, FileAnswers, answer_files
+    from striate.api.checking import check_data
     from striate.api.measuring import baselines, evaluate
     from striate.api.networks import build, load
     from striate.api.news import announcer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "answering": ("FileAnswer", "FileAnswers", "answer_files"),
+    "checking": ("check_data",),
     "measuring": ("baselines", "evaluate"),
     "networks": ("build", "load"),
     "news": ("announcer",),
@@ -41,6 +43,7 @@ __all__ = [
     "answer_files",
     "baselines",
     "build",
+    "check_data",
     "evaluate",
     "find_learning_rate",
     "load",

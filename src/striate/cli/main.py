@@ -36,8 +36,9 @@ _VERBS = {
 }
 _GROUPS = {
     "data": (
-        "Look at a data set before training on it, or pack it.",
+        "Check a data set before training on it, look at it, or pack it.",
         {
+            "check": "Look for what would make a training wrong: damage, copies, leaks, doubtful labels.",
             "show": "Draw what a network will see of a data set.",
             "pack": "Decode all images of a data set once and keep them in a file.",
         },

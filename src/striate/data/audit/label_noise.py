@@ -1,4 +1,4 @@
-"""Identical samples with two labels."""
+"""The same picture, or the same row of a table, with two labels."""
 
 from __future__ import annotations
 

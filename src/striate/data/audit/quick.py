@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
+from striate.data.audit.equal import equal_groups
 from striate.data.audit.given_leaks import find_given_leaks
 from striate.data.audit.ignored import find_ignored
 from striate.data.audit.label_noise import find_label_noise
@@ -20,19 +21,10 @@ def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tup
     damaged = find_unreadable(listing, unreadable, len(scan.contents) + len(scan.unreadable))
     noise = find_label_noise(listing, scan, groups)
     found = (
-        damaged and damaged.finding,
+        None if damaged is None else damaged.finding,
         find_given_leaks(listing, groups),
         find_torn_groups(listing, unreadable),
-        noise and noise.finding,
+        None if noise is None else noise.finding,
         find_ignored(listing),
     )
     return tuple(finding for finding in found if finding is not None)
-
-
-def equal_groups(scan: Scan, unreadable: Collection[int]) -> tuple[tuple[int, ...], ...]:
-    """The readable samples whose contents are equal, two or more a group, in the order of their ids."""
-    alike: dict[bytes, list[int]] = {}
-    for number, content in scan.contents.items():
-        if number not in unreadable:
-            alike.setdefault(content, []).append(number)
-    return tuple(tuple(group) for group in alike.values() if len(group) > 1)

@@ -1,0 +1,106 @@
+"""A data set checked before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from striate.api.news import Announce
+from striate.data.audit.check import check_evidence
+from striate.data.audit.evidence import gather
+from striate.data.audit.quarantine import manifest_text, refuse_quarantine, usual_quarantine
+from striate.data.audit.record import DataCheck, grave_first
+from striate.data.sources.choose import list_source
+from striate.errors import RunError, UsageError, pasted
+from striate.runs.files import write_text
+from striate.training.request import ConfigSource, merge_request, read_config
+
+_FIELDS = ("size", "channels", "fit", "layout", "val_fraction", "test_fraction", "split_seed", "max_pixels")
+
+
+def check_data(
+    data: str | Path | None = None,
+    *,
+    size: int | tuple[int, int] | str | None = None,
+    labels: bool = False,
+    quarantine: str | Path | None = None,
+    sheet: str | Path | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+    announce: Announce | None = None,
+) -> DataCheck:
+    """Look at every sample of a data set for what would make a training wrong, or impossible.
+
+    `size` is the size that will be trained with. `labels` looks for labels that are likely wrong too, which takes
+    longer. `quarantine` writes a manifest without what should not be trained on, `sheet` a picture (PNG) of the worst;
+    neither overwrites a file, and nothing is ever deleted. Data, `config` and `set` are as in `train`; of the fields,
+    those of `data.` that change what is read or how it is split, and task.name. `announce` is told how far it is.
+
+    Raises UsageError, ConfigError, and DataError where the data cannot be listed at all.
+    """
+    fields = dict(set or {})
+    _refuse_fields(fields)
+    source = None if data is None else str(data)
+    merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+    listing = list_source(merged.data, merged.task.name, announce)
+    if quarantine is not None:
+        refuse_quarantine(listing, Path(quarantine))
+    if sheet is not None:
+        _refuse_sheet(listing.kind, Path(sheet))
+    target = usual_quarantine(listing)
+    mend = "" if target is None else f"striate data check {pasted(listing.source)} --quarantine {pasted(target)}"
+    evidence = gather(listing, merged.data, mend, announce)
+    check = check_evidence(evidence)
+    if labels:
+        check = _with_label_errors(check, merged.seed, announce)
+    if sheet is not None:
+        from striate.visualize.check_tiles import draw_sheet
+
+        check = replace(check, sheet=draw_sheet(check, Path(sheet)))
+    if quarantine is not None:
+        check = replace(check, quarantine=_write_quarantine(check, Path(quarantine)))
+    return check
+
+
+def _refuse_sheet(kind: str, sheet: Path) -> None:
+    from striate.visualize.check_tiles import refuse_sheet
+    from striate.visualize.picture_path import refuse_picture_path
+
+    refuse_sheet(kind)
+    if sheet.is_file():
+        other = sheet.with_stem(f"{sheet.stem}-2")
+        raise UsageError(
+            str(sheet), "it exists already", "a new file: nothing is overwritten", f"--sheet {pasted(other)}"
+        )
+    refuse_picture_path(sheet, option="--sheet")
+
+
+def _with_label_errors(check: DataCheck, seed: int, announce: Announce | None) -> DataCheck:
+    from striate.evaluation.label_errors import find_label_errors
+
+    doubtful = find_label_errors(check.evidence, seed, announce)
+    return check if doubtful is None else replace(check, marked=grave_first([*check.marked, doubtful]))
+
+
+def _refuse_fields(fields: Mapping[str, Any]) -> None:
+    known = (*(f"data.{name}" for name in _FIELDS), "task.name")
+    foreign = [name for name in fields if name not in known and name != "data.source"]
+    if foreign:
+        raise UsageError(
+            f"--{foreign[0]}",
+            "a field that changes nothing in a check of the data",
+            f"{', '.join(known[:-1])} or {known[-1]}",
+            f"leave out --{foreign[0]}",
+        )
+
+
+def _write_quarantine(check: DataCheck, file: Path) -> Path:
+    text = manifest_text(check, file)
+    try:
+        write_text(file, text)
+    except RunError as error:
+        remedy = "name a file in a folder that can be written, at or above the data"
+        raise UsageError("--quarantine", f"{file} {error.got}", "a file that can be written", remedy) from None
+    return file

@@ -1,0 +1,44 @@
+"""A check of data as text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+
+from striate.data.audit.record import DataCheck
+from striate.errors import pasted
+from striate.records import Finding
+from striate.wording import listed, several
+
+
+def check_text(check: DataCheck, width: int) -> str:
+    """What was checked, the findings, and what was written, in lines of at most `width` letters."""
+    width = max(40, width)
+    parts = [_fill(_what(check), width), *(_finding(finding, width) for finding in check.findings)]
+    counts = check.counts()
+    found = listed([several(number, severity) for severity, number in counts.items() if number])
+    parts.append(found or "Nothing was found.")
+    if check.quarantine is not None:
+        rows = check.quarantine.read_text(encoding="utf-8").count("\n") - 1
+        parts.append(f"{check.quarantine}: {rows:,} samples. Train on them: striate train {pasted(check.quarantine)}")
+    if check.sheet is not None:
+        parts.append(f"{check.sheet}")
+    return "\n\n".join(parts)
+
+
+def _what(check: DataCheck) -> str:
+    listing = check.evidence.listing
+    what = {"image": "images", "table": "rows", "grid": "samples"}[listing.kind]
+    classes = f" of {len(listing.classes):,} classes" if listing.annotation == "class" else ""
+    sizes = ", ".join(f"{count:,} {name}" for name, count in check.sizes.items())
+    splits = "given splits" if check.evidence.given else "splits as striate train makes them"
+    return f"{listing.name}: {len(listing):,} {what}{classes}; {sizes} ({splits})"
+
+
+def _finding(finding: Finding, width: int) -> str:
+    head = f"{finding.severity} {finding.code}: {finding.measured}. {finding.why} {finding.remedy}"
+    return _fill(head, width)
+
+
+def _fill(text: str, width: int) -> str:
+    """Paths and commands are never broken within."""
+    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

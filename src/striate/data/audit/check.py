@@ -1,0 +1,95 @@
+"""Everything that is looked for in a data set before it is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from striate.data.audit.class_sizes import find_imbalance, find_missing_classes, find_small_classes
+from striate.data.audit.columns import find_constant_columns
+from striate.data.audit.contradictions import find_contradictions, find_near_contradictions
+from striate.data.audit.duplicates import find_duplicates, find_near_duplicates
+from striate.data.audit.even_images import find_even_images
+from striate.data.audit.evidence import Evidence
+from striate.data.audit.frames import find_torn_frames
+from striate.data.audit.label_names import find_label_names
+from striate.data.audit.leaks import find_leaks
+from striate.data.audit.marked import Marked
+from striate.data.audit.masks import find_even_masks, find_misfitting_masks, find_missing_mask_values
+from striate.data.audit.modes import find_mixed_modes
+from striate.data.audit.orientation import find_turned
+from striate.data.audit.record import DataCheck, grave_first
+from striate.data.audit.sizes import find_huge_images, find_tiny_images
+from striate.data.audit.suffixes import find_wrong_suffixes
+from striate.data.audit.torn_groups import find_torn_groups
+from striate.data.audit.unreadable import find_unreadable
+from striate.data.audit.unusable import refuse_unusable
+from striate.data.audit.unused_files import find_hidden, find_misplaced, find_others, find_unread_formats
+from striate.data.plan import plan_inputs
+from striate.errors import DataError
+from striate.records import Finding
+
+
+def _damaged(evidence: Evidence) -> Marked | None:
+    return find_unreadable(evidence.listing, evidence.unreadable, len(evidence.listing))
+
+
+def _torn(evidence: Evidence) -> Marked | None:
+    finding = find_torn_groups(evidence.listing, evidence.unreadable)
+    return None if finding is None else Marked(finding)
+
+
+def _resized(evidence: Evidence) -> Marked | None:
+    """`data.resized`: images that training would scale."""
+    if not evidence.splits:
+        return None
+    findings = plan_inputs(evidence.listing, evidence.scan, evidence.config)[2]
+    return Marked(findings[0]) if findings else None
+
+
+FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
+    _damaged,
+    find_misfitting_masks,
+    find_leaks,
+    _torn,
+    find_torn_frames,
+    find_contradictions,
+    find_near_contradictions,
+    find_missing_classes,
+    find_missing_mask_values,
+    find_small_classes,
+    find_label_names,
+    find_imbalance,
+    find_even_images,
+    find_even_masks,
+    find_constant_columns,
+    find_duplicates,
+    find_near_duplicates,
+    find_tiny_images,
+    find_huge_images,
+    find_wrong_suffixes,
+    find_unread_formats,
+    find_misplaced,
+    find_mixed_modes,
+    find_turned,
+    _resized,
+    find_hidden,
+    find_others,
+)
+
+
+def check_evidence(evidence: Evidence) -> DataCheck:
+    """All findings about a data set. What cannot be trained on at all is an error among them."""
+    found = [mark for find in FINDERS if (mark := find(evidence)) is not None]
+    if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
+        try:
+            refuse_unusable(evidence.listing, evidence.scan, evidence.unreadable, evidence.splits)
+        except DataError as error:
+            why = "No training can start with these data."
+            where = evidence.listing.source
+            remedy = f"{error.remedy[0].upper()}{error.remedy[1:]}."
+            found.append(Marked(Finding("data.unusable", "error", where, error.got, error.expected, why, remedy)))
+    return DataCheck(evidence, grave_first(found))
+
+
+def _is_error(mark: Marked) -> bool:
+    return mark.finding.severity == "error"

@@ -1,0 +1,32 @@
+"""Columns of a table that say nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from striate.data.audit.evidence import Evidence
+from striate.data.audit.marked import Marked, some
+from striate.records import Finding
+
+
+def find_constant_columns(evidence: Evidence) -> Marked | None:
+    """`data.constant-columns`: columns with one value in all rows."""
+    inputs = evidence.listing.inputs
+    if evidence.listing.kind != "table" or inputs is None or len(inputs) < 2:
+        return None
+    places = np.flatnonzero((inputs == inputs[:1]).all(axis=0)).tolist()
+    if not places:
+        return None
+    names = evidence.listing.features or tuple(f"column {i}" for i in range(inputs.shape[1]))
+    return Marked(
+        Finding(
+            "data.constant-columns",
+            "warning",
+            evidence.listing.source,
+            f"{len(places):,} of {inputs.shape[1]:,} columns have one value in all rows: "
+            f"{some([names[place] for place in places])}",
+            "0 columns",
+            "They say nothing; often something went wrong when they were written.",
+            "Look where they come from, or leave them out.",
+        )
+    )

@@ -1,0 +1,71 @@
+"""All that the findings about a data set are made from, gathered once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from striate.data.audit.alike import find_alike
+from striate.data.audit.equal import equal_groups
+from striate.data.audit.looks import Looks, look_at
+from striate.data.config import DataConfig
+from striate.data.listing import Listing
+from striate.data.membership import assign_membership
+from striate.data.progress import announce_tenths
+from striate.data.scan import Scan, scan_listing
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A listing after two looks at every sample.
+
+    `looks` is None for what is no image. `splits` maps readable samples to the split that the source gives, or that
+    `striate train` makes by default; `given` is whether the source gives any. Groups of two or more samples: `equal`
+    byte for byte, `alike` those too and what shows nearly the same. `mend` is the command that writes a manifest
+    without the defects, or empty where none can be written.
+    """
+
+    listing: Listing
+    scan: Scan
+    looks: Looks | None
+    unreadable: Mapping[int, str]
+    splits: Mapping[int, str]
+    equal: tuple[tuple[int, ...], ...]
+    alike: tuple[tuple[int, ...], ...]
+    config: DataConfig
+    mend: str = ""
+
+    @property
+    def given(self) -> bool:
+        """Whether the source says of any sample which split it is in."""
+        return any(self.listing.given)
+
+    @cached_property
+    def readable(self) -> tuple[int, ...]:
+        """The samples that can be read, in the order of their ids."""
+        return tuple(sorted(self.splits))
+
+    def named(self, number: int) -> str:
+        """The path of a sample."""
+        return self.listing.paths[number]
+
+
+def gather(
+    listing: Listing, config: DataConfig, mend: str = "", announce: Callable[[str], None] | None = None
+) -> Evidence:
+    """Look twice at every sample: at its bytes, and at its pixels."""
+    scan = scan_listing(listing, range(len(listing)), config.max_pixels)
+    unreadable, looks = dict(scan.unreadable), None
+    if listing.kind == "image":
+        ids = [i for i in range(len(listing)) if i not in unreadable]
+        progress = announce_tenths(f"Checking {listing.name}", len(ids), "images", announce)
+        looks = look_at(listing, ids, config.max_pixels, progress)
+        unreadable |= looks.unreadable
+    kept = [i for i in range(len(listing)) if i not in unreadable]
+    splits = assign_membership(listing, scan.contents, kept, config)[0] if kept else {}
+    equal = equal_groups(scan, unreadable)
+    alike = equal if looks is None else find_alike(looks, equal, kept)
+    headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
+    scan = replace(scan, headers=headers)
+    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, mend)

@@ -1,0 +1,148 @@
+"""The second look at images: every one is decoded once, and a few numbers of it are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.audit.perceptual import LENGTH, describe, luma_of
+from striate.data.dataset import Preparation
+from striate.data.images import decode_image, decode_mask, open_picture, read_header, refit, turn_of
+from striate.data.listing import Listing
+from striate.data.scan import why_unreadable
+from striate.data.threads import map_ordered
+from striate.errors import DataError
+
+_LARGEST = 64
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class FileLook:
+    """What a picture file is: Pillow's name of its format and of its mode, and whether its EXIF turns it."""
+
+    format: str
+    mode: str
+    turned: bool
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Of every sample a row, also of what could not be read (zeros).
+
+    `descriptions` (N, 63), see `perceptual.py`; `means` and `contrasts` of luma, `deviations` of all values, (N,) in
+    levels of 0 to 255; `sizes` (N, 2) height and width in pixels. By id: `files` of picture files, `masks` the values
+    that occur in a mask; `unreadable` and `misfits` (masks not as large as their image), the reasons.
+    """
+
+    descriptions: NDArray[np.float32]
+    means: NDArray[np.float32]
+    contrasts: NDArray[np.float32]
+    deviations: NDArray[np.float32]
+    sizes: NDArray[np.int64]
+    files: dict[int, FileLook]
+    masks: dict[int, frozenset[int]]
+    unreadable: dict[int, str]
+    misfits: dict[int, str]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    luma: NDArray[np.uint8]
+    deviation: float
+    size: tuple[int, int]
+    file: FileLook | None = None
+    mask: frozenset[int] | None = None
+    misfit: str = ""
+
+
+def look_at(
+    listing: Listing, ids: Sequence[int], max_pixels: int, progress: Callable[[int], None] = lambda _: None
+) -> Looks:
+    """Decode the images `ids` of a listing, a few at a time; what cannot be read is among `unreadable`, never raised.
+
+    `progress` is told of every number of images that is done.
+    """
+    count = len(listing)
+    means, contrasts, deviations = np.zeros((3, count), np.float32)
+    descriptions, sizes = np.zeros((count, LENGTH), np.float32), np.zeros((count, 2), np.int64)
+    looks = Looks(descriptions, means, contrasts, deviations, sizes, {}, {}, {}, {})
+    stream = zip(ids, map_ordered(lambda number: _look(listing, number, max_pixels), ids), strict=True)
+    while part := list(islice(stream, _CHUNK)):
+        _enter(looks, part)
+        progress(len(part))
+    return looks
+
+
+def _enter(looks: Looks, part: list[tuple[int, _Seen | str]]) -> None:
+    looks.unreadable.update((number, seen) for number, seen in part if isinstance(seen, str))
+    readable = [(number, seen) for number, seen in part if not isinstance(seen, str)]
+    if not readable:
+        return
+    rows = np.array([number for number, _ in readable])
+    described = describe(np.stack([seen.luma for _, seen in readable]))
+    looks.descriptions[rows], looks.means[rows], looks.contrasts[rows] = described
+    looks.deviations[rows] = [seen.deviation for _, seen in readable]
+    looks.sizes[rows] = [seen.size for _, seen in readable]
+    looks.files.update((number, seen.file) for number, seen in readable if seen.file is not None)
+    looks.masks.update((number, seen.mask) for number, seen in readable if seen.mask is not None)
+    looks.misfits.update((number, seen.misfit) for number, seen in readable if seen.misfit)
+
+
+def _look(listing: Listing, number: int, max_pixels: int) -> _Seen | str:
+    if listing.inputs is not None:
+        x_CHW = listing.inputs[number]
+        mask = None
+        if listing.annotation == "mask" and listing.targets is not None:
+            mask = frozenset(np.unique(listing.targets[number]).tolist())
+        return _seen(_small(x_CHW), (x_CHW.shape[1], x_CHW.shape[2]), mask=mask)
+    assert listing.read is not None
+    path = listing.paths[number]
+    try:
+        data = listing.read(number)
+        with open_picture(data, path, max_pixels) as image:
+            file = FileLook(image.format or "", image.mode, turn_of(image) is not None)
+        header = read_header(data, path, max_pixels=max_pixels)
+        size = (header.height, header.width)
+        shape = (3 if header.color else 1, *(min(side, _LARGEST) for side in size))
+        x_CHW = decode_image(data, path, Preparation("image", shape, "stretch", max_pixels, reduced=True))
+        mask, misfit = _look_at_mask(listing, number, size, max_pixels)
+    except (OSError, DataError) as error:
+        return why_unreadable(error)
+    return _seen(x_CHW, size, file, mask, misfit)
+
+
+def _seen(
+    x_CHW: NDArray[np.uint8],
+    size: tuple[int, int],
+    file: FileLook | None = None,
+    mask: frozenset[int] | None = None,
+    misfit: str = "",
+) -> _Seen:
+    # By channel: an even red has three values and shows nothing.
+    deviation = float(x_CHW.reshape(len(x_CHW), -1).std(axis=1).max())
+    return _Seen(luma_of(x_CHW), deviation, size, file, mask, misfit)
+
+
+def _small(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    channels, height, width = x_CHW.shape
+    size = (min(height, _LARGEST), min(width, _LARGEST))
+    small: NDArray[np.uint8] = refit(np.ascontiguousarray(x_CHW)[None], channels, size, "stretch")[0]
+    return small
+
+
+def _look_at_mask(
+    listing: Listing, number: int, size: tuple[int, int], max_pixels: int
+) -> tuple[frozenset[int] | None, str]:
+    if listing.read_mask is None:
+        return None, ""
+    where = listing.labels[number]
+    values = decode_mask(listing.read_mask(number), where, max_pixels=max_pixels)
+    misfit = ""
+    if values.shape != size:
+        misfit = f"{where} has {values.shape[0]} × {values.shape[1]} pixels, its image {size[0]} × {size[1]}"
+    return frozenset(np.unique(values).tolist()), misfit

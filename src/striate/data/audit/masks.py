@@ -1,0 +1,75 @@
+"""Masks that do not fit their images, or have one value only."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from striate.data.audit.evidence import Evidence
+from striate.data.audit.leaks import ORDER
+from striate.data.audit.marked import Marked, alone, some
+from striate.records import Finding
+
+_IGNORED = 255
+
+
+def find_misfitting_masks(evidence: Evidence) -> Marked | None:
+    """`data.mask-size`: masks that are not as large as their images."""
+    if evidence.looks is None or not evidence.looks.misfits:
+        return None
+    misfits = evidence.looks.misfits
+    finding = Finding(
+        "data.mask-size",
+        "error",
+        evidence.listing.source,
+        f"{len(misfits):,} of {len(evidence.splits):,} masks are not as large as their image: "
+        f"{some(list(misfits.values()))}",
+        "0 masks",
+        "Which pixel of the mask belongs to which of the image is open: training refuses them.",
+        "Save each mask in the size of its image.",
+    )
+    return Marked(finding, alone(sorted(misfits)), dict.fromkeys(misfits, "mask of another size"), frozenset(misfits))
+
+
+def find_even_masks(evidence: Evidence) -> Marked | None:
+    """`data.constant-masks`: masks of one value."""
+    if evidence.looks is None:
+        return None
+    ids = [i for i, values in sorted(evidence.looks.masks.items()) if len(values - {_IGNORED}) < 2]
+    if not ids:
+        return None
+    finding = Finding(
+        "data.constant-masks",
+        "note",
+        evidence.listing.source,
+        f"{len(ids):,} of {len(evidence.splits):,} masks have one value only: {some([evidence.named(i) for i in ids])}",
+        "0 masks",
+        "They are of images that show one class, or were never drawn.",
+        "Look at them.",
+    )
+    words = {i: f"only {', '.join(map(str, sorted(evidence.looks.masks[i])))}" for i in ids}
+    return Marked(finding, alone(ids), words)
+
+
+def find_missing_mask_values(evidence: Evidence) -> Marked | None:
+    """`data.missing-class`: values of masks that do not occur in every split."""
+    if evidence.looks is None or not evidence.looks.masks:
+        return None
+    found: dict[str, Counter[int]] = {}
+    for number, split in evidence.splits.items():
+        found.setdefault(split, Counter()).update(evidence.looks.masks[number])
+    values = set().union(*found.values()) - {_IGNORED}
+    lacking = {name: sorted(values - set(found[name])) for name in ORDER if name in found and values - set(found[name])}
+    if not lacking:
+        return None
+    said = "; ".join(f"{name} has no {some([str(value) for value in classes])}" for name, classes in lacking.items())
+    return Marked(
+        Finding(
+            "data.missing-class",
+            "error" if "train" in lacking else "warning",
+            evidence.listing.source,
+            f"of {len(values)} values of masks, {said}",
+            "every class in every split",
+            "What was never shown cannot be learned, and of what is not in test nothing can be said.",
+            "Add images with these classes, or move some from another split.",
+        )
+    )

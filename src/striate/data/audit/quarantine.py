@@ -1,0 +1,105 @@
+"""A manifest of what is left of a data set without the samples that should not be trained on."""
+
+from __future__ import annotations
+
+import csv
+import os
+from io import StringIO
+from pathlib import Path
+
+from striate.data.audit.marked import Marked
+from striate.data.audit.record import DataCheck
+from striate.data.listing import Listing
+from striate.data.named import find_own, info
+from striate.errors import DataError, UsageError, pasted
+
+_OPTION = "--quarantine"
+
+
+def manifest_root(listing: Listing) -> Path | None:
+    """The folder that the paths of a listing are relative to; None where a manifest cannot name its samples."""
+    if listing.read is None or listing.annotation == "mask" or info(listing.source) is not None:
+        return None
+    path = Path(os.path.abspath(find_own(listing.source) or listing.source))  # noqa: PTH100
+    if path.is_dir():
+        return path
+    return path.parent if path.suffix.lower() == ".csv" else None
+
+
+def usual_quarantine(listing: Listing) -> Path | None:
+    """A file that a manifest of these data could be written to, beside them; None where none can be."""
+    root = manifest_root(listing)
+    if root is None or not os.access(root, os.W_OK):
+        return None
+    names = ("checked.csv", *(f"checked-{k}.csv" for k in range(2, 100)))
+    return next((root / name for name in names if not (root / name).exists()), None)
+
+
+def refuse_quarantine(listing: Listing, file: Path) -> None:
+    """Raise UsageError or DataError where no manifest of these data can be written to `file`."""
+    root = manifest_root(listing)
+    if root is None:
+        what = "images with masks" if listing.annotation == "mask" else "an archive or arrays"
+        raise DataError(
+            f"{_OPTION} {file}",
+            f"{what}, whose samples are no files that a manifest names",
+            "a folder with a subfolder a class, or a manifest",
+            "unpack an archive and give the folder; else leave out --quarantine, --json names every sample",
+        )
+    place = f"{_OPTION} {pasted(usual_quarantine(listing) or root / 'checked.csv')}"
+    if file.suffix.lower() != ".csv":
+        raise UsageError(_OPTION, f"{file}, a file that ends in {file.suffix or 'nothing'}", "a .csv file", place)
+    if os.path.lexists(file):
+        raise UsageError(str(file), "it exists already", "a new file: nothing is overwritten", place)
+    parent = Path(os.path.realpath(file.absolute().parent))
+    if not parent.is_dir() or not Path(os.path.realpath(root)).is_relative_to(parent):
+        raise UsageError(
+            _OPTION, str(file), f"a file in {root} or a folder above: a manifest names files beside and below it", place
+        )
+
+
+def manifest_text(check: DataCheck, file: Path) -> str:
+    """The manifest `path,label,split` (with `group`, where some must stay together) as it will lie at `file`.
+
+    Raises DataError where nothing is left.
+    """
+    listing = check.evidence.listing
+    root = manifest_root(listing)
+    assert root is not None
+    parent = Path(os.path.realpath(file.absolute().parent))
+    prefix = Path(os.path.realpath(root)).relative_to(parent)
+    left_out = frozenset().union(*(mark.leave_out for mark in check.marked))
+    kept = [number for number in check.evidence.readable if number not in left_out]
+    if not kept:
+        raise DataError(f"{_OPTION} {file}", "nothing is left", "some samples without a defect", "mend the data first")
+    groups = _groups(listing, check.marked)
+    out = StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["path", "label", "split", *(["group"] if groups else [])])
+    for number in kept:
+        row = [(prefix / listing.paths[number]).as_posix(), listing.labels[number], listing.given[number] or ""]
+        writer.writerow([*row, groups.get(number, "")] if groups else row)
+    return out.getvalue()
+
+
+def _groups(listing: Listing, marked: tuple[Marked, ...]) -> dict[int, str]:
+    """The group of each sample that has one: that of the source, joined where samples must stay together."""
+    groups = {number: group for number, group in enumerate(listing.groups) if group}
+    members: dict[str, set[int]] = {}
+    for number, group in groups.items():
+        members.setdefault(group, set()).add(number)
+    taken = set(members)
+    for place, linked in enumerate(group for mark in marked for group in mark.together):
+        joined = sorted({groups[number] for number in linked if number in groups})
+        name = joined[0] if joined else _new_name(f"alike {place + 1}", taken)
+        everyone = set(linked).union(*(members.pop(group, set()) for group in joined))
+        members[name] = everyone
+        groups.update(dict.fromkeys(everyone, name))
+    return groups
+
+
+def _new_name(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "'"
+    taken.add(name)
+    return name
