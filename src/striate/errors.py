@@ -12,7 +12,8 @@
     │   └── InputMisfit              a network that does not take inputs of the shape that was given
     ├── RunError                     a run directory or checkpoint
     └── TrainingError                training cannot start or go on
-        └── NonFiniteLoss            the loss became infinite or not a number
+        ├── NonFiniteLoss            the loss became infinite or not a number
+        └── SaidElsewhere            another process of the same training has said why it cannot go on
 
 Each says where it happened, what came, what was expected, and a remedy that works when pasted.
 """
@@ -37,8 +38,11 @@ class StriateError(ValueError):
     """A request that cannot be carried out, told so that the reader can mend it.
 
     `where` names the file, field, layer or argument; `got` what came; `expected` what would have been right;
-    `remedy` what to type or change. All are single paragraphs of plain text.
+    `remedy` what to type or change. All are single paragraphs of plain text. `process`: which of several processes
+    of a training says it, None where that follows from elsewhere.
     """
+
+    process: int | None = None
 
     def __init__(self, where: str, got: str, expected: str, remedy: str) -> None:
         self.where, self.got, self.expected, self.remedy = where, got, expected, remedy
@@ -128,3 +132,10 @@ class TrainingError(StriateError):
 
 class NonFiniteLoss(TrainingError):
     """The loss became infinite or not a number; the last good checkpoint is kept."""
+
+
+class SaidElsewhere(TrainingError):
+    """Another process of the same training has said why it cannot go on."""
+
+    def __init__(self) -> None:
+        super().__init__("this process", "another one that failed", "all until the end", "see what that one said")

@@ -14,9 +14,10 @@ from cyclopts import App, CoercionError, CycloptsError
 
 import striate
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
-from striate.errors import StriateError, UsageError
+from striate.errors import SaidElsewhere, StriateError, UsageError
 from striate.machine.allocator import keep_by_default
 from striate.machine.waiting import share_the_cores
+from striate.training.processes.launch import first_process
 
 _VERBS = {
     "train": "Train a network on a data set, evaluate it, and write a run directory.",
@@ -117,12 +118,15 @@ def _run(words: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except (BrokenPipeError, LostOutput):
         raise
+    except SaidElsewhere:
+        return 2
     except StriateError as error:
-        return print_error(error, as_json)
+        # What is wrong with the request is so in every process of a training, and said by the first.
+        return print_error(error, as_json) if error.process is not None or first_process() else 2
     except CycloptsError as error:
-        return print_error(_usage(error, words), as_json)
+        return print_error(_usage(error, words), as_json) if first_process() else 2
     except KeyboardInterrupt as error:
-        return print_interrupted(error, as_json)
+        return print_interrupted(error, as_json) if first_process() else 130
     except Exception as error:
         if os.environ.get("STRIATE_TRACEBACK"):
             raise

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from striate.cli.fields import chosen_fields
 from striate.errors import UsageError, pasted
+from striate.training.processes.launch import first_process
 
 
 def train(
@@ -134,6 +135,8 @@ def train(
                 read_config(config), data=data, epochs=epochs, minutes=minutes, size=size, fields=chosen
             )
             run = train_config(merged, out=out, console=stderr(), spent=seconds_since_start())
+    if not first_process():
+        return 0
     if json:
         print_json(run.metrics)
     elif "cv" in run.metrics:

@@ -154,6 +154,8 @@ class ExecutionConfig:
     """Most samples computed at once: gradients of the parts of a batch are added up to those of the whole, but for
     batch normalization, which sees a part, and dropout, whose masks are others. A lone last sample joins the part
     before it. Evaluation takes as many at once. None computes whole batches."""
+    processes: Annotated[int, Ge(1), Le(100_000)] | None = None
+    """What was decided: how many processes computed it together, as torchrun started them. None is one."""
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ class Interruption:
 
 
 @contextmanager
-def watch_signals() -> Iterator[Interruption]:
-    """Note the first signal instead of dying in the middle of a step; a second one ends the program at once.
+def watch_signals(*, quiet: bool = False) -> Iterator[Interruption]:
+    """Note the first signal instead of dying in the middle of a step; a second one ends the program at once. Says so
+    unless `quiet`.
 
     Does nothing outside the main thread, where Python allows no signal handler.
     """
@@ -42,7 +43,8 @@ def watch_signals() -> Iterator[Interruption]:
 
     def note(number: int, _: FrameType | None) -> None:
         asked.signal_name = signal.Signals(number).name
-        os.write(2, b"\nstopping after this step, to save; once more ends at once and saves nothing\n")
+        if not quiet:
+            os.write(2, b"\nstopping after this step, to save; once more ends at once and saves nothing\n")
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -44,6 +44,7 @@ from striate.training.pace import Pace
 from striate.training.plan.apply import apply_plan, expected_length
 from striate.training.plan.record import PlanRecord
 from striate.training.plan.trial import Workload
+from striate.training.processes.decide import refuse_own_rule
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import before_data, before_network, with_enough_validation
@@ -179,11 +180,14 @@ def prepare_data(
         prepared = _decide_all(config, asked, data, task, beginning, module, measured=begun is None)
         work = _workload(prepared, most_threads, seconds_spent)
         planned = apply_plan(work, open_execution, plan_seconds)
+    refuse_own_rule(planned.config)
     notes = [*data.notes, *notes, *prepared.notes, *planned.notes]
-    prepared = replace(prepared, config=planned.config, plan=planned.record)
+    config = replace(planned.config, batch=prepared.config.batch)
+    prepared = replace(prepared, config=config, plan=planned.record)
     with execution_settings(prepared.config):
         timed = Work(prepared.state, task, prepared.splits, prepared.config, prepared.normalize)
-        budget = decide_budget(timed, seconds_spent, forecast=forecast)
+        alone = config.execution.processes is None  # how fast they are together shows only later
+        budget = decide_budget(timed, seconds_spent, forecast=forecast and alone)
     config = replace(budget.config, decided=decided_fields(asked, budget.config))
     return replace(prepared, config=config, notes=(*notes, *budget.notes), pace=budget.pace, forecast=budget.forecast)
 
@@ -233,10 +237,12 @@ def _decide_all(
 
 
 def _workload(prepared: Prepared, threads: int, seconds_spent: Callable[[], float]) -> Workload:
-    """The training as it would be computed without a plan."""
+    """The training as it would be computed without a plan; of several processes, the part of one."""
     config, train = prepared.config, prepared.splits["train"]
+    assert config.batch is not None, "recipes decide it"
     steps, seconds = expected_length(config, train, seconds_spent)
-    plain = replace(config, execution=without_plan(config.execution))
+    part = -(-config.batch // (config.execution.processes or 1))
+    plain = replace(config, batch=part, execution=without_plan(config.execution))
     return Workload(prepared.state, prepared.task, train, plain, prepared.normalize, steps, seconds, threads)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from signal import Signals
 from typing import Protocol
 
 import torch
@@ -73,6 +74,13 @@ class Processes:
             tally = self.total(torch.zeros(size, dtype=torch.float64, device=device) if tally is None else tally)
         assert tally is not None, "a split is never empty"
         return tally
+
+    def agreed_signal(self, name: str | None) -> str | None:
+        """The signal that any of the processes got, told to all after the same step, which is then their last."""
+        if not self.several:
+            return name
+        (number,) = self.largest(Signals[name].value if name else 0)
+        return Signals(number).name if number else None
 
     def largest(self, *values: int) -> tuple[int, ...]:
         """The largest of each of these numbers over the processes."""

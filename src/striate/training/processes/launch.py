@@ -44,3 +44,8 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch:
             "torchrun --nproc_per_node=2 -m striate train mnist5k; or unset RANK WORLD_SIZE for one process",
         )
     return Launch(rank, count, local_rank, local_count)
+
+
+def first_process() -> bool:
+    """Whether this is the first process, or the only one: the one that speaks."""
+    return os.environ.get("RANK", "0") == "0" or "MASTER_ADDR" not in os.environ

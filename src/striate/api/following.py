@@ -1,0 +1,48 @@
+"""The processes of one training after the first: they do what it has decided, and their training ends as its does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from striate.runs.directory import RunDirectory
+from striate.training.config_file import config_from_dict, config_to_dict
+from striate.training.execution import execution_settings, memory_explained
+from striate.training.prepare import Prepared, prepare
+from striate.training.processes.follow import follow_training
+from striate.training.processes.meeting import Meeting
+
+_BEGUN, _ENDED = "begun", "ended"
+
+
+def tell_beginning(meeting: Meeting, run: RunDirectory, prepared: Prepared, begun: Path | None = None) -> None:
+    """Tell the others what was decided; `begun` is the checkpoint that the run goes on from."""
+    told = {
+        "run": str(run.path.absolute()),
+        "config": config_to_dict(prepared.config),
+        "begun": None if begun is None else str(begun.absolute()),
+    }
+    meeting.tell(_BEGUN, json.dumps(told))
+
+
+def tell_end(meeting: Meeting, path: Path, metrics: dict[str, Any]) -> None:
+    """Tell the others that the run at `path` is complete."""
+    meeting.tell(_ENDED, json.dumps({"run": str(path.absolute()), "metrics": metrics}))
+
+
+def follow_run(meeting: Meeting, module: nn.Module | None) -> tuple[Path, dict[str, Any]]:
+    """Take part in the run that the first process begins, if it begins one; its path and metrics.json once it is
+    complete. Raises StriateError, Interrupted."""
+    told = json.loads(meeting.hear(_BEGUN, _ENDED))
+    if "config" in told:
+        config = config_from_dict(told["config"], "the first process")
+        checkpoint = None if told["begun"] is None else Path(told["begun"])
+        with memory_explained(config):
+            prepared = prepare(config, module, begun=checkpoint)
+            with execution_settings(prepared.config), meeting.together(prepared.state) as processes:
+                follow_training(RunDirectory(Path(told["run"])), prepared, processes)
+    ended = json.loads(meeting.hear(_ENDED))
+    return Path(ended["run"]), ended["metrics"]

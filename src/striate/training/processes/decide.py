@@ -1,0 +1,62 @@
+"""What a configuration becomes among several processes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from striate.errors import ConfigError
+from striate.training.config import Config
+from striate.training.processes.launch import Launch
+
+
+def among_processes(config: Config, launch: Launch) -> Config:
+    """The configuration of a run of `launch.count` processes. Raises ConfigError for what only one can do."""
+    execution, several = config.execution, f"with {launch.count} processes"
+    if not launch.several:
+        return replace(config, execution=replace(execution, processes=None))
+    if config.budget.minutes is not None and config.budget.steps is None:
+        got = f"{config.budget.minutes:g} {several}, whose common speed is not known before they start"
+        raise ConfigError("budget.minutes", got, "a number of epochs", "--epochs 10")
+    if config.cv is not None:
+        raise ConfigError("cv", f"{config.cv} {several}", "one training", "striate train --cv 5x5, without torchrun")
+    if execution.compile not in (None, "off"):
+        raise ConfigError("execution.compile", f"{execution.compile} {several}", "off", "--execution.compile off")
+    if execution.device not in (None, "cpu", "cuda"):
+        expected = "cuda: each process takes the GPU of its number; or cpu"
+        raise ConfigError("execution.device", f"{execution.device} {several}", expected, "--execution.device cuda")
+    config = replace(config, execution=replace(execution, processes=launch.count, compile="off"))
+    refuse_own_rule(config)
+    return config
+
+
+def refuse_own_rule(config: Config) -> None:
+    """Raise ConfigError where several processes should learn by a rule that takes sample after sample."""
+    if config.optim.name == "own-rule" and config.execution.processes:
+        raise ConfigError(
+            "optim.name",
+            f"own-rule with {config.execution.processes} processes",
+            "one process: such a rule takes sample after sample",
+            "striate train, without torchrun",
+        )
+
+
+def resumed_among(config: Config, launch: Launch) -> tuple[Config, str]:
+    """The configuration of a run that goes on in `launch.count` processes, with the threads that all had shared out
+    anew; and what is to be said where it had another number of them."""
+    before, now = config.execution.processes or 1, launch.count
+    if before == now:
+        return config, ""
+    execution = config.execution
+    threads, device = max(1, (execution.threads or 1) * before // now), execution.device
+    if now > 1 and str(device).startswith("cuda"):
+        device = "cuda"
+    config = replace(config, execution=replace(execution, threads=threads, device=device, compile="off"))
+    said = (
+        f"begun with {_processes(before)}, goes on with {_processes(now)}: the same samples in the same order,"
+        " and weights that are equal but for rounding, not bit for bit"
+    )
+    return among_processes(config, launch), said
+
+
+def _processes(number: int) -> str:
+    return f"{number} process{'es' * (number > 1)}"

@@ -1,0 +1,19 @@
+"""What the processes after the first do: train their part, and leave files and screen to the first."""
+
+from __future__ import annotations
+
+from striate.runs.directory import RunDirectory
+from striate.training.interruption import Interrupted, watch_signals
+from striate.training.loop import training_events
+from striate.training.prepare import Prepared
+from striate.training.processes.group import Processes
+
+
+def follow_training(run: RunDirectory, prepared: Prepared, processes: Processes) -> None:
+    """Take part in training to its end, or to the first signal. Raises Interrupted, NonFiniteLoss."""
+    with watch_signals(quiet=True) as asked:
+        for _ in training_events(
+            prepared.state, prepared.objective, prepared.splits, prepared.config, prepared.normalize, processes
+        ):
+            if name := processes.agreed_signal(asked.signal_name):
+                raise Interrupted(run.path, name)

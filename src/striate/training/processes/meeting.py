@@ -1,0 +1,139 @@
+"""How the processes of one training find one another, begin together, and end together when one of them fails."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed
+
+from striate.errors import SaidElsewhere, StriateError, TrainingError
+from striate.machine.load import own_cores
+from striate.training.processes.group import ALONE, Processes
+from striate.training.processes.launch import Launch
+from striate.training.state import TrainingState
+
+_LOOK_EVERY = 0.1  # seconds between two looks at what the others say
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """What the processes tell one another outside of training steps: texts under names, which the launcher keeps.
+
+    Without a `store` there is one process, which tells nobody anything.
+    """
+
+    launch: Launch
+    store: distributed.Store | None = None
+
+    @property
+    def follows(self) -> bool:
+        """Whether this process does what the first one has decided."""
+        return self.launch.rank > 0
+
+    def tell(self, name: str, text: str) -> None:
+        """Give the others a text."""
+        if self.store is not None:
+            self.store.set(name, text)
+
+    def hear(self, *names: str) -> str:
+        """Wait for the first of these texts, however long that takes. Raises SaidElsewhere when a process has failed
+        meanwhile."""
+        assert self.store is not None, "one process hears nothing"
+        while True:
+            for name in names:
+                if self.store.check([name]):
+                    text: str = self.store.get(name).decode()
+                    return text
+            if self.store.check(["failed"]):
+                raise SaidElsewhere()
+            time.sleep(_LOOK_EVERY)
+
+    def fails_first(self) -> bool:
+        """Whether no other process has failed yet: the first to fail says why."""
+        try:
+            return self.store is None or self.store.add("failed", 1) == 1
+        except RuntimeError:  # it was kept by a process that is gone
+            return False
+
+    @contextmanager
+    def together(self, state: TrainingState) -> Iterator[Processes]:
+        """The processes, once all have come so far, all with the first one's `state`."""
+        if self.store is None:
+            yield ALONE
+            return
+        launch = self.launch
+        self.tell(f"ready {launch.rank}", "")
+        for rank in range(launch.count):
+            self.hear(f"ready {rank}")
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend, store=self.store, rank=launch.rank, world_size=launch.count)
+        try:
+            _share(state, launch.rank)
+            yield Processes(launch.rank, launch.count)
+        finally:
+            distributed.destroy_process_group()
+
+
+@contextmanager
+def met(launch: Launch) -> Iterator[Meeting]:
+    """The processes of this launch. While open each has its GPU, or its share of the cores, and of the errors that
+    leave this in several processes only the first is raised as it is; SaidElsewhere in all others."""
+    if not launch.several:
+        yield Meeting(launch)
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, len(own_cores()) // launch.local_count))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(launch.local_rank)
+    store, _, _ = next(iter(distributed.rendezvous("env://", launch.rank, launch.count)))
+    meeting = Meeting(launch, store)
+    try:
+        yield meeting
+    except SaidElsewhere:
+        raise
+    except Exception as error:
+        if not meeting.fails_first():
+            raise SaidElsewhere() from error
+        raise _said(error, launch) from error
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _said(error: Exception, launch: Launch) -> Exception:
+    """The error as the process that met it says it."""
+    if _lost(error):
+        error = TrainingError(
+            f"process {launch.rank} of {launch.count}",
+            f"another process of this training ended ({' '.join(str(error).split())[:100]})",
+            "all of them until the end",
+            "look for what it said, or for the system's reason (out of memory, for one: dmesg)",
+        )
+    if isinstance(error, StriateError):
+        error.process = launch.rank
+    return error
+
+
+def _lost(error: Exception) -> bool:
+    """Whether it says that a process is gone, or does not answer."""
+    if isinstance(error, distributed.DistError):
+        return True
+    words = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "NCCL")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def _share(state: TrainingState, rank: int) -> None:
+    """Give all processes the state of the first."""
+    content: list[bytes | None] = [None]
+    if rank == 0:
+        buffer = io.BytesIO()
+        torch.save(state.to_dict(), buffer)
+        content = [buffer.getvalue()]
+    distributed.broadcast_object_list(content, device=torch.device("cpu"))
+    if rank and content[0] is not None:
+        device = next(state.module.parameters()).device
+        state.restore(torch.load(io.BytesIO(content[0]), map_location=device, weights_only=True))

@@ -1,0 +1,65 @@
+"""Several processes see what one sees, and end where it ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import training_in_processes as worker
+
+_WORKER = Path(worker.__file__)
+_CLOSE = 1e-5
+"""Of the largest difference of any weight after 30 steps, relative to the largest weight of its tensor: sums of fp32 in
+another order, which training makes larger."""
+
+
+def run_workers(count: int, folder: Path) -> None:
+    """`count` processes as a launcher would start them, to their end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    known = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    known |= {"LOCAL_WORLD_SIZE": str(count)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(_WORKER), str(folder)], env=known | {"RANK": str(k), "LOCAL_RANK": str(k)}
+        )
+        for k in range(count)
+    ]
+    assert [process.wait(120) for process in started] == [0] * count
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, dict[str, Any]]:
+    return {case: worker.train(case) for case in worker.CASES}
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_several_processes_end_as_one(count: int, alone: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    run_workers(count, tmp_path)
+    for case, one in alone.items():
+        several = [torch.load(tmp_path / f"{case}-{rank}.pt", weights_only=True) for rank in range(count)]
+        for which in ("model", "ema"):
+            for name, expected in one[which].items():
+                assert all(torch.equal(several[0][which][name], other[which][name]) for other in several), (case, name)
+                difference = (several[0][which][name] - expected).abs().max()
+                assert difference <= _CLOSE * max(1e-2, expected.abs().max()), (case, which, name, difference)
+        for rows in zip(one["rows"], *(other["rows"] for other in several), strict=True):
+            assert all(row == rows[1] for row in rows[1:])
+            assert rows[1] == pytest.approx(rows[0], rel=0.02, abs=0.02), case
+        _same_samples(case, one["seen"], [other["seen"] for other in several])
+
+
+def _same_samples(case: str, expected: list[list[int]], seen: list[list[list[int]]]) -> None:
+    for whole, *parts in zip(expected, *seen, strict=True):
+        if case == "mixed":  # each prepares the whole batch
+            assert all(part == whole for part in parts)
+        else:
+            assert list(chain(*parts)) == whole

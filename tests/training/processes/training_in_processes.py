@@ -1,0 +1,84 @@
+"""One process of several: trains small networks and writes down what each saw and what came out.
+
+Run as a script with a FOLDER, with the variables of a launcher; the test's own process runs the same functions alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from striate.data.loader import Batch
+from striate.training import loop
+from striate.training.config import Config
+from striate.training.execution import execution_settings
+from striate.training.prepare import prepare
+from striate.training.processes.decide import among_processes
+from striate.training.processes.launch import launched
+from striate.training.processes.meeting import met
+from striate.training.request import merge_request
+
+CASES: dict[str, dict[str, Any]] = {
+    "tail": {"model.name": "mlp(16)", "batch": 96},
+    "normalized": {"model.name": "conv(6,3) bn relu pool(2) conv(8,3) bn relu gap fc(10)", "batch": 128},
+    "parts": {"model.name": "conv(4,3) relu gap fc(10)", "batch": 128, "execution.micro_batch": 16},
+    "mixed": {"model.name": "conv(6,3) relu gap fc(10)", "augment.mixup": 0.5, "augment.cutmix": 0.5, "batch": 128},
+    "heads": {"model.name": "conv(6,3) bn relu gap fc(10)", "auxiliary.rotation": 0.5, "batch": 200},
+}
+"""Fields of each training; the last batch of an epoch is smaller than the others."""
+_PLAIN_SGD = {"optim.name": "sgd", "optim.lr": 0.05}
+"""AdamW divides by the size of gradients, also where they are nothing but rounding: biases before a normalization."""
+
+
+def config_of(case: str) -> Config:
+    """The configuration of a case, an epoch and a half long."""
+    usual = {"execution.plan": "plain", "optim.clip": 5.0, "augment.shift": 1, "execution.threads": 1}
+    usual |= {} if case == "tail" else _PLAIN_SGD
+    config = merge_request(Config(), data="digits", epochs=2, fields=usual | CASES[case])
+    return replace(config, optim=replace(config.optim, ema=0.9))
+
+
+def train(case: str) -> dict[str, Any]:
+    """Weights, buffers, validation and the order of samples of one case, in this process."""
+    seen: list[list[int]] = []
+
+    def noted(*positional: Any, **named: Any) -> Iterator[Batch]:
+        for batch in loop_batches(*positional, **named):
+            if "order" in named:
+                seen.append(batch.ids.tolist())
+            yield batch
+
+    loop_batches = loop.batches
+    with met(launched()) as meeting, mock.patch.object(loop, "batches", noted):
+        prepared = prepare(among_processes(config_of(case), meeting.launch))
+        with execution_settings(prepared.config), meeting.together(prepared.state) as processes:
+            state, events = prepared.state, []
+            seen.clear()
+            for event in loop.training_events(
+                state, prepared.objective, prepared.splits, prepared.config, prepared.normalize, processes
+            ):
+                events.append(event)
+    return {
+        "model": state.module.state_dict(),
+        "ema": state.answering.state_dict(),
+        "losses": [event.loss.item() for event in events if hasattr(event, "loss")],
+        "rows": [row.train | {f"val_{k}": v for k, v in row.val.items()} for row in state.history],
+        "seen": seen,
+    }
+
+
+def main() -> None:
+    """Train all cases; each process writes a file."""
+    torch.set_num_threads(1)
+    for case in CASES:
+        torch.save(train(case), Path(sys.argv[1]) / f"{case}-{launched().rank}.pt")
+
+
+if __name__ == "__main__":
+    main()
