@@ -1,14 +1,17 @@
 """The best accuracy in a given time of wall clock, all included: `--recipe speedrun` beside what tutorials train.
 
-Command: STRIATE_DATA=… python benchmarks/speedrun.py [--only cifar10] [--seeds 3] [--minutes 12] [--ceiling 40]
+Command: STRIATE_DATA=… python benchmarks/speedrun.py [--only cifar10] [--seeds 3] [--peer-seeds 1] [--ceiling 40]
 
 Each run is one whole command in a process of its own, from the start of the program to its last line: reading,
 planning, training, measuring and the report. Accuracy is that on the test images, which decided nothing. Peers train
 the networks of their tutorials for the same time. `--ceiling N`: also N epochs of the recipe, however long they take.
+All of it takes hours: with `--only` and `--contender` it can be done in pieces; rows that an earlier piece measured on the
+same machine with the same versions stay.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -22,7 +25,9 @@ from typing import Any
 
 from common.accuracy_peers import PEERS
 from common.contender import NOT_INHERITED
-from common.results import arguments, claim, parsed, write_result
+from common.results import RESULTS, arguments, claim, environment, parsed, write_result
+
+OURS = "striate"
 
 
 @dataclass(frozen=True)
@@ -100,13 +105,16 @@ def row(name: str, runs: list[dict[str, Any]], *, is_ours: bool) -> dict[str, An
     return {"contender": name, "ours": is_ours, **{key: figures(key) for key in keys}, "runs": runs}
 
 
-def measured(target: Target, minutes: float, seeds: int, ceiling: int | None) -> dict[str, Any]:
-    """All contenders on one data set."""
-    rows = [_row(f"striate, {minutes:g} min", lambda s: ours(target.data, ["--minutes", f"{minutes:g}"], s), seeds)]
-    missing = []
-    for name in PEERS:
+def measured(target: Target, minutes: float, asked: argparse.Namespace, ceiling: int | None) -> dict[str, Any]:
+    """The contenders that were asked for on one data set."""
+    rows, missing, only = [], [], asked.contender
+    if only in (None, OURS):
+        budget = ["--minutes", f"{minutes:g}"]
+        rows.append(_row(f"striate, {minutes:g} min", lambda seed: ours(target.data, budget, seed), asked.seeds))
+    for name in PEERS if only is None else [only] if only != OURS else []:
         try:
-            rows.append(row(name, [peer(name, target.data, minutes, s) for s in range(seeds)], is_ours=False))
+            runs = [peer(name, target.data, minutes, seed) for seed in range(asked.peer_seeds or asked.seeds)]
+            rows.append(row(name, runs, is_ours=False))
         except RuntimeError as error:
             missing.append({"contender": name, "reason": str(error)})
         else:
@@ -132,9 +140,31 @@ def _show(found: dict[str, Any]) -> None:
     )
 
 
+def joined(earlier: dict[str, Any] | None, case: dict[str, Any]) -> dict[str, Any]:
+    """A case with the rows of an earlier piece that were not measured now; ours first."""
+    if earlier is None or earlier["options"] != case["options"]:
+        return case
+    now = {found["contender"] for found in case["rows"] + case["missing"]}
+    rows, missing = (
+        case[key] + [found for found in earlier[key] if found["contender"] not in now] for key in ("rows", "missing")
+    )
+    return case | {"rows": sorted(rows, key=lambda found: not found["ours"]), "missing": missing}
+
+
+def earlier_pieces(out: Path) -> dict[str, dict[str, Any]]:
+    """The cases of a result on this machine with these versions, by name."""
+    try:
+        found = json.loads(out.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {case["name"]: case for case in found["cases"]} if found["environment"] == environment() else {}
+
+
 def judged(target: Target, minutes: float, case: dict[str, Any]) -> dict[str, Any]:
     """The mean over seeds against the aim, and whether every run kept its time (to 3 %)."""
-    found = case["rows"][0]
+    found = next((found for found in case["rows"] if found["ours"]), None)
+    if found is None:
+        return claim("–", None)
     mean, longest = found["accuracy"]["mean"], max(run["seconds"] for run in found["runs"])
     kept = longest <= 60 * target.minutes * 1.03
     met = mean >= target.accuracy and kept if minutes == target.minutes else None
@@ -146,18 +176,23 @@ def main() -> None:
     parser = arguments(__doc__, repeats=1)
     parser.add_argument("--only", choices=[target.data for target in TARGETS], help="one data set")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--peer-seeds", type=int, help="fewer seeds for peers")
+    parser.add_argument("--contender", choices=[OURS, *PEERS], help="one contender")
     parser.add_argument("--minutes", type=float, help="another budget than that of the aim")
     parser.add_argument("--ceiling", type=int, help="also so many epochs, however long they take")
     asked = parsed(parser)
+    asked.seeds = 1 if asked.quick else asked.seeds
+    earlier = earlier_pieces(asked.out or (RESULTS / "quick" if asked.quick else RESULTS) / "speedrun.json")
     cases, claims = [], {}
     for target in TARGETS:
-        if asked.only not in (None, target.data):
-            continue
         minutes = 0.2 if asked.quick else asked.minutes or target.minutes
-        print(f"{target.data}, {minutes:g} minutes")
-        case = measured(target, minutes, 1 if asked.quick else asked.seeds, asked.ceiling)
-        cases.append(case)
-        claims[f"speedrun-{target.data}"] = judged(target, minutes, case)
+        case = earlier.get(target.data)
+        if asked.only in (None, target.data):
+            print(f"{target.data}, {minutes:g} minutes")
+            case = joined(case, measured(target, minutes, asked, asked.ceiling))
+        if case is not None:
+            cases.append(case)
+            claims[f"speedrun-{target.data}"] = judged(target, minutes, case)
     print(
         write_result(
             __file__, asked, cases, about=(__doc__ or "").partition("Command")[2].partition("\n\n")[2], claims=claims

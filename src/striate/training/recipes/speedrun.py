@@ -39,7 +39,7 @@ VIEWS = VIEW_COUNTS["mirror-shift"]
 """In each of which all that is measured at the end is answered; digits have one, which leaves them time."""
 UNSCALED = 0.1
 """Of SGD's usual rate for airbench, whose output layer sees maxima that nothing scales: at 0.1 it falls apart."""
-TURN, OTHER = 0.2, 0.04  # rates of kernels at a fixed norm, and of all else
+TURN, OTHER = 0.1, 0.01  # rates of kernels at a fixed norm, and of all else
 
 
 def before_data(config: Config) -> Config:
