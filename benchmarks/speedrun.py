@@ -5,8 +5,8 @@ Command: STRIATE_DATA=… python benchmarks/speedrun.py [--only cifar10] [--seed
 Each run is one whole command in a process of its own, from the start of the program to its last line: reading,
 planning, training, measuring and the report. Accuracy is that on the test images, which decided nothing. Peers train
 the networks of their tutorials for the same time. `--ceiling N`: also N epochs of the recipe, however long they take.
-All of it takes hours: with `--only` and `--contender` it can be done in pieces; rows that an earlier piece measured on the
-same machine with the same versions stay.
+All of it takes hours: with `--only` and `--contender` it can be done in pieces; rows measured earlier on the same
+machine with the same versions stay.
 """
 
 from __future__ import annotations
