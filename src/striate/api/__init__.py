@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from striate.api.packing import pack
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.searching import find_learning_rate, sweep
+    from striate.api.sharding import pack_shards
     from striate.api.summarizing import Summary, summary, write_summary
     from striate.api.training import Run, resume, train, train_config
 
@@ -28,6 +29,7 @@ _PLACES = {
     "packing": ("pack",),
     "planning": ("TrainingPlan", "plan_training"),
     "searching": ("find_learning_rate", "sweep"),
+    "sharding": ("pack_shards",),
     "summarizing": ("Summary", "summary", "write_summary"),
     "training": ("Run", "resume", "train", "train_config"),
 }
@@ -48,6 +50,7 @@ __all__ = [
     "find_learning_rate",
     "load",
     "pack",
+    "pack_shards",
     "plan_training",
     "resume",
     "summary",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+from striate.errors import UsageError, pasted
 
 if TYPE_CHECKING:
     from striate.data.pack_data import PackedData
@@ -17,11 +20,13 @@ def pack(
     *,
     size: str | None = None,
     out: Path | None = None,
+    shards: Path | None = None,
+    shard_size: float | None = None,
     config: Path | None = None,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Decode all images of a data set once and keep them in a file.
+    """Decode all images of a data set once and keep them in a file; or write them as they are into shards.
 
     A training with the same --size then starts without decoding, and needs no memory for the images (--data.store
     pack). Can be interrupted at any time: called again, it goes on. A pack that is there is checked, and made anew
@@ -37,6 +42,11 @@ def pack(
         The folder that the pack is put into, under a name that follows from its content; `striate train` finds it there
         with --data.packs. Default: packs in $STRIATE_CACHE, or else in striate in $XDG_CACHE_HOME or ~/.cache, where it
         is found by itself.
+    shards
+        Instead: a new or empty folder for WebDataset shards, uncompressed tar files with the pictures as they are, each
+        with its class beside it. `striate train` takes the folder, or 'DIR/train-{000000..000009}.tar'.
+    shard_size
+        About how many megabytes each shard has. Default: 256.
     config
         A config.yaml, for example of a run: its data.
     set
@@ -50,6 +60,11 @@ def pack(
     from striate.cli.output import print_json, print_note, print_text, results_only
 
     fields = chosen_fields({}, set or [])
+    if shards is not None:
+        others = {"--size": size, "--out": out, "--set": set}
+        return _write_shards(data, shards, shard_size, config, others, json)
+    if shard_size is not None:
+        raise UsageError("--shard-size", f"{shard_size:g} without --shards", "both", "--shards DIR")
     with results_only(json):
         try:
             packed = pack_images(data, size=size, out=out, config=config, set=fields, announce=print_note)
@@ -65,9 +80,34 @@ def pack(
     return 1 if any(finding.severity == "error" for finding in packed.findings) else 0
 
 
+def _write_shards(
+    data: str | None,
+    shards: Path,
+    megabytes: float | None,
+    config: Path | None,
+    others: Mapping[str, object],
+    json: bool,
+) -> int:
+    from striate.api import pack_shards
+    from striate.cli.output import print_json, print_note, print_text, results_only
+
+    for option, value in others.items():
+        if value is not None:
+            expected = "--shards alone: they hold the pictures as they are"
+            raise UsageError(option, "given with --shards", expected, f"leave out {option}")
+    with results_only(json):
+        size = 256.0 if megabytes is None else megabytes
+        written = pack_shards(data, shards, megabytes=size, config=config, announce=print_note)
+    if json:
+        print_json(vars(written) | {"path": str(written.path)})
+    else:
+        words = f"{written.samples:,} samples in {written.shards:,} shards, {written.bytes / 1e6:,.1f} MB"
+        print_text(f"{words}; used by: striate train {pasted(written.path)}")
+    return 0
+
+
 def _words(packed: PackedData) -> str:
     from striate.data.store.key import packs_folder
-    from striate.errors import pasted
 
     _, height, width = packed.shape
     folder = packed.path.parent

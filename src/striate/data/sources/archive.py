@@ -8,8 +8,8 @@ import tempfile
 import threading
 import weakref
 import zipfile
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -29,8 +29,20 @@ def archive_tree(path: Path) -> Tree:
 
     Raises DataError for damaged archives, for members that are links, devices or lie outside, and for bombs.
     """
-    try:
+    with _explained(path):
         return _zip_tree(path) if path.name.lower().endswith(".zip") else _tar_tree(path)
+
+
+def tar_places(path: Path) -> dict[str, tuple[int, int]]:
+    """Offset and size in bytes of each file of an uncompressed tar file. Raises DataError as `archive_tree` does."""
+    with _explained(path), path.open("rb") as file:
+        return _tar_members(path, file)[0]
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except DataError:
         raise
     except OSError as error:

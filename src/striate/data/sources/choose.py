@@ -22,6 +22,7 @@ from striate.data.sources.idx import is_idx, list_idx, list_idx_file
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.masks import holds_masks, list_masks
 from striate.data.sources.npz import list_npz
+from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
 from striate.data.sources.tree import Tree, as_text, folder_tree
 from striate.data.sources.unwrap import unwrapped
@@ -75,14 +76,21 @@ def _list_named(entry: DatasetInfo, config: DataConfig, task: str, announce: Cal
 def _list_path(path: Path, config: DataConfig, task: str, class_names: tuple[str, ...]) -> Listing:
     # Not resolve(): links in the path stay as the user knows them.
     absolute = Path(os.path.abspath(path))  # noqa: PTH100
+    if names_shards(path.name) and not absolute.exists():
+        return list_pattern(str(path))
     mode = _mode(path, absolute)
+    if stat.S_ISDIR(mode) and (shards := shards_in(absolute)):
+        return list_shards(shards, str(absolute))
     if stat.S_ISDIR(mode):
         return _list_tree(folder_tree(absolute), class_names)
     name = absolute.name
     if not stat.S_ISREG(mode):
         raise DataError(f"data {path}", "neither a file nor a folder", _FORMS, "give a file or a folder")
     if is_archive(absolute):
-        return _list_tree(unwrapped(archive_tree(absolute)), class_names)
+        tree = archive_tree(absolute)
+        if name.lower().endswith(".tar") and is_shard(tree):
+            return list_shards([absolute], str(absolute))
+        return _list_tree(unwrapped(tree), class_names)
     if name.lower().endswith(".csv"):
         return list_manifest(absolute, task)
     if name.lower().endswith(".npz"):

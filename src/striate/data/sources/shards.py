@@ -1,0 +1,179 @@
+"""WebDataset shards: uncompressed tar files of samples, each a picture and its class beside it under one key.
+
+Format: https://github.com/webdataset/webdataset. Places of all samples are found once, from the headers; from then on
+each is read from its place, so that shards are read in any order, and epochs are those of any other data.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from striate.data.images import SUFFIXES
+from striate.data.listing import SPLIT_NAMES, Listing, class_numbers, order_classes
+from striate.data.sources.archive import tar_places
+from striate.data.sources.tree import Tree, as_text, check_size
+from striate.data.threads import map_ordered
+from striate.errors import DataError
+
+CLASSES = "classes.txt"
+"""Beside shards: the name of each class number, a line each."""
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST = 100_000  # shards that a pattern may name
+_NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key and extension, as WebDataset has it
+_LONGEST = 200  # bytes of a class
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Where a picture lies, `first` and `size` in bytes, under a key with an extension; and its class."""
+
+    shard: Path
+    name: str
+    first: int
+    size: int
+    label: str
+
+
+def names_shards(source: str) -> bool:
+    """Whether a source is a pattern of shards, such as train-{000000..000009}.tar."""
+    return source.lower().endswith(".tar") and _RANGE.search(source) is not None
+
+
+def is_shard(tree: Tree) -> bool:
+    """Whether an archive holds samples of WebDataset: classes in files .cls."""
+    return any(file.lower().endswith(".cls") for file in tree.files)
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The shards of a folder that holds nothing else but a list of classes; else none."""
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    shards = [path for path in found if path.suffix.lower() == ".tar" and path.is_file()]
+    return shards if len(shards) + ((folder / CLASSES) in found) == len(found) else []
+
+
+def list_pattern(source: str) -> Listing:
+    """The samples of all shards that the pattern names. Raises DataError, also where one of them is missing."""
+    # Not resolve(): links in the path stay as the user knows them.
+    pattern = os.path.abspath(source)  # noqa: PTH100
+    paths = [Path(path) for path in _expanded(pattern)]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"data {source}",
+            f"{len(missing)} of {len(paths)} shards are not there, the first {missing[0]}",
+            "every shard that the pattern names",
+            f"give the range that is there: ls {_RANGE.sub('*', pattern)}",
+        )
+    return list_shards(paths, pattern)
+
+
+def list_shards(paths: Sequence[Path], source: str) -> Listing:
+    """The samples of shards, those of train-… and the like in their splits. Raises DataError."""
+    found = [sample for group in map_ordered(_samples, list(paths), chunk=1) for sample in group]
+    if not found:
+        raise DataError(
+            f"data {source}", "no sample", "samples of a picture and a class: 0001.jpg, 0001.cls", "give other shards"
+        )
+    names = _class_names(paths[0].parent / CLASSES)
+    labels = tuple(_named(sample, names) for sample in found)
+    classes = order_classes(labels)
+    return Listing(
+        name=_name_of(paths),
+        source=source,
+        kind="image",
+        annotation="class",
+        paths=tuple(f"{as_text(sample.shard.name)}/{sample.name}" for sample in found),
+        labels=labels,
+        given=tuple(SPLIT_NAMES.get(re.split(r"[-_.0-9]", sample.shard.name.lower())[0]) for sample in found),
+        targets=class_numbers(labels, classes),
+        classes=classes,
+        indexed=not names and all(label.isdigit() for label in classes),
+        read=_reader(found),
+        notes=(f"{len(found):,} samples in {len(paths):,} shard{'s' * (len(paths) > 1)}.",),
+    )
+
+
+def _expanded(pattern: str) -> list[str]:
+    """All names of a pattern, ranges with the leading zeros of their first number."""
+    ranges = [(match[1], int(match[1]), int(match[2])) for match in _RANGE.finditer(pattern)]
+    count = 1
+    for _, first, last in ranges:
+        count *= max(0, last - first + 1)
+    if not 1 <= count <= _MOST:
+        raise DataError(f"data {pattern}", f"{count:,} shards", f"1 to {_MOST:,}", "give a range such as {000..009}")
+    texts = _RANGE.split(pattern)[::3]
+    choices = [[str(k).zfill(len(text)) for k in range(first, last + 1)] for text, first, last in ranges]
+    return ["".join(itertools.chain(*zip(texts, (*chosen, ""), strict=True))) for chosen in itertools.product(*choices)]
+
+
+def _samples(shard: Path) -> list[_Sample]:
+    """Those of one shard, sorted by name."""
+    places = tar_places(shard)
+    keyed: dict[str, dict[str, str]] = {}
+    for name in places:
+        if match := _NAME.match(name):
+            keyed.setdefault(match[1], {})[match[2].lower()] = name
+    samples = []
+    with shard.open("rb") as file:
+        for key, parts in keyed.items():
+            pictures = [parts[extension] for extension in parts if f".{extension}" in SUFFIXES]
+            if not pictures and "cls" not in parts:
+                continue
+            if len(pictures) != 1 or "cls" not in parts:
+                raise _incomplete(shard, key, parts)
+            first, size = places[parts["cls"]]
+            file.seek(first)
+            label = file.read(min(size, _LONGEST)).decode("utf-8", "backslashreplace").strip()
+            samples.append(_Sample(shard, pictures[0], *places[pictures[0]], label))
+    return sorted(samples, key=lambda sample: sample.name)
+
+
+def _incomplete(shard: Path, key: str, parts: dict[str, str]) -> DataError:
+    return DataError(
+        f"shard {shard}, sample {key}",
+        f"the files {', '.join(f'.{extension}' for extension in sorted(parts))}",
+        "one picture (.jpg, .png, …) and its class (.cls)",
+        f"look at it: tar tf '{shard}'; striate data pack DATA --shards DIR writes whole ones",
+    )
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+
+
+def _named(sample: _Sample, names: tuple[str, ...]) -> str:
+    if not names or not sample.label.isdecimal():
+        return sample.label
+    number = int(sample.label) if len(sample.label) < 10 else len(names)
+    if number >= len(names):
+        raise DataError(
+            f"shard {sample.shard}, {sample.name}",
+            f"the class {sample.label}",
+            f"0 to {len(names) - 1}: {CLASSES} beside the shards has {len(names)} names",
+            f"add its name to {sample.shard.parent / CLASSES}",
+        )
+    return names[number]
+
+
+def _name_of(paths: Sequence[Path]) -> str:
+    """That of the folder of several shards, or of the only one."""
+    return paths[0].resolve().parent.name if len(paths) > 1 else paths[0].stem
+
+
+def _reader(samples: Sequence[_Sample]) -> Callable[[int], bytes]:
+    def read(number: int) -> bytes:
+        sample = samples[number]
+        check_size(sample.size, f"{sample.shard}/{sample.name}")
+        with sample.shard.open("rb") as file:
+            file.seek(sample.first)
+            data = file.read(sample.size)
+        if len(data) != sample.size:
+            raise OSError("the shard is shorter than it was")
+        return data
+
+    return read
