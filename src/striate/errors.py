@@ -12,7 +12,7 @@
     │   └── InputMisfit              a network that does not take inputs of the shape that was given
     ├── RunError                     a run directory or checkpoint
     └── TrainingError                training cannot start or go on
-        ├── NonFiniteLoss            the loss became infinite or not a number
+        ├── NonFiniteLoss            a loss, gradient or weight became infinite or not a number
         └── SaidElsewhere            another process of the same training has said why it cannot go on
 
 Each says where it happened, what came, what was expected, and a remedy that works when pasted.
@@ -21,12 +21,19 @@ Each says where it happened, what came, what was expected, and a remedy that wor
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 
 def printable(text: str) -> str:
     """The text with control characters other than line ends and tabs written as escapes: a file name may hold some,
     and a terminal would obey them."""
     return "".join(c if c.isprintable() or c in "\n\t\u00a0" else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(text: str) -> str:
+    """The text with line ends, tabs and all other control characters written as escapes: a file, a class or a module
+    may be called anything, and no name is to begin a line of its own."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t").replace("\u00a0", " ")
 
 
 def pasted(word: object) -> str:
@@ -49,9 +56,11 @@ class StriateError(ValueError):
         super().__init__(where, got, expected, remedy)
 
     def __str__(self) -> str:
-        return f"{self.where}\n  got:      {self.got}\n  expected: {self.expected}\n  remedy:   {self.remedy}"
+        # Each on one line that a terminal can be given, whatever names of files and classes it holds.
+        where, got, expected, remedy = map(one_line, (self.where, self.got, self.expected, self.remedy))
+        return f"{where}\n  got:      {got}\n  expected: {expected}\n  remedy:   {remedy}"
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """The error as the `--json` document of a verb."""
         return {"where": self.where, "got": self.got, "expected": self.expected, "remedy": self.remedy}
 
@@ -90,7 +99,7 @@ class LayerStringError(ModelError):
     def __str__(self) -> str:
         # A window of the text keeps the pointer on one terminal line, however long the string is.
         start = max(0, self.position - 40)
-        window = self.text[start : self.position + 36].replace("\n", " ").replace("\t", " ")
+        window = "".join(c if c.isprintable() else " " for c in self.text[start : self.position + 36])
         before, after = "…" if start else "", "…" if self.position + 36 < len(self.text) else ""
         pointer = " " * (self.position - start + len(before)) + "^"
         where, details = super().__str__().split("\n", 1)
@@ -131,7 +140,18 @@ class TrainingError(StriateError):
 
 
 class NonFiniteLoss(TrainingError):
-    """The loss became infinite or not a number; the last good checkpoint is kept."""
+    """A loss, gradient or weight became infinite or not a number; the last good checkpoint is kept.
+
+    `facts`, where they are known: `step`, `epoch`, `lr`, `layer`, and `samples`, ids of those at fault or of the batch.
+    """
+
+    def __init__(self, where: str, got: str, expected: str, remedy: str, **facts: Any) -> None:
+        super().__init__(where, got, expected, remedy)
+        self.facts = facts
+
+    def to_json(self) -> dict[str, Any]:
+        """The error with its facts."""
+        return super().to_json() | self.facts
 
 
 class SaidElsewhere(TrainingError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from striate.errors import printable
+from striate.errors import one_line
 
 _SCALES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -52,12 +52,6 @@ def show_sizes(sizes: Sequence[int | float]) -> str:
 def show_shape(shape: Sequence[int]) -> str:
     """A shape without its batch: `64×56×56`; a dash for ()."""
     return "×".join(map(str, shape)) or "–"
-
-
-def one_line(text: str) -> str:
-    """The text with line ends, tabs and all other control characters written as escapes: a module or a class may be
-    called anything, and no name is to begin a line of its own."""
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t").replace("\u00a0", " ")
 
 
 def shorten_middle(name: str, letters: int) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from striate.account.alignment import Pair, align
 from striate.account.ledger import Ledger, Row
 from striate.account.table import WIDTH, laid_out
-from striate.wording import one_line, scaled, shorten_middle, show_shape, size_in_bytes
+from striate.errors import one_line
+from striate.wording import scaled, shorten_middle, show_shape, size_in_bytes
 
 _LETTERS = 10  # the last ones of each of two names in one cell
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 from textwrap import wrap
 
 from striate.account.ledger import Ledger, Row, Shape
+from striate.errors import one_line
 from striate.wording import (
-    one_line,
     percent_of,
     scaled,
     several,

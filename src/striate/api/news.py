@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from striate.errors import printable
+from striate.errors import one_line
 from striate.training.prepare import Prepared
 
 Announce = Callable[[str], None]
@@ -17,7 +17,7 @@ def announcer(console: Console, quiet: bool) -> Announce:
 
     def announce(text: str) -> None:
         if not quiet:
-            console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+            console.print(one_line(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     return announce
 

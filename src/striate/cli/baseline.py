@@ -68,11 +68,12 @@ def _print_table(content: Any) -> None:
     from rich.table import Table
 
     from striate.cli.output import print_text, stdout
+    from striate.errors import one_line
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, column in enumerate(content.columns):
         table.add_column(column, justify="right" if place else "left", overflow="fold")
     for row in content.rows:
         table.add_row(*map(str, row))
-    print_text(content.caption)
+    print_text(one_line(content.caption))
     stdout().print(table)

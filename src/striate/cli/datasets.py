@@ -18,9 +18,11 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     from dataclasses import asdict
 
     from rich.table import Table
+    from rich.text import Text
 
     from striate.cli.output import print_json, print_text, stdout
     from striate.data.named import catalogue, place
+    from striate.errors import one_line
     from striate.wording import show_shape
 
     if json:
@@ -32,7 +34,10 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     for info in catalogue():
         shape = show_shape(info.shape)
         where = place(info.name) or f"not here ({info.size_bytes / 1e6:,.0f} MB)"
-        table.add_row(info.name, f"{sum(info.samples):,}", f"{len(info.classes) or '–'}", shape, info.license, where)
+        # A path is no markup, whatever brackets and control characters it has.
+        place_text = Text(one_line(where))
+        samples, classes = f"{sum(info.samples):,}", f"{len(info.classes) or '–'}"
+        table.add_row(info.name, samples, classes, shape, info.license, place_text)
     stdout().print(table)
     print_text("\nA set that is not here is downloaded when it is first used; or put it under STRIATE_DATA.")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from striate.errors import UsageError
+from striate.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from striate.visualize.filter_arithmetic import PixelArithmetic
@@ -149,12 +149,12 @@ def _print(record: dict[str, Any], words: str, pixel: PixelArithmetic | None, as
     kernel = record["kernel"]
     rows, columns = len(kernel["weights"]), len(kernel["weights"][0])
     divided = f", divided by {kernel['divisor']}" if kernel["divisor"] > 1 else ""
-    print_text(f"{words}: {rows} × {columns}{divided}; border {record['padding_mode']}")
+    print_text(one_line(f"{words}: {rows} × {columns}{divided}; border {record['padding_mode']}"))
     if pixel is not None:
         print_text(str(pixel))
     if record["output"]:
         size = f"{record['width']} × {record['height']} pixels, {' '.join(record['channels'])}"
-        print_text(f"{record['output']}: {size}{', alpha' if record['alpha'] else ''}")
+        print_text(one_line(f"{record['output']}: {size}{', alpha' if record['alpha'] else ''}"))
 
 
 def _print_list(as_json: bool) -> int:

@@ -10,7 +10,7 @@ from typing import Any, TextIO, cast
 
 from rich.console import Console
 
-from striate.errors import StriateError, printable
+from striate.errors import StriateError, one_line, printable
 
 
 def stderr() -> Console:
@@ -29,15 +29,25 @@ def print_text(text: str) -> None:
 
 
 def print_note(text: str) -> None:
-    """A line of news on stderr, as it is."""
-    stderr().print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+    """A line of news on stderr: no markup, no wrapping, and one line whatever names it holds."""
+    _print_plainly(one_line(text))
+
+
+def _print_plainly(text: str) -> None:
+    stderr().print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
-    """One JSON document on stdout; what is not finite is null."""
+    """One JSON document on stdout; what is not finite is null, and what no terminal should be given is `\\u…`."""
     from striate.runs.files import finite
 
-    sys.stdout.write(json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text if text.replace("\n", "").isprintable() else _escaped(text))
+    sys.stdout.write("\n")
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 class LostOutput(Exception):
@@ -94,7 +104,7 @@ def print_error(error: StriateError, as_json: bool) -> int:
     if as_json:
         print_json({"error": error.to_json()}, indent=None)
     stderr().print("error:", style="bold red", end=" ")
-    print_note(str(error))
+    _print_plainly(printable(str(error)))
     return 2
 
 

@@ -35,6 +35,7 @@ def pixels(
         Print one JSON document on stdout, with the values as rows of numbers.
     """
     from striate.cli.output import print_json, print_note, print_text
+    from striate.errors import one_line
     from striate.visualize.picture import read_picture
     from striate.visualize.pixel_table import pixel_table
     from striate.visualize.sample_picture import names_sample, sample_picture
@@ -46,5 +47,5 @@ def pixels(
     if json:
         print_json({"image": image, **table.to_json(), "notes": read.notes}, indent=None)
     else:
-        print_text(f"{image}\n{table}")
+        print_text(f"{one_line(image)}\n{table}")
     return 0

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from striate.cli.fields import chosen_fields
+from striate.errors import one_line
 
 if TYPE_CHECKING:
     from striate.training.plan.record import PlanRecord, PlanRow
@@ -70,7 +71,7 @@ def plan(
         print_json(found.to_json())
         return 0
     shape = show_shape(found.input_shape)
-    print_text(f"{found.model} on {found.data}: inputs {shape}, batch {found.batch:,}, {found.device}\n")
+    print_text(one_line(f"{found.model} on {found.data}: inputs {shape}, batch {found.batch:,}, {found.device}") + "\n")
     stdout().print(plan_table(found.record))
     for line in plan_notes(found.record):
         print_text(line)

@@ -50,6 +50,7 @@ def predict(
     """
     from striate.api import answer_files, load
     from striate.cli.output import print_json, print_note, print_text
+    from striate.errors import one_line
 
     trained = load(run)
     keep = _mask_writer(trained, masks)
@@ -66,7 +67,7 @@ def predict(
             if json:
                 print_json(line, indent=None)
             elif "error" not in line:
-                print_text(_text(line))
+                print_text(one_line(_text(line)))
             advance()
     if ignored := answers.ignored:
         print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not images by their suffix")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from striate.wording import one_line
+from striate.errors import one_line
 
 if TYPE_CHECKING:
     from striate.evaluation.record import ClassRow, Evaluation

@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 
-from striate.errors import DataError, RunError
-from striate.wording import one_line
+from striate.errors import DataError, RunError, one_line
 
 # M. Okabe and K. Ito, "Color universal design", 2008.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"

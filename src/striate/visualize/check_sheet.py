@@ -27,7 +27,7 @@ from striate.visualize.canvas import (
 from striate.wording import shorten_middle
 
 COLUMNS = 6
-_WIDTH, _TILE, _HEADING = 9.6, 2.05, 0.33
+_WIDTH, _TILE, _HEADING = 9.6, 2.35, 0.33
 _LETTERS = 23
 _COLORS = {"error": VERMILION, "warning": ORANGE, "note": BLUE}
 
@@ -92,6 +92,7 @@ def _draw_tile(axes: Axes, tile: SheetTile, color: str) -> None:
         axes.set_yticks([])
     else:
         show_image(axes, tile.image)
+    axes.set_anchor("N")
     axes.spines[:].set(color=color, linewidth=2.5)
     folder, _, name = tile.path.rpartition("/")
     lines = [shorten_middle(folder, _LETTERS), shorten_middle(name, _LETTERS)]

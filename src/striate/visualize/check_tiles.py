@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def _row(evidence: Evidence, mark: Marked) -> SheetRow | None:
         tiles += [_tile(evidence, mark, number, place) for number in shown]
         if len(tiles) >= COLUMNS:
             break
-    heading = mark.finding.measured.split(": ")[0]
+    heading = re.split(r": | \(", mark.finding.measured)[0]
     return SheetRow(mark.finding.code, mark.finding.severity, heading, tuple(tiles))
 
 

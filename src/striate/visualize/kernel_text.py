@@ -13,7 +13,7 @@ from typing import Literal
 
 from striate.errors import UsageError
 from striate.layers.kernel_form import Words, check_form
-from striate.layers.kernels import KERNELS, Kernel
+from striate.layers.kernels import KERNELS, LONGEST_SIDE, Kernel
 
 EXAMPLE = '"0 -1 0; -1 5 -1; 0 -1 0"'
 _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")
@@ -62,6 +62,8 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
     A number is whole, a decimal or a fraction (`1/9`), each taken exactly (`kernel_from_rows`); `/16` at the end, after
     a blank, divides the whole kernel. From `#` to the end of a line is comment. Raises UsageError.
     """
+    if len(text) > _LARGEST_FILE:
+        raise UsageError(where, f"{len(text):,} characters", f"at most {_LARGEST_FILE:,}", f"--kernel {EXAMPLE}")
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     joined = "\n".join(filter(None, lines))
     found = _DIVISOR.search(joined)
@@ -69,7 +71,11 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
     if found:
         joined = joined[: found.start()]
     rows = [row.strip() for line in joined.splitlines() for row in line.strip().removesuffix(";").split(";")]
-    numbers = [[_number(word, where) for word in re.split(r"[\s,]+", row) if word] for row in rows]
+    words = [[word for word in re.split(r"[\s,]+", row) if word] for row in rows]
+    if (count := sum(map(len, words))) > LONGEST_SIDE**2:  # each is made a fraction, which takes its time
+        expected = f"sides of at most {LONGEST_SIDE}"
+        raise UsageError(where, f"{count:,} numbers", expected, f"--kernel {EXAMPLE}")
+    numbers = [[_number(word, where) for word in row] for row in words]
     if divisor == 0:
         raise UsageError(where, "a division by 0", "a divisor other than 0", f"--kernel {EXAMPLE}")
     return kernel_from_rows([[number / divisor for number in row] for row in numbers], where)
@@ -79,8 +85,7 @@ def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "--kernel"
     """The kernel of these numbers: exact, as whole ones over their least common denominator; or with as many decimals
     as double precision can still sum exactly, where they have more. Raises UsageError."""
     check_form(rows, where, _as_option)
-    divisor = math.lcm(*(number.denominator for row in rows for number in row))
-    kernel = _over(divisor, rows)
+    kernel = _over(_common_divisor(rows), rows)
     decimals = _MOST_DECIMALS
     while not _sums_exactly(kernel) and decimals >= 0:
         kernel, decimals = replace(_over(10**decimals, rows), decimals=decimals), decimals - 1
@@ -94,6 +99,18 @@ def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "--kernel"
         )
     same = next((known for known in KERNELS.values() if replace(known, name="") == kernel), None)
     return kernel if same is None else replace(kernel, name=same.name)
+
+
+def _common_divisor(rows: Sequence[Sequence[Fraction]]) -> int:
+    """The least common denominator, or some larger number than can be summed exactly: that of thousands of fractions
+    would have millions of digits."""
+    divisor = 1
+    for row in rows:
+        for number in row:
+            divisor = math.lcm(divisor, number.denominator)
+            if divisor.bit_length() > _MOST_BITS:
+                return divisor
+    return divisor
 
 
 def _over(divisor: int, rows: Sequence[Sequence[Fraction]]) -> Kernel:

@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 
 from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Shape
+from striate.errors import one_line
 from striate.visualize.field_drawing import draw_field
 from striate.visualize.network_boxes import Box, network_boxes
 from striate.visualize.network_wires import Place, draw_bypasses
 from striate.visualize.svg_text import add_text
-from striate.wording import one_line, percent_of, scaled, shorten_middle, shorten_path, show_shape
+from striate.wording import percent_of, scaled, shorten_middle, shorten_path, show_shape
 
 WIDTH = 892
 _NAME_LETTERS, _TEXT_LETTERS = 31, 38

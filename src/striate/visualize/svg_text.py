@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from striate.wording import one_line
+from striate.errors import one_line
 
 
 def add_text(svg: ElementTree.Element, x: float, y: float, text: str, kind: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from striate.errors import UsageError, pasted
+from striate.errors import UsageError, one_line, pasted
 
 if TYPE_CHECKING:
     from striate.data.pack_data import PackedData
@@ -76,7 +76,7 @@ def pack(
         findings = [finding.to_json() for finding in packed.findings]
         print_json(vars(packed) | {"path": str(packed.path), "shape": list(packed.shape), "findings": findings})
     else:
-        print_text(f"{_words(packed)}\n{packed.path}")
+        print_text(f"{one_line(_words(packed))}\n{one_line(str(packed.path))}")
     return 1 if any(finding.severity == "error" for finding in packed.findings) else 0
 
 
@@ -102,7 +102,7 @@ def _write_shards(
         print_json(vars(written) | {"path": str(written.path)})
     else:
         words = f"{written.samples:,} samples in {written.shards:,} shards, {written.bytes / 1e6:,.1f} MB"
-        print_text(f"{words}; used by: striate train {pasted(written.path)}")
+        print_text(one_line(f"{words}; used by: striate train {pasted(written.path)}"))
     return 0
 
 

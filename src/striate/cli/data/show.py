@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from striate.errors import UsageError
+from striate.errors import UsageError, one_line
 
 _ASKED = ("data.", "augment.", "task.name", "seed")
 
@@ -84,7 +84,7 @@ def show(
             }
         )
     else:
-        print_text(f"{drawn.words}\n{drawn.path}")
+        print_text(f"{one_line(drawn.words)}\n{one_line(str(drawn.path))}")
     return 1 if any(finding.severity == "error" for finding in drawn.findings) else 0
 
 
