@@ -11,12 +11,13 @@
 - **Gray from color** is ITU-R 601 luma (Pillow's mode L); RGB from gray repeats the value.
 - **Size**: see `striate.data.fitting`; large JPEGs may be decoded at a part of theirs, see `striate.data.reduce`.
 
-A picture that is cut off is refused, never filled up with gray; one with too many pixels is refused by its header,
-before it is decoded.
+A picture that is cut off is refused, never filled up with gray. One with too many pixels is refused by its header,
+before it is decoded; so are files that are larger than any such picture, and JPEGs of very many scans.
 """
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,12 @@ SUFFIXES = frozenset(
     )
 )
 """Suffixes (lower case) of the files that are taken for pictures."""
+
+MAX_PICTURE_BYTES = 1 << 29
+"""A file of a picture that is larger is refused: eight bytes for each of 64 million pixels."""
+MOST_SCANS = 500
+"""Scans of a JPEG: a camera writes 1, a progressive one has about 10. Each goes over the whole picture, and a few bytes
+are enough for one."""
 
 # Named one by one: Pillow's other formats run programs (EPS), or take nearly any bytes for a picture (TGA).
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -104,10 +111,8 @@ def decode_image(data: bytes | Path, where: str, preparation: Preparation) -> np
 
     Raises UnreadableImage.
     """
-    with _explained(where, data):
-        if isinstance(data, Path) and data.suffix.lower() in (".jpg", ".jpeg"):
-            data = data.read_bytes()
-    if isinstance(data, bytes) and (pixels := decode_plain_jpeg(data, preparation)) is not None:
+    data = _read(data, where)
+    if _few_scans(data) and (pixels := decode_plain_jpeg(data, preparation)) is not None:
         return place(pixels, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
     with open_picture(data, where, preparation.max_pixels) as image:
         turn = turn_of(image) if image.format == "JPEG" else None
@@ -225,14 +230,34 @@ def from_deep(image: Image.Image, where: str) -> Image.Image:
 @contextmanager
 def open_picture(data: bytes | Path, where: str, max_pixels: int) -> Iterator[Image.Image]:
     """The picture with only its header read, as Pillow has it; whatever goes wrong inside is an UnreadableImage."""
-    source = BytesIO(data) if isinstance(data, bytes) else data
-    with _explained(where, data), Image.open(source, formats=_formats()) as image:
+    data = _read(data, where)
+    with _explained(where, data), Image.open(BytesIO(data), formats=_formats()) as image:
         _check_pixels(image, where, max_pixels)
+        if not _few_scans(data):
+            raise UnreadableImage(where, f"a JPEG of more than {MOST_SCANS} scans", "save it again")
         yield image
 
 
+def _read(data: bytes | Path, where: str) -> bytes:
+    """The bytes of a picture's file. Raises UnreadableImage, also for what is no file and would never end."""
+    if isinstance(data, bytes):
+        return data
+    with _explained(where, None):
+        status = data.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImage(where, "no regular file")
+        if status.st_size > MAX_PICTURE_BYTES:
+            raise UnreadableImage(where, f"a file of {status.st_size:,} bytes, more than {MAX_PICTURE_BYTES:,}")
+        return data.read_bytes()
+
+
+def _few_scans(data: bytes) -> bool:
+    # Within the data of a scan these two bytes never follow one another.
+    return not data.startswith(b"\xff\xd8") or data.count(b"\xff\xda") <= MOST_SCANS
+
+
 @contextmanager
-def _explained(where: str, data: bytes | Path | None) -> Iterator[None]:
+def _explained(where: str, data: bytes | None) -> Iterator[None]:
     with pillow_ours():
         try:
             yield
@@ -256,10 +281,7 @@ def _check_pixels(image: Image.Image, where: str, max_pixels: int) -> None:
         raise UnreadableImage(where, "a picture without pixels")
 
 
-def _what_it_is(data: bytes | Path | None) -> str:
-    if isinstance(data, Path):
-        with data.open("rb") as file:
-            data = file.read(16)
+def _what_it_is(data: bytes | None) -> str:
     if not data:
         return "an empty file"
     return f"not a picture: the file begins with {data[:12]!r}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +25,8 @@ def read_plan(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
     if file is None:
         return None
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+            return None
         entry = json.loads(file.read_text(encoding="utf-8"))
         plan = entry["plan"] if entry["key"] == _plain(key) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # nested deeper than can be read

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import re
 import reprlib
+import stat
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -54,6 +55,9 @@ _OPTIONS = {
 }
 
 
+_LARGEST_FILE = 1_000_000
+_LONGEST_NUMBER = 40
+_FROM_A_RUN = "striate train --config runs/NAME/config.yaml"
 _WORD = re.compile(r"'([^']+)'")
 
 # What choices are called elsewhere.
@@ -69,6 +73,21 @@ class _Plain(yaml.SafeLoader):
             event = self.peek_event()
             raise yaml.composer.ComposerError(None, None, "an alias (*name)", event.start_mark)
         return super().compose_node(parent, index)
+
+    def construct_number(self, node: Any) -> int | float:
+        """A number that a field could have: YAML also knows hexadecimal ones, and ones to the base of 60, of any
+        length, which take their time and cannot be shown."""
+        whole = node.tag.endswith(":int")
+        value: int | float = -1
+        if len(node.value) <= _LONGEST_NUMBER:
+            value = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+        if len(node.value) > _LONGEST_NUMBER or (whole and abs(value) >= 1 << 64):
+            raise yaml.constructor.ConstructorError(None, None, "a number of too many digits", node.start_mark)
+        return value
+
+
+for _kind in ("int", "float"):
+    _Plain.add_constructor(f"tag:yaml.org,2002:{_kind}", _Plain.construct_number)
 
 
 @cache  # type hints take milliseconds, and every field that is set asks for the names
@@ -144,29 +163,37 @@ def _validator() -> TypeAdapter[Config]:
 
 def config_from_yaml(path: Path) -> Config:
     """Read a configuration file. Raises ConfigError when it is missing, is no YAML, or holds a wrong value."""
+    return config_from_dict(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file of plain values. Raises ConfigError, also for one that would take time or memory
+    without end: aliases, deep nesting, a file that is no file."""
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
+            reason = "no regular file" if status.st_size <= _LARGEST_FILE else f"{status.st_size:,} bytes"
+            raise ConfigError(str(path), reason, f"a YAML file of at most {_LARGEST_FILE:,} bytes", _FROM_A_RUN)
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(
-            str(path), reason, "a readable YAML file", "striate train --config runs/NAME/config.yaml"
-        ) from None
+        raise ConfigError(str(path), reason, "a readable YAML file", _FROM_A_RUN) from None
+    remedy = "compare with the config.yaml of a run"
     try:
         values = yaml.load(text, _Plain)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "no YAML"
-        raise ConfigError(
-            f"{path}{line}", problem, "plain YAML as striate writes it", "compare with the config.yaml of a run"
-        ) from None
+        raise ConfigError(f"{path}{line}", problem, "plain YAML as striate writes it", remedy) from None
     except RecursionError:
-        raise ConfigError(
-            str(path), "nesting too deep", "plain YAML", "compare with the config.yaml of a run"
-        ) from None
+        raise ConfigError(str(path), "nesting too deep", "plain YAML", remedy) from None
+    except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
+        # Numbers of thousands of digits, a 31st of February: what makes values of words checks nothing before.
+        raise ConfigError(str(path), f"a value that is none: {str(error)[:200]}", "plain YAML", remedy) from None
     if not isinstance(values, dict):
         raise ConfigError(str(path), type(values).__name__, "a mapping of fields", "write `optim: {lr: 0.01}`")
-    return config_from_dict(values, str(path))
+    return values
 
 
 def with_fields(config: Config, fields: Mapping[str, Any], where: str = "option") -> Config:
@@ -192,7 +219,7 @@ def _parse(name: str, text: str) -> Any:
         return text
     try:
         return None if text == "None" else yaml.load(text, _Plain)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError, KeyError, AttributeError):
         return text
 
 
@@ -212,7 +239,8 @@ def _unknown(name: str, where: str) -> ConfigError:
     near = difflib.get_close_matches(name, known, n=1) or [k for k in known if k.rsplit(".", 1)[-1] == last][:1]
     section = [k for k in known if k.startswith(name.split(".")[0] + ".")] or list(known)
     remedy = f"did you mean {near[0]}?" if near else f"one of {', '.join(section)}"
-    return ConfigError(f"{where}: {name}", "no such field", "a field of the configuration", remedy)
+    shown = name if len(name) <= 80 else f"{name[:79]}…"
+    return ConfigError(f"{where}: {shown}", "no such field", "a field of the configuration", remedy)
 
 
 def _expectation(message: str) -> str:

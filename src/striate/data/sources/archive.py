@@ -11,9 +11,18 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
-from striate.data.sources.tree import Tree, as_text, check_size, gunzip_into, is_hidden, too_much, unpacked_limit
+from striate.data.sources.tree import (
+    Tree,
+    as_text,
+    check_members,
+    check_size,
+    gunzip_into,
+    is_hidden,
+    too_much,
+    unpacked_limit,
+)
 from striate.errors import DataError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -96,8 +105,15 @@ def _tar_members(path: Path, file: IO[bytes]) -> tuple[dict[str, tuple[int, int]
     """Offset and size of every file by name, and the names of folders."""
     places: dict[str, tuple[int, int]] = {}
     folders: list[str] = []
+    last = -1
     with tarfile.open(fileobj=file, mode="r:") as archive:
-        for member in archive:
+        while (member := archive.next()) is not None:
+            cast(Any, archive).members.clear()  # which it keeps for itself, a kilobyte each
+            check_members(len(places) + len(folders), f"archive {path}")
+            # A size below zero leads back, to go round for ever.
+            if member.size < 0 or member.offset <= last:
+                raise tarfile.ReadError(f"the size {member.size}")
+            last = member.offset
             name = _safe_name(member.name, path)
             if member.isdir():
                 folders.append(name)
@@ -115,6 +131,7 @@ def _tar_members(path: Path, file: IO[bytes]) -> tuple[dict[str, tuple[int, int]
 
 def _zip_tree(path: Path) -> Tree:
     archive = zipfile.ZipFile(path)
+    check_members(len(archive.infolist()), f"archive {path}")
     places: dict[str, zipfile.ZipInfo] = {}
     folders: list[str] = []
     for member in archive.infolist():

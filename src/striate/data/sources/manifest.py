@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import ntpath
 import os
-from io import StringIO
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
-from striate.data.sources.tree import read_file
+from striate.data.sources.tree import check_size, read_file
 from striate.errors import DataError
+from striate.wording import listed
 
 _HEADER = "path,label, and if there are any split and group: path,label,split,group"
+MAX_ROWS = 10_000_000
+_LONGEST_LINE = 1 << 20
 _REMEDY = "begin the file with the line path,label or path,label,split or path,label,split,group"
 
 
@@ -74,31 +77,49 @@ def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataErro
 
 
 def _parse(path: Path) -> tuple[list[_Row], tuple[str, ...]]:
+    rows: list[_Row] = []
+    columns: dict[str, int] | None = None
     try:
-        text = read_file(path).decode("utf-8-sig")
+        check_size(path.stat().st_size, f"manifest {path}")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for line, fields in _fields(path, file):
+                if columns is None:
+                    columns = _header(path, line, fields)
+                elif len(rows) < MAX_ROWS:
+                    rows.append(_row(path, line, fields, columns))
+                else:
+                    raise _at(path, line, "one more row", f"at most {MAX_ROWS:,} rows", "divide it into several sets")
     except UnicodeDecodeError as error:
         raise DataError(
             f"manifest {path}", f"bytes that are not UTF-8 ({error})", "a text file in UTF-8", "save it as UTF-8"
         ) from None
     except OSError as error:
         raise DataError(f"manifest {path}", str(error), "a file that can be read", "check the file") from None
-    reader = csv.reader(StringIO(text, newline=""))
-    rows: list[_Row] = []
-    columns: dict[str, int] | None = None
-    try:
-        for fields in reader:
-            if not any(field.strip() for field in fields):
-                continue
-            if columns is None:
-                columns = _header(path, reader.line_num, fields)
-            else:
-                rows.append(_row(path, reader.line_num, fields, columns))
-    except csv.Error as error:
-        raise _at(path, reader.line_num, f"no CSV ({error})", "fields separated by commas", "mend the line") from None
     if columns is None or not rows:
         raise DataError(f"manifest {path}", "no rows", "a header and at least one row", _REMEDY)
     extra = [name for name in columns if name not in ("path", "label", "split", "group")]
-    return rows, (f"Columns of the manifest that are not used: {', '.join(extra)}.",) if extra else ()
+    return rows, (f"Columns of the manifest that are not used: {listed(extra, 10)}.",) if extra else ()
+
+
+def _fields(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each row that is not empty, with the number of its last line; a row at a time in memory."""
+    reader = csv.reader(_lines(path, file))
+    try:
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                yield reader.line_num, fields
+    except csv.Error as error:
+        raise _at(path, reader.line_num, f"no CSV ({error})", "fields separated by commas", "mend the line") from None
+
+
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    number = 0
+    while line := file.readline(_LONGEST_LINE + 1):
+        number += 1
+        if len(line) > _LONGEST_LINE:
+            expected = f"lines of at most {_LONGEST_LINE:,} characters"
+            raise _at(path, number, "a longer one", expected, "write path,label,split,group alone")
+        yield line
 
 
 def _header(path: Path, line: int, fields: list[str]) -> dict[str, int]:

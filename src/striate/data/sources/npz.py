@@ -28,6 +28,8 @@ def list_npz(path: Path, layout: Layout) -> Listing:
             names = set(file.files)
             used = {f"{axis}{split}" for axis in ("x", "y", "groups") for split in ("", "_train", "_val", "_test")}
             arrays = {name: file[name] for name in sorted(names & used)}
+            if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+                raise ValueError(f"{other[0]} is no array")  # numpy gives the bytes of what has no header of its own
     except DataError:
         raise
     # numpy parses a header that the file wrote, and every decompressor has errors of its own.

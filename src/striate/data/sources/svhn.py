@@ -17,7 +17,8 @@ from striate.data.sources.tree import Tree, read_file, read_whole, too_much, unp
 from striate.errors import DataError
 
 _COMPRESSED = 15
-_ITEM_BYTES = {"uint8": 1, "int8": 1, "logical": 1, "uint16": 2, "int16": 2}
+_ITEM_BYTES = {"uint8": 1, "int8": 1, "logical": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "single": 4}
+_ITEM_BYTES |= {"uint64": 8, "int64": 8, "double": 8}
 _SPLITS = {"train_32x32.mat": "train", "test_32x32.mat": "test"}
 
 
@@ -51,7 +52,10 @@ def _parse(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         limit = unpacked_limit(len(data))
         found = [entry for entry in whosmat(cast(Any, BytesIO(data))) if entry[0] in ("X", "y")]
-        declared = sum(prod(shape) * _ITEM_BYTES.get(kind, 8) for _, shape, kind in found)
+        # Cells and structures nest, as deep as a file likes: scipy follows until the stack ends.
+        if other := [kind for _, _, kind in found if kind not in _ITEM_BYTES]:
+            raise ValueError(f"an array of the kind {other[0]}")
+        declared = sum(prod(shape) * _ITEM_BYTES[kind] for _, shape, kind in found)
         # Both what is declared and what is there: scipy would make room for the one, and unpack the other.
         if declared > limit or _unpacked(data, limit) > limit:
             raise too_much(where, limit, len(data))

@@ -12,11 +12,13 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, NoReturn
 
-from striate.data.images import SUFFIXES
+from striate.data.images import MAX_PICTURE_BYTES, SUFFIXES
 from striate.errors import DataError
 
 MAX_FILE_BYTES = 4 << 30
 """A single file that is larger is refused: it would be read into memory whole."""
+MAX_MEMBERS = 2_000_000
+"""An archive of more files is refused; ImageNet has 1.3 million. Each takes some hundred bytes of memory."""
 SMALLEST_LIMIT = 1 << 30
 LARGEST_RATIO = 100
 
@@ -119,16 +121,29 @@ def read_file(path: Path) -> bytes:
 
 
 def check_size(size: int, where: str) -> None:
-    """Raise DataError where a file of `size` bytes is too large to be read into memory whole."""
-    if size > MAX_FILE_BYTES:
+    """Raise DataError where a file of `size` bytes is too large to be read into memory whole, a picture (by the suffix
+    of `where`) sooner than others: several are read at once."""
+    limit = MAX_PICTURE_BYTES if is_picture(where) else MAX_FILE_BYTES
+    if size > limit:
         raise DataError(
-            where, f"a file of {size:,} bytes", f"at most {MAX_FILE_BYTES:,} bytes a file", "split or remove the file"
+            where, f"a file of {size:,} bytes", f"at most {limit:,} bytes a file", "split or remove the file"
         )
 
 
 def unpacked_limit(packed: int) -> int:
     """How many bytes may come out of `packed` compressed bytes before it is taken for a bomb."""
     return max(SMALLEST_LIMIT, LARGEST_RATIO * packed)
+
+
+def check_members(count: int, where: str) -> None:
+    """Raise DataError where an archive has too many members."""
+    if count > MAX_MEMBERS:
+        raise DataError(
+            where,
+            f"more than {MAX_MEMBERS:,} members",
+            f"at most {MAX_MEMBERS:,} files and folders in an archive",
+            "unpack it yourself if you trust it, and give the folder",
+        )
 
 
 def too_much(where: str, limit: int, packed: int) -> DataError:

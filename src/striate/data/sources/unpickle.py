@@ -1,18 +1,23 @@
 """Pickles of plain containers and NumPy arrays, loaded without executing anything.
 
-No class or function that a pickle names is ever called: arrays are rebuilt from inert records of what it says.
+No class or function that a pickle names is ever called: arrays are rebuilt from inert records of what it says. All of
+them together are no larger than the pickle, so that none can ask for more memory than it brings.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable
 from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 
 from striate.errors import DataError
+
+Spend = Callable[[int], None]
+"""Told of the bytes that are about to be made; raises UnpicklingError where they are too many."""
 
 _CODES = frozenset(("u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8", "b1"))
 
@@ -40,15 +45,16 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
-    def real(self) -> np.ndarray:
+    def real(self, spend: Spend) -> np.ndarray:
         _version, shape, dtype, fortran, raw = self.state
-        return _build(raw, dtype, shape, "F" if fortran else "C")
+        return _build(raw, dtype, shape, "F" if fortran else "C", spend)
 
 
-def _build(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+def _build(raw: Any, dtype: Any, shape: Any, order: Any, spend: Spend) -> np.ndarray:
     if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple) or not all(type(n) is int for n in shape):
         raise pickle.UnpicklingError("an array without type or shape")
     real = dtype.real()
+    spend(len(raw))
     data = raw.encode("latin1") if isinstance(raw, str) else bytes(memoryview(raw))
     if min(shape, default=0) < 0 or prod(shape) * real.itemsize != len(data):
         raise pickle.UnpicklingError(f"an array of shape {shape} in {len(data)} bytes")
@@ -59,17 +65,17 @@ class _Scalar:
     def __init__(self, dtype: Any, raw: Any = b"") -> None:
         self.dtype, self.raw = dtype, raw
 
-    def real(self) -> Any:
-        return _build(self.raw, self.dtype, (1,), "C")[0].item()
+    def real(self, spend: Spend) -> Any:
+        return _build(self.raw, self.dtype, (1,), "C", spend)[0].item()
 
 
 class _FromBuffer:
     def __init__(self, *parts: Any) -> None:
         self.parts = parts
 
-    def real(self) -> np.ndarray:
+    def real(self, spend: Spend) -> np.ndarray:
         raw, dtype, shape, order = self.parts
-        return _build(raw, dtype, shape, order)
+        return _build(raw, dtype, shape, order, spend)
 
 
 class _NdArray:
@@ -81,13 +87,6 @@ class _NdArray:
 
 def _reconstruct(*_: Any) -> _Array:
     return _Array()
-
-
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    # Python 3 writes bytes this way in protocol 2.
-    if not isinstance(text, str) or _text(encoding) not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError("text in an unusual encoding")
-    return text.encode("latin1")
 
 
 def _text(value: Any) -> str:
@@ -102,7 +101,6 @@ def _text(value: Any) -> str:
 _KNOWN = {
     ("numpy", "ndarray"): _NdArray,
     ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encode,
 } | {
     (f"numpy.{core}.{module}", name): stand_in
     for core in ("core", "_core")
@@ -122,10 +120,23 @@ _Unpickler: Any = pickle._Unpickler
 class _Inert(_Unpickler):
     dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)
 
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        self.spend = _budget(len(data))
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return self.encode
         if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a plain array or container")
         return _KNOWN[module, name]
+
+    def encode(self, text: Any, encoding: Any = "latin1") -> bytes:
+        # Python 3 writes bytes this way in protocol 2.
+        if not isinstance(text, str) or _text(encoding) not in ("latin1", "latin-1"):
+            raise pickle.UnpicklingError("text in an unusual encoding")
+        self.spend(len(text))
+        return text.encode("latin1")
 
     def persistent_load(self, _pid: Any) -> Any:
         raise pickle.UnpicklingError("it refers to something outside")
@@ -150,11 +161,18 @@ class _Inert(_Unpickler):
     def refuse_set(self) -> None:
         raise pickle.UnpicklingError("a set")
 
+    def load_bytearray8(self) -> None:
+        # Python would make room for as many bytes as it is told of, before it looks whether they are there.
+        size = int.from_bytes(self.read(8), "little")
+        self.spend(size)
+        self.append(self.read(size))
+
     dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.DICT[0]] = load_dict
     dispatch[pickle.EMPTY_SET[0]] = dispatch[pickle.FROZENSET[0]] = dispatch[pickle.ADDITEMS[0]] = refuse_set
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
 
 def _check_keys(keys: list[Any]) -> None:
@@ -169,11 +187,11 @@ def load_plain(data: bytes, where: str) -> dict[str, Any]:
     Raises DataError for anything else, before any of it is executed.
     """
     try:
-        value = _Inert(io.BytesIO(data), encoding="bytes").load()
+        value = _Inert(data).load()
         if not isinstance(value, dict):
             raise pickle.UnpicklingError(f"a {type(value).__name__}")
-        known: dict[int, Any] = {}
-        return {_text(key): _real(item, known) for key, item in value.items()}
+        known, spend = dict[int, Any](), _budget(len(data))
+        return {_text(key): _real(item, known, spend) for key, item in value.items()}
     except Exception as error:  # damaged pickles raise anything
         raise DataError(
             where,
@@ -183,17 +201,29 @@ def load_plain(data: bytes, where: str) -> dict[str, Any]:
         ) from None
 
 
-def _real(item: Any, known: dict[int, Any]) -> Any:
+def _budget(limit: int) -> Spend:
+    left = limit
+
+    def spend(count: int) -> None:
+        nonlocal left
+        left -= count
+        if left < 0:
+            raise pickle.UnpicklingError("a description of more bytes than it has")
+
+    return spend
+
+
+def _real(item: Any, known: dict[int, Any], spend: Spend) -> Any:
     """What an item stands for. Parts that are shared stay shared (`known` by their id), or a list of twice a list
     of twice a list … would grow without end."""
     if id(item) in known:
         return known[id(item)]
     if isinstance(item, (_Array, _Scalar, _FromBuffer)):
-        known[id(item)] = item.real()
+        known[id(item)] = item.real(spend)
         return known[id(item)]
     if isinstance(item, (list, tuple)):
         whole: list[Any] = []
         known[id(item)] = whole
-        whole += [_real(part, known) for part in item]
+        whole += [_real(part, known, spend) for part in item]
         return whole
     return _text(item) if isinstance(item, bytes) else item

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from striate.models.layer_strings.fault import Edit, Fault
 from striate.models.layer_strings.words import MAX_NUMBER, Parameter, Value, show_signature, show_value
 
+_LONGEST_SHOWN = 80
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -171,7 +173,7 @@ def _replacement(parameter: Parameter, value: Value) -> str:
 
 def _wrong(argument: Argument, what: str, expected: str, new: str) -> Fault:
     shown = repr(argument.value) if isinstance(argument.value, float) else show_value(argument.value)
-    got = f"{what} is {shown}"
+    got = f"{what} is {shown if len(shown) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 1] + '…'}"
     return Fault(argument.value_start, got, expected, Edit(argument.value_start, argument.end, new))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from striate.models.from_run import load_run, network_of
 from striate.models.layer_strings.arguments import nearest
 from striate.models.weights.saved import Weights
 from striate.runs.checkpoint import FORMAT
+from striate.runs.plain_load import load_plainly
 from striate.runs.user_path import user_path
 
 # Where training scripts keep the state_dict in their checkpoints, the commonest first.
@@ -90,9 +90,7 @@ def _load_torch(text: str, path: Path, beginning: bytes) -> Any:
     if not beginning.startswith((b"PK\x03\x04", b"\x80")):
         raise _unreadable(text, f"no file of weights: it begins with {beginning!r}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch comments on pickles that are refused below anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return load_plainly(path)
     except MemoryError:
         raise _unreadable(text, "more than the memory of this machine holds") from None
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
