@@ -20,8 +20,9 @@ from striate.training.trained import Trained, trained_from_dict
 def load(path: str | Path, *, module: nn.Module | None = None, device: str = "cpu") -> Trained:
     """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to answer.
 
-    Nothing of the file is executed. A run of `file.py:function` runs that function again; a run of an
-    `nn.Module` made in Python needs one of the same form as `module`. No random state is changed. Raises RunError.
+    Nothing of the file is executed. A run of `file.py:function` runs that function again, if you have named it yourself
+    before; a run of an `nn.Module` made in Python needs one of the same form as `module`. No random state is changed.
+    Raises RunError; ModelError for code that you have not named.
     """
     path = Path(path)
     file = path if path.is_file() else open_run(path).best

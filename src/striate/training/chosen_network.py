@@ -11,6 +11,7 @@ from striate.errors import InputMisfit, ModelError, TrainingError
 from striate.models.build import build_model
 from striate.models.first_weights.materialize import materialize
 from striate.models.from_file import resolve_name, source_digest
+from striate.models.own_code import refuse_unnamed
 from striate.models.published_size import size_note
 from striate.tasks.protocol import Task
 from striate.training.beginning import Beginning
@@ -38,6 +39,7 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
         notes.append(f"model {name}: {reason}")
     sized = size_note(name, data.input_shape, weights=config.model.weights is not None)
     notes += [sized] if sized else []
+    refuse_unnamed(name, f"model {name}", data.input_shape, len(data.classes))
     digest = source_digest(name)
     if config.model.digest not in (None, digest):
         raise ModelError(

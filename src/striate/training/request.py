@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import UsageError
+from striate.models.own_code import remember_named
 from striate.training.config import Config
 from striate.training.config_file import (
     config_from_dict,
@@ -24,7 +25,11 @@ ConfigSource = Config | Path | str | Mapping[str, Any] | None
 _RECIPE = ("optim.", "schedule.", "batch", "budget.", "keep", "fine_tune.", "evaluation.")
 _DECAY = ("optim.weight_decay",)
 _PLAN = tuple(
-    f"execution.{name}" for name in ("threads", "precision", "memory_format", "compile", "allocator", "micro_batch")
+    f"execution.{name}"
+    for name in (
+        *("threads", "precision", "memory_format", "compile", "allocator", "micro_batch"),
+        *("micro_batch_from", "evaluation_batch"),
+    )
 )
 _FOLLOWERS = {
     "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, *_PLAN),
@@ -55,9 +60,12 @@ def read_config(source: ConfigSource) -> Config:
     if source is None:
         return Config()
     if isinstance(source, Config):
+        remember_named(source.model.name)
         return source
     if isinstance(source, Mapping):
-        return config_from_dict(source, "config")
+        config = config_from_dict(source, "config")
+        remember_named(config.model.name)
+        return config
     return config_from_yaml(Path(source))
 
 
@@ -76,6 +84,7 @@ def merge_request(
     minutes, steps) is given, ConfigError for a wrong value.
     """
     asked = dict(fields)
+    remember_named(asked.get("model.name"))
     short = {"data.source": data, "data.size": None if size is None else _pair(size)}
     short |= {"budget.epochs": epochs, "budget.minutes": minutes}
     for name, value in short.items():
@@ -91,7 +100,7 @@ def merge_request(
 def with_open_plan(config: Config) -> Config:
     """The configuration with everything open that was decided, not asked for, about how it is computed."""
     left = [name for name in config.decided if name not in _PLAN]
-    opened: dict[str, Any] = {name: None for name in _PLAN if name in config.decided}
+    opened: dict[str, Any] = {name: get_field(Config(), name) for name in _PLAN if name in config.decided}
     return with_fields(config, opened | {"execution.plan": "auto", "decided": left})
 
 

@@ -210,6 +210,7 @@ def trained_from_dict(
     Raises RunError when the weights do not fit the network, ModelError when it cannot be built by name.
     """
     from striate.models.build import build_model
+    from striate.models.own_code import refuse_unnamed
 
     try:
         task = task_from_state(saved["task"], where)
@@ -229,6 +230,7 @@ def trained_from_dict(
                 "the module, since no name builds it",
                 "striate.load(path, module=your_module)",
             )
+        refuse_unnamed(name, where, shape, task.outputs)
         module = build_model(name, shape, task.outputs, dense=task.name == "segment", new_head=True)
     try:
         module.load_state_dict(saved.get("ema") or saved["model"])

@@ -1,0 +1,116 @@
+"""A run or a configuration that names a file of code: it is run only for who has named it himself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import striate as package
+from striate.errors import ModelError
+from striate.machine.cache import cache_folder
+from striate.runs.checkpoint import load_checkpoint, save_checkpoint
+
+CODE = """
+from pathlib import Path
+from torch import nn
+Path("ran").touch()
+def build(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+"""
+
+
+@pytest.fixture
+def strangers(small_run, monkeypatch) -> Path:
+    """A run whose network is in a file beside it, as somebody else made it: this user has never named it."""
+    shutil.copytree(small_run, "run")
+    Path("run/net.py").write_text(CODE)
+    name = f"{Path('run/net.py').absolute()}:build"
+    for file in ("best.pt", "last.pt"):
+        path = Path("run/checkpoints") / file
+        content = load_checkpoint(path)
+        content.pop("format")
+        content["network"]["name"] = name
+        content["model"] = {f"1.{k.split('.')[-1]}": v for k, v in content["model"].items()}
+        content.pop("ema", None)
+        save_checkpoint(path, content)
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    config["model"]["name"] = name
+    Path("run/config.yaml").write_text(yaml.safe_dump(config))
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("x.png")
+    return Path("run")
+
+
+COMMANDS = [
+    ("predict", "run", "x.png"),
+    ("predict", "run/checkpoints/best.pt", "x.png"),
+    ("eval", "run"),
+    ("eval", "run", "mnist5k"),
+    ("summary", "run"),
+    ("summary", "mlp", "--input", "1x8x8", "--against", "run"),
+    ("train", "--config", "run/config.yaml", "--out", "again"),
+    ("train", "mnist5k", "--model", "run", "--out", "again"),
+    ("train", "mnist5k", "--config", "run/config.yaml", "--epochs", "3", "--out", "again"),
+    ("plan", "--config", "run/config.yaml"),
+    ("lr-find", "--config", "run/config.yaml"),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words))
+def test_the_code_of_a_strangers_run_is_not_run(striate, strangers, words) -> None:
+    striate(*words).refused("a network that is code", "striate summary")
+    assert not Path("ran").exists()
+    assert not Path("again").exists()
+
+
+def test_the_remedy_works_and_is_remembered(striate, strangers) -> None:
+    told = striate("predict", "run", "x.png")
+    words = told.err.partition("name it once: striate ")[2].strip().split()
+    assert striate(*words, "--json").code == 0
+    assert Path("ran").exists()
+    assert striate("predict", "run", "x.png").code == 0
+    shutil.rmtree(cache_folder() / "code")
+    assert striate("predict", "run", "x.png").code == 0  # this process has been told
+
+
+def test_in_python_too(strangers) -> None:
+    with pytest.raises(ModelError, match="a network that is code"):
+        package.load("run")
+    assert not Path("ran").exists()
+    package.build(str(Path("run/net.py").absolute()) + ":build", (1, 8, 8), 2)
+    assert package.load("run").predict("x.png").label in ("cat", "dog")
+
+
+def test_another_function_and_a_link_to_the_same_name_are_not_what_was_named(striate, strangers) -> None:
+    own = Path("own")
+    own.mkdir()
+    (own / "net.py").write_text(CODE)
+    package.build("own/net.py:build", (1, 8, 8), 2)
+    Path("ran").unlink()
+    striate("predict", "run", "x.png").refused("a network that is code")
+    assert not Path("ran").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users have no numbers here")
+def test_a_note_of_another_user_is_not_believed(striate, strangers, monkeypatch) -> None:
+    from striate.models import own_code
+
+    note = own_code._note(own_code._whole(f"{Path('run/net.py').absolute()}:build"))
+    note.parent.mkdir(parents=True)
+    note.write_text("")
+    os.chown(note, 12345, -1) if os.geteuid() == 0 else monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    striate("predict", "run", "x.png").refused("a network that is code")
+
+
+def test_ones_own_training_asks_nothing(striate, photos) -> None:
+    Path("net.py").write_text(CODE.replace("64", "3 * 64"))
+    data = photos(2, 8, 8)
+    assert striate("train", data, "--model", "net.py:build", "--epochs", "1", "--plan", "plain", "--out", "r").code == 0
+    assert striate("predict", "r", data).code == 0
+    assert striate("train", "--resume", "r").code == 0
+    assert striate("train", "--config", "r/config.yaml", "--out", "r2").code == 0
