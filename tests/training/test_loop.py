@@ -138,11 +138,11 @@ def test_losses_are_looked_at_together_and_the_first_bad_step_is_named() -> None
 
 def test_losses_are_looked_at_when_the_epoch_ends_and_once() -> None:
     watch = LossWatch()
-    watch.look(1, 0.5)
+    watch.look()
     watch.add(torch.tensor(math.inf), 1, 1, 0.5)
     with pytest.raises(NonFiniteLoss, match="step 1 in epoch 1"):
-        watch.look(1, 0.5)
-    watch.look(1, 0.5)
+        watch.look()
+    watch.look()
     for step in range(2, 50):
         watch.add(torch.tensor(1.0), step, 1, 0.5)
 

@@ -24,6 +24,7 @@ from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import open_run, read_seen
 from striate.tasks.make import make_task
 from striate.training.config_file import config_from_yaml
+from striate.training.execution import measured_at_once
 from striate.training.prepare import read_data
 from striate.training.request import ConfigSource, merge_request, read_config
 from striate.training.trained import Trained
@@ -56,7 +57,7 @@ def evaluate(
     path = run.path if isinstance(run, Run) else Path(run)
     opened, trained = open_run(path), load(path)
     config = config_from_yaml(opened.config)
-    batch = config.execution.micro_batch
+    batch = measured_at_once(config)
     if data is None or _same_source(str(data), config.data.source):
         try:
             return _evaluate_on(trained, read_data(config, announce)[1], "test", plan, batch)

@@ -10,6 +10,7 @@ import psutil
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _GROUP = Path("/sys/fs/cgroup")
+_WANT = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory", "std::bad_alloc")
 
 
 def resident_bytes() -> int:
@@ -56,6 +57,14 @@ def total_bytes() -> int:
     """Memory of the machine, or of the control group where that allows less."""
     limit = _number(_GROUP / "memory.max")
     return min([int(psutil.virtual_memory().total), *([] if limit is None else [limit])])
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice: Python's, NumPy's, or one of torch's on any device."""
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in said for words in _WANT)
 
 
 def _group_allowance() -> list[int]:

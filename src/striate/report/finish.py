@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -27,8 +27,9 @@ from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_notes, read_plan_summary
 from striate.runs.environment import read_environment
 from striate.runs.files import write_json
-from striate.training.config_file import config_to_yaml
+from striate.training.config_file import config_to_dict, config_to_yaml
 from striate.training.events import EpochRow
+from striate.training.execution import measured_at_once
 from striate.training.forecast import with_outcome
 from striate.training.forecast_file import read_forecast
 from striate.training.loop import validate
@@ -90,7 +91,7 @@ def finish_run(
 def _evaluate(prepared: Prepared, trained: Trained, announce: Callable[[str], None]) -> dict[str, Evaluation]:
     """Every split, all with the network computed in the same way, which `announce` is told of."""
     execution, splits = prepared.config.execution, ("train", "val", "test")
-    data, batch = measured_part(prepared.data, prepared.config), execution.micro_batch
+    data, batch = measured_part(prepared.data, prepared.config), measured_at_once(prepared.config)
     answering = plan_evaluation(trained, data, splits, batch=batch, asked=execution.plan)
     if line := answering.plan.line():
         announce(line)
@@ -143,7 +144,7 @@ def _metrics(
         "data_wait": _mean_share(history, "data_wait"),
         "augment_share": _mean_share(history, "augment_share"),
         "device": config.execution.device,
-        "plan": asdict(config.execution) | read_plan_summary(run),
+        "plan": config_to_dict(config)["execution"] | read_plan_summary(run),
         "inference": evaluations["test"].inference.to_json(),
         **{name: evaluation.metrics for name, evaluation in evaluations.items()},
     }

@@ -154,6 +154,13 @@ class ExecutionConfig:
     """Most samples computed at once: gradients of the parts of a batch are added up to those of the whole, but for
     batch normalization, which sees a part, and dropout, whose masks are others. A lone last sample joins the part
     before it. Evaluation takes as many at once. None computes whole batches."""
+    micro_batch_from: tuple[tuple[Annotated[int, Ge(0)], Annotated[int, Ge(1)]], ...] = ()
+    """What was decided: pairs of a number of steps and the `micro_batch` that holds after them, since memory ran out
+    there. A run that goes on or is repeated takes the same path."""
+    evaluation_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
+    """Most samples measured at once. None takes `micro_batch`, or two batches."""
+    deterministic: bool = False
+    """Whether operations without a deterministic form are refused."""
     processes: Annotated[int, Ge(1), Le(100_000)] | None = None
     """What was decided: how many processes computed it together, as torchrun started them. None is one."""
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
+
+from striate.training.config import Config
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class EpochRow:
     """One row of metrics.csv. `train` is measured on augmented batches while the weights change; `val` after the
     epoch in eval mode. `seconds` of training; `samples` seen in them. `data_wait`: the share of these seconds, 0 to 1,
     in which steps waited for data; `augment_share`: that in which their inputs were augmented, standardized and
-    blended, None on an accelerator, which does that while the host goes on, and where it was not measured."""
+    blended, None on an accelerator, which does that while the host goes on, and where it was not measured.
+    `skipped_steps`: of fp16, those that left the weights alone, since the loss was scaled too high for their gradient;
+    None in other precisions."""
 
     epoch: int
     step: int
@@ -36,6 +41,7 @@ class EpochRow:
     samples: int
     data_wait: float | None = None
     augment_share: float | None = None
+    skipped_steps: int | None = None
 
     def flat(self) -> dict[str, float | int | None]:
         """Column name to value, in the order of the file."""
@@ -44,7 +50,8 @@ class EpochRow:
         row |= {f"val_{k}": v for k, v in self.val.items()}
         speed = self.samples / self.seconds if self.seconds > 0 else 0.0
         row |= {"seconds": round(self.seconds, 4), "images_per_second": round(speed, 1)}
-        return row | {"data_wait": _share(self.data_wait), "augment_share": _share(self.augment_share)}
+        row |= {"data_wait": _share(self.data_wait), "augment_share": _share(self.augment_share)}
+        return row if self.skipped_steps is None else row | {"skipped_steps": self.skipped_steps}
 
 
 def _share(value: float | None) -> float | None:
@@ -61,4 +68,25 @@ class EpochDone:
     finished: bool = field(default=False)
 
 
-Event = StepDone | EpochDone
+@dataclass(frozen=True)
+class MemoryRanOut:
+    """Memory ran out in step `step` (from 1), or in the validation after it; it goes on with `samples` at once instead
+    of `before`, and will from there on, as `config` says. `changed`: what is no longer the same to the bit."""
+
+    what: Literal["training", "validation"]
+    step: int
+    before: int
+    samples: int
+    changed: tuple[str, ...]
+    config: Config
+
+    def __str__(self) -> str:
+        whole = "validation goes on" if self.what == "validation" else "the same batch is computed"
+        place = f"step {self.step}" if self.what == "training" else f"validation after step {self.step}"
+        return (
+            f"memory ran out in {place} with {self.before} samples at once: from here on {whole} with {self.samples} at"
+            f" once. No longer the same bits as in one go: {'; '.join(self.changed)}"
+        )
+
+
+Event = StepDone | EpochDone | MemoryRanOut

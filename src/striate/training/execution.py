@@ -15,6 +15,7 @@ from striate.data.dataset import Dataset
 from striate.errors import ConfigError, TrainingError
 from striate.machine.allocator import allocator_policy, available, usual_policy
 from striate.machine.load import current_load, maybe_busy, own_cores
+from striate.machine.memory import ran_out
 from striate.machine.precision import dtype_of, fp32_products
 from striate.training.config import Config, ExecutionConfig
 
@@ -199,8 +200,14 @@ def uncompiled(config: Config) -> AbstractContextManager[object]:
 
 def evaluation_batch(config: Config) -> int:
     """How many samples are measured at once: two batches, since there are no gradients to keep, unless
-    `execution.micro_batch` says how many fit."""
-    return config.execution.micro_batch or 2 * (config.batch or 1)
+    `execution.evaluation_batch` or `execution.micro_batch` says how many fit."""
+    return config.execution.evaluation_batch or config.execution.micro_batch or 2 * (config.batch or 1)
+
+
+def measured_at_once(config: Config) -> int | None:
+    """How many samples are measured at once when training is over; None where the run does not know how many fit."""
+    execution, parts = config.execution, [samples for _, samples in config.execution.micro_batch_from]
+    return execution.evaluation_batch or (parts[-1] if parts else execution.micro_batch)
 
 
 def training_part(config: Config, most: int) -> int:
@@ -215,7 +222,7 @@ def memory_explained(config: Config) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         text = str(error)
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "not enough memory" not in text:
+        if not ran_out(error):
             raise
         part = training_part(config, config.batch or 64)
         half = part // 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -16,8 +17,20 @@ from striate.training.config import Config
 from striate.training.events import EpochDone, EpochRow, Event, StepDone
 from striate.training.execution import autocast, evaluation_batch, make_scaler, uncompiled, whole_batch_compiled
 from striate.training.head_first import training_mode
-from striate.training.mix import mix_batch
-from striate.training.nonfinite import LossWatch, refuse_nonfinite, refuse_nonfinite_epoch
+from striate.training.less_memory import KeptBuffers, at_step, only_batch, updating, validated, within_memory
+from striate.training.mix import Mix, mix_batch
+from striate.training.nonfinite import (
+    LossWatch,
+    StepFacts,
+    count_skipped,
+    facts_of,
+    looks_each_step,
+    mark_nonfinite,
+    refuse_nonfinite_epoch,
+    refuse_nonfinite_step,
+    refuse_only_skipped,
+)
+from striate.training.nonfinite_place import Place, place_of_nonfinite
 from striate.training.objective import Objective, Part
 from striate.training.optimizers import set_learning_rate
 from striate.training.own_rule import own_rule_step
@@ -51,37 +64,47 @@ def training_events(
     steps, batch_size, peak = config.budget.steps, config.batch, config.optim.lr
     assert steps is not None and batch_size is not None and peak is not None, "recipes decide all three"
     steps_per_epoch = len(batch_bounds(len(train), batch_size))
-    epochs, watch = -(-steps // steps_per_epoch), LossWatch()
+    epochs = -(-steps // steps_per_epoch)
     part = None if not processes.several or whole_for_mixing(config) else processes.part
+
+    buffers = KeptBuffers((state.module, state.heads))
+
+    def take(batch: Batch, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
+        return training_step(state, batch, objective, config, normalize, len(state.history), processes)
+
+    def close(config: Config) -> EpochDone:
+        return close_epoch(state, objective, splits, config, normalize, len(state.history), epochs, processes)
 
     with training_mode(state.module, config) as set_mode:
         for epoch in range(len(state.history), epochs):
             if training_is_over(state.history, objective.task, config.budget):
                 return
-            order = epoch_order(len(train), config.seed, epoch)
             before = epoch * steps_per_epoch
+            read = partial(batches, train, batch_size, order=epoch_order(len(train), config.seed, epoch), part=part)
+            watch = LossWatch(partial(place_of_step, state, read, before, objective, config, normalize, epoch))
             started = perf_counter()
-            first, stop = state.step - before, steps - before
-            for batch in batches(train, batch_size, order=order, first=first, stop=stop, part=part):
+            for batch in read(first=state.step - before, stop=steps - before):
                 state.epoch_wait += perf_counter() - started
                 lr = peak * learning_rate_factor(config.schedule, state.step, steps)
                 set_learning_rate(state.optimizer, lr)
-                seed_step(hash_key(config.seed, state.step, 2, *([processes.rank] if processes.rank else [])), device)
                 set_mode(state.step)
 
-                loss, tally = training_step(state, batch, objective, config, normalize, epoch, processes)
+                # Of several processes, the others would wait for the one that repeats a step.
+                again = None if processes.several else partial(only_batch, read, state.step - before)
+                loss, tally, config = yield from within_memory(state, take, batch, again, config, buffers)
 
                 state.tally = tally if state.tally is None else state.tally + tally
                 state.step += 1
                 state.epoch_samples += batch.whole
-                if device.type != "cpu":
-                    watch.add(loss, state.step, epoch + 1, lr)
+                if not looks_each_step(device):
+                    watch.add(loss, state.step, epoch + 1, lr, batch.ids, state.fault)
                 state.epoch_seconds += perf_counter() - started
                 yield StepDone(state.step, steps, epoch + 1, loss, lr, batch.whole)
                 started = perf_counter()
 
-            watch.look(epoch + 1, state.optimizer.param_groups[-1]["lr"])
-            yield close_epoch(state, objective, splits, config, normalize, epoch, epochs, processes)
+            watch.look()
+            done, config = yield from validated(state, close, len(splits["val"]), config)
+            yield done
 
 
 def seed_step(seed: int, device: torch.device) -> None:
@@ -109,18 +132,59 @@ def training_step(
     """
     if config.optim.name == "own-rule":
         return own_rule_step(state, batch, objective, config, normalize, epoch)
-    module, optimizer = state.module, state.optimizer
+    optimizer = state.optimizer
     state.scaler = state.scaler or make_scaler(config)
     scaler = state.scaler or _NO_SCALING
     optimizer.zero_grad(set_to_none=True)
 
     began = perf_counter()
-    inputs, targets = prepared_inputs(batch, objective.task, config, normalize, epoch, state.step)
-    inputs, targets, mix = mix_batch(inputs, targets, config.augment, config.seed, state.step)
+    inputs, targets, mix = step_inputs(state, batch, objective, config, normalize, epoch)
     state.epoch_augment += perf_counter() - began
 
-    losses, tallies, samples = [], [], batch.whole
-    counted, weight = processes.counts(samples), part_weight(objective.task, targets, batch, processes)
+    add = partial(add_gradients, state, batch, inputs, targets, mix, objective, config, processes)
+    loss, tally = add()
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    counted = processes.counts(batch.whole)
+    processes.sum_gradients(trained, counted=counted)
+    if state.scaler is None:
+        mark_nonfinite(state, trained)
+    facts = partial(facts_of, state, epoch, batch.ids)
+    refuse_nonfinite_step(state, loss, inputs, add, facts, alone=not processes.several)
+
+    with updating(config):
+        if config.optim.clip:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(trained, config.optim.clip)
+        scaler.step(optimizer)
+        count_skipped(state)
+        scaler.update()
+        if state.average is not None:
+            state.average.update()
+    return processes.summed(loss, tally, counted=counted)
+
+
+def step_inputs(
+    state: TrainingState, batch: Batch, objective: Objective, config: Config, normalize: Normalize, epoch: int
+) -> tuple[torch.Tensor, torch.Tensor, Mix | None]:
+    """What goes into the network in this step, its targets, and how they are blended."""
+    inputs, targets = prepared_inputs(batch, objective.task, config, normalize, epoch, state.step)
+    return mix_batch(inputs, targets, config.augment, config.seed, state.step)
+
+
+def add_gradients(
+    state: TrainingState,
+    batch: Batch,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    mix: Mix | None,
+    objective: Objective,
+    config: Config,
+    processes: Processes,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Forward and backward of a batch, part by part. Returns the scalar loss and the tally, of this process."""
+    module, scaler, samples = state.module, state.scaler or _NO_SCALING, batch.whole
+    seed_step(hash_key(config.seed, state.step, 2, *([processes.rank] if processes.rank else [])), inputs.device)
+    losses, tallies, weight = [], [], part_weight(objective.task, targets, batch, processes)
     for first, start, stop in bounds_in_step(batch, config, processes):
         x, y, blend = inputs[start:stop], targets[start:stop], mix and mix.part(start, stop)
         with (
@@ -130,21 +194,34 @@ def training_step(
             whole_batch_statistics(module, processes.divides(samples)),
         ):
             loss, tally = objective.training_loss(module, x, y, blend, Part(state.step, first, samples, weight))
-        refuse_nonfinite(loss, module, x, state.step + 1, epoch + 1, optimizer.param_groups[-1]["lr"])
         scaler.scale(loss).backward()
         losses.append(loss.detach())
         tallies.append(tally)
+    return sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0])
 
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
-    processes.sum_gradients(trained, counted=counted)
-    if config.optim.clip:
-        scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(trained, config.optim.clip)
-    scaler.step(optimizer)
-    scaler.update()
-    if state.average is not None:
-        state.average.update()
-    return processes.summed(sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0]), counted=counted)
+
+def place_of_step(
+    state: TrainingState,
+    read: Callable[..., Iterator[Batch]],
+    before: int,
+    objective: Objective,
+    config: Config,
+    normalize: Normalize,
+    epoch: int,
+    facts: StepFacts,
+) -> Place:
+    """Where an earlier step, whose update and all after it were left out, first got a number that is none."""
+    if not hasattr(state.optimizer, "found_inf"):
+        return Place("looked at later, when the weights have followed: no layer can be named")
+    now, state.step = state.step, facts.step - 1
+    try:
+        batch, config = only_batch(read, state.step - before), at_step(config, state.step)
+        inputs, targets, mix = step_inputs(state, batch, objective, config, normalize, epoch)
+        add = partial(add_gradients, state, batch, inputs, targets, mix, objective, config, ALONE)
+        with uncompiled(config):
+            return place_of_nonfinite(state.module, inputs, add)
+    finally:
+        state.step = now
 
 
 def close_epoch(
@@ -164,10 +241,11 @@ def close_epoch(
     lr, train = state.optimizer.param_groups[-1]["lr"], objective.summarize(state.tally)
     seconds = state.epoch_seconds
     augment = state.epoch_augment / seconds if config.execution.device == "cpu" else None
-    row = EpochRow(
-        epoch + 1, state.step, lr, train, val, seconds, state.epoch_samples, state.epoch_wait / seconds, augment
-    )
+    skipped = None if state.skipped is None else int(state.skipped)
+    wait, samples = state.epoch_wait / seconds, state.epoch_samples
+    row = EpochRow(epoch + 1, state.step, lr, train, val, seconds, samples, wait, augment, skipped)
     refuse_nonfinite_epoch(row)
+    refuse_only_skipped(row, state.step - (state.history[-1].step if state.history else 0))
     score = task.score(val)
     best = state.best_score is None or score >= state.best_score
     state.best_score = score if best else state.best_score

@@ -1,64 +1,167 @@
-"""A loss that is no longer a number: where it came from, and what to try."""
+"""Numbers that are infinite or none: found at the step, told with the layer, the samples and what to try.
+
+The gradients of a step are looked at before the weights follow them, all in one pass over memory. On a CPU each step
+looks at the answer. On an accelerator that would wait for it: there the flag stays where it is, fused optimizers leave
+out every step from the first bad one on, and the flags of several steps are looked at together.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from striate.errors import NonFiniteLoss
-from striate.models.untouched import untouched
 from striate.training.events import EpochRow
+from striate.training.nonfinite_place import Place, place_of_nonfinite
+from striate.training.state import TrainingState
 
 _LOOK_EVERY = 20  # steps between looks on an accelerator
+_NAMED = 5  # samples in the message
+
+
+def looks_each_step(device: torch.device) -> bool:
+    """Whether a look at each step waits for nobody."""
+    return device.type == "cpu"
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """Which step it is, from 1, in which epoch, at which learning rate, of which samples (ids in the order of the
+    batch)."""
+
+    step: int
+    epoch: int
+    lr: float
+    ids: Sequence[int] = ()
+
+
+def facts_of(state: TrainingState, epoch: int, ids: torch.Tensor) -> StepFacts:
+    """The step that is being taken, in epoch `epoch`, from 0."""
+    return StepFacts(state.step + 1, epoch + 1, state.optimizer.param_groups[-1]["lr"], ids.tolist())
+
+
+def mark_nonfinite(state: TrainingState, parameters: Iterable[torch.Tensor]) -> torch.Tensor:
+    """A scalar on their device: 1 from the first call on where a gradient of `parameters` has a number that is infinite
+    or none, else 0. On an accelerator fused optimizers take no step while it is 1."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if state.fault is None or state.unscaled is None:
+        state.fault, state.unscaled = torch.zeros((), device=state.device), torch.ones((), device=state.device)
+        if not looks_each_step(state.device) and state.optimizer.defaults.get("fused"):
+            state.optimizer.found_inf = state.fault  # type: ignore[attr-defined]
+    # What torch.amp.GradScaler calls: the one pass over all gradients that torch has, here times 1.
+    torch._amp_foreach_non_finite_check_and_unscale_(gradients, state.fault, state.unscaled)
+    return state.fault
+
+
+def count_skipped(state: TrainingState) -> None:
+    """After the step of a scaler, before its update: whether it left out the step, added up on the device."""
+    if state.scaler is None:
+        return
+    found = list(state.scaler._found_inf_per_device(state.optimizer).values())
+    skipped = torch.stack([flag.float() for flag in found]).sum().clamp(max=1)
+    state.skipped = skipped if state.skipped is None else state.skipped + skipped
+
+
+def refuse_nonfinite_step(
+    state: TrainingState,
+    loss: torch.Tensor,
+    inputs: torch.Tensor,
+    again: Callable[[], object],
+    facts: Callable[[], StepFacts],
+    *,
+    alone: bool = True,
+) -> None:
+    """Raise NonFiniteLoss where the scalar `loss` or a gradient of the step is not finite, before the weights follow.
+
+    `inputs` (B, …) is the whole prepared batch, `again` repeats the step's passes. The network is left as it is. Does
+    nothing on an accelerator, where `LossWatch` looks. Not `alone`: the gradient is a sum over several processes, which
+    all have to come to the same verdict.
+    """
+    if not looks_each_step(loss.device):
+        return
+    bad_loss = alone and not math.isfinite(loss.item())
+    if bad_loss or (state.fault is not None and state.fault.item()):
+        place = place_of_nonfinite(state.module, inputs, again)
+        raise _error(f"{float(loss):g}" if bad_loss else "", place, facts())
 
 
 def refuse_nonfinite(
-    loss: torch.Tensor, module: nn.Module, inputs: torch.Tensor, step: int, epoch: int, lr: float
+    loss: torch.Tensor, module: nn.Module, inputs: torch.Tensor, facts: Callable[[], StepFacts]
 ) -> None:
-    """Raise NonFiniteLoss when `loss` (scalar) is infinite or not a number, naming the first place at fault.
+    """Raise NonFiniteLoss when the scalar `loss` of a network without gradients is not finite, as above."""
+    if looks_each_step(loss.device) and not math.isfinite(loss.item()):
+        place = place_of_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs)))
+        raise _error(f"{float(loss):g}", place, facts())
 
-    `inputs` is the normalized batch of this step. The network is left as it is. Does nothing on an accelerator, where
-    a look at each step would wait for it each time: `LossWatch` looks at several.
-    """
-    if loss.device.type != "cpu" or math.isfinite(loss.item()):
-        return
-    raise NonFiniteLoss(
-        f"training, step {step} in epoch {epoch}: loss",
-        f"{float(loss.detach()):g} at learning rate {lr:.3g}; {first_nonfinite(module, inputs)}",
+
+def _error(loss: str, place: Place, facts: StepFacts) -> NonFiniteLoss:
+    ids = [facts.ids[row] for row in place.rows if row < len(facts.ids)]
+    at_fault = f", of {_samples(ids)}" if ids else ""
+    what, got = ("loss", f"{loss} at") if loss else ("gradient", "a number that is infinite or none, at")
+    return NonFiniteLoss(
+        f"training, step {facts.step} in epoch {facts.epoch}: {what}",
+        f"{got} learning rate {facts.lr:.3g}; {place.words}{at_fault}",
         "a finite number",
-        _remedy(lr),
+        _remedy(facts.lr),
+        step=facts.step,
+        epoch=facts.epoch,
+        lr=facts.lr,
+        layer=place.layer,
+        samples=ids or list(facts.ids),
     )
 
 
+def _samples(ids: Sequence[int]) -> str:
+    more = f", … ({len(ids)} in all)" if len(ids) > _NAMED else ""
+    return f"sample{'s' * (len(ids) > 1)} {', '.join(map(str, ids[:_NAMED]))}{more}"
+
+
 class LossWatch:
-    """Looks at the losses of several steps at once, so that nobody waits for an accelerator in between."""
+    """Looks at the losses of several steps at once, so that nobody waits for an accelerator in between.
 
-    def __init__(self) -> None:
-        self._unseen: list[tuple[int, torch.Tensor]] = []
+    `explain(facts)` says where a bad gradient comes from, where the weights have not followed it.
+    """
 
-    def add(self, loss: torch.Tensor, step: int, epoch: int, lr: float) -> None:
-        """Take note of the scalar `loss` of `step`; raise NonFiniteLoss as `look` does when it is time to look."""
-        self._unseen.append((step, loss))
+    def __init__(self, explain: Callable[[StepFacts], Place] | None = None) -> None:
+        self._unseen: list[tuple[StepFacts, torch.Tensor, torch.Tensor | None]] = []
+        self._explain = explain
+
+    def add(
+        self,
+        loss: torch.Tensor,
+        step: int,
+        epoch: int,
+        lr: float,
+        ids: torch.Tensor | None = None,
+        fault: torch.Tensor | None = None,
+    ) -> None:
+        """Take note of the scalar `loss` of `step`, and of the flag of `mark_nonfinite` as it is now; raise
+        NonFiniteLoss as `look` does when it is time to look."""
+        facts = StepFacts(step, epoch, lr, [] if ids is None else ids.tolist())
+        self._unseen.append((facts, loss, None if fault is None else fault.clone()))
         if len(self._unseen) >= _LOOK_EVERY:
-            self.look(epoch, lr)
+            self.look()
 
-    def look(self, epoch: int, lr: float) -> None:
-        """Raise NonFiniteLoss, with the first step at fault, when a loss since the last look is not finite."""
+    def look(self) -> None:
+        """Raise NonFiniteLoss, with the first step at fault, when a loss or gradient since the last look is not
+        finite."""
         unseen, self._unseen = self._unseen, []
         if not unseen:
             return
-        values = torch.stack([loss for _, loss in unseen]).tolist()
-        for (step, _), value in zip(unseen, values, strict=True):
-            if not math.isfinite(value):
-                raise NonFiniteLoss(
-                    f"training, step {step} in epoch {epoch}: loss",
-                    f"{value:g} at learning rate {lr:.3g}; looked at in step {unseen[-1][0]}, after which no layer can"
-                    " be named: the weights have followed it since",
-                    "a finite number",
-                    _remedy(lr),
-                )
+        losses = torch.stack([loss for _, loss, _ in unseen]).tolist()
+        faults = [fault for _, _, fault in unseen if fault is not None]
+        flags = torch.stack(faults).tolist() if len(faults) == len(unseen) else [0.0] * len(unseen)
+        for (facts, _, _), loss, flag in zip(unseen, losses, flags, strict=True):
+            if flag and self._explain is not None:
+                raise _error("" if math.isfinite(loss) else f"{loss:g}", self._explain(facts), facts)
+            if flag or not math.isfinite(loss):
+                late = f"looked at in step {unseen[-1][0].step}, after which no layer can be named"
+                place = Place(f"{late}: the weights have followed it since")
+                raise _error("" if math.isfinite(loss) else f"{loss:g}", place, facts)
 
 
 def refuse_nonfinite_epoch(row: EpochRow) -> None:
@@ -74,6 +177,28 @@ def refuse_nonfinite_epoch(row: EpochRow) -> None:
         )
 
 
+def refuse_only_skipped(row: EpochRow, steps: int) -> None:
+    """Raise NonFiniteLoss where the scaler of fp16 left out every one of `steps` steps: nothing is learned so."""
+    if steps and row.skipped_steps == steps:
+        raise NonFiniteLoss(
+            f"training, end of epoch {row.epoch}",
+            f"no finite gradient in any of its {steps} steps, at any scale of the fp16 loss",
+            "steps that learn",
+            _remedy(row.lr),
+        )
+
+
+def refuse_nonfinite_state(state: TrainingState) -> None:
+    """Raise NonFiniteLoss when anything that is trained or remembered is not finite, or a step was left out because its
+    gradient was not, so that no checkpoint ever holds such a state."""
+    lr = state.optimizer.param_groups[-1]["lr"]
+    bad = next((name for name, tensor in _tensors(state) if not bool(torch.isfinite(tensor).all())), None)
+    if bad is None and state.fault is not None and bool(state.fault):
+        bad = "a gradient since the last look"
+    if bad is not None:
+        raise NonFiniteLoss(f"training, step {state.step}", f"{bad} is not finite", "finite weights", _remedy(lr))
+
+
 def refuse_nonfinite_weights(module: nn.Module, step: int, lr: float) -> None:
     """Raise NonFiniteLoss when a parameter or buffer is not finite, so that no checkpoint ever holds such a network."""
     bad = [n for n, t in module.state_dict().items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
@@ -81,33 +206,21 @@ def refuse_nonfinite_weights(module: nn.Module, step: int, lr: float) -> None:
         raise NonFiniteLoss(f"training, step {step}", f"{bad[0]} is not finite", "finite weights", _remedy(lr))
 
 
+def _tensors(state: TrainingState) -> Iterable[tuple[str, torch.Tensor]]:
+    """Weights and buffers of all networks, and what the optimizer remembers of each weight."""
+    networks = {"": state.module, "averaged ": None if state.average is None else state.average.module}
+    networks["auxiliary "] = state.heads
+    for kind, network in networks.items():
+        for name, tensor in () if network is None else network.state_dict().items():
+            if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+                yield f"{kind}{name}", tensor
+    names: dict[object, str] = {parameter: name for name, parameter in state.module.named_parameters()}
+    for parameter, values in state.optimizer.state.items():
+        for kind, value in values.items():
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                yield f"{kind} of {names.get(parameter, 'a parameter')} in the optimizer", value
+
+
 def _remedy(lr: float) -> str:
-    return f"--lr {min(lr / 10, 1e-3):.2g}; where a checkpoint was saved before, it is kept"
-
-
-@torch.no_grad()
-def first_nonfinite(module: nn.Module, inputs: torch.Tensor) -> str:
-    """The first of inputs, parameters and layer outputs (in execution order) that is not finite, in words."""
-    if not torch.isfinite(inputs).all():
-        return "the input batch itself is not finite"
-    for name, parameter in module.named_parameters():
-        if not torch.isfinite(parameter).all():
-            return f"the parameter {name} is not finite: an earlier step was too large"
-    found: list[str] = []
-
-    def look(name: str) -> object:
-        def hook(layer: nn.Module, _: object, output: object) -> None:
-            if not found and isinstance(output, torch.Tensor) and not torch.isfinite(output).all():
-                found.append(f"first in the output of {name} ({type(layer).__name__})")
-
-        return hook
-
-    leaves = [(n, m) for n, m in module.named_modules() if not list(m.children())]
-    hooks = [m.register_forward_hook(look(n)) for n, m in leaves]
-    try:
-        with untouched(module, evaluating=False):
-            module(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found[0] if found else "every layer's output is finite: the loss itself overflows"
+    lower = f"--lr {min(lr / 10, 1e-3):.2g}"
+    return f"{lower}, --optim.clip 1, or --plan plain for fp32; where a checkpoint was saved before, it is kept"

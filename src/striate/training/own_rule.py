@@ -10,7 +10,7 @@ from striate.data.loader import Batch
 from striate.data.normalize import Normalize
 from striate.models.learning_rule import OwnRule
 from striate.training.config import Config
-from striate.training.nonfinite import refuse_nonfinite
+from striate.training.nonfinite import facts_of, refuse_nonfinite
 from striate.training.objective import Objective, Part
 from striate.training.prepared_batch import part_bounds, prepared_inputs
 from striate.training.state import TrainingState
@@ -33,7 +33,7 @@ def own_rule_step(
         x, y = inputs[start:stop], targets[start:stop]
         with torch.no_grad():
             loss, tally = objective.training_loss(module, x, y, part=Part(state.step, start, len(inputs), weight))
-        refuse_nonfinite(loss, module, x, state.step + 1, epoch + 1, rate)
+        refuse_nonfinite(loss, module, x, lambda: facts_of(state, epoch, batch.ids))
         module.learn(x, y, rate, progress)
         losses.append(loss)
         tallies.append(tally)

@@ -9,7 +9,7 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from striate.training.events import EpochDone, EpochRow, Event, StepDone
+from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut, StepDone
 from striate.training.forecast import duration
 from striate.training.time_left import TimeWatch
 
@@ -26,7 +26,8 @@ def describe_row(row: EpochRow) -> str:
     speed = row.samples / row.seconds if row.seconds > 0 else 0.0
     wait = row.data_wait or 0.0
     waited = f"  {wait:.0%} waiting for data" if wait > _WAIT_MATTERS else ""
-    return f"loss {row.train['loss']:.4f}  val {name} {shown}  {speed:,.0f} samples/s{waited}"
+    skipped = f"  {row.skipped_steps} steps skipped by the fp16 scaler" if row.skipped_steps else ""
+    return f"loss {row.train['loss']:.4f}  val {name} {shown}  {speed:,.0f} samples/s{waited}{skipped}"
 
 
 @contextmanager
@@ -66,6 +67,8 @@ def _bar(console: Console, watch: TimeWatch | None) -> Iterator[Callable[[Event]
                     progress.update(task, completed=event.step, epoch=f"{event.epoch}", left=_left(watch))
                     progress.refresh()
                     drawn = monotonic()
+            elif isinstance(event, MemoryRanOut):
+                progress.console.print(str(event), highlight=False, soft_wrap=True)
             elif task is not None:
                 progress.update(task, epoch=f"{event.row.epoch}/{event.epochs}", row=describe_row(event.row))
                 progress.refresh()
@@ -78,6 +81,8 @@ def _plain(console: Console, watch: TimeWatch | None) -> Callable[[Event], None]
 
     def read(event: Event) -> None:
         nonlocal shown
+        if isinstance(event, MemoryRanOut):
+            console.print(str(event), highlight=False, soft_wrap=True)
         if isinstance(event, EpochDone) and (event.finished or monotonic() - shown > _PLAIN_EVERY):
             shown = monotonic()
             line = f"epoch {event.row.epoch}/{event.epochs}  {describe_row(event.row)}"

@@ -19,8 +19,9 @@ class TrainingState:
     progress: seconds in all, those in which steps waited for data, and those in which inputs were prepared.
 
     `average` is the moving average of the weights, if there is one; `heads` are the auxiliary heads, which only
-    training has; `scaler` scales the loss of `fp16`, from the first step on. `elapsed` is the wall-clock time in
-    seconds since the run was asked for, without the pauses in which it was interrupted.
+    training has; `scaler` scales the loss of `fp16`, from the first step on; `skipped` counts the steps of the epoch
+    that it left out. `elapsed` is the wall-clock time in seconds since the run was asked for, without the pauses in
+    which it was interrupted. `fault` and `unscaled` belong to `mark_nonfinite`; no checkpoint has them.
     """
 
     module: nn.Module
@@ -36,7 +37,15 @@ class TrainingState:
     epoch_wait: float = 0.0
     epoch_augment: float = 0.0
     epoch_samples: int = 0
+    skipped: torch.Tensor | None = None
     elapsed: float = 0.0
+    fault: torch.Tensor | None = None
+    unscaled: torch.Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.module.parameters()).device
 
     @property
     def answering(self) -> nn.Module:
@@ -62,6 +71,8 @@ class TrainingState:
             saved["ema"] = self.average.module.state_dict()
         if self.heads is not None:
             saved["auxiliary"] = self.heads.state_dict()
+        if self.skipped is not None:
+            saved["skipped"] = self.skipped
         if self.scaler is not None:
             saved["scaler"] = self.scaler.state_dict()
         return saved
@@ -85,11 +96,12 @@ class TrainingState:
         self.tally = saved["tally"]
         self.epoch_seconds, self.epoch_samples = saved["epoch_seconds"], saved["epoch_samples"]
         self.epoch_wait, self.epoch_augment = saved.get("epoch_wait", 0.0), saved.get("epoch_augment", 0.0)
+        self.skipped = saved.get("skipped")
         self.elapsed += saved.get("elapsed", 0.0)
 
     def begin_epoch(self) -> None:
         """Nothing summed yet."""
-        self.tally, self.epoch_samples = None, 0
+        self.tally, self.epoch_samples, self.skipped = None, 0, None
         self.epoch_seconds = self.epoch_wait = self.epoch_augment = 0.0
 
 

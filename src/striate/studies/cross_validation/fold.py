@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from striate.evaluation.measure import evaluate_trained
 from striate.training.events import EpochDone, Event
-from striate.training.execution import execution_settings
+from striate.training.execution import execution_settings, measured_at_once
 from striate.training.loop import training_events
 from striate.training.patience import best_epoch
 from striate.training.prepare import Prepared
@@ -77,7 +77,7 @@ def train_fold(
         if kept:
             state.answering.load_state_dict(kept)
         # In plain fp32: folds are compared with each other, to the last digit.
-        evaluation = evaluate_trained(prepared.trained(), prepared.data, "test", batch=config.execution.micro_batch)
+        evaluation = evaluate_trained(prepared.trained(), prepared.data, "test", batch=measured_at_once(config))
     last = config.keep == "last"
     return FoldResult(
         repeat=repeat,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -29,7 +29,7 @@ from striate.studies.cross_validation.plan import CrossValidation
 from striate.studies.cross_validation.report import write_cv_report
 from striate.studies.cross_validation.summary import compare_folds, summarize_folds
 from striate.training.config import Config
-from striate.training.config_file import config_to_yaml
+from striate.training.config_file import config_to_dict, config_to_yaml
 from striate.training.events import Event
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.prepare import Prepared
@@ -186,7 +186,7 @@ def _metrics(study: CrossValidation, results: list[FoldResult]) -> dict[str, Any
         **dict.fromkeys(("train", "val", "test", "epochs", "images_per_second")),
         "train_seconds": round(sum(result.seconds for result in results), 3),
         "device": study.config.execution.device,
-        "plan": asdict(study.config.execution),
+        "plan": config_to_dict(study.config)["execution"],
     }
     if study.config.baseline:
         metrics["baselines"] = [compare_folds(results, name, task) for name in results[0].baselines]

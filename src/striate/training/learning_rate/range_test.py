@@ -6,13 +6,12 @@ import math
 from dataclasses import replace
 from itertools import count
 
-from striate.data.counter_random import hash_key
 from striate.data.loader import batches, epoch_order
 from striate.errors import NonFiniteLoss
 from striate.training.head_first import training_mode
 from striate.training.learning_rate.records import RangePoint
 from striate.training.learning_rate.trials import Fold, objective_of
-from striate.training.loop import seed_step, training_step
+from striate.training.loop import training_step
 from striate.training.optimizers import set_learning_rate
 from striate.training.prepare import Prepared
 from striate.training.speed import trial_state
@@ -48,7 +47,6 @@ def range_test(prepared: Prepared, fold: Fold, steps: int = _STEPS) -> tuple[Ran
             for batch in batches(train, batch_size, order=order):
                 lr = LOWEST * growth ** len(points)
                 set_learning_rate(state.optimizer, lr)
-                seed_step(hash_key(config.seed, state.step, 2), train.inputs.device)
                 set_mode(state.step)
                 try:
                     loss = float(training_step(state, batch, objective, config, prepared.normalize, epoch)[0])

@@ -88,6 +88,8 @@ def run_trial(prepared: Prepared, fold: Fold, lr: float, steps: int, seed: int) 
                 if isinstance(event, EpochDone):
                     held_out = event.row.val["loss"] if event.best or held_out is None else held_out
                     continue
+                if not isinstance(event, StepDone):
+                    continue
                 losses.append(float(event.loss))
                 if not math.isfinite(losses[-1]) or _mean_end(losses) > _EXPLODED * fold.divergence:
                     return Trial(lr, seed, losses[0], losses[-1], None, True)
