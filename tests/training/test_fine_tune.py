@@ -29,6 +29,7 @@ from striate.training.loop import training_events
 from striate.training.optimizers import make_optimizer, set_learning_rate
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request, read_config
+from striate.training.saving import Saver
 
 NETWORK = "conv(4,3) bn relu dropout(0.3) pool(2) conv(6,3) bn relu fc(3)"
 OPTIMIZERS = ["sgd", "adamw", "muon", "lamb", "lars"]
@@ -224,8 +225,7 @@ def cut_after(monkeypatch: pytest.MonkeyPatch, step: int, train: Callable[[], No
 
     with monkeypatch.context() as patch:
         patch.setattr(session, "training_events", events)
-        patch.setattr(session, "_SAVE_EVERY", 0.0)
-        patch.setattr(session, "_SAVE_SHARE", float("inf"))
+        patch.setattr(Saver, "due", lambda *_, **__: True)
         with pytest.raises(Interrupted):
             train()
 

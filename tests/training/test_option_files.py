@@ -18,11 +18,11 @@ from striate.report import finish
 from striate.report.finish import _pictures
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, create_run
-from striate.training import session
 from striate.training.config import Config
 from striate.training.events import Event, StepDone
 from striate.training.execution import execution_settings
 from striate.training.prepare import prepare
+from striate.training.saving import Saver
 from striate.training.session import restore, run_training, write_beginning
 
 EVERYTHING = {
@@ -53,7 +53,7 @@ def without_report(config: Config, name: str, stop_after: int | None = None) -> 
     """Train in a run directory, or go on there; killed before another step than so many is saved."""
     prepared = prepare(config)
     run = RunDirectory(Path(name)) if Path(name).exists() else create_run(Path(name), "test")
-    if not restore(run, prepared):
+    if not restore(run, prepared, run.last if run.last.exists() else None):
         write_beginning(run, prepared)
 
     def reader(event: Event) -> None:
@@ -66,6 +66,7 @@ def without_report(config: Config, name: str, stop_after: int | None = None) -> 
 
 
 TIMES = {"seconds", "epoch_seconds", "epoch_wait", "epoch_augment", "elapsed", "data_wait", "augment_share"}
+TIMES |= {"trace"}  # of the steps since the checkpoint before, whenever that was
 
 
 def assert_equal(a: object, b: object, where: str = "") -> None:
@@ -89,8 +90,7 @@ def assert_equal(a: object, b: object, where: str = "") -> None:
 def test_a_run_with_everything_on_goes_on_bit_for_bit(monkeypatch, step: int, optimizer: str) -> None:
     config = asked_for(epochs=2, **EVERYTHING, optim__name=optimizer)
     whole = without_report(config, "whole")
-    monkeypatch.setattr(session, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(session, "_SAVE_SHARE", float("inf"))
+    monkeypatch.setattr(Saver, "due", lambda *_, **__: True)
     with pytest.raises(Killed):
         without_report(config, "cut", stop_after=step)
     saved = load_checkpoint(Path("cut/checkpoints/last.pt"))

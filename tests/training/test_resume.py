@@ -22,6 +22,7 @@ from striate.training.events import StepDone
 from striate.training.interruption import Interrupted
 from striate.training.prepare import prepare
 from striate.training.request import merge_request, read_config
+from striate.training.saving import Saver
 
 NETWORK = "conv(4,3) bn relu dropout(0.3) pool(2) fc(3)"
 
@@ -106,8 +107,7 @@ def test_a_run_killed_after_a_checkpoint_drops_the_rows_that_the_checkpoint_does
     same_photos, whole, monkeypatch
 ) -> None:
     config = config_for(same_photos)
-    monkeypatch.setattr(session, "_SAVE_EVERY", 0.0)  # save at every event
-    monkeypatch.setattr(session, "_SAVE_SHARE", float("inf"))
+    monkeypatch.setattr(Saver, "due", lambda *_, **__: True)  # save at every event
     with monkeypatch.context() as patch:
         original = session.save
         saves = []
@@ -183,8 +183,7 @@ def test_a_hinge_loss_of_a_dead_network_is_noticed(photos) -> None:
 
 
 def test_no_checkpoint_ever_holds_a_network_that_is_not_finite(photos, monkeypatch) -> None:
-    monkeypatch.setattr(session, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(session, "_SAVE_SHARE", float("inf"))
+    monkeypatch.setattr(Saver, "due", lambda *_, **__: True)
     fields = {"optim.name": "sgd", "optim.lr": 1e25, "schedule.name": "constant", "batch": 64}
     with pytest.raises(TrainingError):
         train_quietly(config_for(photos(), **fields), Path("run"))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from striate.api.sharding import pack_shards
     from striate.api.summarizing import Summary, summary, write_summary
     from striate.api.training import Run, resume, train, train_config
+    from striate.api.verifying import Verification, verify
 
 _PLACES = {
     "answering": ("FileAnswer", "FileAnswers", "answer_files"),
@@ -32,6 +33,7 @@ _PLACES = {
     "sharding": ("pack_shards",),
     "summarizing": ("Summary", "summary", "write_summary"),
     "training": ("Run", "resume", "train", "train_config"),
+    "verifying": ("Verification", "verify"),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
@@ -41,6 +43,7 @@ __all__ = [
     "Run",
     "Summary",
     "TrainingPlan",
+    "Verification",
     "announcer",
     "answer_files",
     "baselines",
@@ -57,6 +60,7 @@ __all__ = [
     "sweep",
     "train",
     "train_config",
+    "verify",
     "write_summary",
 ]
 

@@ -17,6 +17,9 @@ from striate.api.news import announce_decisions, announcer
 from striate.errors import RunError, pasted
 from striate.report.finish import finish_run
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
+from striate.runs.events import cut_torn_end
+from striate.runs.lock import owned
+from striate.runs.newest import take_up
 from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
 from striate.studies.cross_validation.plan import CrossValidation, plan_cross_validation
 from striate.studies.cross_validation.run import (
@@ -124,17 +127,21 @@ def train_config(
         with memory_explained(config):
             study = plan_cross_validation(config, module, announce=announce)
         run = create_run(out, f"{study.pool.data.name[:24]} {study.network} cv", FOLDERS)
-        return _cross_validate(run, study, console, quiet)
+        with owned(run.path, announce):
+            refuse_occupied(run.path)
+            return _cross_validate(run, study, console, quiet)
     with memory_explained(config):
         prepared = prepare(
             config, module, seconds_spent=lambda: monotonic() - started, announce=announce, forecast=True
         )
     model = "module" if prepared.network_name is None else prepared.network_name
     run = create_run(out, f"{prepared.data.name}-{model if len(model) <= 24 else 'custom'}")
-    write_beginning(run, prepared)
-    announce_decisions(prepared, announce)
-    prepared.state.elapsed = monotonic() - started
-    return _train_to_end(run, prepared, console, quiet)
+    with owned(run.path, announce):
+        refuse_occupied(run.path)  # by another process, which asked for the same folder meanwhile
+        write_beginning(run, prepared)
+        announce_decisions(prepared, announce)
+        prepared.state.elapsed = monotonic() - started
+        return _train_to_end(run, prepared, console, quiet)
 
 
 def resume(
@@ -155,16 +162,17 @@ def resume(
             load(file, module=module)
         announce(f"{run.path} is finished; its checkpoints were read and fit the network")
         return Run(run.path, read_metrics(run))
-    begun = run.last if run.last.exists() else None
-    prepared = prepare(config, module, begun=begun, announce=announce)
-    prepared.state.elapsed = monotonic() - started
-    if restore(run, prepared):
-        done, total = prepared.state.step, prepared.config.budget.steps
-        announce(f"going on with {run.path} after step {done:,} of {total:,}")
-    else:
-        announce(f"{run.path} has no checkpoint yet: starting over")
-    write_beginning(run, prepared)
-    return _train_to_end(run, prepared, console, quiet)
+    with owned(run.path, announce):
+        begun = take_up(run, announce)
+        prepared = prepare(config, module, begun=begun, announce=announce)
+        prepared.state.elapsed = monotonic() - started
+        if restore(run, prepared, begun):
+            done, total = prepared.state.step, prepared.config.budget.steps
+            announce(f"going on with {run.path} after step {done:,} of {total:,}")
+        else:
+            announce(f"{run.path} has no checkpoint yet: starting over")
+        write_beginning(run, prepared)
+        return _train_to_end(run, prepared, console, quiet)
 
 
 def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet: bool) -> Run:
@@ -186,9 +194,10 @@ def _resume_cross_validation(
         if study_is_whole(config, results):
             announce(f"{run.path} is finished; its {len(results)} folds were read")
             return Run(run.path, read_metrics(run))
-    with memory_explained(config):
+    with owned(run.path, announce), memory_explained(config):
+        cut_torn_end(run)
         study = plan_cross_validation(config, module, announce=announce)
-    return _cross_validate(run, study, console, quiet)
+        return _cross_validate(run, study, console, quiet)
 
 
 def _cross_validate(run: RunDirectory, study: CrossValidation, console: Console, quiet: bool) -> Run:

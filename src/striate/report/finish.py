@@ -24,8 +24,10 @@ from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.summary import short_layer_table
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.directory import RunDirectory, read_notes, read_plan_summary
+from striate.runs.digests import note_finished
+from striate.runs.directory import RunDirectory, read_plan_summary
 from striate.runs.environment import read_environment
+from striate.runs.events import append_event, read_notes
 from striate.runs.files import write_json
 from striate.training.config_file import config_to_dict, config_to_yaml
 from striate.training.events import EpochRow
@@ -36,7 +38,6 @@ from striate.training.loop import validate
 from striate.training.measured_part import measured_part
 from striate.training.patience import best_epoch, early_end
 from striate.training.prepare import Prepared
-from striate.training.session import append_event
 from striate.training.target import TargetOutcome, target_outcome
 from striate.training.trained import Trained
 from striate.wording import show_shape
@@ -85,6 +86,7 @@ def finish_run(
         metrics["forecast"] = with_outcome(known[0], taken, reached, whole=_early_end(prepared) is None)
     write_json(run.metrics_json, metrics)
     append_event(run, "finished", test=metrics["test"])
+    note_finished(run)
     return metrics
 
 

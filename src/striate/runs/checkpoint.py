@@ -1,59 +1,140 @@
-"""The checkpoint file: a dict of plain values and tensors, loadable with `weights_only=True`."""
+"""The checkpoint file: a dict of plain values and tensors, loadable with `weights_only=True`.
+
+It is a zip archive, as torch writes it, with a CRC-32 of each of its parts; torch itself does not look at them.
+"""
 
 from __future__ import annotations
 
 import pickle
-import warnings
+import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
+from torch.serialization import get_crc32_options, set_crc32_options
 
 from striate.errors import RunError
-from striate.runs.files import write_atomic
+from striate.runs.files import explained, filled_beside, flush_folder, write_atomic
+from striate.runs.plain_load import load_plainly
 
 FORMAT = 1
 _ZIP = b"PK\x03\x04"  # torch's checkpoints are zip archives
+_PIECE = 1 << 20  # bytes written at once
+_REMEDY = "use last.pt or best.pt of a run directory"
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write atomically: after a crash the file is the old one or the new one. Raises RunError on a full disk."""
+class Abandoned(Exception):
+    """The writing of a checkpoint was given up; the file is the one that was there before."""
 
-    def write(temporary: Path) -> None:
+
+class _Pieces:
+    """A file that is written in pieces, so that writing can be given up, and that keeps the error of a full disk, of
+    which torch tells only that there was one."""
+
+    def __init__(self, file: BinaryIO, given_up: Callable[[], bool]) -> None:
+        self._file, self._given_up = file, given_up
+        self.error: OSError | Abandoned | None = None
+
+    def write(self, content: bytes | memoryview) -> int:
+        if self.error is not None:  # torch writes the end of the archive all the same
+            raise self.error
         try:
-            torch.save({"format": FORMAT, **content}, temporary)
-        except RuntimeError as error:
-            # torch's zip writer reports a failed write without the errno; writing one byte finds it out.
-            with temporary.open("ab") as file:
-                file.write(b"\0" * 4096)
-            raise OSError(str(error)) from error
+            for start in range(0, len(content), _PIECE):
+                if self._given_up():
+                    raise Abandoned
+                write_piece(self._file, content[start : start + _PIECE])
+        except (OSError, Abandoned) as error:
+            self.error = error
+            raise
+        return len(content)
 
-    write_atomic(path, write)
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def write_piece(file: BinaryIO, piece: bytes | memoryview) -> None:
+    """Write a part of a checkpoint: where a test slows it, or lets the disk be full."""
+    file.write(piece)
+
+
+def never() -> bool:
+    """Writing is not given up."""
+    return False
+
+
+def save_checkpoint(path: Path, content: dict[str, Any], given_up: Callable[[], bool] = never) -> None:
+    """Write atomically: after a crash the file is the old one or the new one. Raises RunError on a full disk; Abandoned
+    when `given_up()` becomes true while writing."""
+    write_atomic(path, lambda temporary: _write(temporary, content, given_up))
+
+
+def replace_checkpoint(path: Path, before: Path, content: dict[str, Any], given_up: Callable[[], bool] = never) -> None:
+    """Write `path`, and keep the one that was there as `before` once the new one is on disk and was read back whole.
+
+    At any instant one of the two is whole. Raises RunError; Abandoned when `given_up()` becomes true while writing.
+    """
+    with explained(path), filled_beside(path, lambda temporary: _write(temporary, content, given_up)) as new:
+        check_archive(new)
+        if path.exists():
+            path.replace(before)
+        new.replace(path)
+        flush_folder(path.parent)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint without executing anything from it. Raises RunError when it is none of ours."""
-    remedy = "use last.pt or best.pt of a run directory"
+    """Read a checkpoint without executing anything from it.
+
+    Raises RunError when it is none of ours, or no longer what was written.
+    """
+    check_archive(path)
+    try:
+        content = load_plainly(path, device)
+    except OSError as error:
+        raise _refused(path, f"cannot read: {error.strerror or error}") from None
+    except (MemoryError, RuntimeError, pickle.UnpicklingError) as error:
+        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise _refused(path, f"damaged, or no checkpoint: {first}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "model" not in content:
+        raise RunError(str(path), "a file that no run of striate wrote", "a checkpoint of a run", _REMEDY)
+    return content
+
+
+def check_archive(path: Path) -> None:
+    """Read the file once. Raises RunError when a part of it is not as it was written, by its CRC-32, or it is none of
+    ours."""
     try:
         with path.open("rb") as file:
-            beginning = file.read(12)
+            if not (beginning := file.read(12)).startswith(_ZIP):
+                got = f"no checkpoint: the file begins with {beginning!r}" if beginning else "an empty file"
+                raise _refused(path, got)
+            with zipfile.ZipFile(file) as archive:
+                # torch stores all parts as plain files; what is compressed may be a bomb
+                other = [
+                    p.filename for p in archive.infolist() if p.compress_type != zipfile.ZIP_STORED or p.external_attr
+                ]
+                bad = other[0] if other else archive.testzip()
     except OSError as error:
-        reason = f"cannot read: {error.strerror or error}"
-        raise RunError(str(path), reason, "a checkpoint of striate", remedy) from None
-    if not beginning.startswith(_ZIP):
-        reason = f"no checkpoint: the file begins with {beginning!r}" if beginning else "an empty file"
-        raise RunError(str(path), reason, "a checkpoint of striate", remedy)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch comments on foreign pickles that are refused below anyway
-            content = torch.load(path, map_location=device, weights_only=True)
-    except OSError as error:
-        reason = f"cannot read: {error.strerror or error}"
-        raise RunError(str(path), reason, "a checkpoint of striate", remedy) from None
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise RunError(str(path), f"damaged, or no checkpoint: {first}", "a checkpoint of striate", remedy) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "model" not in content:
-        raise RunError(str(path), "a file that no run of striate wrote", "a checkpoint of a run", remedy)
-    return content
+        raise _refused(path, f"cannot read: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, struct.error) as error:
+        raise _refused(path, f"damaged, or no checkpoint: {error}") from None
+    if bad is not None:
+        raise _refused(path, f"damaged: {bad} is not what was written")
+
+
+def _write(path: Path, content: dict[str, Any], given_up: Callable[[], bool]) -> None:
+    computed = get_crc32_options()
+    with path.open("wb") as file:
+        pieces = _Pieces(file, given_up)
+        try:
+            set_crc32_options(True)
+            torch.save({"format": FORMAT, **content}, cast("BinaryIO", pieces))
+        except (RuntimeError, OSError, Abandoned):
+            raise pieces.error or OSError("torch could not write it") from None
+        finally:
+            set_crc32_options(computed)
+
+
+def _refused(path: Path, got: str) -> RunError:
+    return RunError(str(path), got, "a checkpoint of striate", _REMEDY)

@@ -7,13 +7,17 @@ import io
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from striate.data.dataset import SplitRow
 from striate.errors import RunError, pasted
-from striate.runs.files import explained, read_dispensable, write_text
+from striate.runs.files import TEMPORARY, explained, read_dispensable, write_text
+
+LOCK = ".lock"
+"""The file that the process which trains a run keeps locked (`striate.runs.lock`)."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "last.pt"
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint before it."""
+        return self.path / "checkpoints" / "previous.pt"
+
+    @property
     def best(self) -> Path:
         """The checkpoint that was best on validation."""
         return self.path / "checkpoints" / "best.pt"
@@ -101,12 +110,17 @@ class RunDirectory:
 def refuse_occupied(out: Path) -> None:
     """Raise RunError when `out` is a file or a folder that holds anything."""
     with explained(out):
-        if not out.exists() or (out.is_dir() and not any(path.is_file() for path in out.rglob("*"))):
+        if not out.exists() or (out.is_dir() and not any(_counts(path) for path in out.rglob("*"))):
             return
     verb = "sweep" if _is_sweep(out) else "train" if (out / "config.yaml").exists() else ""
     held = "a file" if not out.is_dir() else {"sweep": "a sweep", "train": "a run"}.get(verb, "other files")
     remedy = f"--out {pasted(f'{out}-2')}" + (f", or go on with: striate {verb} --resume {pasted(out)}" if verb else "")
     raise RunError(str(out), f"a path that already holds {held}", "a new or empty folder", remedy)
+
+
+def _counts(path: Path) -> bool:
+    """Whether it is something that a run must not be put beside: not what a process left that was killed at once."""
+    return path.is_file() and path.name != LOCK and not path.match(TEMPORARY)
 
 
 def _is_sweep(path: Path) -> bool:
@@ -129,7 +143,14 @@ def create_run(out: Path | None, name: str, folders: Sequence[str] = ("checkpoin
 
 
 def _first_free(parent: Path, name: str) -> Path:
-    return next(parent / f"{name}-{k}" for k in range(1, 1_000_000) if not (parent / f"{name}-{k}").exists())
+    """The first of these folders that is not there; made at once, so that no other process takes it too."""
+    with explained(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        for k in range(1, 1_000_000):
+            with suppress(FileExistsError):
+                (parent / f"{name}-{k}").mkdir()
+                return parent / f"{name}-{k}"
+    raise RunError(str(parent), f"a million runs named {name}", "a free number", "--out with another name")
 
 
 def open_run(path: Path) -> RunDirectory:
@@ -148,13 +169,6 @@ def open_run(path: Path) -> RunDirectory:
         remedy = f"one of: {', '.join(map(str, nearby[-5:]))}" if nearby else "striate train mnist5k --out runs/first"
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
     return run
-
-
-def read_notes(run: RunDirectory) -> tuple[str, ...]:
-    """What was decided for the user at the run's start, a sentence each, from events.jsonl."""
-    lines = run.events.read_text(encoding="utf-8").splitlines() if run.events.exists() else []
-    events = [json.loads(line) for line in lines]
-    return tuple(event["text"] for event in events if event["event"] == "note")
 
 
 def read_plan_summary(run: RunDirectory) -> dict[str, Any]:

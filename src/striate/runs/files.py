@@ -22,6 +22,8 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "give a shorter path",
     errno.ENOTDIR: "give --out as a path whose parents are folders",
 }
+TEMPORARY = ".*.tmp"
+"""What the temporary files of `write_atomic` are called; a process that is killed leaves some behind."""
 
 
 @contextmanager
@@ -41,17 +43,35 @@ def explained(path: Path) -> Iterator[None]:
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then flush it to disk and rename it into place.
 
-    A reader sees the old file or the new one; after a crash, too. Raises RunError.
+    A reader sees the old file or the new one; after a crash or a power cut, too. Raises RunError.
     """
+    with explained(path), filled_beside(path, write) as temporary:
+        temporary.replace(path)
+        flush_folder(path.parent)
+
+
+@contextmanager
+def filled_beside(path: Path, write: Callable[[Path], None]) -> Iterator[Path]:
+    """A temporary file beside `path`, filled by `write` and flushed to disk, to be renamed; gone in the end."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained(path):
-        try:
-            write(temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush what was renamed in `folder` to disk. Does nothing where folders cannot be opened (Windows)."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,9 +84,33 @@ def _put(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append whole lines in one write, so that a reader never sees half of one."""
-    with explained(path), path.open("a", encoding="utf-8", newline="") as file:
-        file.write(text)
+    """Append whole lines in one write, all or nothing: a reader never sees half of one, nor does a full disk leave it.
+
+    One process writes (`striate.runs.lock`). Raises RunError.
+    """
+    content = text.encode()
+    with explained(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            before = os.fstat(descriptor).st_size
+            try:
+                if os.write(descriptor, content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                os.ftruncate(descriptor, before)
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file that is being appended to, without a last one that is not whole; none where there is no file.
+
+    Raises RunError.
+    """
+    with explained(path):
+        content = path.read_bytes() if path.exists() else b""
+    return content.decode(errors="replace").split("\n")[:-1]
 
 
 def write_json(path: Path, value: Any) -> None:

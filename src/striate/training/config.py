@@ -192,5 +192,8 @@ class Config:
     """`FOLDSxREPEATS` of cross-validation, as `5x5`; None trains once on the given or made splits."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     """Initialization, order of samples, augmentation and dropout all follow from it."""
+    save_seconds: Annotated[float, Gt(0), Le(86_400)] = 2.0
+    """Seconds between two checkpoints; also at the ends of epochs longer than 2 s; more where saving would take over
+    1 % of the time."""
     decided: tuple[str, ...] = ()
     """Which fields the recipe or the data decided: open again when what they follow from is replaced."""

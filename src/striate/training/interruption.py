@@ -15,11 +15,13 @@ from striate.errors import pasted
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run at `path` was interrupted and its state saved; `striate train --resume` goes on bit for bit."""
+    """The run at `path` was interrupted and its state saved, or that of a little earlier kept where it was to end
+    `at_once`; `striate train --resume` goes on bit for bit."""
 
-    def __init__(self, path: Path, signal_name: str) -> None:
+    def __init__(self, path: Path, signal_name: str = "interrupted", *, at_once: bool = False) -> None:
         self.path, self.signal_name = path, signal_name
-        super().__init__(f"{signal_name}: state saved in {path}; go on with: striate train --resume {pasted(path)}")
+        kept = "ended at once; what was saved before is whole in" if at_once else "state saved in"
+        super().__init__(f"{signal_name}: {kept} {path}; go on with: striate train --resume {pasted(path)}")
 
 
 @dataclass
@@ -42,10 +44,10 @@ def watch_signals(*, quiet: bool = False) -> Iterator[Interruption]:
         return
 
     def note(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         asked.signal_name = signal.Signals(number).name
         if not quiet:
             os.write(2, b"\nstopping after this step, to save; once more ends at once and saves nothing\n")
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

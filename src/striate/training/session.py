@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from striate.account.signal.trace import signal_to_json
-from striate.errors import NonFiniteLoss, RunError, pasted
-from striate.runs.checkpoint import load_checkpoint, save_checkpoint
+from striate.errors import DataError, NonFiniteLoss, RunError, pasted
+from striate.runs.checkpoint import check_archive, load_checkpoint
+from striate.runs.digests import note_files
 from striate.runs.directory import RunDirectory, csv_text, open_run, read_seen, write_splits
 from striate.runs.environment import describe_environment
-from striate.runs.files import append_text, finite, write_json, write_text
+from striate.runs.events import append_event, event_line
+from striate.runs.files import append_text, write_json, write_text
 from striate.training.config_file import config_to_yaml
 from striate.training.events import EpochDone, EpochRow, Event
 from striate.training.forecast_file import write_forecast
-from striate.training.interruption import Interrupted, watch_signals
+from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.loop import training_events
 from striate.training.nonfinite import refuse_nonfinite_weights
 from striate.training.patience import training_is_over
 from striate.training.prepare import Prepared
-
-_SAVE_EVERY = 2.0  # seconds at least between two checkpoints: a table's epoch takes milliseconds
-_SAVE_SHARE = 0.02  # of the time at most: a large network on a slow disk takes seconds to save
+from striate.training.processes.group import ALONE, Processes
+from striate.training.saving import Saver
+from striate.training.trace import Trace
 
 Reader = Callable[[Event], None]
 
@@ -35,19 +36,20 @@ def write_beginning(run: RunDirectory, prepared: Prepared) -> None:
     that a run killed among them can go on. Raises RunError."""
     if not run.config.exists():
         write_text(run.config, config_to_yaml(prepared.config))
-    if not run.events.exists():
-        for note in prepared.notes:
-            append_event(run, "note", text=note)
-        for finding in prepared.findings:
-            append_event(run, "finding", **finding.to_json())
-    if not run.classes.exists():
-        write_text(run.classes, "".join(f"{name}\n" for name in prepared.data.classes))
-    if not run.split.exists():
-        write_splits(run, prepared.data.rows)
-    if not run.seen.exists():
-        write_text(run.seen, "".join(f"{digest}\n" for digest in _seen(prepared)))
-    if not run.environment.exists():
-        write_json(run.environment, describe_environment())
+    if not run.events.exists() or not run.events.stat().st_size:
+        notes = [event_line("note", text=note) for note in prepared.notes]
+        findings = [event_line("finding", **finding.to_json()) for finding in prepared.findings]
+        append_text(run.events, "".join(notes + findings))  # all of them, or none
+    fixed: list[tuple[Path, Callable[[Path], None]]] = [
+        (run.classes, lambda file: write_text(file, "".join(f"{name}\n" for name in prepared.data.classes))),
+        (run.split, lambda _: write_splits(run, prepared.data.rows)),
+        (run.seen, lambda file: write_text(file, "".join(f"{digest}\n" for digest in _seen(prepared)))),
+        (run.environment, lambda file: write_json(file, describe_environment())),
+    ]
+    new = [(file, write) for file, write in fixed if not file.exists()]
+    for file, write in new:
+        write(file)
+    note_files(run, [file for file, _ in new])
     write_forecast(run, prepared.forecast, prepared.pace)
     if prepared.plan is not None and not run.plan.exists():
         write_json(run.plan, prepared.plan.to_json())
@@ -67,75 +69,116 @@ def _seen(prepared: Prepared) -> list[str]:
     return own + sorted(earlier.difference(own))
 
 
-def append_event(run: RunDirectory, event: str, **fields: Any) -> None:
-    """Append one JSON line to events.jsonl, in one write."""
-    record = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **finite(fields)}
-    append_text(run.events, json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def restore(run: RunDirectory, prepared: Prepared) -> bool:
-    """Take up the run's last checkpoint; False when there is none yet. Raises RunError when it does not fit."""
-    if not run.last.exists():
+def restore(run: RunDirectory, prepared: Prepared, begun: Path | None) -> bool:
+    """Become what the checkpoint `begun` holds; False when there is none yet. Raises RunError when it does not fit, or
+    the best network that it speaks of is not there."""
+    if begun is None:
         return False
-    saved = load_checkpoint(run.last, prepared.device)
+    saved = load_checkpoint(begun, prepared.device)
     try:
         prepared.state.restore(saved)
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(
-            str(run.last),
+            str(begun),
             f"a checkpoint that does not fit: {reason}",
             "that of this run",
             f"train anew: --config {pasted(run.config)}",
         ) from None
+    if prepared.state.history:
+        _refuse_lost_best(run)
     if training_is_over(prepared.state.history, prepared.task, prepared.config.budget):
         prepared.state.elapsed = saved.get("elapsed", 0.0)  # what comes now is no part of how long it took
     append_event(run, "resumed", step=prepared.state.step)
     return True
 
 
-def run_training(run: RunDirectory, prepared: Prepared, readers: Iterable[Reader] = ()) -> None:
-    """Train to the end of the budget, or to the first signal. Raises Interrupted, NonFiniteLoss, RunError."""
-    readers, state = tuple(readers), prepared.state
+def _refuse_lost_best(run: RunDirectory) -> None:
+    """Raise RunError where best.pt is damaged or gone: the result would be lost, and that is better known now."""
+    try:
+        check_archive(run.best)
+    except RunError as error:
+        error.expected = "the network of the best epoch so far, as it was written"
+        anew = f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
+        error.remedy = f"train it again from the start: {anew}"
+        raise
+
+
+def run_training(
+    run: RunDirectory, prepared: Prepared, readers: Iterable[Reader] = (), processes: Processes = ALONE
+) -> None:
+    """Train to the end of the budget, or to the first signal, with the last state saved. The run is the caller's
+    (`striate.runs.lock`). Raises Interrupted, NonFiniteLoss, RunError, DataError."""
+    state, saver = prepared.state, Saver(run, prepared.config.save_seconds)
     _write_history(run, state.history)
-    next_save, best_unsaved, begun = monotonic() + _SAVE_EVERY, None, monotonic() - state.elapsed
     with watch_signals() as asked:
-        events = training_events(state, prepared.objective, prepared.splits, prepared.config, prepared.normalize)
         try:
-            for event in events:
-                state.elapsed = monotonic() - begun
-                for reader in readers:
-                    reader(event)
-                if isinstance(event, EpochDone):
-                    _append_row(run, event.row)
-                    append_event(run, "epoch", **event.row.flat(), elapsed=round(state.elapsed, 3))
-                    if event.best:
-                        best_unsaved = _best_checkpoint(prepared)
-                finished = isinstance(event, EpochDone) and event.finished
-                if finished or monotonic() > next_save:
-                    started = monotonic()
-                    save(run, prepared, best_unsaved)
-                    cost = monotonic() - started
-                    next_save, best_unsaved = monotonic() + max(_SAVE_EVERY, cost / _SAVE_SHARE), None
-                if asked.signal_name:
-                    save(run, prepared, best_unsaved)
-                    append_event(run, "interrupted", step=state.step, signal=asked.signal_name)
-                    raise Interrupted(run.path, asked.signal_name)
+            _follow(run, prepared, tuple(readers), saver, asked, processes)
+            saver.wait()
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:
+            saver.give_up()
+            raise Interrupted(run.path, asked.signal_name or "interrupted", at_once=True) from None
         except NonFiniteLoss as error:
             append_event(run, "non-finite", **error.to_json())
             raise
+        finally:
+            saver.wait()
 
 
-def save(run: RunDirectory, prepared: Prepared, best: dict[str, Any] | None) -> None:
-    """Write the checkpoints; the best one first, so that last.pt never speaks of a best that is not on disk.
+def _follow(
+    run: RunDirectory,
+    prepared: Prepared,
+    readers: tuple[Reader, ...],
+    saver: Saver,
+    asked: Interruption,
+    processes: Processes,
+) -> None:
+    """Write down what the loop says, and save in time."""
+    state, best, trace = prepared.state, None, Trace(prepared.state.step)
+    begun = monotonic() - state.elapsed
+    events = training_events(state, prepared.objective, prepared.splits, prepared.config, prepared.normalize, processes)
+    with _data_lost(run, lambda: save(saver, prepared, best, trace)):
+        for event in events:
+            state.elapsed = monotonic() - begun
+            asked.signal_name = processes.agreed_signal(asked.signal_name)
+            for reader in readers:
+                reader(event)
+            if isinstance(event, EpochDone):
+                _append_row(run, event.row, state.history)
+                append_event(run, "epoch", **event.row.flat(), elapsed=round(state.elapsed, 3))
+                best = _best_checkpoint(prepared) if event.best else best
+            else:
+                trace.add(event.step, event.loss, state.module)
+            finished = isinstance(event, EpochDone) and event.finished
+            if finished or asked.signal_name or saver.due(epoch_over=isinstance(event, EpochDone)):
+                save(saver, prepared, best, trace)
+                best, trace = None, Trace(state.step)
+            if asked.signal_name:
+                saver.wait()
+                append_event(run, "interrupted", step=state.step, signal=asked.signal_name)
+                raise Interrupted(run.path, asked.signal_name)
 
-    Raises NonFiniteLoss instead of saving a network that is not finite.
-    """
+
+@contextmanager
+def _data_lost(run: RunDirectory, save_now: Callable[[], None]) -> Iterator[None]:
+    """Save where a file of the data can no longer be read: between two steps, so the state is whole."""
+    try:
+        yield
+    except DataError as error:
+        save_now()
+        append_event(run, "data-lost", **error.to_json())
+        error.remedy = f"put the file back; everything up to here is saved: striate train --resume {pasted(run.path)}"
+        raise
+
+
+def save(saver: Saver, prepared: Prepared, best: dict[str, Any] | None, trace: Trace) -> None:
+    """Begin to write the checkpoints. Raises NonFiniteLoss instead of saving a network that is not finite; RunError
+    where the last ones could not be written."""
     state = prepared.state
     refuse_nonfinite_weights(state.module, state.step, state.optimizer.param_groups[-1]["lr"])
-    if best is not None:
-        save_checkpoint(run.best, best)
-    save_checkpoint(run.last, prepared.checkpoint())
+    saver.save(prepared.checkpoint() | {"trace": trace.to_dict()}, best)
 
 
 def _best_checkpoint(prepared: Prepared) -> dict[str, Any]:
@@ -151,9 +194,10 @@ def _write_history(run: RunDirectory, history: list[EpochRow]) -> None:
     write_text(run.metrics_csv, csv_text(list(rows[0]), [list(r.values()) for r in rows]) if rows else "")
 
 
-def _append_row(run: RunDirectory, row: EpochRow) -> None:
+def _append_row(run: RunDirectory, row: EpochRow, history: list[EpochRow]) -> None:
+    """The history with its last `row`; all of it where the file is not there any more, or empty."""
     flat = row.flat()
-    text = csv_text(list(flat), [list(flat.values())])
-    if run.metrics_csv.stat().st_size:
-        text = text.split("\n", 1)[1]
-    append_text(run.metrics_csv, text)
+    if not run.metrics_csv.exists() or not run.metrics_csv.stat().st_size:
+        _write_history(run, history)
+    else:
+        append_text(run.metrics_csv, csv_text(list(flat), [list(flat.values())]).split("\n", 1)[1])

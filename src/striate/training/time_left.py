@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from striate.runs.directory import RunDirectory
+from striate.runs.events import append_event
 from striate.training.events import Event, StepDone
 from striate.training.forecast import duration
 from striate.training.forecast_file import read_forecast
 from striate.training.pace import Pace
-from striate.training.session import append_event
 from striate.training.state import TrainingState
 
 _WINDOW = 30.0  # seconds over which the speed of now is taken

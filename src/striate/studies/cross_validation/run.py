@@ -14,6 +14,7 @@ from striate.errors import NonFiniteLoss
 from striate.evaluation.text import LABELS, metric_text
 from striate.runs.directory import RunDirectory
 from striate.runs.environment import describe_environment
+from striate.runs.events import append_event
 from striate.runs.files import write_json, write_text
 from striate.studies.cross_validation.fold import FoldResult, train_fold
 from striate.studies.cross_validation.fold_files import (
@@ -33,7 +34,6 @@ from striate.training.config_file import config_to_dict, config_to_yaml
 from striate.training.events import Event
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.prepare import Prepared
-from striate.training.session import append_event
 
 
 def write_cv_beginning(run: RunDirectory, study: CrossValidation) -> None:

@@ -16,6 +16,8 @@ from striate.report.finish import finish_run
 from striate.runs.directory import RunDirectory, create_run, read_metrics, refuse_occupied
 from striate.runs.environment import describe_environment
 from striate.runs.files import explained, write_json, write_text
+from striate.runs.lock import owned
+from striate.runs.newest import take_up
 from striate.studies.sweep.halving import rung_epochs
 from striate.studies.sweep.journal import Journal, load_optuna, locked
 from striate.studies.sweep.report import write_sweep_report
@@ -177,20 +179,21 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
     if run.metrics_json.exists():
         return read_metrics(run)
     say(f"training the best as a run: {run.path}")
-    if run.config.exists():
-        prepared = prepare(config_from_yaml(run.config), begun=run.last if run.last.exists() else None)
-        restore(run, prepared)
-    else:
-        prepared = prepare(config)
+    going_on = run.config.exists()
+    if not going_on:
         with explained(run.path):
             shutil.rmtree(run.path, ignore_errors=True)  # a process was killed while making it
         create_run(run.path, "best")
+    with owned(run.path, say):
+        begun = take_up(run, say) if going_on else None
+        prepared = prepare(config_from_yaml(run.config) if going_on else config, begun=begun)
+        restore(run, prepared, begun)
         write_text(path / "best.yaml", config_to_yaml(prepared.config))
-    write_beginning(run, prepared)
-    with execution_settings(prepared.config), memory_explained(prepared.config):
-        with progress_reader(console, quiet) as progress:
-            run_training(run, prepared, [progress])
-        return finish_run(run, prepared, say)
+        write_beginning(run, prepared)
+        with execution_settings(prepared.config), memory_explained(prepared.config):
+            with progress_reader(console, quiet) as progress:
+                run_training(run, prepared, [progress])
+            return finish_run(run, prepared, say)
 
 
 def _check(request: SweepRequest) -> None:

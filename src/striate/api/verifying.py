@@ -1,0 +1,129 @@
+"""Is a run what it says? Its files, and a stretch of its steps done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from striate.errors import RunError, UsageError, pasted
+from striate.runs.checkpoint import load_checkpoint
+from striate.runs.directory import RunDirectory, open_run
+from striate.runs.environment import describe_environment, read_environment
+from striate.runs.lock import owner
+from striate.training.config import Config
+from striate.training.config_file import config_from_yaml
+from striate.training.execution import execution_settings, memory_explained
+from striate.training.prepare import prepare
+from striate.training.verification.files import FileCheck, check_files, read_last
+from striate.training.verification.replay import Replay, replay
+
+_TOLD = ("striate", "python", "torch", "numpy", "processor", "cpu_capability", "cuda")
+"""What of env.json may change bits."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found: the `verdict`, a check of each file, and the replay, which is not made where files are damaged.
+    `changed` says what of machine and versions is no longer what it was."""
+
+    path: Path
+    verdict: Literal["agree", "part", "damaged"]
+    files: tuple[FileCheck, ...]
+    replay: Replay | None = None
+    replayed_from: str = ""
+    changed: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `striate verify --json`."""
+        return {
+            "run": str(self.path),
+            "verdict": self.verdict,
+            "files": [asdict(check) for check in self.files],
+            "replay": None if self.replay is None else {"from": self.replayed_from, **self.replay.to_json()},
+            "changed": list(self.changed),
+        }
+
+
+def verify(
+    path: str | Path,
+    *,
+    steps: int | None = None,
+    module: nn.Module | None = None,
+    announce: Callable[[str], None] = lambda _: None,
+) -> Verification:
+    """Check every file of a run; then do the steps between its last two checkpoints again (`steps` of them at most; all
+    from the beginning where there is one checkpoint) and compare losses, weights and all that the run depends on.
+
+    Writes nothing into the run. `module` for a run of an `nn.Module` made in Python. Raises RunError where it cannot be
+    done: no checkpoint, a run that is being trained; DataError where the data have changed.
+    """
+    if steps is not None and steps < 1:
+        raise UsageError("--steps", str(steps), "1 or more", "--steps 100, or leave it out")
+    run = open_run(Path(path))
+    _refuse_unverifiable(run, config := config_from_yaml(run.config))
+    files = check_files(run)
+    last = read_last(run)
+    if last is None or not all(check.whole for check in files):
+        return Verification(run.path, "damaged", files)
+    if "trace" not in last:
+        got = "a checkpoint without a trace of its steps: it was written by an earlier version"
+        raise RunError(str(run.last), got, "one of this version", f"striate train --config {pasted(run.config)}")
+    begun = run.previous if last["trace"]["begin"] and run.previous.exists() else None
+    done = _replay(run, config, module, begun, last, steps, announce)
+    changed = _changed(run) if done.parting is not None else ()
+    start = "the beginning" if begun is None else f"checkpoints/{begun.name}"
+    return Verification(run.path, "agree" if done.parting is None else "part", files, done, start, changed)
+
+
+def _replay(
+    run: RunDirectory,
+    config: Config,
+    module: nn.Module | None,
+    begun: Path | None,
+    last: dict[str, Any],
+    steps: int | None,
+    announce: Callable[[str], None],
+) -> Replay:
+    with memory_explained(config):
+        prepared = prepare(config, module, begun=begun, announce=announce)
+        if begun is not None:
+            prepared.state.restore(load_checkpoint(begun, prepared.device))
+        if prepared.state.step != last["trace"]["begin"]:
+            got = f"a checkpoint of step {prepared.state.step:,}; last.pt goes on from step {last['trace']['begin']:,}"
+            raise RunError(str(begun or run.path), got, "the checkpoint before last.pt", _WITHOUT)
+        with execution_settings(prepared.config):
+            return replay(prepared, last, steps)
+
+
+_WITHOUT = "nothing can be replayed here; the files were read and are whole"
+
+
+def _refuse_unverifiable(run: RunDirectory, config: Config) -> None:
+    if config.cv is not None:
+        got = "a cross-validation: it keeps no network to compare with"
+        raise RunError(str(run.path), got, "a run with checkpoints", f"striate train --resume {pasted(run.path)}")
+    if (name := owner(run.path)) is not None:
+        remedy = f"wait for it, or end it; then: striate verify {pasted(run.path)}"
+        raise RunError(str(run.path), f"a run that {name} is training", "one that nobody writes to", remedy)
+    if not any(file.exists() for file in (run.last, run.previous, run.best)):
+        remedy = f"striate train --resume {pasted(run.path)}"
+        raise RunError(str(run.path), "a run without a checkpoint yet", "a run with one", remedy)
+
+
+def _changed(run: RunDirectory) -> tuple[str, ...]:
+    """Machine and versions, where they are no longer those of the run."""
+    try:
+        then = read_environment(run.environment)
+    except (OSError, ValueError, AttributeError):
+        return ()
+    described = describe_environment()
+    now = described | described["packages"]
+    return tuple(
+        f"{name} was {then[name]} and is {now.get(name)}"
+        for name in _TOLD
+        if name in then and then[name] != now.get(name)
+    )

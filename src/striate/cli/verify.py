@@ -1,0 +1,65 @@
+"""`striate verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from striate.api.verifying import Verification
+
+
+def verify(
+    run: Path,
+    /,
+    *,
+    steps: int | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Check that a run is what it says: its files are whole, and its steps are the same bits when done again.
+
+    The steps between the last two checkpoints are trained again, on a copy, and compared: the loss of each, then
+    weights, optimizer and figures. Exit code 0 when all agrees, 1 when something parts or is damaged, 2 when it
+    cannot be told. Nothing is written into the run.
+
+    Parameters
+    ----------
+    run
+        A run directory.
+    steps
+        At most so many steps. Default: all between the two checkpoints.
+    json
+        Print one JSON document on stdout.
+    """
+    from striate.api import verify as verify_run
+    from striate.cli.output import print_json, print_note, results_only
+
+    with results_only(json):
+        found = verify_run(run, steps=steps, announce=print_note)
+    if json:
+        print_json(found.to_json())
+    else:
+        _print(found)
+    return 0 if found.verdict == "agree" else 1
+
+
+def _print(found: Verification) -> None:
+    from striate.cli.output import print_text
+
+    bad = [check for check in found.files if not check.whole]
+    for check in found.files:
+        if check.said or not check.whole:
+            print_text(f"{'ok' if check.whole else 'DAMAGED':<8}{check.name}: {check.said}")
+    print_text(f"files:    {len(found.files) - len(bad)} of {len(found.files)} whole")
+    done = found.replay
+    if done is None:
+        print_text("replay:   not made, since files are damaged")
+        return
+    compared = "losses, weights, optimizer, figures" if done.whole else "losses, and weights where they were noted"
+    print_text(f"replay:   steps {done.begin + 1:,} to {done.end:,}, from {found.replayed_from}")
+    print_text(f"compared: {compared}")
+    print_text("verdict:  " + ("the same bits" if done.parting is None else str(done.parting)))
+    for change in found.changed:
+        print_text(f"changed:  {change}")

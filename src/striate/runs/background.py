@@ -1,0 +1,68 @@
+"""One thread that writes while the training goes on, one thing at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import thread_time
+
+from striate.runs.checkpoint import Abandoned
+
+_PATIENCE = 1.0  # seconds that giving up may take
+
+
+class BackgroundWriter:
+    """Runs the job that it is given in a thread. An error of the job is raised by the next call of any method."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._given_up = threading.Event()
+        self.seconds = 0.0
+        """Processor time of the last job."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is running. Raises the error of the one before."""
+        self._raise()
+        return self._thread is not None and self._thread.is_alive()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Begin a job, after the one that runs."""
+        self.wait()
+        # A daemon, since one that hangs on a dead disk must not keep a program that was told to end.
+        self._thread = threading.Thread(target=self._run, args=(job,), name="striate-saving", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until nothing is running."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._raise()
+
+    def given_up(self) -> bool:
+        """Whether the job shall stop where it is."""
+        return self._given_up.is_set()
+
+    def give_up(self) -> None:
+        """Stop what is running, in a second at most, and say nothing of its errors. For good."""
+        self._given_up.set()
+        if self._thread is not None:
+            self._thread.join(_PATIENCE)
+        self._thread = self._error = None
+
+    def _run(self, job: Callable[[], None]) -> None:
+        began = thread_time()
+        try:
+            job()
+        except Abandoned:
+            pass
+        except BaseException as error:  # handed on to the thread that waits for it
+            self._error = error
+        self.seconds = thread_time() - began
+
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error

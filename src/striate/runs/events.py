@@ -1,0 +1,62 @@
+"""events.jsonl: what happened in a run, a JSON line each, appended as it happens."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from striate.errors import RunError, pasted
+from striate.runs.directory import RunDirectory
+from striate.runs.files import append_text, explained, finite, whole_lines
+
+
+def event_line(event: str, **fields: Any) -> str:
+    """The line of an event that happens now."""
+    record = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **finite(fields)}
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def append_event(run: RunDirectory, event: str, **fields: Any) -> None:
+    """Append one line, in one write. Raises RunError."""
+    append_text(run.events, event_line(event, **fields))
+
+
+def read_events(run: RunDirectory) -> list[dict[str, Any]]:
+    """All whole lines: one that is being written, or that a crash has torn, is not among them.
+
+    Raises RunError where a line is no event.
+    """
+    return [_event(run, number, line) for number, line in enumerate(whole_lines(run.events), 1)]
+
+
+def read_notes(run: RunDirectory) -> tuple[str, ...]:
+    """What was decided for the user at the run's start, a sentence each."""
+    return tuple(str(event.get("text", "")) for event in read_events(run) if event["event"] == "note")
+
+
+def cut_torn_end(run: RunDirectory) -> int:
+    """Cut off what a crash has left of the last line; returns the number of bytes. Raises RunError."""
+    if not run.events.exists():
+        return 0
+    with explained(run.events), run.events.open("r+b") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+    return len(content) - whole
+
+
+def _event(run: RunDirectory, number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not isinstance(value.get("event"), str):
+        raise RunError(
+            f"{run.events}, line {number}",
+            f"no event: {line[:60]!r}",
+            "a JSON object as striate wrote it",
+            f"sed -i {number}d {pasted(run.events)}",
+        )
+    return value

@@ -1,0 +1,119 @@
+"""A run belongs to one process at a time: a lock that the system takes back when its owner dies, however it dies."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from striate.errors import RunError, pasted
+from striate.runs.directory import LOCK
+from striate.runs.files import TEMPORARY, explained
+
+fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none
+_NO_LOCKS = "{}: no file locks here ({}): take care that only one process trains this run"
+_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+@contextmanager
+def owned(path: Path, announce: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Be the only process that writes to the run directory `path` while open, and clear what a killed one has left.
+
+    The lock is on a file inside, which stays and names the process; it is the open file that is locked, so the lock
+    dies with its owner, and moves with the directory. `announce` is told where the system has no locks. Raises RunError
+    when another process, or another training of this one, has it; and when the directory is no longer there.
+    """
+    descriptor = _opened(path)
+    try:
+        _take(descriptor, path, announce)
+        with explained(path):
+            for folder in (path, path / "checkpoints"):
+                for left in folder.glob(TEMPORARY):
+                    left.unlink(missing_ok=True)
+        yield
+    except (OSError, RunError):
+        _refuse_gone(descriptor, path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def owner(path: Path) -> str | None:
+    """The process that trains the run at `path` now, as `process 123 on host`; None where none does, or nobody can
+    tell."""
+    try:
+        descriptor = os.open(path / LOCK, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _named(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        copied = f"cp -r {pasted(path)} NEW_PLACE && striate train --resume NEW_PLACE"
+        got = f"a run directory that cannot be written: {error.strerror or error}"
+        raise RunError(str(path), got, "one that can be written", copied) from None
+
+
+def _take(descriptor: int, path: Path, announce: Callable[[str], None]) -> None:
+    if fcntl is None:
+        announce(_NO_LOCKS.format(path, "Windows"))
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        name = _named(descriptor)
+        raise RunError(
+            str(path),
+            f"a run that {name} is training",
+            "one process at a time",
+            f"wait for it, or end it first; then: striate train --resume {pasted(path)}",
+        ) from None
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        announce(_NO_LOCKS.format(path, error.strerror))
+        return
+    with explained(path):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+
+def _refuse_gone(descriptor: int, path: Path) -> None:
+    """Raise RunError where the locked file is no longer the one in `path`."""
+    try:
+        found = (path / LOCK).stat()
+    except OSError:
+        found = None
+    if found is not None and os.path.samestat(found, os.fstat(descriptor)):
+        return
+    if found is None and (path / "config.yaml").exists():
+        return  # only the locked file is gone
+    if os.fstat(descriptor).st_nlink:
+        got, remedy = "moved", "go on with it where it is now: striate train --resume NEW_PLACE"
+    else:
+        got, remedy = "deleted", "train again; with another --out if something clears this folder"
+    expected = "the run directory where it was, until the training is over"
+    raise RunError(str(path), f"a run directory that was {got} while it was trained", expected, remedy) from None
+
+
+def _named(descriptor: int) -> str:
+    words = os.pread(descriptor, 200, 0).decode(errors="replace").split("\n")[0]
+    return words or "another process"

@@ -1,0 +1,122 @@
+"""The files of a run: each as it was written, and all telling the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from striate.errors import RunError
+from striate.runs.checkpoint import load_checkpoint
+from striate.runs.digests import file_digest, noted_files
+from striate.runs.directory import RunDirectory, csv_text
+from striate.runs.events import read_events
+from striate.runs.files import whole_lines
+from striate.training.events import EpochRow
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """One file of a run: its `name` in it, whether it is `whole`, and what there is to say, if anything."""
+
+    name: str
+    whole: bool
+    said: str = ""
+
+
+def check_files(run: RunDirectory) -> tuple[FileCheck, ...]:
+    """Every file that the run has, or should have. Nothing is written."""
+    last = read_last(run)
+    found: dict[str, FileCheck] = {}
+    for check in (*_checkpoints(run), _events(run), _metrics_csv(run, last), _metrics_json(run, last), *_noted(run)):
+        if check.name not in found or found[check.name].whole > check.whole:
+            found[check.name] = check
+    return tuple(found.values())
+
+
+def read_last(run: RunDirectory) -> dict[str, Any] | None:
+    """The content of last.pt; None where it is damaged or not there."""
+    try:
+        return load_checkpoint(run.last)
+    except RunError:
+        return None
+
+
+def _checkpoints(run: RunDirectory) -> Iterator[FileCheck]:
+    for file in (run.last, run.previous, run.best):
+        name = f"checkpoints/{file.name}"
+        if not file.exists():
+            if file == run.last:
+                yield FileCheck(name, False, "it is not there")
+            continue
+        try:
+            content = load_checkpoint(file)
+            yield FileCheck(name, True, f"step {content['step']:,}")
+        except RunError as error:
+            yield FileCheck(name, False, error.got)
+
+
+def _events(run: RunDirectory) -> FileCheck:
+    try:
+        read_events(run)
+    except RunError as error:
+        return FileCheck("events.jsonl", False, f"{error.where.rpartition(', ')[2]}: {error.got}")
+    torn = run.events.exists() and run.events.stat().st_size and not run.events.read_bytes().endswith(b"\n")
+    return FileCheck("events.jsonl", True, "its last line was torn by a crash; --resume cuts it off" if torn else "")
+
+
+def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
+    """Whether the rows are those of the checkpoint; later ones may follow, which a run that goes on writes again."""
+    name = "metrics.csv"
+    if last is None:
+        return FileCheck(name, True, "not compared: there is no checkpoint to compare it with")
+    expected = _rows(last["history"])
+    found = whole_lines(run.metrics_csv)
+    if found[: len(expected)] != expected:
+        row = next((k for k, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), len(found))
+        return FileCheck(name, False, f"line {row + 1} is not what the checkpoint tells")
+    later = len(found) - max(1, len(expected))
+    if later > 0 and run.metrics_json.exists():
+        return FileCheck(name, False, f"{later} rows more than the checkpoint tells")
+    return FileCheck(name, True, f"{later} rows are newer than the checkpoint" if later > 0 else "")
+
+
+def _rows(history: list[Mapping[str, Any]]) -> list[str]:
+    rows = [EpochRow(**row).flat() for row in history]
+    return csv_text(list(rows[0]), [list(row.values()) for row in rows]).splitlines() if rows else []
+
+
+def _metrics_json(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
+    name = "metrics.json"
+    if not run.metrics_json.exists():
+        return FileCheck(name, True, "not there: the run is not finished")
+    try:
+        metrics = json.loads(run.metrics_json.read_text(encoding="utf-8"))
+        lacks = [key for key in ("task", "model", "data", "steps", "train", "val", "test") if key not in metrics]
+    except (OSError, ValueError, TypeError) as error:
+        return FileCheck(name, False, f"no JSON: {error}")
+    if lacks:
+        return FileCheck(name, False, f"without {', '.join(lacks)}")
+    if last is not None and metrics["steps"] != last["step"]:
+        return FileCheck(name, False, f"it tells of {metrics['steps']} steps, the checkpoint of {last['step']}")
+    return FileCheck(name, True)
+
+
+def _noted(run: RunDirectory) -> Iterator[FileCheck]:
+    """The files whose digests are in events.jsonl; checkpoints and tables are looked at above as well."""
+    try:
+        noted = noted_files(run)
+    except RunError:
+        return
+    for name, digest in noted.items():
+        path = run.path / Path(name)
+        if run.path.resolve() not in path.resolve().parents:
+            continue  # written by a stranger
+        if not path.is_file():
+            yield FileCheck(name, False, "it is not there any more")
+        elif file_digest(path) != digest:
+            yield FileCheck(name, False, "not what was written")
+        else:
+            yield FileCheck(name, True)
