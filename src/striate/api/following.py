@@ -42,7 +42,8 @@ def follow_run(meeting: Meeting, module: nn.Module | None) -> tuple[Path, dict[s
         checkpoint = None if told["begun"] is None else Path(told["begun"])
         with memory_explained(config):
             prepared = prepare(config, module, begun=checkpoint)
-            with execution_settings(prepared.config), meeting.together(prepared.state) as processes:
-                follow_training(RunDirectory(Path(told["run"])), prepared, processes)
+            run = RunDirectory(Path(told["run"]))
+            with execution_settings(prepared.config), meeting.together(prepared.state, run.path) as processes:
+                follow_training(run, prepared, processes)
     ended = json.loads(meeting.hear(_ENDED))
     return Path(ended["run"]), ended["metrics"]

@@ -57,7 +57,7 @@ def train(case: str) -> dict[str, Any]:
     loop_batches = loop.batches
     with met(launched()) as meeting, mock.patch.object(loop, "batches", noted):
         prepared = prepare(among_processes(config_of(case), meeting.launch))
-        with execution_settings(prepared.config), meeting.together(prepared.state) as processes:
+        with execution_settings(prepared.config), meeting.together(prepared.state, Path()) as processes:
             state, events = prepared.state, []
             seen.clear()
             for event in loop.training_events(

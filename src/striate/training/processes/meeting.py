@@ -7,11 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import distributed
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
-from striate.errors import SaidElsewhere, StriateError, TrainingError
+from striate.errors import SaidElsewhere, StriateError, TrainingError, pasted
 from striate.machine.load import own_cores
 from striate.training.processes.group import ALONE, Processes
 from striate.training.processes.launch import Launch
@@ -28,7 +31,7 @@ class Meeting:
     """
 
     launch: Launch
-    store: distributed.Store | None = None
+    store: Store | None = None
 
     @property
     def follows(self) -> bool:
@@ -61,8 +64,9 @@ class Meeting:
             return False
 
     @contextmanager
-    def together(self, state: TrainingState) -> Iterator[Processes]:
-        """The processes, once all have come so far, all with the first one's `state`."""
+    def together(self, state: TrainingState, run: Path) -> Iterator[Processes]:
+        """The processes, once all have come so far, all with the first one's `state`, to train `run`. Raises
+        TrainingError when another one is gone."""
         if self.store is None:
             yield ALONE
             return
@@ -75,6 +79,16 @@ class Meeting:
         try:
             _share(state, launch.rank)
             yield Processes(launch.rank, launch.count)
+        except RuntimeError as error:
+            if not _lost(error):
+                raise
+            raise TrainingError(
+                f"training in {launch.count} processes",
+                "a process of it ended, or does not answer any more",
+                "all of them until the end",
+                "above is what it said, unless the system ended it (see dmesg); go on, with any number of processes:"
+                f" torchrun --nproc_per_node={launch.count} -m striate train --resume {pasted(run)}",
+            ) from error
         finally:
             distributed.destroy_process_group()
 
@@ -90,7 +104,7 @@ def met(launch: Launch) -> Iterator[Meeting]:
     torch.set_num_threads(max(1, len(own_cores()) // launch.local_count))
     if torch.cuda.is_available():
         torch.cuda.set_device(launch.local_rank)
-    store, _, _ = next(iter(distributed.rendezvous("env://", launch.rank, launch.count)))
+    store, _, _ = next(iter(rendezvous("env://", launch.rank, launch.count)))
     meeting = Meeting(launch, store)
     try:
         yield meeting
@@ -99,23 +113,11 @@ def met(launch: Launch) -> Iterator[Meeting]:
     except Exception as error:
         if not meeting.fails_first():
             raise SaidElsewhere() from error
-        raise _said(error, launch) from error
+        if isinstance(error, StriateError):
+            error.process = launch.rank
+        raise
     finally:
         torch.set_num_threads(threads)
-
-
-def _said(error: Exception, launch: Launch) -> Exception:
-    """The error as the process that met it says it."""
-    if _lost(error):
-        error = TrainingError(
-            f"process {launch.rank} of {launch.count}",
-            f"another process of this training ended ({' '.join(str(error).split())[:100]})",
-            "all of them until the end",
-            "look for what it said, or for the system's reason (out of memory, for one: dmesg)",
-        )
-    if isinstance(error, StriateError):
-        error.process = launch.rank
-    return error
 
 
 def _lost(error: Exception) -> bool:
