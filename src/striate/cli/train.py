@@ -32,6 +32,7 @@ def train(
     baseline: Annotated[bool, Parameter(negative=())] = False,
     cv: str | None = None,
     plan: Literal["auto", "plain"] | None = None,
+    deterministic: Annotated[bool, Parameter(negative=())] = False,
     resume: Path | None = None,
     config: Path | None = None,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -88,6 +89,9 @@ def train(
     plan
         How it is computed: auto measures precisions, memory layouts and threads where the run is long enough, checks
         each against plain fp32, and takes the fastest; plain is fp32 as torch computes it by itself. Default: auto.
+    deterministic
+        Refuse every operation without a deterministic form, and decide nothing by measuring: the same command gives the
+        same bits on the same machine.
     resume
         Go on with this run, bit for bit as if it had not been interrupted. Needs no DATA.
     config
@@ -110,6 +114,7 @@ def train(
         "baseline": baseline or None,
         "cv": cv,
         "execution.plan": plan,
+        "execution.deterministic": deterministic or None,
     }
     chosen = chosen_fields(given, set or [])
     if resume is not None:

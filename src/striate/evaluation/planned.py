@@ -16,10 +16,10 @@ def plan_evaluation(
     trained: Trained, data: Dataset, splits: Sequence[str], *, batch: int | None = None, asked: Asked = "auto"
 ) -> Answering:
     """The trained network as it is best computed for all samples of `splits` together; answers are compared with those
-    of plain fp32 on samples of the largest of them that the network was not trained on, evenly spread. `batch` as in
-    `evaluate_trained`."""
-    unseen = [data.splits[name] for name in splits if name != "train"] or [data.splits["train"]]
-    largest = max(unseen, key=len)
+    of plain fp32 on samples of validation, evenly spread, so that test data choose nothing; without it of the largest
+    split that the network was not trained on. `batch` as in `evaluate_trained`."""
+    kept = [name for name in splits if name == "val"] or [name for name in splits if name != "train"] or ["train"]
+    largest = max((data.splits[name] for name in kept), key=len)
 
     def spread(count: int) -> torch.Tensor:
         count = min(count, len(largest))

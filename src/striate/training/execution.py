@@ -18,6 +18,7 @@ from striate.machine.load import current_load, maybe_busy, own_cores
 from striate.machine.memory import ran_out
 from striate.machine.precision import dtype_of, fp32_products
 from striate.training.config import Config, ExecutionConfig
+from striate.training.deterministic import deterministic_operations
 
 
 def decide_execution(config: Config, data: Dataset) -> Config:
@@ -119,10 +120,12 @@ def _check_device(device: str) -> None:
 @contextmanager
 def execution_settings(config: Config) -> Iterator[torch.device]:
     """The device, with the run's number of threads, allocator and precision of products, a random state of its own,
-    and deterministic kernels on a GPU; all are put back after."""
+    cuDNN's deterministic kernels on a GPU, and, with `execution.deterministic`, nothing but deterministic operations;
+    all are put back after. Raises TrainingError for an operation that has no such form."""
     device = torch.device(config.execution.device or "cpu")
     gpus = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus), speed_settings(config):
+    exact = deterministic_operations(config.execution.deterministic)
+    with torch.random.fork_rng(devices=gpus), speed_settings(config), exact:
         torch.manual_seed(config.seed)
         yield device
 

@@ -27,6 +27,7 @@ from striate.training.beginning import Beginning, find_beginning
 from striate.training.budget import decide_budget
 from striate.training.chosen_network import build_network, choose_network, has_own_weights
 from striate.training.config import Config
+from striate.training.deterministic import NOTE, refuse_nondeterministic, without_measuring
 from striate.training.execution import (
     decide_execution,
     execution_settings,
@@ -171,7 +172,7 @@ def prepare_data(
     `plan_seconds`: how long the execution plan may be measured, whatever the run takes; None lets the run decide.
     `forecast`: whether to find out what a long run will come to."""
     asked = asked or config
-    config = before_network(config, data)
+    config = without_measuring(before_network(config, data))
     task = make_task(data, config.task)
     open_execution, most_threads = config.execution, torch.get_num_threads()
     beginning = find_beginning(decide_execution(config, data), data, task, module, begun)
@@ -181,7 +182,7 @@ def prepare_data(
         work = _workload(prepared, most_threads, seconds_spent)
         planned = apply_plan(work, open_execution, plan_seconds)
     refuse_own_rule(planned.config)
-    notes = [*data.notes, *notes, *prepared.notes, *planned.notes]
+    notes = [*data.notes, *notes, *prepared.notes, *planned.notes, *([NOTE] if config.execution.deterministic else [])]
     config = replace(planned.config, batch=prepared.config.batch)
     prepared = replace(prepared, config=config, plan=planned.record)
     with execution_settings(prepared.config):
@@ -217,6 +218,7 @@ def _decide_all(
     config, view_notes = decide_views(config, asked, data, task)
     refuse_untrainable(config, asked, data, task, network, has_weights=has_weights)
     network = place(network, config, device)
+    refuse_nondeterministic(network, config, task, splits["train"], normalize)
     samples = training_part(config, SAMPLES)
     with number_format_explained(network):
         signal = measure_signal(network, task, splits["train"], normalize, samples=samples) if measured else ()

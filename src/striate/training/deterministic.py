@@ -1,0 +1,144 @@
+"""`execution.deterministic`: the same bits each time, or a refusal; never a run that only seems to be the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from striate.data.dataset import Split
+from striate.data.normalize import Normalize
+from striate.errors import ConfigError, ModelError, TrainingError
+from striate.models.tensors import tensors_in
+from striate.models.untouched import left_alone
+from striate.models.weights.auxiliary_outputs import answers
+from striate.tasks.protocol import Task
+from striate.training.config import Config
+
+NOTE = "deterministic: nothing is decided by measuring (plan plain), and what has no deterministic form is refused"
+
+_SAMPLES = 8
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_SIGNS = ("does not have a deterministic implementation", "Deterministic behavior was enabled")
+
+
+def without_measuring(config: Config) -> Config:
+    """Where `execution.deterministic` says so: the plan plain, since the fastest way is not the same each time.
+
+    Raises ConfigError for minutes whose number of steps would have to be measured.
+    """
+    if not config.execution.deterministic:
+        return config
+    if config.budget.minutes is not None and config.budget.steps is None:
+        got = f"{config.budget.minutes:g} with --deterministic, where the speed of the machine would decide the steps"
+        raise ConfigError("budget.minutes", got, "a number of epochs", "--epochs 10")
+    return replace(config, execution=replace(config.execution, plan="plain"))
+
+
+@contextmanager
+def deterministic_operations(wanted: bool) -> Iterator[None]:
+    """While open, and where it is `wanted`, torch takes the deterministic form of each operation; put back after.
+
+    Raises TrainingError where an operation has none.
+    """
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    workspace = os.environ.get(_WORKSPACE)
+    # cuBLAS divides its work among streams as it comes unless it has a fixed place for each (NVIDIA's manual, 2.1.4).
+    os.environ.setdefault(_WORKSPACE, ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        with layer_named(None):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        if workspace is None:
+            del os.environ[_WORKSPACE]
+
+
+@contextmanager
+def layer_named(module: nn.Module | None) -> Iterator[None]:
+    """Turn torch's refusal into a TrainingError, with the layer of `module` (if given) that was computing, forward or
+    backward."""
+    computing = ["an operation"]
+    handles = [] if module is None else _follow(module, computing)
+    try:
+        yield
+    except (RuntimeError, ModelError) as error:
+        said = " ".join(str(error.__cause__ if isinstance(error, ModelError) else error).split())
+        if not any(sign in said for sign in _SIGNS):
+            raise
+        raise _refusal(error.where if isinstance(error, ModelError) else computing[0], said) from None
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def refuse_nondeterministic(module: nn.Module, config: Config, task: Task, split: Split, normalize: Normalize) -> None:
+    """Pass a few samples forward and backward, as in training, where `execution.deterministic` says so: raise
+    TrainingError for the first layer whose operation has no deterministic form. The network is left as it is."""
+    if not config.execution.deterministic:
+        return
+    samples = min(_SAMPLES, len(split), config.execution.micro_batch or _SAMPLES)
+    inputs, targets = normalize(split.inputs[:samples]), split.targets[:samples]
+    with left_alone(module), torch.enable_grad(), layer_named(module):
+        module.train()
+        given = answers(module, module(inputs))
+        outputs = [given.outputs, *(more for _, more in given.auxiliary)]
+        loss = torch.stack([task.loss(output, targets) for output in outputs]).sum()
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _follow(module: nn.Module, computing: list[str]) -> list[torch.utils.hooks.RemovableHandle]:
+    """Write the layer that computes into `computing`."""
+
+    reached: list[int] = []
+
+    def note(text: str, tensors: object, *, again: bool) -> None:
+        def look(gradient: torch.Tensor) -> None:
+            # A gradient between two layers is seen by both: the one that computes with it next is named.
+            if again or gradient.data_ptr() not in reached[-1:]:
+                computing[0] = text
+            reached.append(gradient.data_ptr())
+
+        for tensor in tensors_in(tensors):
+            if tensor.requires_grad:
+                tensor.register_hook(look)  # type: ignore[no-untyped-call]
+
+    def before(name: str, layer: nn.Module, given: object) -> None:
+        computing[0] = f"{name} ({type(layer).__name__})"
+        note(f"what is in front of {computing[0]}", given, again=False)
+
+    def after(name: str, layer: nn.Module, outputs: object) -> None:
+        computing[0] = f"what follows {name} ({type(layer).__name__})"
+        note(f"the gradient of {name} ({type(layer).__name__})", outputs, again=True)
+
+    handles = []
+    for name, layer in module.named_modules():
+        if list(layer.children()):
+            continue
+        handles.append(layer.register_forward_pre_hook(lambda part, given, name=name: before(name, part, given)))
+        handles.append(layer.register_forward_hook(lambda part, _, out, name=name: after(name, part, out)))
+    return handles
+
+
+def _refusal(where: str, said: str) -> TrainingError:
+    if _WORKSPACE in said:  # torch has looked before it was set
+        expected = f"{_WORKSPACE} before the first product on the GPU"
+        return TrainingError(
+            "execution.deterministic", said[:160], expected, f"{_WORKSPACE}=:4096:8 striate train … --deterministic"
+        )
+    operation = said.split(" does not have")[0][-60:]
+    return TrainingError(
+        f"execution.deterministic: {where}",
+        f"{operation}, which adds up in an order that is not the same each time",
+        "an operation with a deterministic form",
+        "--execution.device cpu where that is a GPU's, another layer, or leave out --deterministic",
+    )
