@@ -75,6 +75,7 @@ def striate_training(
     from striate.machine.allocator import keep_by_default
     from striate.machine.waiting import share_the_cores
     from striate.runs.directory import create_run
+    from striate.runs.lock import owned
     from striate.training.execution import execution_settings
     from striate.training.prepare import prepare
     from striate.training.request import merge_request, read_config
@@ -97,6 +98,7 @@ def striate_training(
         gate.say(train_samples=len(prepared.data.splits["train"]))
         run = create_run(Path(folder) / "run", "run")
         write_beginning(run, prepared)
+        stack.enter_context(owned(run.path))
         stack.enter_context(execution_settings(prepared.config))
         if not everything:
             turns.begin()

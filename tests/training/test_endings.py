@@ -15,14 +15,16 @@ from typing import Any, BinaryIO
 import pytest
 from saved_runs import assert_same_run, at_step, config_for, save_always, train_quietly
 
-from striate.api import load, resume
+from striate.api import load, resume, verify
 from striate.cli import main
 from striate.errors import DataError, RunError
 from striate.runs import checkpoint
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory
-from striate.runs.events import read_events
+from striate.runs.events import read_events, read_notes
+from striate.training.config_file import config_from_yaml
 from striate.training.interruption import Interrupted
+from striate.training.objective import Objective
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +248,27 @@ def test_a_best_network_that_is_damaged_is_told_before_the_training_goes_on(same
     with pytest.raises(RunError, match=r"best\.pt") as caught:
         resume("run", quiet=True)
     assert "striate train --config run/config.yaml --out run-again" in caught.value.remedy
+
+
+def test_memory_that_runs_out_is_in_the_configuration_of_the_run(
+    same_photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Objective.training_loss
+
+    def greedy(self: Objective, module: Any, x: Any, y: Any, blend: Any, part: Any) -> Any:
+        if part.step >= 5 and len(x) > 4:
+            raise MemoryError
+        return original(self, module, x, y, blend, part)
+
+    monkeypatch.setattr(Objective, "training_loss", greedy)
+    config = config_for(same_photos)
+    train_quietly(config, Path("whole"))
+    assert config_from_yaml(Path("whole/config.yaml")).execution.micro_batch_from == ((5, 4),)
+    assert any("memory ran out in step 6" in note for note in read_notes(RunDirectory(Path("whole"))))
+    with monkeypatch.context() as patch:
+        at_step(patch, 9, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            train_quietly(config, Path("cut"))
+    resume("cut", quiet=True)
+    assert_same_run(Path("whole"), Path("cut"))
+    assert verify("whole").verdict == "agree"

@@ -180,7 +180,7 @@ def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet
     with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
         watch = time_watch(run, prepared.state, steps, announce)
         with progress_reader(console, quiet, watch) as progress:
-            run_training(run, prepared, [progress] if watch is None else [watch, progress])
+            prepared = run_training(run, prepared, [progress] if watch is None else [watch, progress])
         return Run(run.path, finish_run(run, prepared, announce))
 
 

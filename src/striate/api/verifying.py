@@ -72,6 +72,10 @@ def verify(
     if "trace" not in last:
         got = "a checkpoint without a trace of its steps: it was written by an earlier version"
         raise RunError(str(run.last), got, "one of this version", f"striate train --config {pasted(run.config)}")
+    if (config.execution.processes or 1) > 1:
+        got = f"steps that {config.execution.processes} processes computed together, which one adds up in another order"
+        remedy = f"the files were read and are whole; striate eval {pasted(run.path)} measures the network"
+        raise RunError(str(run.path), got, "steps of one process, to be done again", remedy)
     begun = run.previous if last["trace"]["begin"] and run.previous.exists() else None
     done = _replay(run, config, module, begun, last, steps, announce)
     changed = _changed(run) if done.parting is not None else ()

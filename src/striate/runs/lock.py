@@ -33,9 +33,8 @@ def owned(path: Path, announce: Callable[[str], None] = lambda _: None) -> Itera
     try:
         _take(descriptor, path, announce)
         with explained(path):
-            for folder in (path, path / "checkpoints"):
-                for left in folder.glob(TEMPORARY):
-                    left.unlink(missing_ok=True)
+            for left in path.rglob(TEMPORARY):
+                left.unlink(missing_ok=True)
         yield
     except (OSError, RunError):
         _refuse_gone(descriptor, path)

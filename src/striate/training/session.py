@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,8 +17,9 @@ from striate.runs.directory import RunDirectory, csv_text, open_run, read_seen, 
 from striate.runs.environment import describe_environment
 from striate.runs.events import append_event, event_line
 from striate.runs.files import append_text, write_json, write_text
+from striate.training.config import Config
 from striate.training.config_file import config_to_yaml
-from striate.training.events import EpochDone, EpochRow, Event
+from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut
 from striate.training.forecast_file import write_forecast
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.loop import training_events
@@ -25,6 +27,7 @@ from striate.training.nonfinite import refuse_nonfinite_weights
 from striate.training.patience import training_is_over
 from striate.training.prepare import Prepared
 from striate.training.processes.group import ALONE, Processes
+from striate.training.processes.sharding import gathered
 from striate.training.saving import Saver
 from striate.training.trace import Trace
 
@@ -106,15 +109,17 @@ def _refuse_lost_best(run: RunDirectory) -> None:
 
 def run_training(
     run: RunDirectory, prepared: Prepared, readers: Iterable[Reader] = (), processes: Processes = ALONE
-) -> None:
+) -> Prepared:
     """Train to the end of the budget, or to the first signal, with the last state saved. The run is the caller's
-    (`striate.runs.lock`). Raises Interrupted, NonFiniteLoss, RunError, DataError."""
+    (`striate.runs.lock`). Returns `prepared` with the configuration as it is in the end: it changes where memory runs
+    out. Raises Interrupted, NonFiniteLoss, RunError, DataError."""
     state, saver = prepared.state, Saver(run, prepared.config.save_seconds)
     _write_history(run, state.history)
     with watch_signals() as asked:
         try:
-            _follow(run, prepared, tuple(readers), saver, asked, processes)
+            config = _follow(run, prepared, tuple(readers), saver, asked, processes)
             saver.wait()
+            return replace(prepared, config=config)
         except Interrupted:
             raise
         except KeyboardInterrupt:
@@ -134,31 +139,39 @@ def _follow(
     saver: Saver,
     asked: Interruption,
     processes: Processes,
-) -> None:
-    """Write down what the loop says, and save in time."""
-    state, best, trace = prepared.state, None, Trace(prepared.state.step)
+) -> Config:
+    """Write down what the loop says, and save in time. Returns the configuration as it is in the end."""
+    state, config, best, trace = prepared.state, prepared.config, None, Trace(prepared.state.step)
     begun = monotonic() - state.elapsed
     events = training_events(state, prepared.objective, prepared.splits, prepared.config, prepared.normalize, processes)
-    with _data_lost(run, lambda: save(saver, prepared, best, trace)):
+    with _data_lost(run, lambda: None if processes.sharded else save(saver, prepared, best, trace)):
         for event in events:
             state.elapsed = monotonic() - begun
-            asked.signal_name = processes.agreed_signal(asked.signal_name)
+            over = isinstance(event, EpochDone)
+            stop, due = processes.agreed(asked.signal_name, saver.due(epoch_over=over))
+            if processes.sharded:
+                state.gathered = gathered(state) if stop or due or over else None
             for reader in readers:
                 reader(event)
             if isinstance(event, EpochDone):
                 _append_row(run, event.row, state.history)
                 append_event(run, "epoch", **event.row.flat(), elapsed=round(state.elapsed, 3))
                 best = _best_checkpoint(prepared) if event.best else best
-            else:
+            elif isinstance(event, MemoryRanOut):
+                config = event.config  # written before any checkpoint of what it changes
+                write_text(run.config, config_to_yaml(config))
+                append_event(run, "note", text=str(event))
+            elif not processes.sharded:
                 trace.add(event.step, event.loss, state.module)
             finished = isinstance(event, EpochDone) and event.finished
-            if finished or asked.signal_name or saver.due(epoch_over=isinstance(event, EpochDone)):
+            if finished or stop or due:
                 save(saver, prepared, best, trace)
                 best, trace = None, Trace(state.step)
-            if asked.signal_name:
+            if stop:
                 saver.wait()
-                append_event(run, "interrupted", step=state.step, signal=asked.signal_name)
-                raise Interrupted(run.path, asked.signal_name)
+                append_event(run, "interrupted", step=state.step, signal=stop)
+                raise Interrupted(run.path, stop)
+    return config
 
 
 @contextmanager
@@ -177,7 +190,8 @@ def save(saver: Saver, prepared: Prepared, best: dict[str, Any] | None, trace: T
     """Begin to write the checkpoints. Raises NonFiniteLoss instead of saving a network that is not finite; RunError
     where the last ones could not be written."""
     state = prepared.state
-    refuse_nonfinite_weights(state.module, state.step, state.optimizer.param_groups[-1]["lr"])
+    if state.gathered is None:
+        refuse_nonfinite_weights(state.module, state.step, state.optimizer.param_groups[-1]["lr"])
     saver.save(prepared.checkpoint() | {"trace": trace.to_dict()}, best)
 
 

@@ -192,7 +192,7 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
         write_beginning(run, prepared)
         with execution_settings(prepared.config), memory_explained(prepared.config):
             with progress_reader(console, quiet) as progress:
-                run_training(run, prepared, [progress])
+                prepared = run_training(run, prepared, [progress])
             return finish_run(run, prepared, say)
 
 
