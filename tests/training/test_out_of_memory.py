@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -201,3 +204,21 @@ def test_later_parts_hold_from_their_step_on() -> None:
     config = replace(config, execution=execution)
     assert [at_step(config, step).execution.micro_batch for step in (0, 3, 4, 8, 9, 20)] == [64, 64, 32, 32, 8, 8]
     assert at_step(Config(), 3) == Config()
+
+
+def in_a_process(*arguments: str) -> list[list[str]]:
+    program = Path(__file__).with_name("limited_memory.py")
+    ran = subprocess.run([sys.executable, str(program), *arguments], capture_output=True, text=True, check=True)
+    return [line.split() for line in ran.stdout.splitlines()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit counts address space on Linux")
+def test_a_process_whose_memory_is_limited_goes_on() -> None:
+    """No stand-in: torch's own allocator is refused memory by the system."""
+    *short, (_, loss, steps) = in_a_process(str(120 << 20))
+    training = [(int(before), int(samples)) for what, before, samples in short if what == "training"]
+    assert training[0] == (512, 256)
+    assert all(samples == before // 2 for before, samples in training)
+    ((_, whole, _),) = in_a_process()
+    assert steps == "1"
+    assert float(loss) == pytest.approx(float(whole), rel=1e-5)

@@ -68,8 +68,14 @@ def measure_normalization(train: Split) -> Normalization:
         x = train.inputs[:].cpu()
         axes = [axis for axis in range(x.ndim) if axis != 1]
         std, mean = torch.std_mean(x.double(), dim=axes, correction=0)
-    std = torch.where(std > 0, std, torch.ones_like(std))
+    std = divisor(mean, std)
     return Normalization(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def divisor(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """What is divided by: `std`, or 1 where it is 0 or no more than float32 rounds numbers of this size, since that
+    noise would be made as large as what other columns tell."""
+    return torch.where(std > torch.finfo(torch.float32).eps * mean.abs(), std, torch.ones_like(std))
 
 
 def _moments_of_bytes(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,6 +12,7 @@ from striate.data.audit.unusable import refuse_unusable
 from striate.data.config import DataConfig
 from striate.data.dataset import TASK_OF, Annotation, Dataset, Preparation
 from striate.data.keep import Kept, keep_samples
+from striate.data.labeled import with_labels
 from striate.data.listing import Listing, class_numbers
 from striate.data.membership import assign_membership
 from striate.data.plan import plan_inputs
@@ -36,7 +37,7 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
     kept = decoded.ids.tolist()
     split, units = assign_membership(listing, scan.contents, kept, config)
     refuse_unusable(listing, scan, unreadable, split)
-    return assemble(
+    data = assemble(
         listing,
         scan,
         preparation,
@@ -50,6 +51,7 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
         store=kept_in.store,
         known=config.fingerprint,
     )
+    return with_labels(data)
 
 
 def _decode(
@@ -111,7 +113,7 @@ def load_for_evaluation(
     if not len(decoded.ids):
         refuse_unusable(listing, scan, unreadable, {})
     known = find_seen(listing, [scan.contents[i].hex() for i in decoded.ids.tolist()], frozenset(seen or ()))
-    return assemble(
+    data = assemble(
         listing,
         scan,
         preparation,
@@ -123,6 +125,7 @@ def load_for_evaluation(
         findings=(*known, *find_all(listing, scan, unreadable)),
         store=kept.store,
     )
+    return with_labels(data)
 
 
 def _check_form(listing: Listing, preparation: Preparation, targets: int | None) -> None:

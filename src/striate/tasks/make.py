@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from striate.data.dataset import TASK_OF, Dataset
+from striate.data.normalize import divisor
 from striate.errors import ConfigError, DataError, RunError
 from striate.tasks.classify import Classify
 from striate.tasks.config import TaskConfig
@@ -38,7 +39,7 @@ def make_task(data: Dataset, config: TaskConfig) -> Task:
     train = data.splits["train"]
     if name == "regress":
         mean, std = train.targets.double().mean(0), train.targets.double().std(0, correction=0)
-        std = torch.where(std > 0, std, torch.ones_like(std))
+        std = divisor(mean, std)
         return Regress(data.target_names, tuple(mean.tolist()), tuple(std.tolist()), loss)
     weights = _balanced(train.targets, data.classes) if config.class_weights == "balanced" else None
     if name == "segment":

@@ -93,14 +93,16 @@ class Regress:
 
     def metrics(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`rmse` and `mae` in the units of the data, over all samples and numbers together, and `r2`, averaged over
-        the numbers (1 is perfect, 0 what always naming the mean reaches; None for one sample)."""
+        the numbers that vary (1 is perfect, 0 what always naming the mean reaches; None where none varies, as of one
+        sample)."""
         from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
         predicted, truth = decoded.double().cpu().numpy(), targets.double().cpu().numpy()
+        varied = truth.min(0) < truth.max(0)
         return {
             "rmse": float(mean_squared_error(truth, predicted)) ** 0.5,
             "mae": float(mean_absolute_error(truth, predicted)),
-            "r2": float(r2_score(truth, predicted)) if len(truth) > 1 else None,
+            "r2": float(r2_score(truth[:, varied], predicted[:, varied])) if varied.any() else None,
         }
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def refuse_nondeterministic(module: nn.Module, config: Config, task: Task, split
         outputs = [given.outputs, *(more for _, more in given.auxiliary)]
         loss = torch.stack([task.loss(output, targets) for output in outputs]).sum()
         if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
 
 
 def _follow(module: nn.Module, computing: list[str]) -> list[torch.utils.hooks.RemovableHandle]:
@@ -110,7 +110,7 @@ def _follow(module: nn.Module, computing: list[str]) -> list[torch.utils.hooks.R
 
         for tensor in tensors_in(tensors):
             if tensor.requires_grad:
-                tensor.register_hook(look)  # type: ignore[no-untyped-call]
+                tensor.register_hook(look)
 
     def before(name: str, layer: nn.Module, given: object) -> None:
         computing[0] = f"{name} ({type(layer).__name__})"
