@@ -19,7 +19,14 @@ def check_text(check: DataCheck, width: int) -> str:
     parts.append(found or "Nothing was found.")
     if check.quarantine is not None:
         rows = check.quarantine.read_text(encoding="utf-8").count("\n") - 1
-        parts.append(f"{check.quarantine}: {rows:,} samples. Train on them: striate train {pasted(check.quarantine)}")
+        task = " --task regress" if check.evidence.listing.annotation == "number" else ""
+        parts.append(
+            f"{check.quarantine}: {rows:,} samples. Train on them:\n  striate train {pasted(check.quarantine)}{task}"
+        )
+    if check.remedy:
+        left = len(check.left_out)
+        what = f"leave out {several(left, 'sample')}" if left else "keep together what is alike"
+        parts.append(f"A manifest to {what}:\n  {check.remedy}")
     if check.sheet is not None:
         parts.append(f"{check.sheet}")
     return "\n\n".join(parts)

@@ -22,7 +22,7 @@ def check(
 ) -> int:
     """Look for what would make a training wrong: damaged files, copies, leaks, doubtful labels.
 
-    Every sample is looked at once. Nothing is changed or deleted. Exit code 1 if there is an error, 0 otherwise, also
+    Every sample is read and decoded. Nothing is changed or deleted. Exit code 1 if there is an error, 0 otherwise, also
     with warnings; 2 if the data cannot be listed at all.
 
     Parameters

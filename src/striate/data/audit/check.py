@@ -11,7 +11,7 @@ from striate.data.audit.duplicates import find_duplicates, find_near_duplicates
 from striate.data.audit.even_images import find_even_images
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.frames import find_torn_frames
-from striate.data.audit.label_names import find_label_names
+from striate.data.audit.label_names import find_suspicious_names
 from striate.data.audit.leaks import find_leaks
 from striate.data.audit.marked import Marked
 from striate.data.audit.masks import find_even_masks, find_misfitting_masks, find_missing_mask_values
@@ -38,6 +38,11 @@ def _torn(evidence: Evidence) -> Marked | None:
     return None if finding is None else Marked(finding)
 
 
+def _names(evidence: Evidence) -> Marked | None:
+    finding = find_suspicious_names(evidence.listing)
+    return None if finding is None else Marked(finding)
+
+
 def _resized(evidence: Evidence) -> Marked | None:
     """`data.resized`: images that training would scale."""
     if not evidence.splits:
@@ -57,7 +62,7 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     find_missing_classes,
     find_missing_mask_values,
     find_small_classes,
-    find_label_names,
+    _names,
     find_imbalance,
     find_even_images,
     find_even_masks,

@@ -7,7 +7,8 @@ from collections import Counter
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, some
-from striate.records import Finding
+from striate.records import Finding, Severity
+from striate.wording import several
 
 _NOTE, _WARN = 3, 10
 _FEW = 5
@@ -71,6 +72,7 @@ def find_small_classes(evidence: Evidence) -> Marked | None:
     """`data.too-few`: classes with fewer than five different training samples, or only one class."""
     if evidence.listing.annotation != "class" or not evidence.splits:
         return None
+    severity: Severity = "warning"
     if len(evidence.listing.classes) < 2:
         got, severity = f"one class only, {evidence.listing.classes[0]}", "error"
     else:
@@ -81,11 +83,12 @@ def find_small_classes(evidence: Evidence) -> Marked | None:
         few = [f"{name} ({len(found)})" for name, found in contents.items() if 0 < len(found) < _FEW]
         if not few:
             return None
-        got, severity = f"{len(few)} classes have fewer than {_FEW} different training samples: {some(few)}", "warning"
+        count = several(len(few), "class has", "classes have")
+        got = f"{count} fewer than {_FEW} different training samples: {some(few)}"
     return Marked(
         Finding(
             "data.too-few",
-            "error" if severity == "error" else "warning",
+            severity,
             evidence.listing.source,
             got,
             f"two classes, {_FEW} different samples each in train",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from striate.data.audit.evidence import Evidence
+from striate.data.audit.evidence import Evidence, leaving
 from striate.data.audit.label_noise import find_label_noise
 from striate.data.audit.marked import GRAVE, Marked, severity_of, some
 from striate.records import Finding
+from striate.wording import several
 
 
 def find_contradictions(evidence: Evidence) -> Marked | None:
@@ -17,8 +18,7 @@ def find_contradictions(evidence: Evidence) -> Marked | None:
         return None
     severity = severity_of(len(noise.leave_out), len(evidence.splits))
     finding = replace(noise.finding, severity=severity, threshold=f"0; an error from {GRAVE:.0%} of the samples")
-    if evidence.mend:
-        finding = replace(finding, remedy=f"Keep the right one; {evidence.mend} leaves all of them out.")
+    finding = replace(finding, remedy=f"{finding.remedy}{leaving(evidence)}")
     return replace(noise, finding=finding)
 
 
@@ -44,7 +44,7 @@ def find_near_contradictions(evidence: Evidence) -> Marked | None:
         "data.label-noise",
         "warning",
         evidence.listing.source,
-        f"{len(torn):,} images occur nearly the same with two labels: {some(named)}",
+        f"{several(len(torn), 'image occurs', 'images occur')} nearly the same with two labels: {some(named)}",
         "0 images",
         "At most one of the labels is right, where it is the same picture.",
         "Look at them (--sheet draws them), and keep the right one.",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from striate.data.audit.evidence import Evidence
+from striate.data.audit.evidence import Evidence, keep_together
 from striate.data.audit.marked import GRAVE, Marked, some
 from striate.records import Finding, Severity
 
@@ -25,7 +26,8 @@ def find_near_duplicates(evidence: Evidence) -> Marked | None:
         if distinct > 1:
             groups.append(tuple({contents[number]: number for number in reversed(group)}.values())[::-1])
             extra += distinct - 1
-    return _told(evidence, "data.near-duplicates", groups, extra, "nearly", " ≈ ")
+    found = _told(evidence, "data.near-duplicates", groups, extra, "nearly", " ≈ ")
+    return None if found is None else replace(found, together=keep_together(evidence, evidence.alike))
 
 
 def _within(evidence: Evidence, groups: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from striate.data.audit.alike import EVEN
-from striate.data.audit.evidence import Evidence
+from striate.data.audit.evidence import Evidence, leaving
 from striate.data.audit.marked import GRAVE, Marked, alone, severity_of, some
 from striate.records import Finding
 
@@ -17,7 +17,6 @@ def find_even_images(evidence: Evidence) -> Marked | None:
     if not ids:
         return None
     total = len(evidence.splits)
-    leave = f" {evidence.mend} leaves them out." if evidence.mend else ""
     finding = Finding(
         "data.constant-images",
         severity_of(len(ids), total),
@@ -25,6 +24,6 @@ def find_even_images(evidence: Evidence) -> Marked | None:
         f"{len(ids):,} of {total:,} images are blank, of one even color: {some([evidence.named(i) for i in ids])}",
         f"a standard deviation of {EVEN:g} of 255 levels; an error from {GRAVE:.0%} of the images",
         "Nothing can be learned from them but that their label is likely.",
-        f"Replace or remove them.{leave}",
+        f"Replace or remove them.{leaving(evidence)}",
     )
     return Marked(finding, alone(ids), dict.fromkeys(ids, "blank"), frozenset(ids))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -69,3 +69,19 @@ def gather(
     headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
     scan = replace(scan, headers=headers)
     return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, mend)
+
+
+def leaving(evidence: Evidence) -> str:
+    """That a manifest does without the samples, where one can be written."""
+    return " --quarantine does that for them." if evidence.mend else ""
+
+
+def keep_together(evidence: Evidence, groups: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """Those of the groups that a split made from the data could tear: not all equal, and not torn by given splits. Also
+    those that no split tears now, since another seed, or a sample more, would."""
+    contents, given = evidence.scan.contents, evidence.listing.given
+    return tuple(
+        group
+        for group in groups
+        if len({contents[number] for number in group}) > 1 and len({given[number] for number in group} - {None}) < 2
+    )

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.audit.alike import NEAR
-from striate.data.audit.evidence import Evidence
+from striate.data.audit.evidence import Evidence, keep_together, leaving
 from striate.data.audit.marked import Marked, some
 from striate.records import Finding
+from striate.wording import several
 
 _LOOSE, _FEW_PAIRS = 0.4, 0.25
 """Largest distance of neighbors in a run, whatever the data; and where there are too few others to compare with."""
@@ -46,13 +47,13 @@ def find_torn_frames(evidence: Evidence) -> Marked | None:
         "data.frame-leak",
         "error" if count >= 0.1 * len(order) else "warning",
         evidence.listing.source,
-        f"{len(torn):,} runs of images with names in a row are nearly alike and lie in two of {which}: {some(named)}",
+        f"{several(len(torn), 'run')} of images with names in a row, nearly alike, in two of {which}: {some(named)}",
         "0 runs; an error from 10% of the images",
         "Frames of one recording are hardly more than copies: such a split measures too well.",
         _remedy(evidence),
     )
     words = {number: evidence.splits[number] for run in torn for number in run}
-    return Marked(finding, tuple(torn), words, together=() if evidence.given else tuple(torn))
+    return Marked(finding, tuple(torn), words, together=keep_together(evidence, runs))
 
 
 def _label(evidence: Evidence, number: int) -> str:
@@ -90,6 +91,4 @@ def _stretches(near: NDArray[np.bool_]) -> list[tuple[int, int]]:
 def _remedy(evidence: Evidence) -> str:
     if evidence.given:
         return "Put whole recordings into one split."
-    if evidence.mend:
-        return f"{evidence.mend} gives each run a group of its own, which stays together."
-    return "Write a manifest with a column group, the same word for all frames of a recording."
+    return f"Write a manifest with a group for each recording.{leaving(evidence)}"

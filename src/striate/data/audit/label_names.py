@@ -7,10 +7,10 @@ import unicodedata
 from collections import Counter
 from itertools import combinations
 
-from striate.data.audit.evidence import Evidence
-from striate.data.audit.marked import Marked, some
+from striate.data.audit.marked import some
 from striate.data.listing import Listing
 from striate.records import Finding
+from striate.wording import several
 
 _NO_CLASS = frozenset(
     (
@@ -42,17 +42,11 @@ def find_suspicious_names(listing: Listing) -> Finding | None:
         "data.label-names",
         "warning",
         listing.source,
-        f"{len(said):,} names of classes are suspicious: {some(said)}",
+        f"{several(len(said), 'suspicious name')} of classes: {some(said)}",
         "0 names",
         "One class under two names is learned as two.",
         "Rename them, or leave them if they are meant so.",
     )
-
-
-def find_label_names(evidence: Evidence) -> Marked | None:
-    """`data.label-names` of the evidence."""
-    finding = find_suspicious_names(evidence.listing)
-    return None if finding is None else Marked(finding)
 
 
 def _plain(name: str) -> str:

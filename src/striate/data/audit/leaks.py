@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from striate.data.audit.evidence import Evidence
+from striate.data.audit.evidence import Evidence, keep_together, leaving
 from striate.data.audit.marked import GRAVE, Marked, some
 from striate.records import Finding, Severity
 
@@ -30,26 +30,22 @@ def find_leaks(evidence: Evidence) -> Marked | None:
         f"{affected} are in another split too: {some([_pair(evidence, group) for group in torn])}",
         f"0; an error from {GRAVE:.0%} of a split",
         "What was trained on is recognized, not understood: such a split measures too well.",
-        f"{evidence.mend} mends that." if evidence.mend else "Remove each of them from all splits but one.",
+        "Remove each of them from all splits but one, or keep them together in a group." + leaving(evidence),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
-    left, together = _mended(evidence, torn)
-    return Marked(finding, tuple(torn), words, left, together)
+    return Marked(finding, tuple(torn), words, _mended(evidence, torn), keep_together(evidence, evidence.alike))
 
 
-def _mended(evidence: Evidence, torn: list[tuple[int, ...]]) -> tuple[frozenset[int], tuple[tuple[int, ...], ...]]:
-    """What has to be left out, since the given splits tear it, and what need only be kept together."""
+def _mended(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
+    """The copies in all given splits but the last that has one."""
     given = evidence.listing.given
     left: set[int] = set()
-    together = []
     for group in torn:
         named = {split for number in group if (split := given[number]) is not None}
-        if len(named) < 2:
-            together.append(group)
-            continue
-        last = max(named, key=ORDER.index)
-        left.update(number for number in group if given[number] != last)
-    return frozenset(left), tuple(together)
+        if len(named) > 1:
+            last = max(named, key=ORDER.index)
+            left.update(number for number in group if given[number] != last)
+    return frozenset(left)
 
 
 def _pair(evidence: Evidence, group: tuple[int, ...]) -> str:

@@ -31,15 +31,16 @@ def find_misfitting_masks(evidence: Evidence) -> Marked | None:
 
 
 def find_even_masks(evidence: Evidence) -> Marked | None:
-    """`data.constant-masks`: masks of one value."""
+    """`data.constant-masks`: masks of one value; an error where all have the same."""
     if evidence.looks is None:
         return None
     ids = [i for i, values in sorted(evidence.looks.masks.items()) if len(values - {_IGNORED}) < 2]
     if not ids:
         return None
+    every = frozenset().union(*evidence.looks.masks.values()) - {_IGNORED}
     finding = Finding(
         "data.constant-masks",
-        "note",
+        "error" if len(every) < 2 else "note",
         evidence.listing.source,
         f"{len(ids):,} of {len(evidence.splits):,} masks have one value only: {some([evidence.named(i) for i in ids])}",
         "0 masks",

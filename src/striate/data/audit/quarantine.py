@@ -61,17 +61,18 @@ def refuse_quarantine(listing: Listing, file: Path) -> None:
 def manifest_text(check: DataCheck, file: Path) -> str:
     """The manifest `path,label,split` (with `group`, where some must stay together) as it will lie at `file`.
 
-    Raises DataError where nothing is left.
+    Raises DataError where nothing is left, or a manifest cannot name a file.
     """
     listing = check.evidence.listing
     root = manifest_root(listing)
     assert root is not None
     parent = Path(os.path.realpath(file.absolute().parent))
     prefix = Path(os.path.realpath(root)).relative_to(parent)
-    left_out = frozenset().union(*(mark.leave_out for mark in check.marked))
+    left_out = check.left_out
     kept = [number for number in check.evidence.readable if number not in left_out]
     if not kept:
         raise DataError(f"{_OPTION} {file}", "nothing is left", "some samples without a defect", "mend the data first")
+    _refuse_unnamed(root, parent, [listing.paths[number] for number in kept])
     groups = _groups(listing, check.marked)
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -80,6 +81,19 @@ def manifest_text(check: DataCheck, file: Path) -> str:
         row = [(prefix / listing.paths[number]).as_posix(), listing.labels[number], listing.given[number] or ""]
         writer.writerow([*row, groups.get(number, "")] if groups else row)
     return out.getvalue()
+
+
+def _refuse_unnamed(root: Path, parent: Path, paths: list[str]) -> None:
+    """A manifest takes no links that lead out of its folder, no blanks around a name, and text alone."""
+    for path in paths:
+        real = Path(os.path.realpath(root / path))
+        if path != path.strip() or not real.is_relative_to(parent) or not real.is_file():
+            raise DataError(
+                f"{_OPTION}, {path}",
+                "a link to elsewhere, or a name that a manifest cannot hold",
+                "files below the manifest, whose names are text without blanks around it",
+                "copy the file instead of linking it, or rename it",
+            )
 
 
 def _groups(listing: Listing, marked: tuple[Marked, ...]) -> dict[int, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from striate.data.audit.equal import equal_groups
 from striate.data.audit.given_leaks import find_given_leaks
 from striate.data.audit.ignored import find_ignored
+from striate.data.audit.label_names import find_suspicious_names
 from striate.data.audit.label_noise import find_label_noise
 from striate.data.audit.torn_groups import find_torn_groups
 from striate.data.audit.unreadable import find_unreadable
@@ -16,7 +17,8 @@ from striate.records import Finding
 
 
 def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tuple[Finding, ...]:
-    """Unreadable files, leaks and torn groups in given splits, contradicting labels, ignored files; grave first."""
+    """Unreadable files, leaks and torn groups in given splits, contradicting labels, suspicious names, ignored
+    files; grave first."""
     groups = equal_groups(scan, unreadable)
     damaged = find_unreadable(listing, unreadable, len(scan.contents) + len(scan.unreadable))
     noise = find_label_noise(listing, scan, groups)
@@ -25,6 +27,7 @@ def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tup
         find_given_leaks(listing, groups),
         find_torn_groups(listing, unreadable),
         None if noise is None else noise.finding,
+        find_suspicious_names(listing),
         find_ignored(listing),
     )
     return tuple(finding for finding in found if finding is not None)

@@ -40,6 +40,17 @@ class DataCheck:
         counts = Counter(self.evidence.splits.values())
         return {name: counts[name] for name in ("train", "val", "test") if counts[name]}
 
+    @property
+    def left_out(self) -> frozenset[int]:
+        """The samples that a quarantine leaves out."""
+        return frozenset().union(*(mark.leave_out for mark in self.marked))
+
+    @property
+    def remedy(self) -> str:
+        """The command that writes a manifest without what should not be trained on; empty where none would help."""
+        helps = self.left_out or any(mark.together for mark in self.marked)
+        return self.evidence.mend if helps and self.quarantine is None else ""
+
     def counts(self) -> dict[str, int]:
         """How many findings there are of each severity."""
         found = Counter[str](finding.severity for finding in self.findings)
@@ -60,6 +71,7 @@ class DataCheck:
             **self.counts(),
             "findings": [finding.to_json() for finding in self.findings],
             "samples": list(self._rows()),
+            "remedy": self.remedy,
             "quarantine": None if self.quarantine is None else str(self.quarantine),
             "sheet": None if self.sheet is None else str(self.sheet),
         }
