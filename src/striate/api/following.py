@@ -43,7 +43,10 @@ def follow_run(meeting: Meeting, module: nn.Module | None) -> tuple[Path, dict[s
         with memory_explained(config):
             prepared = prepare(config, module, begun=checkpoint)
             run = RunDirectory(Path(told["run"]))
-            with execution_settings(prepared.config), meeting.together(prepared.state, run.path) as processes:
+            with (
+                execution_settings(prepared.config),
+                meeting.together(prepared, run.path) as processes,
+            ):
                 follow_training(run, prepared, processes)
     ended = json.loads(meeting.hear(_ENDED))
     return Path(ended["run"]), ended["metrics"]

@@ -12,12 +12,13 @@ from typing import Any, Literal
 from rich.console import Console
 from torch import nn
 
+from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.networks import load
 from striate.api.news import announce_decisions, announcer
 from striate.errors import RunError, pasted
 from striate.report.finish import finish_run
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
-from striate.runs.events import cut_torn_end
+from striate.runs.events import append_event, cut_torn_end
 from striate.runs.lock import owned
 from striate.runs.newest import take_up
 from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
@@ -34,6 +35,9 @@ from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.interruption import Interrupted, terminating_interrupts
 from striate.training.prepare import Prepared, prepare
+from striate.training.processes.decide import among_processes, resumed_among
+from striate.training.processes.launch import launched
+from striate.training.processes.meeting import Meeting, met
 from striate.training.progress import progress_reader
 from striate.training.request import ConfigSource, merge_request, read_config
 from striate.training.session import restore, run_training, write_beginning
@@ -120,6 +124,22 @@ def train_config(
     """`train` for a merged configuration; notes and progress go to `console` unless `quiet`. `spent`: seconds since the
     user's request, which are part of `budget.minutes`."""
     started = monotonic() - spent
+    with met(launched()) as meeting:
+        if meeting.follows:
+            return Run(*follow_run(meeting, module))
+        config = among_processes(config, meeting.launch)
+        return _train(config, module, out, console, quiet, started, meeting)
+
+
+def _train(
+    config: Config,
+    module: nn.Module | None,
+    out: Path | None,
+    console: Console,
+    quiet: bool,
+    started: float,
+    meeting: Meeting,
+) -> Run:
     if out is not None:
         refuse_occupied(out)  # before minutes are spent on reading the data
     announce = announcer(console, quiet)
@@ -141,7 +161,8 @@ def train_config(
         write_beginning(run, prepared)
         announce_decisions(prepared, announce)
         prepared.state.elapsed = monotonic() - started
-        return _train_to_end(run, prepared, console, quiet)
+        tell_beginning(meeting, run, prepared)
+        return _train_to_end(run, prepared, console, quiet, meeting)
 
 
 def resume(
@@ -152,8 +173,14 @@ def resume(
     On a finished run: verify its checkpoints and return it. `module` for a run of an `nn.Module` made in Python.
     Raises RunError when the checkpoint is damaged, DataError when the data have changed since.
     """
-    console = console or Console(stderr=True)
-    started, run, announce = monotonic(), open_run(Path(path)), announcer(console, quiet)
+    with met(launched()) as meeting:
+        if meeting.follows:
+            return Run(*follow_run(meeting, module))
+        return _resume(Path(path), module, console or Console(stderr=True), quiet, meeting)
+
+
+def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool, meeting: Meeting) -> Run:
+    started, run, announce = monotonic(), open_run(path), announcer(console, quiet)
     config = config_from_yaml(run.config)
     if config.cv is not None:
         return _resume_cross_validation(run, config, module, console, quiet)
@@ -161,7 +188,10 @@ def resume(
         for file in (run.last, run.best):
             load(file, module=module)
         announce(f"{run.path} is finished; its checkpoints were read and fit the network")
-        return Run(run.path, read_metrics(run))
+        metrics = read_metrics(run)
+        tell_end(meeting, run.path, metrics)
+        return Run(run.path, metrics)
+    config, change = resumed_among(config, meeting.launch)
     with owned(run.path, announce):
         begun = take_up(run, announce)
         prepared = prepare(config, module, begun=begun, announce=announce)
@@ -171,17 +201,24 @@ def resume(
             announce(f"going on with {run.path} after step {done:,} of {total:,}")
         else:
             announce(f"{run.path} has no checkpoint yet: starting over")
+        if change:
+            announce(change)
+            append_event(run, "note", text=change)
         write_beginning(run, prepared)
-        return _train_to_end(run, prepared, console, quiet)
+        tell_beginning(meeting, run, prepared, begun)
+        return _train_to_end(run, prepared, console, quiet, meeting)
 
 
-def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet: bool) -> Run:
+def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet: bool, meeting: Meeting) -> Run:
     announce, steps = announcer(console, quiet), prepared.config.budget.steps or 0
     with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
         watch = time_watch(run, prepared.state, steps, announce)
-        with progress_reader(console, quiet, watch) as progress:
-            prepared = run_training(run, prepared, [progress] if watch is None else [watch, progress])
-        return Run(run.path, finish_run(run, prepared, announce))
+        together = meeting.together(prepared, run.path)
+        with progress_reader(console, quiet, watch) as progress, together as processes:
+            prepared = run_training(run, prepared, [progress] if watch is None else [watch, progress], processes)
+        metrics = finish_run(run, prepared, announce)
+        tell_end(meeting, run.path, metrics)
+        return Run(run.path, metrics)
 
 
 def _resume_cross_validation(

@@ -33,6 +33,7 @@ def train(
     cv: str | None = None,
     plan: Literal["auto", "plain"] | None = None,
     deterministic: Annotated[bool, Parameter(negative=())] = False,
+    fsdp: Annotated[bool, Parameter(negative=())] = False,
     resume: Path | None = None,
     config: Path | None = None,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -92,6 +93,8 @@ def train(
     deterministic
         Refuse every operation without a deterministic form, and decide nothing by measuring: the same command gives the
         same bits on the same machine.
+    fsdp
+        Spread the network over the processes that torchrun started, for one that does not fit into the memory of each.
     resume
         Go on with this run, bit for bit as if it had not been interrupted. Needs no DATA.
     config
@@ -114,6 +117,7 @@ def train(
         "baseline": baseline or None,
         "cv": cv,
         "execution.plan": plan,
+        "execution.fsdp": fsdp or None,
         "execution.deterministic": deterministic or None,
     }
     chosen = chosen_fields(given, set or [])

@@ -163,6 +163,8 @@ class ExecutionConfig:
     """Whether operations without a deterministic form are refused."""
     processes: Annotated[int, Ge(1), Le(100_000)] | None = None
     """What was decided: how many processes computed it together, as torchrun started them. None is one."""
+    fsdp: bool = False
+    """Whether the network is spread over the processes (`--fsdp`): for one too large for the memory of each."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from striate.training.pool_first import pooling_first
 from striate.training.prepared_batch import prepared_inputs, to_memory_format
 from striate.training.processes.batch_norm import whole_batch_statistics
 from striate.training.processes.group import ALONE, Processes
-from striate.training.processes.parts import bounds_in_step, part_weight, whole_for_mixing
+from striate.training.processes.parts import bounds_in_step, measured_batches, part_weight, whole_for_mixing
 from striate.training.schedules import learning_rate_factor
 from striate.training.state import TrainingState
 
@@ -103,6 +103,9 @@ def training_events(
                 started = perf_counter()
 
             watch.look()
+            if processes.several:  # the others would go on to measure other batches than one that repeats some
+                yield close(config)
+                continue
             done, config = yield from validated(state, close, len(splits["val"]), config)
             yield done
 
@@ -146,7 +149,7 @@ def training_step(
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     counted = processes.counts(batch.whole)
     processes.sum_gradients(trained, counted=counted)
-    if state.scaler is None:
+    if state.scaler is None and not processes.sharded:
         mark_nonfinite(state, trained)
     facts = partial(facts_of, state, epoch, batch.ids)
     refuse_nonfinite_step(state, loss, inputs, add, facts, alone=not processes.several)
@@ -194,7 +197,7 @@ def add_gradients(
             whole_batch_statistics(module, processes.divides(samples)),
         ):
             loss, tally = objective.training_loss(module, x, y, blend, Part(state.step, first, samples, weight))
-        scaler.scale(loss).backward()
+        scaler.scale(processes.for_backward(loss, samples)).backward()
         losses.append(loss.detach())
         tallies.append(tally)
     return sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0])
@@ -274,12 +277,12 @@ def validate(
     try:
         module.eval()
         at_once = evaluation_batch(config)
-        first, stop = processes.blocks(len(batch_bounds(len(split), at_once)))
-        for number, batch in enumerate(batches(split, at_once, first=first, stop=stop), start=first):
+        for number, batch, counted in measured_batches(split, at_once, processes):
             inputs = to_memory_format(normalize(batch.inputs), config)
             with autocast(config, device), uncompiled(config):
                 tally = objective.tally(module, inputs, batch.targets, number)
-            total = tally if total is None else total + tally
+            if counted:
+                total = tally if total is None else total + tally
     finally:
         for part, training in modes:
             part.training = training

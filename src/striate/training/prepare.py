@@ -45,7 +45,7 @@ from striate.training.pace import Pace
 from striate.training.plan.apply import apply_plan, expected_length
 from striate.training.plan.record import PlanRecord
 from striate.training.plan.trial import Workload
-from striate.training.processes.decide import refuse_own_rule
+from striate.training.processes.decide import refuse_undivided
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import before_data, before_network, with_enough_validation
@@ -181,7 +181,7 @@ def prepare_data(
         prepared = _decide_all(config, asked, data, task, beginning, module, measured=begun is None)
         work = _workload(prepared, most_threads, seconds_spent)
         planned = apply_plan(work, open_execution, plan_seconds)
-    refuse_own_rule(planned.config)
+    refuse_undivided(planned.config)
     notes = [*data.notes, *notes, *prepared.notes, *planned.notes, *([NOTE] if config.execution.deterministic else [])]
     config = replace(planned.config, batch=prepared.config.batch)
     prepared = replace(prepared, config=config, plan=planned.record)

@@ -27,6 +27,7 @@ from striate.training.nonfinite import refuse_nonfinite_weights
 from striate.training.patience import training_is_over
 from striate.training.prepare import Prepared
 from striate.training.processes.group import ALONE, Processes
+from striate.training.processes.sharding import gathered
 from striate.training.saving import Saver
 from striate.training.trace import Trace
 
@@ -143,10 +144,13 @@ def _follow(
     state, config, best, trace = prepared.state, prepared.config, None, Trace(prepared.state.step)
     begun = monotonic() - state.elapsed
     events = training_events(state, prepared.objective, prepared.splits, prepared.config, prepared.normalize, processes)
-    with _data_lost(run, lambda: save(saver, prepared, best, trace)):
+    with _data_lost(run, lambda: None if processes.sharded else save(saver, prepared, best, trace)):
         for event in events:
             state.elapsed = monotonic() - begun
-            asked.signal_name = processes.agreed_signal(asked.signal_name)
+            over = isinstance(event, EpochDone)
+            stop, due = processes.agreed(asked.signal_name, saver.due(epoch_over=over))
+            if processes.sharded:
+                state.gathered = gathered(state) if stop or due or over else None
             for reader in readers:
                 reader(event)
             if isinstance(event, EpochDone):
@@ -157,16 +161,16 @@ def _follow(
                 config = event.config  # written before any checkpoint of what it changes
                 write_text(run.config, config_to_yaml(config))
                 append_event(run, "note", text=str(event))
-            else:
+            elif not processes.sharded:
                 trace.add(event.step, event.loss, state.module)
             finished = isinstance(event, EpochDone) and event.finished
-            if finished or asked.signal_name or saver.due(epoch_over=isinstance(event, EpochDone)):
+            if finished or stop or due:
                 save(saver, prepared, best, trace)
                 best, trace = None, Trace(state.step)
-            if asked.signal_name:
+            if stop:
                 saver.wait()
-                append_event(run, "interrupted", step=state.step, signal=asked.signal_name)
-                raise Interrupted(run.path, asked.signal_name)
+                append_event(run, "interrupted", step=state.step, signal=stop)
+                raise Interrupted(run.path, stop)
     return config
 
 
@@ -186,7 +190,8 @@ def save(saver: Saver, prepared: Prepared, best: dict[str, Any] | None, trace: T
     """Begin to write the checkpoints. Raises NonFiniteLoss instead of saving a network that is not finite; RunError
     where the last ones could not be written."""
     state = prepared.state
-    refuse_nonfinite_weights(state.module, state.step, state.optimizer.param_groups[-1]["lr"])
+    if state.gathered is None:
+        refuse_nonfinite_weights(state.module, state.step, state.optimizer.param_groups[-1]["lr"])
     saver.save(prepared.checkpoint() | {"trace": trace.to_dict()}, best)
 
 

@@ -41,6 +41,8 @@ class TrainingState:
     elapsed: float = 0.0
     fault: torch.Tensor | None = None
     unscaled: torch.Tensor | None = None
+    gathered: dict[str, Any] | None = None
+    """What `to_dict` gives where the network is spread over several processes, which have gathered it."""
 
     @property
     def device(self) -> torch.device:
@@ -54,6 +56,8 @@ class TrainingState:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values and tensors: what `restore` needs to go on bit for bit."""
+        if self.gathered is not None:
+            return self.gathered
         saved = {
             "model": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),

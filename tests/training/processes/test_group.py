@@ -71,7 +71,7 @@ def test_processes_read_the_batches_of_one(count: int, samples: int, batch: int,
 def test_one_process_sums_nothing() -> None:
     values = torch.ones(3)
     assert ALONE.total(values) is values
-    assert ALONE.agreed_signal("SIGINT") == "SIGINT"
+    assert ALONE.agreed("SIGINT", due=True) == ("SIGINT", True)
     assert ALONE.part(7) == ALONE.blocks(7) == (0, 7)
 
 

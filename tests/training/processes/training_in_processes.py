@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,6 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
     "normalized": {"model.name": "conv(6,3) bn relu pool(2) conv(8,3) bn relu gap fc(10)", "batch": 128},
     "parts": {"model.name": "conv(4,3) relu gap fc(10)", "batch": 128, "execution.micro_batch": 16},
     "mixed": {"model.name": "conv(6,3) relu gap fc(10)", "augment.mixup": 0.5, "augment.cutmix": 0.5, "batch": 128},
+    "spread": {"model.name": "conv(6,3) bn relu pool(2) conv(8,3) relu fc(10)", "batch": 128, "execution.fsdp": True},
     "heads": {"model.name": "conv(6,3) bn relu gap fc(10)", "auxiliary.rotation": 0.5, "batch": 200},
 }
 """Fields of each training; the last batch of an epoch is smaller than the others."""
@@ -36,12 +36,13 @@ _PLAIN_SGD = {"optim.name": "sgd", "optim.lr": 0.05}
 """AdamW divides by the size of gradients, also where they are nothing but rounding: biases before a normalization."""
 
 
-def config_of(case: str) -> Config:
+def config_of(case: str, several: bool) -> Config:
     """The configuration of a case, an epoch and a half long."""
     usual = {"execution.plan": "plain", "optim.clip": 5.0, "augment.shift": 1, "execution.threads": 1}
     usual |= {} if case == "tail" else _PLAIN_SGD
-    config = merge_request(Config(), data="digits", epochs=2, fields=usual | CASES[case])
-    return replace(config, optim=replace(config.optim, ema=0.9))
+    usual |= {} if case == "spread" else {"optim.ema": 0.9}
+    fields = usual | CASES[case] | ({} if several else {"execution.fsdp": False})
+    return merge_request(Config(), data="digits", epochs=2, fields=fields)
 
 
 def train(case: str) -> dict[str, Any]:
@@ -56,8 +57,11 @@ def train(case: str) -> dict[str, Any]:
 
     loop_batches = loop.batches
     with met(launched()) as meeting, mock.patch.object(loop, "batches", noted):
-        prepared = prepare(among_processes(config_of(case), meeting.launch))
-        with execution_settings(prepared.config), meeting.together(prepared.state, Path()) as processes:
+        prepared = prepare(among_processes(config_of(case, meeting.launch.several), meeting.launch))
+        with (
+            execution_settings(prepared.config),
+            meeting.together(prepared, Path()) as processes,
+        ):
             state, events = prepared.state, []
             seen.clear()
             for event in loop.training_events(

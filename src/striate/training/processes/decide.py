@@ -13,6 +13,10 @@ def among_processes(config: Config, launch: Launch) -> Config:
     """The configuration of a run of `launch.count` processes. Raises ConfigError for what only one can do."""
     execution, several = config.execution, f"with {launch.count} processes"
     if not launch.several:
+        if execution.fsdp:
+            expected = "several processes, over which the network is spread"
+            remedy = "torchrun --nproc_per_node=2 -m striate train … --fsdp"
+            raise ConfigError("execution.fsdp", "true in one process", expected, remedy)
         return replace(config, execution=replace(execution, processes=None))
     if config.budget.minutes is not None and config.budget.steps is None:
         got = f"{config.budget.minutes:g} {several}, whose common speed is not known before they start"
@@ -24,13 +28,32 @@ def among_processes(config: Config, launch: Launch) -> Config:
     if execution.device not in (None, "cpu", "cuda"):
         expected = "cuda: each process takes the GPU of its number; or cpu"
         raise ConfigError("execution.device", f"{execution.device} {several}", expected, "--execution.device cuda")
-    config = replace(config, execution=replace(execution, processes=launch.count, compile="off"))
-    refuse_own_rule(config)
+    execution = replace(execution, processes=launch.count, compile="off")
+    if execution.fsdp:
+        memory_format = execution.memory_format or "contiguous"
+        execution = replace(execution, plan="plain", memory_format=memory_format)
+    config = replace(config, execution=execution)
+    refuse_undivided(config)
     return config
 
 
-def refuse_own_rule(config: Config) -> None:
-    """Raise ConfigError where several processes should learn by a rule that takes sample after sample."""
+def refuse_undivided(config: Config) -> None:
+    """Raise ConfigError where several processes should do what cannot be divided among them: learn by a rule that takes
+    sample after sample, or, with a network that is spread, what looks at its whole."""
+    execution, optim = config.execution, config.optim
+    if execution.fsdp:
+        whole = {
+            "optim.name": (optim.name not in (None, "sgd", "adamw"), optim.name, "sgd or adamw", "adamw"),
+            "optim.ema": (bool(optim.ema), optim.ema, "0", "0"),
+            "execution.memory_format": (execution.memory_format == "channels_last", "channels_last", "contiguous", ""),
+            "execution.precision": (execution.precision == "fp16", "fp16", "fp32, tf32 or bf16", "bf16"),
+            "auxiliary.rotation": (bool(config.auxiliary.rotation), config.auxiliary.rotation, "0", "0"),
+            "auxiliary.layers": (bool(config.auxiliary.layers), config.auxiliary.layers, "none", "[]"),
+            "fine_tune.head_share": (bool(config.fine_tune.head_share), config.fine_tune.head_share, "0", "0"),
+        }
+        for name, (bad, got, expected, value) in whole.items():
+            if bad:
+                raise ConfigError(name, f"{got} with --fsdp", expected, f"--{name} {value or expected}")
     if config.optim.name == "own-rule" and config.execution.processes:
         raise ConfigError(
             "optim.name",
@@ -50,7 +73,8 @@ def resumed_among(config: Config, launch: Launch) -> tuple[Config, str]:
     threads, device = max(1, (execution.threads or 1) * before // now), execution.device
     if now > 1 and str(device).startswith("cuda"):
         device = "cuda"
-    config = replace(config, execution=replace(execution, threads=threads, device=device, compile="off"))
+    execution = replace(execution, threads=threads, device=device, compile="off", fsdp=execution.fsdp and now > 1)
+    config = replace(config, execution=execution)
     said = (
         f"begun with {_processes(before)}, goes on with {_processes(now)}: the same samples in the same order,"
         " and weights that are equal but for rounding, not bit for bit"

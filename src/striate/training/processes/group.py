@@ -26,6 +26,8 @@ class Processes:
 
     rank: int = 0
     count: int = 1
+    sharded: bool = False
+    """Whether the network is spread over them: then gradients are summed where they are computed."""
 
     @property
     def several(self) -> bool:
@@ -75,12 +77,18 @@ class Processes:
         assert tally is not None, "a split is never empty"
         return tally
 
-    def agreed_signal(self, name: str | None) -> str | None:
-        """The signal that any of the processes got, told to all after the same step, which is then their last."""
+    def for_backward(self, loss: torch.Tensor, samples: int) -> torch.Tensor:
+        """The loss of a part of a batch as the backward pass is to begin with it: a spread network takes the mean of
+        the gradients of all processes, not their sum."""
+        return loss * self.count if self.sharded and self.divides(samples) else loss
+
+    def agreed(self, signal: str | None, due: bool = False) -> tuple[str | None, bool]:
+        """The signal that any of the processes got, told to all after the same step, which is then their last; and
+        whether any wants to save."""
         if not self.several:
-            return name
-        (number,) = self.largest(Signals[name].value if name else 0)
-        return Signals(number).name if number else None
+            return signal, due
+        number, wanted = self.largest(Signals[signal].value if signal else 0, int(due))
+        return Signals(number).name if number else None, bool(wanted)
 
     def largest(self, *values: int) -> tuple[int, ...]:
         """The largest of each of these numbers over the processes."""
@@ -96,7 +104,7 @@ class Processes:
         Which parameters have one must not depend on the data. One sum of all of them: a network's gradients lie in one
         stretch of memory meanwhile.
         """
-        if not self.several:
+        if not self.several or self.sharded:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         if not gradients:

@@ -7,19 +7,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import count
 from pathlib import Path
 
 import torch
 from torch import distributed
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from striate.errors import SaidElsewhere, StriateError, TrainingError, pasted
 from striate.machine.load import own_cores
+from striate.training.prepare import Prepared
 from striate.training.processes.group import ALONE, Processes
 from striate.training.processes.launch import Launch
+from striate.training.processes.sharding import shard, unshard
 from striate.training.state import TrainingState
 
+_NUMBERS = count()
 _LOOK_EVERY = 0.1  # seconds between two looks at what the others say
 
 
@@ -64,13 +69,13 @@ class Meeting:
             return False
 
     @contextmanager
-    def together(self, state: TrainingState, run: Path) -> Iterator[Processes]:
-        """The processes, once all have come so far, all with the first one's `state`, to train `run`. Raises
-        TrainingError when another one is gone."""
+    def together(self, prepared: Prepared, run: Path) -> Iterator[Processes]:
+        """The processes, once all have come so far, all with the first one's state, to train `run`; the network is
+        spread over them meanwhile where the configuration says so. Raises TrainingError when another one is gone."""
         if self.store is None:
             yield ALONE
             return
-        launch = self.launch
+        launch, state, spread = self.launch, prepared.state, prepared.config.execution.fsdp
         self.tell(f"ready {launch.rank}", "")
         for rank in range(launch.count):
             self.hear(f"ready {rank}")
@@ -78,7 +83,10 @@ class Meeting:
         distributed.init_process_group(backend, store=self.store, rank=launch.rank, world_size=launch.count)
         try:
             _share(state, launch.rank)
-            yield Processes(launch.rank, launch.count)
+            plain = shard(state, prepared.config, launch.count) if spread else None
+            yield Processes(launch.rank, launch.count, spread)
+            if plain is not None:
+                unshard(state, plain)
         except RuntimeError as error:
             if not _lost(error):
                 raise
@@ -93,6 +101,12 @@ class Meeting:
             distributed.destroy_process_group()
 
 
+@cache
+def _launcher_store(launch: Launch) -> Store:
+    store: Store = next(iter(rendezvous("env://", launch.rank, launch.count)))[0]
+    return store
+
+
 @contextmanager
 def met(launch: Launch) -> Iterator[Meeting]:
     """The processes of this launch. While open each has its GPU, or its share of the cores, and of the errors that
@@ -104,8 +118,8 @@ def met(launch: Launch) -> Iterator[Meeting]:
     torch.set_num_threads(max(1, len(own_cores()) // launch.local_count))
     if torch.cuda.is_available():
         torch.cuda.set_device(launch.local_rank)
-    store, _, _ = next(iter(rendezvous("env://", launch.rank, launch.count)))
-    meeting = Meeting(launch, store)
+    # What one training tells is not to be heard by the next of the same program.
+    meeting = Meeting(launch, PrefixStore(f"striate {next(_NUMBERS)}", _launcher_store(launch)))
     try:
         yield meeting
     except SaidElsewhere:

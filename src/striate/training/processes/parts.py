@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
-from striate.data.loader import Batch
+from striate.data.dataset import Split
+from striate.data.loader import Batch, batch_bounds, batches
 from striate.tasks.protocol import Task
 from striate.training.config import Config
 from striate.training.prepared_batch import part_bounds
@@ -29,6 +32,18 @@ def bounds_in_step(batch: Batch, config: Config, processes: Processes) -> list[t
         number = len(part_bounds(-(-batch.whole // processes.count), most))
         bounds = [(k * own // number, (k + 1) * own // number) for k in range(number)]
     return [(first + a, offset + a, offset + b) for a, b in bounds]
+
+
+def measured_batches(split: Split, samples: int, processes: Processes) -> Iterator[tuple[int, Batch, bool]]:
+    """Number, samples and whether they are counted of what this process measures of a split, `samples` at once: whole
+    batches; of a network that is spread its part of each, since all have to compute equally often."""
+    if processes.sharded:
+        for number, batch in enumerate(batches(split, samples, part=processes.part)):
+            yield number, batch, processes.counts(batch.whole)
+        return
+    first, stop = processes.blocks(len(batch_bounds(len(split), samples)))
+    for number, batch in enumerate(batches(split, samples, first=first, stop=stop), start=first):
+        yield number, batch, True
 
 
 def part_weight(task: Task, targets: torch.Tensor, batch: Batch, processes: Processes) -> torch.Tensor | float:
