@@ -2,8 +2,8 @@
 warning at instants that it is told, and gone on with by `striate train --resume`.
 
 Called with one JSON document: `words` of the first life, the `run` directory, and the `deaths`, a list of
-`["anywhere", seconds after the first step]`, `["writing", seconds after a checkpoint is begun]` or `["renaming", 0]`:
-between the two renames of a checkpoint. Prints how each life ended, as JSON.
+`["anywhere", n, seconds after the n-th step]`, `["writing", n, seconds after the n-th piece of checkpoints]` or
+`["renaming", n, 0]`: between the two renames of the n-th checkpoint. Prints how each life ended, as JSON.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import select
 import signal
 import sys
 import time
@@ -20,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-SLOW = 0.0005  # seconds for each piece of a checkpoint, of some hundred, so that kills meet one that is being written
+SLOW = 0.0002  # seconds for each piece of a checkpoint, of some hundred, so that kills meet one that is being written
 
 
 def life(words: list[str], run: Path, say: Callable[[str], None]) -> int:
@@ -50,7 +49,7 @@ def life(words: list[str], run: Path, say: Callable[[str], None]) -> int:
         moved = replace(path, target)
         if Path(target).name == "previous.pt":
             say("r")
-            time.sleep(20 * SLOW)
+            time.sleep(50 * SLOW)
         return moved
 
     loop.batches, checkpoint.write_piece, Path.replace = batches, slow_piece, slow_replace
@@ -71,8 +70,8 @@ def live(words: list[str], run: Path, death: list[Any] | None) -> str:
         finally:
             os._exit(code)
     os.close(tell)
-    if death is not None and _heard(hear, {"anywhere": "s", "writing": "w", "renaming": "r"}[death[0]]):
-        time.sleep(death[1])
+    if death is not None and _heard(hear, {"anywhere": "s", "writing": "w", "renaming": "r"}[death[0]], death[1]):
+        time.sleep(death[2])
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     os.close(hear)
@@ -84,15 +83,14 @@ def _tell(pipe: int, word: str) -> None:
         os.write(pipe, word.encode())
 
 
-def _heard(pipe: int, word: str) -> bool:
-    """Whether the word comes before the process ends."""
-    while True:
-        select.select([pipe], [], [])
+def _heard(pipe: int, word: str, times: int) -> bool:
+    """Whether the word comes so often before the process ends."""
+    while times > 0:
         heard = os.read(pipe, 4096)
         if not heard:
             return False
-        if word in heard.decode():
-            return True
+        times -= heard.decode().count(word)
+    return True
 
 
 def main() -> None:

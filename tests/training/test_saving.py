@@ -92,9 +92,7 @@ def test_an_error_in_the_background_is_raised_by_the_next_call(monkeypatch: pyte
     monkeypatch.setattr(saving, "replace_checkpoint", full)
     saver = Saver(create_run(Path("run"), "run"), 2.0)
     saver.save(content(1.0), None)
-    thread = saver._writer._thread
-    assert thread is not None
-    thread.join()
+    saver._writer._idle.wait()
     calls = {"due": lambda: saver.due(epoch_over=False), "save": lambda: saver.save(content(2.0), None)}
     with pytest.raises(RunError, match="No space left"):
         (calls | {"wait": saver.wait})[then]()
@@ -107,13 +105,11 @@ def test_a_job_that_hangs_does_not_keep_who_gives_it_up(monkeypatch: pytest.Monk
     monkeypatch.setattr(background, "_PATIENCE", 0.01)
     release, writer = threading.Event(), BackgroundWriter()
     writer.submit(lambda: release.wait(10) and None)
-    thread = writer._thread
     writer.give_up()
     assert writer.given_up()
-    assert not writer.busy
+    writer.wait()
     release.set()
-    assert thread is not None
-    thread.join()
+    writer._idle.wait()
 
 
 def test_a_copy_is_of_the_same_kind_and_has_its_own_tensors() -> None:

@@ -58,7 +58,8 @@ def _print(found: Verification) -> None:
         print_text("replay:   not made, since files are damaged")
         return
     compared = "losses, weights, optimizer, figures" if done.whole else "losses, and weights where they were noted"
-    print_text(f"replay:   steps {done.begin + 1:,} to {done.end:,}, from {found.replayed_from}")
+    steps = f"steps {done.begin + 1:,} to {done.end:,}" if done.end > done.begin else f"what follows step {done.end:,}"
+    print_text(f"replay:   {steps}, from {found.replayed_from}")
     print_text(f"compared: {compared}")
     print_text("verdict:  " + ("the same bits" if done.parting is None else str(done.parting)))
     for change in found.changed:

@@ -15,9 +15,9 @@ class BackgroundWriter:
     """Runs the job that it is given in a thread. An error of the job is raised by the next call of any method."""
 
     def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        self._given_up = threading.Event()
+        self._given_up, self._idle = threading.Event(), threading.Event()
+        self._idle.set()
         self.seconds = 0.0
         """Processor time of the last job."""
 
@@ -25,21 +25,20 @@ class BackgroundWriter:
     def busy(self) -> bool:
         """Whether a job is running. Raises the error of the one before."""
         self._raise()
-        return self._thread is not None and self._thread.is_alive()
+        return not self._idle.is_set()
 
     def submit(self, job: Callable[[], None]) -> None:
         """Begin a job, after the one that runs."""
         self.wait()
+        self._idle.clear()
         # A daemon, since one that hangs on a dead disk must not keep a program that was told to end.
-        self._thread = threading.Thread(target=self._run, args=(job,), name="striate-saving", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, args=(job,), name="striate-saving", daemon=True).start()
 
     def wait(self) -> None:
-        """Until nothing is running."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self._raise()
+        """Until nothing is running. Nothing is waited for after `give_up`."""
+        if not self._given_up.is_set():
+            self._idle.wait()  # a join that a signal interrupts would hold the thread for ended (Python 3.11)
+            self._raise()
 
     def given_up(self) -> bool:
         """Whether the job shall stop where it is."""
@@ -48,9 +47,7 @@ class BackgroundWriter:
     def give_up(self) -> None:
         """Stop what is running, in a second at most, and say nothing of its errors. For good."""
         self._given_up.set()
-        if self._thread is not None:
-            self._thread.join(_PATIENCE)
-        self._thread = self._error = None
+        self._idle.wait(_PATIENCE)
 
     def _run(self, job: Callable[[], None]) -> None:
         began = thread_time()
@@ -61,6 +58,7 @@ class BackgroundWriter:
         except BaseException as error:  # handed on to the thread that waits for it
             self._error = error
         self.seconds = thread_time() - began
+        self._idle.set()
 
     def _raise(self) -> None:
         error, self._error = self._error, None

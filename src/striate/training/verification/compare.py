@@ -11,7 +11,7 @@ from striate.training.trace import bits
 
 _TIMED = ("seconds", "data_wait", "augment_share")
 """What a row of the history says of the time that its epoch took."""
-_COMPARED = ("model", "ema", "auxiliary", "optimizer", "scaler", "step", "best_score", "tally", "history")
+_COMPARED = ("model", "ema", "auxiliary", "optimizer", "scaler", "step", "best_score", "tally", "skipped", "history")
 """Entries of a checkpoint that a run which goes on depends on; the others tell times, and what the network is."""
 
 
