@@ -59,10 +59,10 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def png_of(image: Image.Image) -> bytes:
+def bytes_of(image: Image.Image) -> bytes:
     """A file that keeps every value."""
     out = io.BytesIO()
-    image.save(out, "PNG")
+    image.save(out, "BMP")
     return out.getvalue()
 
 
@@ -82,9 +82,9 @@ def missed(listing: Listing, ids: NDArray[np.int64], change: Change) -> float:
 
     def read(number: int) -> bytes:
         image = picture_of(listing, int(ids[number % count]))
-        return png_of(image if number < count else change(image))
+        return bytes_of(image if number < count else change(image))
 
-    paths = tuple(f"{number:06}.png" for number in range(2 * count))
+    paths = tuple(f"{number:06}.bmp" for number in range(2 * count))
     both = replace(listing, paths=paths, read=read, read_mask=None, inputs=None, annotation="class", targets=None)
     groups = find_alike(look_at(both, range(2 * count), 64_000_000), (), range(2 * count))
     home = {number: place for place, group in enumerate(groups) for number in group}

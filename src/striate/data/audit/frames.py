@@ -14,14 +14,14 @@ from striate.data.audit.marked import Marked, some
 from striate.records import Finding
 from striate.wording import several
 
-_LOOSE, _FEW_PAIRS = 0.4, 0.25
+_LOOSE, _FEW_PAIRS = 0.4, 0.3
 """Largest distance of neighbors in a run, whatever the data; and where there are too few others to compare with."""
-_QUANTILE, _PAIRS, _APART = 0.005, 100, 10
-_LEAST = 4
+_QUANTILE, _DRAWN, _PAIRS, _APART = 0.005, 4000, 100, 10
+_LEAST = 5
 
 
 def find_torn_frames(evidence: Evidence) -> Marked | None:
-    """`data.frame-leak`: runs of four or more images, neighbors in the order of their names and nearly alike, that lie
+    """`data.frame-leak`: runs of five or more images, neighbors in the order of their names and nearly alike, that lie
     in two splits.
 
     Nearly alike: nearer than all but 5 in 1,000 pairs of the same label that stand ten places or more apart, and never
@@ -34,7 +34,7 @@ def find_torn_frames(evidence: Evidence) -> Marked | None:
         return None
     points = evidence.looks.descriptions[order]
     labels = np.unique([_label(evidence, i) for i in order], return_inverse=True)[1]
-    near = np.linalg.norm(points[1:] - points[:-1], axis=1) <= _limit(points, labels)
+    near = np.linalg.norm(points[1:] - points[:-1], axis=1) <= _limits(points, labels)[labels[1:]]
     near &= (labels[1:] == labels[:-1]) & (points[1:].any(axis=1) & points[:-1].any(axis=1))
     runs = [tuple(order[start:stop]) for start, stop in _stretches(near) if stop - start >= _LEAST]
     torn = [run for run in runs if len({evidence.splits[number] for number in run}) > 1]
@@ -69,17 +69,18 @@ def _place(evidence: Evidence, number: int) -> tuple[str, list[tuple[int, int | 
     return _label(evidence, number), [(1, int(part)) if part.isdecimal() else (0, part) for part in parts if part]
 
 
-def _limit(points: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    rng = np.random.default_rng(0)
-    one = rng.integers(0, len(points), 400 * _PAIRS)
-    other = rng.integers(0, len(points), 400 * _PAIRS)
-    apart = (labels[one] == labels[other]) & (np.abs(one - other) >= _APART)
-    pairs = np.unique(np.sort(np.stack([one[apart], other[apart]], axis=1), axis=1), axis=0)[: 100 * _PAIRS]
-    distances = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
-    distances = distances[distances > NEAR]  # a copy elsewhere does not make neighbors less alike
-    if len(distances) < _PAIRS:
-        return _FEW_PAIRS
-    return min(_LOOSE, float(np.quantile(distances, _QUANTILE)))
+def _limits(points: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of each label the largest distance of neighbors in a run: some things look more alike than others."""
+    limits = np.full(int(labels.max()) + 1, _FEW_PAIRS)
+    for label in range(len(limits)):
+        rows = points[labels == label]
+        ends = np.random.default_rng(label).integers(0, len(rows), (_DRAWN, 2))
+        ends = np.unique(np.sort(ends[np.abs(ends[:, 0] - ends[:, 1]) >= _APART], axis=1), axis=0)
+        distances = np.linalg.norm(rows[ends[:, 0]] - rows[ends[:, 1]], axis=1)
+        distances = distances[distances > NEAR]  # a copy elsewhere does not make neighbors less alike
+        if len(distances) >= _PAIRS:
+            limits[label] = min(_LOOSE, float(np.quantile(distances, _QUANTILE)))
+    return limits
 
 
 def _stretches(near: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ from striate.data.audit.marked import Marked, some
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.records import Finding
+from striate.wording import several
 
 
 def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, ...]]) -> Marked | None:
@@ -23,7 +24,7 @@ def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, .
         "data.label-noise",
         "warning",
         listing.source,
-        f"{len(torn):,} images occur with two labels: {some(named)}",
+        f"{several(len(torn), 'image occurs', 'images occur')} with two labels: {some(named)}",
         "0 images",
         "At most one of the labels is right.",
         "Look at them, and keep the right one.",

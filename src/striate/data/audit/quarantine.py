@@ -21,9 +21,9 @@ def manifest_root(listing: Listing) -> Path | None:
     if listing.read is None or listing.annotation == "mask" or info(listing.source) is not None:
         return None
     path = Path(os.path.abspath(find_own(listing.source) or listing.source))  # noqa: PTH100
-    if path.is_dir():
-        return path
-    return path.parent if path.suffix.lower() == ".csv" else None
+    root = path if path.is_dir() else path.parent if path.suffix.lower() == ".csv" else None
+    # A folder may hold samples in another way, in shards for example.
+    return root if root is not None and (root / listing.paths[0]).is_file() else None
 
 
 def usual_quarantine(listing: Listing) -> Path | None:
