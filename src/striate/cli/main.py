@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from time import sleep
 
 from cyclopts import App, CoercionError, CycloptsError
 
@@ -19,6 +20,7 @@ from striate.machine.allocator import keep_by_default
 from striate.machine.waiting import share_the_cores
 from striate.training.processes.launch import first_process
 
+_PATIENCE = 10.0  # seconds
 _VERBS = {
     "train": "Train a network on a data set, evaluate it, and write a run directory.",
     "eval": "Measure a trained network on its test split or on other data.",
@@ -120,18 +122,25 @@ def _run(words: list[str]) -> int:
     except (BrokenPipeError, LostOutput):
         raise
     except SaidElsewhere:
-        return 2
+        return _unsaid(2)
     except StriateError as error:
         # What is wrong with the request is so in every process of a training, and said by the first.
-        return print_error(error, as_json) if error.process is not None or first_process() else 2
+        return print_error(error, as_json) if error.process is not None or first_process() else _unsaid(2)
     except CycloptsError as error:
-        return print_error(_usage(error, words), as_json) if first_process() else 2
+        return print_error(_usage(error, words), as_json) if first_process() else _unsaid(2)
     except KeyboardInterrupt as error:
-        return print_interrupted(error, as_json) if first_process() else 130
+        return print_interrupted(error, as_json) if first_process() else _unsaid(130)
     except Exception as error:
         if os.environ.get("STRIATE_TRACEBACK"):
             raise
         return print_error(_fault(error), as_json)
+
+
+def _unsaid(code: int) -> int:
+    """The exit code of a process that leaves it to another one to say what happened, and time for that: the launcher
+    ends all as soon as one of them has ended."""
+    sleep(_PATIENCE)
+    return code
 
 
 def join_fields(words: Sequence[str]) -> list[str]:
