@@ -33,7 +33,7 @@ from common.striate_training import striate_contender, striate_training
 MODEL, SHAPE, BATCH = "mnist-cnn", (1, 28, 28), 128
 NETWORKS = (("mnist-cnn", (1, 28, 28)), ("resnet18", (3, 64, 64)), ("resnet50", (3, 64, 64)))
 AIM = 0.02
-KILL_AFTER = (2.0, 12.0)  # seconds of training
+KILL_AFTER = (2.0, 12.0)  # seconds after training has begun
 
 
 def saved_at_the_end(gate: Gate, **options: Any) -> None:
@@ -163,7 +163,9 @@ def main() -> None:
     found["options"] |= {"checkpoints": rows, "kills": died}
     claims = {}
     if added:
-        claims["reliability"] = claim(f"{100 * added['median']:.2f} % longer", added["median"] < AIM)
+        claims["saving, checks and the lock take below 2 % of the time of a run"] = claim(
+            f"{100 * added['median']:.2f} % longer", added["median"] < AIM
+        )
     write_result(__file__, asked, [found], about=__doc__.split("\n\n")[2], claims=claims)
 
 
