@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,15 +12,19 @@ from typing import ClassVar
 
 import pytest
 import torch
+from rich.console import Console
 from short_runs import asked_for, events_of, parameters
 from torch import nn
 
+from striate.api import train_config
 from striate.errors import TrainingError
+from striate.machine.memory import in_halves
 from striate.training.config import Config
-from striate.training.config_file import config_from_dict, config_to_dict
+from striate.training.config_file import config_from_dict, config_from_yaml, config_to_dict
 from striate.training.events import EpochDone, Event, MemoryRanOut, StepDone
-from striate.training.execution import evaluation_batch, measured_at_once
+from striate.training.execution import evaluation_batch, measured_at_once, training_part
 from striate.training.less_memory import at_step
+from striate.training.plan import apply
 from striate.training.prepare import Prepared, prepare
 
 
@@ -76,6 +81,7 @@ def short_of(events: list[Event]) -> list[MemoryRanOut]:
         lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
         lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory: you tried"),
         lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 17179869184 bytes"),
+        lambda: RuntimeError("could not create a primitive"),
         MemoryError,
     ],
 )
@@ -191,10 +197,11 @@ def test_an_optimizer_without_room_says_so(room, monkeypatch) -> None:
         events(prepared)
 
 
-def test_other_errors_pass(room) -> None:
+@pytest.mark.parametrize("said", ["shapes do not fit", "could not create a primitive descriptor for a convolution"])
+def test_other_errors_pass(said: str, room) -> None:
     prepared = prepared_for()
-    room(most=1, error=lambda: RuntimeError("shapes do not fit"))
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
+    room(most=1, error=lambda: RuntimeError(said))
+    with pytest.raises(RuntimeError, match=said):
         events(prepared)
 
 
@@ -204,18 +211,64 @@ def test_later_parts_hold_from_their_step_on() -> None:
     config = replace(config, execution=execution)
     assert [at_step(config, step).execution.micro_batch for step in (0, 3, 4, 8, 9, 20)] == [64, 64, 32, 32, 8, 8]
     assert at_step(Config(), 3) == Config()
+    assert training_part(config, 100) == measured_at_once(config) == 8
+
+
+def test_the_end_of_a_run_has_room(room, tmp_path) -> None:
+    """Signal, figures and pictures, in a network that runs out in its first step and in every larger batch after."""
+    room(most=20, measured=40)
+    config = asked_for(batch=64, execution__device="cpu", execution__plan="plain")
+    out = tmp_path / "run"
+    run = train_config(config, module=Greedy(), out=out, console=Console(stderr=True), quiet=True)
+    assert run.metrics["test"]["n"] == 359
+    assert config_from_yaml(out / "config.yaml").execution.micro_batch_from == ((0, 16),)
+    assert config_from_yaml(out / "config.yaml").execution.evaluation_batch == 32
+    notes = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    assert sum("memory ran out" in note.get("text", "") for note in notes) == 4
+
+
+def test_a_plan_without_room_is_plain(monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+
+    monkeypatch.setattr(apply, "plan_execution", full)
+    prepared = prepare(asked_for(execution__device="cpu"))
+    assert prepared.config.execution.precision == "fp32"
+    assert any("no memory for copies" in note for note in prepared.notes)
+
+
+@pytest.mark.parametrize(("samples", "room", "tried"), [(64, 20, [64, 32, 16]), (5, 9, [5]), (3, 1, [3, 1])])
+def test_halves_are_tried(samples: int, room: int, tried: list[int]) -> None:
+    seen = []
+
+    def act(count: int) -> int:
+        seen.append(count)
+        if count > room:
+            raise MemoryError
+        return count
+
+    assert in_halves(samples, act) == tried[-1]
+    assert seen == tried
+
+
+def test_halves_end_with_what_was_raised() -> None:
+    with pytest.raises(MemoryError):
+        in_halves(4, lambda _: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(RuntimeError, match="shapes"):
+        in_halves(4, lambda _: (_ for _ in ()).throw(RuntimeError("shapes")))
 
 
 def in_a_process(*arguments: str) -> list[list[str]]:
     program = Path(__file__).with_name("limited_memory.py")
-    ran = subprocess.run([sys.executable, str(program), *arguments], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, str(program), *arguments], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
     return [line.split() for line in ran.stdout.splitlines()]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit counts address space on Linux")
 def test_a_process_whose_memory_is_limited_goes_on() -> None:
     """No stand-in: torch's own allocator is refused memory by the system."""
-    *short, (_, loss, steps) = in_a_process(str(120 << 20))
+    *short, (_, loss, steps) = in_a_process(str(160 << 20))
     training = [(int(before), int(samples)) for what, before, samples in short if what == "training"]
     assert training[0] == (512, 256)
     assert all(samples == before // 2 for before, samples in training)

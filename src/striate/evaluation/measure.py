@@ -20,6 +20,7 @@ from striate.errors import DataError, ModelError, UsageError
 from striate.evaluation.intervals import wilson
 from striate.evaluation.record import ClassRow, Evaluation
 from striate.inference.answering import Answering, answer_plainly, batch_size, inference
+from striate.machine.memory import in_halves
 from striate.tasks.protocol import Task
 from striate.tasks.views import VIEW_COUNTS, Views, outputs_of_views
 from striate.training.trained import Trained
@@ -75,7 +76,12 @@ def evaluate_split(
     if batch < 1:
         raise UsageError(where, f"batch={batch}", "a batch of at least 1", "batch=512")
     answering = answering or answer_plainly(module)
-    tally, decoded, alone = _run(answering, task, split, normalize, torch.device(device), batch, views, progress)
+    place, asked = torch.device(device), answering
+
+    def run(samples: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return _run(asked, task, split, normalize, place, samples, views, progress)
+
+    tally, decoded, alone = in_halves(batch, run)
     loss = float(task.summarize(tally)["loss"])
     _require_finite(where, decoded, loss)
     metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.metrics(decoded, split.targets.cpu())}

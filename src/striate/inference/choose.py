@@ -13,6 +13,7 @@ from striate.inference.agreement import compare_answers
 from striate.inference.candidates import ways_to_try
 from striate.inference.plan import PLAIN, AnswerAgreement, Tried, Way
 from striate.inference.torch_network import Network, prepare_torch
+from striate.machine.memory import ran_out
 from striate.tasks.protocol import Task
 
 MARGIN = 1.03
@@ -88,9 +89,9 @@ def _try(way: Way, trial: Trial, plain: Network, best: Network) -> tuple[Tried, 
         if rate < MARGIN * best_rate:
             return replace(found, refused=_SLOWER), None
         agreement = agreement_of(network, trial)
-    except (MemoryError, torch.OutOfMemoryError):
-        return Tried(way, refused="not enough memory"), None
     except Exception as error:  # whatever a network of one's own, or a library that reads it, raises
+        if ran_out(error):
+            return Tried(way, refused="not enough memory"), None
         return Tried(way, refused=f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"), None
     refused = agreement.fault(way.precision)
     return replace(found, agreement=agreement, refused=refused), None if refused else network

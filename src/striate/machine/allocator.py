@@ -47,6 +47,12 @@ def give_back() -> bool:
     return True
 
 
+def trim() -> None:
+    """Give what was freed so far back to the system, where the allocator can; nothing about its policy changes."""
+    if available():
+        _libc().malloc_trim(0)
+
+
 def policy() -> Policy:
     """What holds now."""
     return _state["policy"]

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
+
+T = TypeVar("T")
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _GROUP = Path("/sys/fs/cgroup")
-_WANT = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory", "std::bad_alloc")
+# The last is what oneDNN says; of an operation that it does not have, it says "a primitive descriptor".
+_WANT = re.compile(
+    "not enough memory|can't allocate memory|cannot allocate memory|out of memory|std::bad_alloc"
+    r"|could not create a (primitive|memory object)(?! desc)"
+)
 
 
 def resident_bytes() -> int:
@@ -63,8 +72,19 @@ def ran_out(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice: Python's, NumPy's, or one of torch's on any device."""
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
         return True
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in said for words in _WANT)
+    return isinstance(error, RuntimeError) and _WANT.search(str(error).lower()) is not None
+
+
+def in_halves(samples: int, act: Callable[[int], T]) -> T:
+    """What `act` gives for so many samples at once; where memory runs out, for half as many, and so on. Raises what it
+    raises for one."""
+    while True:
+        try:
+            return act(samples)
+        except (MemoryError, RuntimeError) as error:
+            if samples < 2 or not ran_out(error):
+                raise
+        samples //= 2  # out here nothing holds what the attempt had
 
 
 def _group_allowance() -> list[int]:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError
+from striate.machine.memory import ran_out
 from striate.models.tensors import tensors_in
 
 TRIALS = threading.RLock()
@@ -204,9 +205,9 @@ def copying_explained(module: nn.Module) -> Iterator[None]:
     """Turn what copying `module` raises, for want of anything but memory, into a ModelError."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # whatever the attributes of a network of one's own raise
+        if ran_out(error):
+            raise
         raise ModelError(
             f"model {type(module).__name__}",
             f"a network that cannot be copied: {' '.join(str(error).split())[:200]}",

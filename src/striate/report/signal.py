@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal, signal_from_json, signal_to_json
+from striate.machine.memory import in_halves
 from striate.report.content import Picture, Table
 from striate.report.wording import number, percent
 from striate.runs.directory import RunDirectory
@@ -27,7 +29,7 @@ def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[Signal
     content = json.loads(run.signal.read_text(encoding="utf-8")) if run.signal.exists() else {"start": []}
     network, train = prepared.state.answering, prepared.splits["train"]
     samples = training_part(prepared.config, SAMPLES)
-    end = measure_signal(network, prepared.task, train, prepared.normalize, samples=samples)
+    end = in_halves(samples, partial(measure_signal, network, prepared.task, train, prepared.normalize))
     write_json(run.signal, {"start": content["start"], "end": signal_to_json(end)})
     return signal_from_json(content["start"]), end
 

@@ -12,6 +12,7 @@ from striate.data.loader import batch_bounds
 from striate.errors import ModelError, StriateError
 from striate.models.untouched import left_alone
 from striate.training.config import Config
+from striate.training.execution import memory_explained
 from striate.training.forecast import Forecast, ShortTraining, duration
 from striate.training.pace import Pace
 from striate.training.short_trainings import forecast_accuracy, foretells, run_short_trainings
@@ -59,9 +60,10 @@ def _decide_budget(work: Work, seconds_spent: Callable[[], float], forecast: boo
     if not forecast or _rough_seconds(work, steps) < _MEASURED:
         return BudgetDecision(decided)
     try:
-        pace = measure_pace(work, _rough_seconds(work, steps) / 4)  # nothing but a forecast depends on it
-        expected = pace.seconds(steps)
-        short = _short_trainings(work, pace, expected) if expected >= _TELLING else ()
+        with memory_explained(config):
+            pace = measure_pace(work, _rough_seconds(work, steps) / 4)  # nothing but a forecast depends on it
+            expected = pace.seconds(steps)
+            short = _short_trainings(work, pace, expected) if expected >= _TELLING else ()
     except StriateError:  # what a copy cannot do says nothing against the training itself
         return BudgetDecision(decided)
     return BudgetDecision(decided, pace, _forecast(work, steps, seconds_spent() + expected, short))

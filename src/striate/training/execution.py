@@ -209,13 +209,18 @@ def evaluation_batch(config: Config) -> int:
 
 def measured_at_once(config: Config) -> int | None:
     """How many samples are measured at once when training is over; None where the run does not know how many fit."""
-    execution, parts = config.execution, [samples for _, samples in config.execution.micro_batch_from]
-    return execution.evaluation_batch or (parts[-1] if parts else execution.micro_batch)
+    return config.execution.evaluation_batch or _last_part(config)
+
+
+def _last_part(config: Config) -> int | None:
+    """What `execution.micro_batch` has become."""
+    parts = [samples for _, samples in config.execution.micro_batch_from]
+    return parts[-1] if parts else config.execution.micro_batch
 
 
 def training_part(config: Config, most: int) -> int:
     """How many samples go through the network at once in a training step, `most` at most."""
-    return min(most, config.execution.micro_batch or config.batch or most)
+    return min(most, _last_part(config) or config.batch or most)
 
 
 @contextmanager

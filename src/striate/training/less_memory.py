@@ -14,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from striate.data.loader import Batch
 from striate.errors import TrainingError
+from striate.machine.allocator import trim
 from striate.machine.memory import ran_out
 from striate.training.config import Config
 from striate.training.events import EpochDone, Event, MemoryRanOut
@@ -68,8 +69,12 @@ def only_batch(read: Callable[..., Iterator[Batch]], number: int) -> Batch:
 
 def at_step(config: Config, step: int) -> Config:
     """The configuration of `step`, from 0: with the parts in which batches are computed from there on."""
-    parts = [samples for first, samples in config.execution.micro_batch_from if first <= step]
-    return replace(config, execution=replace(config.execution, micro_batch=parts[-1])) if parts else config
+    execution = config.execution
+    if not execution.micro_batch_from:
+        return config
+    parts = [samples for first, samples in execution.micro_batch_from if first <= step]
+    micro_batch = parts[-1] if parts else execution.micro_batch
+    return replace(config, execution=replace(execution, micro_batch=micro_batch, micro_batch_from=()))
 
 
 def smaller_parts(config: Config, step: int, batch: int, module: nn.Module, error: Exception) -> MemoryRanOut:
@@ -165,5 +170,6 @@ class KeptBuffers:
 def free_memory(device: torch.device) -> None:
     """Give back what nobody holds any more, so that the next attempt has all there is."""
     gc.collect()
+    trim()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from striate.data.loader import to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
 from striate.data.read import load_dataset
 from striate.errors import ChangedDataError
+from striate.machine.memory import in_halves
 from striate.records import Finding
 from striate.tasks.make import make_task
 from striate.tasks.protocol import Task
@@ -220,8 +222,9 @@ def _decide_all(
     network = place(network, config, device)
     refuse_nondeterministic(network, config, task, splits["train"], normalize)
     samples = training_part(config, SAMPLES)
+    measure = partial(measure_signal, network, task, splits["train"], normalize)
     with number_format_explained(network):
-        signal = measure_signal(network, task, splits["train"], normalize, samples=samples) if measured else ()
+        signal = in_halves(samples, measure) if measured else ()
     # What a gradient needs of the first weights says nothing about other rules.
     judged = () if config.optim.name == "own-rule" else signal_findings(signal)
     return Prepared(

@@ -6,15 +6,18 @@ import copy
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import cast
 
 import torch
+from torch import nn
 
 from striate.data.dataset import Split
 from striate.data.loader import batch_bounds
 from striate.data.normalize import Normalize
 from striate.machine.contention import slowdown
+from striate.machine.memory import in_halves
 from striate.models.untouched import copied
 from striate.tasks.protocol import Task
 from striate.tasks.views import VIEW_COUNTS
@@ -143,16 +146,25 @@ def _seconds_per_sample(work: Work, trial: TrainingState, limit: float) -> float
     config, val = work.config, work.splits["val"]
     objective = Objective(work.task, config, trial.heads)
     # The first answers pay for allocation and the choice of kernels, and are not taken for all that follow.
-    validate(trial.answering, objective, val.take(torch.arange(min(len(val), 8))), config, work.normalize)
+    measure = partial(_measure, trial.answering, objective, config, work.normalize)
+    measure(val.take(torch.arange(min(len(val), 8))))
     count, began = min(len(val), 2 * evaluation_batch(config)), perf_counter()
     while True:
         part = val.take(torch.arange(count)) if count < len(val) else val
         before = perf_counter()
-        validate(trial.answering, objective, part, config, work.normalize)
+        measure(part)
         seconds = perf_counter() - before
         if seconds >= limit / 4 or before - began >= limit or (count == len(val) and before > began + seconds):
             return seconds / count
         count = min(len(val), 4 * count)
+
+
+def _measure(module: nn.Module, objective: Objective, config: Config, normalize: Normalize, part: Split) -> None:
+    def at_once(samples: int) -> None:
+        execution = replace(config.execution, evaluation_batch=samples)
+        validate(module, objective, part, replace(config, execution=execution), normalize)
+
+    in_halves(evaluation_batch(config), at_once)
 
 
 def _seconds_per_step(work: Work, config: Config, limit: float) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from striate.account.observing.observe import Observer
 from striate.account.observing.saved_memory import saved_bytes
 from striate.account.observing.trial import trying, with_shapes
 from striate.errors import ModelError, StriateError
+from striate.machine.memory import ran_out
 from striate.models.check import check_forward
 from striate.models.untouched import TRIALS, on_trial, trial_copy, untouched, without_numbers, zero_input
 
@@ -115,9 +116,11 @@ def _raise_explained(module: nn.Module, input_shape: Shape, error: Exception) ->
         trial = trial_copy(module)
         with on_trial(trial), torch.no_grad():
             trial(zero_input(trial, input_shape))
-    except (StriateError, MemoryError, torch.OutOfMemoryError):
+    except StriateError:
         raise
     except Exception as alone:
+        if ran_out(alone):
+            raise
         reason = " ".join(str(alone).split())[:300]
         raise ModelError(
             f"model {type(module).__name__}",

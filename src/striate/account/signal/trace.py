@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -14,6 +14,7 @@ from striate.account.signal.activations import activation_kind, watch_activation
 from striate.data.dataset import Split
 from striate.data.normalize import Normalize
 from striate.layers.residual import Residual
+from striate.machine.memory import ran_out
 from striate.models.untouched import on_trial
 from striate.models.weights.auxiliary_outputs import answers
 from striate.tasks.protocol import Task
@@ -93,8 +94,11 @@ def trace_signal(module: nn.Module, inputs: torch.Tensor, loss: Callable[[Any], 
         if total.requires_grad:
             # By the inputs only: what lies on the way is seen by hooks, and no parameter gets a gradient. Reentrant
             # checkpointing cannot do that: then there are no gradients to show, which is no reason to stop a run.
-            with suppress(RuntimeError):
+            try:
                 torch.autograd.grad(total, given, allow_unused=True)
+            except RuntimeError as error:
+                if ran_out(error):
+                    raise
     return tuple(trace.rows())
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from striate.data.dataset import Split
+from striate.machine.memory import ran_out
 from striate.training.config import Config, ExecutionConfig
 from striate.training.execution import crowded, make_scaler, place
 from striate.training.plan.decide import Planned, plan_execution
@@ -32,13 +33,23 @@ def apply_plan(work: Workload, asked: ExecutionConfig, seconds: float | None) ->
     state, device = work.state, torch.device(work.config.execution.device or "cpu")
     planned = Planned(work.config.execution)
     if None in (asked.precision, asked.memory_format, asked.compile, asked.threads) and asked.plan == "auto":
-        planned = plan_execution(work, asked, seconds=seconds)
+        planned = _within_memory(work, asked, seconds)
     config = replace(work.config, execution=planned.execution)
     place(state.module, config, device)
     if state.average is not None:
         place(state.answering, _uncompiled(config), device)
     state.scaler = make_scaler(config)
     return Applied(config, planned.record, tuple(_notes(work, asked, planned)))
+
+
+def _within_memory(work: Workload, asked: ExecutionConfig, seconds: float | None) -> Planned:
+    """Copies to try ways on need memory of their own; a training that has none for them is computed plainly."""
+    try:
+        return plan_execution(work, asked, seconds=seconds)
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error) or seconds is not None:
+            raise
+    return Planned(work.config.execution, None, "plain fp32: there is no memory for copies to compare other ways on")
 
 
 def _notes(work: Workload, asked: ExecutionConfig, planned: Planned) -> list[str]:
