@@ -78,6 +78,8 @@ def test_names_of_files_that_are_answered_and_that_cannot_be_read(striate, small
         ("plan", "{name}"),
         ("lr-find", "{name}"),
         ("sweep", "{name}"),
+        ("data", "check", "{name}"),
+        ("verify", "{name}"),
         ("{name}",),
         ("train", "--{name}", "1"),
     ],
@@ -98,6 +100,19 @@ def test_pictures_of_strange_names_are_filtered_and_shown(striate) -> None:
     for words in (("pixels", path), ("filter", path, f"{NASTY.replace('/', '')}2.png", "--kernel", "sharpen")):
         told = striate(*words)
         assert told.code == 0, told
+        harmless(told.err + told.out)
+
+
+def test_a_check_of_data_names_its_files_as_text(striate) -> None:
+    name = NASTY.replace("/", "")
+    for label in ("cat", "dog"):
+        for i in range(4):
+            picture(Path("in") / label / f"{i}{name}.png", 60 * (label == "dog") + i)
+        (Path("in") / label / f"bad{name}.png").write_bytes(b"")
+        picture(Path("in") / label / f"copy{name}.png", 0)
+    for more in ((), ("--json",), ("--quarantine", "q.csv", "--sheet", "s.png")):
+        told = striate("data", "check", "in", *more)
+        assert told.code == 1, told
         harmless(told.err + told.out)
 
 

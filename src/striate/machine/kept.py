@@ -25,7 +25,7 @@ def read_plan(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
     if file is None:
         return None
     try:
-        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+        if not _is_mine(file):
             return None
         entry = json.loads(file.read_text(encoding="utf-8"))
         plan = entry["plan"] if entry["key"] == _plain(key) else None
@@ -60,6 +60,13 @@ def _file(kind: str, key: Mapping[str, Any]) -> Path | None:
     folder = cache_folder()
     digest = hashlib.sha256(json.dumps(_plain(key), sort_keys=True).encode()).hexdigest()
     return None if folder is None else folder / "plans" / f"{kind}-{digest[:32]}.json"
+
+
+def _is_mine(file: Path) -> bool:
+    """Whether it is a file, since a pipe would be waited for, and this user's or root's: others may write there too."""
+    status = file.lstat()
+    mine = not hasattr(os, "geteuid") or status.st_uid in (os.geteuid(), 0)
+    return stat.S_ISREG(status.st_mode) and mine
 
 
 def _plain(value: Mapping[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from striate.errors import ModelError, RunError, pasted
 from striate.models.from_file import names_file
 from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
+from striate.models.saved_content import check_content
 from striate.models.unknown_model import nameless_weights
 from striate.models.weights.saved import SavedNetwork
 from striate.runs.checkpoint import load_checkpoint
@@ -49,6 +50,7 @@ def read_network(text: str) -> SavedNetwork:
 def network_of(text: str, file: Path, content: dict[str, Any]) -> SavedNetwork:
     """The network of a checkpoint that has been read from `file`, which the user named as `text`; its name as it is
     there, "" where there is none. Raises RunError where something is missing."""
+    check_content(content, str(file))
     try:
         task, network, standardized = content["task"], content["network"], content.get("normalization", {})
         return SavedNetwork(

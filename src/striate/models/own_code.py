@@ -28,10 +28,10 @@ def remember_named(model: object) -> None:
     name = _whole(model)
     _named.add(name)
     file = _note(name)
-    if file is None or file.exists():
-        return
     # Where nothing can be written it is asked again next time.
     with suppress(OSError):
+        if file is None or file.exists():
+            return
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".")
         with os.fdopen(handle, "w", encoding="utf-8") as out:

@@ -6,6 +6,7 @@ It is a zip archive, as torch writes it, with a CRC-32 of each of its parts; tor
 from __future__ import annotations
 
 import pickle
+import stat
 import struct
 import zipfile
 from collections.abc import Callable
@@ -105,7 +106,7 @@ def check_archive(path: Path) -> None:
     """Read the file once. Raises RunError when a part of it is not as it was written, by its CRC-32, or it is none of
     ours."""
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             if not (beginning := file.read(12)).startswith(_ZIP):
                 got = f"no checkpoint: the file begins with {beginning!r}" if beginning else "an empty file"
                 raise _refused(path, got)
@@ -115,12 +116,20 @@ def check_archive(path: Path) -> None:
                     p.filename for p in archive.infolist() if p.compress_type != zipfile.ZIP_STORED or p.external_attr
                 ]
                 bad = other[0] if other else archive.testzip()
+    except RunError:
+        raise
     except OSError as error:
         raise _refused(path, f"cannot read: {error.strerror or error}") from None
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, struct.error) as error:
         raise _refused(path, f"damaged, or no checkpoint: {error}") from None
     if bad is not None:
         raise _refused(path, f"damaged: {bad} is not what was written")
+
+
+def _opened(path: Path) -> BinaryIO:
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise OSError("no regular file")
+    return path.open("rb")
 
 
 def _write(path: Path, content: dict[str, Any], given_up: Callable[[], bool]) -> None:

@@ -26,14 +26,19 @@ _PICKLES = 5  # in a file of torch's older format, before the numbers
 def load_plainly(path: Path, device: torch.device | str = "cpu") -> Any:
     """The content of a file of `torch.save`, made of tensors and plain values alone.
 
-    Raises what torch raises for files that are damaged or hold code, and UnpicklingError for one that asks for more
-    memory than it has bytes.
+    Raises OSError, MemoryError; RuntimeError or UnpicklingError for files that are damaged, hold code, or ask for more
+    memory than they have bytes.
     """
-    refuse_bomb(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch comments on foreign pickles that are refused anyway
-        content = torch.load(path, map_location=device, weights_only=True)
-    _refuse_swollen(content, path.stat().st_size)
+    try:
+        refuse_bomb(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch comments on foreign pickles that are refused anyway
+            content = torch.load(path, map_location=device, weights_only=True)
+        _refuse_swollen(content, path.stat().st_size)
+    except (OSError, MemoryError, RuntimeError, pickle.UnpicklingError):
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
+        raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None
     return content
 
 

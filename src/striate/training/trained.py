@@ -211,7 +211,9 @@ def trained_from_dict(
     """
     from striate.models.build import build_model
     from striate.models.own_code import refuse_unnamed
+    from striate.models.saved_content import check_content
 
+    check_content(saved, where)
     try:
         task = task_from_state(saved["task"], where)
         shape = tuple(saved["network"]["input_shape"])
@@ -220,6 +222,7 @@ def trained_from_dict(
         normalization = Normalization(**_tuples(saved["normalization"]))
         classes = tuple(saved["classes"])
         views: Views = saved.get("views", "none")  # runs of earlier versions have one view
+        VIEW_COUNTS[views]  # a KeyError for others
     except (KeyError, TypeError) as error:
         raise RunError(where, f"a checkpoint without {error}", "one of this version", "train again") from None
     if module is None:

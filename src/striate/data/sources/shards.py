@@ -16,15 +16,16 @@ from pathlib import Path
 from striate.data.images import SUFFIXES
 from striate.data.listing import SPLIT_NAMES, Listing, class_numbers, order_classes
 from striate.data.sources.archive import tar_places
-from striate.data.sources.tree import Tree, as_text, check_size
+from striate.data.sources.tree import Tree, as_text, check_size, read_file
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
 CLASSES = "classes.txt"
 """Beside shards: the name of each class number, a line each."""
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
 _MOST = 100_000  # shards that a pattern may name
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key and extension, as WebDataset has it
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _LONGEST = 200  # bytes of a class
 
 
@@ -92,7 +93,7 @@ def list_shards(paths: Sequence[Path], source: str) -> Listing:
         given=tuple(SPLIT_NAMES.get(re.split(r"[-_.0-9]", sample.shard.name.lower())[0]) for sample in found),
         targets=class_numbers(labels, classes),
         classes=classes,
-        indexed=not names and all(label.isdigit() for label in classes),
+        indexed=not names and all(_NUMBER.fullmatch(label) for label in classes),
         read=_reader(found),
         notes=(f"{len(found):,} samples in {len(paths):,} shard{'s' * (len(paths) > 1)}.",),
     )
@@ -143,13 +144,20 @@ def _incomplete(shard: Path, key: str, parts: dict[str, str]) -> DataError:
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+    if not path.is_file():
+        return ()
+    try:
+        return tuple(read_file(path).decode("utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"class names {path}", f"bytes that are not UTF-8 ({error})", "a name a line", "save it as UTF-8"
+        ) from None
 
 
 def _named(sample: _Sample, names: tuple[str, ...]) -> str:
     if not names or not sample.label.isdecimal():
         return sample.label
-    number = int(sample.label) if len(sample.label) < 10 else len(names)
+    number = int(sample.label) if _NUMBER.fullmatch(sample.label) else len(names)
     if number >= len(names):
         raise DataError(
             f"shard {sample.shard}, {sample.name}",

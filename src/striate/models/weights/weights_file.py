@@ -62,6 +62,8 @@ def _is_folder(path: Path) -> bool:
 
 def _beginning(text: str, path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError("no regular file")
         with path.open("rb") as file:
             found = file.read(16)
     except FileNotFoundError:
