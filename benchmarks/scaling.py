@@ -7,7 +7,7 @@ Images: 10³ to 10⁶ images of noise, 28 × 28, in an `.npz`, for the lectures'
 and streamed (decoded again in each epoch). A turn is an epoch, 60,000 images or 2,000 photographs at most; peak memory
 is that of the whole process, reading included. Width: CIFAR ResNet-18 of 8 to 64 channels; depth: ResNet-20 to
 ResNet-110; a turn is 20 steps of batch 128. Each size trains as `striate train` does, its plan included. What several
-processes give is not measured: there is no training in several processes yet.
+processes give (docs/processes.md) is not measured.
 """
 
 from __future__ import annotations
