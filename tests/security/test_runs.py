@@ -108,14 +108,14 @@ HARM = {
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("harms", [("nested", "not-text"), pytest.param(tuple(HARM), marks=pytest.mark.slow)], ids=len)
+@pytest.mark.parametrize("harms", [("nested",), pytest.param(tuple(HARM), marks=pytest.mark.slow)], ids=len)
 def test_a_file_of_a_run_that_holds_something_else(striate, small_run, file, harms) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("x.png")
     for harm in harms:
         shutil.rmtree("run", ignore_errors=True)
         shutil.copytree(small_run, "run")
         (Path("run") / file).write_bytes(HARM[harm])
-        for words in COMMANDS:
+        for words in COMMANDS if len(harms) > 1 else COMMANDS[:2]:
             told = striate(*words)
             if told.code not in (0, 1):
                 told.refused()

@@ -12,9 +12,12 @@ def cache_folder() -> Path | None:
     None for a user without a home: what lies in a folder of all users may be somebody else's.
     """
     try:
-        if own := os.environ.get("STRIATE_CACHE"):
-            return Path(own).expanduser()
         shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        return (shared if shared.is_absolute() else Path.home() / ".cache") / "striate"
-    except RuntimeError:  # `~` of nobody who is known here
+        if own := os.environ.get("STRIATE_CACHE"):
+            folder = Path(own).expanduser()
+        else:
+            folder = (shared if shared.is_absolute() else Path.home() / ".cache") / "striate"
+        folder.exists()
+    except (RuntimeError, OSError):  # `~` of nobody who is known here, a name that no folder can have
         return None
+    return folder

@@ -43,7 +43,8 @@ def parse_idx(data: bytes, where: str) -> np.ndarray:
     shape = tuple(int(n) for n in np.frombuffer(data, ">u4", axes, 4))
     dtype = np.dtype(_TYPES[data[2]])
     expected = 4 + 4 * axes + prod(shape) * dtype.itemsize
-    if len(data) != expected:
+    # No bytes for no values is right; but beside an axis of 0, the others may be larger than any array.
+    if len(data) != expected or prod(max(n, 1) for n in shape) * dtype.itemsize >= 1 << 63:
         raise _wrong_length(where, len(data), expected, " × ".join(map(str, shape)) + f" values of {dtype.itemsize}")
     values = np.frombuffer(data, dtype, offset=4 + 4 * axes)
     return values.reshape(shape).astype(dtype.newbyteorder("="), copy=False)
