@@ -51,9 +51,9 @@ def run(name: str, minutes: float) -> bool:
     tried = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     covered = re.findall(r"cov: (\d+)", done.stderr)
     count = int(tried[1]) if tried else 0
-    # An interpreter that ends badly after the last input has found nothing: what is found is written.
-    clean = count > 0 and not re.search(r"ERROR: libFuzzer|Uncaught Python exception", done.stderr)
-    said = "nothing found" if clean else "FOUND:\n" + "\n".join(done.stderr.splitlines()[-40:])
+    # libFuzzer writes what it finds.
+    clean = count > 0 and done.returncode == 0 and not any((*found.glob("crash-*"), *found.glob("timeout-*")))
+    said = "nothing found" if clean else "FOUND:\n" + "\n".join((done.stdout + done.stderr).splitlines()[-40:])
     print(f"{name}: {count:,} inputs in {minutes:g} minutes, {covered[-1] if covered else 0} edges, {said}", flush=True)
     return clean
 
