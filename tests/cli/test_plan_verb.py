@@ -103,7 +103,8 @@ def test_plain_is_plain_and_frozen(capsys) -> None:
     train = ["train", "digits", *SMALL, "--epochs", "1"]
     assert main([*train, "--plan", "plain", "--out", "a"]) == 0
     plain = {"precision": "fp32", "memory_format": "contiguous", "compile": "off", "allocator": "system"}
-    assert execution("a") == {"device": "cpu", "plan": "plain", "threads": 1, "micro_batch": None} | plain
+    alone = {"processes": None, "fsdp": False, "deterministic": False, "evaluation_batch": None, "micro_batch_from": []}
+    assert execution("a") == {"device": "cpu", "plan": "plain", "threads": 1, "micro_batch": None} | plain | alone
     assert not Path("a/plan.json").exists()
     metrics = json.loads(Path("a/metrics.json").read_text())
     assert {name: metrics["plan"][name] for name in plain} == plain

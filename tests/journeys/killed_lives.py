@@ -27,7 +27,7 @@ def life(words: list[str], run: Path, say: Callable[[str], None]) -> int:
     from striate.cli import main
     from striate.report import finish
     from striate.runs import checkpoint
-    from striate.training import loop
+    from striate.training import loop, saving
 
     original, write_piece, replace = loop.batches, checkpoint.write_piece, Path.replace
 
@@ -54,6 +54,7 @@ def life(words: list[str], run: Path, say: Callable[[str], None]) -> int:
 
     loop.batches, checkpoint.write_piece, Path.replace = batches, slow_piece, slow_replace
     finish._pictures = lambda *_: []
+    saving.SHARE = 1e9  # slow as they are, hardly a checkpoint would be written
     return main(words)
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from striate.errors import LayerStringError
@@ -157,6 +157,7 @@ def test_a_remedy_keeps_the_other_words(case):
 
 @settings(deadline=None, max_examples=200)
 @given(damaged())
+@example(("res[conv(6,kernel=3,pad=1) pool(2)] fc(10)", "res[conv(6,kernel=3,pad=999) pool(2)] fc(10)", None))
 def test_a_remedy_for_a_known_input_builds_and_keeps_the_other_words(case):
     sound, text, number = case
     try:

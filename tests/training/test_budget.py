@@ -91,7 +91,7 @@ def test_the_short_trainings_are_paid_from_the_minutes(pace: Pace, monkeypatch: 
     monkeypatch.setattr(budget, "run_short_trainings", short)
     decided = decide_budget(work_for(2.0), clock, forecast=True)
     steps = decided.config.budget.steps or 0
-    assert given == [(given[0][0], pytest.approx(0.04 * 120))]
+    assert given == [(given[0][0], pytest.approx(0.02 * 120))]
     assert given[0][0] > steps  # what was planned before the trainings took their time
     assert clock.seconds + pace.seconds(steps) <= 120
     forecast = decided.forecast

@@ -199,13 +199,6 @@ def refuse_nonfinite_state(state: TrainingState) -> None:
         raise NonFiniteLoss(f"training, step {state.step}", f"{bad} is not finite", "finite weights", _remedy(lr))
 
 
-def refuse_nonfinite_weights(module: nn.Module, step: int, lr: float) -> None:
-    """Raise NonFiniteLoss when a parameter or buffer is not finite, so that no checkpoint ever holds such a network."""
-    bad = [n for n, t in module.state_dict().items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
-    if bad:
-        raise NonFiniteLoss(f"training, step {step}", f"{bad[0]} is not finite", "finite weights", _remedy(lr))
-
-
 def _tensors(state: TrainingState) -> Iterable[tuple[str, torch.Tensor]]:
     """Weights and buffers of all networks, and what the optimizer remembers of each weight."""
     networks = {"": state.module, "averaged ": None if state.average is None else state.average.module}

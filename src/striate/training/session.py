@@ -23,7 +23,7 @@ from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut
 from striate.training.forecast_file import write_forecast
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.loop import training_events
-from striate.training.nonfinite import refuse_nonfinite_weights
+from striate.training.nonfinite import refuse_nonfinite_state
 from striate.training.patience import training_is_over
 from striate.training.prepare import Prepared
 from striate.training.processes.group import ALONE, Processes
@@ -191,7 +191,7 @@ def save(saver: Saver, prepared: Prepared, best: dict[str, Any] | None, trace: T
     where the last ones could not be written."""
     state = prepared.state
     if state.gathered is None:
-        refuse_nonfinite_weights(state.module, state.step, state.optimizer.param_groups[-1]["lr"])
+        refuse_nonfinite_state(state)
     saver.save(prepared.checkpoint() | {"trace": trace.to_dict()}, best)
 
 

@@ -153,7 +153,8 @@ class _Planner:
             reason = f"strides give {size}, {(size - 1) // 2 + 1}, … and none gives {out}" if below else ""
         expected = f"the same size, or (size − 1)//stride + 1 for the 1×1 projection of the shortcut: {reason}"
         keeping = tuple(Edit(la.position, la.end, str(la)) for la in _keeping_sizes(item.items))
-        return Fault(item.position, got, expected, *([keeping] if keeping else []), unwrapped)
+        one_by_one = tuple((edit,) for edit in keeping)
+        return Fault(item.position, got, expected, *([keeping] if keeping else []), *one_by_one, unwrapped)
 
 
 def count_parameters(layer: Layer, shape: Shape, out_shape: Shape) -> int:
