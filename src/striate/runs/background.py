@@ -16,6 +16,7 @@ class BackgroundWriter:
 
     def __init__(self) -> None:
         self._error: BaseException | None = None
+        self._job: Callable[[], None] | None = None
         self._given_up, self._idle = threading.Event(), threading.Event()
         self._idle.set()
         self.seconds = 0.0
@@ -31,8 +32,9 @@ class BackgroundWriter:
         """Begin a job, after the one that runs."""
         self.wait()
         self._idle.clear()
+        self._job = job
         # A daemon, since one that hangs on a dead disk must not keep a program that was told to end.
-        threading.Thread(target=self._run, args=(job,), name="striate-saving", daemon=True).start()
+        threading.Thread(target=self._run, name="striate-saving", daemon=True).start()
 
     def wait(self) -> None:
         """Until nothing is running. Nothing is waited for after `give_up`."""
@@ -49,14 +51,18 @@ class BackgroundWriter:
         self._given_up.set()
         self._idle.wait(_PATIENCE)
 
-    def _run(self, job: Callable[[], None]) -> None:
+    def _run(self) -> None:
         began = thread_time()
         try:
-            job()
+            assert self._job is not None
+            self._job()
         except Abandoned:
             pass
         except BaseException as error:  # handed on to the thread that waits for it
             self._error = error
+        # Nobody waits for what comes after `_idle`: tensors freed there could meet the end of the interpreter, which
+        # aborts the program.
+        self._job = None
         self.seconds = thread_time() - began
         self._idle.set()
 
