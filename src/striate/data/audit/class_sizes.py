@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
@@ -51,6 +52,12 @@ def find_missing_classes(evidence: Evidence) -> Marked | None:
         return None
     counts = _counts(evidence)
     lacking = {name: [c for c in evidence.listing.classes if not counts[name][c]] for name in counts}
+    known = f"{len(evidence.listing.classes)} classes"
+    return missing_class(evidence, known, lacking, "Add samples of these classes, or move some from another split.")
+
+
+def missing_class(evidence: Evidence, known: str, lacking: Mapping[str, Sequence[str]], remedy: str) -> Marked | None:
+    """`data.missing-class` where any split is `lacking` some of what is `known`."""
     lacking = {name: classes for name, classes in lacking.items() if classes}
     if not lacking:
         return None
@@ -58,12 +65,12 @@ def find_missing_classes(evidence: Evidence) -> Marked | None:
     return Marked(
         Finding(
             "data.missing-class",
-            "error" if lacking.get("train") else "warning",
+            "error" if "train" in lacking else "warning",
             evidence.listing.source,
-            f"of {len(evidence.listing.classes)} classes, {said}",
+            f"of {known}, {said}",
             "every class in every split",
             "What was never shown cannot be learned, and of what is not in test nothing can be said.",
-            "Add samples of these classes, or move some from another split.",
+            remedy,
         )
     )
 

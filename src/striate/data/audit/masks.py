@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from striate.data.audit.class_sizes import missing_class
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, alone, some
@@ -59,18 +60,6 @@ def find_missing_mask_values(evidence: Evidence) -> Marked | None:
     for number, split in evidence.splits.items():
         found.setdefault(split, Counter()).update(evidence.looks.masks[number])
     values = set().union(*found.values()) - {_IGNORED}
-    lacking = {name: sorted(values - set(found[name])) for name in ORDER if name in found and values - set(found[name])}
-    if not lacking:
-        return None
-    said = "; ".join(f"{name} has no {some([str(value) for value in classes])}" for name, classes in lacking.items())
-    return Marked(
-        Finding(
-            "data.missing-class",
-            "error" if "train" in lacking else "warning",
-            evidence.listing.source,
-            f"of {len(values)} values of masks, {said}",
-            "every class in every split",
-            "What was never shown cannot be learned, and of what is not in test nothing can be said.",
-            "Add images with these classes, or move some from another split.",
-        )
-    )
+    lacking = {name: [str(v) for v in sorted(values - set(found[name]))] for name in ORDER if name in found}
+    known = f"{len(values)} values of masks"
+    return missing_class(evidence, known, lacking, "Add images with these classes, or move some from another split.")
