@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from striate.account.ledger import Ledger
     from striate.account.summarize import summarize
     from striate.api import build, check_data, evaluate, find_learning_rate, load, pack, plan_training, sweep, train
+    from striate.doctor.diagnose import diagnose
+    from striate.doctor.diagnosis import Diagnosis
     from striate.errors import StriateError
     from striate.evaluation.record import Evaluation
     from striate.records import Finding, Interval
@@ -30,7 +32,9 @@ _PUBLIC = {
     "plan_training": "striate.api",
     "sweep": "striate.api",
     "check_gradients": "striate.account.gradients.check",
+    "diagnose": "striate.doctor.diagnose",
     "summarize": "striate.account.summarize",
+    "Diagnosis": "striate.doctor.diagnosis",
     "Ledger": "striate.account.ledger",
     "Trained": "striate.training.trained",
     "Evaluation": "striate.evaluation.record",
@@ -40,6 +44,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Diagnosis",
     "Evaluation",
     "Finding",
     "Interval",
@@ -49,6 +54,7 @@ __all__ = [
     "build",
     "check_data",
     "check_gradients",
+    "diagnose",
     "evaluate",
     "find_learning_rate",
     "load",

@@ -1,0 +1,54 @@
+"""Causes told from symptoms: which finding explains which, and which comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from striate.doctor.diagnosis import SEVERITIES
+from striate.records import Finding
+
+EXPLAINS: dict[str, tuple[str, ...]] = {
+    "data.not-finite": ("loss.not-finite", "optim.lr-too-high", "model.collapsed", "model.exploding-gradient"),
+}
+"""By code of a cause: what it brings about. A finding that is explained by another one is listed under it. `data.*`
+stands for all codes of data."""
+
+FIRST: tuple[str, ...] = ()
+"""Codes from the most certain and fundamental to what only shows itself; others follow in the order they were found."""
+
+
+def sort_out(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], dict[str, tuple[Finding, ...]]]:
+    """The findings that stand for themselves, errors first, and by code of a cause what follows from it."""
+    ranked = sorted(findings, key=_rank)
+    causes: dict[str, str] = {}
+    for finding in ranked:
+        for other in ranked:
+            explained = other is not finding and _explains(finding.code, other.code)
+            if explained and other.code not in causes and not _leads_to(causes, finding.code, other.code):
+                causes[other.code] = finding.code
+    roots = tuple(finding for finding in ranked if finding.code not in causes)
+    follows = {
+        root.code: tuple(other for other in ranked if _leads_to(causes, other.code, root.code)) for root in roots
+    }
+    return roots, {code: others for code, others in follows.items() if others}
+
+
+def _leads_to(causes: dict[str, str], code: str, cause: str) -> bool:
+    """Whether `cause` is among the causes of `code`, near or far."""
+    while code in causes:
+        code = causes[code]
+        if code == cause:
+            return True
+    return False
+
+
+def _explains(code: str, other: str) -> bool:
+    return any(
+        other == pattern or (pattern.endswith(".*") and other.startswith(pattern[:-1]))
+        for pattern in EXPLAINS.get(code, ())
+    )
+
+
+def _rank(finding: Finding) -> tuple[int, int]:
+    place = FIRST.index(finding.code) if finding.code in FIRST else len(FIRST)
+    return SEVERITIES.index(finding.severity), place

@@ -1,0 +1,1 @@
+"""One check a file: each asks one question of the evidence and gives findings."""

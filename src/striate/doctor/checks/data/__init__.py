@@ -1,0 +1,7 @@
+"""Checks of `data.`."""
+
+from __future__ import annotations
+
+from striate.doctor.checks.check import Check
+
+CHECKS: tuple[Check, ...] = ()

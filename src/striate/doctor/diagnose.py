@@ -1,0 +1,83 @@
+"""From a network and what it is trained with to findings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from striate.doctor.causes import sort_out
+from striate.doctor.checks.every import every_check
+from striate.doctor.diagnosis import Diagnosis
+from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.patient.patient import Patient, make_patient
+from striate.doctor.patient.unchanged import nothing_changes
+from striate.errors import ModelError, StriateError, UsageError, one_line
+from striate.machine.memory import ran_out
+from striate.records import Finding
+
+
+def diagnose(
+    model: Any,
+    train: Any,
+    val: Any = None,
+    *,
+    loss: Any = None,
+    optimizer: Any = None,
+    step: Any = None,
+    task: str = "classify",
+    budget_seconds: float = 30,
+) -> Diagnosis:
+    """Find out why a network does not learn, and what to change; nothing of what is given is changed.
+
+    `train`, `val`: a DataLoader or a pair (x, y) each. `loss(outputs, targets)` gives a scalar; none given: cross
+    entropy, or for `task="regress"` the mean squared error. `optimizer`: an Optimizer over the model's parameters, a
+    function that makes one of parameters, or None. `step(model, batch, optimizer, loss)` makes one training step as the
+    user's own loop does and returns the loss; it is called on copies only. `budget_seconds`: at most so long, but for a
+    step that itself takes longer; what there was no time for is in `.skipped`.
+
+    Raises UsageError; DataError where a loader cannot be read; ModelError where the network cannot be run or copied.
+    """
+    if not isinstance(budget_seconds, int | float) or not 0 < budget_seconds < float("inf"):
+        raise UsageError("budget_seconds", repr(budget_seconds), "a number of seconds above 0", "budget_seconds=30")
+    patient = make_patient(model, train, val, loss=loss, optimizer=optimizer, step=step, task=task)
+    clock = Clock(float(budget_seconds))
+    with nothing_changes(patient):
+        return examine(patient, clock)
+
+
+def examine(patient: Patient, clock: Clock) -> Diagnosis:
+    """Ask all checks, within `nothing_changes`."""
+    evidence = Evidence(patient, clock)
+    found: list[Finding] = []
+    skipped: dict[str, str] = {}
+    looked: list[str] = []
+    for check in every_check():
+        try:
+            clock.need(0.0)
+            found += check.run(evidence)
+            looked += check.codes
+        except NoEvidence as reason:
+            skipped |= dict.fromkeys(check.codes, str(reason))
+        except StriateError:
+            raise
+        except Exception as error:  # a check that meets what nobody thought of leaves the others their time
+            if ran_out(error):
+                raise
+            skipped |= dict.fromkeys(check.codes, f"the check itself failed: {type(error).__name__}: {error}")
+    _refuse_unexplained(evidence, found)
+    roots, follows = sort_out(found)
+    return Diagnosis(roots, follows, skipped, tuple(dict.fromkeys(looked)), clock.spent, evidence.pictures)
+
+
+def _refuse_unexplained(evidence: Evidence, found: list[Finding]) -> None:
+    """A step that raises is a finding; where no check knows what it is, it is told as it came."""
+    trial = evidence.__dict__.get("trial")
+    if trial is None or trial.error is None or trial.rows or any(finding.severity == "error" for finding in found):
+        return
+    where = {"forward": "the network", "loss": "the loss", "backward": "the backward pass"}.get(trial.phase, "the step")
+    raise ModelError(
+        where,
+        f"{type(trial.error).__name__}: {one_line(str(trial.error))[:300]}",
+        "a training step that can be made",
+        "mend it until one step of your own loop runs",
+    )

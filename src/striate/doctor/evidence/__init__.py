@@ -1,0 +1,1 @@
+"""What is measured of a patient, once, and shared by all checks."""

@@ -1,0 +1,124 @@
+"""What a network answers in evaluation mode, through the user's own step where only that knows how to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.trial import classes_of
+from striate.doctor.patient.batch import call, copied, main_tensor, parts, placed
+from striate.doctor.patient.copies import Double
+from striate.doctor.patient.patient import Patient
+from striate.models.untouched import same_random_state, untouched
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Outputs (N, …) on the CPU, targets (N, …) as the loader gave them, and the samples' loss by batch, weighted by
+    size: not a number where the loss cannot be computed of outputs and targets."""
+
+    outputs: torch.Tensor
+    targets: torch.Tensor | None
+    loss: float
+
+    @property
+    def predictions(self) -> torch.Tensor:
+        """The classes answered, in the shape of the targets. Raises NoEvidence where there are none."""
+        found = classes_of(self.outputs, self.targets)
+        if found is None:
+            raise NoEvidence("outputs and targets are no classes")
+        return found
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right classes. Raises NoEvidence where there are no classes."""
+        answered = self.predictions
+        assert self.targets is not None
+        return float((answered == self.targets.reshape(answered.shape).long()).float().mean())
+
+
+def answer(
+    patient: Patient, double: Double, batches: Sequence[Any], *, training: bool = False, until: float | None = None
+) -> Answers:
+    """The answers of the double for batches, all parts of it in evaluation mode (or `training`); nothing in it changes.
+
+    Raises NoEvidence where it cannot be asked, or what it gives is not one tensor of one shape.
+    """
+    outputs: list[torch.Tensor] = []
+    targets: list[torch.Tensor] = []
+    loss, count = 0.0, 0
+    with untouched(double.model, evaluating=not training), same_random_state(), torch.no_grad():
+        if training:
+            double.model.train()
+        for batch in batches:
+            if until is not None and outputs and perf_counter() > until:
+                break
+            given = copied(batch)
+            wanted = main_tensor(parts(given)[1])
+            output = main_tensor(_output(patient, double, given, training=training))
+            if output is None or not output.ndim:
+                raise NoEvidence("the network's outputs are not a tensor")
+            outputs.append(output.detach().cpu())
+            if wanted is not None:
+                targets.append(wanted.cpu())
+                loss += _loss(double, output, wanted) * len(output)
+            count += len(output)
+    if len({tensor.shape[1:] for tensor in outputs}) != 1:
+        raise NoEvidence("the network's outputs have several shapes")
+    return Answers(torch.cat(outputs), torch.cat(targets) if targets else None, loss / max(count, 1))
+
+
+def _loss(double: Double, output: torch.Tensor, targets: torch.Tensor) -> float:
+    with suppress(Exception):  # a loss of the user's, that may want another form
+        return float(double.loss(output, targets.to(output.device)))
+    return float("nan")
+
+
+def _output(patient: Patient, double: Double, batch: Any, *, training: bool) -> Any:
+    if patient.own_step:
+        try:
+            return call(double.model, parts(placed(batch, patient.device))[0])
+        except Exception as error:
+            raise NoEvidence(f"the network raised {type(error).__name__} when asked") from None
+    caught: list[Any] = []
+    with _stopping_after_forward(double.model, caught, training):
+        try:
+            with torch.enable_grad():
+                double.step(double.model, batch, double.optimizer, double.loss)
+        except _Enough:
+            pass
+        except Exception as error:
+            raise NoEvidence(f"the step raised {type(error).__name__} when asked") from None
+    if not caught:
+        raise NoEvidence("the step does not call the network as a whole")
+    return caught[0]
+
+
+class _Enough(BaseException):
+    """Ends the user's step once the network has answered; no `except Exception` catches it."""
+
+
+@contextmanager
+def _stopping_after_forward(model: nn.Module, caught: list[Any], training: bool) -> Iterator[None]:
+    """Steps set modes as training needs them: the mode that is asked for is set as the network is entered."""
+
+    def enter(*_: Any) -> None:
+        model.train(training)
+
+    def leave(_: nn.Module, __: Any, output: Any) -> None:
+        caught.append(output)
+        raise _Enough
+
+    handles = (model.register_forward_pre_hook(enter), model.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

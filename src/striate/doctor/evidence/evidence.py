@@ -1,0 +1,147 @@
+"""All that is measured of a patient: each piece when a check first asks for it, then shared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.answers import Answers, answer
+from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.passage import Passage
+from striate.doctor.evidence.reading import Batches, read_batches
+from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
+from striate.doctor.patient.batch import size_of
+from striate.doctor.patient.copies import Double, make_double
+from striate.doctor.patient.patient import Patient
+
+STEPS = 160
+"""Steps of the trial at most: what goes wrong in the optimization shows by then."""
+FEWEST_STEPS = 40
+SECONDS = 1.0
+"""A trial may take so long, or FEWEST_STEPS, or a quarter of the budget, whichever comes first of the last two."""
+
+
+class Evidence:
+    """What checks are given. Every attribute may raise NoEvidence, which skips the check that asked.
+
+    `pictures`: checks put a picture beside their finding here, by code.
+    """
+
+    def __init__(self, patient: Patient, clock: Clock) -> None:
+        self.patient, self.clock = patient, clock
+        self.pictures: dict[str, Picture] = {}
+        self._trials: dict[str, Trial] = {}
+
+    @cached_property
+    def train(self) -> Batches:
+        """The first batches that the training loader yields."""
+        return read_batches(self.patient.train, self.clock.until(0.12, 3.0), "train")
+
+    @cached_property
+    def val(self) -> Batches:
+        """The same of validation. Raises NoEvidence where none was given."""
+        if self.patient.val is None:
+            raise NoEvidence("no validation data were given")
+        return read_batches(self.patient.val, self.clock.until(0.08, 2.0), "val")
+
+    @cached_property
+    def trial(self) -> Trial:
+        """The user's own setup, trained for some steps on a double."""
+        return self._run(self.train.raw, STEPS, None)
+
+    @property
+    def first(self) -> Passage:
+        """The first step of the trial, watched from within."""
+        return self.trial.first
+
+    @property
+    def steps_to_try(self) -> int:
+        """As many steps as the trial made: variants are compared over the same."""
+        return max(len(self.trial.rows), 1)
+
+    def variant(self, name: str, change: Change, *, batches: Sequence[Any] | None = None, steps: int = 0) -> Trial:
+        """A trial with a change, on the same batches (or others) and for as many steps (or `steps`); kept by `name`.
+
+        Raises OutOfTime where it cannot be had any more.
+        """
+        if name not in self._trials:
+            wanted = steps or self.steps_to_try
+            self.clock.need(min(wanted, FEWEST_STEPS) * self.step_seconds)
+            self._trials[name] = self._run(batches or self.train.raw, wanted, change, close=False)
+        return self._trials[name]
+
+    @cached_property
+    def step_seconds(self) -> float:
+        """How long a step takes: the median of the trial's, without the first, watched ones where there are others."""
+        seconds = [row.seconds for row in self.trial.rows]
+        later = sorted(seconds[6:] or seconds or [0.01])
+        return later[len(later) // 2]
+
+    @cached_property
+    def fresh(self) -> Double:
+        """A double that was not trained."""
+        return make_double(self.patient)
+
+    @cached_property
+    def start(self) -> Answers:
+        """What the network answers on training batches as it was given, in evaluation mode."""
+        return answer(self.patient, self.fresh, self._some(self.train.raw), until=self.clock.until(0.04))
+
+    @cached_property
+    def start_val(self) -> Answers:
+        """The same on validation batches."""
+        return answer(self.patient, self.fresh, self._some(self.val.raw), until=self.clock.until(0.04))
+
+    @cached_property
+    def after(self) -> Answers:
+        """What the trial's network answers after its steps on training batches, in evaluation mode."""
+        return answer(self.patient, self.trial.double, self._some(self.train.raw), until=self.clock.until(0.04))
+
+    @cached_property
+    def after_val(self) -> Answers:
+        """The same on validation batches."""
+        return answer(self.patient, self.trial.double, self._some(self.val.raw), until=self.clock.until(0.04))
+
+    @cached_property
+    def classes(self) -> int:
+        """How many classes the outputs tell apart: their second axis, or two where there is one number a sample.
+
+        Raises NoEvidence where the task is another.
+        """
+        if not self.patient.classifies:
+            raise NoEvidence(f"the task is {self.patient.task}")
+        outputs = self.first.loss_outputs if self.first.loss_outputs is not None else self.first.outputs
+        if not isinstance(outputs, torch.Tensor) or outputs.ndim < 1:
+            raise NoEvidence("the network's outputs were not seen")
+        return 2 if outputs.ndim == 1 or outputs.shape[1] == 1 else int(outputs.shape[1])
+
+    def answers_of(self, trial: Trial, batches: Sequence[Any]) -> Answers:
+        """What another trial's network answers on batches."""
+        return answer(self.patient, trial.double, batches, until=self.clock.until(0.04))
+
+    def _run(self, batches: Sequence[Any], steps: int, change: Change | None, *, close: bool = True) -> Trial:
+        began = perf_counter()
+        limit = self.clock.until(0.25)
+        trial = run_trial(self.patient, batches, min(steps, FEWEST_STEPS), limit, change, close)
+        rest = steps - len(trial.rows)
+        whole = len(trial.rows) == FEWEST_STEPS and trial.error is None
+        spent = perf_counter() - began
+        if whole and rest > 0 and spent < SECONDS and perf_counter() < limit:
+            pace = max(spent / FEWEST_STEPS, 1e-6)
+            more = min(rest, int((SECONDS - spent) / pace))
+            go_on(trial, batches, more, limit)
+        return trial
+
+    def _some(self, batches: Sequence[Any], most: int = 2048) -> Sequence[Any]:
+        chosen, count = [], 0
+        for batch in batches:
+            chosen.append(batch)
+            count += size_of(batch)
+            if count >= most:
+                break
+        return chosen

@@ -1,0 +1,155 @@
+"""One training step of a double, watched from within: what each layer gives, and the gradient that comes back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.account.signal.activations import activation_kind, watch_activations
+from striate.doctor.patient.batch import main_tensor
+
+KEPT_ROWS = 64
+"""Samples of a layer's output that are kept: enough for the spread of a unit."""
+KEPT_NUMBERS = 4_000_000
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.LocalResponseNorm,
+    nn.modules.instancenorm._InstanceNorm,
+)
+_DROPOUTS = nn.modules.dropout._DropoutNd
+_WEIGHTS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.Embedding)
+
+
+@dataclass
+class LayerView:
+    """One call of a layer in the watched step.
+
+    `kind`: `weights`, `norm`, `dropout`, a word for an activation (`relu`, `tanh`, …, also of functions), `block` for
+    modules with modules in them, else `other`. `output`: of the first KEPT_ROWS samples, detached; None where it is no
+    tensor of floats, or too large. `gradient_norm`: L2 norm of the gradient of the loss by the output, over the whole
+    batch; None where none came back. `training`: the module's mode.
+    """
+
+    name: str
+    kind: str
+    module: nn.Module | None
+    shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | None
+    training: bool
+    mean: float
+    std: float
+    output: torch.Tensor | None
+    gradient_norm: float | None = None
+
+    @property
+    def units(self) -> torch.Tensor | None:
+        """The kept outputs as (units, values): by channel, or by feature where there is no grid."""
+        if self.output is None or self.output.ndim < 2:
+            return None
+        return self.output.transpose(0, 1).flatten(1)
+
+
+@dataclass
+class Passage:
+    """What was seen in one training step. `arguments`: of the network's first call. `outputs`: what it gave.
+
+    `loss_outputs`, `loss_targets`: what the loss was given, where the step called it. `loss`: its value, or what the
+    step returned. `gradients`: norm of each parameter's gradient of this step alone, by name; None where there was
+    none. `error`, `phase`: what was raised, in `forward`, `loss`, `backward` or `step`. `called`: names of modules that
+    ran. `calls`: how often the whole network ran.
+    """
+
+    layers: list[LayerView] = field(default_factory=list)
+    arguments: tuple[Any, ...] = ()
+    outputs: Any = None
+    loss_outputs: Any = None
+    loss_targets: Any = None
+    loss: float | None = None
+    loss_needs_gradient: bool | None = None
+    loss_shape: tuple[int, ...] | None = None
+    gradients: dict[str, float | None] = field(default_factory=dict)
+    error: BaseException | None = None
+    phase: str = "forward"
+    called: set[str] = field(default_factory=set)
+    calls: int = 0
+    modes: dict[str, bool] = field(default_factory=dict)
+
+
+@contextmanager
+def watched(model: nn.Module, passage: Passage) -> Iterator[None]:
+    """While the body runs a step of `model`, note what its layers do."""
+    names = {id(part): name for name, part in model.named_modules()}
+    with ExitStack() as stack:
+        watcher = _Watcher(passage, names)
+        for part in model.modules():
+            stack.callback(part.register_forward_hook(watcher.seen(part), with_kwargs=True).remove)
+        stack.enter_context(watch_activations(model, watcher.activation))
+        yield
+
+
+class _Watcher:
+    def __init__(self, passage: Passage, names: dict[int, str]) -> None:
+        self.passage, self.names = passage, names
+
+    def seen(self, part: nn.Module) -> Callable[..., None]:
+        name = self.names[id(part)]
+        kind = layer_kind(part)
+
+        def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            self.passage.called.add(name)
+            self.passage.modes.setdefault(name, part.training)
+            if not kind.startswith("activation"):
+                given = main_tensor(list(args) + list(kwargs.values()))
+                self._add(name or "the network", kind, part, given, output)
+
+        return note
+
+    def activation(self, name: str, kind: str, output: object) -> None:
+        self._add(name, kind, None, None, output)
+
+    def _add(self, name: str, kind: str, part: nn.Module | None, given: torch.Tensor | None, output: object) -> None:
+        tensor = main_tensor(output)
+        if tensor is None or not tensor.is_floating_point() or tensor.ndim == 0 or not tensor.numel():
+            return
+        values = tensor.detach()
+        rows = values[:KEPT_ROWS]
+        kept = rows.float().clone() if rows.numel() <= KEPT_NUMBERS else None
+        sample = values.float() if kept is None or values.numel() <= KEPT_NUMBERS else kept
+        view = LayerView(
+            name,
+            kind,
+            part,
+            tuple(tensor.shape),
+            None if given is None else tuple(given.shape),
+            True if part is None else part.training,
+            float(sample.mean()),
+            float(sample.std(correction=0)),
+            kept,
+        )
+        self.passage.layers.append(view)
+        if tensor.requires_grad:
+
+            def back(gradient: torch.Tensor) -> None:
+                view.gradient_norm = float(gradient.detach().float().norm())
+
+            tensor.register_hook(back)
+
+
+def layer_kind(part: nn.Module) -> str:
+    """The word for a module: see LayerView."""
+    if activation_kind(part) is not None:
+        return f"activation {activation_kind(part)}"
+    if isinstance(part, _NORMS):
+        return "norm"
+    if isinstance(part, _DROPOUTS):
+        return "dropout"
+    if isinstance(part, _WEIGHTS):
+        return "weights"
+    return "block" if next(part.children(), None) is not None else "other"

@@ -1,0 +1,142 @@
+"""Batches as the user's loader yields them, read by a copy of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.patient.batch import copied, main_tensor, parts, size_of
+from striate.errors import DataError, one_line
+
+MOST_SAMPLES = 4096
+MOST_BATCHES = 256
+MOST_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The first batches of an epoch, in the order of the loader.
+
+    `raw`: as they came. `x`, `y`: of all together, (N, …) and (N, …), on the CPU; None where batches have no tensors
+    or do not fit together. `whole`: whether this is all of an epoch. `seconds`: that each batch took to be loaded.
+    `length`: samples of the data set, where it tells.
+    """
+
+    raw: tuple[Any, ...]
+    x: torch.Tensor | None
+    y: torch.Tensor | None
+    sizes: tuple[int, ...]
+    whole: bool
+    seconds: tuple[float, ...]
+    length: int | None
+
+    @property
+    def count(self) -> int:
+        """Samples in the batches."""
+        return sum(self.sizes)
+
+    @property
+    def largest(self) -> int:
+        """Samples in the largest batch."""
+        return max(self.sizes)
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """The targets as class numbers (N,). Raises NoEvidence where they are none."""
+        if self.y is None or self.y.ndim != 1 or self.y.is_floating_point() or self.y.is_complex():
+            if self.y is not None and self.y.ndim == 2 and self.y.shape[1] == 1 and not self.y.is_floating_point():
+                return self.y[:, 0].long()
+            raise NoEvidence("the targets are no class numbers")
+        return self.y.long()
+
+    @property
+    def inputs(self) -> torch.Tensor:
+        """The inputs (N, …). Raises NoEvidence where there is no single tensor of them."""
+        if self.x is None:
+            raise NoEvidence("the inputs are not one tensor of one shape")
+        return self.x
+
+
+def read_batches(loader: Iterable[Any], until: float, name: str) -> Batches:
+    """Read until `until` (of perf_counter) at most, but for one batch. Raises DataError where none comes, or reading
+    fails."""
+    raw: list[Any] = []
+    seconds: list[float] = []
+    total, whole = 0, False
+    iterator = iter(_in_this_process(loader))
+    while True:
+        started = perf_counter()
+        try:
+            batch = next(iterator, _END)
+        except Exception as error:
+            got = f"{type(error).__name__}: {one_line(str(error))[:200]}"
+            raise DataError(
+                name, got, "a loader that can be read", f"mend it until `for batch in {name}: pass` works"
+            ) from None
+        if batch is _END:
+            whole = True
+            break
+        seconds.append(perf_counter() - started)
+        raw.append(copied(batch))  # a loader may yield the same memory again
+        total += _bytes(batch)
+        samples = sum(size_of(part) for part in raw)
+        if samples >= MOST_SAMPLES or total >= MOST_BYTES or len(raw) >= MOST_BATCHES or perf_counter() > until:
+            whole = next(iterator, _END) is _END if perf_counter() < until else False
+            break
+    if not raw:
+        raise DataError(name, "a loader without batches", "at least one", "drop_last=False, or a smaller batch size")
+    pairs = [parts(batch) for batch in raw]
+    return Batches(
+        tuple(raw),
+        _joined([main_tensor(inputs) for inputs, _ in pairs]),
+        _joined([main_tensor(targets) for _, targets in pairs]),
+        tuple(size_of(batch) for batch in raw),
+        whole,
+        tuple(seconds),
+        _length(loader),
+    )
+
+
+_END = object()
+
+
+def _in_this_process(loader: Iterable[Any]) -> Iterable[Any]:
+    """A copy of torch's loader without workers and without the iterator that the original may be in the middle of.
+    What it shares with the original, generators and data set, is put back by `nothing_changes`."""
+    if not isinstance(loader, DataLoader):
+        return loader
+    double = copy.copy(loader)
+    entries = vars(double)
+    entries.update(num_workers=0, persistent_workers=False, _iterator=None, prefetch_factor=None, timeout=0)
+    entries.update(pin_memory=False, multiprocessing_context=None)
+    # The multiprocessing context is a property over this.
+    entries.pop("multiprocessing_context", None)
+    entries["_DataLoader__multiprocessing_context"] = None
+    return cast("Iterable[Any]", double)
+
+
+def _joined(tensors: list[torch.Tensor | None]) -> torch.Tensor | None:
+    if any(tensor is None or not tensor.ndim for tensor in tensors):
+        return None
+    known = [tensor.detach().cpu() for tensor in tensors if tensor is not None]
+    if len({(tensor.shape[1:], tensor.dtype) for tensor in known}) != 1:
+        return None
+    return torch.cat(known)
+
+
+def _bytes(batch: Any) -> int:
+    return sum(t.numel() * t.element_size() for part in parts(batch) if (t := main_tensor(part)) is not None)
+
+
+def _length(loader: Iterable[Any]) -> int | None:
+    try:
+        return len(cast(Any, getattr(loader, "dataset", None)))
+    except TypeError:
+        return None

@@ -1,0 +1,1 @@
+"""What is to be diagnosed: as it was given, copied, and left as it was."""

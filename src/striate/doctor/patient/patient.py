@@ -1,0 +1,153 @@
+"""The arguments of a diagnosis, checked and completed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.patient.batch import call, parts, placed
+from striate.errors import UsageError
+from striate.models.untouched import is_lazy
+
+Loss = Callable[..., torch.Tensor]
+Step = Callable[[nn.Module, Any, Optimizer, Loss], Any]
+
+OWN_RATE = 1e-3
+OWN_BATCH = 64
+_TASKS = ("classify", "regress")
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A network with all that it is trained with.
+
+    `train`, `val`: what yields batches. `arrays`: whether the training data came as (x, y), with no loader of the
+    user's. `own_loss`, `own_optimizer`, `own_step`: whether the doctor's own stand in for none given.
+    """
+
+    model: nn.Module
+    train: Iterable[Any]
+    val: Iterable[Any] | None
+    loss: Loss
+    optimizer: Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer]
+    step: Step
+    task: str
+    arrays: bool
+    own_loss: bool
+    own_optimizer: bool
+    own_step: bool
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the task is to tell classes apart."""
+        return self.task == "classify"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+def make_patient(
+    model: object,
+    train: object,
+    val: object = None,
+    *,
+    loss: object = None,
+    optimizer: object = None,
+    step: object = None,
+    task: str = "classify",
+) -> Patient:
+    """Check the arguments of `diagnose`. Raises UsageError."""
+    if not isinstance(model, nn.Module):
+        raise UsageError("model", type(model).__name__, "an nn.Module", "striate.diagnose(model, train)")
+    if is_lazy(model):
+        remedy = "with torch.no_grad(): model(next(iter(train))[0])"
+        raise UsageError("model", "a network with layers that have no shape yet", "one that has seen a batch", remedy)
+    if not isinstance(task, str) or not task:
+        raise UsageError("task", repr(task), " or ".join(_TASKS), 'task="classify"')
+    for name, value in (("loss", loss), ("step", step)):
+        if value is not None and not callable(value):
+            raise UsageError(name, type(value).__name__, "a function", f"leave {name} out, or give a function")
+    if optimizer is not None and not isinstance(optimizer, Optimizer) and not callable(optimizer):
+        remedy = "optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
+        raise UsageError("optimizer", type(optimizer).__name__, "an Optimizer, or a function that makes one", remedy)
+    if loss is None and step is None and task not in _TASKS:
+        remedy = "loss=torch.nn.MSELoss()"
+        raise UsageError("loss", f"none, for task {task!r}", "one, where the task is another than these two", remedy)
+    return Patient(
+        model,
+        _batches(train, "train", shuffled=True),
+        None if val is None else _batches(val, "val", shuffled=False),
+        cast(Loss, loss) if loss is not None else _usual_loss(task),
+        cast(Any, optimizer) if optimizer is not None else _own_optimizer,
+        cast(Step, step) if step is not None else usual_step,
+        task,
+        arrays=_is_pair(train),
+        own_loss=loss is None,
+        own_optimizer=optimizer is None,
+        own_step=step is None,
+    )
+
+
+def usual_step(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss) -> torch.Tensor:
+    """A training step as everyone writes it: the loss is that of the outputs for the batch's inputs and its targets."""
+    place = next((p.device for p in model.parameters()), torch.device("cpu"))
+    inputs, targets = parts(placed(batch, place))
+    optimizer.zero_grad()
+    value = loss(call(model, inputs), targets)
+    value.backward()
+    optimizer.step()
+    return value.detach()
+
+
+def _usual_loss(task: str) -> Loss:
+    return _cross_entropy if task == "classify" else functional.mse_loss
+
+
+def _cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(outputs, targets)
+
+
+def _own_optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    return torch.optim.Adam([p for p in parameters if p.requires_grad], lr=OWN_RATE)
+
+
+def _is_pair(data: object) -> bool:
+    return (
+        isinstance(data, tuple | list)
+        and len(data) == 2
+        and all(isinstance(part, torch.Tensor | np.ndarray) for part in data)
+    )
+
+
+def _batches(data: object, name: str, *, shuffled: bool) -> Iterable[Any]:
+    if _is_pair(data):
+        x, y = (torch.as_tensor(part) for part in cast("tuple[Any, Any]", data))
+        if len(x) != len(y) or not len(x):
+            got = f"{len(x)} inputs and {len(y)} targets"
+            raise UsageError(name, got, "as many targets as inputs, and one at least", f"{name}=(x, y)")
+        # Arrays of NumPy have float64 where nobody chose it.
+        if isinstance(cast("tuple[Any, Any]", data)[0], np.ndarray) and x.dtype == torch.float64:
+            x = x.float()
+            y = y.float() if y.dtype == torch.float64 else y
+        generator = torch.Generator().manual_seed(0)
+        size = min(OWN_BATCH, max(1, len(x) // 4)) if len(x) < 4 * OWN_BATCH else OWN_BATCH
+        return DataLoader(TensorDataset(x, y), batch_size=size, shuffle=shuffled, generator=generator)
+    if isinstance(data, str | bytes | Mapping | torch.Tensor | np.ndarray) or not hasattr(data, "__iter__"):
+        got = f"a {type(data).__name__}"
+        remedy = f"{name}=(x, y), or {name}=DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True)"
+        raise UsageError(name, got, "a DataLoader, or a pair of tensors (x, y)", remedy)
+    if hasattr(data, "__next__"):
+        remedy = f"give the DataLoader itself instead of iter({name})"
+        raise UsageError(name, "an iterator, which can be read once only", "what can be read again", remedy)
+    return cast("Iterable[Any]", data)
