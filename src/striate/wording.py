@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from striate.errors import one_line
+from striate.records import Finding
 
 _SCALES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -83,3 +85,13 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     shown = list(names[:most]) if len(names) > most else list(names)
     last = f"{len(names) - most} more" if len(names) > most else shown.pop() if shown else ""
     return f"{', '.join(shown)} and {last}" if shown else last
+
+
+def finding_text(finding: Finding, width: int) -> str:
+    """A finding as one paragraph in lines of at most `width` letters."""
+    return filled(f"{finding.severity} {finding.code}: {finding.measured}. {finding.why} {finding.remedy}", width)
+
+
+def filled(text: str, width: int) -> str:
+    """Lines of at most `width` letters, all but the first indented; paths and commands are never broken within."""
+    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

@@ -69,11 +69,11 @@ def test_silent_on_reasonable_networks(text, seed):
 @pytest.mark.parametrize(
     ("text", "options", "code", "where"),
     [
-        ("20*[fc(100) tanh] fc(10)", {"init": "normal"}, "model.vanishing-signal", "fc"),
-        ("20*[fc(100) relu] fc(10)", {"init": "uniform"}, "model.vanishing-signal", "fc"),
+        ("20*[fc(100) tanh] fc(10)", {"init": "normal"}, "model.vanishing-gradient", "fc"),
+        ("20*[fc(100) relu] fc(10)", {"init": "uniform"}, "model.vanishing-gradient", "fc"),
         ("20*[fc(100) tanh] fc(10)", {"scale": 10.0}, "model.saturated", "tanh1"),
         ("20*[fc(100) sigmoid] fc(10)", {"scale": 10.0}, "model.saturated", "sigmoid1"),
-        ("20*[fc(100) relu] fc(10)", {"scale": 10.0}, "model.exploding-signal", "fc"),
+        ("20*[fc(100) relu] fc(10)", {"scale": 10.0}, "model.exploding-gradient", "fc"),
         ("3*[fc(100) relu] fc(10)", {"bias": -10.0}, "model.dead-units", "relu1"),
         ("conv(8,3) relu fc(10)", {"bias": -10.0}, "model.dead-units", "relu1"),
     ],
@@ -91,7 +91,7 @@ def test_unsound_starts_are_noticed(text, options, code, where):
 
 def test_an_infinite_signal_explodes():
     findings = found("60*[fc(100) relu] fc(10)", scale=1e3)
-    assert [finding.code for finding in findings if "signal" in finding.code] == ["model.exploding-signal"]
+    assert [finding.code for finding in findings if "gradient" in finding.code] == ["model.exploding-gradient"]
 
 
 def test_what_the_remedy_says_mends_a_network_of_ones_own():

@@ -10,6 +10,7 @@ from striate.loading import loaded
 if TYPE_CHECKING:
     from striate.api.answering import FileAnswer, FileAnswers, answer_files
     from striate.api.checking import check_data
+    from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training
     from striate.api.measuring import baselines, evaluate
     from striate.api.networks import build, load
     from striate.api.news import announcer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "answering": ("FileAnswer", "FileAnswers", "answer_files"),
     "checking": ("check_data",),
+    "diagnosing": ("Consultation", "diagnose_run", "diagnose_training"),
     "measuring": ("baselines", "evaluate"),
     "networks": ("build", "load"),
     "news": ("announcer",),
@@ -38,6 +40,7 @@ _PLACES = {
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
+    "Consultation",
     "FileAnswer",
     "FileAnswers",
     "Run",
@@ -49,6 +52,8 @@ __all__ = [
     "baselines",
     "build",
     "check_data",
+    "diagnose_run",
+    "diagnose_training",
     "evaluate",
     "find_learning_rate",
     "load",

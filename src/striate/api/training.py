@@ -12,6 +12,7 @@ from typing import Any, Literal
 from rich.console import Console
 from torch import nn
 
+from striate.api.first_look import looked_at
 from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.networks import load
 from striate.api.news import announce_decisions, announcer
@@ -154,6 +155,7 @@ def _train(
         prepared = prepare(
             config, module, seconds_spent=lambda: monotonic() - started, announce=announce, forecast=True
         )
+    prepared = looked_at(prepared)
     model = "module" if prepared.network_name is None else prepared.network_name
     run = create_run(out, f"{prepared.data.name}-{model if len(model) <= 24 else 'custom'}")
     with owned(run.path, announce):

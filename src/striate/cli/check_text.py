@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from striate.data.audit.record import DataCheck
 from striate.errors import pasted
-from striate.records import Finding
-from striate.wording import listed, several
+from striate.wording import filled, finding_text, listed, several
 
 
 def check_text(check: DataCheck, width: int) -> str:
     """What was checked, the findings, and what was written, in lines of at most `width` letters."""
     width = max(40, width)
-    parts = [_fill(_what(check), width), *(_finding(finding, width) for finding in check.findings)]
+    parts = [filled(_what(check), width), *(finding_text(finding, width) for finding in check.findings)]
     counts = check.counts()
     found = listed([several(number, severity) for severity, number in counts.items() if number])
     parts.append(found or "Nothing was found.")
@@ -39,13 +36,3 @@ def _what(check: DataCheck) -> str:
     sizes = ", ".join(f"{count:,} {name}" for name, count in check.sizes.items())
     splits = "given splits" if check.evidence.given else "splits as striate train makes them"
     return f"{listing.name}: {len(listing):,} {what}{classes}; {sizes} ({splits})"
-
-
-def _finding(finding: Finding, width: int) -> str:
-    head = f"{finding.severity} {finding.code}: {finding.measured}. {finding.why} {finding.remedy}"
-    return _fill(head, width)
-
-
-def _fill(text: str, width: int) -> str:
-    """Paths and commands are never broken within."""
-    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

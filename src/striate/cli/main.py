@@ -26,6 +26,7 @@ _VERBS = {
     "eval": "Measure a trained network on its test split or on other data.",
     "predict": "Answer for images: files and folders.",
     "verify": "Check that a run is what it says: files whole, and the same bits when its steps are done again.",
+    "doctor": "Find out why a network does not learn, and what to change.",
     "baseline": "Measure what a network has to beat, without training one.",
     "plan": "Measure in which way a network trains fastest on this machine.",
     "lr-find": "Find the learning rate to train with, by short trainings on copies.",

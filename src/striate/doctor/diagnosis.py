@@ -47,6 +47,11 @@ class Diagnosis:
         """Whether there is no error and no warning."""
         return all(finding.severity == "note" for finding in self.findings)
 
+    def __str__(self) -> str:
+        from striate.doctor.text import diagnosis_text
+
+        return diagnosis_text(self)
+
     def counts(self) -> dict[str, int]:
         """How many findings there are of each severity."""
         found = Counter[str](finding.severity for finding in self.findings)

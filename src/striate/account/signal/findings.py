@@ -84,7 +84,7 @@ def _vanishing(rows: Sequence[SignalRow]) -> Finding | None:
 
 def _strength(what: str, bad: Sequence[SignalRow], measured: str, threshold: str) -> Finding:
     return Finding(
-        f"model.{what}-signal",
+        f"model.{what}-gradient",
         "warning",
         _where(bad),
         measured,

@@ -1,0 +1,128 @@
+"""How many planted faults the doctor names, and how often it cries wolf: all cases of the tests, over seeds.
+
+Command: python benchmarks/doctor.py [--seeds 3] [--codes data.leak …] [--only faults|healthy]
+
+Each case of tests/doctor/planted is built anew for each seed: other samples, weights and orders. A fault is named
+where its code (or one that the case lists as right too) is the first or second finding. Of the healthy setups every
+error and warning is listed. Writes benchmarks/results/doctor.json and the tables of docs/doctor.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import warnings
+from collections import Counter, defaultdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "doctor"))
+
+from planted.every import FAULTS, HEALTHY, is_named  # noqa: E402
+
+import striate  # noqa: E402
+from striate.doctor.checks.every import every_check  # noqa: E402
+
+PAGE = ROOT / "docs" / "doctor.md"
+RESULT = ROOT / "benchmarks" / "results" / "doctor.json"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+def asked() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--codes", nargs="+", help="these codes alone; writes nothing")
+    parser.add_argument("--only", choices=["faults", "healthy"], help="one half; writes nothing")
+    return parser.parse_args()
+
+
+def diagnosed(case: Any) -> tuple[Any, float]:
+    """The diagnosis and its seconds."""
+    began = perf_counter()
+    found = striate.diagnose(case.model, case.train, case.val, **case.options)
+    return found, perf_counter() - began
+
+
+def run_faults(seeds: int, codes: list[str] | None) -> list[dict[str, Any]]:
+    """A row for each fault and seed."""
+    rows = []
+    for fault in FAULTS:
+        for seed in range(seeds) if codes is None or fault.code in codes else ():
+            found, seconds = diagnosed(fault.build(seed))
+            codes_found = [f.code for f in found.findings]
+            named = is_named(found, fault.code, fault.also)
+            rows.append(
+                {"code": fault.code, "name": fault.name, "seed": seed, "named": named, "seconds": round(seconds, 3)}
+                | {"found": codes_found}
+            )
+            if not named:
+                print(f"missed  {fault.code:<30}{fault.name} seed {seed}: {codes_found[:4]}", flush=True)
+    return rows
+
+
+def run_healthy(seeds: int) -> list[dict[str, Any]]:
+    """A row for each healthy setup and seed, with its errors and warnings."""
+    rows = []
+    for healthy in HEALTHY:
+        for seed in range(seeds):
+            found, seconds = diagnosed(healthy.build(seed))
+            wrong = [(f.severity, f.code) for f in found.findings if f.severity != "note"]
+            rows.append({"name": healthy.name, "seed": seed, "wrong": wrong, "seconds": round(seconds, 3)})
+            for severity, code in wrong:
+                print(f"{severity:<8}{code:<30}{healthy.name} seed {seed}", flush=True)
+    return rows
+
+
+def tables(faults: list[dict[str, Any]], healthy: list[dict[str, Any]], seeds: int) -> str:
+    """The Markdown of docs/doctor.md between its marks."""
+    by_code: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in faults:
+        by_code[row["code"]].append(row)
+    false = Counter((severity, code) for row in healthy for severity, code in row["wrong"])
+    seconds = [row["seconds"] for row in (*faults, *healthy)]
+    named = sum(row["named"] for row in faults)
+    alarmed = sum(any(severity == "error" for severity, _ in row["wrong"]) for row in healthy)
+    warned = sum(bool(row["wrong"]) for row in healthy)
+    lines = [
+        f"Named first or second: **{named} of {len(faults)}** planted faults ({100 * named / len(faults):.1f} %): "
+        f"{len(FAULTS)} cases, {seeds} seeds each. Of {len(healthy)} healthy setups ({len(HEALTHY)}, {seeds} seeds "
+        f"each), **{alarmed} had an error and {warned} a warning or error**. A diagnosis took "
+        f"{statistics.median(seconds):.2f} s in the middle and {max(seconds):.1f} s at most.",
+        "",
+        "| Code | Cases × seeds | Named | Errors, warnings in healthy setups |",
+        "|---|---|---|---|",
+    ]
+    codes = dict.fromkeys([code for check in every_check() for code in check.codes])
+    for code in sorted(codes):
+        rows = by_code[code]
+        alarms = f"{false['error', code]}, {false['warning', code]} of {len(healthy)}"
+        lines.append(f"| `{code}` | {len(rows)} | {sum(row['named'] for row in rows)} | {alarms} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run all, print what was missed or taken wrongly, write the figures."""
+    given = asked()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    faults = [] if given.only == "healthy" else run_faults(given.seeds, given.codes)
+    healthy = [] if given.only == "faults" or given.codes else run_healthy(given.seeds)
+    print(f"named {sum(row['named'] for row in faults)} of {len(faults)}")
+    print(f"healthy with errors or warnings: {sum(bool(row['wrong']) for row in healthy)} of {len(healthy)}")
+    if given.only or given.codes:
+        return
+    RESULT.write_text(json.dumps({"seeds": given.seeds, "faults": faults, "healthy": healthy}, indent=1) + "\n")
+    text = PAGE.read_text(encoding="utf-8")
+    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}\n{tables(faults, healthy, given.seeds)}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Why does a training not learn? Of data and a network, or of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from striate.api.news import Announce
+from striate.data.audit.check import check_evidence
+from striate.data.audit.evidence import gather
+from striate.data.sources.choose import list_source
+from striate.doctor.causes import sort_out
+from striate.doctor.diagnose import examine
+from striate.doctor.diagnosis import Diagnosis
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.own.curves import curve_findings, read_curves
+from striate.doctor.own.prepared import patient_of
+from striate.doctor.own.remedies import in_own_words
+from striate.doctor.patient.unchanged import nothing_changes
+from striate.errors import ConfigError, UsageError
+from striate.records import Finding
+from striate.runs.directory import RunDirectory, open_run
+from striate.training.asked_fields import asked_fields
+from striate.training.config import Config
+from striate.training.config_file import config_from_yaml
+from striate.training.execution import execution_settings, memory_explained, uncompiled
+from striate.training.prepare import Prepared, prepare
+from striate.training.request import ConfigSource, merge_request, read_config
+from striate.wording import show_shape
+
+BUDGET = 30.0
+
+
+@dataclass(frozen=True)
+class Consultation:
+    """A diagnosis and what it is of: `subject` in words, `model` and `data` by name, `run` where it is of one."""
+
+    subject: str
+    model: str
+    data: str
+    diagnosis: Diagnosis
+    run: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `striate doctor --json`."""
+        facts = {"subject": self.subject, "model": self.model, "data": self.data}
+        return facts | {"run": None if self.run is None else str(self.run)} | self.diagnosis.to_json()
+
+
+def diagnose_training(
+    data: str | Path | None = None,
+    model: str | nn.Module = "auto",
+    *,
+    size: int | tuple[int, int] | str | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+    seconds: float = BUDGET,
+    announce: Announce = lambda _: None,
+) -> Consultation:
+    """What would go wrong if this were trained: the data checked, then the training that `train` would make tried on
+    copies for about `seconds` in all, after the data are read. Arguments are as in `train`. Nothing is written.
+
+    Raises StriateError.
+    """
+    _refuse_seconds(seconds)
+    fields = asked_fields({"model.name": model if isinstance(model, str) and model != "auto" else None}, set or {})
+    fields.setdefault("execution.plan", "plain")  # results are the same, and nothing is to be measured first
+    source = None if data is None else str(data)
+    merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+    prepared = _prepare(merged, model if isinstance(model, nn.Module) else None, announce)
+    return _consult(prepared, merged, seconds, announce)
+
+
+def diagnose_run(
+    path: str | Path,
+    *,
+    module: nn.Module | None = None,
+    seconds: float = BUDGET,
+    announce: Announce = lambda _: None,
+) -> Consultation:
+    """What went wrong in a run: its curves and events, then its training as it began, as in `diagnose_training`.
+
+    `module` for a run of an `nn.Module` made in Python. Nothing is written. Raises StriateError.
+    """
+    _refuse_seconds(seconds)
+    run = open_run(Path(path))
+    config = config_from_yaml(run.config)
+    if config.cv is not None:
+        got, remedy = "a cross-validation, which keeps no network", f"striate doctor {config.data.source}"
+        raise ConfigError(str(run.config), got, "the run of one training", remedy)
+    prepared = _prepare(config, module, announce)
+    return _consult(prepared, config, seconds, announce, run)
+
+
+def _refuse_seconds(seconds: float) -> None:
+    if not 0 < seconds <= 3600:
+        raise UsageError("seconds", f"{seconds:g}", "more than 0, and an hour at most", "--seconds 30")
+
+
+def _prepare(config: Config, module: nn.Module | None, announce: Announce) -> Prepared:
+    with memory_explained(config):
+        prepared = prepare(config, module, announce=announce)
+    if prepared.config.optim.name == "own-rule":
+        raise ConfigError(
+            "optim.name",
+            "own-rule",
+            "a training by gradients: the rules of old networks have none",
+            "--optim.name adam",
+        )
+    return prepared
+
+
+def _consult(
+    prepared: Prepared, asked: Config, seconds: float, announce: Announce, run: RunDirectory | None = None
+) -> Consultation:
+    known = [*_audited(asked, announce), *prepared.findings]
+    if run is not None:
+        classes = len(prepared.data.classes) if prepared.task.name == "classify" else 0
+        known += curve_findings(read_curves(run, classes))
+    diagnosis = examine_prepared(prepared, Clock(seconds))
+    tried = [finding for finding in _all(diagnosis) if finding.code not in {other.code for other in known}]
+    findings, follows = sort_out([in_own_words(finding, prepared.config) for finding in (*known, *tried)])
+    model, data = prepared.config.model.name, prepared.data.name
+    shape = show_shape(tuple(prepared.data.input_shape))
+    subject = f"{model} on {data}: inputs {shape}, {prepared.config.batch:,} a batch"
+    subject += f", {prepared.config.optim.name} at {prepared.config.optim.lr:.3g}"
+    told = replace(diagnosis, findings=findings, follows=follows)
+    return Consultation(subject, model, data, told, None if run is None else run.path)
+
+
+def examine_prepared(prepared: Prepared, clock: Clock, *, quick: bool = False) -> Diagnosis:
+    """All checks on a training that is about to start; `quick`: those that need no trials of their own."""
+    patient = patient_of(prepared)
+    with execution_settings(prepared.config), uncompiled(prepared.config), nothing_changes(patient):
+        return examine(patient, clock, quick=quick)
+
+
+def _audited(config: Config, announce: Announce) -> list[Finding]:
+    """What `striate data check` finds, without what is only worth knowing."""
+    evidence = gather(list_source(config.data, config.task.name, announce), config.data, "", announce)
+    return [finding for finding in check_evidence(evidence).findings if finding.severity != "note"]
+
+
+def _all(diagnosis: Diagnosis) -> list[Finding]:
+    return [*diagnosis.findings, *(other for others in diagnosis.follows.values() for other in others)]

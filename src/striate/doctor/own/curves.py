@@ -1,0 +1,170 @@
+"""What the curves of a finished or broken run say."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import RunError
+from striate.records import Finding
+from striate.runs.directory import RunDirectory
+from striate.runs.events import read_events
+
+WORSE = 1.25
+"""The validation loss at the end over its lowest: beyond this, and with the gap below, learning by heart has begun to
+cost. Smoothed over three epochs; noise of a few hundred samples stays within a tenth."""
+GAP = 0.10
+"""Accuracy on training samples minus that on validation."""
+STUCK = 0.98
+"""Of the loss of guessing, ln K: a run that ends above has learned nothing."""
+WAITING = 0.25
+"""Share of the time of training in which steps waited for data."""
+FALLING = 0.05
+"""Share by which the training loss still fell in the last quarter of the epochs, at a rate not yet brought down."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Rows of metrics.csv as numbers, by column, and events. `classes`: how many, 0 for other tasks."""
+
+    columns: Mapping[str, tuple[float, ...]]
+    events: tuple[dict[str, Any], ...]
+    classes: int
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were finished."""
+        return len(self.columns.get("epoch", ()))
+
+
+def read_curves(run: RunDirectory, classes: int) -> Curves:
+    """The curves of a run, also of one that broke off. Raises RunError where a file cannot be read."""
+    rows: list[dict[str, str]] = []
+    if run.metrics_csv.exists():
+        try:
+            with run.metrics_csv.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise RunError(str(run.metrics_csv), str(error), "the table that training wrote", "train again") from None
+    names = rows[0].keys() if rows else ()
+    columns = {name: tuple(_number(row.get(name)) for row in rows) for name in names}
+    return Curves(columns, tuple(read_events(run)) if run.events.exists() else (), classes)
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def curve_findings(curves: Curves) -> tuple[Finding, ...]:
+    """At most one finding each of a run that broke off, learned nothing, learned by heart, or waited for its data."""
+    found = (_broken(curves), _stuck(curves), _overfit(curves), _underfit(curves), _waiting(curves))
+    return tuple(finding for finding in found if finding is not None)
+
+
+def _broken(curves: Curves) -> Finding | None:
+    event = next((event for event in curves.events if event.get("event") == "non-finite"), None)
+    if event is None:
+        return None
+    step = f"step {event['step']:,}" if isinstance(event.get("step"), int) else "a step"
+    layer = f", first in {event['layer']}" if event.get("layer") else ""
+    return Finding(
+        "loss.not-finite",
+        "error",
+        str(event.get("where", "the run")),
+        f"{event.get('got', 'a number that is none')} in {step}{layer}",
+        "all numbers finite",
+        "From there on nothing can be learned; the run stopped and kept its last good checkpoint.",
+        str(event.get("remedy", "a lower learning rate")),
+    )
+
+
+def _stuck(curves: Curves) -> Finding | None:
+    loss = curves.columns.get("train_loss", ())
+    if curves.classes < 2 or len(loss) < 3:
+        return None
+    chance = math.log(curves.classes)
+    if not min(loss[-3:]) > STUCK * chance:
+        return None
+    return Finding(
+        "fit.plateau",
+        "error",
+        "metrics.csv",
+        f"a training loss of {loss[-1]:.3f} after {curves.epochs} epochs; guessing gives ln {curves.classes} = "
+        f"{chance:.3f}",
+        f"below {STUCK:g} of that of guessing",
+        "The network answers as if it had not looked at the inputs.",
+        "See the other findings; if there are none: striate lr-find tells which rates learn at all.",
+    )
+
+
+def _overfit(curves: Curves) -> Finding | None:
+    val, train = curves.columns.get("val_loss", ()), curves.columns.get("train_loss", ())
+    if len(val) < 6:
+        return None
+    smooth = _smooth(val)
+    lowest = min(smooth)
+    place = smooth.index(lowest) + 2  # the epoch in the middle, from 1
+    gap = _gap(curves)
+    if lowest <= 0 or smooth[-1] < WORSE * lowest or train[-1] > 0.5 * val[-1] or (gap is not None and gap < GAP):
+        return None
+    apart = "" if gap is None else f", accuracy {100 * gap:.0f} points below that on training samples"
+    return Finding(
+        "fit.overfit",
+        "warning",
+        "metrics.csv",
+        f"validation loss {smooth[-1]:.3f} at the end, {lowest:.3f} around epoch {place}{apart}",
+        f"{WORSE:g} times the lowest, and {100 * GAP:.0f} points",
+        "The network learns its training samples by heart; what it keeps is the best epoch, not the last.",
+        "More data or augmentation, dropout, a smaller network, or fewer epochs.",
+    )
+
+
+def _underfit(curves: Curves) -> Finding | None:
+    loss, rate = curves.columns.get("train_loss", ()), curves.columns.get("lr", ())
+    quarter = max(1, len(loss) // 4)
+    if len(loss) < 8 or not rate:
+        return None
+    fell = 1 - loss[-1] / loss[-1 - quarter] if loss[-1 - quarter] > 0 else 0.0
+    gap = _gap(curves)
+    constant = rate[-1] > 0.5 * max(rate)
+    if fell < FALLING or not constant or (gap is not None and gap > GAP):
+        return None
+    return Finding(
+        "fit.underfit",
+        "note",
+        "metrics.csv",
+        f"the training loss still fell by {100 * fell:.0f} % in the last {quarter} epochs",
+        f"{100 * FALLING:.0f} %",
+        "Training ended before it was over: validation has no lead yet either.",
+        "More epochs, with a schedule that brings the rate down: --schedule.name one-cycle.",
+    )
+
+
+def _waiting(curves: Curves) -> Finding | None:
+    waits = [share for share in curves.columns.get("data_wait", ())[1:] if math.isfinite(share)]
+    if not waits or sorted(waits)[len(waits) // 2] < WAITING:
+        return None
+    return Finding(
+        "speed.input-bound",
+        "warning",
+        "metrics.csv",
+        f"steps waited for data during {sorted(waits)[len(waits) // 2]:.0%} of the time",
+        f"{WAITING:.0%}",
+        "The network could be trained faster than the samples come.",
+        "striate data pack decodes all images once; a smaller --size decodes faster.",
+    )
+
+
+def _gap(curves: Curves) -> float | None:
+    train, val = curves.columns.get("train_accuracy", ()), curves.columns.get("val_accuracy", ())
+    return train[-1] - val[-1] if train and val and math.isfinite(train[-1]) else None
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    return [sum(values[i : i + 3]) / 3 for i in range(len(values) - 2)]

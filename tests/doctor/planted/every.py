@@ -1,0 +1,30 @@
+"""All planted faults and healthy setups."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import planted
+import striate
+from planted.case import FAULTS, HEALTHY, Case
+
+for _module in pkgutil.iter_modules(planted.__path__):
+    if _module.name != "every":
+        importlib.import_module(f"planted.{_module.name}")
+
+__all__ = ["FAULTS", "HEALTHY", "diagnosed", "is_named"]
+
+
+def diagnosed(case: Case) -> striate.Diagnosis:
+    """The diagnosis of a case, in which no check may have failed by itself."""
+    found = striate.diagnose(case.model, case.train, case.val, **case.options)
+    failed = {code: why for code, why in found.skipped.items() if "failed" in why}
+    assert not failed, failed
+    return found
+
+
+def is_named(found: striate.Diagnosis, code: str, also: tuple[str, ...]) -> bool:
+    """Whether the fault, or what would be right as well, is the first or second finding, and no mere note."""
+    named = [finding.code for finding in found.findings[:2] if finding.severity != "note"]
+    return any(right in named for right in (code, *also))

@@ -1,0 +1,64 @@
+"""Planted faults are named, and healthy setups are left in peace: one case a code here, all of them with -m slow."""
+
+from __future__ import annotations
+
+import pytest
+from planted.case import Fault, Healthy
+from planted.every import FAULTS, HEALTHY, diagnosed, is_named
+
+CODES = sorted({fault.code for fault in FAULTS})
+FIRST = [next(fault for fault in FAULTS if fault.code == code) for code in CODES]
+REST = [fault for fault in FAULTS if fault not in FIRST]
+FEW, OTHERS = HEALTHY[::4], [healthy for number, healthy in enumerate(HEALTHY) if number % 4]
+MISSED = 0.05
+WARNED = 1 / 25
+
+
+def named(fault: Fault) -> None:
+    found = diagnosed(fault.build(0))
+    assert is_named(found, fault.code, fault.also), [str(finding) for finding in found.findings]
+
+
+@pytest.mark.parametrize("fault", FIRST, ids=lambda fault: f"{fault.code}-{fault.name}")
+def test_a_fault_is_the_first_or_second_finding(fault: Fault) -> None:
+    named(fault)
+
+
+@pytest.mark.parametrize("healthy", FEW, ids=lambda healthy: healthy.name)
+def test_a_healthy_setup_has_no_error(healthy: Healthy) -> None:
+    found = diagnosed(healthy.build(0))
+    assert not [str(finding) for finding in found.findings if finding.severity == "error"]
+
+
+@pytest.mark.slow
+def test_of_all_faults_one_in_twenty_is_missed_at_most() -> None:
+    missed = [
+        f"{fault.code}: {fault.name}"
+        for fault in FAULTS
+        if not is_named(diagnosed(fault.build(1)), fault.code, fault.also)
+    ]
+    assert len(missed) <= MISSED * len(FAULTS), missed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", REST, ids=lambda fault: f"{fault.code}-{fault.name}")
+def test_the_other_faults_are_named(fault: Fault) -> None:
+    named(fault)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_of_the_healthy_none_has_an_error_and_one_in_25_a_warning_at_most(seed: int) -> None:
+    warned = []
+    for healthy in HEALTHY:
+        for finding in diagnosed(healthy.build(seed)).findings:
+            assert finding.severity != "error", f"{healthy.name}: {finding}"
+            warned += [f"{healthy.name}: {finding}"] if finding.severity == "warning" else []
+    assert len({text.partition(":")[0] for text in warned}) <= WARNED * len(HEALTHY), warned
+
+
+def test_every_code_has_two_planted_cases() -> None:
+    from striate.doctor.checks.every import every_check
+
+    counts = {code: sum(fault.code == code for fault in FAULTS) for check in every_check() for code in check.codes}
+    assert not {code: count for code, count in counts.items() if count < 2}
