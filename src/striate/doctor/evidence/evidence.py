@@ -11,8 +11,10 @@ import torch
 
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answers import Answers, answer
+from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.passage import Passage
+from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
 from striate.doctor.patient.batch import size_of
@@ -58,6 +60,19 @@ class Evidence:
     def first(self) -> Passage:
         """The first step of the trial, watched from within."""
         return self.trial.first
+
+    @cached_property
+    def progress(self) -> Progress:
+        """How far the trial came."""
+        return self.progress_of(self.trial)
+
+    def progress_of(self, trial: Trial) -> Progress:
+        """How far another trial came, from the same start."""
+        return progress_of(trial, self._chance, self.trial.losses[0] if self.trial.losses else None)
+
+    @cached_property
+    def _chance(self) -> float | None:
+        return chance_of(self.trial)
 
     @property
     def steps_to_try(self) -> int:
@@ -108,6 +123,21 @@ class Evidence:
         return answer(self.patient, self.trial.double, self._some(self.val.raw), until=self.clock.until(0.04))
 
     @cached_property
+    def start_training(self) -> Answers:
+        """What the network answers on some training batches as it was given, in training mode."""
+        return self._in_training(self.fresh)
+
+    @cached_property
+    def after_training(self) -> Answers:
+        """What the trial's network answers on them after its steps, in training mode."""
+        return self._in_training(self.trial.double)
+
+    @cached_property
+    def calls(self) -> StepCalls:
+        """What one step of the user's calls: losses, and what Python waits for."""
+        return watch_calls(self.patient, self.train.raw[0], self.clock.until(0.1))
+
+    @cached_property
     def classes(self) -> int:
         """How many classes the outputs tell apart: their second axis, or two where there is one number a sample.
 
@@ -136,6 +166,10 @@ class Evidence:
             more = min(rest, int((SECONDS - spent) / pace))
             go_on(trial, batches, more, limit)
         return trial
+
+    def _in_training(self, double: Double) -> Answers:
+        batches = self._some(self.train.raw, 512)
+        return answer(self.patient, double, batches, training=True, until=self.clock.until(0.04))
 
     def _some(self, batches: Sequence[Any], most: int = 2048) -> Sequence[Any]:
         chosen, count = [], 0

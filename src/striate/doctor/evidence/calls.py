@@ -1,0 +1,144 @@
+"""What one training step of the user's calls: torch's losses, numbers that Python waits for, rows picked one by one."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from striate.doctor.evidence.trial import Change, run_trial
+from striate.doctor.patient.copies import Double
+from striate.doctor.patient.patient import Patient
+
+_LOSSES: dict[Any, str] = {
+    functional.cross_entropy: "cross_entropy",
+    functional.nll_loss: "nll_loss",
+    functional.mse_loss: "mse_loss",
+    functional.l1_loss: "l1_loss",
+    functional.smooth_l1_loss: "smooth_l1_loss",
+    functional.huber_loss: "huber_loss",
+    functional.binary_cross_entropy: "binary_cross_entropy",
+    functional.binary_cross_entropy_with_logits: "binary_cross_entropy_with_logits",
+    functional.kl_div: "kl_div",
+}
+_FETCHES: dict[Any, str] = {
+    torch.Tensor.item: ".item()",
+    torch.Tensor.tolist: ".tolist()",
+    torch.Tensor.numpy: ".numpy()",
+    torch.Tensor.cpu: ".cpu()",
+    torch.Tensor.__float__: "float()",
+    torch.Tensor.__int__: "int()",
+    torch.Tensor.__index__: "int()",
+    torch.Tensor.__bool__: "bool()",
+    torch.Tensor.__repr__: "print()",
+    torch.Tensor.__format__: "format()",
+}
+_MOST_NUMBERS = 4_000_000
+
+
+@dataclass(frozen=True)
+class LossCall:
+    """A call of one of torch's losses: its name in torch.nn.functional, and copies of what it was given and gave."""
+
+    name: str
+    input: torch.Tensor
+    target: torch.Tensor
+    value: torch.Tensor
+
+
+@dataclass
+class StepCalls:
+    """What was seen in one step. `losses`: up to 64 calls of torch's losses. `fetched`: how often the step, outside
+    of its optimizer, wanted a number in Python, by the way it did. `picked`: how often it took one row out of a tensor
+    by its number. `anomaly`: whether torch looked for anomalies meanwhile. `sizes_differ`: whether torch warned that
+    outputs and targets have different shapes."""
+
+    losses: list[LossCall] = field(default_factory=list)
+    fetched: Counter[str] = field(default_factory=Counter)
+    picked: int = 0
+    anomaly: bool = False
+    sizes_differ: bool = False
+    error: BaseException | None = None
+
+
+def watch_calls(patient: Patient, batch: Any, until: float) -> StepCalls:
+    """Make one step of a double on `batch` and note what it calls."""
+    calls, doubles = StepCalls(), list[Double]()
+
+    def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
+        double, mode = doubles[0], _Calls(calls)
+        handles = (
+            optimizer.register_step_pre_hook(lambda *_: mode.enter_optimizer()),
+            optimizer.register_step_post_hook(lambda *_: mode.leave_optimizer()),
+        )
+        try:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                with mode:
+                    returned = double.step(model, given, optimizer, double.loss)
+        finally:
+            for handle in handles:
+                handle.remove()
+            calls.sizes_differ = any("Using a target size" in str(warning.message) for warning in said)
+        return returned
+
+    trial = run_trial(patient, [batch], 1, until, Change(step=step, prepare=doubles.append), close=False)
+    calls.error = trial.error
+    return calls
+
+
+class _Calls(TorchFunctionMode):
+    def __init__(self, calls: StepCalls) -> None:
+        super().__init__()
+        self.calls, self.in_optimizer = calls, 0
+
+    def enter_optimizer(self) -> None:
+        self.in_optimizer += 1
+
+    def leave_optimizer(self) -> None:
+        self.in_optimizer -= 1
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.in_optimizer:  # some optimizers fetch their own counters
+            return func(*args, **kwargs)
+        calls = self.calls
+        calls.anomaly = calls.anomaly or torch.is_anomaly_enabled()
+        if func in _FETCHES:
+            calls.fetched[_FETCHES[func]] += 1
+        elif func is torch.Tensor.__getitem__ and _one_row(args):
+            calls.picked += 1
+        value = func(*args, **kwargs)
+        if func in _LOSSES and len(calls.losses) < 64:
+            _note_loss(calls, _LOSSES[func], args, kwargs, value)
+        return value
+
+
+def _one_row(args: Sequence[Any]) -> bool:
+    """Whether `tensor[index]` takes one element of the first axis."""
+    if len(args) < 2 or not isinstance(args[0], torch.Tensor):
+        return False
+    first = args[1][0] if isinstance(args[1], tuple) and args[1] else args[1]
+    if isinstance(first, slice):
+        begin, end = first.start or 0, first.stop
+        return isinstance(begin, int) and isinstance(end, int) and end - begin == 1
+    return isinstance(first, int) and not isinstance(first, bool)
+
+
+def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[str, Any], value: Any) -> None:
+    given = args[0] if args else kwargs.get("input")
+    target = args[1] if len(args) > 1 else kwargs.get("target")
+    if not all(isinstance(tensor, torch.Tensor) and tensor.numel() <= _MOST_NUMBERS for tensor in (given, target)):
+        return
+    assert isinstance(given, torch.Tensor)
+    assert isinstance(target, torch.Tensor)
+    if isinstance(value, torch.Tensor):
+        calls.losses.append(LossCall(name, *(tensor.detach().clone() for tensor in (given, target, value))))

@@ -1,0 +1,128 @@
+"""How good answers are, by a measure that does not depend on the user's own loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from striate.doctor.evidence.trial import accuracy_of
+
+_SURE = 1e-12
+
+
+@dataclass(frozen=True)
+class Quality:
+    """`kind`: `classes` (one of several), `labels` (yes or no, one or several), `numbers`.
+
+    `loss`: cross entropy in nats, binary cross entropy in nats, or mean squared error. `constant`: the same of the best
+    answer that does not depend on the input. `accuracy`: of classes. `common`: the share of the commonest class.
+    `explained`: of numbers, the squared correlation with the targets, of the column that has most of it.
+    """
+
+    kind: str
+    loss: float
+    constant: float
+    accuracy: float | None = None
+    common: float = 0.0
+    explained: float = 0.0
+
+    @property
+    def guesses(self) -> bool:
+        """Whether the answers are hardly better than one that does not depend on the input."""
+        if self.accuracy is not None:
+            return self.accuracy <= self.common + 0.05
+        return self.loss >= 0.95 * self.constant if self.kind == "labels" else self.explained < 0.1
+
+
+def quality(outputs: torch.Tensor, targets: torch.Tensor | None) -> Quality | None:
+    """The quality of outputs (N, …) for targets (N, …); None where their shapes fit no task that is known here."""
+    if targets is None or not outputs.is_floating_point() or not outputs.numel() or not targets.numel():
+        return None
+    outputs, targets = outputs.detach().cpu(), targets.detach().cpu()
+    if targets.ndim == 2 and targets.shape[1] == 1 and outputs.ndim == 2 and outputs.shape[1] > 1:
+        if targets.is_floating_point():
+            return _numbers(outputs, targets)
+        targets = targets[:, 0]
+    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 and len(outputs) == len(targets):
+        if not targets.is_floating_point():
+            return _classes(outputs, targets.long()) if outputs.shape[2:] == targets.shape[1:] else None
+        return _numbers(outputs, targets) if targets.ndim == 1 else None
+    if outputs.numel() != targets.numel():
+        return None
+    if bool(((targets == 0) | (targets == 1)).all()) and outputs.shape[1:2] != (0,):
+        return _labels(outputs.reshape(targets.shape), targets)
+    return _numbers(outputs.reshape(targets.shape), targets)
+
+
+def log_probabilities(outputs_NK: torch.Tensor) -> torch.Tensor:
+    """What outputs (N, K, …) stand for as log probabilities: themselves, their logarithm, or their log softmax."""
+    form = form_of(outputs_NK)
+    if form == "probabilities":
+        return outputs_NK.double().clamp_min(_SURE).log()
+    return outputs_NK.double() if form == "log probabilities" else functional.log_softmax(outputs_NK.double(), 1)
+
+
+def form_of(outputs_NK: torch.Tensor) -> str:
+    """`probabilities` where outputs (N, K, …) lie in 0 to 1 and sum to 1, `log probabilities`, or else `logits`."""
+    values = outputs_NK.detach().double()
+    if not bool(torch.isfinite(values).all()):
+        return "logits"
+    if bool((values >= 0).all()) and float((values.sum(1) - 1).abs().max()) < 1e-3:
+        return "probabilities"
+    if bool((values <= 1e-6).all()) and float(values.logsumexp(1).abs().max()) < 1e-3:
+        return "log probabilities"
+    return "logits"
+
+
+def entropy(labels: torch.Tensor) -> float:
+    """The entropy of the classes' shares, in nats: the cross entropy of answering these shares."""
+    shares = torch.bincount(labels.flatten()).double() / max(labels.numel(), 1)
+    return float(-(shares * shares.clamp_min(_SURE).log()).sum())
+
+
+def _classes(outputs: torch.Tensor, targets: torch.Tensor) -> Quality | None:
+    logs, answered = log_probabilities(outputs).movedim(1, -1), outputs.argmax(1)
+    counted = targets >= 0  # -100 and the like: not to be counted
+    wanted = targets[counted]
+    if not wanted.numel() or int(wanted.max()) >= outputs.shape[1]:
+        return None
+    loss = -logs[counted].gather(1, wanted[:, None]).mean()
+    right = float((answered[counted] == wanted).double().mean())
+    common = float(torch.bincount(wanted).max()) / wanted.numel()
+    return Quality("classes", float(loss), entropy(wanted), right, common)
+
+
+def _labels(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:
+    values, wanted = outputs.double(), targets.double()
+    if bool(((values >= 0) & (values <= 1)).all()):
+        values = torch.logit(values, eps=1e-7)
+    loss = float(functional.binary_cross_entropy_with_logits(values, wanted))
+    shares = (wanted.mean(0) if wanted.ndim > 1 else wanted.mean()).clamp(1e-7, 1 - 1e-7)
+    constant = float(-(shares * shares.log() + (1 - shares) * (1 - shares).log()).mean())
+    single = wanted.numel() == len(wanted)
+    common = max(float(wanted.mean()), 1 - float(wanted.mean()))
+    return Quality("labels", loss, constant, accuracy_of(outputs, targets) if single else None, common)
+
+
+def _numbers(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:
+    """Where there are several outputs for one number, such as a mean and a spread, the one that fits best."""
+    wanted = targets.double()
+    columns = [outputs.double()]
+    if outputs.shape != targets.shape:
+        columns = [outputs[:, number].double() for number in range(outputs.shape[1])]
+        wanted = wanted.reshape(len(wanted))
+    fits = [(_explained(column, wanted), float((column - wanted).square().mean())) for column in columns]
+    explained, loss = max(fits)
+    mean = wanted.mean(0) if wanted.ndim > 1 else wanted.mean()
+    return Quality("numbers", loss, float((wanted - mean).square().mean()), explained=explained)
+
+
+def _explained(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    a = outputs - (outputs.mean(0) if outputs.ndim > 1 else outputs.mean())
+    b = targets - (targets.mean(0) if targets.ndim > 1 else targets.mean())
+    scale = float(a.square().sum() * b.square().sum())
+    value = float((a * b).sum()) ** 2 / scale if scale > 0 else 0.0
+    return value if math.isfinite(value) else 0.0
