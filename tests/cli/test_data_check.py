@@ -19,7 +19,7 @@ from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "data"))
-from planted import plant, smooth, write_clean
+from defects import plant, smooth, write_clean
 
 
 def check(capsys, *words: str) -> tuple[int, str, str]:

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from defects import smooth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from planted import smooth
 
 from striate.data.audit.alike import NEAR, find_alike
 from striate.data.audit.evidence import gather

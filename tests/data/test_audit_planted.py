@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from planted import KINDS, plant, write_clean
+from defects import KINDS, plant, write_clean
 
 import striate
 from striate.data.audit.record import DataCheck

@@ -10,7 +10,7 @@ from striate.loading import loaded
 if TYPE_CHECKING:
     from striate.api.answering import FileAnswer, FileAnswers, answer_files
     from striate.api.checking import check_data
-    from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training
+    from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
     from striate.api.measuring import baselines, evaluate
     from striate.api.networks import build, load
     from striate.api.news import announcer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "answering": ("FileAnswer", "FileAnswers", "answer_files"),
     "checking": ("check_data",),
-    "diagnosing": ("Consultation", "diagnose_run", "diagnose_training"),
+    "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
     "measuring": ("baselines", "evaluate"),
     "networks": ("build", "load"),
     "news": ("announcer",),
@@ -66,6 +66,7 @@ __all__ = [
     "train",
     "train_config",
     "verify",
+    "write_diagnosis",
     "write_summary",
 ]
 

@@ -24,6 +24,7 @@ from striate.doctor.patient.unchanged import nothing_changes
 from striate.errors import ConfigError, UsageError
 from striate.records import Finding
 from striate.runs.directory import RunDirectory, open_run
+from striate.runs.files import write_text
 from striate.training.asked_fields import asked_fields
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
@@ -94,6 +95,13 @@ def diagnose_run(
         raise ConfigError(str(run.config), got, "the run of one training", remedy)
     prepared = _prepare(config, module, announce)
     return _consult(prepared, config, seconds, announce, run)
+
+
+def write_diagnosis(found: Consultation, path: str | Path) -> None:
+    """Write the diagnosis as one HTML page with its pictures. Raises RunError where the file cannot be written."""
+    from striate.report.doctor_page import doctor_page  # templates and drawing load only where they are needed
+
+    write_text(Path(path), doctor_page(found.diagnosis, found.subject))
 
 
 def _refuse_seconds(seconds: float) -> None:

@@ -18,6 +18,8 @@ def doctor(
     size: str | None = None,
     config: Path | None = None,
     seconds: float = 30.0,
+    html: Path | None = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
     set: Annotated[list[str] | None, Parameter(negative=())] = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -39,16 +41,23 @@ def doctor(
         A config.yaml; other options go on top of it.
     seconds
         How long it may try, after the data are read.
+    html
+        Write the diagnosis as a page with pictures too.
+    force
+        Overwrite the page.
     set
         A field of the configuration: `--set optim.lr=0.1`, or shorter `--optim.lr 0.1`.
     json
         Print one JSON document on stdout, everything else on stderr.
     """
-    from striate.api import diagnose_run, diagnose_training
+    from striate.api import diagnose_run, diagnose_training, write_diagnosis
     from striate.cli.output import print_json, print_note, print_text, results_only, stdout
     from striate.doctor.text import diagnosis_text
+    from striate.visualize.picture_path import refuse_picture_path
     from striate.wording import filled
 
+    if html is not None:
+        refuse_picture_path(html, force=force, endings=(".html", ".htm"), option="--html")
     fields = chosen_fields({"model.name": model}, set or [])
     with results_only(json):
         if data is not None and _is_run(Path(data)):
@@ -56,6 +65,9 @@ def doctor(
             found = diagnose_run(data, seconds=seconds, announce=print_note)
         else:
             found = diagnose_training(data, size=size, config=config, set=fields, seconds=seconds, announce=print_note)
+    if html is not None:
+        write_diagnosis(found, html)
+        print_note(f"written: {html}")
     if json:
         print_json(found.to_json())
     else:

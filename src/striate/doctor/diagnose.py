@@ -9,6 +9,7 @@ from striate.doctor.checks.every import every_check
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Trial
 from striate.doctor.patient.patient import Patient, make_patient
 from striate.doctor.patient.unchanged import nothing_changes
 from striate.errors import ModelError, StriateError, UsageError, one_line
@@ -73,8 +74,8 @@ def examine(patient: Patient, clock: Clock, *, quick: bool = False) -> Diagnosis
 
 def _refuse_unexplained(evidence: Evidence, found: list[Finding]) -> None:
     """A step that raises is a finding; where no check knows what it is, it is told as it came."""
-    trial = evidence.__dict__.get("trial")
-    if trial is None or trial.error is None or trial.rows or any(finding.severity == "error" for finding in found):
+    trial = vars(evidence).get("kept", {}).get("trial")
+    if not isinstance(trial, Trial) or trial.error is None or trial.rows or any(finding.severity == "error" for finding in found):
         return
     where = {"forward": "the network", "loss": "the loss", "backward": "the backward pass"}.get(trial.phase, "the step")
     raise ModelError(

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from striate.doctor.evidence.classes import classes_of
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.trial import classes_of
 from striate.doctor.patient.batch import call, copied, main_tensor, parts, placed
 from striate.doctor.patient.copies import Double
 from striate.doctor.patient.patient import Patient

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -13,6 +12,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answers import Answers, answer
 from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.kept import Kept
 from striate.doctor.evidence.passage import Passage
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
@@ -39,19 +39,19 @@ class Evidence:
         self.pictures: dict[str, Picture] = {}
         self._trials: dict[str, Trial] = {}
 
-    @cached_property
+    @Kept
     def train(self) -> Batches:
         """The first batches that the training loader yields."""
         return read_batches(self.patient.train, self.clock.until(0.12, 3.0), "train")
 
-    @cached_property
+    @Kept
     def val(self) -> Batches:
         """The same of validation. Raises NoEvidence where none was given."""
         if self.patient.val is None:
             raise NoEvidence("no validation data were given")
         return read_batches(self.patient.val, self.clock.until(0.08, 2.0), "val")
 
-    @cached_property
+    @Kept
     def trial(self) -> Trial:
         """The user's own setup, trained for some steps on a double."""
         return self._run(self.train.raw, STEPS, None)
@@ -61,7 +61,7 @@ class Evidence:
         """The first step of the trial, watched from within."""
         return self.trial.first
 
-    @cached_property
+    @Kept
     def progress(self) -> Progress:
         """How far the trial came."""
         return self.progress_of(self.trial)
@@ -70,7 +70,7 @@ class Evidence:
         """How far another trial came, from the same start."""
         return progress_of(trial, self._chance, self.trial.losses[0] if self.trial.losses else None)
 
-    @cached_property
+    @Kept
     def _chance(self) -> float | None:
         return chance_of(self.trial)
 
@@ -90,54 +90,54 @@ class Evidence:
             self._trials[name] = self._run(batches or self.train.raw, wanted, change, close=False)
         return self._trials[name]
 
-    @cached_property
+    @Kept
     def step_seconds(self) -> float:
         """How long a step takes: the median of the trial's, without the first, watched ones where there are others."""
         seconds = [row.seconds for row in self.trial.rows]
         later = sorted(seconds[6:] or seconds or [0.01])
         return later[len(later) // 2]
 
-    @cached_property
+    @Kept
     def fresh(self) -> Double:
         """A double that was not trained."""
         return make_double(self.patient)
 
-    @cached_property
+    @Kept
     def start(self) -> Answers:
         """What the network answers on training batches as it was given, in evaluation mode."""
         return answer(self.patient, self.fresh, self._some(self.train.raw), until=self.clock.until(0.04))
 
-    @cached_property
+    @Kept
     def start_val(self) -> Answers:
         """The same on validation batches."""
         return answer(self.patient, self.fresh, self._some(self.val.raw), until=self.clock.until(0.04))
 
-    @cached_property
+    @Kept
     def after(self) -> Answers:
         """What the trial's network answers after its steps on training batches, in evaluation mode."""
         return answer(self.patient, self.trial.double, self._some(self.train.raw), until=self.clock.until(0.04))
 
-    @cached_property
+    @Kept
     def after_val(self) -> Answers:
         """The same on validation batches."""
         return answer(self.patient, self.trial.double, self._some(self.val.raw), until=self.clock.until(0.04))
 
-    @cached_property
+    @Kept
     def start_training(self) -> Answers:
         """What the network answers on some training batches as it was given, in training mode."""
         return self._in_training(self.fresh)
 
-    @cached_property
+    @Kept
     def after_training(self) -> Answers:
         """What the trial's network answers on them after its steps, in training mode."""
         return self._in_training(self.trial.double)
 
-    @cached_property
+    @Kept
     def calls(self) -> StepCalls:
         """What one step of the user's calls: losses, and what Python waits for."""
         return watch_calls(self.patient, self.train.raw[0], self.clock.until(0.1))
 
-    @cached_property
+    @Kept
     def classes(self) -> int:
         """How many classes the outputs tell apart: their second axis, or two where there is one number a sample.
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from striate.account.signal.activations import activation_kind, watch_activations
+from striate.doctor.evidence.products import watch_products
 from striate.doctor.patient.batch import main_tensor
 
 KEPT_ROWS = 64
@@ -32,7 +33,9 @@ class LayerView:
     """One call of a layer in the watched step.
 
     `kind`: `weights`, `norm`, `dropout`, a word for an activation (`relu`, `tanh`, …, also of functions), `block` for
-    modules with modules in them, else `other`. `output`: of the first KEPT_ROWS samples, detached; None where it is no
+    modules with modules in them, `product` for a convolution or matrix product outside of such layers, else `other`.
+    `weight`: of layers with weights and products, (units, inputs of a unit) before the step; None of grouped ones.
+    `output`: of the first KEPT_ROWS samples, detached; None where it is no
     tensor of floats, or too large. `gradient_norm`: L2 norm of the gradient of the loss by the output, over the whole
     batch; None where none came back. `training`: the module's mode.
     """
@@ -47,6 +50,7 @@ class LayerView:
     std: float
     output: torch.Tensor | None
     gradient_norm: float | None = None
+    weight: torch.Tensor | None = None
 
     @property
     def units(self) -> torch.Tensor | None:
@@ -63,7 +67,8 @@ class Passage:
     `loss_outputs`, `loss_targets`: what the loss was given, where the step called it. `loss`: its value, or what the
     step returned. `gradients`: norm of each parameter's gradient of this step alone, by name; None where there was
     none. `error`, `phase`: what was raised, in `forward`, `loss`, `backward` or `step`. `called`: names of modules that
-    ran. `calls`: how often the whole network ran.
+    ran. `calls`: how often the whole network ran. `functions`: classes of `torch.autograd.Function` that someone wrote,
+    in the graph of outputs and loss.
     """
 
     layers: list[LayerView] = field(default_factory=list)
@@ -80,6 +85,7 @@ class Passage:
     called: set[str] = field(default_factory=set)
     calls: int = 0
     modes: dict[str, bool] = field(default_factory=dict)
+    functions: set[type] = field(default_factory=set)
 
 
 @contextmanager
@@ -91,6 +97,7 @@ def watched(model: nn.Module, passage: Passage) -> Iterator[None]:
         for part in model.modules():
             stack.callback(part.register_forward_hook(watcher.seen(part), with_kwargs=True).remove)
         stack.enter_context(watch_activations(model, watcher.activation))
+        stack.enter_context(watch_products(model, _WEIGHTS, watcher.product))
         yield
 
 
@@ -114,7 +121,18 @@ class _Watcher:
     def activation(self, name: str, kind: str, output: object) -> None:
         self._add(name, kind, None, None, output)
 
-    def _add(self, name: str, kind: str, part: nn.Module | None, given: torch.Tensor | None, output: object) -> None:
+    def product(self, name: str, given: torch.Tensor, weight: torch.Tensor | None, output: object) -> None:
+        self._add(name, "product", None, given, output, weight)
+
+    def _add(
+        self,
+        name: str,
+        kind: str,
+        part: nn.Module | None,
+        given: torch.Tensor | None,
+        output: object,
+        weight: torch.Tensor | None = None,
+    ) -> None:
         tensor = main_tensor(output)
         if tensor is None or not tensor.is_floating_point() or tensor.ndim == 0 or not tensor.numel():
             return
@@ -132,6 +150,7 @@ class _Watcher:
             float(sample.mean()),
             float(sample.std(correction=0)),
             kept,
+            weight=rows_of(part) if weight is None and kind == "weights" else weight,
         )
         self.passage.layers.append(view)
         if tensor.requires_grad:
@@ -140,6 +159,32 @@ class _Watcher:
                 view.gradient_norm = float(gradient.detach().float().norm())
 
             tensor.register_hook(back)
+
+
+def rows_of(part: nn.Module | None) -> torch.Tensor | None:
+    """The weights of a layer as (units, inputs of a unit), a copy; None where there are none, or channels are apart."""
+    weight = getattr(part, "weight", None)
+    if not isinstance(weight, torch.Tensor) or weight.ndim < 2 or getattr(part, "groups", 1) != 1:
+        return None
+    rows = weight.detach().transpose(0, 1) if getattr(part, "transposed", False) else weight.detach()
+    return rows.flatten(1).float().clone()
+
+
+def own_functions(tensor: torch.Tensor) -> set[type]:
+    """The classes of `torch.autograd.Function` outside of torch that a tensor was computed with."""
+    found: set[type] = set()
+    seen: set[Any] = set()
+    awaiting = [tensor.grad_fn]
+    while awaiting:
+        node = awaiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        awaiting += [following for following, _ in node.next_functions]
+        written = getattr(node, "_forward_cls", None)
+        if isinstance(written, type) and not written.__module__.startswith("torch."):
+            found.add(written)
+    return found
 
 
 def layer_kind(part: nn.Module) -> str:

@@ -61,8 +61,18 @@ def make_double(patient: Patient) -> Double:
         for table in (vars(part).get(name) for name in _HOOKS):
             for key in table or ():
                 table[key] = rebind(table[key])
+    _copy_gradient_hooks(patient.model, model, rebind)
     names = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
     return Double(model, optimizer, loss, step, names, dict(patient.model.named_parameters()))
+
+
+def _copy_gradient_hooks(original: nn.Module, double: nn.Module, rebind: Callable[[Any], Any]) -> None:
+    """Copying a tensor leaves its hooks out."""
+    for parameter, twin in zip(original.parameters(), double.parameters(), strict=True):
+        hooks = list((parameter._backward_hooks or {}).values())
+        if twin.requires_grad and twin is not parameter and not twin._backward_hooks:
+            for hook in hooks:
+                twin.register_hook(rebind(hook))
 
 
 def _copied_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
@@ -130,4 +140,5 @@ def _may_change(thing: Any) -> bool:
     """Whether training may write into it."""
     if isinstance(thing, nn.Module | Optimizer | LRScheduler | torch.amp.GradScaler | list | dict | set | torch.Tensor):
         return True
-    return hasattr(thing, "__dict__") and not callable(thing)
+    # Of callable objects only the user's own: a trainer; those of libraries are types, transforms, compiled functions.
+    return hasattr(thing, "__dict__") and (not callable(thing) or written_by_user(type(thing).__module__))

@@ -1,0 +1,121 @@
+"""Inputs as few numbers for simple models: of images and signals their coarse look and the patterns in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+Numbers = NDArray[np.float32]
+
+COMPONENTS = 40
+_SIDES = {1: 128, 2: 16, 3: 8}
+"""Numbers along an axis that are kept of grids of one, two and three axes."""
+_FEW_CHANNELS = 4
+_FILTERS = 32
+_LARGEST = 4.0
+"""Standardized columns are cut off there, so that one odd row does not decide."""
+
+
+def is_grid(x: torch.Tensor) -> bool:
+    """Whether samples are images, signals or volumes: more than one axis, and more than a dozen numbers."""
+    return x.ndim >= 3 and x[0].numel() > 12
+
+
+def channels_first(x: torch.Tensor) -> torch.Tensor:
+    """A grid (N, C, …), whichever end the channels are at; without any (N, H, W), one channel would be wrong for
+    signals (N, C, L), which look the same: those stay."""
+    last = x.ndim >= 4 and x.shape[-1] <= _FEW_CHANNELS < x.shape[1]
+    return x.movedim(-1, 1) if last else x
+
+
+def coarse(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, …) averaged over blocks so that no axis is long."""
+    axes = x.ndim - 2
+    if axes not in _SIDES:
+        return x
+    size = [min(side, _SIDES[axes]) for side in x.shape[2:]]
+    if list(x.shape[2:]) == size:
+        return x
+    return {1: functional.adaptive_avg_pool1d, 2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d}[
+        axes
+    ](x, size)
+
+
+@dataclass(frozen=True)
+class Describer:
+    """Turns inputs into numbers, as it was fitted to those of training. `looks`: as many as COMPONENTS of the coarse
+    inputs; of tables the columns. `patterns`: how strongly random filters answer anywhere; none for tables."""
+
+    grid: bool
+    center: torch.Tensor
+    scale: torch.Tensor
+    basis: torch.Tensor | None
+    shifts: tuple[torch.Tensor, ...]
+
+    def looks(self, x: torch.Tensor) -> Numbers:
+        """(N, D) of inputs (N, …)."""
+        flat = (_flat(x, self.grid) - self.center) / self.scale
+        if not self.grid:
+            flat = flat.clamp(-_LARGEST, _LARGEST)
+        if self.basis is not None:
+            flat = flat @ self.basis
+        return flat.numpy()
+
+    def patterns(self, x: torch.Tensor) -> Numbers:
+        """(N, F) of inputs (N, …): the largest answer of each filter, and the share of places above its middle."""
+        found = []
+        for answers, shift in zip(_answers(_scaled(x)), self.shifts, strict=True):
+            flat = answers.flatten(2)
+            found += [flat.amax(2), (flat > shift[None, :, None]).float().mean(2)]
+        return torch.cat(found, dim=1).numpy()
+
+
+def fit_describer(x: torch.Tensor) -> Describer:
+    """Of training inputs (N, …), all finite."""
+    grid = is_grid(x)
+    flat = _flat(x, grid)
+    center = flat.mean(0)
+    spread = flat.std(0, correction=0)
+    # Pixels keep their relative strength; columns of a table have units of their own.
+    scale = spread.square().mean().sqrt().clamp_min(1e-12) if grid else torch.where(spread > 1e-12, spread, 1.0)
+    basis = None
+    if flat.shape[1] > COMPONENTS:
+        standard = (flat - center) / scale
+        _, vectors = torch.linalg.eigh(standard.T @ standard)
+        basis = vectors[:, -COMPONENTS:].flip(1)
+    shifts: tuple[torch.Tensor, ...] = ()
+    if grid:
+        shifts = tuple(answers.transpose(0, 1).flatten(1).median(1).values for answers in _answers(_scaled(x)))
+    return Describer(grid, center, scale, basis, shifts)
+
+
+def _flat(x: torch.Tensor, grid: bool) -> torch.Tensor:
+    return coarse(channels_first(x.float())).flatten(1) if grid else x.float().reshape(len(x), -1)
+
+
+def _scaled(x: torch.Tensor) -> torch.Tensor:
+    """Grids of variance 1 each: patterns are asked for, not brightness."""
+    found = coarse(channels_first(x.float()))
+    axes = tuple(range(1, found.ndim))
+    mean, spread = found.mean(axes, keepdim=True), found.std(axes, keepdim=True, correction=0)
+    return (found - mean) / spread.clamp_min(1e-6 * (mean.abs() + 1e-6))
+
+
+def _answers(x: torch.Tensor) -> list[torch.Tensor]:
+    """(N, F, …) answers of the same random filters every time, with gaps of 1 and of 2."""
+    axes = x.ndim - 2
+    if axes not in _SIDES:
+        return []
+    generator = torch.Generator().manual_seed(0)
+    width = 7 if axes == 1 else 3
+    convolve = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[axes]
+    found = []
+    for gap in (1, 2):
+        kernel = torch.randn(_FILTERS, x.shape[1], *[width] * axes, generator=generator)
+        kernel = kernel - kernel.mean(tuple(range(2, kernel.ndim)), keepdim=True)
+        found.append(convolve(x, kernel, padding=gap * (width // 2), dilation=gap))
+    return found

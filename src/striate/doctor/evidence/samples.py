@@ -1,0 +1,167 @@
+"""What a loader yields, sample by sample: the inputs that the network gets, and the targets that the loss gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.leaves import Path, leaf, leaves
+from striate.doctor.evidence.passage import Passage
+from striate.doctor.evidence.reading import Batches
+from striate.doctor.patient.batch import main_tensor, parts
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples (N, …) in the loader's order. `name`: train or val.
+
+    `x`: what the network is given; None where that is not one tensor of one shape. `y`: targets; None likewise.
+    `x_path`, `y_path`: where they lie in a batch. `alone`: whether `x` is all that the network is given. `plain`:
+    whether the loss is given `y` as it is; None where the step does not call it. `batch`: of each sample the number of
+    its batch. `whole`: whether this is a whole epoch. `classifies`: whether the task is to tell classes apart.
+    """
+
+    name: str
+    x: torch.Tensor | None
+    y: torch.Tensor | None
+    x_path: Path | None
+    y_path: Path | None
+    alone: bool
+    plain: bool | None
+    batch: torch.Tensor
+    whole: bool
+    classifies: bool
+
+    @property
+    def inputs(self) -> torch.Tensor:
+        """The inputs (N, …). Raises NoEvidence where they are not one tensor."""
+        if self.x is None or not len(self.x):
+            raise NoEvidence("the inputs are not one tensor of one shape")
+        return self.x
+
+    @property
+    def sole_inputs(self) -> torch.Tensor:
+        """The same; raises NoEvidence also where the network is given something beside them."""
+        if not self.alone:
+            raise NoEvidence("the network is given several inputs, which cannot be judged one by one")
+        return self.inputs
+
+    @cached_property
+    def labels(self) -> torch.Tensor:
+        """The targets as class numbers (N,): of whole numbers, of two fractions, of one probability a class. Raises
+        NoEvidence where they are none."""
+        found = _labels(self.y) if self.classifies else None
+        if found is None:
+            raise NoEvidence("the targets are no class numbers")
+        return found
+
+    @cached_property
+    def values(self) -> torch.Tensor:
+        """The targets (N,) as float64, where they are one number a sample and no classes. Raises NoEvidence."""
+        y = self.y
+        if y is None or (self.classifies and _labels(y) is not None):
+            raise NoEvidence("the targets are not numbers")
+        flat = y.reshape(len(y), -1)
+        if flat.shape[1] != 1 or len(flat.unique()) < 3:
+            raise NoEvidence("the targets are not one number a sample")
+        return flat[:, 0].double()
+
+
+def training_samples(batches: Batches, first: Passage, classifies: bool) -> Samples:
+    """What is trained on; the watched step tells which of a batch's tensors go where."""
+    batch = batches.raw[0]
+    inputs, targets = (main_tensor(part) for part in parts(batch))
+    arguments = [t for part in _listed(first.arguments) if (t := main_tensor(part)) is not None]
+    x_path = _place(batch, arguments[0] if arguments else None) or _place(batch, inputs, same=True)
+    y_path = _place(batch, first.loss_targets, last=True) or _place(batch, targets, same=True)
+    plain = None
+    if first.loss_targets is not None:
+        wanted = leaf(batch, y_path) if y_path is not None else None
+        plain = wanted is not None and _equal(wanted, first.loss_targets)
+    alone = first.calls <= 1 and len(arguments) <= 1 and _others(batch, x_path, y_path) == 0
+    found = Samples("train", None, None, x_path, y_path, alone, plain, _numbers(batches), batches.whole, classifies)
+    return replace(found, x=_gathered(batches.raw, x_path), y=_gathered(batches.raw, y_path))
+
+
+def validation_samples(batches: Batches, train: Samples) -> Samples:
+    """The same of validation, whose batches have their parts where those of training have them, or in the usual
+    places."""
+    batch = batches.raw[0]
+    inputs, targets = (main_tensor(part) for part in parts(batch))
+    places = {path for path, _ in leaves(batch)}
+    x_path = train.x_path if train.x_path in places else _place(batch, inputs, same=True)
+    y_path = train.y_path if train.y_path in places else _place(batch, targets, same=True)
+    return replace(
+        train,
+        name="val",
+        x=_gathered(batches.raw, x_path),
+        y=_gathered(batches.raw, y_path),
+        x_path=x_path,
+        y_path=y_path,
+        batch=_numbers(batches),
+        whole=batches.whole,
+    )
+
+
+def _labels(y: torch.Tensor | None) -> torch.Tensor | None:
+    if y is None or not y.numel() or y.is_complex():
+        return None
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 1:
+        if not y.is_floating_point():
+            return y.long()
+        values = y.unique()
+        whole = bool((values == values.round()).all())
+        return y.long() if whole and len(values) <= 2 else None
+    if y.ndim == 2 and bool((y >= 0).all()) and torch.allclose(y.double().sum(1), torch.ones(len(y)).double()):
+        return y.argmax(1)
+    return None
+
+
+def _listed(arguments: Sequence[Any]) -> list[Any]:
+    if not arguments:
+        return []
+    args, kwargs = arguments
+    return [*args, *kwargs.values()]
+
+
+def _place(batch: Any, wanted: torch.Tensor | None, *, same: bool = False, last: bool = False) -> Path | None:
+    """Where a tensor lies in a batch: the `same` one, or the first (or `last`) one of equal numbers."""
+    if wanted is None:
+        return None
+    found = [path for path, tensor in leaves(batch) if (tensor is wanted if same else _equal(tensor, wanted))]
+    return found[-1 if last else 0] if found else None
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.numel() != other.numel() or not one.numel():
+        return False
+    a, b = one.detach().cpu().reshape(-1).double(), other.detach().cpu().reshape(-1).double()
+    return bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+def _others(batch: Any, x_path: Path | None, y_path: Path | None) -> int:
+    """Tensors of a batch beside inputs and targets that may say something of a sample: more than a number each."""
+    return sum(path not in (x_path, y_path) and tensor.ndim > 1 for path, tensor in leaves(batch))
+
+
+def _gathered(raw: Sequence[Any], path: Path | None) -> torch.Tensor | None:
+    if path is None:
+        return None
+    found = [leaf(batch, path) for batch in raw]
+    if any(tensor is None or not tensor.ndim for tensor in found):
+        return None
+    known = [tensor.detach().cpu() for tensor in found if tensor is not None]
+    if len({(tensor.shape[1:], tensor.dtype) for tensor in known}) != 1:
+        return None
+    return torch.cat(known)
+
+
+def _numbers(batches: Batches) -> torch.Tensor:
+    return torch.repeat_interleave(torch.arange(len(batches.sizes)), torch.tensor(batches.sizes))

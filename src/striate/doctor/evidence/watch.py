@@ -1,0 +1,196 @@
+"""One step of a trial, watched: what the loss was given, which gradients came, and what the optimizer did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from striate.doctor.evidence.classes import accuracy_of
+from striate.doctor.evidence.passage import Passage, own_functions, watched
+from striate.doctor.patient.batch import copied, main_tensor
+from striate.doctor.patient.copies import Double
+
+
+@dataclass
+class StepRow:
+    """One step. `loss`: what the step returned, or its last call of the loss gave; not a number where neither is.
+
+    `rates`: learning rates when the optimizer stepped, empty where it did not. Of steps that were looked at closely:
+    `raw`: norm of the gradients that this step's backward gave. `applied`: norm of those the optimizer was given.
+    `held`: norm of gradients, of what the optimizer holds, that lay there before backward. `moved`: norm of the change
+    of all parameters, and `weights`: their norm before. None in other steps.
+    """
+
+    loss: float
+    seconds: float
+    rates: tuple[float, ...]
+    steps: int
+    accuracy: float | None = None
+    raw: float | None = None
+    applied: float | None = None
+    held: float | None = None
+    moved: float | None = None
+    weights: float | None = None
+
+
+class WatchedLoss:
+    """The loss as it is handed to the step: tells the watch what it is given and what it gives."""
+
+    def __init__(self, loss: Any) -> None:
+        self.loss = loss
+        self.watch: Watch | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        watch = self.watch
+        assert watch is not None
+        if watch.phase in ("forward", "step"):
+            watch.phase = "loss"
+        value = self.loss(*args, **kwargs)
+        watch.phase = "backward"
+        watch.called(args, value)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loss, name)
+
+
+class Watch:
+    """One step of a trial: `closely`, each parameter by itself, and from within where there is a `passage` to fill.
+    Names of parameters that it changes are added to `changed`, where it is looked at closely."""
+
+    def __init__(self, double: Double, changed: set[str], *, closely: bool, passage: Passage | None) -> None:
+        self.double, self.changed, self.closely, self.passage = double, changed, closely, passage
+        self.trained = [p for group in double.optimizer.param_groups for p in group["params"]]
+        self.phase = "forward"
+        self.values: list[float] = []
+        self.accuracy: float | None = None
+        self.rates: tuple[float, ...] = ()
+        self.steps = 0
+        self.raw: dict[int, torch.Tensor] = {}
+        self.applied: float | None = None
+        self.held: float | None = None
+        self.moved: float | None = None
+        self.weights: float | None = None
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        optimizer, model = self.double.optimizer, self.double.model
+        handles: list[Any] = [optimizer.register_step_pre_hook(self._stepping)]
+        parameters = list(model.named_parameters())
+        before = {name: p.detach().clone() for name, p in parameters} if self.closely else {}
+        if self.closely or self.passage is not None:
+            handles += [p.register_hook(self._gradient(p)) for _, p in parameters if p.requires_grad and p.is_leaf]
+        handles.append(model.register_forward_pre_hook(self._entering, with_kwargs=True))
+        handles.append(model.register_forward_hook(self._leaving))
+        try:
+            with watched(model, self.passage) if self.passage is not None else nullcontext():
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._after(parameters, before)
+
+    def row(self, returned: Any, seconds: float) -> StepRow:
+        loss = _number(returned)
+        value = loss if loss is not None else (self.values[-1] if self.values else math.nan)
+        if self.passage is not None:
+            self.passage.loss = value
+        return StepRow(
+            value,
+            seconds,
+            self.rates,
+            self.steps,
+            self.accuracy,
+            _norm(self.raw.values()) if self.closely else None,
+            self.applied,
+            self.held,
+            self.moved,
+            self.weights,
+        )
+
+    def called(self, args: tuple[Any, ...], value: Any) -> None:
+        number = _number(value)
+        if number is not None:
+            self.values.append(number)
+        outputs = main_tensor(args[0]) if args else None
+        targets = main_tensor(args[1]) if len(args) > 1 else None
+        self.accuracy = accuracy_of(outputs, targets)
+        passage = self.passage
+        if passage is not None and isinstance(value, torch.Tensor):
+            passage.functions |= own_functions(value)
+        if passage is not None and passage.loss_outputs is None:
+            passage.loss_outputs = None if outputs is None else outputs.detach().clone()
+            passage.loss_targets = None if targets is None else targets.detach().clone()
+            if isinstance(value, torch.Tensor):
+                passage.loss_needs_gradient = value.requires_grad
+                passage.loss_shape = tuple(value.shape)
+
+    def _entering(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.phase = "forward"
+        passage = self.passage
+        if passage is not None:
+            passage.calls += 1
+            if passage.calls == 1:
+                passage.arguments = (copied(list(args)), copied(kwargs))
+
+    def _leaving(self, _: nn.Module, __: Any, output: Any) -> None:
+        self.phase = "backward"
+        if self.passage is not None and self.passage.outputs is None:
+            tensor = main_tensor(output)
+            self.passage.outputs = None if tensor is None else tensor.detach().clone()
+            self.passage.functions |= set() if tensor is None else own_functions(tensor)
+
+    def _gradient(self, parameter: nn.Parameter) -> Callable[[torch.Tensor], None]:
+        def note(gradient: torch.Tensor) -> None:
+            known = self.raw.get(id(parameter))
+            dense = (gradient.to_dense() if gradient.is_sparse else gradient).detach()
+            self.raw[id(parameter)] = dense.clone() if known is None else known + dense
+            if self.held is None:  # the first gradient of this backward: what lies there now was left from before
+                self.held = _norm(p.grad for p in self.trained if p.grad is not None)
+
+        return note
+
+    def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
+        self.phase = "step"
+        self.steps += 1
+        self.rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
+        if self.closely:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            self.applied = _norm(gradients)
+
+    def _after(self, parameters: list[tuple[str, nn.Parameter]], before: dict[str, torch.Tensor]) -> None:
+        if self.passage is not None:
+            names = self.double.names
+            gradients: dict[str, float | None] = {name: None for name, _ in parameters}
+            gradients.update({names[key]: float(value.float().norm()) for key, value in self.raw.items()})
+            self.passage.gradients = gradients
+        if not self.closely:
+            return
+        changes = {name: (p.detach() - before[name]).float().norm() for name, p in parameters if name in before}
+        self.changed |= {name for name, change in changes.items() if float(change) != 0}
+        self.moved = math.sqrt(sum(float(change) ** 2 for change in changes.values()))
+        self.weights = _norm(before.values())
+
+
+def _norm(tensors: Any) -> float:
+    norms = [float((t.to_dense() if t.is_sparse else t).detach().float().norm()) for t in tensors]
+    return math.sqrt(sum(norm * norm for norm in norms))
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, dict):
+        value = value.get("loss")
+    if isinstance(value, list | tuple) and value:
+        value = value[0]
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return float(value.detach())
+    if isinstance(value, torch.Tensor) and value.numel():
+        return float(value.detach().float().mean())
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
