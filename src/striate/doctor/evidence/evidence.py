@@ -125,12 +125,12 @@ class Evidence:
     @Kept
     def start_training(self) -> Answers:
         """What the network answers on some training batches as it was given, in training mode."""
-        return self._in_training(self.fresh)
+        return self.in_training(self.fresh)
 
     @Kept
     def after_training(self) -> Answers:
         """What the trial's network answers on them after its steps, in training mode."""
-        return self._in_training(self.trial.double)
+        return self.in_training(self.trial.double)
 
     @Kept
     def calls(self) -> StepCalls:
@@ -167,7 +167,8 @@ class Evidence:
             go_on(trial, batches, more, limit)
         return trial
 
-    def _in_training(self, double: Double) -> Answers:
+    def in_training(self, double: Double) -> Answers:
+        """What a double answers on some training batches in training mode."""
         batches = self._some(self.train.raw, 512)
         return answer(self.patient, double, batches, training=True, until=self.clock.until(0.04))
 

@@ -28,14 +28,15 @@ LATER = 30
 @dataclass(frozen=True)
 class Change:
     """What a trial does otherwise than the patient. `rate`: a factor on every learning rate. `optimizer`: makes another
-    one. `loss`, `step`: others. `wrap`: makes another step of the double's own. `prepare`: is given the double before
-    the first step and may change it."""
+    one. `loss`, `step`: others. `wrap`, `around`: make another step, another loss of the double's own.
+    `prepare`: is given the double before the first step and may change it."""
 
     rate: float = 1.0
     optimizer: Callable[[nn.Module], Optimizer] | None = None
     loss: Any = None
     step: Any = None
     wrap: Callable[[Step], Step] | None = None
+    around: Callable[[Any], Any] | None = None
     prepare: Callable[[Double], None] | None = None
 
 
@@ -81,7 +82,8 @@ def run_trial(
     change = change or Change()
     double = _changed(make_double(patient), change)
     step = change.step or double.step
-    trial = Trial(double, change.wrap(step) if change.wrap else step, change.loss or double.loss)
+    loss = change.loss or double.loss
+    trial = Trial(double, change.wrap(step) if change.wrap else step, change.around(loss) if change.around else loss)
     before = _values(double.twins)
     torch.manual_seed(0)
     go_on(trial, batches, steps, until, close=close)
