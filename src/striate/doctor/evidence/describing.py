@@ -14,6 +14,7 @@ Numbers = NDArray[np.float32]
 COMPONENTS = 40
 _SIDES = {1: 128, 2: 16, 3: 8}
 """Numbers along an axis that are kept of grids of one, two and three axes."""
+_MOST_COLUMNS = 800
 _FEW_CHANNELS = 4
 _FILTERS = 32
 _LARGEST = 4.0
@@ -82,15 +83,23 @@ def fit_describer(x: torch.Tensor) -> Describer:
     spread = flat.std(0, correction=0)
     # Pixels keep their relative strength; columns of a table have units of their own.
     scale = spread.square().mean().sqrt().clamp_min(1e-12) if grid else torch.where(spread > 1e-12, spread, 1.0)
-    basis = None
-    if flat.shape[1] > COMPONENTS:
-        standard = (flat - center) / scale
-        _, vectors = torch.linalg.eigh(standard.T @ standard)
-        basis = vectors[:, -COMPONENTS:].flip(1)
+    basis = _basis((flat - center) / scale) if flat.shape[1] > COMPONENTS else None
     shifts: tuple[torch.Tensor, ...] = ()
     if grid:
         shifts = tuple(answers.transpose(0, 1).flatten(1).median(1).values for answers in _answers(_scaled(x)))
     return Describer(grid, center, scale, basis, shifts)
+
+
+def _basis(standard: torch.Tensor) -> torch.Tensor:
+    """(D, COMPONENTS) principal directions of centered rows; of very many columns those of random mixtures."""
+    mixture = None
+    if standard.shape[1] > _MOST_COLUMNS:
+        generator = torch.Generator().manual_seed(0)
+        mixture = torch.randn(standard.shape[1], _MOST_COLUMNS // 2, generator=generator) / standard.shape[1] ** 0.5
+        standard = standard @ mixture
+    _, vectors = torch.linalg.eigh(standard.T @ standard)
+    found = vectors[:, -COMPONENTS:].flip(1)
+    return found if mixture is None else mixture @ found
 
 
 def _flat(x: torch.Tensor, grid: bool) -> torch.Tensor:

@@ -16,6 +16,8 @@ from striate.doctor.evidence.kept import Kept
 from striate.doctor.evidence.passage import Passage
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
+from striate.doctor.evidence.reference import Reference, consult
+from striate.doctor.evidence.samples import Samples, training_samples, validation_samples
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
 from striate.doctor.patient.batch import size_of
 from striate.doctor.patient.copies import Double, make_double
@@ -50,6 +52,21 @@ class Evidence:
         if self.patient.val is None:
             raise NoEvidence("no validation data were given")
         return read_batches(self.patient.val, self.clock.until(0.08, 2.0), "val")
+
+    @Kept
+    def samples(self) -> Samples:
+        """What the training loader yields, sample by sample."""
+        return training_samples(self.train, self.first, self.patient.classifies)
+
+    @Kept
+    def val_samples(self) -> Samples:
+        """The same of validation."""
+        return validation_samples(self.val, self.samples)
+
+    @Kept
+    def reference(self) -> Reference:
+        """What simple models make of the training data."""
+        return consult(self.samples.sole_inputs, self.samples.labels)
 
     @Kept
     def trial(self) -> Trial:
