@@ -9,11 +9,85 @@ from striate.records import Finding
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "data.not-finite": ("loss.not-finite", "optim.lr-too-high", "model.collapsed", "model.exploding-gradient"),
+    "optim.no-step": ("optim.lr-too-low", "model.collapsed", "fit.*"),
+    "optim.missing-zero-grad": (
+        "optim.lr-too-high",
+        "optim.clip-too-small",
+        "loss.not-finite",
+        "model.dead-units",
+        "model.collapsed",
+        "fit.*",
+    ),
+    "optim.gradient-wrong": ("optim.lr-too-high", "optim.lr-too-low", "model.collapsed", "loss.not-finite", "fit.*"),
+    "optim.parameters-missing": ("optim.lr-too-low", "model.collapsed", "model.too-small", "fit.*"),
+    "optim.clip-too-small": ("optim.lr-too-low", "fit.*"),
+    "optim.lr-schedule": ("optim.lr-too-low", "optim.lr-too-high", "fit.*"),
+    "optim.weight-decay-too-high": (
+        "optim.lr-too-high",
+        "optim.lr-too-low",
+        "model.vanishing-gradient",
+        "model.dead-units",
+        "model.collapsed",
+        "fit.*",
+    ),
+    "optim.lr-too-high": ("loss.not-finite", "model.dead-units", "model.collapsed", "model.saturated", "fit.*"),
+    "optim.lr-too-low": ("fit.*",),
+    "model.symmetric-init": (
+        "model.redundant-filters",
+        "model.dead-units",
+        "model.collapsed",
+        "model.vanishing-gradient",
+        "optim.lr-too-low",
+        "fit.*",
+    ),
+    "model.exploding-gradient": (
+        "loss.initial-off",
+        "loss.not-finite",
+        "optim.lr-too-high",
+        "model.saturated",
+        "model.dead-units",
+        "model.collapsed",
+        "fit.*",
+    ),
+    "model.saturated": (
+        "model.vanishing-gradient",
+        "optim.lr-too-low",
+        "optim.lr-too-high",
+        "loss.initial-off",
+        "fit.*",
+    ),
+    "model.dead-units": (
+        "model.vanishing-gradient",
+        "model.redundant-filters",
+        "model.collapsed",
+        "optim.lr-too-low",
+        "optim.lr-too-high",
+        "fit.*",
+    ),
+    "model.vanishing-gradient": ("optim.lr-too-low", "model.collapsed", "model.redundant-filters", "fit.*"),
+    "model.collapsed": ("optim.lr-too-low", "model.redundant-filters", "fit.*"),
+    "model.redundant-filters": ("fit.*",),
 }
 """By code of a cause: what it brings about. A finding that is explained by another one is listed under it. `data.*`
 stands for all codes of data."""
 
-FIRST: tuple[str, ...] = ()
+FIRST: tuple[str, ...] = (
+    "optim.no-step",
+    "optim.missing-zero-grad",
+    "optim.gradient-wrong",
+    "optim.parameters-missing",
+    "model.symmetric-init",
+    "optim.clip-too-small",
+    "optim.lr-schedule",
+    "optim.weight-decay-too-high",
+    "model.exploding-gradient",
+    "model.saturated",
+    "model.dead-units",
+    "model.vanishing-gradient",
+    "model.collapsed",
+    "optim.lr-too-high",
+    "optim.lr-too-low",
+)
 """Codes from the most certain and fundamental to what only shows itself; others follow in the order they were found."""
 
 
@@ -23,7 +97,7 @@ def sort_out(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], dict[str
     causes: dict[str, str] = {}
     for finding in ranked:
         for other in ranked:
-            explained = other is not finding and _explains(finding.code, other.code)
+            explained = other is not finding and finding.severity != "note" and _explains(finding.code, other.code)
             if explained and other.code not in causes and not _leads_to(causes, finding.code, other.code):
                 causes[other.code] = finding.code
     roots = tuple(finding for finding in ranked if finding.code not in causes)
