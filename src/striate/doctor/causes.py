@@ -9,6 +9,23 @@ from striate.records import Finding
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "data.not-finite": ("loss.not-finite", "optim.lr-too-high", "model.collapsed", "model.exploding-gradient"),
+    "data.not-normalized": ("loss.initial-off",),
+    "loss.not-finite": ("model.*", "optim.*", "fit.*"),
+    "loss.broadcast": ("loss.degenerate", "model.collapsed", "optim.lr-too-high", "optim.lr-too-low", "fit.*"),
+    "loss.wrong-for-task": (
+        *("loss.degenerate", "loss.initial-off", "loss.sign", "loss.not-finite", "data.label-range"),
+        *("model.collapsed", "model.vanishing-gradient", "model.dead-units", "model.exploding-gradient"),
+        *("optim.lr-too-high", "optim.lr-too-low", "optim.no-step", "fit.*"),
+    ),
+    "loss.sign": (
+        *("loss.degenerate", "loss.not-finite", "loss.initial-off", "optim.lr-too-high", "optim.lr-too-low"),
+        *("model.collapsed", "model.exploding-gradient", "model.dead-units", "model.saturated", "fit.*"),
+    ),
+    "loss.degenerate": (
+        *("model.collapsed", "model.vanishing-gradient", "model.dead-units", "optim.lr-too-low", "optim.no-step"),
+        "fit.*",
+    ),
+    "loss.initial-off": ("fit.plateau", "fit.underfit"),
     "optim.no-step": ("optim.lr-too-low", "model.collapsed", "fit.*"),
     "optim.missing-zero-grad": (
         "optim.lr-too-high",
@@ -71,7 +88,25 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
 """By code of a cause: what it brings about. A finding that is explained by another one is listed under it. `data.*`
 stands for all codes of data."""
 
+for _code in (
+    *("data.labels-random", "data.not-normalized", "data.constant-images", "data.scrambled", "data.label-map"),
+    *("data.label-range", "data.not-shuffled"),
+    *("model.double-softmax", "model.no-nonlinearity", "model.frozen-parameters", "model.too-small", "model.mode"),
+    *("model.shrinks-too-fast", "model.receptive-field", "model.batch-norm-small-batch", "model.batch-mixing"),
+    *("model.unregistered-parameters", "model.dropout-too-high", "model.graph-detached", "model.last-layer-clipped"),
+):
+    EXPLAINS[_code] = (*EXPLAINS.get(_code, ()), "fit.underfit", "fit.plateau", "fit.cannot-overfit-batch")
+for _code in ("data.labels-random", "data.label-noise", "data.label-map", "data.shift", "data.missing-class"):
+    EXPLAINS[_code] = (*EXPLAINS.get(_code, ()), "fit.overfit")
+
 FIRST: tuple[str, ...] = (
+    "data.not-finite",
+    "data.label-range",
+    "loss.not-finite",
+    "loss.broadcast",
+    "loss.wrong-for-task",
+    "loss.sign",
+    "loss.degenerate",
     "optim.no-step",
     "optim.missing-zero-grad",
     "optim.gradient-wrong",
