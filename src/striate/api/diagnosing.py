@@ -34,6 +34,8 @@ from striate.training.request import ConfigSource, merge_request, read_config
 from striate.wording import show_shape
 
 BUDGET = 30.0
+_DECIDED_ELSEWHERE = frozenset({"speed.slow-plan"})
+"""By the execution plan, which is measured for longer runs: `striate plan` shows it."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def examine_prepared(prepared: Prepared, clock: Clock, *, quick: bool = False) -
     """All checks on a training that is about to start; `quick`: those that need no trials of their own."""
     patient = patient_of(prepared)
     with execution_settings(prepared.config), uncompiled(prepared.config), nothing_changes(patient):
-        return examine(patient, clock, quick=quick)
+        return examine(patient, clock, quick=quick, without=_DECIDED_ELSEWHERE)
 
 
 def _audited(config: Config, announce: Announce) -> list[Finding]:

@@ -44,7 +44,7 @@ def looked_at(prepared: Prepared) -> Prepared:
             budget = min(MOST, share * steps * pace) - (perf_counter() - began)
             if budget < LEAST:
                 return prepared
-            diagnosis = examine(patient, Clock(budget), quick=True)
+            diagnosis = examine(patient, Clock(budget), quick=True, without=frozenset({"speed.slow-plan"}))
     except StriateError:  # a network that cannot be copied trains all the same
         return prepared
     known = {finding.code for finding in prepared.findings}

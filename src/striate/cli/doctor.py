@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -15,6 +15,10 @@ def doctor(
     /,
     *,
     model: str | None = None,
+    recipe: Literal["quick", "standard", "fine-tune", "speedrun"] | None = None,
+    task: Literal["auto", "classify", "regress", "segment"] | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
     size: str | None = None,
     config: Path | None = None,
     seconds: float = 30.0,
@@ -35,6 +39,14 @@ def doctor(
         Data as for `striate train`, or a run directory: then its curves are looked at too. Default: mnist5k.
     model
         As for `striate train`. Default: chosen by the shape of the data.
+    recipe
+        How everything left open is chosen, as for `striate train`.
+    task
+        classify, regress or segment; by default what the labels are.
+    batch
+        Samples in one step.
+    lr
+        The peak learning rate.
     size
         Height and width of the inputs in pixels: 96, or 96x128.
     config
@@ -58,7 +70,8 @@ def doctor(
 
     if html is not None:
         refuse_picture_path(html, force=force, endings=(".html", ".htm"), option="--html")
-    fields = chosen_fields({"model.name": model}, set or [])
+    given = {"model.name": model, "recipe": recipe, "task.name": task, "batch": batch, "optim.lr": lr}
+    fields = chosen_fields(given, set or [])
     with results_only(json):
         if data is not None and _is_run(Path(data)):
             _refuse_options(data, fields, size, config)

@@ -46,14 +46,14 @@ def diagnose(
         return examine(patient, clock)
 
 
-def examine(patient: Patient, clock: Clock, *, quick: bool = False) -> Diagnosis:
-    """Ask all checks, or the `quick` ones, within `nothing_changes`."""
+def examine(patient: Patient, clock: Clock, *, quick: bool = False, without: frozenset[str] = frozenset()) -> Diagnosis:
+    """Ask all checks, or the `quick` ones, but for codes in `without`, within `nothing_changes`."""
     evidence = Evidence(patient, clock)
     found: list[Finding] = []
     skipped: dict[str, str] = {}
     looked: list[str] = []
     for check in every_check():
-        if quick and not check.quick:
+        if (quick and not check.quick) or without.issuperset(check.codes):
             continue
         try:
             clock.need(0.0)
@@ -75,7 +75,12 @@ def examine(patient: Patient, clock: Clock, *, quick: bool = False) -> Diagnosis
 def _refuse_unexplained(evidence: Evidence, found: list[Finding]) -> None:
     """A step that raises is a finding; where no check knows what it is, it is told as it came."""
     trial = vars(evidence).get("kept", {}).get("trial")
-    if not isinstance(trial, Trial) or trial.error is None or trial.rows or any(finding.severity == "error" for finding in found):
+    if (
+        not isinstance(trial, Trial)
+        or trial.error is None
+        or trial.rows
+        or any(finding.severity == "error" for finding in found)
+    ):
         return
     where = {"forward": "the network", "loss": "the loss", "backward": "the backward pass"}.get(trial.phase, "the step")
     raise ModelError(

@@ -14,27 +14,25 @@ from torch.optim import Optimizer
 from striate.data.loader import batches, epoch_order
 from striate.doctor.patient.patient import Loss, Patient
 from striate.models.weights.auxiliary_outputs import answers
-from striate.training.config import ScheduleConfig
 from striate.training.execution import autocast
 from striate.training.objective import Objective
 from striate.training.optimizers import set_learning_rate
 from striate.training.prepare import Prepared
 from striate.training.prepared_batch import prepared_inputs, to_memory_format
-from striate.training.schedules import learning_rate_factor
 
 _VALIDATED_AT_ONCE = 256
-_LOWEST = 1e-3
+_WARMUP = 10
+"""Steps."""
 
 
 def patient_of(prepared: Prepared) -> Patient:
-    """The training as `striate train` makes it: batches augmented and standardized, its own loss, optimizer, schedule
-    and precision. The plan's compiled forms run as they are written: results are the same."""
+    """The training as `striate train` makes it: batches augmented and standardized, its own loss, optimizer, peak
+    rate and precision. The plan's compiled forms run as they are written: results are the same."""
     config, optimizer = prepared.config, prepared.state.optimizer
-    pace = _Pace(config.schedule, config.budget.steps or 1)
-    rate = config.optim.lr
-    assert rate is not None, "recipes decide it"
-    set_learning_rate(optimizer, rate * pace.factor(0))
-    step = partial(_step, objective=prepared.objective, pace=pace)
+    warmup = _Warmup()
+    assert config.optim.lr is not None, "recipes decide it"
+    set_learning_rate(optimizer, config.optim.lr * warmup.share())
+    step = partial(_step, objective=prepared.objective, warmup=warmup)
     return Patient(
         prepared.state.module,
         TrainingBatches(prepared),
@@ -87,22 +85,20 @@ class ValidationBatches:
 
 
 @dataclass
-class _Pace:
-    """Which step it is, of how many; each double has its own."""
+class _Warmup:
+    """Which step it is; each double has its own."""
 
-    schedule: ScheduleConfig
-    steps: int
     done: int = 0
 
-    def factor(self, step: int) -> float:
-        """The schedule's share of the peak rate; never nothing, for rates are changed by ratios."""
-        return max(_LOWEST, learning_rate_factor(self.schedule, min(step, self.steps - 1), self.steps))
+    def share(self) -> float:
+        """Of the peak rate: a trial is too short for the schedule, most of whose steps are near its peak."""
+        return min(1.0, (self.done + 1) / _WARMUP)
 
 
 def _step(
-    model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss, *, objective: Objective, pace: _Pace
+    model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss, *, objective: Objective, warmup: _Warmup
 ) -> torch.Tensor:
-    """One step of training/loop.py. Rates change by the ratio of the schedule, so that a trial may vary them."""
+    """One step of training/loop.py. Rates change by ratios, so that a trial may vary them."""
     inputs, targets = batch
     config = objective.config
     optimizer.zero_grad(set_to_none=True)
@@ -118,8 +114,8 @@ def _step(
     if config.optim.clip:
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.optim.clip)
     optimizer.step()
-    change = pace.factor(pace.done + 1) / pace.factor(pace.done)
-    pace.done += 1
+    before = warmup.share()
+    warmup.done += 1
     for group in optimizer.param_groups:
-        group["lr"] *= change
+        group["lr"] *= warmup.share() / before
     return value.detach()

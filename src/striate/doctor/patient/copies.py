@@ -48,19 +48,15 @@ def make_double(patient: Patient) -> Double:
             memo[id(thing)] = thing
     with copying_explained(patient.model):
         model = _copied_module(patient.model, memo)
-    given = patient.optimizer
-    if isinstance(given, Optimizer):
-        optimizer = cast(Optimizer, copy.deepcopy(given, memo))
-    else:
-        optimizer = given(model.parameters())
-    rebind = _Rebinding(memo)
+    rebind, given = _Rebinding(memo), patient.optimizer
+    optimizer = copy.deepcopy(given, memo) if isinstance(given, Optimizer) else rebind(given)(model.parameters())
     loss, step = rebind(patient.loss), rebind(patient.step)
     for part in model.modules():
         if isinstance(vars(part).get("forward"), types.FunctionType):  # replaced on the object itself
             vars(part)["forward"] = rebind(vars(part)["forward"])
         for table in (vars(part).get(name) for name in _HOOKS):
-            for key in table or ():
-                table[key] = rebind(table[key])
+            for key, hook in list((table or {}).items()):
+                cast("dict[Any, Any]", table)[key] = rebind(hook)
     _copy_gradient_hooks(patient.model, model, rebind)
     names = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
     return Double(model, optimizer, loss, step, names, dict(patient.model.named_parameters()))
@@ -101,7 +97,7 @@ class _Rebinding:
         if isinstance(thing, types.FunctionType):
             return self._function(thing)
         if isinstance(thing, types.MethodType):
-            return types.MethodType(cast("Callable[..., Any]", thing.__func__), self(thing.__self__))
+            return types.MethodType(thing.__func__, self(thing.__self__))
         if isinstance(thing, functools.partial):
             words = {key: self(value) for key, value in thing.keywords.items()}
             return functools.partial(self(thing.func), *map(self, thing.args), **words)
@@ -124,9 +120,9 @@ class _Rebinding:
         double.__kwdefaults__, double.__module__ = function.__kwdefaults__, function.__module__
         double.__dict__.update(function.__dict__)
         self.made[id(function)] = double  # before what it holds, which may hold it
-        for cell, original in zip(cells, function.__closure__ or (), strict=True):
+        for cell, held in zip(cells, function.__closure__ or (), strict=True):
             try:
-                cell.cell_contents = self(original.cell_contents)
+                cell.cell_contents = self(held.cell_contents)
             except ValueError:  # not filled yet
                 continue
         original = function.__globals__
