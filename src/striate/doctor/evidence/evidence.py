@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
 
 from striate.doctor.diagnosis import Picture
-from striate.doctor.evidence.answers import Answers, answer
+from striate.doctor.evidence.answers import Answers, answer, output_of
 from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.flow import Flow
 from striate.doctor.evidence.kept import Kept
 from striate.doctor.evidence.passage import Passage
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
 from striate.doctor.evidence.reference import Reference, consult
 from striate.doctor.evidence.samples import Samples, training_samples, validation_samples
+from striate.doctor.evidence.tracing import trace_answer, trace_step
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
-from striate.doctor.patient.batch import size_of
+from striate.doctor.patient.batch import copied, size_of
 from striate.doctor.patient.copies import Double, make_double
 from striate.doctor.patient.patient import Patient
+from striate.models.untouched import same_random_state, untouched
 
 STEPS = 160
 """Steps of the trial at most: what goes wrong in the optimization shows by then."""
@@ -155,6 +158,27 @@ class Evidence:
         return watch_calls(self.patient, self.train.raw[0], self.clock.until(0.1))
 
     @Kept
+    def flow(self) -> Flow:
+        """One step of another double, function by function: which result goes into which call."""
+        double = make_double(self.patient)
+        found = trace_step(double, self.train.raw[0])
+        if found.strangers and found.error is None:
+            again = trace_step(double, self.train.raw[-1])
+            for stranger in found.strangers:
+                stranger.made_anew = bool(again.strangers) and all(
+                    other.tensor is not stranger.tensor for other in again.strangers
+                )
+        return found
+
+    @Kept
+    def answering(self) -> Flow:
+        """What the network computes in evaluation mode, function by function, for a batch of training."""
+        batch = copied(self.train.raw[0])
+        model = self.fresh.model
+        with untouched(model), same_random_state(), torch.no_grad():
+            return trace_answer(self.fresh, batch, lambda: output_of(self.patient, self.fresh, batch, training=False))
+
+    @Kept
     def classes(self) -> int:
         """How many classes the outputs tell apart: their second axis, or two where there is one number a sample.
 
@@ -172,12 +196,12 @@ class Evidence:
         return answer(self.patient, trial.double, batches, until=self.clock.until(0.04))
 
     def _run(self, batches: Sequence[Any], steps: int, change: Change | None, *, close: bool = True) -> Trial:
-        began = perf_counter()
+        began = process_time()  # on busy cores the trial is as long as on quiet ones, within the budget
         limit = self.clock.until(0.25)
         trial = run_trial(self.patient, batches, min(steps, FEWEST_STEPS), limit, change, close)
         rest = steps - len(trial.rows)
         whole = len(trial.rows) == FEWEST_STEPS and trial.error is None
-        spent = perf_counter() - began
+        spent = process_time() - began
         if whole and rest > 0 and spent < SECONDS and perf_counter() < limit:
             pace = max(spent / FEWEST_STEPS, 1e-6)
             more = min(rest, int((SECONDS - spent) / pace))
