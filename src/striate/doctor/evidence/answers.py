@@ -62,7 +62,7 @@ def answer(
                 break
             given = copied(batch)
             wanted = main_tensor(parts(given)[1])
-            output = main_tensor(_output(patient, double, given, training=training))
+            output = main_tensor(output_of(patient, double, given, training=training))
             if output is None or not output.ndim:
                 raise NoEvidence("the network's outputs are not a tensor")
             outputs.append(output.detach().cpu())
@@ -81,7 +81,8 @@ def _loss(double: Double, output: torch.Tensor, targets: torch.Tensor) -> float:
     return float("nan")
 
 
-def _output(patient: Patient, double: Double, batch: Any, *, training: bool) -> Any:
+def output_of(patient: Patient, double: Double, batch: Any, *, training: bool) -> Any:
+    """What the network gives for a batch, in the mode it is in. Raises NoEvidence where it cannot be asked."""
     if patient.own_step:
         try:
             return call(double.model, parts(placed(batch, patient.device))[0])

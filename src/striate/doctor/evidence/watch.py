@@ -26,6 +26,7 @@ class StepRow:
     `raw`: norm of the gradients that this step's backward gave. `applied`: norm of those the optimizer was given.
     `held`: norm of gradients, of what the optimizer holds, that lay there before backward. `moved`: norm of the change
     of all parameters, and `weights`: their norm before. None in other steps.
+    `training`: whether the network was in training mode in any pass that keeps gradients; None where it did not run.
     """
 
     loss: float
@@ -38,6 +39,7 @@ class StepRow:
     held: float | None = None
     moved: float | None = None
     weights: float | None = None
+    training: bool | None = None
 
 
 class WatchedLoss:
@@ -78,6 +80,7 @@ class Watch:
         self.held: float | None = None
         self.moved: float | None = None
         self.weights: float | None = None
+        self.training: bool | None = None
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -113,6 +116,7 @@ class Watch:
             self.held,
             self.moved,
             self.weights,
+            self.training,
         )
 
     def called(self, args: tuple[Any, ...], value: Any) -> None:
@@ -134,6 +138,8 @@ class Watch:
 
     def _entering(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.phase = "forward"
+        if torch.is_grad_enabled():
+            self.training = bool(self.training) or self.double.model.training
         passage = self.passage
         if passage is not None:
             passage.calls += 1

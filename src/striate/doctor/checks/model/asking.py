@@ -1,0 +1,68 @@
+"""Questions put to a network in evaluation mode: batches that were changed, with the same random numbers each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from striate.doctor.evidence.answers import output_of
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.leaves import mapped
+from striate.doctor.patient.batch import copied, main_tensor, parts, size_of
+from striate.models.tensors import tensors_in
+from striate.models.untouched import same_random_state, untouched
+
+
+def asked(evidence: Evidence, batch: Any, *, seed: int = 0) -> torch.Tensor:
+    """The answers of the network as it was given to a batch, on the CPU. Raises NoEvidence where it cannot be asked."""
+    return question(evidence, batch, seed=seed)[1]
+
+
+def question(evidence: Evidence, batch: Any, *, seed: int = 0) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """What the network is given for a batch, after what the step does to it, and its answers. Raises NoEvidence."""
+    double = evidence.fresh
+    given: list[torch.Tensor | None] = []
+
+    def note(_: object, args: Any) -> None:
+        tensor = main_tensor(args)
+        given.append(None if tensor is None else tensor.detach().clone())
+
+    handle = double.model.register_forward_pre_hook(note)
+    try:
+        with untouched(double.model), same_random_state(), torch.no_grad():
+            torch.manual_seed(seed)
+            outputs = main_tensor(output_of(evidence.patient, double, copied(batch), training=False))
+    finally:
+        handle.remove()
+    if outputs is None or not outputs.ndim or not outputs.is_floating_point():
+        raise NoEvidence("the network's outputs are no numbers")
+    return given[0] if given else None, outputs.detach().cpu().double()
+
+
+def spread_between(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference of two answers, in spreads of the first; 0 where they are not finite."""
+    spread = float(one.std(correction=0)) or float(one.abs().max()) or 1.0
+    apart = float((one - other).abs().max()) / spread
+    return apart if apart == apart and apart != float("inf") else 0.0
+
+
+def with_rows(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The batch with each tensor that has a row a sample changed by `change`."""
+    size = size_of(batch)
+    return mapped(batch, lambda _, tensor: change(tensor) if tensor.ndim and len(tensor) == size else tensor)
+
+
+def with_inputs(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The batch with its inputs changed, and its targets as they are. Raises NoEvidence where no input is a tensor of
+    fractions."""
+    inputs, targets = parts(batch)
+    kept = {id(tensor) for tensor in tensors_in(targets)} if targets is not inputs else set()
+    given = {id(tensor) for tensor in tensors_in(inputs)} - kept
+    if not any(id(t) in given and t.is_floating_point() for t in tensors_in(batch)):
+        raise NoEvidence("the inputs are no fractions")
+    return mapped(
+        batch, lambda _, tensor: change(tensor) if id(tensor) in given and tensor.is_floating_point() else tensor
+    )

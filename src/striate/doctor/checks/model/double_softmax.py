@@ -1,0 +1,108 @@
+"""`model.double-softmax`: does a loss that applies softmax, or sigmoid, itself get their output?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.heads import (
+    SCORES,
+    are_probabilities,
+    axis_of,
+    last_heads,
+    lowest_loss,
+    made_by,
+    named,
+)
+from striate.doctor.checks.model.remedies import said, tried
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.flow import Call, Head
+from striate.doctor.evidence.replacing import first_argument, replaced
+from striate.records import Finding
+
+CODE = "model.double-softmax"
+_SQUASHING = ("sigmoid", "softmax", "hardsigmoid")
+_LOSS = {"cross_entropy": "the cross entropy", "log_softmax": "the loss's log_softmax", "softmax": "a second softmax"}
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    flow = evidence.flow
+    for head in last_heads(flow, SCORES):
+        axis, origin = axis_of(head), made_by(flow, head)
+        if axis is None:
+            continue
+        if are_probabilities(head.outputs, axis) and not _is_constant(head.outputs):
+            yield _softmax_twice(evidence, head, origin, head.outputs.shape[axis])
+            return
+        logarithms = origin is not None and origin.name == "log_softmax" and head.call.name == "cross_entropy"
+        if logarithms and origin is not None:
+            yield _harmless(origin)
+            return
+    for head in last_heads(flow, ("binary_cross_entropy_with_logits",)):
+        origin = made_by(flow, head)
+        if origin is not None and origin.name in _SQUASHING:
+            yield _sigmoid_twice(evidence, head, origin)
+            return
+
+
+def _is_constant(outputs: torch.Tensor) -> bool:
+    """Scores that are all the same are so by chance."""
+    return float(outputs.amax() - outputs.amin()) == 0
+
+
+def _softmax_twice(evidence: Evidence, head: Head, origin: Call | None, classes: int) -> Finding:
+    known = origin if origin is not None and origin.name in ("softmax", "softmin") else None
+    remedy = None if known is None else tried(evidence, "without softmax", replaced((known,), first_argument))
+    place = "the network's outputs" if known is None else named(known)
+    loss = _LOSS[head.call.name]
+    return Finding(
+        CODE,
+        "error",
+        place,
+        f"what {loss} is given lies in {float(head.outputs.min()):.2g} to {float(head.outputs.max()):.2g} and adds up "
+        f"to 1 for each sample; so the loss cannot fall below {lowest_loss(classes, 1):.2f} for {classes} classes"
+        f"{said(remedy, 'without the softmax')}",
+        "scores of any size: probabilities in 0 to 1 squashed a second time differ by a factor of e at most",
+        "The softmax is applied twice: the loss applies it itself. All classes look alike to the loss, and gradients "
+        "are small.",
+        f"Remove the softmax ({place}) and give the loss the scores as they are; where probabilities are wanted later: "
+        "`model(x).softmax(1)`. Or keep it and use `loss = lambda p, y: nn.functional.nll_loss(p.log(), y)`.",
+    )
+
+
+def _sigmoid_twice(evidence: Evidence, head: Head, origin: Call) -> Finding:
+    remedy = tried(evidence, "without sigmoid", replaced((origin,), first_argument))
+    low, high = torch.tensor([0.0, 1.0]).sigmoid().tolist()
+    return Finding(
+        CODE,
+        "error",
+        named(origin),
+        f"what BCEWithLogitsLoss is given lies in {float(head.outputs.min()):.2g} to {float(head.outputs.max()):.2g}, "
+        f"made by a {origin.name}; so its own sigmoid gives {low:.2f} to {high:.2f} only"
+        f"{said(remedy, f'without the {origin.name}')}",
+        "scores of any size, also below 0: numbers in 0 to 1 never mean no",
+        "The sigmoid is applied twice: BCEWithLogitsLoss applies it itself.",
+        f"Remove the {origin.name} ({named(origin)}), or keep it and use `nn.BCELoss()`.",
+    )
+
+
+def _harmless(origin: Call) -> Finding:
+    return Finding(
+        CODE,
+        "note",
+        named(origin),
+        "the cross entropy is given the output of log_softmax, and applies log_softmax itself",
+        "once is enough",
+        "A second log_softmax changes nothing but takes time.",
+        f"Remove it ({named(origin)}), or use `nn.NLLLoss()`.",
+    )
+
+
+CHECK = Check(
+    (CODE,),
+    "Does a loss that applies softmax, or sigmoid, itself get their output?",
+    "numbers in 0 to 1 that add up to 1 along the classes, or come from a sigmoid: by definition",
+    run,
+)

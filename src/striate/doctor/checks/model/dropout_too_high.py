@@ -1,0 +1,98 @@
+"""`model.dropout-too-high`: does dropout leave too little to learn from?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.heads import named
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.flow import Call
+from striate.doctor.evidence.replacing import replaced
+from striate.doctor.evidence.trial import Trial
+from striate.records import Finding
+
+CODE = "model.dropout-too-high"
+LIKELY, CERTAIN = 0.75, 0.9
+"""Shares dropped: 0.5 is usual; from the one on a trial decides, from the other on at least a warning is due."""
+MILD = 0.2
+BETTER = 1.25
+_DROPOUTS = (
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "feature_dropout",
+)
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    strong = [call for call in evidence.flow.calls if _dropped(call) >= LIKELY]
+    if not strong:
+        return
+    worst = max(strong, key=_dropped)
+    share = _dropped(worst)
+    gain = _gain(evidence, tuple(strong))
+    if share < CERTAIN and (gain is None or not gain[0]):
+        return
+    if gain is not None and not gain[0] and share < 1:
+        return
+    yield Finding(
+        CODE,
+        "error" if share >= CERTAIN and gain is not None and gain[0] else "warning",
+        named(worst),
+        f"{share:.0%} of the numbers are dropped in training{gain[1] if gain else ''}",
+        f"0.5 is usual; from {LIKELY:g} on, if {MILD:g} gives a loss {BETTER:g} times smaller",
+        "The p of dropout is the share that is dropped, not the share that is kept. What is left is too little, and "
+        "noisy: training is slow, or stands still.",
+        f"`nn.Dropout({min(0.5, round(1 - share, 2)) or 0.5:g})` for {worst.place}.",
+    )
+
+
+def _dropped(call: Call) -> float:
+    """The share that a call drops; 0 where it drops nothing."""
+    if call.name not in _DROPOUTS:
+        return 0.0
+    share = call.option(1, "p", 0.5)
+    default = call.name not in ("alpha_dropout", "feature_alpha_dropout")
+    on = call.option(2, "training", call.options.get("train", default))
+    return float(share) if on and isinstance(share, int | float) else 0.0
+
+
+def _mild(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if "p" in kwargs or len(args) < 2:
+        return func(*args, **(kwargs | {"p": MILD}))
+    return func(args[0], MILD, *args[2:], **kwargs)
+
+
+def _gain(evidence: Evidence, calls: tuple[Call, ...]) -> tuple[bool, str] | None:
+    """Whether mild dropout gets further, judged without any dropout; None where it cannot be tried."""
+    try:
+        trial = evidence.variant("model mild dropout", replaced(calls, _mild))
+        own, other = _losses(evidence, evidence.trial), _losses(evidence, trial)
+    except NoEvidence:
+        return None
+    if own is None or other is None:
+        return None
+    steps = len(trial.rows)
+    text = (
+        f"; with {MILD:g} instead, the loss in evaluation mode after {steps} steps is {other:.3g} instead of {own:.3g}"
+    )
+    return other * BETTER < own, text
+
+
+def _losses(evidence: Evidence, trial: Trial) -> float | None:
+    answers = evidence.after if trial is evidence.trial else evidence.answers_of(trial, evidence.train.raw[:16])
+    return answers.loss if answers.loss == answers.loss else None
+
+
+CHECK = Check(
+    (CODE,),
+    "Does dropout leave too little to learn from?",
+    f"a share of {LIKELY:g} or more, if with {MILD:g} the loss, without dropout, comes out {BETTER:g} times smaller",
+    run,
+)

@@ -1,0 +1,188 @@
+"""`model.mode`: do dropout and batch norm work as they should, in training and in evaluation?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.asking import asked, spread_between
+from striate.doctor.checks.model.heads import named
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
+from striate.wording import listed
+
+CODE = "model.mode"
+DIFFERENT = 1e-3
+"""Of the spread of the answers: rounding is a thousand times smaller."""
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+_DROPOUT = nn.modules.dropout._DropoutNd
+_FUNCTIONS = """
+dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout bernoulli rand_like randn_like
+rand randn normal randint randint_like randperm uniform rrelu multinomial
+"""
+_RANDOM = frozenset(_FUNCTIONS.split())
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    found = list(_trained_in_evaluation(evidence)) or list(_figures_not_updated(evidence))
+    yield from found or _random_in_evaluation(evidence)
+
+
+def _trained_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
+    """Steps that train while dropout is off, or batch norm uses figures that it never measured."""
+    model = evidence.fresh.model
+    rows = evidence.trial.rows
+    told = [row.training for row in rows if row.training is not None]
+    whole = bool(told) and told.count(False) > len(told) // 2
+    drops = {name for name, part in model.named_modules() if isinstance(part, _DROPOUT) and part.p > 0}
+    norms = {name for name, part in model.named_modules() if isinstance(part, _BATCH_NORM) and _never_measured(part)}
+    off = {name for name, mode in evidence.first.modes.items() if not mode}
+    if whole and (drops or norms):
+        step = told.index(False) + 1
+        # The doctor's own step sets no mode: a network that was handed over after an evaluation is in that mode.
+        if evidence.patient.own_step and not norms:
+            yield _not_in_training(sorted(drops), step, "note")
+        else:
+            yield _not_in_training(sorted(norms | drops), step, "error" if norms else "warning")
+    elif not whole and norms & off:
+        yield _norm_in_evaluation(sorted(norms & off))
+    elif not whole and told and drops & off and evidence.patient.own_step is False:
+        yield _dropout_off(sorted(drops & off))
+
+
+def _never_measured(part: nn.Module) -> bool:
+    """Whether a batch norm keeps running figures and has the ones that it was made with."""
+    mean, spread = getattr(part, "running_mean", None), getattr(part, "running_var", None)
+    if not isinstance(mean, torch.Tensor) or not isinstance(spread, torch.Tensor):
+        return False
+    return bool((mean == 0).all()) and bool((spread == 1).all())
+
+
+def _not_in_training(names: list[str], step: int, severity: str) -> Finding:
+    when = "from the first step on" if step == 1 else f"from step {step} on"
+    return Finding(
+        CODE,
+        "error" if severity == "error" else "warning" if severity == "warning" else "note",
+        listed(names),
+        f"{when} the network is in evaluation mode while it is trained: {listed(names)} do not do what they are for",
+        "training mode in training steps, where there is dropout or batch norm",
+        "In evaluation mode dropout drops nothing, and batch norm uses running figures, which are then never updated.",
+        "`model.train()` before the training steps of each epoch, and after every `model.eval()`.",
+    )
+
+
+def _norm_in_evaluation(names: list[str]) -> Finding:
+    return Finding(
+        CODE,
+        "error",
+        listed(names),
+        f"{listed(names)} are in evaluation mode in training, with the mean 0 and the variance 1 that they were made "
+        "with: they normalize nothing",
+        "batch norm in evaluation mode only where it has measured its figures before",
+        "Freezing batch norm is for networks that were trained before.",
+        f"`model.{names[0]}.train()`, or load trained weights first.",
+    )
+
+
+def _dropout_off(names: list[str]) -> Finding:
+    return Finding(
+        CODE,
+        "warning",
+        listed(names),
+        f"{listed(names)} are in evaluation mode while the network is in training mode: nothing is dropped",
+        "dropout in the mode of the network",
+        "A part that was put into evaluation mode stays there until it is put back.",
+        "`model.train()` before the training steps: it sets all parts.",
+    )
+
+
+def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
+    """Batch norm that runs in training mode and still has the figures it was made with after the trial."""
+    trial = evidence.trial
+    if len(trial.rows) < 2 or trial.error is not None:
+        return
+    running = [
+        (name, part)
+        for name, part in trial.double.model.named_modules()
+        if isinstance(part, _BATCH_NORM) and evidence.first.modes.get(name) and part.track_running_stats
+    ]
+    stuck = [(name, part) for name, part in running if _never_measured(part) or _hardly_moves(part)]
+    if not stuck:
+        return
+    names = [name for name, _ in stuck]
+    momentum = stuck[0][1].momentum
+    yield Finding(
+        CODE,
+        "error",
+        listed(names),
+        f"after {len(trial.rows)} steps in training mode the running mean and variance of {listed(names)} are hardly "
+        f"changed (momentum {momentum:g}){_gap(evidence)}"
+        if momentum is not None
+        else f"after {len(trial.rows)} steps in training mode {listed(names)} have the figures they were made with",
+        "running figures that follow those of the batches",
+        "In evaluation mode batch norm uses its running figures; torch's momentum is the share of the new batch, 0.1 "
+        "as a rule.",
+        f"`nn.BatchNorm2d(…, momentum=0.1)` for {listed(names)}.",
+    )
+
+
+def _hardly_moves(part: nn.Module) -> bool:
+    momentum = getattr(part, "momentum", None)
+    return momentum is not None and abs(momentum) < 1e-4
+
+
+def _gap(evidence: Evidence) -> str:
+    try:
+        return f"; the loss of the same batches is {evidence.after.loss:.3g} in evaluation mode and " + (
+            f"{evidence.after_training.loss:.3g} in training mode"
+        )
+    except NoEvidence:
+        return ""
+
+
+def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
+    """Answers that change from call to call in evaluation mode."""
+    if evidence.patient.task not in ("classify", "regress"):
+        return  # to draw samples is what some networks are for
+    batch = evidence.train.raw[0]
+    one, other = asked(evidence, batch, seed=0), asked(evidence, batch, seed=1)
+    if one.shape != other.shape:
+        return
+    apart = spread_between(one, other)
+    if apart < DIFFERENT:
+        return
+    calls = [call for call in evidence.answering.calls if call.name in _RANDOM and call.inside]
+    calls = [call for call in calls if call.option(2, "training", call.options.get("train", True)) is not False]
+    if not calls:
+        return
+    call = calls[0]
+    drops = "dropout" in call.name
+    inside = evidence.fresh.model.get_submodule(call.module) if not call.module.startswith("*") else None
+    if isinstance(inside, _DROPOUT):
+        fix = f"Let `model.eval()` reach {call.module}: no `train()` of your own that keeps it on."
+    elif drops:
+        fix = f"`functional.{call.name}(x, p, training=self.training)` in {call.place}; or an nn.Dropout of its own."
+    else:
+        fix = f"`if self.training:` around {call.name} in {call.place}."
+    yield Finding(
+        CODE,
+        "error" if drops else "warning",
+        named(call),
+        f"in evaluation mode, two answers for the same batch differ by {apart:.2g} of their spread",
+        f"{DIFFERENT:g} of the spread",
+        "Something random goes on in evaluation mode: answers are worse than they could be, and differ each time.",
+        fix,
+    )
+
+
+CHECK = Check(
+    (CODE,),
+    "Do dropout and batch norm work as they should, in training and in evaluation?",
+    "most steps in evaluation mode though there is dropout or a batch norm that never measured its figures; figures "
+    f"that training does not change; answers that differ by {DIFFERENT:g} of their spread from call to call",
+    run,
+)

@@ -1,0 +1,157 @@
+"""`model.no-nonlinearity`: is a deep network no more than one linear layer?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.asking import asked, with_inputs
+from striate.doctor.checks.model.remedies import said, tried
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.flow import Call, Flow
+from striate.doctor.evidence.leaves import leaves
+from striate.doctor.evidence.trial import Change
+from striate.doctor.patient.copies import Double
+from striate.records import Finding
+from striate.wording import listed
+
+CODE = "model.no-nonlinearity"
+AFFINE = 1e-4
+"""Of the size of the answers; float32 rounds to a thousandth of that."""
+FAR = 30.0
+"""Inputs are that many times larger than given: there even a tanh that is nearly straight in the middle bends."""
+_LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+_LINEAR = """
+linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul __matmul__ mm bmm addmm
+einsum batch_norm layer_norm group_norm instance_norm avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
+adaptive_avg_pool2d adaptive_avg_pool3d mean sum add __add__ __radd__ sub __sub__ __rsub__ cat pad interpolate dropout
+dropout1d dropout2d dropout3d alpha_dropout feature_dropout neg __neg__ view reshape flatten unflatten squeeze unsqueeze
+permute transpose t T mT contiguous to type float double clone __getitem__ select narrow chunk split unbind stack
+view_as reshape_as expand movedim swapaxes Identity upsample pixel_shuffle roll flip
+"""
+_KNOWN_LINEAR = frozenset(_LINEAR.split())
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    flow = evidence.answering
+    if flow.output is None:
+        raise NoEvidence("the network does not run as a whole")
+    chain = _chain(flow, flow.output)
+    if len(chain) < 2 or _is_factorized(evidence, chain):
+        return
+    apart = _bend(evidence)
+    if apart is not None and apart < AFFINE:
+        yield _finding(evidence, chain, apart)
+    elif len(chain) > 2 and _only_normalized(flow, flow.output):
+        yield _finding(evidence, chain, None)
+
+
+def _chain(flow: Flow, end: int) -> list[Call]:
+    """The calls with weights on the longest way from the batch to the end."""
+    longest: dict[int, list[Call]] = {}
+    for index in sorted(i for i in flow.before(end) if i >= 0):
+        call = flow.calls[index]
+        best = max((longest.get(i, []) for i in call.inputs), key=len, default=[])
+        longest[index] = [*best, call] if flow.is_weights(call) else best
+    return longest.get(end, [])
+
+
+def _is_factorized(evidence: Evidence, chain: list[Call]) -> bool:
+    """Whether two layers with few units between them are to compress, or to be cheap: that is a purpose of its own."""
+    if len(chain) != 2:
+        return False
+    first, last = (math.prod(call.shape[1:]) for call in chain)
+    return not evidence.patient.classifies and first < last
+
+
+def _bend(evidence: Evidence) -> float | None:
+    """How far f(a) + f(b) − f(a + b) − f(0) is from zero, as a share of the answers, in evaluation mode; of scores
+    where the answers are probabilities. None where that says nothing."""
+    batch = evidence.train.raw[0]
+    inputs = evidence.train.x
+    scale = FAR * float(inputs.float().std()) if inputs is not None and inputs.is_floating_point() else FAR
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(tensor: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        return (scale * noise).to(tensor.dtype).to(tensor.device)
+
+    a = with_inputs(batch, drawn)
+    b = with_inputs(batch, drawn)
+    zero = with_inputs(batch, torch.zeros_like)
+    answers = [asked(evidence, given) for given in (a, b, _sum(batch, a, b), zero)]
+    if len({answer.shape for answer in answers}) != 1 or not all(bool(answer.isfinite().all()) for answer in answers):
+        return None
+    found = []
+    for scores in _as_scores(answers):
+        fa, fb, both, nothing = scores
+        size = float((fa - nothing).abs().max() + (fb - nothing).abs().max())
+        if size > 0 and bool(torch.stack(scores).isfinite().all()):
+            found.append(float((fa + fb - both - nothing).abs().max()) / size)
+    return min(found, default=None)
+
+
+def _sum(batch: Any, a: Any, b: Any) -> Any:
+    """The batch whose inputs are the sums of those of two others."""
+    first, second = dict(leaves(a)), dict(leaves(b))
+    places = {id(tensor): path for path, tensor in leaves(batch)}
+    return with_inputs(batch, lambda tensor: first[places[id(tensor)]] + second[places[id(tensor)]])
+
+
+def _as_scores(answers: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    yield answers
+    if answers[0].ndim > 1 and answers[0].shape[1] > 1 and all(float(a.max()) <= 1e-9 for a in answers):
+        yield [answer - answer[:, :1] for answer in answers]
+
+
+def _only_normalized(flow: Flow, end: int) -> bool:
+    """Whether nothing but normalization lies between the weights: that scales, but makes no new features."""
+    names = {flow.calls[i].name for i in flow.before(end) if i >= 0 and flow.calls[i].from_batch}
+    last = flow.origin(end)
+    names -= {last.name} if last is not None and last.name in ("softmax", "log_softmax", "sigmoid") else set()
+    return names <= _KNOWN_LINEAR and not any(
+        len([i for i in call.inputs if i < 0 or flow.calls[i].from_batch]) > 1
+        for call in flow.calls
+        if call.name in ("matmul", "__matmul__", "bmm", "einsum", "mm")
+    )
+
+
+def _finding(evidence: Evidence, chain: list[Call], apart: float | None) -> Finding:
+    places = [call.place for call in chain]
+    layers = {call.module for call in chain[:-1]}
+    remedy = tried(evidence, "with ReLU", Change(prepare=lambda double: _bent(double, layers)))
+    if apart is None:
+        how = "nothing but linear functions and normalization between them"
+    else:
+        how = f"f(a) + f(b) = f(a + b) + f(0) up to {apart:.1g} of the answers"
+    measured = f"{len(chain)} layers with weights one after the other ({listed(places)}), and {how}"
+    return Finding(
+        CODE,
+        "error",
+        listed(places),
+        f"{measured}{said(remedy, 'with ReLU between them')}",
+        f"more than {AFFINE:g}: below, it is rounding",
+        "Linear layers one after the other are together one linear layer: depth and width bring nothing.",
+        "An activation behind each layer but the last: `x = functional.relu(self.layer(x))`, or nn.ReLU() between them "
+        "in nn.Sequential.",
+    )
+
+
+def _bent(double: Double, layers: set[str]) -> None:
+    for name, part in double.model.named_modules():
+        if name in layers and isinstance(part, _LAYERS):
+            part.register_forward_hook(lambda _, __, output: nn.functional.relu(output))
+
+
+CHECK = Check(
+    (CODE,),
+    "Is a deep network no more than one linear layer?",
+    f"two layers with weights or more, and answers to large random inputs that add up to {AFFINE:g} of their size",
+    run,
+)

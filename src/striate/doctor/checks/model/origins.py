@@ -1,0 +1,83 @@
+"""Were weights ever trained? What is known of how initializations look."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+_FEWEST = 48
+"""Of fewer numbers, their distribution tells nothing."""
+_LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+
+
+def looks_untrained(weight: torch.Tensor) -> bool | None:
+    """Whether a weight (out, in, …) has the distribution that initializations give: constant, uniform, normal or
+    orthogonal, without a direction that stands out. None where there are too few numbers to tell."""
+    values = weight.detach().double().flatten(1) if weight.ndim > 1 else weight.detach().double()[None]
+    count = values.numel()
+    spread, largest = float(values.std(correction=0)), float(values.abs().max())
+    if spread == 0:
+        return True
+    if count < _FEWEST:
+        return None
+    default = 1 / math.sqrt(values.shape[1])
+    if largest <= default * (1 + 1e-6) and largest >= 0.9 * default:
+        return True  # torch's own, whose bound training steps over at once
+    shape = float(((values - values.mean()) / spread).pow(4).mean())
+    if largest <= math.sqrt(3) * spread * (1 + 1.5 / math.sqrt(count)) and abs(shape - 1.8) < 0.15 + 2 / math.sqrt(
+        count
+    ):
+        return True
+    return _is_normal(values, spread, shape) or _is_orthogonal(values)
+
+
+def _is_normal(values: torch.Tensor, spread: float, shape: float) -> bool:
+    rows, columns = values.shape
+    count = values.numel()
+    if abs(shape - 3) > 5 * math.sqrt(24 / count) or abs(float(values.mean())) > 4 * spread / math.sqrt(count):
+        return False
+    edge = spread * (math.sqrt(rows) + math.sqrt(columns))
+    return float(torch.linalg.matrix_norm(values, 2)) < 1.12 * edge
+
+
+def _is_orthogonal(values: torch.Tensor) -> bool:
+    narrow = values if values.shape[0] <= values.shape[1] else values.T
+    product = narrow @ narrow.T
+    scale = float(product.diagonal().mean())
+    return float((product / scale - torch.eye(len(product), dtype=product.dtype)).abs().max()) < 1e-3
+
+
+def are_untrained(model: nn.Module, names: set[str]) -> bool:
+    """Whether all of these weights of layers look as initialized, and nothing around them was ever trained: figures of
+    batch norm, biases. Those too small to tell are passed over; where all are, they count as trained."""
+    known = 0
+    rest = dict(model.named_parameters())
+    rest = {name: rest[name] for name in names if name in rest}
+    for path, layer in model.named_modules():
+        within = any(name.startswith(f"{path}.") or not path for name in names)
+        tracked = getattr(layer, "num_batches_tracked", None)
+        # A batch norm beside frozen layers that has seen batches: the network was trained before.
+        if isinstance(tracked, torch.Tensor) and int(tracked) > 0:
+            return False
+        if not isinstance(layer, _LAYERS) or not within or f"{path}.weight".lstrip(".") not in names:
+            continue
+        if _bias_is_trained(layer):
+            return False
+        found = looks_untrained(rest.pop(f"{path}.weight".lstrip(".")))
+        if found is False:
+            return False
+        known += found is True
+    found_rest = [looks_untrained(parameter) for parameter in rest.values() if parameter.ndim > 1]
+    return False not in found_rest and known + found_rest.count(True) > 0
+
+
+def _bias_is_trained(layer: nn.Module) -> bool:
+    weight, bias = layer.weight, layer.bias
+    if not isinstance(bias, torch.Tensor) or not isinstance(weight, torch.Tensor):
+        return False
+    values = bias.detach().double()
+    if float(values.max() - values.min()) == 0:
+        return False
+    return float(values.abs().max()) > (1 + 1e-6) / math.sqrt(max(weight[0].numel(), 1))

@@ -1,0 +1,181 @@
+"""`model.shared-weights`: is the same layer in the network several times by mistake?"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.remedies import said, tried
+from striate.doctor.checks.model.unused_parameters import unused
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.flow import Flow, ModuleCall
+from striate.doctor.evidence.trial import Change
+from striate.doctor.patient.copies import Double
+from striate.records import Finding
+from striate.wording import listed, several
+
+CODE = "model.shared-weights"
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+_SMALL = (nn.PReLU, nn.RNNCellBase, nn.RNNBase)
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    model, flow = evidence.patient.model, evidence.flow
+    for places in repeated(model):
+        calls = [call for call in flow.modules if call.name in places]
+        if _in_a_row(flow, calls) or _same_input(calls):
+            yield _repeated(evidence, places, len(calls))
+            return
+    yield from _called_again(evidence, flow)
+
+
+def repeated(model: nn.Module) -> Iterator[list[str]]:
+    """The places of each module with parameters that the network has under several names, or whose parameters another
+    module of its kind shares, all of them."""
+    places: dict[tuple[object, ...], list[str]] = {}
+    for path, parent in model.named_modules():
+        for name, child in parent._modules.items():
+            parameters = () if child is None else tuple(id(p) for p in child.parameters())
+            if parameters:
+                places.setdefault((type(child), parameters), []).append(f"{path}.{name}".lstrip("."))
+    found = [names for names in places.values() if len(names) > 1]
+    for names in found:
+        # Of a container and its only layer, the container is meant.
+        inner = any(other is not names and all(_within(name, other) for name in names) for other in found)
+        if not inner and not _one_in_another(names):
+            yield names
+
+
+def _within(name: str, places: list[str]) -> bool:
+    return any(name.startswith(f"{place}.") for place in places)
+
+
+def _one_in_another(names: list[str]) -> bool:
+    return any(name != other and name.startswith(f"{other}.") for name in names for other in names)
+
+
+def _in_a_row(flow: Flow, calls: list[ModuleCall]) -> bool:
+    """Whether what one call gives goes into a later one."""
+    for number, first in enumerate(calls):
+        for later in calls[number + 1 :]:
+            if first.output is not None and any(first.output in flow.before(i) for i in later.inputs):
+                return True
+    return False
+
+
+def _same_input(calls: list[ModuleCall]) -> bool:
+    given = [call.inputs for call in calls if call.inputs]
+    return len(given) > 1 and len(set(given)) == 1
+
+
+def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
+    parameters = sum(p.numel() for p in evidence.patient.model.get_submodule(places[0]).parameters())
+    change = Change(prepare=lambda double: _parted(double, places[1:]))
+    remedy = tried(evidence, "of their own", change)
+    return Finding(
+        CODE,
+        "warning",
+        listed(places),
+        f"{listed(places)} are one and the same layer: {parameters:,} numbers to learn instead of "
+        f"{parameters * len(places):,}, in {several(calls, 'call')}{said(remedy, 'with weights of their own')}",
+        "a layer has one place, unless it gets other inputs at each",
+        "`[layer] * 3` repeats the same object, and a layer that is assigned twice is not copied: all places share one "
+        "set of weights.",
+        "Make each anew: `nn.Sequential(*[make_layer() for _ in range(3)])`, or `copy.deepcopy(layer)`.",
+    )
+
+
+def _parted(double: Double, places: list[str]) -> None:
+    """Give each place a layer of its own."""
+    known = {id(p) for group in double.optimizer.param_groups for p in group["params"]}
+    for place in places:
+        parent, _, name = place.rpartition(".")
+        own = copy.deepcopy(double.model.get_submodule(place))
+        if any(id(p) in known for p in double.model.get_submodule(place).parameters()):
+            double.optimizer.add_param_group({"params": list(own.parameters())})
+        setattr(double.model.get_submodule(parent), name, own)
+
+
+def _called_again(evidence: Evidence, flow: Flow) -> Iterator[Finding]:
+    """A layer with one name that runs several times, one after the other, within one pass of the network."""
+    idle = _idle(evidence)
+    by_name: dict[str, list[ModuleCall]] = {}
+    for call in flow.modules:
+        if call.name and not call.name.startswith("*") and _learns(call.module):
+            by_name.setdefault(call.name, []).append(call)
+    for name, calls in by_name.items():
+        if len(calls) < 2 or not _in_a_row(flow, calls):
+            continue
+        module = calls[0].module
+        twin = next((other for other, sizes in idle.items() if sizes == _sizes(module) and other != name), "")
+        if twin:
+            yield _instead_of(name, twin, len(calls))
+            return
+        if isinstance(module, _BATCH_NORM) and module.track_running_stats and _between_differ(flow, calls):
+            yield _norm_again(name, len(calls))
+            return
+
+
+def _idle(evidence: Evidence) -> dict[str, list[tuple[int, ...]]]:
+    try:
+        names = unused(evidence)
+    except NoEvidence:
+        return {}
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in names)
+    return {layer: _sizes(evidence.patient.model.get_submodule(layer)) for layer in layers if layer}
+
+
+def _sizes(module: nn.Module) -> list[tuple[int, ...]]:
+    return [tuple(parameter.shape) for parameter in module.parameters()]
+
+
+def _learns(module: nn.Module) -> bool:
+    return not isinstance(module, _SMALL) and any(p.numel() > 1 for p in module.parameters())
+
+
+def _between_differ(flow: Flow, calls: list[ModuleCall]) -> bool:
+    """Whether other weights lie before each call: in a loop, they are the same."""
+    makers = []
+    for call in calls:
+        before = sorted(i for index in call.inputs for i in flow.before(index) if i >= 0)
+        weights = [flow.calls[i].parameters for i in before if flow.is_weights(flow.calls[i])]
+        makers.append(weights[-1] if weights else ())
+    return len(set(makers)) == len(makers)
+
+
+def _instead_of(name: str, twin: str, calls: int) -> Finding:
+    return Finding(
+        CODE,
+        "warning",
+        name,
+        f"{name} runs {calls} times, one after the other, and {twin}, a layer of the same sizes, never runs",
+        "a layer runs once in a pass, unless a loop is meant",
+        "Layers that run twice share their weights between two places.",
+        f"In forward, call `self.{twin}(x)` where `self.{name}(x)` is called again.",
+    )
+
+
+def _norm_again(name: str, calls: int) -> Finding:
+    return Finding(
+        CODE,
+        "warning",
+        name,
+        f"the batch norm {name} runs {calls} times in a pass, behind different layers",
+        "one batch norm a layer",
+        "Its running figures are a mixture of all of these layers', right for none: answers in evaluation mode differ "
+        "from those in training.",
+        f"Make one for each: `self.{name}2 = nn.BatchNorm2d(…)`.",
+    )
+
+
+CHECK = Check(
+    (CODE,),
+    "Is the same layer in the network several times by mistake?",
+    "one layer at several places of which one feeds the other, or that get the same input; or called again while a "
+    "twin never runs; a layer that a loop calls is meant",
+    run,
+)

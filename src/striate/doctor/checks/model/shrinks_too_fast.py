@@ -1,0 +1,182 @@
+"""`model.shrinks-too-fast`: are the maps used up before the convolutions are?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from torch.nn import functional
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.remedies import said, tried
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.flow import Call, Flow
+from striate.doctor.evidence.trial import Change
+from striate.doctor.patient.copies import Double
+from striate.records import Finding
+from striate.wording import listed, show_sizes
+
+CODE = "model.shrinks-too-fast"
+USED = 0.4
+"""Of a kernel's taps along each axis: with 3 taps on a map of 1, or 5 on a map of 2, the others see padding alone."""
+SHARE = 0.4
+"""Of the convolutions with a kernel above 1. A last stage on maps of 1 is common in networks made for larger images."""
+_TOO_LARGE = (
+    "Kernel size can't be greater than actual input size",
+    "Output size is too small",
+    "too small",
+    "negative",
+)
+_POOLS = ("max_pool", "avg_pool", "lp_pool", "conv")
+_STRIDED = (nn.modules.conv._ConvNd, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
+
+_ADAPTIVE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
+_POOL_TO: dict[int, Any] = {
+    1: functional.adaptive_avg_pool1d,
+    2: functional.adaptive_avg_pool2d,
+    3: functional.adaptive_avg_pool3d,
+}
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    flow = evidence.flow
+    if flow.error is not None and flow.failed is not None:
+        yield from _no_map_left(flow)
+        return
+    kernels = [call for call in flow.weights if call.name.startswith("conv") and _spatial(call)]
+    idle = [call for call in kernels if _share_used(call) <= USED]
+    early = [] if idle else _after_one_place(flow)
+    if not (len(idle) > 1 and len(idle) >= SHARE * len(kernels)) and not early:
+        if idle:
+            yield _finding(evidence, idle, len(kernels), "note")
+        return
+    last = (kernels or early)[-1]
+    remedy = tried(evidence, "less stride", Change(prepare=lambda double: _less_stride(double, last)))
+    severity = "note" if remedy is not None and not remedy.better else "warning"
+    yield _finding(evidence, idle or early, len(kernels), severity, said(remedy, "with stride 1 but for the first"))
+
+
+def _no_map_left(flow: Flow) -> Iterator[Finding]:
+    """A kernel that is larger than its map raises."""
+    text = str(flow.error)
+    assert flow.failed is not None
+    name, shapes, inside = flow.failed
+    if not any(part in text for part in _TOO_LARGE) or not any(part in name for part in _POOLS):
+        return
+    place = inside[-1].lstrip("*") if inside else "forward"
+    left = show_sizes(shapes[0][2:]) if shapes else "–"
+    yield Finding(
+        CODE,
+        "error",
+        place or "forward",
+        f"{name} in {place or 'forward'} gets maps of {left} positions, and raises: {text[:140]}",
+        "a map as large as the kernel",
+        "Strides and pooling before it have used the map up.",
+        f"Less stride or pooling before {place or name}, `padding=1`, or a smaller kernel there.",
+    )
+
+
+def _spatial(call: Call) -> bool:
+    return len(call.given) > 1 and len(call.given[0]) == len(call.given[1]) and max(call.given[1][2:], default=1) > 1
+
+
+def _share_used(call: Call) -> float:
+    """The largest share, of all axes with a kernel above 1, of a kernel's taps that see the map and not its padding,
+    over all places."""
+    sides, kernels = call.given[0][2:], call.given[1][2:]
+    axes = zip(sides, kernels, strict=True)
+    shares = [_axis_used(call, axis, side, kernel) for axis, (side, kernel) in enumerate(axes) if kernel > 1]
+    return max(shares, default=1.0)
+
+
+def _axis_used(call: Call, axis: int, side: int, kernel: int) -> float:
+    if side >= kernel:
+        return 1.0
+    stride, padding, dilation = (_along(call, place, name, axis) for place, name in _OPTIONS)
+    counts = []
+    for start in range(-padding, side + padding - dilation * (kernel - 1), max(stride, 1)):
+        counts.append(sum(0 <= start + tap * dilation < side for tap in range(kernel)))
+    return sum(counts) / (len(counts) * kernel) if counts else 1.0
+
+
+_OPTIONS = ((3, "stride"), (4, "padding"), (5, "dilation"))
+
+
+def _along(call: Call, place: int, name: str, axis: int) -> int:
+    given = call.option(place, name, 0 if name == "padding" else 1)
+    if given == "same":
+        return (call.given[1][2 + axis] - 1) // 2
+    if isinstance(given, list | tuple):
+        given = given[axis] if axis < len(given) else given[0]
+    return given if isinstance(given, int) else 0 if name == "padding" else 1
+
+
+def _after_one_place(flow: Flow) -> list[Call]:
+    """Layers with weights, but the last two, that come after the map has shrunk to one place by a stride or a window,
+    in the first half of the way."""
+    if flow.end is None:
+        return []
+    path = list(flow.bottlenecks(flow.end))
+    weights = [call for call in path if flow.is_weights(call) and call.name.startswith("conv")]
+    for call in path:
+        shrinks = len(call.shape) > 2 and math.prod(call.shape[2:]) == 1 and call.given
+        if shrinks and math.prod(call.given[0][2:]) > 1 and not call.name.startswith("adaptive"):
+            whole = call.name.startswith("conv") and call.given[1][2:] == call.given[0][2:]
+            later = [w for w in weights if w.index > call.index]
+            return later if not whole and len(later) >= max(2, len(weights) / 2) else []
+    return []
+
+
+def _less_stride(double: Double, last: Call) -> None:
+    """Stride 1 for all layers but the first that has more; pools keep a window, padded, and pooling to one place goes.
+    What the last convolution gives is averaged to the size it had."""
+    parts = dict(double.model.named_modules())
+    strided = [part for part in parts.values() if isinstance(part, _STRIDED) and _stride(part) > 1]
+    for part in strided[1:]:
+        if isinstance(part, nn.modules.conv._ConvNd):
+            part.stride = (1,) * len(part.stride)
+        else:
+            part.kernel_size, part.stride, part.padding = 3, 1, 1
+    for part in parts.values():
+        if isinstance(part, _ADAPTIVE):
+            part.register_forward_hook(lambda _, given, __: given[0])
+    pool = _POOL_TO.get(len(last.shape) - 2)
+    if pool is not None and last.module in parts:
+        parts[last.module].register_forward_hook(lambda _, __, output: pool(output, last.shape[2:]))
+
+
+def _stride(part: nn.Module) -> int:
+    given = getattr(part, "stride", 1)
+    return max(given) if isinstance(given, tuple) else int(given or 1)
+
+
+def _finding(evidence: Evidence, idle: list[Call], kernels: int, severity: str, gain: str = "") -> Finding:
+    places = list(dict.fromkeys(call.place for call in idle))
+    first = idle[0]
+    sides = show_sizes(first.given[0][2:])
+    whole = evidence.train.x
+    large = show_sizes(tuple(whole.shape[2:])) if whole is not None and whole.ndim > 2 else "the input's size"
+    share = _share_used(first)
+    taps = f", where {1 - share:.0%} of a kernel's taps along an axis see padding alone" if share < 1 else ""
+    return Finding(
+        CODE,
+        "warning" if severity == "warning" else "note",
+        listed(places),
+        f"inputs of {large} have shrunk to maps of {sides} at {places[0]}; {len(idle)} convolutions ({listed(places)}) "
+        f"work on such maps, of {max(kernels, len(idle))}{taps}{gain}",
+        f"fewer than {SHARE:.0%} of the convolutions with less than {USED:.0%} of their kernel in use",
+        "Where the map is one place, there is nothing left to convolve: the layout of the image was thrown away early.",
+        "Less stride and pooling at the beginning: `stride=1` in the first layers, one pool fewer.",
+    )
+
+
+CHECK = Check(
+    (CODE,),
+    "Are the maps used up before the convolutions are?",
+    f"two convolutions, and {SHARE:.0%} of them, with at most {USED:.0%} of their kernel on the map along each axis; "
+    "or half of them behind a window that left one place; or a kernel that raises as it is larger than its map",
+    run,
+    quick=False,
+)

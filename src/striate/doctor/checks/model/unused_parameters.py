@@ -1,0 +1,90 @@
+"""`model.unused-parameters`: are there parameters that take part in nothing?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
+from striate.wording import listed, several
+
+CODE = "model.unused-parameters"
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    names = unused(evidence)
+    if not names:
+        return
+    parameters = dict(evidence.patient.model.named_parameters())
+    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    numbers = sum(parameters[name].numel() for name in names)
+    whole = sum(parameter.numel() for parameter in parameters.values())
+    twice = _called_twice(evidence, layers)
+    hint = f" Was it meant to run where {twice} runs a second time?" if twice else ""
+    yield Finding(
+        CODE,
+        "warning",
+        listed(layers),
+        f"{several(len(names), 'parameter')} of {listed(layers)} ({numbers:,} of {whole:,} numbers) take part neither "
+        "in a training step nor in an answer",
+        "none: what is registered is meant to be used",
+        f"A layer that is made in __init__ and never called learns nothing.{hint}",
+        f"Call it in forward, `x = self.{layers[0]}(x)`, or delete it.",
+    )
+
+
+def unused(evidence: Evidence) -> list[str]:
+    """Names of parameters that want a gradient and that no call takes. Raises NoEvidence where a step fails."""
+    flow = evidence.flow
+    if flow.error is not None:
+        raise NoEvidence("the step fails")
+    if not flow.used:
+        raise NoEvidence("the step does not use the network that was given")
+    used = flow.used | evidence.answering.used
+    gradients, changed = evidence.first.gradients, evidence.trial.changed
+    return [
+        name
+        for name, parameter in evidence.patient.model.named_parameters()
+        if parameter.requires_grad
+        and name not in used | changed
+        and gradients.get(name) is None
+        # A parameter with two names is used under one of them.
+        and not _used_elsewhere(evidence, parameter, used)
+    ]
+
+
+def _used_elsewhere(evidence: Evidence, parameter: nn.Parameter, used: frozenset[str]) -> bool:
+    return any(
+        other is parameter and name in used
+        for name, other in evidence.patient.model.named_parameters(remove_duplicate=False)
+    )
+
+
+def _called_twice(evidence: Evidence, layers: list[str]) -> str:
+    """A layer of the same kind and sizes that ran more than once, beside one that never ran."""
+    model = evidence.patient.model
+    counts: dict[str, int] = {}
+    for call in evidence.flow.modules:
+        counts[call.name] = counts.get(call.name, 0) + 1
+    for idle in layers:
+        wanted = _sizes(model.get_submodule(idle)) if idle in dict(model.named_modules()) else None
+        for name, count in counts.items():
+            if count > 1 and wanted and not name.startswith("*") and _sizes(model.get_submodule(name)) == wanted:
+                return name
+    return ""
+
+
+def _sizes(module: nn.Module) -> list[tuple[int, ...]]:
+    return [tuple(parameter.shape) for parameter in module.parameters()]
+
+
+CHECK = Check(
+    (CODE,),
+    "Are there parameters that take part in nothing?",
+    "any parameter that no function takes, neither in a training step nor in evaluation, and no gradient reaches",
+    run,
+)

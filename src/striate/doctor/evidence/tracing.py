@@ -1,0 +1,293 @@
+"""Follows a step of a double, function by function."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as hooks
+from torch.overrides import TorchFunctionMode
+
+from striate.doctor.evidence.flow import HEADS, INPUT, STRANGE, Call, Flow, Head, ModuleCall, Stranger
+from striate.doctor.patient.batch import copied, main_tensor, parts
+from striate.doctor.patient.copies import Double
+from striate.machine.memory import ran_out
+from striate.models.tensors import tensors_in
+
+_ENDS = frozenset(["backward", "numpy", "item", "tolist", "__array__", "__setitem__"])
+_LOOKED_AT = """
+shape size dim ndim dtype device layout is_leaf requires_grad grad grad_fn numel nelement __len__ is_cuda stride
+storage_offset data_ptr is_contiguous is_floating_point is_complex _version register_hook retain_grad names is_sparse
+itemsize element_size __hash__ __repr__ __format__ _backward_hooks output_nr
+"""
+_LOOKS = frozenset(_LOOKED_AT.split())
+_PLAIN = (int, float, bool, str, type(None))
+_KEPT_NUMBERS = 4_000_000
+
+
+def trace_step(double: Double, batch: Any, loss: Callable[..., Any] | None = None) -> Flow:
+    """Make one of the user's steps on a double, which is trained by it, and note each call. What the step raises ends
+    it and is noted, but for want of memory."""
+    given = copied(batch)
+    tracer = _Tracer(double, given)
+    with tracer.noting(double):
+        try:
+            with tracer:
+                double.step(double.model, given, double.optimizer, tracer.noted(loss or double.loss))
+        except Exception as error:
+            if ran_out(error):
+                raise
+            tracer.found.error = error
+    return tracer.found
+
+
+def trace_answer(double: Double, batch: Any, ask: Callable[[], object]) -> Flow:
+    """Note each call while `ask` runs the network on `batch`."""
+    tracer = _Tracer(double, batch)
+    with tracer.noting(double), tracer:
+        ask()
+    return tracer.found
+
+
+class _Tracer(TorchFunctionMode):
+    def __init__(self, double: Double, batch: Any) -> None:
+        super().__init__()
+        self.found = Flow()
+        self.names, self.buffers = double.names, {id(buffer) for buffer in double.model.buffers()}
+        self.optimized = {id(p) for group in double.optimizer.param_groups for p in group["params"]}
+        self.parts = {id(part): name for name, part in double.model.named_modules()}
+        self.batch = {id(tensor) for tensor in tensors_in(batch)}
+        self.targets = {id(tensor) for tensor in tensors_in(parts(batch)[1])} - {id(main_tensor(parts(batch)[0]))}
+        self.made: dict[int, int] = {}
+        self.nodes: dict[Any, int] = {}
+        self.alive: list[Any] = [batch]
+        self.inside: list[str] = []
+        self.entered: list[tuple[int, ...]] = []
+        self.arguments: set[int] = set()
+        self.count: Counter[str] = Counter()
+        self.paused = False
+
+    @contextmanager
+    def noting(self, double: Double) -> Iterator[None]:
+        """While the body runs, know which modules do, and look away from the optimizer's arithmetic."""
+
+        def pause(*_: Any) -> None:
+            self.paused = True
+
+        def go_on(*_: Any) -> None:
+            self.paused = False
+
+        handles = [
+            hooks.register_module_forward_pre_hook(self._enter),
+            hooks.register_module_forward_hook(self._leave),
+            double.optimizer.register_step_pre_hook(pause),
+            double.optimizer.register_step_post_hook(go_on),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def noted(self, loss: Callable[..., Any]) -> Any:
+        """The loss, with what it gives taken for the root as long as nothing goes backward."""
+        return _NotedLoss(self, loss)
+
+    def _enter(self, part: nn.Module, args: Any) -> None:
+        name = self.parts.get(id(part))
+        if name == "":
+            self.arguments |= {id(tensor) for tensor in tensors_in(args)}
+        self.inside.append(f"*{type(part).__name__}" if name is None else name)
+        self.entered.append(tuple(self._maker(tensor) for tensor in tensors_in(args)))
+
+    def _leave(self, part: nn.Module, _: Any, output: Any) -> None:
+        if not self.inside:
+            return
+        name, inputs = self.inside.pop(), self.entered.pop()
+        tensor = main_tensor(output)
+        made = None if tensor is None else self.made.get(id(tensor))
+        known = tuple(index for index in inputs if index is not None)
+        self.found.modules.append(ModuleCall(name, part, known, made, part.training, tuple(self.inside)))
+        if name == "" and self.found.output is None:
+            self.found.output = made
+
+    def _maker(self, tensor: torch.Tensor) -> Any:
+        return self.made.get(id(tensor), INPUT if id(tensor) in self.batch else None)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = name_of(func)
+        if self.paused or name in _LOOKS:
+            return func(*args, **kwargs)
+        given = list(tensors_in((args, kwargs)))
+        needs = any(tensor.requires_grad for tensor in given)
+        if name in HEADS and given:
+            kept = [tensor.detach().clone() for tensor in given[:2] if tensor.numel() <= _KEPT_NUMBERS]
+        else:
+            kept = []
+        if name == "backward" and given:
+            self._goes_backward(given[0])
+        try:
+            result = func(*args, **kwargs)
+        except Exception:
+            self.found.failed = (name, tuple(tuple(t.shape) for t in given), tuple(self.inside))
+            raise
+        outputs = [args[0]] if name == "__setitem__" else list(tensors_in(result))
+        if outputs or name in _ENDS:
+            call = self._note(name, given, outputs, needs, _options(args, kwargs))
+            if kept and call.from_batch:
+                self.found.heads.append(Head(call, kept[0], kept[1] if len(kept) > 1 else None))
+        return result
+
+    def _note(
+        self, name: str, given: list[torch.Tensor], outputs: list[torch.Tensor], needs: bool, options: dict[str, Any]
+    ) -> Call:
+        inputs, parameters = self._sources(given)
+        call = Call(
+            len(self.found.calls),
+            name,
+            self.count[name],
+            tuple(self.inside),
+            inputs,
+            parameters,
+            tuple(tuple(tensor.shape) for tensor in given),
+            tuple(outputs[0].shape) if outputs else (),
+            options,
+            needs,
+            any(tensor.requires_grad for tensor in outputs),
+            any(i == INPUT or self.found.calls[i].from_batch for i in inputs),
+        )
+        self.count[name] += 1
+        self.found.calls.append(call)
+        self.alive += outputs
+        for tensor in outputs:
+            if id(tensor) not in self.names:
+                self.made[id(tensor)] = call.index
+            if tensor.grad_fn is not None:
+                self.alive.append(tensor.grad_fn)
+                self.nodes[tensor.grad_fn] = call.index
+        return call
+
+    def _sources(self, given: list[torch.Tensor]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """The calls that made tensors, and the names of parameters among them."""
+        inputs: list[int] = []
+        parameters: list[str] = []
+        for tensor in given:
+            known = self._maker(tensor)
+            if id(tensor) in self.names:
+                parameters.append(self.names[id(tensor)])
+            elif known is not None:
+                if id(tensor) not in self.targets or tensor.is_floating_point():
+                    inputs.append(known)
+            elif tensor.grad_fn is not None:
+                inputs.append(self._linked(tensor))
+            elif tensor.requires_grad:
+                self._stranger(tensor)
+                parameters.append(STRANGE)
+            elif id(tensor) not in self.buffers and tensor.numel() > 1:
+                inputs.append(INPUT)  # from nowhere that is known: it may hang on the batch
+        return tuple(dict.fromkeys(inputs)), tuple(dict.fromkeys(parameters))
+
+    def _linked(self, tensor: torch.Tensor) -> int:
+        """The call that made a tensor which no function of torch gave: a gradient function of one's own, found by what
+        autograd knows of it."""
+        inputs: set[int] = set()
+        parameters: set[str] = set()
+        awaiting, seen = [tensor.grad_fn], set()
+        while awaiting:
+            node: Any = awaiting.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            variable = getattr(node, "variable", None)
+            if node in self.nodes:
+                inputs.add(self.nodes[node])
+            elif variable is None:
+                awaiting += [behind for behind, _ in node.next_functions]
+            elif id(variable) in self.names:
+                parameters.add(self.names[id(variable)])
+            elif id(variable) in self.batch:
+                inputs.add(INPUT)
+            else:
+                self._stranger(variable)
+        name = type(tensor.grad_fn).__name__
+        batch = not inputs or any(i == INPUT or self.found.calls[i].from_batch for i in inputs)
+        index = len(self.found.calls)
+        made = Call(
+            index, name, self.count[name], tuple(self.inside), tuple(sorted(inputs)), tuple(sorted(parameters)), (),
+            tuple(tensor.shape), {}, True, True, batch,
+        )  # fmt: skip
+        self.count[name] += 1
+        self.found.calls.append(made)
+        self.alive += [tensor, tensor.grad_fn]
+        self.made[id(tensor)] = index
+        self.nodes[tensor.grad_fn] = index
+        return index
+
+    def _stranger(self, tensor: torch.Tensor) -> None:
+        within = any(not name.startswith("*") for name in self.inside)
+        known = any(stranger.tensor is tensor for stranger in self.found.strangers)
+        if not known and id(tensor) not in self.arguments | self.batch | self.buffers:
+            self.found.strangers.append(
+                Stranger(
+                    tensor,
+                    tuple(self.inside),
+                    isinstance(tensor, nn.Parameter),
+                    tensor.detach().clone(),
+                    id(tensor) in self.optimized,
+                    within,
+                )
+            )
+
+    def _goes_backward(self, tensor: torch.Tensor) -> None:
+        if not self.found.backward:
+            self.found.backward = True
+            self.found.root = self._maker(tensor)
+            if self.found.root is None and tensor.grad_fn is not None:
+                self.found.root = self._linked(tensor)
+
+    def gave(self, value: Any) -> None:
+        """The loss gave a value."""
+        tensor = main_tensor(value)
+        if tensor is not None and not self.found.backward:
+            self.found.root = self.made.get(id(tensor), self.found.root)
+
+
+class _NotedLoss:
+    def __init__(self, tracer: _Tracer, loss: Any) -> None:
+        self.tracer, self.loss = tracer, loss
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        value = self.loss(*args, **kwargs)
+        self.tracer.gave(value)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loss, name)
+
+
+def name_of(func: Any) -> str:
+    """The name of a function of torch, one for its forms as function, method, and in place."""
+    name = getattr(func, "__name__", type(func).__name__)
+    if name in ("__get__", "__set__"):
+        name = getattr(getattr(func, "__self__", None), "__name__", name)
+    if name.startswith("__i") and name not in ("__index__", "__int__", "__invert__"):
+        return f"__{name[3:]}"  # x += y
+    return name.rstrip("_") if not name.endswith("__") else name
+
+
+def _options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    named = {str(place): value for place, value in enumerate(args)} | kwargs
+    return {key: value for key, value in named.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, _PLAIN) or (
+        isinstance(value, tuple | list) and all(isinstance(part, _PLAIN) for part in value)
+    )
