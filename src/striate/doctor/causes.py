@@ -62,7 +62,6 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "loss.not-finite",
         "optim.lr-too-high",
         "model.saturated",
-        "model.dead-units",
         "model.collapsed",
         "fit.*",
     ),
@@ -99,6 +98,38 @@ for _code in (
 for _code in ("data.labels-random", "data.label-noise", "data.label-map", "data.shift", "data.missing-class"):
     EXPLAINS[_code] = (*EXPLAINS.get(_code, ()), "fit.overfit")
 
+_UNTRAINABLE = (
+    *("optim.lr-too-high", "optim.lr-too-low", "loss.initial-off", "loss.not-finite", "model.collapsed"),
+    *("model.dead-units", "model.saturated", "model.vanishing-gradient", "model.exploding-gradient", "fit.*"),
+)
+"""What shows where the data cannot be learned from, whatever the network."""
+for _code, _more in {
+    "data.not-finite": ("data.constant-images", "model.*", "optim.*", "loss.*", "fit.*"),
+    "data.not-normalized": _UNTRAINABLE,
+    "data.label-range": (
+        *("data.missing-class", "data.imbalance", "data.labels-random", "data.label-noise", "loss.degenerate"),
+        *("loss.sign", "loss.not-finite", "model.collapsed", "fit.*"),
+    ),
+    "data.constant-images": (
+        *("data.duplicates", "data.leak", "data.label-noise", "data.labels-random", "data.too-few", "model.dead-units"),
+        *("model.collapsed", "fit.*"),
+    ),
+    "data.labels-random": ("data.label-noise", "data.shift", *_UNTRAINABLE),
+    "data.label-noise": ("fit.*",),
+    "data.missing-class": ("data.imbalance", "data.shift", "fit.*"),
+    "data.imbalance": ("data.labels-random", "model.collapsed", "loss.degenerate", "fit.*"),
+    "data.too-few": ("data.label-noise", "fit.overfit"),
+    "data.duplicates": ("data.too-few", "data.label-noise", "fit.overfit"),
+    "data.not-shuffled": (
+        *("data.missing-class", "data.imbalance", "model.batch-norm-small-batch", "model.mode"),
+        *("model.dead-units", "model.collapsed", "optim.lr-too-high", "optim.lr-too-low", "loss.degenerate", "fit.*"),
+    ),
+    "data.scrambled": ("data.labels-random", "model.receptive-field", "fit.*"),
+    "data.label-map": ("data.shift", "fit.*"),
+    "data.shift": ("fit.*", "model.mode"),
+}.items():
+    EXPLAINS[_code] = tuple(dict.fromkeys((*EXPLAINS.get(_code, ()), *_more)))
+
 FIRST: tuple[str, ...] = (
     "data.not-finite",
     "data.label-range",
@@ -106,6 +137,15 @@ FIRST: tuple[str, ...] = (
     "loss.broadcast",
     "loss.wrong-for-task",
     "loss.sign",
+    "data.constant-images",
+    "data.not-shuffled",
+    "data.scrambled",
+    "data.missing-class",
+    "data.not-normalized",
+    "data.label-map",
+    "data.shift",
+    "data.labels-random",
+    "data.leak",
     "loss.degenerate",
     "optim.no-step",
     "optim.missing-zero-grad",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,9 +42,12 @@ def coarse(x: torch.Tensor) -> torch.Tensor:
     size = [min(side, _SIDES[axes]) for side in x.shape[2:]]
     if list(x.shape[2:]) == size:
         return x
-    return {1: functional.adaptive_avg_pool1d, 2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d}[
-        axes
-    ](x, size)
+    pools: dict[int, Callable[..., torch.Tensor]] = {
+        1: functional.adaptive_avg_pool1d,
+        2: functional.adaptive_avg_pool2d,
+        3: functional.adaptive_avg_pool3d,
+    }
+    return pools[axes](x, size)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Describer:
         for answers, shift in zip(_answers(_scaled(x)), self.shifts, strict=True):
             flat = answers.flatten(2)
             found += [flat.amax(2), (flat > shift[None, :, None]).float().mean(2)]
-        return torch.cat(found, dim=1).numpy()
+        return (torch.cat(found, dim=1) if found else torch.zeros(len(x), 0)).numpy()
 
 
 def fit_describer(x: torch.Tensor) -> Describer:
@@ -98,7 +102,7 @@ def _basis(standard: torch.Tensor) -> torch.Tensor:
         mixture = torch.randn(standard.shape[1], _MOST_COLUMNS // 2, generator=generator) / standard.shape[1] ** 0.5
         standard = standard @ mixture
     _, vectors = torch.linalg.eigh(standard.T @ standard)
-    found = vectors[:, -COMPONENTS:].flip(1)
+    found: torch.Tensor = vectors[:, -COMPONENTS:].flip(1)
     return found if mixture is None else mixture @ found
 
 

@@ -8,7 +8,7 @@ import torch
 def keys_of(x: torch.Tensor) -> list[bytes]:
     """Of each sample of (N, …) its bytes: equal for equal samples. Zeros have one sign."""
     plain = (x + 0 if x.is_floating_point() else x).contiguous()
-    rows = plain.reshape(len(plain), -1)
+    rows = plain.reshape(len(plain), -1) if plain.numel() else plain.reshape(len(plain), 0)
     if rows.dtype == torch.bfloat16:
         rows = rows.float()
     return [row.tobytes() for row in rows.numpy()]

@@ -89,11 +89,11 @@ def _usable(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if not x.numel() or x.is_complex():
         raise NoEvidence("the inputs are not numbers")
     finite = x.flatten(1).isfinite().all(1) if x.is_floating_point() and x.ndim > 1 else torch.ones(len(x)).bool()
-    kept = torch.arange(len(x))[finite]
-    kept = kept[first_of_each(x[kept])]
+    kept = torch.arange(len(x))[finite & (labels >= 0)]
+    kept = kept[first_of_each(x[kept])] if len(kept) else kept
     if len(kept) > MOST:
         kept = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(0))[:MOST].sort().values]
-    if len(kept) < FEWEST or len(labels[kept].unique()) < 2 or bool((labels[kept] < 0).any()):
+    if len(kept) < FEWEST or len(labels[kept].unique()) < 2:
         raise NoEvidence("too few different samples, or one class only: simple models have nothing to learn from")
     return kept
 

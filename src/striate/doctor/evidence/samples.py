@@ -83,7 +83,7 @@ def training_samples(batches: Batches, first: Passage, classifies: bool) -> Samp
     if first.loss_targets is not None:
         wanted = leaf(batch, y_path) if y_path is not None else None
         plain = wanted is not None and _equal(wanted, first.loss_targets)
-    alone = first.calls <= 1 and len(arguments) <= 1 and _others(batch, x_path, y_path) == 0
+    alone = len(arguments) <= 1 and _others(batch, x_path, y_path) == 0
     found = Samples("train", None, None, x_path, y_path, alone, plain, _numbers(batches), batches.whole, classifies)
     return replace(found, x=_gathered(batches.raw, x_path), y=_gathered(batches.raw, y_path))
 
@@ -117,8 +117,10 @@ def _labels(y: torch.Tensor | None) -> torch.Tensor | None:
         if not y.is_floating_point():
             return y.long()
         values = y.unique()
-        whole = bool((values == values.round()).all())
-        return y.long() if whole and len(values) <= 2 else None
+        if bool(((values == 0) | (values == 1)).all()):
+            return y.long()
+        # Such as -1 and 1.
+        return (y == values.max()).long() if len(values) == 2 and bool((values == values.round()).all()) else None
     if y.ndim == 2 and bool((y >= 0).all()) and torch.allclose(y.double().sum(1), torch.ones(len(y)).double()):
         return y.argmax(1)
     return None

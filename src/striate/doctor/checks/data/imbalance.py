@@ -1,0 +1,99 @@
+"""Classes that the loader yields far too seldom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.class_counts import class_counts
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
+
+RATIO, MILD = 20.0, 8.0
+_SEEN = 10
+THRESHOLD = (
+    f"a warning from {RATIO:g} : 1, and from {MILD:g} : 1 where the trial's network misses half of the rare class; a "
+    "note where it finds 80 % of it; weights of classes in the loss count"
+)
+
+
+def _run(evidence: Evidence) -> Iterable[Finding]:
+    counts = class_counts(evidence).train
+    present = counts.nonzero().flatten()
+    if len(present) < 2:
+        return
+    weighed = counts[present].double() * _weights(evidence, present)
+    most, least = int(present[weighed.argmax()]), int(present[weighed.argmin()])
+    ratio = float(weighed.max() / weighed.min().clamp_min(1e-12))
+    if ratio < MILD or int(counts[most]) < _SEEN:
+        return
+    found, words = _recall(evidence, least)
+    if ratio < RATIO and (found is None or found >= 0.5):
+        return
+    learned = found is not None and found >= 0.8
+    evidence.pictures["data.imbalance"] = Picture(
+        "bars",
+        "Samples of each class",
+        {"samples": tuple(map(float, counts.tolist()))},
+        labels=tuple(map(str, range(len(counts)))),
+    )
+    yield Finding(
+        "data.imbalance",
+        "note" if learned else "warning",
+        "training loader",
+        f"{ratio:.0f} times as much of class {most} ({int(counts[most]):,} samples) as of class {least} "
+        f"({int(counts[least]):,}){words}",
+        THRESHOLD,
+        "The network does best by hardly ever answering the rare class; the accuracy looks good all the same.",
+        "Draw the classes alike: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's sampler, or "
+        "weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`. Report the accuracy of each "
+        "class.",
+    )
+
+
+def _weights(evidence: Evidence, classes: torch.Tensor) -> torch.Tensor:
+    """How strongly the loss pulls for a sample of each class, by its gradient at answers of zero; ones where that is
+    not known."""
+    even = torch.ones(len(classes)).double()
+    outputs = evidence.first.loss_outputs
+    y = evidence.samples.y
+    if not isinstance(outputs, torch.Tensor) or y is None or y.ndim > 2 or evidence.samples.plain is False:
+        return even
+    rows = torch.stack([(evidence.samples.labels == k).nonzero()[0, 0] for k in classes])
+    share = bool(((outputs >= 0) & (outputs <= 1)).all())
+    middle = 1 / outputs.shape[1] if share and outputs.ndim > 1 and outputs.shape[1] > 1 else 0.5 if share else 0.0
+    zeros = torch.full((len(rows), *outputs.shape[1:]), middle, dtype=outputs.dtype, device=outputs.device)
+    zeros.requires_grad_()
+    try:
+        evidence.fresh.loss(zeros, y[rows].to(outputs.device)).sum().backward()
+    except Exception:  # a loss of the user's, that may want more than this
+        return even
+    pull = zeros.grad
+    if pull is None:
+        return even
+    norms = pull.detach().double().reshape(len(rows), -1).norm(dim=1).cpu()
+    return norms / norms.mean() if bool((norms > 0).all()) and bool(torch.isfinite(norms).all()) else even
+
+
+def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
+    """The share of the rare class that the trial's network finds, where there are some of it: in validation, else in
+    training."""
+    for name in ("after_val", "after"):
+        try:
+            told = getattr(evidence, name)
+            answered = told.predictions
+        except NoEvidence:
+            continue
+        wanted = told.targets.reshape(answered.shape) == rare
+        if int(wanted.sum()) >= 5:
+            found = float((answered[wanted] == rare).double().mean())
+            part = "validation" if name == "after_val" else "training"
+            return found, f"; after {len(evidence.trial.rows)} steps {found:.0%} of its {part} samples are found"
+    return None, ""
+
+
+CHECK = Check(("data.imbalance",), "Does the loader yield classes in fair shares?", THRESHOLD, _run)

@@ -1,0 +1,203 @@
+"""Labels that are wrong for a good part of the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.constant_images import bare_samples
+from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.describing import is_grid
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import copies_in
+from striate.doctor.evidence.reference import Reference
+from striate.records import Finding
+
+NOISE, SURELY = 0.12, 0.08
+AGREE = 0.7
+LEARNED = 0.3
+"""Least advantage over chance of the models, as a share of what there is to gain."""
+FLAT = 0.45
+ONE_CLASS, ONE_CLASS_SURELY = 0.3, 0.2
+TORN = 0.03
+_FEWEST = 30
+_FEWEST_IN_CLASS = 15
+THRESHOLD = (
+    f"two simple models of different kinds agree on {AGREE:.0%} of samples that neither was fitted to; of the half of "
+    f"these that they are surest of, {NOISE:.0%} have another label (surely {SURELY:.0%}; or {ONE_CLASS:.0%} of one "
+    f"class): where classes overlap, doubts lie with the unsure half. Or {TORN:.0%} of the images occur with two labels"
+)
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """What two models agree on. `agree`: the share of samples on which they do. `sure`: which samples they are surest
+    of. `answers`: what they say. `wrong`: the share of those with another label, `all_wrong` of all on which they
+    agree."""
+
+    names: tuple[str, str]
+    agree: float
+    sure: NDArray[np.bool_]
+    answers: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    wrong: float
+    all_wrong: float
+
+
+def _run(evidence: Evidence) -> Iterable[Finding]:
+    torn = list(_torn(evidence))
+    if torn:
+        return torn
+    reference = evidence.reference
+    doubt = _doubt(reference)
+    if doubt is None:
+        return []
+    low = _lower_bound(doubt.wrong, int(doubt.sure.sum()))
+    everywhere = doubt.wrong >= NOISE and low >= SURELY and doubt.wrong >= FLAT * doubt.all_wrong
+    pair = None if everywhere else _one_class(doubt)
+    if not everywhere and pair is None:
+        return []
+    if _knows_better(evidence, reference, doubt):
+        return []
+    _draw(evidence, reference, doubt)
+    return [_told(doubt, pair)]
+
+
+def _doubt(reference: Reference) -> _Doubt | None:
+    """The opinion of the two most accurate models; None where they agree too rarely to be believed."""
+    if len(reference.best) < 2:
+        return None
+    one, other = reference.best[:2]
+    first, second = reference.opinions[one], reference.opinions[other]
+    both = first.answers == second.answers
+    chance = reference.by_chance(one)
+    if both.mean() < AGREE or reference.accuracy(one) - chance < LEARNED * (1 - chance):
+        return None
+    certainty = np.minimum(_ranks(first.sure), _ranks(second.sure))
+    sure = np.zeros(len(both), bool)
+    for answer in np.unique(first.answers[both]):
+        mine = np.flatnonzero(both & (first.answers == answer))
+        # By class: one class may be harder than the others, and noisy alone.
+        sure[mine[np.argsort(-certainty[mine], kind="stable")[: (len(mine) + 1) // 2]]] = True
+    if sure.sum() < _FEWEST:
+        return None
+    different = first.answers != reference.labels
+    wrong, all_wrong = float(different[sure].mean()), float(different[both].mean())
+    return _Doubt((one, other), float(both.mean()), sure, first.answers, reference.labels, wrong, all_wrong)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.argsort(np.argsort(values, kind="stable"), kind="stable") / max(len(values), 1)
+
+
+def _lower_bound(share: float, count: int) -> float:
+    """The lower end of Wilson's interval at 99 %."""
+    z = 2.576
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
+    return float(middle - half)
+
+
+def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
+    """The class of which so many samples have another label, where the other classes are clean."""
+    worst: tuple[int, float] | None = None
+    rest = []
+    for answer in np.unique(doubt.answers[doubt.sure]):
+        mine = doubt.sure & (doubt.answers == answer)
+        share = float((doubt.labels[mine] != answer).mean())
+        count = int(mine.sum())
+        surely = count >= _FEWEST_IN_CLASS and _lower_bound(share, count) >= ONE_CLASS_SURELY
+        if share >= ONE_CLASS and surely and (worst is None or share > worst[1]):
+            worst = (int(answer), share)
+        rest.append(share)
+    return worst if worst is not None and float(np.median(rest)) < NOISE / 2 else None
+
+
+def _knows_better(evidence: Evidence, reference: Reference, doubt: _Doubt) -> bool:
+    """Whether the network, which may see more than simple models, answers the labels that they doubt, and validation
+    better than they do."""
+    try:
+        told, val = evidence.after, evidence.after_val
+        answered = told.predictions.flatten().numpy()
+        accuracy = val.accuracy
+    except NoEvidence:
+        return False
+    rows = reference.rows.numpy()
+    asked = doubt.sure & (doubt.answers != doubt.labels) & (rows < len(answered))
+    if not asked.any():
+        return False
+    keeps = float((answered[rows[asked]] == doubt.labels[asked]).mean())
+    return keeps > 0.5 and accuracy > reference.accuracy(doubt.names[0]) + 0.05
+
+
+def _torn(evidence: Evidence) -> Iterable[Finding]:
+    """Images, not rows of tables, that are there several times with different labels."""
+    samples = evidence.samples
+    x, labels = samples.sole_inputs, samples.labels
+    if not is_grid(x):
+        return
+    keep = ~bare_samples(x)
+    x, labels = x[keep], labels[keep]
+    if not len(x):
+        return
+    first = copies_in(x)
+    counts: dict[int, set[int]] = {}
+    for home, label in zip(first.tolist(), labels.tolist(), strict=True):
+        counts.setdefault(home, set()).add(label)
+    odd = [home for home, found in counts.items() if len(found) > 1]
+    share = sum(len(counts[int(home)]) > 1 for home in first) / len(x)
+    if len(odd) < 3 or share < TORN:
+        return
+    yield Finding(
+        "data.label-noise",
+        "error" if share >= 0.2 else "warning",
+        "training labels",
+        f"{len(odd):,} images occur with two labels or more, {share:.0%} of the samples; the first are of the classes "
+        + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
+        THRESHOLD,
+        "At most one of the labels is right, and the network is pulled both ways.",
+        "Keep one label of each image (the majority's, or look at them), and leave the copies out.",
+    )
+
+
+def _draw(evidence: Evidence, reference: Reference, doubt: _Doubt) -> None:
+    rows = np.flatnonzero(doubt.sure & (doubt.answers != doubt.labels))[:6]
+    images = list(evidence.samples.inputs[reference.rows[torch.from_numpy(rows)]])
+    words = [f"label {doubt.labels[row]}, like {doubt.answers[row]}" for row in rows]
+    drawn = picture_of("Labels in doubt", images, words)
+    if drawn is not None:
+        evidence.pictures["data.label-noise"] = drawn
+
+
+def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
+    rows = np.flatnonzero(doubt.sure & (doubt.answers != doubt.labels))
+    shown = ", ".join(f"{doubt.labels[row]} for what looks like {doubt.answers[row]}" for row in rows[:3])
+    where = "" if pair is None else f" ({pair[1]:.0%} of what looks like class {pair[0]})"
+    return Finding(
+        "data.label-noise",
+        "warning",
+        "training labels",
+        f"{doubt.wrong:.0%} of the samples whose class is clearest have another label{where}: {shown}. Judged by "
+        f"two simple models ({' and '.join(doubt.names)}) that were fitted without them and agree on "
+        f"{doubt.agree:.0%} of all",
+        THRESHOLD,
+        "Wrong labels cap what can be reached, and a network that trains long learns them by heart.",
+        "Look at the samples that the network is surest about and the label denies (`striate data check DATA --labels` "
+        "lists them), and correct or leave them out. Until then: stop early, `CrossEntropyLoss(label_smoothing=0.1)`, "
+        "and measure on labels that were checked.",
+    )
+
+
+CHECK = Check(
+    ("data.label-noise",),
+    "Do labels say what samples clearly show?",
+    THRESHOLD,
+    _run,
+    quick=False,
+)

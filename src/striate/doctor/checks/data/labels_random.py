@@ -1,0 +1,178 @@
+"""Labels or target numbers that have nothing to do with the inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.answers import Answers
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.leaves import dealt_anew
+from striate.doctor.evidence.numbers import related
+from striate.doctor.evidence.trial import Change
+from striate.records import Finding
+
+SIGMAS = 3.0
+LEAST = 0.12
+LEAST_NUMBERS = 0.25
+_FEWEST = 60
+_TO_GAIN = 0.3
+THRESHOLD = (
+    f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to, though "
+    f"{LEAST:g} of accuracy ({LEAST_NUMBERS:g} of correlation, of numbers) would have shown; nor is the network"
+)
+_WHY = (
+    "There is nothing to learn: the loss can only fall by learning single samples by heart, and validation stays at "
+    "chance."
+)
+_REMEDY = (
+    "Look at ten samples beside their targets. Usual reasons: one of x and y was shuffled or sorted alone (`p = "
+    "torch.randperm(len(x)); x, y = x[p], y[p]`, both), files and labels come from lists in different orders (take the "
+    "label from the file's own row or folder), a join on the wrong column."
+)
+
+
+def _run(evidence: Evidence) -> Iterable[Finding]:
+    try:
+        labels = evidence.samples.labels
+    except NoEvidence:
+        return _numbers(evidence)
+    if len(labels) < _FEWEST:
+        raise NoEvidence(f"{len(labels)} samples are too few to tell labels at random from hard ones")
+    return _classes(evidence)
+
+
+def _classes(evidence: Evidence) -> Iterable[Finding]:
+    if _better_than_chance(_val(evidence)):
+        return
+    reference = evidence.reference
+    count = len(reference.labels)
+    said = []
+    for name in reference.best:
+        chance, got = reference.by_chance(name), reference.accuracy(name)
+        error = (chance * (1 - chance) / count) ** 0.5
+        if 1 - chance < _TO_GAIN:
+            raise NoEvidence("nearly all samples are of one class: better than chance would hardly show")
+        if got - chance >= SIGMAS * error or got - chance + 2 * error > LEAST:
+            return
+        said.append(f"{name} {got:.2f} (chance {chance:.2f})")
+    network = _network(evidence)
+    if network is None:
+        return
+    yield Finding(
+        "data.labels-random",
+        "error",
+        "training labels",
+        f"accuracy on samples that a model was not fitted to, {count:,} in all: {', '.join(said)}; the network "
+        f"{network}",
+        THRESHOLD,
+        _WHY,
+        _REMEDY,
+    )
+
+
+def _numbers(evidence: Evidence) -> Iterable[Finding]:
+    values = evidence.samples.values
+    if len(values) < _FEWEST:
+        raise NoEvidence(f"{len(values)} samples are too few to tell targets at random from hard ones")
+    if _better_than_chance(_val(evidence)):
+        return
+    found = related(evidence.samples.sole_inputs, values)
+    error = found.count**-0.5
+    if max(found.models.values()) >= min(SIGMAS * error, LEAST_NUMBERS) or 2 * error > LEAST_NUMBERS:
+        return
+    network = _network(evidence)
+    if network is None:
+        return
+    said = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
+    yield Finding(
+        "data.labels-random",
+        "error",
+        "training targets",
+        f"correlation with the targets of samples that a model was not fitted to, {found.count:,} in all: {said} "
+        f"(chance: 0 ± {error:.2f}); the network {network}",
+        THRESHOLD,
+        _WHY,
+        _REMEDY,
+    )
+
+
+def _val(evidence: Evidence) -> Answers | None:
+    try:
+        return evidence.after_val
+    except NoEvidence:
+        return None
+
+
+def _better_than_chance(answers: Answers | None) -> bool:
+    """Whether answers about samples that were not trained on have to do with their targets."""
+    return answers is not None and (_sigmas(answers) or 0.0) >= SIGMAS
+
+
+def _sigmas(answers: Answers) -> float | None:
+    """By how many standard errors the answers are better than chance; None where that is not known."""
+    targets = answers.targets
+    if targets is None or not bool(torch.isfinite(answers.outputs).all()):
+        return None
+    try:
+        answered = answers.predictions.flatten()
+        wanted = targets.flatten().long()
+    except NoEvidence:
+        return _correlation(answers.outputs, targets)
+    size = int(max(answered.max(), wanted.max())) + 1
+    if int(wanted.min()) < 0:
+        return None
+    said, are = (torch.bincount(part, minlength=size).double() / len(part) for part in (answered, wanted))
+    chance = float((said * are).sum())
+    got = float((answered == wanted).double().mean())
+    return (got - chance) / max(math.sqrt(chance * (1 - chance) / len(wanted)), 0.5 / len(wanted))
+
+
+def _correlation(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
+    if targets.numel() != len(targets) or len(outputs) != len(targets) or len(targets) < 3:
+        return None
+    wanted = targets.flatten().double()
+    columns = outputs.reshape(len(outputs), -1).double().T
+    found = [
+        float(torch.corrcoef(torch.stack([column, wanted]))[0, 1]) for column in columns if float(column.std()) > 0
+    ]
+    return max((value for value in found if value == value), default=0.0) * math.sqrt(len(wanted))
+
+
+def _network(evidence: Evidence) -> str | None:
+    """What the network, trained with a usual optimizer, makes of samples that it was not trained on, in words; None
+    where it is better than chance or cannot be asked: networks may see more than simple models."""
+    held = _held_out(evidence)
+    if held is None:
+        return None
+    train, asked = held
+    change = Change(
+        optimizer=lambda model: torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    )
+    sigmas = []
+    for name, wanted in (("held out", Change()), ("held out, Adam", change)):
+        trial = evidence.variant(name, wanted, batches=train)
+        found = None if trial.error is not None else _sigmas(evidence.answers_of(trial, asked))
+        if found is not None:
+            sigmas.append(found)
+        if found is not None and found >= SIGMAS:
+            return None
+    if not sigmas:
+        return None
+    return f"is {max(sigmas):.1f} standard errors better than chance on samples held out"
+
+
+def _held_out(evidence: Evidence) -> tuple[list[object], list[object]] | None:
+    """Batches to train on and others to ask about."""
+    batches = dealt_anew(evidence.train.raw)
+    if batches is None or len(batches) < 4:
+        return None
+    cut = max(1, round(0.7 * len(batches)))
+    return batches[:cut], batches[cut:]
+
+
+CHECK = Check(("data.labels-random",), "Have the targets anything to do with the inputs?", THRESHOLD, _run, quick=False)

@@ -1,0 +1,69 @@
+"""What several checks of data share: the two parts of the data, samples as pictures, scores of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.answers import Answers
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
+from striate.doctor.evidence.describing import channels_first
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.reading import Batches
+from striate.doctor.evidence.samples import Samples
+
+WORDS = {"train": "training", "val": "validation"}
+
+
+def both_parts(evidence: Evidence) -> Iterator[tuple[Samples, Batches]]:
+    """Training, and validation where it was given and there is time to read it."""
+    yield evidence.samples, evidence.train
+    try:
+        yield evidence.val_samples, evidence.val
+    except OutOfTime:
+        raise
+    except NoEvidence:
+        return
+
+
+def spread_of(x: torch.Tensor) -> torch.Tensor:
+    """Of each sample (N, …) the standard deviation of its numbers."""
+    return x.double().flatten(1).std(1, correction=0)
+
+
+def score(answers: Answers) -> float | None:
+    """How good answers are, 0 for those that do not depend on the input, 1 for perfect ones: the accuracy of classes,
+    else the share of the constant answer's loss that is gone. None where that is not known."""
+    if not bool(torch.isfinite(answers.outputs).all()):
+        return 0.0
+    known = quality(answers.outputs, answers.targets)
+    if known is None:
+        return None
+    if known.accuracy is not None:
+        return known.accuracy
+    return max(0.0, 1 - known.loss / known.constant) if known.constant > 0 else None
+
+
+def picture_of(title: str, samples: list[torch.Tensor], labels: list[str]) -> Picture | None:
+    """Images side by side, each from its darkest number to its lightest; None where samples are no images."""
+    images = [_levels(sample) for sample in samples]
+    if not images or any(image is None for image in images):
+        return None
+    return Picture("images", title, labels=tuple(labels), images=tuple(images))
+
+
+def _levels(sample: torch.Tensor) -> Any:
+    image = sample.detach().double()
+    if image.ndim == 3:
+        image = channels_first(image[None])[0]
+    if image.ndim == 2:
+        image = image[None]
+    if image.ndim != 3 or min(image.shape[1:]) < 4 or max(image.shape[1:]) > 512:
+        return None
+    image = torch.nan_to_num(image if len(image) == 3 else image[:1], 0.0, 0.0, 0.0)
+    low, high = image.min(), image.max()
+    return ((image - low) / (high - low).clamp_min(1e-12) * 255).round().tolist()

@@ -1,0 +1,102 @@
+"""Batches whose targets are alike, since the data come in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.looking import score
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.leaves import dealt_anew
+from striate.doctor.evidence.trial import Change
+from striate.records import Finding
+from striate.wording import several
+
+WINDOW = 16
+LIKE, ALIKE = 0.2, 0.5
+GAIN = 0.05
+_FEWEST = 48
+THRESHOLD = (
+    f"{ALIKE:g} of the variance of the targets lies between stretches of a batch ({WINDOW} samples at least), not "
+    f"within: 0 is an order by chance, 1 sorted; from {LIKE:g} where shuffled batches learn better by {GAIN:g}"
+)
+
+
+def _run(evidence: Evidence) -> Iterable[Finding]:
+    samples = evidence.samples
+    try:
+        targets = torch.nn.functional.one_hot(samples.labels - samples.labels.min()).double()
+        what = "class"
+    except NoEvidence:
+        targets, what = samples.values[:, None], "target"
+    if not evidence.train.whole and len(targets) >= 512 and float(targets.var(0).sum()) == 0:
+        yield _told(f"the first {len(targets):,} samples are all of one class", "error")
+        return
+    stretch = max(WINDOW, int(evidence.train.largest))
+    if len(targets) < max(_FEWEST, 2 * stretch):
+        return
+    between = between_stretches(targets, stretch)
+    if between < LIKE:
+        return
+    gain, words = _tried(evidence)
+    if between < ALIKE and (gain is None or gain < GAIN):
+        return
+    severity = "error" if gain is not None and gain >= 4 * GAIN else "warning"
+    stretches = targets.split(stretch)
+    alike = sum(float(part.var(0, correction=0).sum()) == 0 for part in stretches)
+    told = f"{alike} of {several(len(stretches), 'stretch', 'stretches')} of {stretch} samples have one {what} only; "
+    numbers = samples.labels.double() if what == "class" else samples.values
+    evidence.pictures["data.not-shuffled"] = Picture(
+        "lines", f"The {what} of each sample, in the loader's order", {what: tuple(numbers[:2000].tolist())}
+    )
+    yield _told(f"{told}{between:.2f} of the variance of the {what} lies between them{words}", severity)
+
+
+def between_stretches(targets: torch.Tensor, stretch: int) -> float:
+    """The share of the variance of targets (N, D) between stretches of so many samples: 0 in an order by chance, 1
+    where each stretch is all alike."""
+    whole = len(targets) // stretch * stretch
+    parts = targets[:whole].reshape(-1, stretch, targets.shape[1])
+    total = float(targets[:whole].var(0, correction=0).sum())
+    if total <= 0:
+        return 0.0
+    between = float(parts.mean(1).var(0, correction=0).sum()) / total
+    return max(0.0, (between - 1 / stretch) / (1 - 1 / stretch))
+
+
+def _tried(evidence: Evidence) -> tuple[float | None, str]:
+    """How much better the trial learns with the same samples in batches by chance, and that in words."""
+    dealt = dealt_anew(evidence.train.raw)
+    if dealt is None:
+        return None, ""
+    try:
+        own = score(evidence.after)
+        other = score(evidence.answers_of(evidence.variant("shuffled", Change(), batches=dealt), evidence.train.raw))
+    except NoEvidence:
+        return None, ""
+    if own is None or other is None:
+        return None, ""
+    steps = len(evidence.trial.rows)
+    measure = "accuracy" if evidence.patient.classifies else "explained share"
+    return other - own, f"; with shuffled batches the {measure} after {steps} steps is {other:.2f} instead of {own:.2f}"
+
+
+def _told(measured: str, severity: str) -> Finding:
+    return Finding(
+        "data.not-shuffled",
+        "error" if severity == "error" else "warning",
+        "training loader",
+        measured,
+        THRESHOLD,
+        "Each batch pulls towards its own class and undoes what the one before taught; normalization by batches sees "
+        "one class at a time.",
+        "`DataLoader(dataset, batch_size=…, shuffle=True)`; where files are read one after the other, mix their "
+        "samples in a buffer, or shuffle the list once before.",
+    )
+
+
+CHECK = Check(("data.not-shuffled",), "Is every batch a fair sample of the data?", THRESHOLD, _run)

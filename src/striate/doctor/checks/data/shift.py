@@ -1,0 +1,190 @@
+"""Validation inputs that were prepared otherwise than training inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.evidence.answers import Answers
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
+from striate.doctor.evidence.corrections import Correction, corrections
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.leaves import altered
+from striate.doctor.evidence.quality import quality
+from striate.records import Finding
+from striate.wording import show_shape
+
+GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
+FAR = 0.3
+_MOST = 512
+THRESHOLD = (
+    f"validation is answered worse than training by {GAP:g}, and putting its inputs right in one way (scale, channels, "
+    f"turned, size) makes {GAIN:g} more of it right, by {CERTAIN:g} standard errors of the change"
+)
+
+Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Someone who answers validation: `right` gives of each sample 1 or 0 (of numbers: how much of the constant
+    answer's error is gone), for inputs changed in a way. `train`: the mean of that on training data."""
+
+    name: str
+    train: float
+    right: Ask
+
+
+def _run(evidence: Evidence) -> Iterable[Finding]:
+    train, val = evidence.samples, evidence.val_samples
+    x, known = val.inputs, train.inputs
+    refused = _refused(evidence, x, known)
+    if refused:
+        yield _told(_compared(known, x) + refused, "error", known, x)
+        return
+    for judge in _judges(evidence, known, x):
+        plain = judge.right(None)
+        if judge.train - float(plain.mean()) < GAP or judge.train < 0.25:
+            continue
+        best = _best(judge, plain, list(corrections(known, x)))
+        if best is None:
+            continue
+        correction, mended = best
+        own = float(plain.mean())
+        words = (
+            f"; {judge.name} answers {judge.train:.2f} of training and {own:.2f} of validation right, "
+            f"{mended:.2f} once that is undone: {correction.what}"
+        )
+        drawn = picture_of("Training beside validation", [*known[:2], *x[:2]], ["training"] * 2 + ["validation"] * 2)
+        if drawn is not None:
+            evidence.pictures["data.shift"] = drawn
+        yield _told(_compared(known, x) + words, "error" if mended - own >= 2 * GAIN else "warning", known, x)
+        return
+
+
+def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
+    """What the network raises for validation inputs of another shape or kind; `` where it takes them."""
+    if x.shape[1:] == known.shape[1:] and x.dtype == known.dtype:
+        return ""
+    try:
+        _ = evidence.start
+    except NoEvidence:
+        return ""
+    try:
+        _ = evidence.start_val
+    except OutOfTime:
+        raise
+    except NoEvidence as reason:
+        return f"; {reason}"
+    return ""
+
+
+def _compared(known: torch.Tensor, x: torch.Tensor) -> str:
+    return f"training: {_figures(known)}; validation: {_figures(x)}"
+
+
+def _figures(x: torch.Tensor) -> str:
+    numbers = x.double()
+    return (
+        f"{show_shape(x.shape[1:])} of {str(x.dtype).removeprefix('torch.')}, mean {float(numbers.mean()):.3g}, "
+        f"deviation {float(numbers.std(correction=0)):.3g}, {float(numbers.min()):.3g} to {float(numbers.max()):.3g}"
+    )
+
+
+def _judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[_Judge]:
+    """The trial's network; and, where it has not learned enough, the best simple model."""
+    network = _network(evidence)
+    if network is not None:
+        yield network
+    if (network is None or network.train < 0.5) and x.shape[1:] == known.shape[1:]:
+        try:
+            reference, labels = evidence.reference, evidence.val_samples.labels[:_MOST].numpy()
+        except NoEvidence:
+            return
+        name = reference.best[0]
+
+        def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
+            asked = x[:_MOST] if change is None else change(x[:_MOST])
+            return torch.from_numpy(reference.ask(asked, name) == labels).double()
+
+        yield _Judge(f"a simple model ({name})", reference.accuracy(name), right)
+
+
+def _network(evidence: Evidence) -> _Judge | None:
+    try:
+        trained = float(_right(evidence.after).mean())
+    except NoEvidence:
+        return None
+    path = evidence.val_samples.x_path
+    batches: list[Any] = []
+    count = 0
+    for batch, size in zip(evidence.val.raw, evidence.val.sizes, strict=True):
+        if count < _MOST:
+            batches.append(batch)
+            count += size
+
+    def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
+        asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
+        return _right(evidence.answers_of(evidence.trial, asked))
+
+    return _Judge("the trial's network", trained, right)
+
+
+def _right(answers: Answers) -> torch.Tensor:
+    """Of each sample whether its answer is right, or how much better it is than the constant one: at most 1."""
+    targets, outputs = answers.targets, answers.outputs
+    known = quality(outputs, targets)
+    if known is None or targets is None:
+        raise NoEvidence("it is not known when an answer is right")
+    if known.accuracy is not None:
+        answered = answers.predictions
+        return (answered == targets.reshape(answered.shape).long()).double().reshape(len(answered), -1).mean(1)
+    if known.kind != "numbers" or outputs.numel() != targets.numel():
+        raise NoEvidence("it is not known when an answer is right")
+    wanted = targets.double().reshape(len(targets), -1)
+    error = (outputs.double().reshape(len(outputs), -1) - wanted).square().mean(1)
+    return (1 - error / max(known.constant, 1e-12)).clamp(-1, 1).nan_to_num(-1)
+
+
+def _best(judge: _Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Correction, float] | None:
+    """The way that makes most of validation right, where that is no chance."""
+    best: tuple[Correction, float] | None = None
+    for way in ways:
+        try:
+            mended = judge.right(way.undo)
+        except OutOfTime:
+            raise
+        except NoEvidence:  # the network does not take such inputs
+            continue
+        if len(mended) != len(plain):
+            continue
+        change = mended - plain
+        error = max(float(change.std()) / len(change) ** 0.5, 0.5 / len(change))
+        gain = float(change.mean())
+        # The plainest one of those that do about as well.
+        if gain >= GAIN and gain >= CERTAIN * error and (best is None or float(mended.mean()) > best[1] + 0.03):
+            best = way, float(mended.mean())
+    return best
+
+
+def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) -> Finding:
+    shape = known.shape[1:] != x.shape[1:] or known.dtype != x.dtype
+    return Finding(
+        "data.shift",
+        "error" if severity == "error" else "warning",
+        "validation inputs",
+        measured,
+        THRESHOLD,
+        "The network is asked about something else than it learned: its validation figures say nothing of it.",
+        "Prepare both in one function, with the figures of training: `def prepare(x): return (x.float() / 255 - mean) "
+        "/ std`, `train = prepare(train); val = prepare(val)`; the same reader, channel order"
+        + (", size and number format." if shape else " and size. Only what is random belongs to training alone."),
+    )
+
+
+CHECK = Check(("data.shift",), "Are validation inputs prepared as training inputs are?", THRESHOLD, _run, quick=False)

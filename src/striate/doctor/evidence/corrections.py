@@ -1,0 +1,138 @@
+"""Ways in which validation inputs may have been prepared otherwise than training inputs, undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch.nn import functional
+
+from striate.doctor.evidence.describing import is_grid
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """`undo` makes of validation inputs (N, …) what training inputs are like, if it was `what` that set them apart."""
+
+    what: str
+    undo: Change
+
+
+def corrections(train: torch.Tensor, val: torch.Tensor) -> Iterator[Correction]:
+    """Those that may apply to inputs (N, …) of these shapes and figures."""
+    grid = is_grid(val) and val.ndim == train.ndim
+    if grid and train.shape[1:] != val.shape[1:]:
+        yield from _sizes(train, val)
+        return
+    if train.shape[1:] != val.shape[1:]:
+        return
+    yield from _scales(train, val, grid)
+    if not grid:
+        return
+    channels = _channels(val)
+    if channels is not None and val.shape[channels] in (2, 3, 4):
+        yield Correction("channels in reverse order (BGR for RGB)", lambda x: x.flip(channels))
+    axes = [axis for axis in range(1, val.ndim) if axis != channels]
+    if len(axes) == 2:
+        yield from _turns(val, axes)
+        yield from _zooms(axes)
+
+
+def _channels(x: torch.Tensor) -> int | None:
+    if x.ndim < 3 or (x.ndim == 3 and x.shape[1] > 16):
+        return None
+    return x.ndim - 1 if x.ndim >= 4 and x.shape[-1] <= 4 < x.shape[1] else 1
+
+
+def _figures(x: torch.Tensor, axes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    return x.double().mean(axes, keepdim=True), x.double().std(axes, keepdim=True, correction=0)
+
+
+def _scales(train: torch.Tensor, val: torch.Tensor, grid: bool) -> Iterator[Correction]:
+    wanted = train.dtype
+    everywhere = tuple(range(val.ndim))
+    channels = _channels(val) if grid else None
+    by_part = tuple(axis for axis in everywhere if axis != channels) if grid else (0,)
+    sets = [("scale or offset", everywhere)] if grid else []
+    if not grid or (channels is not None and val.shape[channels] > 1):
+        sets.append(("scale or offset of each " + ("channel" if grid else "column"), by_part))
+    for what, axes in sets:
+        (mean, spread), (other, others) = _figures(train, axes), _figures(val, axes)
+        factor = torch.where(others > 1e-12, spread / others.clamp_min(1e-12), torch.ones(()).double())
+        yield Correction(what, _affine(factor, mean - factor * other, wanted))
+    if grid:
+        low, high = float(train.min()), float(train.max())
+        yield Correction("light and dark exchanged", _affine(torch.tensor(-1.0), torch.tensor(low + high), wanted))
+
+
+def _affine(factor: torch.Tensor, offset: torch.Tensor, dtype: torch.dtype) -> Change:
+    return lambda x: (x.double() * factor.to(x.device) + offset.to(x.device)).to(dtype)
+
+
+def _turns(x: torch.Tensor, axes: list[int]) -> Iterator[Correction]:
+    yield Correction("left and right exchanged", lambda x: x.flip(axes[1]))
+    yield Correction("top and bottom exchanged", lambda x: x.flip(axes[0]))
+    yield Correction("turned by half", lambda x: x.flip(axes))
+    if x.shape[axes[0]] == x.shape[axes[1]]:
+        yield Correction("rows and columns exchanged", lambda x: x.transpose(*axes))
+        yield Correction("turned by a quarter", lambda x: x.rot90(1, axes))
+        yield Correction("turned by a quarter", lambda x: x.rot90(-1, axes))
+
+
+def _zooms(axes: list[int]) -> Iterator[Correction]:
+    if axes != [2, 3]:
+        return
+    for share in (0.5, 0.7, 0.85):
+        yield Correction(f"shown at {share:.0%} of the size, with a border", partial(_closer, share=share))
+        yield Correction(f"cropped to {share:.0%} and enlarged", partial(_farther, share=share))
+
+
+def _closer(x: torch.Tensor, share: float) -> torch.Tensor:
+    height, width = x.shape[2:]
+    h, w = max(1, round(height * share)), max(1, round(width * share))
+    top, left = (height - h) // 2, (width - w) // 2
+    return _resized(x[:, :, top : top + h, left : left + w], (height, width))
+
+
+def _farther(x: torch.Tensor, share: float) -> torch.Tensor:
+    height, width = x.shape[2:]
+    h, w = max(1, round(height * share)), max(1, round(width * share))
+    top, left = (height - h) // 2, (width - w) // 2
+    small = _resized(x, (h, w))
+    return functional.pad(small, (left, width - w - left, top, height - h - top), mode="replicate")
+
+
+def _resized(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[x.ndim - 2]
+    shrinks = x.ndim == 4 and size[0] < x.shape[2]
+    found = functional.interpolate(x.float(), size=size, mode=mode, align_corners=False, antialias=shrinks)
+    return found.to(x.dtype)
+
+
+def _sizes(train: torch.Tensor, val: torch.Tensor) -> Iterator[Correction]:
+    if train.shape[1] == val.shape[1]:
+        size = tuple(train.shape[2:])
+        yield Correction("another size", lambda x: _resized(x, size))
+        yield Correction("another size, cut or with a border", lambda x: _fitted(x, size))
+    if sorted(train.shape[1:]) == sorted(val.shape[1:]) and val.ndim == 4:
+        order = (0, 2, 3, 1) if train.shape[-1] == val.shape[1] else (0, 3, 1, 2)
+        yield Correction("axes in another order", lambda x: x.permute(order))
+    elif train.shape[1] > val.shape[1] == 1 and train.shape[2:] == val.shape[2:]:
+        yield Correction("gray instead of color", lambda x: x.expand(-1, train.shape[1], *x.shape[2:]))
+
+
+def _fitted(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """The middle of (N, C, …), or that with a border of its least number."""
+    for axis, wanted in enumerate(size, 2):
+        more = wanted - x.shape[axis]
+        if more <= 0:
+            x = x.narrow(axis, -more // 2, wanted)
+            continue
+        parts = [x.new_full((*x.shape[:axis], n, *x.shape[axis + 1 :]), float(x.min())) for n in (more // 2,)]
+        parts += [x, x.new_full((*x.shape[:axis], more - more // 2, *x.shape[axis + 1 :]), float(x.min()))]
+        x = torch.cat(parts, axis)
+    return x

@@ -1,0 +1,73 @@
+"""Copies, exact and near, between samples and within them, and how many there would be by chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from striate.doctor.evidence.describing import channels_first, coarse, is_grid
+from striate.doctor.evidence.distinct import keys_of
+
+MOST = 2048
+TENTH = 10
+NEAR = 0.3
+"""A sample is near another one where it is so many times closer to it than to its tenth neighbor. Of samples that have
+nothing to do with each other that is rare: their distances lie close together in many dimensions."""
+
+
+def same_in(x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Of each sample of `x` (N, …) the position of an equal one in `known`; -1 where there is none."""
+    if x.shape[1:] != known.shape[1:] or x.dtype != known.dtype:
+        return torch.full((len(x),), -1)
+    places = {key: number for number, key in reversed(list(enumerate(keys_of(known))))}
+    return torch.tensor([places.get(key, -1) for key in keys_of(x)], dtype=torch.long)
+
+
+def copies_in(x: torch.Tensor) -> torch.Tensor:
+    """Of each sample of `x` (N, …) the position of the first equal one; its own where it is the first."""
+    return same_in(x, x)
+
+
+def columns_dealt(x: torch.Tensor) -> torch.Tensor:
+    """A table (N, D) with each column in an order of its own: what copies it has, it has by chance."""
+    flat = x.reshape(len(x), -1)
+    generator = torch.Generator().manual_seed(0)
+    return torch.stack([column[torch.randperm(len(flat), generator=generator)] for column in flat.T], dim=1)
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """Of each sample its nearest one among others: which, and the distance as a share of that to the tenth."""
+
+    nearest: torch.Tensor
+    ratio: torch.Tensor
+
+    @property
+    def near(self) -> torch.Tensor:
+        """Which samples have a near one."""
+        return self.ratio < NEAR
+
+
+def neighbors(x: torch.Tensor, known: torch.Tensor, *, same: bool = False) -> Neighbors:
+    """Neighbors of samples (N, …) among `known` (M, …), as `comparable` made them; `same`: both are the same samples,
+    and each is left out for itself."""
+    distances = torch.cdist(x, known)
+    if same:
+        distances.fill_diagonal_(float("inf"))
+    found = distances.topk(min(TENTH, distances.shape[1] - int(same)), dim=1, largest=False)
+    tenth = found.values[:, -1].clamp_min(1e-12)
+    return Neighbors(found.indices[:, 0], found.values[:, 0] / tenth)
+
+
+def comparable(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(N, D): grids coarse, with mean 0 and length 1 each, so that brightness and contrast do not count; tables in the
+    units of the columns of `like`."""
+    if is_grid(x):
+        flat = coarse(channels_first(x.float())).flatten(1)
+        flat = flat - flat.mean(1, keepdim=True)
+        length: torch.Tensor = flat.norm(dim=1, keepdim=True).clamp_min(1e-9)
+        return flat / length
+    flat, base = x.float().reshape(len(x), -1), like.float().reshape(len(like), -1)
+    spread = base.std(0, correction=0)
+    return (flat - base.mean(0)) / torch.where(spread > 1e-12, spread, torch.ones(()))
