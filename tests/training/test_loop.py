@@ -25,6 +25,7 @@ from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
 from striate.training.prepare import prepare
 from striate.training.progress import describe_row
+from striate.training.setup import Setup
 from striate.training.state import TrainingState
 
 TASK = Classify(("a", "b", "c"))
@@ -163,7 +164,8 @@ def go(state: TrainingState, config: Config, steps: range) -> list[float]:
         x, y = torch.randn(12, 1, 8, 8, generator=generator), torch.randint(3, (12,), generator=generator)
         given = Batch(x + y[:, None, None, None], y, torch.arange(12))
         state.step = number
-        losses.append(float(loop.training_step(state, given, Objective(TASK, config), config, lambda x: x, 0)[0]))
+        setup = Setup(state, Objective(TASK, config), {}, config, lambda x: x)
+        losses.append(float(loop.training_step(setup, given)[0]))
     return losses
 
 

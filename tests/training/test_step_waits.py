@@ -24,6 +24,7 @@ from striate.training.config_file import with_fields
 from striate.training.loop import training_step
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
+from striate.training.setup import Setup
 from striate.training.state import TrainingState
 
 META = torch.device("meta")
@@ -104,9 +105,12 @@ def test_steps_wait_for_nothing(options: str) -> None:
     normalize = Normalization((100.0,) * 3, (50.0,) * 3).on(META, 4)
     train, objective = to_device(_split(16), META), Objective(task, config, heads)
 
+    setup = Setup(state, objective, {"train": train}, config, normalize)
+
     def steps(epoch: int) -> None:
+        setup.epoch = epoch
         for batch in batches(train, 8, order=epoch_order(24, 0, epoch)):
-            training_step(state, batch, objective, config, normalize, epoch)
+            training_step(setup, batch)
             state.step += 1
 
     steps(0)  # constants of the task are made once

@@ -158,7 +158,7 @@ def _validates_on_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         loop,
         "close_epoch",
-        lambda state, objective, splits, *rest: close(state, objective, splits | {"val": splits["test"]}, *rest),
+        lambda setup: close(replace(setup, splits=setup.splits | {"val": setup.splits["test"]})),
     )
 
 

@@ -19,6 +19,7 @@ from striate.training.config_file import with_fields
 from striate.training.loop import training_step
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
+from striate.training.setup import Setup
 from striate.training.state import TrainingState
 
 CLASSES = ("a", "b", "c")
@@ -40,7 +41,7 @@ def step(network: str = "conv(4,3) relu pool(2) fc(3)", task: Task = TASK, **fie
     state = TrainingState(module, make_optimizer(module, config), make_average(module, config.optim.ema), heads)
     if task.name == "regress":
         given = Batch(given.inputs, given.targets[:, None].float(), given.ids)
-    result = training_step(state, given, Objective(task, config, heads), config, lambda x: x, 0)
+    result = training_step(Setup(state, Objective(task, config, heads), {}, config, lambda x: x), given)
     return state, {name: p.grad.clone() for name, p in module.named_parameters()}, result
 
 
@@ -86,7 +87,8 @@ def test_pixels_count_alike_in_whichever_part_they_are(size: int, weights: tuple
         masks[5] = IGNORED
         state = TrainingState(module, make_optimizer(module, config))
         objective = Objective(Segment(("a", "b"), weights), config)
-        training_step(state, Batch(images.inputs, masks, images.ids), objective, config, lambda x: x, 0)
+        setup = Setup(state, objective, {}, config, lambda x: x)
+        training_step(setup, Batch(images.inputs, masks, images.ids))
         return [p.grad for p in module.parameters()]
 
     for a, b in zip(gradients(None), gradients(size), strict=True):
@@ -136,7 +138,7 @@ def test_frozen_weights_are_not_counted_into_the_norm() -> None:
     config = with_fields(Config(), {"optim.name": "sgd", "optim.lr": 0.1, "optim.weight_decay": 0, "optim.clip": 0.01})
     state = TrainingState(module, make_optimizer(module, config))
     before = module.conv1.weight.clone()
-    training_step(state, batch(), Objective(TASK, config), config, lambda x: x, 0)
+    training_step(Setup(state, Objective(TASK, config), {}, config, lambda x: x), batch())
     assert torch.equal(before, module.conv1.weight)
     trained = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
     assert float(torch.cat(trained).norm()) == pytest.approx(0.01, rel=1e-4)
@@ -155,7 +157,6 @@ def test_networks_for_masks_learn_from_blends_and_parts(fields: dict) -> None:
     for number in range(60):
         state.step = number
         whole = Batch(images.inputs, masks, images.ids)
-        losses.append(
-            float(training_step(state, whole, Objective(Segment(("a", "b")), config), config, lambda x: x, 0)[0])
-        )
+        setup = Setup(state, Objective(Segment(("a", "b")), config), {}, config, lambda x: x)
+        losses.append(float(training_step(setup, whole)[0]))
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])

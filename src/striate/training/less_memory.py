@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -20,51 +20,57 @@ from striate.training.config import Config
 from striate.training.events import EpochDone, Event, MemoryRanOut
 from striate.training.execution import evaluation_batch, training_part
 from striate.training.refusals import fewest_at_once
-from striate.training.state import TrainingState
+from striate.training.setup import Setup
 
 
 def within_memory(
-    state: TrainingState,
-    take: Callable[[Batch, Config], tuple[torch.Tensor, torch.Tensor]],
+    setup: Setup,
+    take: Callable[[Setup, Batch], tuple[torch.Tensor, torch.Tensor]],
     batch: Batch,
-    again: Callable[[], Batch] | None,
-    config: Config,
-    buffers: KeptBuffers,
-) -> Generator[Event, None, tuple[torch.Tensor, torch.Tensor, Config]]:
-    """Take a step. Where memory runs out, say so, and take it from where it began with parts half as large, of the same
-    batch as it comes `again` (None: nothing is repeated). Also returns the configuration that holds from there on."""
+    again: Callable[[int], Batch],
+) -> Generator[Event, None, tuple[torch.Tensor, torch.Tensor]]:
+    """`take` a step with its batch. Where memory runs out, say so, and take it from where it began with parts half as
+    large, of the same batch, which `again` gives for its step; the configuration of `setup` is another from there on.
+
+    Nothing is repeated in one of several processes, where the others would wait for it, nor with a network that learns
+    by its own rule, from a part of the batch already.
+    """
+    state = setup.state
     while True:
-        buffers.take()
+        setup.buffers.take()
         try:
-            return *take(batch, at_step(config, state.step)), config
+            return take(for_step(setup), batch)
         except (MemoryError, RuntimeError) as error:
-            if again is None or config.optim.name == "own-rule":  # which has learned from a part of the batch
+            if setup.processes.several or setup.config.optim.name == "own-rule":
                 raise
-            short = smaller_parts(config, state.step, batch.whole, state.module, error)
-        buffers.put_back()
+            short = smaller_parts(setup.config, state.step, batch.whole, state.module, error)
+        setup.buffers.put_back()
         free_memory(state.device)
-        batch, config = again(), short.config
+        batch, setup.config = again(state.step), short.config
         yield short
 
 
-def validated(
-    state: TrainingState, close: Callable[[Config], EpochDone], samples: int, config: Config
-) -> Generator[Event, None, tuple[EpochDone, Config]]:
-    """`close` an epoch, where memory runs out in its validation of `samples` with half as many at once."""
+def validated(setup: Setup, close: Callable[[Setup], EpochDone]) -> Generator[Event, None, EpochDone]:
+    """`close` an epoch, where memory runs out in its validation with half as many samples at once.
+
+    Nothing is repeated in one of several processes: the others would go on to measure other batches.
+    """
     while True:
         try:
-            return close(config), config
+            return close(setup)
         except (MemoryError, RuntimeError) as error:
-            short = smaller_validation(config, state.step, samples, error)
-        free_memory(state.device)
-        config = short.config
+            if setup.processes.several:
+                raise
+            short = smaller_validation(setup.config, setup.state.step, len(setup.splits["val"]), error)
+        free_memory(setup.state.device)
+        setup.config = short.config
         yield short
 
 
-def only_batch(read: Callable[..., Iterator[Batch]], number: int) -> Batch:
-    """The batch of this number in an epoch that `read` reads."""
-    (batch,) = read(first=number, stop=number + 1)
-    return batch
+def for_step(setup: Setup) -> Setup:
+    """With the configuration of its next step, `at_step`."""
+    config = at_step(setup.config, setup.state.step)
+    return setup if config is setup.config else replace(setup, config=config)
 
 
 def at_step(config: Config, step: int) -> Config:
@@ -137,34 +143,6 @@ def updating(config: Config) -> Iterator[None]:
         got = f"not enough for what {config.optim.name} remembers of each weight: {reason}"
         remedy = "a smaller --model" + ("" if config.optim.name == "sgd" else ", or --optim.name sgd")
         raise TrainingError("memory", got, "a network and optimizer that fit into memory", remedy) from None
-
-
-class KeptBuffers:
-    """Buffers of networks as they were before a step: what a forward pass changes (statistics of normalizations)."""
-
-    def __init__(self, modules: Iterable[nn.Module | None]) -> None:
-        parts = [part for module in modules if module is not None for part in module.modules()]
-        self._places = [(part, name) for part in parts for name, _ in part.named_buffers(recurse=False)]
-        self._kept: list[torch.Tensor] = []
-
-    @torch.no_grad()
-    def take(self) -> None:
-        """Copy them as they are now."""
-        if not self._places:
-            return
-        now = [part._buffers[name] for part, name in self._places]
-        tensors = [tensor for tensor in now if tensor is not None]
-        if [(t.shape, t.dtype) for t in self._kept] == [(t.shape, t.dtype) for t in tensors]:
-            torch._foreach_copy_(self._kept, tensors)
-        else:
-            self._kept = [tensor.clone() for tensor in tensors]
-
-    @torch.no_grad()
-    def put_back(self) -> None:
-        """Make them what they were when they were taken."""
-        now = [part._buffers[name] for part, name in self._places]
-        for tensor, kept in zip([tensor for tensor in now if tensor is not None], self._kept, strict=True):
-            tensor.copy_(kept)
 
 
 def free_memory(device: torch.device) -> None:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
+from striate.data.loader import Batch
 from striate.errors import NonFiniteLoss
 from striate.training.events import EpochRow
 from striate.training.nonfinite_place import Place, place_of_nonfinite
+from striate.training.setup import Setup
 from striate.training.state import TrainingState
 
 _LOOK_EVERY = 20  # steps between looks on an accelerator
@@ -39,9 +40,10 @@ class StepFacts:
     ids: Sequence[int] = ()
 
 
-def facts_of(state: TrainingState, epoch: int, ids: torch.Tensor) -> StepFacts:
-    """The step that is being taken, in epoch `epoch`, from 0."""
-    return StepFacts(state.step + 1, epoch + 1, state.optimizer.param_groups[-1]["lr"], ids.tolist())
+def facts_of(setup: Setup, batch: Batch) -> StepFacts:
+    """The step that is being taken."""
+    lr = setup.state.optimizer.param_groups[-1]["lr"]
+    return StepFacts(setup.state.step + 1, setup.epoch + 1, lr, batch.ids.tolist())
 
 
 def mark_nonfinite(state: TrainingState, parameters: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -67,35 +69,29 @@ def count_skipped(state: TrainingState) -> None:
 
 
 def refuse_nonfinite_step(
-    state: TrainingState,
-    loss: torch.Tensor,
-    inputs: torch.Tensor,
-    again: Callable[[], object],
-    facts: Callable[[], StepFacts],
-    *,
-    alone: bool = True,
+    setup: Setup, batch: Batch, inputs: torch.Tensor, loss: torch.Tensor, again: Callable[[], object]
 ) -> None:
     """Raise NonFiniteLoss where the scalar `loss` or a gradient of the step is not finite, before the weights follow.
 
     `inputs` (B, …) is the whole prepared batch, `again` repeats the step's passes. The network is left as it is. Does
-    nothing on an accelerator, where `LossWatch` looks. Not `alone`: the gradient is a sum over several processes, which
-    all have to come to the same verdict.
+    nothing on an accelerator, where `LossWatch` looks. Of several processes all have to come to the same verdict: they
+    look at the gradient alone, which is their sum.
     """
     if not looks_each_step(loss.device):
         return
-    bad_loss = alone and not math.isfinite(loss.item())
+    state = setup.state
+    bad_loss = not setup.processes.several and not math.isfinite(loss.item())
     if bad_loss or (state.fault is not None and state.fault.item()):
         place = place_of_nonfinite(state.module, inputs, again)
-        raise _error(f"{float(loss):g}" if bad_loss else "", place, facts())
+        raise _error(f"{float(loss):g}" if bad_loss else "", place, facts_of(setup, batch))
 
 
-def refuse_nonfinite(
-    loss: torch.Tensor, module: nn.Module, inputs: torch.Tensor, facts: Callable[[], StepFacts]
-) -> None:
+def refuse_nonfinite(setup: Setup, batch: Batch, inputs: torch.Tensor, loss: torch.Tensor) -> None:
     """Raise NonFiniteLoss when the scalar `loss` of a network without gradients is not finite, as above."""
     if looks_each_step(loss.device) and not math.isfinite(loss.item()):
+        module = setup.state.module
         place = place_of_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs)))
-        raise _error(f"{float(loss):g}", place, facts())
+        raise _error(f"{float(loss):g}", place, facts_of(setup, batch))
 
 
 def _error(loss: str, place: Place, facts: StepFacts) -> NonFiniteLoss:

@@ -7,33 +7,30 @@ from time import perf_counter
 import torch
 
 from striate.data.loader import Batch
-from striate.data.normalize import Normalize
 from striate.models.learning_rule import OwnRule
-from striate.training.config import Config
-from striate.training.nonfinite import facts_of, refuse_nonfinite
-from striate.training.objective import Objective, Part
+from striate.training.nonfinite import refuse_nonfinite
+from striate.training.objective import Part
 from striate.training.prepared_batch import part_bounds, prepared_inputs
-from striate.training.state import TrainingState
+from striate.training.setup import Setup
 
 
-def own_rule_step(
-    state: TrainingState, batch: Batch, objective: Objective, config: Config, normalize: Normalize, epoch: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def own_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """One update of the network from one batch by its own rule. Returns the loss that the task would have, and the
     tally, both of the answers before the batch was learned."""
+    state, objective, config = setup.state, setup.objective, setup.config
     module, rate = state.module, state.optimizer.param_groups[-1]["lr"]
     assert isinstance(module, OwnRule), "recipes refuse others"
     # Where the number of steps is still to be measured: as at the end, when all layers compute.
     progress = state.step / config.budget.steps if config.budget.steps else 1 - 1e-6
     began = perf_counter()
-    inputs, targets = prepared_inputs(batch, objective.task, config, normalize, epoch, state.step)
+    inputs, targets = prepared_inputs(batch, objective.task, config, setup.normalize, setup.epoch, state.step)
     state.epoch_augment += perf_counter() - began
     losses, tallies, weight = [], [], objective.task.weight(targets)
     for start, stop in part_bounds(len(inputs), config.execution.micro_batch):
         x, y = inputs[start:stop], targets[start:stop]
         with torch.no_grad():
             loss, tally = objective.training_loss(module, x, y, part=Part(state.step, start, len(inputs), weight))
-        refuse_nonfinite(loss, module, x, lambda: facts_of(state, epoch, batch.ids))
+        refuse_nonfinite(setup, batch, x, loss)
         module.learn(x, y, rate, progress)
         losses.append(loss)
         tallies.append(tally)

@@ -103,6 +103,12 @@ class TrainingState:
         self.skipped = saved.get("skipped")
         self.elapsed += saved.get("elapsed", 0.0)
 
+    def count_step(self, tally: torch.Tensor, samples: int) -> None:
+        """A step is over, of so many samples."""
+        self.tally = tally if self.tally is None else self.tally + tally
+        self.step += 1
+        self.epoch_samples += samples
+
     def begin_epoch(self) -> None:
         """Nothing summed yet."""
         self.tally, self.epoch_samples, self.skipped = None, 0, None

@@ -14,6 +14,7 @@ from striate.training.learning_rate.trials import Fold, objective_of
 from striate.training.loop import training_step
 from striate.training.optimizers import set_learning_rate
 from striate.training.prepare import Prepared
+from striate.training.setup import Setup
 from striate.training.speed import trial_state
 
 LOWEST, HIGHEST = 1e-7, 10.0
@@ -38,18 +39,18 @@ def range_test(prepared: Prepared, fold: Fold, steps: int = _STEPS) -> tuple[Ran
     assert batch_size is not None and usual is not None, "recipes decide both"
     growth = (max(HIGHEST, _ABOVE_USUAL * usual) / LOWEST) ** (1 / (steps - 1))
     state = trial_state(prepared.state, config)
-    objective = objective_of(prepared, config, state)
+    setup = Setup(state, objective_of(prepared, config, state), fold.splits, config, prepared.normalize)
     points: list[RangePoint] = []
     average = 0.0
     with training_mode(state.module, config) as set_mode:
         for epoch in count():
-            order = epoch_order(len(train), config.seed, epoch)
+            setup.epoch, order = epoch, epoch_order(len(train), config.seed, epoch)
             for batch in batches(train, batch_size, order=order):
                 lr = LOWEST * growth ** len(points)
                 set_learning_rate(state.optimizer, lr)
                 set_mode(state.step)
                 try:
-                    loss = float(training_step(state, batch, objective, config, prepared.normalize, epoch)[0])
+                    loss = float(training_step(setup, batch)[0])
                 except NonFiniteLoss:
                     return tuple(points)
                 if not math.isfinite(loss):  # on an accelerator, where the loop does not look at each step

@@ -15,6 +15,7 @@ from striate.training.loop import training_step
 from striate.training.objective import Objective
 from striate.training.optimizers import set_learning_rate
 from striate.training.plan.candidate import Candidate
+from striate.training.setup import Setup
 from striate.training.speed import trial_state
 from striate.training.state import TrainingState
 
@@ -97,9 +98,10 @@ class Trials:
 
     def _steps(self, candidate: Candidate, config: Config, count: int) -> None:
         state = self.state(candidate)
-        objective = Objective(self.work.task, config, state.heads)
+        splits = {"train": self.work.train}
+        setup = Setup(state, Objective(self.work.task, config, state.heads), splits, config, self.work.normalize)
         for _ in range(count):
-            loss, _ = training_step(state, self.batch, objective, config, self.work.normalize, 0)
+            loss, _ = training_step(setup, self.batch)
         float(loss)  # wait for an accelerator
 
     def forget(self, candidate: Candidate) -> None:

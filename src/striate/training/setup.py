@@ -1,0 +1,72 @@
+"""What the steps of a training are taken with, handed on as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from striate.data.dataset import Split
+from striate.data.loader import batch_bounds
+from striate.data.normalize import Normalize
+from striate.training.config import Config
+from striate.training.kept_buffers import KeptBuffers
+from striate.training.objective import Objective
+from striate.training.processes.group import ALONE, Processes
+from striate.training.processes.parts import whole_for_mixing
+from striate.training.schedules import learning_rate_factor
+from striate.training.state import TrainingState
+
+
+@dataclass
+class Setup:
+    """All but the batch that a step needs, and an epoch's end. `config` is fully decided.
+
+    Two fields change while training: `epoch`, from 0, and `config`, where memory runs out (`less_memory.py`).
+    """
+
+    state: TrainingState
+    objective: Objective
+    splits: Mapping[str, Split]
+    config: Config
+    normalize: Normalize
+    processes: Processes = ALONE
+    epoch: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        assert self.config.budget.steps is not None, "recipes decide it"
+        return self.config.budget.steps
+
+    @property
+    def batch(self) -> int:
+        """Samples of a whole batch."""
+        assert self.config.batch is not None, "recipes decide it"
+        return self.config.batch
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        assert self.config.optim.lr is not None, "recipes decide it"
+        return self.config.optim.lr * learning_rate_factor(self.config.schedule, self.state.step, self.steps)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of the training split."""
+        return len(batch_bounds(len(self.splits["train"]), self.batch))
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole training; the last may end early."""
+        return -(-self.steps // self.steps_per_epoch)
+
+    @property
+    def part(self) -> Callable[[int], tuple[int, int]] | None:
+        """Which samples of a batch are read, from how many it has; None reads all."""
+        return self.processes.part if self.processes.several and not whole_for_mixing(self.config) else None
+
+    @cached_property
+    def buffers(self) -> KeptBuffers:
+        """What a step that is given up has to put back."""
+        return KeptBuffers((self.state.module, self.state.heads))
