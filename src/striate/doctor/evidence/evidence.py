@@ -92,7 +92,7 @@ class Evidence:
 
     @Kept
     def _chance(self) -> float | None:
-        return chance_of(self.trial)
+        return chance_of(self.trial, self.train.y)
 
     @property
     def steps_to_try(self) -> int:

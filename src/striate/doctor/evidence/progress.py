@@ -1,4 +1,4 @@
-"""How far a trial came: from its first loss, or from what a constant answer gives, towards zero."""
+"""How far a trial came: from what a constant answer gives, or its first loss, towards zero."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.trial import Trial
 
+MOST_BATCHES = 16
 _SMALL = 1e-6
 
 
@@ -25,14 +26,9 @@ class Progress:
     steps: int
 
     @property
-    def reference(self) -> float:
-        """The smaller of the loss at the start and that of a constant answer."""
-        return min(self.start, self.chance)
-
-    @property
     def share(self) -> float:
-        """The part of the way from the reference to zero: 0 none of it, 1 all, negative where it got worse."""
-        return 1 - self.level / self.reference
+        """The part of the way from chance to zero: 0 none of it, 1 all, negative where it is worse than chance."""
+        return 1 - self.level / self.chance
 
     def beats(self, other: Progress, times: float) -> bool:
         """Whether this one's loss is so many times smaller than the other's."""
@@ -68,38 +64,64 @@ def progress_of(trial: Trial, chance: float | None = None, start: float | None =
     return Progress(first, known, level, len(losses))
 
 
-def chance_of(trial: Trial) -> float | None:
-    """The loss of the best constant answer to the targets of the first batch; None where it cannot be computed."""
-    outputs, targets = trial.first.loss_outputs, trial.first.loss_targets
-    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor) or not targets.numel():
+def chance_of(trial: Trial, targets: torch.Tensor | None) -> float | None:
+    """The loss of the best constant answer, the mean over batches of the size of the first one; None where it cannot be
+    computed. `targets`: those of many batches, (N, …); None, or others than the loss was given: of the first batch.
+
+    Where a step gives back another multiple of the loss, or a sum of several, so many times as much.
+    """
+    outputs, first = trial.first.loss_outputs, trial.first.loss_targets
+    if not isinstance(outputs, torch.Tensor) or not isinstance(first, torch.Tensor) or not first.numel():
         return None
+    own = _value(trial, outputs, first)
+    batches = _batches_like(first, targets)
+    if not outputs.ndim or len(outputs) != len(first):
+        batches = [first]
     found = []
-    for answer in _constant_answers(outputs, targets):
-        try:
-            with torch.no_grad():
-                value = trial.loss(answer, targets.clone())
-                # Of several numbers, as without reduction, the mean counts.
-                found.append(float(value.float().mean()))
-        except Exception:  # a loss of the user's, which may want another form
-            continue
-    return min((value for value in found if math.isfinite(value)), default=None)
+    for answer in _constant_answers(outputs, torch.cat(batches) if first.ndim else first):
+        values = [_value(trial, answer.expand_as(outputs).clone(), batch) for batch in batches]
+        found.append(sum(values) / len(values))
+    best = min((value for value in found if math.isfinite(value)), default=None)
+    if best is None or not trial.losses or not math.isfinite(own) or own <= _SMALL:
+        return best
+    return best * trial.losses[0] / own if math.isfinite(trial.losses[0]) else best
+
+
+def _batches_like(first: torch.Tensor, targets: torch.Tensor | None) -> list[torch.Tensor]:
+    """The targets in batches of the size of the first; that one alone where they are others."""
+    if targets is None or not first.ndim or targets.shape[1:] != first.shape[1:] or len(targets) < len(first):
+        return [first]
+    given = targets.to(first.device, first.dtype)
+    if not torch.equal(given[: len(first)], first):
+        return [first]
+    return [batch for batch in given.split(len(first)) if len(batch) == len(first)][:MOST_BATCHES]
+
+
+def _value(trial: Trial, outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    try:
+        with torch.no_grad():
+            # Of several numbers, as without reduction, the mean counts.
+            return float(trial.loss(outputs.clone(), targets.clone()).float().mean())
+    except Exception:  # a loss of the user's, which may want another form
+        return math.nan
 
 
 def _constant_answers(outputs: torch.Tensor, targets: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Each of the shape of one sample's outputs, or such that it expands to it."""
     targets = targets.to(outputs.device)
     if not targets.is_floating_point() and outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1:
-        counts = torch.bincount(targets.reshape(-1).clamp(0, outputs.shape[1] - 1), minlength=outputs.shape[1])
-        log_shares = ((counts + 0.1) / (counts + 0.1).sum()).log().to(outputs.dtype)
-        shape = (1, -1) + (1,) * (outputs.ndim - 2)
-        yield log_shares.reshape(shape).expand_as(outputs).clone()  # right as scores and as logarithms alike
+        known = targets.reshape(-1).clamp(0, outputs.shape[1] - 1).long()
+        counts = torch.bincount(known, minlength=outputs.shape[1]) + 0.1
+        log_shares = (counts / counts.sum()).log().to(outputs.dtype)
+        yield log_shares.reshape(1, -1, *[1] * (outputs.ndim - 2))  # right as scores and as logarithms alike
         return
     if targets.numel() == len(targets) and outputs.numel() == len(outputs):
-        mean = targets.to(outputs.dtype).mean().expand_as(outputs)
-    elif targets.shape == outputs.shape:
-        mean = targets.to(outputs.dtype).mean(0, keepdim=True).expand_as(outputs)
+        mean = targets.to(outputs.dtype).mean()
+    elif targets.ndim and targets.shape[1:] == outputs.shape[1:]:
+        mean = targets.to(outputs.dtype).mean(0, keepdim=True)
     else:
         return
-    yield mean.clone()
+    yield mean
     if bool(((targets >= 0) & (targets <= 1)).all()):
         inner = mean.clamp(1e-3, 1 - 1e-3)
         yield (inner / (1 - inner)).log()

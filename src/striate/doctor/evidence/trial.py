@@ -21,6 +21,8 @@ from striate.machine.memory import ran_out
 
 CLOSE_STEPS = 6
 """So many first steps are looked at closely, each parameter by itself: enough for one that accumulates four batches."""
+FEWEST_TO_JUDGE = 40
+"""What does not happen at every step, as one after gradients were added up, is missed only after so many."""
 LATER = 30
 """The number of a step that is watched from within once more, when what the start brings about has settled."""
 

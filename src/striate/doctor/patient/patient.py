@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -84,6 +85,8 @@ def make_patient(
     if loss is None and step is None and task not in _TASKS:
         remedy = "loss=torch.nn.MSELoss()"
         raise UsageError("loss", f"none, for task {task!r}", "one, where the task is another than these two", remedy)
+    if not isinstance(optimizer, Optimizer):
+        _load_optimizers()
     return Patient(
         model,
         _batches(train, "train", shuffled=True),
@@ -97,6 +100,12 @@ def make_patient(
         own_optimizer=optimizer is None,
         own_step=step is None,
     )
+
+
+@functools.cache
+def _load_optimizers() -> None:
+    """torch loads its compiler with the first optimizer: two seconds that are none of the budget."""
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=OWN_RATE)
 
 
 def usual_step(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss) -> torch.Tensor:

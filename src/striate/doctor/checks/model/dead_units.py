@@ -1,0 +1,79 @@
+"""Are units off for every sample?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from striate.doctor.checks.check import Check
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.fresh_weights import with_fresh_weights
+from striate.doctor.evidence.naming import some_names
+from striate.doctor.evidence.passage import LayerView
+from striate.doctor.evidence.units import hidden
+from striate.records import Finding
+
+KINDS = ("relu", "relu6")
+MOST = 0.75
+"""Share of a layer's units. Deep below many ReLU layers all samples look alike, and about half of the units are off for
+all of them at a sound start; three quarters are not by chance."""
+FEWEST_UNITS, FEWEST_SAMPLES = 4, 8
+LEARNED, LITTLE = 0.6, 0.15
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    """Layers most of whose units are zero for all samples, at the start and at a later step."""
+    trial = evidence.trial
+    shares = [
+        (first.name, _dead(first), _dead(later) if later is not None else None)
+        for first, later in hidden(trial)
+        if first.kind in KINDS
+    ]
+    known = [(name, share, share if later is None else later) for name, share, later in shares if share is not None]
+    bad = [(name, min(share, later)) for name, share, later in known if min(share, later) >= MOST]
+    if not bad:
+        return
+    own = evidence.progress
+    fresh = with_fresh_weights(evidence, "he")
+    helps = fresh is not None and fresh.beats(own, 1.3)
+    severity = "error" if own.share < LITTLE else ("warning" if helps or own.share < LEARNED else "note")
+    name, share = max(bad, key=lambda item: item[1])
+    tried = (
+        f"; with he-normal weights and biases of zero the loss after {fresh.steps} steps is {fresh} instead of {own}"
+        if fresh is not None and helps
+        else ""
+    )
+    yield Finding(
+        "model.dead-units",
+        severity,  # type: ignore[arg-type]
+        some_names([name for name, _ in bad]),
+        f"{share:.0%} of the units of {name} are zero for every sample, before the first step and after some{tried}",
+        f"{MOST:.0%} of a layer's units",
+        "A unit that is always off passes nothing on, gets no gradient, and never learns.",
+        "Begin with `nn.init.kaiming_normal_(layer.weight)` and `nn.init.zeros_(layer.bias)`, and take nothing off "
+        "before "
+        "the ReLU; `nn.LeakyReLU(0.1)` keeps a slope where units are off.",
+    )
+    evidence.pictures["model.dead-units"] = Picture(
+        "bars", "Share of units that are off", {"dead": tuple(s for _, s, _ in known)}, tuple(n for n, _, _ in known)
+    )
+
+
+def _dead(layer: LayerView) -> float | None:
+    units = layer.units
+    if units is None or len(units) < FEWEST_UNITS or units.shape[1] < FEWEST_SAMPLES:
+        return None
+    return float((units <= 0).all(1).float().mean())
+
+
+CHECK = Check(
+    ("model.dead-units",),
+    "Are most units of a layer off, whatever the input?",
+    f"{MOST:.0%} of a layer's units or more are zero for all of up to 64 samples, at the first step and 30 steps "
+    "later; "
+    "at a sound start half of them are at most, in deep layers. An error where next to nothing is learned, a note "
+    "where "
+    "the network learns and better weights do not help.",
+    run,
+    quick=False,
+)

@@ -1,0 +1,119 @@
+"""Does the gradient vanish, or explode, on its way to the first layers?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from striate.doctor.checks.check import Check
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.fresh_weights import with_fresh_weights
+from striate.doctor.evidence.passage import LayerView, Passage
+from striate.doctor.evidence.units import WEIGHTED
+from striate.records import Finding
+
+RANGE = 1000.0
+"""Layers whose gradients differ by more than this factor need learning rates that differ as much: no single one fits.
+Sound networks of twenty layers stay within thirty."""
+LEARNED = 0.3
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    """Gradients of first and last hidden layers, and the strength of signals, where little is learned."""
+    trial, own = evidence.trial, evidence.progress
+    if own.share > LEARNED:
+        return
+    first = _strengths(trial.first)
+    later = _strengths(trial.later)
+    grown = _grown(trial.first, first)
+    if grown:
+        yield _finding(evidence, "exploding", *grown)
+    else:
+        now, after = _faded(trial.first, first), _faded(trial.later, later)
+        lost = now if now and (after or not later) else (after if not first else None)
+        if lost:
+            yield _finding(evidence, "vanishing", *lost)
+
+
+def _weighted(passage: Passage) -> list[LayerView]:
+    """Hidden layers with weights: all but the last, whose outputs may begin as small as they like."""
+    return [layer for layer in passage.layers if layer.kind in WEIGHTED][:-1]
+
+
+def _strengths(passage: Passage) -> list[tuple[str, float]]:
+    """Norms of the gradient of hidden layers' outputs, but for those that get none: a branch that begins at zero."""
+    return [(layer.name, layer.gradient_norm) for layer in _weighted(passage) if layer.gradient_norm]
+
+
+def _grown(passage: Passage, strengths: Sequence[tuple[str, float]]) -> tuple[str, str] | None:
+    """Where, and what was measured; None where nothing explodes."""
+    hidden = _weighted(passage)
+    given = max([1.0, *(abs(layer.std) for layer in hidden[:1] if math.isfinite(layer.std))])
+    for layer in hidden:
+        if not math.isfinite(layer.std) or layer.std > RANGE * given:
+            return layer.name, f"its outputs have a standard deviation of {layer.std:.2g}"
+    if len(strengths) > 1 and not strengths[0][1] <= RANGE * strengths[-1][1]:
+        return strengths[0][0], _ratio(strengths)
+    return None
+
+
+def _faded(passage: Passage, strengths: Sequence[tuple[str, float]]) -> tuple[str, str] | None:
+    hidden = _weighted(passage)
+    begins = max((layer.std for layer in hidden[:1]), default=0.0)
+    if len(strengths) > 1 and strengths[0][1] < strengths[-1][1] / RANGE:
+        return strengths[0][0], _ratio(strengths)
+    for layer in hidden[1:]:
+        if strengths and 0 < layer.std < begins / RANGE:
+            return (
+                layer.name,
+                f"its outputs have a standard deviation of {layer.std:.2g}, those of the first {begins:.2g}",
+            )
+    return None
+
+
+def _ratio(strengths: Sequence[tuple[str, float]]) -> str:
+    (_, first), (last, other) = strengths[0], strengths[-1]
+    return f"its gradient has {first / other if other else math.inf:.2g} times the norm of that of {last}"
+
+
+def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Finding:
+    own = evidence.progress
+    fresh = with_fresh_weights(evidence, "he")
+    tried = ""
+    if fresh is not None and fresh.beats(own, 1.3):
+        tried = f"; with he-normal weights the loss after {fresh.steps} steps is {fresh} instead of {own}"
+    known = _strengths(evidence.trial.first) or _strengths(evidence.trial.later)
+    code = f"model.{what}-gradient"
+    evidence.pictures[code] = Picture(
+        "bars",
+        "Gradient by layer, logarithm of its norm",
+        {"log10": tuple(math.log10(norm) if 0 < norm < math.inf else 0.0 for _, norm in known)},
+        tuple(name for name, _ in known),
+    )
+    return Finding(
+        code,
+        "error",
+        where,
+        f"{measured}, in the first step{tried}",
+        f"a factor of {RANGE:g}, where less than {LEARNED:.0%} of the way from chance to a loss of 0 is learned",
+        "No one learning rate fits layers so different: the weakest hardly learn, or the strongest break."
+        if what == "vanishing"
+        else "A step that suits one layer throws another out of all bounds.",
+        "Begin with `nn.init.kaiming_normal_(layer.weight)` (tanh: `xavier_normal_`), put normalization "
+        "(`nn.BatchNorm2d`) "
+        "between the layers, take ReLU for sigmoid, or add what goes into a block to what comes out.",
+    )
+
+
+CHECK = Check(
+    ("model.vanishing-gradient", "model.exploding-gradient"),
+    "Is the gradient of similar strength in all layers?",
+    f"The gradients of the first and the last hidden layer, or the spreads of signals, differ by more than {RANGE:g}, "
+    "and "
+    f"after the trial less than {LEARNED:.0%} of the way from chance to a loss of 0 is gone. Branches that begin at "
+    "zero, "
+    "with no gradient at first, are passed over; a gradient that has vanished is looked at 30 steps later again.",
+    run,
+    quick=False,
+)

@@ -1,0 +1,88 @@
+"""Are tanh and sigmoid units driven to their limits?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.fresh_weights import with_fresh_weights
+from striate.doctor.evidence.naming import some_names
+from striate.doctor.evidence.passage import LayerView
+from striate.doctor.evidence.units import hidden
+from striate.records import Finding
+
+RANGES = {
+    "tanh": (-1.0, 1.0),
+    "hardtanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "hardsigmoid": (0.0, 1.0),
+}
+NEAR = 0.015
+"""Share of the range from either limit: tanh beyond 0.97, sigmoid beyond 0.03 and 0.97 in turn, have a slope below a
+sixteenth of the steepest."""
+MOST = 0.5
+"""Share of outputs: where more than half are saturated, a gradient loses most of its strength in one layer."""
+LEARNED, LITTLE = 0.5, 0.15
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    """Layers most of whose outputs are at a limit, at the start and at a later step."""
+    known = []
+    for first, later in hidden(evidence.trial):
+        share = _saturated(first)
+        after = _saturated(later) if later is not None else share
+        if share is not None and after is not None:
+            known.append((first.name, min(share, after)))
+    bad = [(name, share) for name, share in known if share > MOST]
+    if not bad:
+        return
+    own = evidence.progress
+    fresh = with_fresh_weights(evidence, "glorot")
+    helps = fresh is not None and fresh.beats(own, 1.3)
+    if own.share > LEARNED and not helps:
+        return
+    name, share = max(bad, key=lambda item: item[1])
+    tried = (
+        f"; with glorot-normal weights and biases of zero the loss after {fresh.steps} steps is {fresh} instead of "
+        f"{own}"
+        if fresh is not None and helps
+        else ""
+    )
+    yield Finding(
+        "model.saturated",
+        "error" if own.share < LITTLE else "warning",
+        some_names([name for name, _ in bad]),
+        f"{share:.0%} of the outputs of {name} are at a limit, before the first step and after some{tried}",
+        f"{MOST:.0%} within {NEAR:.1%} of the range from a limit",
+        "There the slope is nearly zero, and the layers before get next to no gradient.",
+        "Begin with `nn.init.xavier_normal_(layer.weight)`, standardize the inputs, or put `nn.BatchNorm2d` (`1d` "
+        "behind "
+        "full layers) before the activation.",
+    )
+    evidence.pictures["model.saturated"] = Picture(
+        "bars", "Share of outputs at a limit", {"saturated": tuple(s for _, s in known)}, tuple(n for n, _ in known)
+    )
+
+
+def _saturated(layer: LayerView) -> float | None:
+    if layer.kind not in RANGES or layer.output is None or layer.output.numel() < 32:
+        return None
+    low, high = RANGES[layer.kind]
+    middle, reach = (low + high) / 2, (high - low) / 2
+    return float(((layer.output - middle).abs() > (1 - 2 * NEAR) * reach).to(torch.float32).mean())
+
+
+CHECK = Check(
+    ("model.saturated",),
+    "Are most outputs of bounded activations at their limits?",
+    f"More than {MOST:.0%} of a layer's outputs within {NEAR:.1%} of the range from a limit, at the first step and 30 "
+    "steps later; and the network does not get half of the way from chance to a loss of 0, or gets farther with fresh "
+    "weights.",
+    run,
+    quick=False,
+)

@@ -1,0 +1,93 @@
+"""Are gradients clipped to next to nothing?"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change
+from striate.doctor.evidence.watch import StepRow
+from striate.doctor.patient.copies import Double
+from striate.records import Finding
+
+CUT = 0.1
+"""A clip of 1 leaves a tenth and more of most gradients; what is left of less than that decides nothing by itself."""
+LITTLE, SOME = 0.15, 0.6
+GAIN = 0.2
+EVEN = 0.01
+"""A factor that is the same in every step within so much is a scale, as of mixed precision, no clip."""
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    """Where the optimizer gets much less than backward gave, and little is learned: give it all."""
+    own = evidence.progress
+    pairs = _raw_and_applied(evidence.trial.rows)
+    if own.share > SOME or len(pairs) < 3:
+        return
+    left = [applied / raw for raw, applied in pairs]
+    if statistics.median(left) > CUT or max(left) - min(left) < EVEN * max(left):
+        return
+    other = evidence.progress_of(evidence.variant("gradients not clipped", Change(prepare=_unclip)))
+    if not other.beats(own, 1.5 if own.share < LITTLE else 2.0) or other.share < max(own.share, 0.0) + GAIN:
+        return
+    raw, applied = (statistics.median(values) for values in zip(*pairs, strict=True))
+    yield Finding(
+        "optim.clip-too-small",
+        "error" if own.share < LITTLE else "warning",
+        "the clipping of gradients",
+        f"of gradients of norm {raw:.2g} the optimizer gets {applied:.2g}, {statistics.median(left):.1g} of it; "
+        f"without clipping the loss after {other.steps} steps is {other} instead of {own}",
+        f"less than {CUT:g} of their norm is left, and without clipping the loss is 1.5 times lower",
+        "A clip is for rare gradients that are far larger than usual; this one cuts all of them, so the rate is a tiny "
+        "one in effect.",
+        f"Clip at a few times the usual norm: `torch.nn.utils.clip_grad_norm_(model.parameters(), {_round(3 * raw)})`, "
+        "or leave it out.",
+    )
+
+
+def _raw_and_applied(rows: Sequence[StepRow]) -> list[tuple[float, float]]:
+    """Of steps of the optimizer that follow one backward pass."""
+    return [(row.raw, row.applied) for row in rows if row.steps == 1 and row.raw and row.applied and not row.held]
+
+
+def _round(value: float) -> str:
+    return f"{float(f'{value:.1g}'):g}"
+
+
+def _unclip(double: Double) -> None:
+    """The optimizer gets what backward gave, whatever was done to it in between."""
+    raw: dict[int, torch.Tensor] = {}
+    held = [p for group in double.optimizer.param_groups for p in group["params"] if p.requires_grad and p.is_leaf]
+
+    def note(parameter: torch.Tensor) -> Any:
+        def hook(gradient: torch.Tensor) -> None:
+            before = raw.get(id(parameter))
+            raw[id(parameter)] = gradient.detach().clone() if before is None else before + gradient.detach()
+
+        return hook
+
+    def stepping(_: Optimizer, __: Any, ___: Any) -> None:
+        for parameter in held:
+            if parameter.grad is not None and id(parameter) in raw:
+                parameter.grad = raw[id(parameter)].to(parameter.grad.dtype)
+        raw.clear()
+
+    for parameter in held:
+        parameter.register_hook(note(parameter))
+    double.optimizer.register_step_pre_hook(stepping)
+
+
+CHECK = Check(
+    ("optim.clip-too-small",),
+    "Does clipping leave enough of the gradients?",
+    f"Less than {CUT:g} of their norm, in more steps than not, by a factor that differs from step to step; and without "
+    "clipping the loss is 1.5 times lower after the same steps.",
+    run,
+    quick=False,
+)

@@ -1,0 +1,130 @@
+"""Does the schedule of the learning rate end, or begin, before anything is learned?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.progress import Progress, number
+from striate.doctor.evidence.rates import at_held_rates, rate_text, rates_are_users, rates_given, steps_an_epoch
+from striate.records import Finding
+
+ENDING = 0.1
+"""Schedules end at a tenth of their rate or less: a trial is a few epochs, too early for that."""
+GROWING = 10.0
+LITTLE, SOME = 0.15, 0.6
+"""Shares of the way from chance to a loss of 0: up to LITTLE, a rate that is held has to be 1.5 times better, up to
+SOME 2 times."""
+GAIN = 0.2
+WARMUP_STEPS, WARMUP_EPOCHS = 1000, 5
+"""A warmup of some hundred steps, or of an epoch or two, is sound."""
+FALL_STEPS, FALL_EPOCHS = 20, 3
+"""Who lowers the rate later has seen some epochs with the full one, and may mean it."""
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    """Where the rate is nearly gone, not there yet, or grew beyond bounds: hold it."""
+    if not rates_are_users(evidence):
+        return
+    trial, own = evidence.trial, evidence.progress
+    rates = [row.rates for row in trial.rows if row.rates]
+    if len(rates) < 10 or own.share > SOME:
+        return
+    full = _full(evidence, rates)
+    if max(full) <= 0:
+        return
+    shares = [_share(rate, full) for rate in rates]
+    last = sum(shares[-max(1, len(shares) // 4) :]) / max(1, len(shares) // 4)
+    grows = last > ENDING and max(shares) > GROWING * shares[0] > 0 and not own.share > 0
+    if last > ENDING and not grows:
+        return
+    rises = shares[-1] > shares[len(shares) // 2]
+    if rises and not grows and _length_of_rise(shares) < _sound_rise(evidence):
+        return
+    if not rises and not grows and _fall(shares) > max(FALL_STEPS, FALL_EPOCHS * steps_an_epoch(evidence)):
+        return
+    held = rates[0] if grows else full
+    other_trial = at_held_rates(evidence, held)
+    other = evidence.progress_of(other_trial)
+    if not other.beats(own, 1.5 if own.share < LITTLE else 2.0) or other.share < max(own.share, 0.0) + GAIN:
+        return
+    yield _finding(rates, held, own, other, _story(rates, full, rises=rises, grows=grows))
+    curves = {
+        "as given": tuple(loss for loss in trial.losses if math.isfinite(loss)),
+        f"lr {rate_text(held)} throughout": tuple(loss for loss in other_trial.losses if math.isfinite(loss)),
+    }
+    evidence.pictures["optim.lr-schedule"] = Picture("lines", "Loss by step", curves)
+
+
+def _full(evidence: Evidence, rates: Sequence[tuple[float, ...]]) -> list[float]:
+    """The highest rate that each group had in the trial, has as it is given, or began with."""
+    highest = [max(values) for values in zip(*rates, strict=False)]
+    given = evidence.patient.optimizer
+    if isinstance(given, Optimizer):
+        began = [float(group.get("initial_lr", group["lr"])) for group in given.param_groups]
+        now = rates_given(evidence)
+        highest = [max(values) for values in zip(highest, now, began, strict=False)]
+    return highest
+
+
+def _share(rate: Sequence[float], full: Sequence[float]) -> float:
+    return max(r / f for r, f in zip(rate, full, strict=False) if f > 0)
+
+
+def _length_of_rise(shares: Sequence[float]) -> float:
+    """After how many steps the full rate is reached if it goes on growing in line."""
+    gained = shares[-1] - shares[0]
+    return math.inf if gained <= 0 else len(shares) / gained
+
+
+def _fall(shares: Sequence[float]) -> int:
+    """The step, counted from 1, at which a tenth of the full rate is reached."""
+    return next((i for i, share in enumerate(shares) if share <= ENDING * 1.001), len(shares)) + 1
+
+
+def _sound_rise(evidence: Evidence) -> float:
+    return max(WARMUP_STEPS, WARMUP_EPOCHS * steps_an_epoch(evidence))
+
+
+def _story(rates: Sequence[tuple[float, ...]], full: Sequence[float], *, rises: bool, grows: bool) -> str:
+    begin, end = rate_text(rates[0]), rate_text(rates[-1])
+    if grows:
+        return f"the rate grows from {begin} to {end} within {len(rates)} steps"
+    if rises:
+        return f"after {len(rates)} steps the rate is {end}, of {rate_text(full)}"
+    low = _fall([_share(rate, full) for rate in rates])
+    return f"the rate falls below a tenth of {rate_text(full)} at step {low}, and is {end} after {len(rates)} steps"
+
+
+def _finding(rates: Sequence[object], held: Sequence[float], own: Progress, other: Progress, story: str) -> Finding:
+    rate = rate_text(held)
+    return Finding(
+        "optim.lr-schedule",
+        "error" if own.share < LITTLE else "warning",
+        "the learning rate's schedule",
+        f"{story}; with {rate} throughout the loss after {len(rates)} steps is {other} instead of {own}",
+        f"a tenth of the full rate within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, a warmup of more than "
+        f"{WARMUP_STEPS:,} steps and {WARMUP_EPOCHS} "
+        f"epochs, or a rate {GROWING:g} times higher; and a rate that is held is 1.5 times better",
+        "While the rate is next to nothing, steps are made and nothing is learned: its numbers are often meant in "
+        "epochs and used in batches.",
+        "Call `scheduler.step()` once an epoch, behind the loop over batches; or give its lengths in batches "
+        f"(`len(train)` times the epochs). As tried: leave the schedule out, and lr={rate}.",
+    )
+
+
+CHECK = Check(
+    ("optim.lr-schedule",),
+    "Is the learning rate nearly gone, or not there yet, while there is much to learn?",
+    f"Below {ENDING:g} of its full value within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, or, for a warmup on its "
+    f"way to more than {WARMUP_STEPS:,} steps "
+    f"and {WARMUP_EPOCHS} epochs; and the same rate held is 1.5 times better. {number(SOME)} of the way from chance to "
+    "a loss of 0 is well enough.",
+    run,
+    quick=False,
+)

@@ -1,0 +1,62 @@
+"""Do the parameters move at all?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.moved import optimized, unmoved
+from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Trial
+from striate.records import Finding
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    """Gradients came, and after all steps of the trial every parameter is what it was."""
+    trial = evidence.trial
+    if len(trial.rows) < FEWEST_TO_JUDGE:
+        raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps could be made: gradients may be added up for longer")
+    came = [row.raw for row in trial.rows if row.raw]
+    still = unmoved(trial)
+    if not came or trial.astray or len(still) < len(trial.double.twins):
+        return
+    optimizer = {name for name in optimized(trial) if name in trial.double.twins}
+    made = sum(row.steps for row in trial.rows)
+    if made and (not optimizer or not any(any(row.rates) for row in trial.rows)):
+        return  # the optimizer holds none of them, or its rate is 0: other checks say that
+    applied = any(row.applied for row in trial.rows)
+    if made and applied:
+        return  # steps too small for the numbers' precision
+    measured, remedy = _told(trial, made)
+    yield Finding(
+        "optim.no-step",
+        "error",
+        "the training step",
+        f"{measured}: after {len(trial.rows)} steps all {len(still)} parameters are what they were",
+        f"no parameter changed in {FEWEST_TO_JUDGE} steps or more, though gradients came",
+        "Nothing is ever learned: the gradients are computed and not used.",
+        remedy,
+    )
+
+
+def _told(trial: Trial, made: int) -> tuple[str, str]:
+    gradient = f"gradients have a norm of {next(row.raw for row in trial.rows if row.raw):.2g}"
+    if made:
+        return (
+            f"{gradient}, but none is left when the optimizer steps",
+            "Call `optimizer.zero_grad()` before `loss.backward()`, not between it and `optimizer.step()`.",
+        )
+    return (
+        f"{gradient}, and the optimizer never steps",
+        "Call `optimizer.step()` after `loss.backward()`, on the optimizer of this network's parameters; where a "
+        "condition or a gradient scaler may skip it, print how often that happens.",
+    )
+
+
+CHECK = Check(
+    ("optim.no-step",),
+    "Do the parameters move, where gradients come?",
+    f"None changed in {FEWEST_TO_JUDGE} steps: whoever adds up gradients steps sooner.",
+    run,
+)

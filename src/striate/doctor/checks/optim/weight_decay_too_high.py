@@ -1,0 +1,126 @@
+"""Does weight decay shrink the weights faster than they can learn?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.patient.copies import Double
+from striate.records import Finding
+
+SHRUNK = 0.8
+"""Sound decay takes a few percent of the weights' norm in a trial, and learning gives more."""
+LITTLE, SOME = 0.15, 0.6
+GAIN = 0.2
+ALONG = 0.3
+"""Cosine of gradient and weights. Of a loss alone it is a few hundredths."""
+
+
+def run(evidence: Evidence) -> Iterator[Finding]:
+    """Where weights shrink and little is learned: train without decay, or without a gradient along the weights."""
+    trial, own = evidence.trial, evidence.progress
+    shrunk = _shrunk(trial)
+    if evidence.patient.own_optimizer or own.share > SOME or not shrunk < SHRUNK:
+        return
+    strongest = max(float(group.get("weight_decay", 0.0)) for group in trial.double.optimizer.param_groups)
+    if strongest > 0:
+        other = evidence.progress_of(evidence.variant("no weight decay", Change(prepare=_without)))
+        what, how = f"weight_decay={strongest:g}", "without it"
+        remedy = "Give the optimizer weight_decay=1e-4 (AdamW: 0.01), or none."
+    elif not _pulled(evidence):
+        return
+    else:
+        other = evidence.progress_of(evidence.variant("no gradient along the weights", Change(prepare=_sideways)))
+        what, how = "a penalty in the loss", "without the part of gradients that points along the weights"
+        remedy = "Multiply the penalty on weights in the loss by a thousandth, e.g. 1e-4 · Σ w²."
+    if not other.beats(own, 1.5 if own.share < LITTLE else 2.0) or other.share < max(own.share, 0.0) + GAIN:
+        return
+    yield Finding(
+        "optim.weight-decay-too-high",
+        "error" if own.share < LITTLE else "warning",
+        "the optimizer" if strongest > 0 else "the loss",
+        f"{what} shrinks the weights to {shrunk:.2g} of their norm in {len(trial.rows)} steps; {how} the loss is "
+        f"{other} instead of {own}",
+        f"less than {SHRUNK:g} of the norm is left after the trial, and without decay the loss is 1.5 times lower",
+        "Every step pulls the weights towards zero by more than the data pull them elsewhere.",
+        remedy,
+    )
+
+
+def _matrices(trial: Trial) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    ended = dict(trial.double.model.named_parameters())
+    return [
+        (twin.detach(), ended[name].detach())
+        for name, twin in trial.double.twins.items()
+        if twin.ndim > 1 and name in ended
+    ]
+
+
+def _shrunk(trial: Trial) -> float:
+    """The norm of all matrices and kernels after the trial, as a share of that before it."""
+    pairs = _matrices(trial)
+    before = math.sqrt(sum(float(old.float().square().sum()) for old, _ in pairs))
+    after = math.sqrt(sum(float(new.float().square().sum()) for _, new in pairs))
+    if not before or not math.isfinite(after):
+        raise NoEvidence("there are no weights whose norm could be followed")
+    return after / before
+
+
+def _without(double: Double) -> None:
+    for group in double.optimizer.param_groups:
+        if "weight_decay" in group:
+            group["weight_decay"] = 0.0
+
+
+def _pulled(evidence: Evidence) -> bool:
+    """Whether gradients point along the weights, as those of a penalty on their squares do."""
+    along: list[float] = []
+
+    def listen(double: Double) -> None:
+        for parameter in double.model.parameters():
+            if parameter.ndim > 1 and parameter.requires_grad:
+                parameter.register_hook(_cosine(parameter, along))
+
+    evidence.variant("gradients along the weights", Change(prepare=listen), steps=2)
+    return bool(along) and sorted(along)[len(along) // 2] > ALONG
+
+
+def _cosine(parameter: torch.Tensor, found: list[float]) -> Any:
+    def hook(gradient: torch.Tensor) -> None:
+        norms = float(gradient.norm() * parameter.detach().norm())
+        if norms > 0:
+            found.append(float((gradient * parameter.detach()).sum()) / norms)
+
+    return hook
+
+
+def _sideways(double: Double) -> None:
+    for parameter in double.model.parameters():
+        if parameter.ndim > 1 and parameter.requires_grad:
+            parameter.register_hook(_projection(parameter))
+
+
+def _projection(parameter: torch.Tensor) -> Any:
+    def hook(gradient: torch.Tensor) -> torch.Tensor:
+        weights = parameter.detach()
+        size = weights.square().sum()
+        return gradient if not size else gradient - weights * ((gradient * weights).sum() / size)
+
+    return hook
+
+
+CHECK = Check(
+    ("optim.weight-decay-too-high",),
+    "Do weights shrink to nothing, and does the network learn if they do not?",
+    f"Less than {SHRUNK:g} of the weights' norm is left after the trial, and without decay the loss is 1.5 times "
+    "lower. Of a penalty in the loss: gradients point along the weights, and without that part it is as much lower.",
+    run,
+    quick=False,
+)

@@ -1,0 +1,121 @@
+"""Trials at other learning rates, with the user's own step: factors work on whatever rate it sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.patient.copies import Double
+from striate.doctor.patient.patient import Step
+
+
+def rates_are_users(evidence: Evidence) -> bool:
+    """Whether the learning rate was chosen by the user: not with the doctor's own optimizer."""
+    patient = evidence.patient
+    return not patient.own_optimizer or (not patient.own_step and not any(r.steps for r in evidence.trial.rows))
+
+
+def movement(trial: Trial) -> float | None:
+    """By which part of their norm the parameters move in a step: the median of the first steps that moved them at all,
+    0 where none did; None where none was looked at."""
+    known = [row.moved / row.weights for row in trial.rows if row.moved is not None and row.weights]
+    moved = sorted(value for value in known if math.isfinite(value) and value > 0)
+    if not known:
+        return None
+    return moved[len(moved) // 2] if moved else 0.0
+
+
+def first_movement(trial: Trial) -> float | None:
+    """The same of the first step that moved them."""
+    known = [row.moved / row.weights for row in trial.rows if row.moved and row.weights]
+    return known[0] if known else None
+
+
+def at_rate(evidence: Evidence, factor: float) -> Trial:
+    """The user's own setup with every learning rate times `factor`, over as many steps as the trial made."""
+    by_optimizer = any(row.rates for row in evidence.trial.rows)
+    change = Change(prepare=lambda double: _scale(double, factor)) if by_optimizer else Change(wrap=_farther(factor))
+    return evidence.variant(f"rate x{factor:g}", change)
+
+
+def at_held_rates(evidence: Evidence, rates: Sequence[float]) -> Trial:
+    """The user's own setup with each group's rate held, whatever a schedule sets."""
+    name = "rates held at " + " ".join(f"{rate:g}" for rate in rates)
+    return evidence.variant(name, Change(prepare=lambda double: _hold(double, rates)))
+
+
+def rates_given(evidence: Evidence) -> tuple[float, ...]:
+    """The learning rates that the optimizer has now, by group."""
+    return tuple(float(group["lr"]) for group in evidence.fresh.optimizer.param_groups)
+
+
+def rate_text(rates: Sequence[float]) -> str:
+    """`0.1`, or `0.1 to 0.5` of several groups."""
+    low, high = min(rates), max(rates)
+    return _three(low) if low == high else f"{_three(low)} to {_three(high)}"
+
+
+def _three(value: float) -> str:
+    """Three digits, without an exponent where there is no need of one."""
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def first_rates(trial: Trial) -> tuple[float, ...]:
+    """The rates of the first step that the optimizer made; empty where it made none."""
+    return next((row.rates for row in trial.rows if row.rates), ())
+
+
+def steps_an_epoch(evidence: Evidence) -> int:
+    """How many batches the training loader yields: as it says itself, or as were read."""
+    try:
+        return max(1, len(evidence.patient.train))  # type: ignore[arg-type]
+    except TypeError:
+        return len(evidence.train.raw)
+
+
+def _scale(double: Double, factor: float) -> None:
+    kept: list[Any] = []
+
+    def before(optimizer: Optimizer, _: Any, __: Any) -> None:
+        kept[:] = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * factor
+
+    def after(optimizer: Optimizer, _: Any, __: Any) -> None:
+        for group, rate in zip(optimizer.param_groups, kept, strict=False):
+            group["lr"] = rate
+
+    double.optimizer.register_step_pre_hook(before)
+    double.optimizer.register_step_post_hook(after)
+
+
+def _hold(double: Double, rates: Sequence[float]) -> None:
+    def before(optimizer: Optimizer, _: Any, __: Any) -> None:
+        for group, rate in zip(optimizer.param_groups, rates, strict=False):
+            group["lr"] = rate
+
+    double.optimizer.register_step_pre_hook(before)
+
+
+def _farther(factor: float) -> Any:
+    """Steps that write the parameters by hand go `factor` times as far."""
+
+    def wrap(step: Step) -> Step:
+        def farther(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Any) -> Any:
+            before = [(p, p.detach().clone()) for p in model.parameters()]
+            result = step(model, batch, optimizer, loss)
+            with torch.no_grad():
+                for parameter, value in before:
+                    parameter.copy_(value + factor * (parameter - value))
+            return result
+
+        return farther
+
+    return wrap

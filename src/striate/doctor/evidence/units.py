@@ -1,0 +1,37 @@
+"""Units of layers as they were at the first step and at a later one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.evidence.passage import LayerView
+from striate.doctor.evidence.trial import Trial
+
+WEIGHTED = ("weights", "product")
+
+
+def hidden(trial: Trial) -> Iterator[tuple[LayerView, LayerView | None]]:
+    """Calls of layers before the last one with weights, each with the same call at the later step, if there is one."""
+    layers, later = trial.first.layers, trial.later.layers
+    weighted = [i for i, layer in enumerate(layers) if layer.kind in WEIGHTED]
+    same = len(layers) == len(later) and all(a.name == b.name for a, b in zip(layers, later, strict=True))
+    for i, layer in enumerate(layers[: weighted[-1]] if weighted else []):
+        yield layer, later[i] if same else None
+
+
+def flat_share(units: torch.Tensor, least: float) -> float:
+    """The share of units (units, values) whose standard deviation is at most `least` times the largest one's; all where
+    none has any."""
+    spread = units.std(1, correction=0)
+    largest = float(spread.max())
+    return float((spread <= least * largest).float().mean())
+
+
+def copied_share(rows: torch.Tensor, cosine: float) -> float:
+    """The share of rows (units, weights) that point where an earlier row points, within a cosine."""
+    norms = rows.norm(dim=1, keepdim=True)
+    unit = rows / norms.clamp_min(1e-30)
+    alike = (unit @ unit.t()).tril(-1) > cosine
+    return float((alike.any(1) & (norms[:, 0] > 0)).float().mean())

@@ -1,0 +1,57 @@
+"""One check asked about one setup, as a diagnosis would; small data and loops that tests share."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.patient.patient import make_patient
+from striate.doctor.patient.unchanged import nothing_changes
+from striate.records import Finding
+
+
+def asked(check: Check, model: nn.Module, train: Any, **options: Any) -> list[Finding]:
+    """What the check finds."""
+    patient = make_patient(model, train, options.pop("val", None), **options)
+    with nothing_changes(patient):
+        return list(check.run(Evidence(patient, Clock(30.0))))
+
+
+@cache
+def _digits() -> tuple[Tensor, Tensor]:
+    x, y = load_digits(return_X_y=True)
+    pixels = torch.tensor(x, dtype=torch.float32).reshape(-1, 1, 8, 8)
+    return (pixels - pixels.mean()) / pixels.std(), torch.tensor(y).long()
+
+
+def digits(batch: int = 32, most: int = 640) -> DataLoader[Any]:
+    """Standardized digits (1, 8, 8), shuffled."""
+    x, y = _digits()
+    generator = torch.Generator().manual_seed(0)
+    return DataLoader(TensorDataset(x[:most], y[:most]), batch, shuffle=True, generator=generator)
+
+
+def perceptron(hidden: int = 32, depth: int = 1, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """A fresh network for digits."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for i in range(depth):
+        layers += [nn.Linear(64 if i == 0 else hidden, hidden), activation()]
+    return nn.Sequential(*layers, nn.Linear(hidden, 10))
+
+
+def loop(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
+    """A training step."""
+    optimizer.zero_grad()
+    value: Tensor = loss(model(batch[0]), batch[1])
+    value.backward()
+    optimizer.step()
+    return value.detach()

@@ -1,0 +1,140 @@
+"""Units that are off, at their limits, alike, or without an answer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from asked import asked, digits, perceptron
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from striate.doctor.checks.model import collapsed, dead_units, redundant_filters, saturated, symmetric_init
+
+
+def filled(model: nn.Sequential, weight: float | None, bias: float | None) -> nn.Sequential:
+    """The hidden layers with one value for all weights, or all biases."""
+    layers = [layer for layer in model if isinstance(layer, nn.Linear | nn.Conv2d)]
+    for layer in layers[:-1]:
+        if weight is not None:
+            nn.init.constant_(layer.weight, weight)
+        if bias is not None and layer.bias is not None:
+            nn.init.constant_(layer.bias, bias)
+    return model
+
+
+def test_units_that_are_off_for_all_samples() -> None:
+    (found,) = asked(dead_units.CHECK, filled(perceptron(), None, -20.0), digits())
+    assert (found.code, found.severity) == ("model.dead-units", "error")
+    assert found.measured.startswith("100% of the units")
+    assert "with he-normal weights and biases of zero the loss after" in found.measured
+    assert not asked(dead_units.CHECK, perceptron(depth=6), digits())
+
+
+def test_a_threshold_of_ones_own() -> None:
+    class Threshold(nn.Module):
+        def __init__(self, least: float) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.least = nn.Linear(64, 32), nn.Linear(32, 10), least
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(F.relu(self.a(x.flatten(1)) - self.least))
+
+    assert asked(dead_units.CHECK, Threshold(20.0), digits())
+    assert not asked(dead_units.CHECK, Threshold(0.0), digits())
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.Sigmoid, nn.Hardtanh])
+def test_units_at_their_limits(activation: type[nn.Module]) -> None:
+    def network(scale: float) -> nn.Sequential:
+        model = perceptron(depth=3, activation=activation)
+        with torch.no_grad():
+            for layer in model:
+                if isinstance(layer, nn.Linear):
+                    layer.weight *= scale
+        return model
+
+    (found,) = asked(saturated.CHECK, network(60.0), digits(), optimizer=lambda p: torch.optim.SGD(p, lr=0.02))
+    assert found.code == "model.saturated"
+    assert "xavier_normal_" in found.remedy
+    assert not asked(saturated.CHECK, network(1.0), digits())
+
+
+def test_a_sigmoid_at_the_end_is_no_hidden_one() -> None:
+    model = nn.Sequential(perceptron(), nn.Sigmoid())
+    nn.init.constant_(model[0][-1].bias, 50.0)
+    assert not asked(saturated.CHECK, model, digits())
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.05])
+def test_units_that_begin_alike(weight: float) -> None:
+    model = filled(perceptron(depth=2), weight, 0.0)
+    if weight == 0:
+        nn.init.zeros_(model[-1].weight)
+    (found,) = asked(symmetric_init.CHECK, model, digits())
+    assert (found.code, found.severity) == ("model.symmetric-init", "error")
+    assert "after" in found.measured
+    assert "they are still the same" in found.measured
+
+
+class Branch(nn.Module):
+    """A residual block whose last layer begins at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(32, 32), nn.Linear(32, 32)
+        nn.init.zeros_(self.b.weight)
+        nn.init.zeros_(self.b.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.b(F.relu(self.a(x)))
+
+
+@pytest.mark.parametrize("check", [symmetric_init.CHECK, collapsed.CHECK, redundant_filters.CHECK])
+def test_branches_and_heads_may_begin_at_zero(check: object) -> None:
+    model = perceptron()
+    model.insert(3, Branch())
+    nn.init.zeros_(model[-1].weight)
+    nn.init.zeros_(model[-1].bias)
+    assert not asked(check, model, digits())  # type: ignore[arg-type]
+
+
+def test_the_same_answer_whatever_the_input() -> None:
+    model = perceptron()
+    model.insert(3, nn.GroupNorm(32, 32))
+    (found,) = asked(collapsed.CHECK, model, digits())
+    assert (found.code, found.severity) == ("model.collapsed", "error")
+    assert "different inputs all outputs are (" in found.measured
+    model[3] = nn.GroupNorm(4, 32)
+    assert not asked(collapsed.CHECK, model, digits())
+
+
+def convolutions() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 12, 3), nn.ReLU(), nn.Flatten(), nn.Linear(192, 10)
+    )
+
+
+def test_filters_that_are_copies() -> None:
+    model = convolutions()
+    assert not asked(redundant_filters.CHECK, model, digits())
+    with torch.no_grad():
+        model[0].weight[1:] = model[0].weight[:1] + 1e-3 * torch.randn(11, 1, 3, 3)
+    (found,) = asked(redundant_filters.CHECK, model, digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.01))
+    assert (found.code, found.severity, found.where) == ("model.redundant-filters", "warning", "0")
+    assert found.measured.startswith("92% of the filters of 0 are copies")
+
+
+def test_filters_without_an_answer() -> None:
+    model = convolutions()
+    with torch.no_grad():
+        model[2].weight[2:] = 0
+    (found,) = asked(redundant_filters.CHECK, model, digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.01))
+    assert "83% of its feature maps are the same everywhere" in found.measured
+
+
+def test_one_number_looked_at_in_many_ways_is_no_copy() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 12, 1), nn.ReLU(), nn.Flatten(), nn.Linear(768, 10))
+    assert not asked(redundant_filters.CHECK, model, digits())

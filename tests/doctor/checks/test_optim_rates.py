@@ -1,0 +1,134 @@
+"""Learning rates and their schedules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from asked import asked, digits, loop, perceptron
+from torch import Tensor, nn
+
+from striate.doctor.checks.optim import lr_schedule, lr_too_high, lr_too_low
+
+
+def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=lr, **options)
+
+
+@pytest.mark.parametrize(("rate", "momentum"), [(1000.0, 0.0), (5.0, 0.9)])
+def test_a_rate_at_which_nothing_is_learned_is_too_high(rate: float, momentum: float) -> None:
+    model = perceptron()
+    (found,) = asked(lr_too_high.CHECK, model, digits(), optimizer=sgd(model, rate, momentum=momentum))
+    assert (found.code, found.severity) == ("optim.lr-too-high", "error")
+    assert f"instead of lr {rate:g} the loss after" in found.measured
+    assert "lr=" in found.remedy
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.5])
+def test_rates_that_learn_are_not_too_high(rate: float) -> None:
+    model = perceptron()
+    assert not asked(lr_too_high.CHECK, model, digits(), optimizer=sgd(model, rate))
+
+
+def test_a_loss_that_no_rate_makes_smaller_is_not_the_rates_fault() -> None:
+    model = perceptron()
+    x = torch.randn(320, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    y = torch.randint(0, 10, (320,), generator=torch.Generator().manual_seed(2))
+    assert not asked(lr_too_high.CHECK, model, (x, y), optimizer=sgd(model, 0.3))
+
+
+@pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, lr=1e-6), lambda p: torch.optim.Adam(p, lr=1e-8)])
+def test_a_rate_that_leads_nowhere_is_too_low(make: Any) -> None:
+    (found,) = asked(lr_too_low.CHECK, perceptron(), digits(), optimizer=make)
+    assert (found.code, found.severity) == ("optim.lr-too-low", "error")
+    assert "epochs" in found.measured
+    assert found.remedy.startswith("Give the optimizer lr=")
+
+
+def test_patience_is_no_fault() -> None:
+    """Ten thousand batches an epoch: what is slow in a hundred steps is quick enough."""
+
+    class Long(list[Any]):
+        def __len__(self) -> int:
+            return 10_000
+
+    model = perceptron()
+    assert not asked(lr_too_low.CHECK, model, Long(digits()), optimizer=sgd(model, 3e-4))
+
+
+def test_a_trained_network_has_nothing_to_gain() -> None:
+    model = perceptron()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(15):
+        for batch in digits():
+            loop(model, batch, optimizer, nn.functional.cross_entropy)
+    assert not asked(lr_too_low.CHECK, model, digits(), optimizer=sgd(model, 1e-5))
+
+
+def test_the_doctors_own_rate_is_not_judged() -> None:
+    assert not asked(lr_too_low.CHECK, perceptron(), digits())
+
+
+def test_steps_without_an_optimizer_are_made_longer() -> None:
+    model = perceptron()
+
+    def step(model: nn.Module, batch: Any, _: Any, loss: Any) -> Tensor:
+        value: Tensor = loss(model(batch[0]), batch[1])
+        gradients = torch.autograd.grad(value, list(model.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter -= 1e-5 * gradient
+        return value.detach()
+
+    (found,) = asked(lr_too_low.CHECK, model, digits(), step=step, loss=nn.functional.cross_entropy)
+    assert "times as long" in found.measured
+
+
+def scheduled(scheduler: Any, every: int) -> Any:
+    count = 0
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
+        nonlocal count
+        value = loop(model, batch, optimizer, loss)
+        count += 1
+        if count % every == 0:
+            scheduler.step()
+        return value
+
+    return step
+
+
+def test_a_schedule_for_epochs_that_is_stepped_at_each_batch() -> None:
+    model = perceptron()
+    optimizer = sgd(model, 0.05)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.1)
+    options: dict[str, Any] = {"optimizer": optimizer, "loss": nn.CrossEntropyLoss()}
+    (found,) = asked(lr_schedule.CHECK, model, digits(), step=scheduled(scheduler, 1), **options)
+    assert (found.code, found.severity) == ("optim.lr-schedule", "error")
+    assert "falls below a tenth of 0.05 at step 4" in found.measured
+    assert "once an epoch" in found.remedy
+    assert not asked(lr_schedule.CHECK, model, digits(), step=scheduled(scheduler, 20), **options)
+
+
+@pytest.mark.parametrize(("steps", "wrong"), [(300, False), (1_000_000, True)])
+def test_a_warmup_ends_within_some_hundred_steps(steps: int, wrong: bool) -> None:
+    model = perceptron()
+    optimizer = sgd(model, 0.05)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1.0, (k + 1) / steps))
+    found = asked(
+        lr_schedule.CHECK,
+        model,
+        digits(),
+        step=scheduled(scheduler, 1),
+        optimizer=optimizer,
+        loss=nn.CrossEntropyLoss(),
+    )
+    assert bool(found) is wrong
+
+
+def test_a_cosine_over_the_whole_training_is_sound() -> None:
+    model = perceptron()
+    optimizer = sgd(model, 0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 120)
+    assert not asked(lr_schedule.CHECK, model, digits(), step=scheduled(scheduler, 1), optimizer=optimizer)

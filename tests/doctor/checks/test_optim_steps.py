@@ -1,0 +1,178 @@
+"""What becomes of gradients: steps, clearing, clipping, decay, and which parameters get them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from asked import asked, digits, loop, perceptron
+from torch import Tensor, nn
+
+from striate.doctor.checks.optim import (
+    clip_too_small,
+    lr_too_low,
+    missing_zero_grad,
+    no_step,
+    parameters_missing,
+    weight_decay_too_high,
+)
+
+LOSS = nn.CrossEntropyLoss()
+
+
+def stepping(every: int = 1, *, clear: str = "before", clip: float = 0.0) -> Any:
+    """A step of so many batches each; gradients are cleared `before` backward, `after` the step, `between` or never."""
+    count = 0
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
+        nonlocal count
+        if clear == "before" and count % every == 0:
+            optimizer.zero_grad()
+        value: Tensor = loss(model(batch[0]), batch[1])
+        (value / every).backward()
+        count += 1
+        if clear == "between":
+            optimizer.zero_grad()
+        if clip:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        if count % every == 0:
+            optimizer.step()
+            if clear == "after":
+                optimizer.zero_grad()
+        return value
+
+    return step
+
+
+def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=lr, **options)
+
+
+@pytest.mark.parametrize(("every", "clear", "measured"), [(10_000, "before", "never steps"), (1, "between", "is left")])
+def test_no_step_is_made(every: int, clear: str, measured: str) -> None:
+    model = perceptron()
+    options: dict[str, Any] = {"step": stepping(every, clear=clear), "optimizer": sgd(model), "loss": LOSS}
+    (found,) = asked(no_step.CHECK, model, digits(), **options)
+    assert (found.code, found.severity) == ("optim.no-step", "error")
+    assert measured in found.measured
+    assert "optimizer.step()" in found.remedy
+
+
+@pytest.mark.parametrize("every", [1, 4, 20])
+def test_a_step_in_every_some_batches_is_one(every: int) -> None:
+    model = perceptron()
+    assert not asked(no_step.CHECK, model, digits(), step=stepping(every), optimizer=sgd(model), loss=LOSS)
+
+
+def test_gradients_are_never_cleared() -> None:
+    model = perceptron()
+    step = stepping(clear="never")
+    (found,) = asked(missing_zero_grad.CHECK, model, digits(), step=step, optimizer=sgd(model), loss=LOSS)
+    assert (found.code, found.severity) == ("optim.missing-zero-grad", "error")
+    assert "`optimizer.zero_grad()` before `loss.backward()`" in found.remedy
+
+
+@pytest.mark.parametrize(("every", "clear"), [(1, "before"), (1, "after"), (4, "before"), (4, "after")])
+def test_gradients_that_are_cleared_at_some_time(every: int, clear: str) -> None:
+    model = perceptron()
+    step = stepping(every, clear=clear)
+    assert not asked(missing_zero_grad.CHECK, model, digits(), step=step, optimizer=sgd(model), loss=LOSS)
+
+
+def test_a_clip_that_cuts_everything() -> None:
+    model = perceptron()
+    options: dict[str, Any] = {"optimizer": sgd(model, 0.2), "loss": LOSS}
+    (found,) = asked(clip_too_small.CHECK, model, digits(), step=stepping(clip=1e-4), **options)
+    assert (found.code, found.severity) == ("optim.clip-too-small", "error")
+    assert "without clipping the loss after" in found.measured
+    assert "clip_grad_norm_(model.parameters(), " in found.remedy
+    assert not asked(clip_too_small.CHECK, model, digits(), step=stepping(clip=1.0), **options)
+
+
+def test_a_clip_does_not_matter_to_adam() -> None:
+    model = perceptron()
+    adam = torch.optim.Adam(model.parameters(), lr=3e-3)
+    assert not asked(clip_too_small.CHECK, model, digits(), step=stepping(clip=1e-3), optimizer=adam, loss=LOSS)
+
+
+def scaling(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
+    """Mixed precision's scale, taken off again, at a rate that is too low."""
+    optimizer.zero_grad()
+    value: Tensor = loss(model(batch[0]), batch[1])
+    (value * 65536).backward()
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= 65536
+    optimizer.step()
+    return value
+
+
+def test_a_scale_is_no_clip() -> None:
+    model = perceptron()
+    options: dict[str, Any] = {"optimizer": sgd(model, 1e-6), "loss": LOSS, "step": scaling}
+    assert not asked(clip_too_small.CHECK, model, digits(), **options)
+    assert asked(lr_too_low.CHECK, model, digits(), **options)
+
+
+def test_decay_that_takes_all_weights() -> None:
+    model = perceptron()
+    options: dict[str, Any] = {"loss": LOSS}
+    strong = sgd(model, weight_decay=2.0)
+    (found,) = asked(weight_decay_too_high.CHECK, model, digits(), optimizer=strong, **options)
+    assert (found.code, found.severity) == ("optim.weight-decay-too-high", "error")
+    assert "weight_decay=2 shrinks the weights to" in found.measured
+    usual = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
+    assert not asked(weight_decay_too_high.CHECK, model, digits(), optimizer=usual, **options)
+
+
+def penalized(strength: float) -> Any:
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
+        optimizer.zero_grad()
+        value: Tensor = loss(model(batch[0]), batch[1])
+        (value + strength * sum(p.square().sum() for p in model.parameters())).backward()
+        optimizer.step()
+        return value
+
+    return step
+
+
+@pytest.mark.parametrize(("strength", "wrong"), [(1.0, True), (1e-4, False)])
+def test_a_penalty_added_by_hand(strength: float, wrong: bool) -> None:
+    model = perceptron()
+    found = asked(
+        weight_decay_too_high.CHECK, model, digits(), step=penalized(strength), optimizer=sgd(model), loss=LOSS
+    )
+    assert bool(found) is wrong
+    if found:
+        assert found[0].where == "the loss"
+
+
+def test_an_optimizer_of_the_last_layer_only() -> None:
+    model = perceptron(4, depth=2)
+    optimizer = torch.optim.Adam(model[-1].parameters(), lr=0.01)
+    (found,) = asked(parameters_missing.CHECK, model, digits(), optimizer=optimizer)
+    assert (found.code, found.severity) == ("optim.parameters-missing", "error")
+    assert "4 of 6 parameters" in found.measured
+    assert "with them in it the loss after" in found.measured
+
+
+def test_an_optimizer_of_another_network() -> None:
+    model = perceptron()
+    (found,) = asked(parameters_missing.CHECK, copy.deepcopy(model), digits(), optimizer=sgd(model))
+    assert found.severity == "error"
+    assert "none of the 4 parameters" in found.measured
+
+
+def test_a_trained_trunk_that_is_left_as_it_is_may_be_meant() -> None:
+    model = perceptron(32, depth=2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(10):
+        for batch in digits():
+            loop(model, batch, optimizer, LOSS)
+    model[-1].reset_parameters()
+    head = torch.optim.Adam(model[-1].parameters(), lr=0.01)
+    assert [f.severity for f in asked(parameters_missing.CHECK, model, digits(), optimizer=head)] == ["note"]
+    model[:-1].requires_grad_(False)
+    assert not asked(parameters_missing.CHECK, model, digits(), optimizer=head)
