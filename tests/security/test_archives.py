@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from striate.data.sources import archive as archive_module
 from striate.data.sources import tree as tree_module
 
 
@@ -175,6 +176,16 @@ def test_very_many_members_are_refused(striate, monkeypatch) -> None:
         for i in range(1002):
             packed.writestr(f"cat/{i}.png", b"")
     striate("data", "show", "x.zip", "--out", "sheet.png").refused("more than 1,000 members")
+
+
+def test_a_name_of_very_many_folders_is_refused(striate, monkeypatch) -> None:
+    monkeypatch.setattr(archive_module, "MAX_FOLDER_NAMES", 1 << 20)
+    deep = "a/" * 20_000 + "0.png"  # the paths of its folders have 400 million characters
+    tar_with(Path("x.tar"), member(deep))
+    striate("data", "show", "x.tar", "--out", "sheet.png").refused("more than 1,048,576 characters")
+    with zipfile.ZipFile("x.zip", "w") as archive:
+        archive.writestr(deep, png())
+    striate("data", "show", "x.zip", "--out", "sheet.png").refused("more than 1,048,576 characters")
 
 
 @pytest.mark.slow
