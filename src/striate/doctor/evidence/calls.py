@@ -57,13 +57,14 @@ class StepCalls:
     """What was seen in one step. `losses`: up to 64 calls of torch's losses. `fetched`: how often the step, outside
     of its optimizer, wanted a number in Python, by the way it did. `picked`: how often it took one row out of a tensor
     by its number. `anomaly`: whether torch looked for anomalies meanwhile. `sizes_differ`: whether torch warned that
-    outputs and targets have different shapes."""
+    outputs and targets have different shapes. `shapes`: of results after the network's last call: the loss's."""
 
     losses: list[LossCall] = field(default_factory=list)
     fetched: Counter[str] = field(default_factory=Counter)
     picked: int = 0
     anomaly: bool = False
     sizes_differ: bool = False
+    shapes: set[tuple[int, ...]] = field(default_factory=set)
     error: BaseException | None = None
 
 
@@ -76,6 +77,7 @@ def watch_calls(patient: Patient, batch: Any, until: float) -> StepCalls:
         handles = (
             optimizer.register_step_pre_hook(lambda *_: mode.enter_optimizer()),
             optimizer.register_step_post_hook(lambda *_: mode.leave_optimizer()),
+            model.register_forward_hook(lambda *_: calls.shapes.clear()),
         )
         try:
             with warnings.catch_warnings(record=True) as said:
@@ -117,6 +119,8 @@ class _Calls(TorchFunctionMode):
         elif func is torch.Tensor.__getitem__ and _one_row(args):
             calls.picked += 1
         value = func(*args, **kwargs)
+        if isinstance(value, torch.Tensor):
+            calls.shapes.add(tuple(value.shape))
         if func in _LOSSES and len(calls.losses) < 64:
             _note_loss(calls, _LOSSES[func], args, kwargs, value)
         return value

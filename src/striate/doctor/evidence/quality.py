@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from striate.doctor.evidence.trial import accuracy_of
+from striate.doctor.evidence.classes import accuracy_of
 
 _SURE = 1e-12
 
@@ -52,9 +52,18 @@ def quality(outputs: torch.Tensor, targets: torch.Tensor | None) -> Quality | No
         return _numbers(outputs, targets) if targets.ndim == 1 else None
     if outputs.numel() != targets.numel():
         return None
-    if bool(((targets == 0) | (targets == 1)).all()) and outputs.shape[1:2] != (0,):
+    if outputs.shape == targets.shape and _shares(targets):
+        return _soft_classes(outputs, targets)
+    if bool(((targets == 0) | (targets == 1)).all()):
         return _labels(outputs.reshape(targets.shape), targets)
     return _numbers(outputs.reshape(targets.shape), targets)
+
+
+def _shares(targets: torch.Tensor) -> bool:
+    """Whether targets (N, K) are a probability for each class, or one-hot."""
+    if targets.ndim != 2 or targets.shape[1] < 2 or not bool((targets >= 0).all()):
+        return False
+    return float((targets.double().sum(1) - 1).abs().max()) < 1e-3
 
 
 def log_probabilities(outputs_NK: torch.Tensor) -> torch.Tensor:
@@ -93,6 +102,15 @@ def _classes(outputs: torch.Tensor, targets: torch.Tensor) -> Quality | None:
     right = float((answered[counted] == wanted).double().mean())
     common = float(torch.bincount(wanted).max()) / wanted.numel()
     return Quality("classes", float(loss), entropy(wanted), right, common)
+
+
+def _soft_classes(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:
+    wanted = targets.argmax(1)
+    loss = -(log_probabilities(outputs) * targets.double()).sum(1).mean()
+    right = float((outputs.argmax(1) == wanted).double().mean())
+    shares = targets.double().mean(0)
+    constant = float(-(shares * shares.clamp_min(_SURE).log()).sum())
+    return Quality("classes", float(loss), constant, right, float(torch.bincount(wanted).max()) / len(wanted))
 
 
 def _labels(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:

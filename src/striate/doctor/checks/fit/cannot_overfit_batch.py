@@ -1,0 +1,139 @@
+"""fit.cannot-overfit-batch: can a few samples not even be learned by heart?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.fit.fitting import Fit, fit_of, learns_itself, need_answers
+from striate.doctor.evidence.answers import answer
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Trial, go_on
+from striate.doctor.patient.batch import size_of
+from striate.records import Finding
+
+_SAMPLES = 16
+_STEPS = 100
+_MOST_STEPS = 300
+_RATES = (3e-3, 1e-3, 3e-2)
+_RIGHT = 0.8
+_EXPLAINED = 0.3
+_CONTRADICTING = 0.05
+_DISTINCT = 16
+_LEARNED = 0.97
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    need_answers(evidence)
+    trial = evidence.trial
+    if trial.error is not None or not trial.rows:
+        return
+    share = _contradicting(evidence)
+    reached = max(fit_of(evidence.after_training).score, fit_of(evidence.start).score)
+    if share < _CONTRADICTING and reached >= _LEARNED:
+        return
+    batch = part_of(evidence.train.raw[0], _SAMPLES)
+    if batch is None or _dense(evidence) or size_of(batch) < 4:
+        return
+    tried = [_learn(evidence, batch, _RATES[0])]
+    while not _passes(tried[-1][1]) and len(tried) < len(_RATES):
+        tried.append(_learn(evidence, batch, _RATES[len(tried)]))
+    fits = [fit for _, fit in tried]
+    best = max(fits, key=lambda fit: fit.score)
+    if _passes(best) and share < _CONTRADICTING:
+        return
+    steps = max(len(trial.rows) for trial, _ in tried)
+    measured = f"{best.count} samples, {steps} steps of Adam on them alone without dropout: {best.text}"
+    remedy = (
+        "feed one batch again and again, and follow one sample through `forward`: find where its difference from the "
+        "others is lost (a reshape that mixes samples, a pooling over everything, inputs that are multiplied by 0)"
+    )
+    if share >= _CONTRADICTING:
+        measured += (
+            f"; {share:.0%} of {evidence.train.count:,} samples have an input that comes with another target too"
+        )
+        remedy = "find inputs that occur with several targets, and give each one target (or leave them out)"
+    yield Finding(
+        "fit.cannot-overfit-batch",
+        "warning",
+        "one batch",
+        measured,
+        CHECK.threshold,
+        "What cannot be learned by heart in a handful cannot be learned at all: something is wrong before any tuning.",
+        remedy,
+    )
+
+
+def _passes(fit: Fit) -> bool:
+    return fit.score >= (_EXPLAINED if fit.numbers else max(_RIGHT, min(fit.guess + 0.1, 1.0)))
+
+
+def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:
+    trial = learns_itself(evidence, rate, steps=_STEPS, batches=[batch], name=f"one batch, Adam {rate:g}")
+    while True:
+        answers = answer(evidence.patient, trial.double, [batch], training=True)
+        fit = fit_of(answers)
+        done = len(trial.rows)
+        if _passes(fit) or done >= _MOST_STEPS or trial.error is not None:
+            return trial, fit
+        evidence.clock.need(_STEPS * evidence.step_seconds)
+        go_on(trial, [batch], _STEPS, evidence.clock.until(0.1, 0.7))
+        if len(trial.rows) < done + _STEPS:
+            raise NoEvidence("a step takes too long to learn a batch by heart")
+
+
+def _dense(evidence: Evidence) -> bool:
+    """Whether there are answers for every place of an input: those near each other may look alike."""
+    targets = evidence.train.y
+    return targets is None or targets[0].numel() > _DISTINCT
+
+
+def part_of(batch: Any, samples: int) -> Any:
+    """The first samples of a batch, in its own form; None where it is not made of tensors of one length."""
+    count = size_of(batch)
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.ndim and len(value) == count:
+            return value[:samples]
+        if isinstance(value, Mapping):
+            return {key: cut(part) for key, part in value.items()}
+        if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+            return type(value)(cut(part) for part in value)
+        raise NoEvidence("batches cannot be cut into smaller ones")
+
+    try:
+        return cut(batch)
+    except NoEvidence:
+        return None
+
+
+def _contradicting(evidence: Evidence) -> float:
+    """The share of samples whose input also comes with another class; 0 where inputs have few numbers or there are no
+    classes."""
+    try:
+        x, labels = evidence.train.inputs, evidence.train.labels
+    except NoEvidence:
+        return 0.0
+    if x[0].numel() < _DISTINCT or len(x) != len(labels):
+        return 0.0
+    rows = x.reshape(len(x), -1).contiguous()
+    classes: dict[bytes, set[int]] = {}
+    keys = [row.tobytes() for row in rows.numpy()]
+    for key, label in zip(keys, labels.tolist(), strict=True):
+        classes.setdefault(key, set()).add(label)
+    return sum(len(classes[key]) > 1 for key in keys) / len(keys)
+
+
+CHECK = Check(
+    ("fit.cannot-overfit-batch",),
+    "Can a few samples not even be learned by heart?",
+    f"up to {_MOST_STEPS} steps of Adam at {len(_RATES)} rates on {_SAMPLES} samples alone leave fewer than "
+    f"{_RIGHT:.0%} right (R² below {_EXPLAINED:g}): a linear model can do better; or {_CONTRADICTING:.0%} of the "
+    "inputs come with several classes",
+    _run,
+    quick=False,
+)

@@ -1,0 +1,134 @@
+"""How well answers fit, as a share of what there is to be known: the same for classes and for quantities."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.optim import Optimizer
+
+from striate.doctor.evidence.answering import answers_targets
+from striate.doctor.evidence.answers import Answers
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import Quality, quality
+from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.patient.batch import main_tensor, parts
+from striate.doctor.patient.copies import Double
+from striate.doctor.patient.patient import usual_step
+
+_ALIKE = 0.9
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`score`: the share of right answers, or the share of the targets' variance that answers explain (R²; may be
+    negative). `guess`: the score of the best constant answer. `loss`: cross entropy or squared error. `count`: samples.
+    `text`: the score in words."""
+
+    score: float
+    guess: float
+    loss: float
+    count: int
+    numbers: bool
+
+    @property
+    def text(self) -> str:
+        """The score in words."""
+        return f"R² {self.score:.2f}" if self.numbers else f"{self.score:.1%} right"
+
+    @property
+    def uncertainty(self) -> float:
+        """The standard error of the score, by its sample alone."""
+        inside = min(max(self.score, 0.0), 1.0)
+        return math.sqrt(max(inside * (1 - inside), 0.25 / (self.count + 1)) / max(self.count, 1))
+
+
+def fit_of(answers: Answers) -> Fit:
+    """How well answers fit. Raises NoEvidence where outputs and targets are of no task that is known."""
+    found = quality(answers.outputs, answers.targets)
+    if found is None:
+        raise NoEvidence("outputs and targets are no classes and no quantities")
+    return fit_from(found, len(answers.outputs))
+
+
+def need_answers(evidence: Evidence) -> None:
+    """Raise NoEvidence where the network's outputs are no answers to what the loader yields: embeddings, or answers
+    to samples that the step blends."""
+    if not answers_targets(evidence):
+        raise NoEvidence("the network's outputs are no answers that targets could be compared with")
+    first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
+    given = main_tensor(first.arguments[0]) if first.arguments else None
+    if given is None or inputs is None or given.numel() != inputs.numel() or len(given) != len(inputs):
+        return
+    one, other = (t.detach().cpu().double().reshape(len(t), -1) for t in (given, inputs))
+    one, other = one - one.mean(), other - other.mean()
+    alike = (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1)).clamp_min(1e-12)
+    if float(alike.nan_to_num().median()) < _ALIKE:
+        raise NoEvidence("the step gives the network other inputs than the loader yields")
+
+
+def fit_from(found: Quality, count: int) -> Fit:
+    """The same of a quality that is known."""
+    if found.kind == "numbers":
+        return Fit(1 - found.loss / max(found.constant, 1e-12), 0.0, found.loss, count, True)
+    if found.accuracy is None:
+        return Fit(1 - found.loss / max(found.constant, 1e-12), 0.0, found.loss, count, True)
+    return Fit(found.accuracy, found.common, found.loss, count, False)
+
+
+def longer(evidence: Evidence) -> Trial:
+    """The trial once more with more steps, as many as a second allows."""
+    return evidence.variant("longer", Change(), steps=1000)
+
+
+def learns_itself(evidence: Evidence, rate: float, *, steps: int = 0, batches: Any = None, name: str = "") -> Trial:
+    """A trial with an Adam of our own and without dropout, to see what the network itself can learn: by the usual step
+    where the user's own gives network and loss the batch as it is. Raises NoEvidence where the step uses another
+    optimizer than the one it is given."""
+
+    def make(model: nn.Module) -> Optimizer:
+        return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
+
+    change = Change(optimizer=make, step=usual_step if _plain(evidence) else None, prepare=ready_to_learn)
+    trial = evidence.variant(name or f"Adam {rate:g}, {steps} steps", change, steps=steps, batches=batches)
+    if trial.rows and not trial.double.optimizer.state:
+        raise NoEvidence("the step uses another optimizer than the one it is given")
+    return trial
+
+
+def _plain(evidence: Evidence) -> bool:
+    """Whether the step calls network and loss once, with what the loader yields."""
+    first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
+    if first.calls != 1 or first.loss_outputs is None or first.outputs is None or not evidence.samples.plain:
+        return False
+    given = main_tensor(first.arguments[0]) if first.arguments else None
+    same = isinstance(first.outputs, torch.Tensor) and torch.equal(first.outputs, first.loss_outputs)
+    return same and given is not None and inputs is not None and torch.equal(given.cpu(), inputs.cpu())
+
+
+def ready_to_learn(double: Double) -> None:
+    """Put the double into training mode, without dropout."""
+    double.model.train()
+    for part in double.model.modules():
+        if isinstance(part, _DropoutNd):
+            part.p = 0.0
+
+
+def flat(losses: list[float], share: float) -> bool:
+    """Whether the last quarter of the losses is within `share` of the quarter before, or above it."""
+    quarter = len(losses) // 4
+    if quarter < 5 or not all(map(math.isfinite, losses)):
+        return False
+    last, before = sum(losses[-quarter:]) / quarter, sum(losses[-2 * quarter : -quarter]) / quarter
+    return last > (1 - share) * before
+
+
+def warms_up(trial: Trial) -> bool:
+    """Whether the learning rate is still rising at the end of the trial."""
+    rates = [row.rates[0] for row in trial.rows if row.rates]
+    return len(rates) > 4 and rates[-1] > 1.05 * rates[-len(rates) // 4]

@@ -1,0 +1,130 @@
+"""fit.plateau: does the loss stay where it was from the first step, though weights move?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.fit.fitting import flat, learns_itself, longer, need_answers, warms_up
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.answers import Answers
+from striate.doctor.evidence.clock import OutOfTime
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.rates import at_rate, rates_are_users
+from striate.records import Finding
+
+_FALLEN = 0.03
+_FEWEST = 60
+_BETTER = 0.7
+_HIGH = 0.05
+_RIGHT = 0.97
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    need_answers(evidence)
+    trial = evidence.trial
+    if trial.error is not None or len(trial.rows) < _FEWEST or warms_up(trial) or not _stuck(trial.losses):
+        return
+    if not _guesses(evidence.start_training):
+        yield from _noisy(evidence)
+        return
+    moved = max((row.moved or 0.0) / max(row.weights or 1.0, 1e-12) for row in trial.rows if row.moved is not None)
+    answers = (evidence.after_training, evidence.after)
+    if moved < 1e-7 or not all(_guesses(one) for one in answers):
+        return
+    more = longer(evidence)
+    if not _stuck(more.losses) or not flat(more.losses, _FALLEN) or not _guesses(evidence.in_training(more.double)):
+        return
+    text, remedy = _with_adam(evidence, len(more.rows))
+    evidence.pictures["fit.plateau"] = Picture("lines", "The loss of the trial", {"loss": tuple(more.losses)})
+    yield Finding(
+        "fit.plateau",
+        "warning",
+        "training",
+        f"the loss is {_mean(more.losses[:10]):.3g} in the first 10 steps and {more.level():.3g} after "
+        f"{len(more.rows)}, though weights move (by {moved:.1g} of their norm in a step), and the answers are no "
+        f"better than a guess{text}",
+        CHECK.threshold,
+        "Training stands still where the gradient says next to nothing of the way down.",
+        remedy,
+    )
+
+
+def _noisy(evidence: Evidence) -> Iterator[Finding]:
+    """A network that has learned, whose loss stays where it is at this rate, and falls at a tenth of it."""
+    known = quality(evidence.start_training.outputs, evidence.start_training.targets)
+    trial = evidence.trial
+    own = _mean(trial.losses[len(trial.losses) // 4 :])
+    if known is None or not rates_are_users(evidence) or known.loss < _HIGH * known.constant:
+        return
+    if (known.accuracy or 0.0) > _RIGHT:
+        return
+    slower = at_rate(evidence, 0.1)
+    low = _mean(slower.losses[-len(slower.losses) // 4 :])
+    if slower.error is not None or not slower.losses or not low < _BETTER * own:
+        return
+    evidence.pictures["fit.plateau"] = Picture(
+        "lines", "The loss of the trial", {"as it is": tuple(trial.losses), "a tenth of the rate": tuple(slower.losses)}
+    )
+    yield Finding(
+        "fit.plateau",
+        "warning",
+        "training",
+        f"the network has learned, and its loss stays at {own:.3g} over {len(trial.rows)} steps; with a tenth of the "
+        f"learning rate it is {low:.3g} after as many",
+        CHECK.threshold,
+        "At this rate steps go to and fro across the valley: what is left is their noise.",
+        "lower the rate by and by: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)` with "
+        "`scheduler.step()` once an epoch, or `ReduceLROnPlateau`",
+    )
+
+
+def _stuck(losses: list[float]) -> bool:
+    if len(losses) < _FEWEST or not all(map(math.isfinite, losses)):
+        return False
+    first, last = _mean(losses[:10]), _mean(losses[-len(losses) // 4 :])
+    noise = (sum((loss - first) ** 2 for loss in losses[:10]) / 9) ** 0.5 / 10**0.5
+    return last > (1 - _FALLEN) * first - noise and abs(last) < 3 * abs(first) + 1e-9
+
+
+def _guesses(answers: Answers) -> bool:
+    found = quality(answers.outputs, answers.targets)
+    return found is not None and found.guesses
+
+
+def _with_adam(evidence: Evidence, steps: int) -> tuple[str, str]:
+    """What an optimizer of our own makes of it, in words, and the remedy."""
+    usual = (
+        "put a normalization (`nn.BatchNorm2d`, `nn.LayerNorm`) before each nonlinearity, take `nn.ReLU()` and "
+        "`nn.init.kaiming_normal_`, or let blocks add to their input"
+    )
+    for rate in (1e-3, 1e-2):
+        try:
+            trial = learns_itself(evidence, rate, steps=steps)
+        except OutOfTime:
+            return "", usual
+        if trial.error is None and trial.rows and trial.level() < _BETTER * evidence.trial.level():
+            name = f"torch.optim.Adam(model.parameters(), lr={rate:g})"
+            return (
+                f"; with Adam at {rate:g} the loss is {trial.level():.3g} after as many",
+                f"take `{name}`, or {usual}",
+            )
+    return "; Adam does no better", usual
+
+
+def _mean(losses: list[float]) -> float:
+    return sum(losses) / max(len(losses), 1)
+
+
+CHECK = Check(
+    ("fit.plateau",),
+    "Does the loss stay where it was, though weights move?",
+    f"{_FEWEST} steps or more, at the end as many as a second allows, whose loss falls by less than {_FALLEN:.0%}, "
+    "with answers no better than a guess before and after: where anything is being learned, one of the two moves; or, "
+    f"of a network that has learned (loss above {_HIGH:.0%} of a guess's, {_RIGHT:.0%} right at most), a loss that "
+    f"does not fall, and falls below {_BETTER:.0%} of it at a tenth of the rate",
+    _run,
+    quick=False,
+)

@@ -1,0 +1,177 @@
+"""loss.degenerate: can the loss be small, or constant, without any right answer?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.answering import answers_targets
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.trial import Change, Trial, run_trial
+from striate.doctor.patient.batch import copied, main_tensor
+from striate.records import Finding
+
+_FALLEN = 0.2
+_FALLING = 0.8
+_BLIND = 0.3
+_BEHIND = 3.0
+_FLAT = 0.02
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    trial = evidence.trial
+    if trial.error is not None or len(trial.rows) < 10 or not all(map(math.isfinite, trial.losses)):
+        return
+    text = _no_gradient(evidence) or _falls_alone(evidence)
+    if text is None:
+        return
+    evidence.pictures["loss.degenerate"] = Picture("lines", "The loss of the trial", {"loss": tuple(trial.losses)})
+    yield Finding(
+        "loss.degenerate",
+        "error",
+        "the loss",
+        text,
+        CHECK.threshold,
+        "There is a way to make this loss small, or it is constant, that has nothing to do with the task.",
+        _remedy(evidence),
+    )
+
+
+def _no_gradient(evidence: Evidence) -> str | None:
+    """A constant loss, whose gradient by the network's outputs is zero."""
+    trial = evidence.trial
+    outputs = next((view for view in reversed(evidence.first.layers) if view.name == "the network"), None)
+    if outputs is None and evidence.first.layers:
+        outputs = evidence.first.layers[-1]
+    norms = [row.raw for row in trial.rows if row.raw is not None]
+    if outputs is None or not norms or max(norms) > 1e-10 or evidence.first.loss_needs_gradient is False:
+        return None
+    if outputs.gradient_norm is None or outputs.gradient_norm > 1e-10:
+        return None
+    known = quality(evidence.start_training.outputs, evidence.start_training.targets)
+    if (known is not None and not known.guesses) or (known is None and trial.losses[0] < 1e-6):
+        return None  # all is as it should be: a hinge has no gradient then
+    return (
+        f"the gradient of the loss by the network's outputs is zero in each of {len(norms)} steps, and the loss stays "
+        f"{trial.losses[0]:.3g}"
+    )
+
+
+def _falls_alone(evidence: Evidence) -> str | None:
+    """A loss that falls, without answers that know more of what was asked."""
+    trial = evidence.trial
+    first, last = trial.losses[0], trial.level()
+    if not first > 0 or min(trial.losses) < -1e-3 * first or last > _FALLING * first:
+        return None
+    if last > _FALLEN * first:  # on its way, it may be: more steps will tell, where answers do not follow
+        if not _behind(evidence, trial, _FALLING):
+            return None
+        trial = evidence.variant("longer", Change(), steps=1000)
+        last = trial.level()
+        if trial.error is not None or not last <= _FALLEN * first:
+            return None
+    text = _behind(evidence, trial, 1 / _BEHIND)
+    return None if text is None else f"the loss fell from {first:.3g} to {last:.3g} in {len(trial.rows)} steps, {text}"
+
+
+def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
+    """What says that answers did not get better as the loss fell: that part of their own measure's fall at most is the
+    loss's. None where they did."""
+    first, last = trial.losses[0], trial.level()
+    start = evidence.start_training
+    after = evidence.after_training if trial is evidence.trial else evidence.in_training(trial.double)
+    begun, known = quality(start.outputs, start.targets), quality(after.outputs, after.targets)
+    if begun is not None and known is not None and answers_targets(evidence):
+        own, measured = last / first, known.loss / max(begun.loss, 1e-12)
+        if own > ratio * measured or not (known.guesses or known.kind == "numbers"):
+            return None
+        moved = _with_other_targets(evidence, trial)
+        if (moved is None and not known.guesses) or (moved is not None and moved > max(_BLIND * first, 1.5 * last)):
+            return None
+        answers = f"the answers' own measure went from {begun.loss:.3g} to {known.loss:.3g}"
+        if known.accuracy is not None:
+            answers = f"{known.accuracy:.0%} of the answers are right (the commonest class: {known.common:.0%})"
+        same = "" if moved is None else f"; with targets of other samples the loss is {moved:.3g}"
+        return f"yet {answers}{same}"
+    spread = _spread(after.outputs) / max(_spread(start.outputs), 1e-12)
+    limit = _FLAT if last <= _FALLEN * first else 0.5
+    if spread <= limit and not _compares(evidence):
+        return f"while outputs became the same for all inputs: they spread {spread:.2g} times as much as before"
+    return None
+
+
+def _with_other_targets(evidence: Evidence, trial: Trial) -> float | None:
+    """The loss of the trained network with targets that belong to other samples; None where they cannot be moved."""
+    moved = _moved(copied(evidence.train.raw[0]))
+    return None if moved is None else _loss_of(evidence, trial, moved)
+
+
+def _loss_of(evidence: Evidence, trained: Trial, batch: Any) -> float | None:
+    """The loss of one step that a trained network makes on a batch."""
+    state = {name: value.clone() for name, value in trained.double.model.state_dict().items()}
+
+    def prepare(double: Any) -> None:
+        double.model.load_state_dict(state)
+
+    trial = run_trial(evidence.patient, [batch], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False)
+    return trial.losses[0] if trial.rows else None
+
+
+def _moved(batch: Any) -> Any:
+    """The batch with targets moved on by a third of its samples; None where they cannot be."""
+    if isinstance(batch, list | tuple) and len(batch) == 2 and isinstance(batch[1], torch.Tensor):
+        return [batch[0], batch[1].roll(max(1, len(batch[1]) // 3), 0)]
+    if isinstance(batch, Mapping):
+        keys = [key for key in batch if str(key).lower() in ("y", "target", "targets", "label", "labels")]
+        if len(keys) == 1 and isinstance(batch[keys[0]], torch.Tensor):
+            wanted = batch[keys[0]]
+            return {**batch, keys[0]: wanted.roll(max(1, len(wanted) // 3), 0)}
+    return None
+
+
+def _compares(evidence: Evidence) -> bool:
+    """Whether the outputs are to equal something of their own shape, which may be the same for all inputs."""
+    wanted = main_tensor(evidence.first.loss_targets)
+    shown = evidence.first.loss_outputs
+    if wanted is None or not isinstance(shown, torch.Tensor) or wanted.shape != shown.shape:
+        return False
+    return _spread(wanted) < 1e-3 * max(float(wanted.float().abs().mean()), 1e-12)
+
+
+def _spread(outputs: torch.Tensor) -> float:
+    """How far outputs of samples differ: the mean of the standard deviations over samples."""
+    if len(outputs) < 2 or not outputs.is_floating_point():
+        raise NoEvidence("outputs that cannot be compared between samples")
+    return float(outputs.double().std(0).mean())
+
+
+def _remedy(evidence: Evidence) -> str:
+    if evidence.patient.classifies:
+        return "use `nn.CrossEntropyLoss()` on the scores of all samples and classes, without factors, masks or limits"
+    if evidence.patient.task == "regress":
+        return (
+            "use `nn.MSELoss()`, or keep what may shrink from doing so: add `torch.log(scale)` for a scale that the "
+            "error is divided by; average over a mask that is not empty"
+        )
+    return (
+        "add a term that keeps outputs apart: pairs that do not belong together (`nn.TripletMarginLoss`, a contrastive "
+        "loss), or a penalty on a small spread"
+    )
+
+
+CHECK = Check(
+    ("loss.degenerate",),
+    "Can the loss become small, or stay constant, without right answers?",
+    f"the loss falls below {_FALLEN:.0%} of its first value while answers are no better than a guess (or are "
+    f"quantities), their own measure fell {_BEHIND:g} times less, and targets of other samples "
+    f"give less than {_BLIND:.0%} of the first loss, too; where there are no targets: outputs spread less than "
+    f"{_FLAT:.0%} of what they did; or the gradient by the outputs is exactly zero in all steps looked at",
+    _run,
+)

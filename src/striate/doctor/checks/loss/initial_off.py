@@ -1,0 +1,132 @@
+"""loss.initial-off: are the first answers far surer than a network that knows nothing should be?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import Quality, form_of, quality
+from striate.doctor.evidence.trial import Change
+from striate.doctor.patient.copies import Double
+from striate.records import Finding
+
+_ABOVE = 3.0
+_FAR_ABOVE = 7.0
+_SPREAD = 10.0
+_LESS = 0.85
+_MUCH_LESS = 0.6
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    first = evidence.first
+    outputs, targets = first.loss_outputs, first.loss_targets
+    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
+        answers = evidence.start_training
+        outputs, targets = answers.outputs, answers.targets
+    if targets is None or not bool(torch.isfinite(outputs).all()):
+        return
+    known = quality(outputs, targets)
+    if known is None or (known.accuracy or 0.0) > known.common + 0.3:
+        return
+    text = _too_sure(known, outputs, targets)
+    if text is None:
+        return
+    spread = max(float(outputs.float().std()), 1e-6)
+    layer = next((view for view in reversed(first.layers) if view.kind == "weights"), None)
+    own, tried = evidence.trial.losses, [evidence.variant("smaller outputs", Change(prepare=_divided_by(2 * spread)))]
+    if layer is not None:
+        smaller = Change(prepare=_smaller_layer(layer.name, 2 * spread))
+        tried.append(evidence.variant("smaller last weights", smaller))
+    better = min((trial for trial in tried if trial.rows), key=lambda trial: _mean(trial.losses), default=None)
+    if better is None or better.error is not None or not _mean(better.losses) < _wanted(known) * _mean(own):
+        return
+    by_weights = layer is not None and better is tried[-1]
+    where = layer.name if layer is not None and by_weights else "the network's outputs"
+    measured = (
+        f"{text}; with outputs that begin {2 * spread:.3g} times smaller the loss after {len(better.losses)} steps is "
+        f"{better.level():.3g} instead of {evidence.trial.level():.3g}, and {_mean(better.losses):.3g} instead of "
+        f"{_mean(own):.3g} on average"
+    )
+    yield Finding(
+        "loss.initial-off",
+        "warning",
+        where,
+        measured,
+        CHECK.threshold,
+        "The first steps are spent on taking back answers that the random weights give with certainty.",
+        _remedy(layer.name if layer is not None and by_weights else None),
+    )
+
+
+def _wanted(known: Quality) -> float:
+    """To which part the mean loss has to fall: what is off by little is often made up for soon, as by a new head on
+    features of a trained trunk."""
+    if known.kind == "numbers":
+        return _MUCH_LESS
+    return _LESS if known.loss > known.constant + _FAR_ABOVE else _MUCH_LESS
+
+
+def _too_sure(known: Quality, outputs: torch.Tensor, targets: torch.Tensor) -> str | None:
+    """What is off, in words; None where nothing is."""
+    if known.kind == "numbers":
+        wanted = max(float(targets.float().std()), float(targets.float().abs().mean()), 1e-12)
+        spread = float(outputs.float().std())
+        if spread < _SPREAD * wanted:
+            return None
+        return f"the first outputs spread by {spread:.3g}, the targets by {float(targets.float().std()):.3g}"
+    many = outputs.shape[1] if known.kind == "classes" else 2
+    if known.kind == "classes" and form_of(outputs) == "probabilities":
+        return None  # the softmax has bounded them already; another check knows about that
+    even = math.log(many)
+    if known.loss < even + _ABOVE:
+        return None
+    return f"the first answers have a cross entropy of {known.loss:.3g}, and even ones ln {many} = {even:.3g}"
+
+
+def _divided_by(number: float) -> Any:
+    def prepare(double: Double) -> None:
+        def divide(_: nn.Module, __: Any, output: Any) -> Any:
+            return output / number if isinstance(output, torch.Tensor) else output
+
+        double.model.register_forward_hook(divide)
+
+    return prepare
+
+
+def _smaller_layer(name: str, number: float) -> Any:
+    def prepare(double: Double) -> None:
+        with torch.no_grad():
+            for parameter in double.model.get_submodule(name).parameters(recurse=False):
+                parameter.div_(number)
+
+    return prepare
+
+
+def _mean(losses: list[float]) -> float:
+    return sum(losses) / max(len(losses), 1) if all(map(math.isfinite, losses)) else math.inf
+
+
+def _remedy(layer: str | None) -> str:
+    if layer is None:
+        return "leave out what makes the outputs large, such as a small temperature; or divide them"
+    parameter = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in layer.split("."))
+    small = f"`nn.init.normal_(model{parameter}.weight, std=0.01); nn.init.zeros_(model{parameter}.bias)`"
+    return f"begin with small weights in the last layer: {small}, and leave out factors on its outputs"
+
+
+CHECK = Check(
+    ("loss.initial-off",),
+    "Are the first answers of an untrained network surer than knowing nothing allows?",
+    f"a cross entropy {_ABOVE:g} nats or more above ln K (scores that spread by 1, as usual first weights give, have "
+    f"half a nat more, by 2 have two), or numbers that spread {_SPREAD:g} times as much as the targets; and the mean "
+    f"loss of a trial falls to {_MUCH_LESS:.0%} once outputs begin smaller by twice their spread, or to {_LESS:.0%} "
+    f"from {_FAR_ABOVE:g} nats on",
+    _run,
+    quick=False,
+)

@@ -1,0 +1,179 @@
+"""loss.not-finite: is the loss, or its gradient, not a number although the learning rate is not to blame?"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import form_of
+from striate.doctor.evidence.trial import Change, run_trial
+from striate.doctor.patient.batch import main_tensor
+from striate.doctor.patient.copies import Double
+from striate.doctor.patient.patient import Step
+from striate.records import Finding
+
+_GROWN = 30.0
+_REMEDY = "add a small number where it can be 0: `torch.log(p + 1e-8)`, `torch.sqrt(v + 1e-8)`, `a / (b + 1e-8)`"
+
+
+@dataclass
+class _Moment:
+    """A step: norm of the parameters before it, the largest output, whether the gradients were all numbers."""
+
+    weights: float = 0.0
+    largest: float = 0.0
+    gradients: bool = True
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    weights = [name for name, p in evidence.patient.model.named_parameters() if not bool(torch.isfinite(p).all())]
+    if weights:
+        text = f"{len(weights)} parameters hold numbers that are not finite before the first step"
+        yield _finding("error", weights[0], text, "load weights that are finite, or make the network anew")
+        return
+    rows = evidence.trial.rows
+    wrong = next((number for number, row in enumerate(rows) if not math.isfinite(row.loss)), None)
+    first = any(norm is not None and not math.isfinite(norm) for norm in evidence.first.gradients.values())
+    if wrong is None and not first:
+        yield from _at_the_aim(evidence)
+        return
+    found = _where_it_began(evidence, 0 if first else wrong or 0)
+    if found is not None:
+        yield found
+
+
+def _where_it_began(evidence: Evidence, wrong: int) -> Finding | None:
+    moments: list[_Moment] = []
+
+    def prepare(double: Double) -> None:
+        watch_moments(double, moments)
+
+    # Batches, random numbers and rates are those of the trial, so the same happens.
+    again = run_trial(
+        evidence.patient, evidence.train.raw, wrong + 1, evidence.clock.until(0.2), Change(prepare=prepare), close=False
+    )
+    for number, (row, moment) in enumerate(zip(again.rows, moments, strict=False)):
+        if math.isfinite(row.loss) and moment.gradients and math.isfinite(moment.largest):
+            continue
+        if moment.weights > _GROWN * max(moments[0].weights, 1.0):
+            return None  # it ran away before: that is a matter of the learning rate
+        return _explained(evidence, number, row.loss, moment)
+    return None
+
+
+def _explained(evidence: Evidence, number: int, loss: float, moment: _Moment) -> Finding:
+    function = _function_at_fault(evidence, number)
+    when = "in the first step" if number == 0 else f"in step {number + 1} of a trial"
+    named = "" if function is None else f"; in backward, {function} is where it begins"
+    if not math.isfinite(moment.largest):
+        layer = _first_layer(evidence) if number == 0 else None
+        text = f"{when} the network's outputs are not finite, with weights that are (norm {moment.weights:.3g}){named}"
+        return _finding("error", layer or "the network", text, _REMEDY)
+    outputs = f"with outputs of at most {moment.largest:.3g}"
+    if not math.isfinite(loss):
+        remedy = _REMEDY
+        if function is not None and function.startswith("log"):
+            remedy = "compute it from scores: `nn.CrossEntropyLoss()` or `nn.BCEWithLogitsLoss()`; or " + _REMEDY
+        return _finding("error", "the loss", f"{when} the loss is {loss}, {outputs}{named}", remedy)
+    text = f"{when} gradients are not finite though the loss is {loss:.3g}, {outputs}{named}"
+    return _finding("error", "the gradient of the loss", text, _REMEDY)
+
+
+def watch_moments(double: Double, moments: list[_Moment]) -> None:
+    """Note how large outputs, weights and gradients of a double are in each step."""
+    parameters = [p for p in double.model.parameters() if p.is_floating_point()]
+
+    def enter(*_: Any) -> None:
+        squares = sum(float(p.detach().double().square().sum()) for p in parameters)
+        moments.append(_Moment(math.sqrt(squares) if math.isfinite(squares) else math.inf))
+
+    def leave(_: nn.Module, __: Any, output: Any) -> None:
+        tensor = main_tensor(output)
+        if tensor is not None and tensor.numel() and moments:
+            moments[-1].largest = float(tensor.detach().abs().max())
+
+    def stepping(_: Optimizer, __: Any, ___: Any) -> None:
+        if moments:
+            moments[-1].gradients = all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None)
+
+    double.model.register_forward_pre_hook(enter)
+    double.model.register_forward_hook(leave)
+    double.optimizer.register_step_pre_hook(stepping)
+
+
+def _function_at_fault(evidence: Evidence, number: int) -> str | None:
+    """The function whose backward gives the first number that is none, by torch's search for anomalies."""
+
+    def searching(step: Step) -> Step:
+        def search(*args: Any) -> Any:
+            with torch.autograd.set_detect_anomaly(True):
+                return step(*args)
+
+        return search
+
+    until = evidence.clock.until(0.2)
+    trial = run_trial(evidence.patient, evidence.train.raw, number + 1, until, Change(wrap=searching), close=False)
+    found = re.search(r"Function '(\w+?)Backward\d*' returned nan", str(trial.error or ""))
+    return None if found is None else found[1].lower()
+
+
+def _first_layer(evidence: Evidence) -> str | None:
+    layers = (layer for layer in evidence.first.layers if not math.isfinite(layer.mean))
+    return next((layer.name for layer in layers if layer.kind != "block"), None)
+
+
+def _at_the_aim(evidence: Evidence) -> Iterator[Finding]:
+    """Whether the loss of perfect answers is a number, where answers are probabilities."""
+    first, trial = evidence.first, evidence.trial
+    outputs, targets = first.loss_outputs, first.loss_targets
+    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor) or trial.error is not None:
+        return
+    perfect = _perfect(outputs, targets)
+    if perfect is None:
+        return
+    try:
+        with torch.no_grad():
+            value = trial.loss(perfect, targets.clone())
+    except Exception:  # a loss of the user's, which may want more than these two
+        return
+    if isinstance(value, torch.Tensor) and bool(torch.isnan(value).any()):
+        text = f"the loss of perfect answers (probabilities of exactly 0 and 1) is {float(value.float().mean())}"
+        remedy = "use `nn.BCEWithLogitsLoss()` or `nn.CrossEntropyLoss()` on scores, or " + _REMEDY
+        yield _finding("warning", "the loss", text, remedy)
+
+
+def _perfect(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
+    if outputs.shape == targets.shape and bool(((targets == 0) | (targets == 1)).all()):
+        inside = bool(((outputs >= 0) & (outputs <= 1)).all())
+        return targets.to(outputs.dtype) if inside else None
+    if outputs.ndim != targets.ndim + 1 or targets.is_floating_point() or form_of(outputs) != "probabilities":
+        return None
+    if int(targets.min()) < 0 or int(targets.max()) >= outputs.shape[1]:
+        return None
+    return torch.zeros_like(outputs).scatter_(1, targets.long().unsqueeze(1), 1.0)
+
+
+def _finding(severity: Any, where: str, measured: str, remedy: str) -> Finding:
+    why = "One number that is none makes every weight that its gradient reaches one too: nothing is learned from then."
+    if severity == "warning":
+        why = "The better the network becomes, the nearer it comes to an answer whose loss is no number."
+    return Finding("loss.not-finite", severity, where, measured, CHECK.threshold, why, remedy)
+
+
+CHECK = Check(
+    ("loss.not-finite",),
+    "Is the loss or its gradient not a number, though weights and outputs are?",
+    f"one loss, output or gradient that is not finite while the weights' norm is below {_GROWN:g} times that at the "
+    "start: where weights grew more, they ran away before, which is a matter of the learning rate; a warning where "
+    "only perfect answers have no loss",
+    _run,
+)

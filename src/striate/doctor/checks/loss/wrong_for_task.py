@@ -1,0 +1,244 @@
+"""loss.wrong-for-task: does the loss compute something else than what the task and its targets call for?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.raised import raised_by_loss
+from striate.doctor.evidence.calls import LossCall
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import form_of, log_probabilities, quality
+from striate.doctor.evidence.trial import Change
+from striate.records import Finding
+from striate.wording import show_shape
+
+_BETTER = 0.1
+_ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+_BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+
+
+class _Wrong(NamedTuple):
+    severity: Any
+    measured: str
+    why: str
+    remedy: str
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    raised = raised_by_loss(evidence)
+    wrong = None if raised is None else _Wrong("error", *raised)
+    if wrong is None:
+        found = (rule(evidence, call) for call in _calls(evidence) for rule in _RULES)
+        wrong = next((one for one in found if one is not None), None)
+    if wrong is not None:
+        yield Finding(
+            "loss.wrong-for-task",
+            wrong.severity,
+            "the loss",
+            wrong.measured,
+            CHECK.threshold,
+            wrong.why,
+            wrong.remedy,
+        )
+
+
+def _calls(evidence: Evidence) -> list[LossCall]:
+    """The calls of torch's losses in one step; where there are none, what the user's own loss was given."""
+    if evidence.calls.losses:
+        return evidence.calls.losses
+    first = evidence.first
+    if not isinstance(first.loss_outputs, torch.Tensor) or not isinstance(first.loss_targets, torch.Tensor):
+        return []
+    value = torch.tensor(float("nan") if first.loss is None else first.loss)
+    return [LossCall("", first.loss_outputs.cpu(), first.loss_targets.cpu(), value)]
+
+
+def _class_numbers(evidence: Evidence, call: LossCall) -> _Wrong | None:
+    """Squared error on class numbers: one quantity a sample for three classes or more."""
+    if not evidence.patient.classifies or call.name not in (*_ELEMENTWISE, ""):
+        return None
+    try:
+        labels = evidence.train.labels
+    except NoEvidence:
+        return None
+    kinds, samples = int(labels.unique().numel()), len(call.target)
+    whole = bool((call.target == call.target.round()).all()) and int(call.target.unique().numel()) > 2
+    single = call.input.numel() == call.target.numel() == samples
+    compared = call.name != "" and whole and call.target.numel() == samples
+    if kinds < 3 or not (single or compared):
+        return None
+    return _Wrong(
+        "error",
+        f"{call.name or 'the loss'} compares outputs {show_shape(call.input.shape)} with the numbers of {kinds} "
+        f"classes {show_shape(call.target.shape)}",
+        "Classes have no order: that class 3 is nearer to class 4 than to class 9 is not so, and is what is learned.",
+        f"give the last layer {kinds} outputs and use `nn.CrossEntropyLoss()` with the class numbers as they are",
+    )
+
+
+def _likelihood_of_scores(_: Evidence, call: LossCall) -> _Wrong | None:
+    """The negative log likelihood of what are no log probabilities."""
+    scores, target = call.input, call.target
+    if scores.ndim != target.ndim + 1 or scores.ndim < 2 or target.is_floating_point() or scores.shape[1] < 2:
+        return None
+    form = form_of(scores)
+    if form == "log probabilities" or (call.name != "nll_loss" and not _is_likelihood(call)):
+        return None
+    total = float(scores.double().exp().sum(1).mean()) if form == "logits" else 1.0
+    what = "probabilities" if form == "probabilities" else f"scores whose exponentials sum to {total:.3g} instead of 1"
+    remedy = "use `nn.CrossEntropyLoss()` on the scores"
+    if form == "probabilities":
+        remedy = "use `nn.CrossEntropyLoss()` on the scores, without the softmax; or give it `torch.log_softmax(x, 1)`"
+    why = "It can be made as small as one likes by larger scores alone: the wrong ones are never pushed down."
+    if form == "probabilities":
+        why = "Without the logarithm a sure mistake costs hardly more than a doubtful one, and its gradient vanishes."
+    return _Wrong("error", f"the negative log likelihood is taken of {what}", why, remedy)
+
+
+def _is_likelihood(call: LossCall) -> bool:
+    """Whether a loss of the user's own is the mean of the right class's output, with a minus."""
+    target = call.target.long().unsqueeze(1)
+    if call.name or int(target.min()) < 0 or int(target.max()) >= call.input.shape[1] or call.value.numel() != 1:
+        return False
+    mean = float(-call.input.double().gather(1, target).mean())
+    return abs(mean - float(call.value)) <= 1e-4 * max(abs(mean), 1e-6)
+
+
+def _one_output(evidence: Evidence, call: LossCall) -> _Wrong | None:
+    """Cross entropy among one output, or among the samples of a batch."""
+    if call.name != "cross_entropy":
+        return None
+    alone = call.input.ndim > 1 and call.input.shape[1] == 1
+    if not alone and not (call.input.ndim == 1 and len(call.input) > 1 and call.target.is_floating_point()):
+        return None
+    losses = evidence.trial.losses
+    what = "one output, which is always certain" if alone else "the samples of the batch, as if they were classes"
+    remedy = "use `nn.MSELoss()` for quantities, or `nn.BCEWithLogitsLoss()` with `targets.float()` for yes and no"
+    text = f"cross entropy chooses among {what}: outputs {show_shape(call.input.shape)}"
+    constant = f", and the loss is {losses[0]:.3g} at first and {losses[-1]:.3g} after {len(losses)} steps"
+    return _Wrong("error", text + (constant if losses else ""), "Nothing can be learned from it.", remedy)
+
+
+def _classes_for_numbers(evidence: Evidence, call: LossCall) -> _Wrong | None:
+    """Cross entropy where quantities are asked for, or where several classes may be right."""
+    if call.name != "cross_entropy" or call.input.ndim < 2:
+        return None
+    if evidence.patient.task == "regress":
+        return _Wrong(
+            "error",
+            f"cross entropy between outputs {show_shape(call.input.shape)} and targets of a regression",
+            "Cross entropy tells classes apart; how far an answer is from a quantity means nothing to it.",
+            "use `nn.MSELoss()`, with as many outputs as there are quantities",
+        )
+    if not call.target.is_floating_point() or call.target.shape != call.input.shape:
+        return None
+    sums = call.target.double().sum(1)
+    off = float(((sums - 1).abs() > 0.02).double().mean())
+    if off < 0.02:
+        return None
+    return _Wrong(
+        "error",
+        f"cross entropy is given targets whose classes sum to {float(sums.min()):.3g} to {float(sums.max()):.3g} in "
+        f"{off:.0%} of the samples, not to 1",
+        "Its softmax makes classes compete, and here several may be right, or none.",
+        "use `nn.BCEWithLogitsLoss()`: each class by itself",
+    )
+
+
+def _outside_unit(_: Evidence, call: LossCall) -> _Wrong | None:
+    """Binary cross entropy with targets that are no probabilities."""
+    if call.name not in _BINARY or not call.target.numel():
+        return None
+    low, high = float(call.target.min()), float(call.target.max())
+    if low >= 0 and high <= 1:
+        return None
+    return _Wrong(
+        "error",
+        f"binary cross entropy is given targets from {low:.3g} to {high:.3g}",
+        "Its targets are probabilities, 0 to 1; beyond them it has no minimum.",
+        "use `nn.CrossEntropyLoss()` with an output for each class, or `nn.MSELoss()` for quantities",
+    )
+
+
+def _exclusive(evidence: Evidence, call: LossCall) -> _Wrong | None:
+    """Binary cross entropy where just one class is right."""
+    target = call.target
+    if call.name not in _BINARY or target.ndim != 2 or target.shape[1] < 3 or target.shape != call.input.shape:
+        return None
+    if not bool(((target == 0) | (target == 1)).all()) or not bool((target.sum(1) == 1).all()) or len(target) < 8:
+        return None
+    text = f"binary cross entropy asks for each of {target.shape[1]} classes by itself, of which just one is right"
+    why = "Nine of ten answers are `no` whatever the input, which a small loss can hide; classes that exclude one "
+    why += "another are told apart by what they have more than the others."
+    remedy = "use `nn.CrossEntropyLoss()` on the scores, without sigmoid or softmax, with class numbers as targets"
+    if form_of(call.input) == "probabilities":
+        return _Wrong("warning", f"{text}; outputs are probabilities that sum to 1", why, remedy)
+    tried = _with_cross_entropy(evidence)
+    if tried is None or tried[1] < tried[0] + _BETTER:
+        return _Wrong("note", text, why, remedy)
+    figures = f"; after the same steps {tried[0]:.0%} of the answers are right, with cross entropy {tried[1]:.0%}"
+    return _Wrong("warning", text + figures, why, remedy)
+
+
+def _with_cross_entropy(evidence: Evidence) -> tuple[float, float] | None:
+    """The accuracies after the trial as it is and with cross entropy; None where that cannot be tried."""
+
+    def instead(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        inside = bool(((outputs >= 0) & (outputs <= 1)).all())
+        scores = torch.logit(outputs, eps=1e-6) if inside else outputs
+        return functional.cross_entropy(scores, targets.argmax(1) if targets.ndim == 2 else targets)
+
+    if evidence.first.loss_outputs is None:
+        return None
+    other = evidence.variant("cross entropy", Change(loss=instead))
+    mine = evidence.after_training
+    theirs = evidence.in_training(other.double)
+    own, changed = (_accuracy(answers.outputs, answers.targets) for answers in (mine, theirs))
+    return None if own is None or changed is None or other.error is not None else (own, changed)
+
+
+def _accuracy(outputs: torch.Tensor, targets: torch.Tensor | None) -> float | None:
+    if targets is not None and targets.ndim == 2 and targets.shape[1] > 1:
+        targets = targets.argmax(1)
+    known = quality(outputs, targets)
+    return None if known is None else known.accuracy
+
+
+def _divergence_of_scores(_: Evidence, call: LossCall) -> _Wrong | None:
+    """The Kullback-Leibler divergence of what are no log probabilities."""
+    if call.name != "kl_div" or call.input.ndim < 2 or form_of(call.input) == "log probabilities":
+        return None
+    off = float((call.input.double() - log_probabilities(call.input)).abs().mean())
+    return _Wrong(
+        "error",
+        f"kl_div is given outputs that are {off:.3g} on average from log probabilities",
+        "It takes its first argument for logarithms of probabilities, and has no minimum where they are not.",
+        "give it `torch.log_softmax(outputs, 1)`",
+    )
+
+
+_RULES: tuple[Callable[[Evidence, LossCall], _Wrong | None], ...] = (
+    _one_output,
+    _class_numbers,
+    _classes_for_numbers,
+    _likelihood_of_scores,
+    _outside_unit,
+    _exclusive,
+    _divergence_of_scores,
+)
+
+CHECK = Check(
+    ("loss.wrong-for-task",),
+    "Does the loss compute something else than what the task and its targets call for?",
+    "what the loss is given, looked at in one step, is exact: numbers of three or more classes compared as quantities, "
+    "a likelihood of what are no log probabilities, cross entropy among one output or for quantities, targets outside "
+    f"0 to 1; binary cross entropy for exclusive classes warns where cross entropy gets {_BETTER:.0%} more right",
+    _run,
+    quick=False,
+)

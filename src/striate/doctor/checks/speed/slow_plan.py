@@ -1,0 +1,177 @@
+"""speed.slow-plan: is the same step much faster in another number format, another layout, or without a search for
+anomalies?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.speed.timing import best, seconds_of_steps
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.patient.copies import Double
+from striate.doctor.patient.patient import Step
+from striate.records import Finding
+
+_DOUBLE_SECONDS = 0.004
+_DOUBLE_FASTER = 1.4
+_LONG = 0.02
+_FASTER = 1.3
+_AGREE = 0.05
+_BATCHES = 2
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    trial = evidence.trial
+    if trial.error is not None or not trial.rows:
+        return
+    if evidence.calls.anomaly:
+        yield _anomaly(evidence)
+        return
+    wide = any(parameter.dtype == torch.float64 for parameter in evidence.patient.model.parameters())
+    if wide and evidence.step_seconds >= _DOUBLE_SECONDS:
+        yield from _single_precision(evidence)
+    elif not wide and evidence.step_seconds >= _LONG:
+        yield from _other_plans(evidence)
+
+
+def _anomaly(evidence: Evidence) -> Finding:
+    def off(step: Step) -> Step:
+        def plain(*args: Any) -> Any:
+            with torch.autograd.set_detect_anomaly(False):
+                return step(*args)
+
+        return plain
+
+    batches = evidence.train.raw[:_BATCHES]
+    trials = seconds_of_steps(evidence, {"on": (Change(), batches), "off": (Change(wrap=off), batches)})
+    times = best(trials["on"]) / max(best(trials["off"]), 1e-9)
+    cost = f": a step takes {best(trials['on']) * 1000:.1f} ms, without it {best(trials['off']) * 1000:.1f} ms"
+    return _finding(
+        "the training step",
+        "torch looks for anomalies in each step" + (cost if times > 1.05 else ""),
+        "It keeps the call stack of every operation and looks at every gradient; that is for finding a fault only.",
+        "take out `torch.autograd.set_detect_anomaly(True)` and `detect_anomaly()`",
+    )
+
+
+def _single_precision(evidence: Evidence) -> Iterator[Finding]:
+    batches = evidence.train.raw[:_BATCHES]
+    halves = [_as_float32(batch) for batch in batches]
+    ways = {"float64": (Change(), batches), "float32": (Change(prepare=_to_float32), halves)}
+    trials = seconds_of_steps(evidence, ways)
+    if not _agree(trials["float64"], trials["float32"]):
+        return
+    slow, fast = best(trials["float64"]), best(trials["float32"])
+    if slow < _DOUBLE_FASTER * fast:
+        return
+    yield _finding(
+        "the network",
+        f"a step takes {slow * 1000:.1f} ms in float64 and {fast * 1000:.1f} ms in float32: {slow / fast:.1f} times as "
+        f"fast, with the same loss ({trials['float64'].losses[0]:.5g} and {trials['float32'].losses[0]:.5g})",
+        "Twice the memory is moved for digits that the noise of a batch hides.",
+        "`model.float()`, and inputs as `x.float()`; leave out `torch.set_default_dtype(torch.float64)`",
+    )
+
+
+def _other_plans(evidence: Evidence) -> Iterator[Finding]:
+    plain = evidence.train.raw[:_BATCHES]
+    grid = any(parameter.ndim == 4 for parameter in evidence.patient.model.parameters())
+    ways: dict[str, tuple[Change, Any]] = {"as it is": (Change(), plain)}
+    ways["bfloat16"] = (Change(wrap=_under_bfloat16(evidence)), plain)
+    if grid:
+        last = [_channels_last(batch) for batch in plain]
+        ways["channels last"] = (Change(prepare=_to_channels_last), last)
+        both = Change(prepare=_to_channels_last, wrap=_under_bfloat16(evidence))
+        ways["channels last and bfloat16"] = (both, last)
+    trials = seconds_of_steps(evidence, ways, 0.25)
+    known = {name: best(t) for name, t in trials.items() if name == "as it is" or _agree(trials["as it is"], t)}
+    chosen = min(known, key=lambda name: known[name])
+    times = known["as it is"] / known[chosen]
+    if times < _FASTER:
+        return
+    table = ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in known.items())
+    yield _finding(
+        "the training step",
+        f"a step takes: {table}; {chosen} is {times:.1f} times as fast, with the same loss within {_AGREE:.0%}",
+        "The same network learns the same in less time.",
+        _remedy(chosen, evidence.patient.device.type),
+    )
+
+
+def _remedy(chosen: str, device: str) -> str:
+    lines = []
+    if "channels last" in chosen:
+        lines.append(
+            "`model.to(memory_format=torch.channels_last)` and `x = x.to(memory_format=torch.channels_last)` for inputs"
+        )
+    if "bfloat16" in chosen:
+        lines.append(f'`with torch.autocast("{device}", dtype=torch.bfloat16):` around forward and loss')
+    return "; ".join(lines)
+
+
+def _agree(plain: Trial, other: Trial) -> bool:
+    if plain.error is not None or other.error is not None or not plain.rows or not other.rows:
+        return False
+    return abs(plain.losses[0] - other.losses[0]) <= _AGREE * max(abs(plain.losses[0]), 1e-6)
+
+
+def _under_bfloat16(evidence: Evidence) -> Any:
+    device = evidence.patient.device.type
+
+    def wrap(step: Step) -> Step:
+        def run(*args: Any) -> Any:
+            with torch.autocast(device, dtype=torch.bfloat16):
+                return step(*args)
+
+        return run
+
+    return wrap
+
+
+def _to_float32(double: Double) -> None:
+    double.model.float()
+    for state in double.optimizer.state.values():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor) and value.dtype == torch.float64:
+                state[key] = value.float()
+
+
+def _to_channels_last(double: Double) -> None:
+    double.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _as_float32(batch: Any) -> Any:
+    return _each(batch, lambda tensor: tensor.float() if tensor.dtype == torch.float64 else tensor)
+
+
+def _channels_last(batch: Any) -> Any:
+    return _each(batch, lambda t: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t)
+
+
+def _each(value: Any, act: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return act(value)
+    if isinstance(value, Mapping):
+        return {key: _each(part, act) for key, part in value.items()}
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return type(value)(_each(part, act) for part in value)
+    return value
+
+
+def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
+    return Finding("speed.slow-plan", "warning", where, measured, CHECK.threshold, why, remedy)
+
+
+CHECK = Check(
+    ("speed.slow-plan",),
+    "Is the same step much faster in another number format or layout, or without a search for anomalies?",
+    f"timed in turns: {_DOUBLE_FASTER:g} times in float32 where a step in float64 takes {_DOUBLE_SECONDS * 1000:g} ms "
+    f"or more; {_FASTER:g} times with channels last or bfloat16 where a step takes {_LONG * 1000:g} ms or more (what "
+    f"is faster is not worth a change), its loss within {_AGREE:.0%}; any search for anomalies",
+    _run,
+    quick=False,
+)

@@ -1,0 +1,95 @@
+"""speed.sync-every-step: does a step stop again and again for numbers in Python, or go through samples one by one?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.speed.timing import best, seconds_of_steps
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change
+from striate.doctor.patient.patient import usual_step
+from striate.records import Finding
+
+_FETCHED = 16
+_SOME = 8
+_SLOWER = 2.0
+_ROWS = 8
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    calls, first = evidence.calls, evidence.first
+    if calls.error is not None:
+        return
+    size = evidence.train.sizes[0]
+    fetched = sum(calls.fetched.values())
+    alone = Counter(view.name for view in first.layers if view.kind == "weights" and view.shape[0] == 1)
+    single = max(alone.values(), default=0) if size >= _ROWS else 0
+    by_one = single >= max(_ROWS, size // 2)
+    rows = calls.picked >= max(_ROWS, size // 2)
+    many = fetched >= _FETCHED
+    if fetched < _SOME and not by_one and not rows:
+        return
+    times = _times_slower(evidence)
+    # Within forward, the plain step does the same, and no time tells.
+    within = by_one and (times is None or first.calls <= 1)
+    if not many and not within and (times is None or times < _SLOWER):
+        return
+    text = _measured(evidence, fetched, single if by_one else 0, rows)
+    if times is not None and times > 1.1:
+        text += f"; the same batch in one plain step is {times:.1f} times as fast"
+    yield Finding(
+        "speed.sync-every-step",
+        "warning",
+        "the training step",
+        text,
+        CHECK.threshold,
+        "Python waits for each of these numbers, and an accelerator has nothing to do meanwhile; one by one, samples "
+        "cost a call of every operation each.",
+        _remedy(by_one or (rows and not many)),
+    )
+
+
+def _measured(evidence: Evidence, fetched: int, single: int, rows: bool) -> str:
+    said, size = [], evidence.train.sizes[0]
+    if fetched >= _SOME:
+        ways = ", ".join(f"{count} × `{name}`" for name, count in evidence.calls.fetched.most_common(3))
+        said.append(f"one step wants {fetched} numbers in Python ({ways})")
+    if single:
+        said.append(f"layers are called {single} times with one sample each, of a batch of {size}")
+    if rows and not single:
+        said.append(f"one step picks {evidence.calls.picked} rows one by one, of a batch of {size}")
+    return "; ".join(said) + f"; a step takes {evidence.step_seconds * 1000:.1f} ms"
+
+
+def _times_slower(evidence: Evidence) -> float | None:
+    """How many times longer the user's step takes than the usual one on the same batches; None where that cannot be
+    made."""
+    if evidence.patient.own_step:
+        return None
+    batches = evidence.train.raw[:4]
+    trials = seconds_of_steps(evidence, {"own": (Change(), batches), "plain": (Change(step=usual_step), batches)})
+    if any(trial.error is not None or not trial.rows for trial in trials.values()):
+        return None
+    return best(trials["own"]) / max(best(trials["plain"]), 1e-9)
+
+
+def _remedy(by_one: bool) -> str:
+    if by_one:
+        return "give the network and the loss the whole batch at once: `loss = criterion(model(x), y)`"
+    return (
+        "keep numbers as tensors and read them seldom: `total += loss.detach()`, and `total.item()` once in an epoch; "
+        "print every hundredth step"
+    )
+
+
+CHECK = Check(
+    ("speed.sync-every-step",),
+    "Does a step stop again and again for numbers, or go through samples one by one?",
+    f"{_FETCHED} numbers or more that one step wants in Python, its optimizer's own aside (a loss and an accuracy to "
+    f"print are two); or {_SOME} of them, or half of the batch ({_ROWS} samples at least) gone through one by one, if "
+    f"a plain step is {_SLOWER:g} times as fast",
+    _run,
+    quick=False,
+)
