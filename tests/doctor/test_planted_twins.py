@@ -43,7 +43,7 @@ JUDGED_BY_THE_TRUTH = ("data.labels-random", "fit.cannot-overfit-batch")
 # in the loss, and a fit in both parts.
 OTHERWISE = (
     *("data.label-noise", "data.duplicates", "data.leak", "data.label-range"),
-    *("loss.degenerate", "fit.plateau", "fit.overfit"),
+    *("loss.initial-off", "loss.degenerate", "fit.plateau", "fit.overfit"),
 )
 
 
@@ -94,7 +94,7 @@ def test_noise_and_repetition_cost_likelihood_of_the_true_labels(fault: Fault) -
     right, _ = trained(fault, True)
     wrong, _ = trained(fault, False)
     assert score(right, right.val) > 0.85
-    assert loss_on_val(wrong, right) > 1.3 * loss_on_val(right)
+    assert loss_on_val(wrong, right) > 1.2 * loss_on_val(right)
 
 
 @pytest.mark.slow
@@ -118,6 +118,16 @@ def test_the_loss_says_nothing_or_cannot_be_computed(fault: Fault) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fault", named("loss.initial-off"))
+def test_a_start_far_off_costs_time(fault: Fault) -> None:
+    right, good = trained(fault, True)
+    _, bad = trained(fault, False)
+    assert score(right, right.val) > 0.8
+    assert bad[0] > 2 * good[0]
+    assert sum(bad) > 2 * sum(good)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", named("fit.overfit"))
 def test_much_better_on_what_was_learned(fault: Fault) -> None:
     right, _ = trained(fault, True, epochs=6)
@@ -132,7 +142,7 @@ def test_much_better_on_what_was_learned(fault: Fault) -> None:
 def test_a_lower_rate_goes_on_where_this_one_does_not(fault: Fault) -> None:
     right, better = trained(fault, True, epochs=6)
     _, stuck = trained(fault, False, epochs=6)
-    assert better[-1] < 0.6 * stuck[-1]
+    assert better[-1] < 0.7 * stuck[-1]
     assert min(stuck) > 0.6 * stuck[0]
     assert score(right, right.val) > 0.6
 

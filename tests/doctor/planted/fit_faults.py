@@ -128,8 +128,10 @@ def prices_that_no_longer_improve(seed: int, mended: bool = False) -> Case:
     y, y_val = (data.y[:, None] - 22.5) / 9.2, (data.y_val[:, None] - 22.5) / 9.2
     torch.manual_seed(seed)
     model = mlp(13, 32, 1)
-    optimizer = optim.SGD(model.parameters(), lr=0.04, momentum=0.9)
-    case = Case(model, batches(data.x, y, 8, seed), plain(data.x_val, y_val), nn.MSELoss(), optimizer, task="regress")
+    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    case = Case(
+        model, batches(data.x, y, 8, seed), plain(data.x_val, y_val), nn.SmoothL1Loss(), optimizer, task="regress"
+    )
     learn(case, 16)
     if mended:
         optimizer.param_groups[0]["lr"] /= 20
