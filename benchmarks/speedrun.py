@@ -32,14 +32,16 @@ OURS = "striate"
 
 @dataclass(frozen=True)
 class Target:
-    """So many minutes for a data set, and the accuracy that is aimed at."""
+    """So many minutes for a data set, and the accuracy that is aimed at. `asked`: the `--minutes` of the command, where
+    they are less: of a single minute, what cannot be foreseen is a larger part."""
 
     data: str
     minutes: float
     accuracy: float
+    asked: float | None = None
 
 
-TARGETS = (Target("mnist", 1.0, 0.994), Target("fashion-mnist", 2.5, 0.925), Target("cifar10", 12.0, 0.915))
+TARGETS = (Target("mnist", 1.0, 0.994, asked=0.92), Target("fashion-mnist", 2.5, 0.925), Target("cifar10", 12.0, 0.915))
 BEFORE = {"cifar10": "a port of an eight-epoch airbench took 415 s here: 90.4 % with six views, 89.5 % with one"}
 
 
@@ -109,7 +111,7 @@ def measured(target: Target, minutes: float, asked: argparse.Namespace, ceiling:
     """The contenders that were asked for on one data set."""
     rows, missing, only = [], [], asked.contender
     if only in (None, OURS):
-        budget = ["--minutes", f"{minutes:g}"]
+        budget = ["--minutes", f"{target.asked if minutes == target.minutes and target.asked else minutes:g}"]
         rows.append(_row(f"striate, {minutes:g} min", lambda seed: ours(target.data, budget, seed), asked.seeds))
     for name in PEERS if only is None else [only] if only != OURS else []:
         try:
