@@ -10,9 +10,11 @@ error and warning is listed. Writes benchmarks/results/doctor.json and the table
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import statistics
 import sys
+import tempfile
 import warnings
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -20,6 +22,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "doctor"))
@@ -27,10 +30,20 @@ sys.path.insert(0, str(ROOT / "tests" / "doctor"))
 from planted.every import FAULTS, HEALTHY, is_named  # noqa: E402
 
 import striate  # noqa: E402
+from striate.api import train_config  # noqa: E402
+from striate.api.first_look import looked_at  # noqa: E402
 from striate.doctor.checks.every import every_check  # noqa: E402
+from striate.errors import DataError  # noqa: E402
+from striate.training.prepare import prepare  # noqa: E402
+from striate.training.request import merge_request, read_config  # noqa: E402
 
 PAGE = ROOT / "docs" / "doctor.md"
 RESULT = ROOT / "benchmarks" / "results" / "doctor.json"
+FIRST_LOOKS = (
+    ("mnist5k", (), 20),
+    ("fashion-mnist", (("model.name", "mnist-cnn"),), 10),
+    ("cifar10", (("model.name", "resnet18(stem='small',width=16)"),), 2),
+)
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
@@ -80,7 +93,32 @@ def run_healthy(seeds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def tables(faults: list[dict[str, Any]], healthy: list[dict[str, Any]], seeds: int) -> str:
+def first_looks() -> list[dict[str, Any]]:
+    """What the look before a training costs: its seconds, and those of the training that follows."""
+    rows = []
+    for data, fields, epochs in FIRST_LOOKS:
+        config = merge_request(read_config(None), data=data, epochs=epochs, fields=dict(fields))
+        try:
+            prepared = prepare(config)
+        except DataError as error:
+            print(f"{data}: {error.got}")
+            continue
+        began = perf_counter()
+        looked = looked_at(prepared)
+        seconds = perf_counter() - began
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "run"
+            trained = train_config(config, out=out, console=Console(file=io.StringIO()), quiet=True).metrics
+        said = len(looked.findings) - len(prepared.findings)
+        rows.append(
+            {"data": data, "model": prepared.config.model.name, "epochs": epochs, "seconds": round(seconds, 3)}
+            | {"train_seconds": round(trained["train_seconds"], 2), "errors": said}
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def tables(faults: list[dict[str, Any]], healthy: list[dict[str, Any]], looks: list[dict[str, Any]], seeds: int) -> str:
     """The Markdown of docs/doctor.md between its marks."""
     by_code: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in faults:
@@ -104,6 +142,12 @@ def tables(faults: list[dict[str, Any]], healthy: list[dict[str, Any]], seeds: i
         rows = by_code[code]
         alarms = f"{false['error', code]}, {false['warning', code]} of {len(healthy)}"
         lines.append(f"| `{code}` | {len(rows)} | {sum(row['named'] for row in rows)} | {alarms} |")
+    lines += ["", "What the look before a training costs:", "", "| Training | Look | Training itself | Share |"]
+    lines += ["|---|---|---|---|"]
+    for look in looks:
+        share = look["seconds"] / look["train_seconds"]
+        name = f"{look['model']} on {look['data']}, {look['epochs']} epochs"
+        lines.append(f"| {name} | {look['seconds']:.2f} s | {look['train_seconds']:.1f} s | {100 * share:.1f} % |")
     return "\n".join(lines)
 
 
@@ -118,10 +162,12 @@ def main() -> None:
     print(f"healthy with errors or warnings: {sum(bool(row['wrong']) for row in healthy)} of {len(healthy)}")
     if given.only or given.codes:
         return
-    RESULT.write_text(json.dumps({"seeds": given.seeds, "faults": faults, "healthy": healthy}, indent=1) + "\n")
+    looks = first_looks()
+    result = {"seeds": given.seeds, "faults": faults, "healthy": healthy, "first_looks": looks}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
     text = PAGE.read_text(encoding="utf-8")
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n{tables(faults, healthy, given.seeds)}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{tables(faults, healthy, looks, given.seeds)}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
