@@ -124,9 +124,44 @@ for _code, _more in {
         *("data.missing-class", "data.imbalance", "model.batch-norm-small-batch", "model.mode"),
         *("model.dead-units", "model.collapsed", "optim.lr-too-high", "optim.lr-too-low", "loss.degenerate", "fit.*"),
     ),
-    "data.scrambled": ("data.labels-random", "model.receptive-field", "fit.*"),
+    "data.scrambled": ("data.labels-random", "data.constant-images", "data.shift", "model.receptive-field", "fit.*"),
     "data.label-map": ("data.shift", "fit.*"),
     "data.shift": ("fit.*", "model.mode"),
+}.items():
+    EXPLAINS[_code] = tuple(dict.fromkeys((*EXPLAINS.get(_code, ()), *_more)))
+
+_NOT_LEARNING = ("fit.*", "optim.lr-too-low", "model.collapsed", "model.vanishing-gradient")
+"""What shows where a network as it is built cannot learn, or learns slowly."""
+for _code, _more in {
+    "model.double-softmax": (
+        *("model.last-layer-clipped", "model.saturated", "loss.initial-off", "loss.degenerate", "optim.lr-too-high"),
+        *_NOT_LEARNING,
+    ),
+    "model.last-layer-clipped": (
+        *("model.dead-units", "model.saturated", "loss.initial-off", "loss.degenerate", "optim.lr-too-high"),
+        *_NOT_LEARNING,
+    ),
+    "model.no-nonlinearity": ("model.redundant-filters", "model.receptive-field", *_NOT_LEARNING),
+    "model.unregistered-parameters": (
+        *("model.unused-parameters", "model.mode", "model.redundant-filters", "optim.parameters-missing"),
+        *("optim.lr-too-high", *_NOT_LEARNING),
+    ),
+    "model.graph-detached": (
+        *("model.unused-parameters", "model.frozen-parameters", "model.redundant-filters", "loss.degenerate"),
+        *("optim.parameters-missing", "optim.no-step", "optim.gradient-wrong", *_NOT_LEARNING),
+    ),
+    "model.frozen-parameters": (
+        *("optim.parameters-missing", "optim.no-step", "model.redundant-filters", *_NOT_LEARNING),
+    ),
+    "model.unused-parameters": ("optim.parameters-missing",),
+    "model.shared-weights": ("fit.*",),
+    "model.mode": ("model.batch-mixing", "fit.*", "optim.lr-too-high", "loss.initial-off"),
+    "model.batch-norm-small-batch": ("model.mode", "optim.lr-too-high", *_NOT_LEARNING),
+    "model.batch-mixing": ("model.redundant-filters", *_NOT_LEARNING),
+    "model.dropout-too-high": ("model.dead-units", "optim.lr-too-high", *_NOT_LEARNING),
+    "model.too-small": ("model.receptive-field", "model.dead-units", *_NOT_LEARNING),
+    "model.shrinks-too-fast": ("model.receptive-field", "model.dead-units", *_NOT_LEARNING),
+    "model.receptive-field": _NOT_LEARNING,
 }.items():
     EXPLAINS[_code] = tuple(dict.fromkeys((*EXPLAINS.get(_code, ()), *_more)))
 
@@ -147,6 +182,17 @@ FIRST: tuple[str, ...] = (
     "data.labels-random",
     "data.leak",
     "loss.degenerate",
+    "model.graph-detached",
+    "model.unregistered-parameters",
+    "model.frozen-parameters",
+    "model.double-softmax",
+    "model.last-layer-clipped",
+    "model.mode",
+    "model.batch-norm-small-batch",
+    "model.batch-mixing",
+    "model.no-nonlinearity",
+    "model.dropout-too-high",
+    "model.shared-weights",
     "optim.no-step",
     "optim.missing-zero-grad",
     "optim.gradient-wrong",
@@ -159,6 +205,9 @@ FIRST: tuple[str, ...] = (
     "model.saturated",
     "model.dead-units",
     "model.vanishing-gradient",
+    "model.too-small",
+    "model.shrinks-too-fast",
+    "model.receptive-field",
     "model.collapsed",
     "optim.lr-too-high",
     "optim.lr-too-low",

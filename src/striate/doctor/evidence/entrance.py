@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from striate.doctor.evidence.answers import answer
 from striate.doctor.evidence.clock import NoEvidence
@@ -18,15 +19,15 @@ _CONVOLUTIONS = nn.modules.conv._ConvNd
 
 @dataclass(frozen=True)
 class Entrance:
-    """`name` of the first such layer; `` where it is a function, then the network's own input is taken. `x`: what it
+    """`name` of the first such layer; None where it is a function. `x`: what it
     was given (N, …). `channels`: the axis that is no place: 1, or the last one of a recurrent layer."""
 
-    name: str
+    name: str | None
     x: torch.Tensor
     channels: int
 
 
-def find_entrance(patient: Patient, double: Double, batch: Any, given: torch.Tensor | None) -> Entrance:
+def find_entrance(patient: Patient, double: Double, batch: Any) -> Entrance:
     """Ask the double about a batch and look at its first such layer. Raises NoEvidence where it has none."""
     caught: list[Entrance] = []
     handles = []
@@ -34,14 +35,13 @@ def find_entrance(patient: Patient, double: Double, batch: Any, given: torch.Ten
         if isinstance(part, _CONVOLUTIONS | nn.RNNBase):
             handles.append(part.register_forward_pre_hook(_catch(name, caught)))
     try:
-        answer(patient, double, [batch])
+        with _Functions(caught):
+            answer(patient, double, [batch])
     finally:
         for handle in handles:
             handle.remove()
     if caught:
         return caught[0]
-    if not handles and given is not None and given.ndim >= 4 and given.is_floating_point():
-        return Entrance("", given, 1)  # perhaps a convolution by a function
     raise NoEvidence("no layer of the network sees places side by side")
 
 
@@ -57,3 +57,16 @@ def _catch(name: str, caught: list[Entrance]) -> Any:
             caught.append(Entrance(name, x.clone(), 1))
 
     return enter
+
+
+class _Functions(TorchFunctionMode):
+    """Catches what the first convolution is given that is called as a function, not by a module."""
+
+    def __init__(self, caught: list[Entrance]) -> None:
+        super().__init__()
+        self.caught = caught
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self.caught and getattr(func, "__name__", "") in ("conv1d", "conv2d", "conv3d") and args:
+            self.caught.append(Entrance(None, args[0].detach().cpu().float().clone(), 1))
+        return func(*args, **(kwargs or {}))

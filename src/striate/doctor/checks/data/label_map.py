@@ -14,11 +14,12 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
 
-MOST_AS, OWN, KNOWN = 0.5, 0.25, 0.5
+MOST_AS, OWN, KNOWN, MENDED = 0.5, 0.25, 0.5, 0.25
 _FEWEST, _FEWEST_IN_CLASS = 8, 4
 THRESHOLD = (
     f"two classes or more of which {MOST_AS:.0%} of validation is taken for one other class and {OWN:.0%} at most for "
-    f"itself, each for another one, though of training {KNOWN:.0%} of these classes are recognized"
+    f"itself, each for another one, though of training {KNOWN:.0%} of these classes are recognized; renumbered, "
+    f"validation must come within {MENDED:g} of training"
 )
 
 Whole = NDArray[np.int64]
@@ -38,7 +39,7 @@ class _Told:
 def _run(evidence: Evidence) -> Iterable[Finding]:
     for told in _opinions(evidence):
         moved = _moved(told)
-        if moved:
+        if moved and _right(told, moved) >= float((told.train == told.train_labels).mean()) - MENDED:
             yield _finding(told, moved)
             return
 
@@ -105,9 +106,14 @@ def _moved(told: _Told) -> dict[int, int]:
     return found if len(found) >= 2 and distinct >= max(2, 0.7 * len(found)) and count >= _FEWEST else {}
 
 
+def _right(told: _Told, moved: dict[int, int]) -> float:
+    """The share of validation that is right once its classes are renumbered."""
+    return float((told.val == np.array([moved.get(int(k), int(k)) for k in told.val_labels])).mean())
+
+
 def _finding(told: _Told, moved: dict[int, int]) -> Finding:
     own = float((told.val == told.val_labels).mean())
-    mended = float((told.val == np.array([moved.get(int(k), int(k)) for k in told.val_labels])).mean())
+    mended = _right(told, moved)
     trained = float((told.train == told.train_labels).mean())
     shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
     return Finding(

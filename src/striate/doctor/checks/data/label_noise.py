@@ -23,7 +23,7 @@ NOISE, SURELY = 0.12, 0.08
 AGREE = 0.7
 LEARNED = 0.3
 """Least advantage over chance of the models, as a share of what there is to gain."""
-FLAT = 0.45
+FLAT, FLATTER = 0.45, 0.75
 ONE_CLASS, ONE_CLASS_SURELY = 0.3, 0.2
 TORN = 0.03
 _FEWEST = 30
@@ -43,11 +43,23 @@ class _Doubt:
 
     names: tuple[str, str]
     agree: float
+    both: NDArray[np.bool_]
+    certainty: NDArray[np.float64]
     sure: NDArray[np.bool_]
     answers: NDArray[np.int64]
     labels: NDArray[np.int64]
     wrong: float
     all_wrong: float
+
+    @property
+    def flat(self) -> bool:
+        """Whether doubts are about as many among the surest quarter as among all: where classes merely overlap, they
+        grow rarer the farther a sample lies from the other class."""
+        order = np.flatnonzero(self.both)[np.argsort(-self.certainty[self.both], kind="stable")]
+        surest = order[: max(len(order) // 4, 1)]
+        share = float((self.labels[surest] != self.answers[surest]).mean())
+        slack = 1.28 * (max(share * (1 - share), 0.01) / len(surest)) ** 0.5
+        return self.wrong >= FLAT * self.all_wrong and share + slack >= FLATTER * self.all_wrong
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
@@ -59,7 +71,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if doubt is None:
         return []
     low = _lower_bound(doubt.wrong, int(doubt.sure.sum()))
-    everywhere = doubt.wrong >= NOISE and low >= SURELY and doubt.wrong >= FLAT * doubt.all_wrong
+    everywhere = doubt.wrong >= NOISE and low >= SURELY and doubt.flat
     pair = None if everywhere else _one_class(doubt)
     if not everywhere and pair is None:
         return []
@@ -89,16 +101,17 @@ def _doubt(reference: Reference) -> _Doubt | None:
         return None
     different = first.answers != reference.labels
     wrong, all_wrong = float(different[sure].mean()), float(different[both].mean())
-    return _Doubt((one, other), float(both.mean()), sure, first.answers, reference.labels, wrong, all_wrong)
+    return _Doubt(
+        (one, other), float(both.mean()), both, certainty, sure, first.answers, reference.labels, wrong, all_wrong
+    )
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.argsort(np.argsort(values, kind="stable"), kind="stable") / max(len(values), 1)
 
 
-def _lower_bound(share: float, count: int) -> float:
-    """The lower end of Wilson's interval at 99 %."""
-    z = 2.576
+def _lower_bound(share: float, count: int, z: float = 2.576) -> float:
+    """The lower end of Wilson's interval, at 99 %."""
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
     return float(middle - half)
@@ -112,7 +125,7 @@ def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
         mine = doubt.sure & (doubt.answers == answer)
         share = float((doubt.labels[mine] != answer).mean())
         count = int(mine.sum())
-        surely = count >= _FEWEST_IN_CLASS and _lower_bound(share, count) >= ONE_CLASS_SURELY
+        surely = count >= _FEWEST_IN_CLASS and _lower_bound(share, count, 1.645) >= ONE_CLASS_SURELY
         if share >= ONE_CLASS and surely and (worst is None or share > worst[1]):
             worst = (int(answer), share)
         rest.append(share)

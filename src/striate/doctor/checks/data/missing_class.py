@@ -58,6 +58,8 @@ def _of_outputs(counts: ClassCounts, outputs: int) -> list[int]:
     found: list[int] = absent.nonzero().flatten().tolist()
     if int((counts.train > 0).sum()) == 1 and total >= _ROWS and outputs > 1:
         return found
+    if found == [0]:
+        return []  # classes counted from one, with an output to spare
     return found if len(found) < 0.5 * outputs and total >= _SEEN * outputs else []
 
 

@@ -22,8 +22,8 @@ LARGE, SMALL, UNEVEN = 10.0, 0.03, 50.0
 GAIN = 0.1
 THRESHOLD = (
     f"a root mean square of a channel or column above {LARGE:g} or all below {SMALL:g}, a mean {LARGE:g} times the "
-    f"deviation, a column {UNEVEN:g} times the middle one; and standardized inputs must bring {GAIN:g} more after as many "
-    "steps"
+    f"deviation, a column {UNEVEN:g} times the middle one; and standardized inputs must bring {GAIN:g} more after as "
+    "many steps"
 )
 
 

@@ -30,7 +30,7 @@ THRESHOLD = (
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     given = main_tensor(list(evidence.first.arguments))
-    entrance = find_entrance(evidence.patient, evidence.fresh, evidence.train.raw[0], given)
+    entrance = find_entrance(evidence.patient, evidence.fresh, evidence.train.raw[0])
     x = entrance.x[:_SAMPLES]
     if x.ndim < 3 or len(x) < 4 or not bool(torch.isfinite(x).all()):
         raise NoEvidence("there are too few samples with places side by side, or their numbers are not finite")
@@ -82,11 +82,14 @@ def reread(x: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
 
 def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tuple[float | None, str]:
     """How much better the trial learns with the places put right, and that in words."""
+    if entrance.name is None:  # a function, whose input cannot be changed
+        return None, ""
 
     def prepare(double: Double) -> None:
         def read_anew(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
             return reread(args[0], order), *args[1:]
 
+        assert entrance.name is not None
         double.model.get_submodule(entrance.name).register_forward_pre_hook(read_anew)
 
     try:
@@ -118,8 +121,8 @@ def _told(
     whole = f"`x = x.reshape(-1, {', '.join(map(str, lying))}).permute({back})`"
     return Finding(
         "data.scrambled",
-        "error" if gain is None or gain >= GAIN else "warning",
-        f"forward, before {entrance.name}" if inside and entrance.name else "inputs of the network",
+        "error" if gain is not None and gain >= GAIN else "warning",
+        f"forward, before {entrance.name or 'the first convolution'}" if inside else "inputs of the network",
         f"neighbors differ by {rough:.2f} standard deviations; taken for numbers that lay in memory as "
         f"{_shown(lying)} and were only viewed as {_shown(shape)}, by {rough * ratio:.2f}{words}",
         THRESHOLD,

@@ -8,12 +8,14 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.distinct import first_of_each
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import columns_dealt
 from striate.records import Finding
 from striate.wording import several
 
-FEW, FEW_ROWS = 5, 20
+FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
 THRESHOLD = f"{FEW} different samples of each class, {FEW_ROWS} in all: fewer are learned by heart"
 
 
@@ -22,6 +24,8 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         return
     x = evidence.samples.inputs
     kept = first_of_each(x)
+    if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
+        kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
     scarce = _scarce_classes(evidence, kept)
     if scarce:
         named = ", ".join(f"{k} ({n})" for k, n in scarce[:6])

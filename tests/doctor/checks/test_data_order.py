@@ -1,0 +1,166 @@
+"""The order of samples, the places of numbers, and their scale."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from asked import asked, perceptron
+from asked import digits as loader_of_digits
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.data import mixed_up, not_normalized, not_shuffled, scrambled
+from striate.doctor.checks.data.not_shuffled import between_stretches
+from striate.doctor.checks.data.scrambled import reread, roughness
+from striate.doctor.evidence.leaves import dealt_anew
+
+
+def pixels(count: int = 640) -> tuple[Tensor, Tensor]:
+    x, y = loader_of_digits().dataset.tensors  # type: ignore[attr-defined]
+    return x[:count], y[:count]
+
+
+def momentum(parameters: object) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [8, 32, 64])
+def test_sorted_classes_are_found_whatever_the_batch(size: int) -> None:
+    x, y = pixels()
+    order = y.argsort(stable=True)
+    loader = DataLoader(TensorDataset(x[order], y[order]), size)
+    (finding,) = asked(not_shuffled.CHECK, perceptron(), loader, optimizer=momentum)
+    assert "with shuffled batches the accuracy after" in finding.measured
+    assert "shuffle=True" in finding.remedy
+
+
+def test_numbers_in_order_are_found() -> None:
+    x = torch.randn(480, 5, generator=torch.Generator().manual_seed(0)).sort(dim=0).values
+    y = x.sum(1, keepdim=True)
+    loader = DataLoader(TensorDataset(x, y), 24)
+    found = asked(not_shuffled.CHECK, nn.Linear(5, 1), loader, loss=nn.MSELoss(), task="regress")
+    assert [finding.code for finding in found] == ["data.not-shuffled"]
+
+
+def test_an_order_by_chance_needs_no_shuffling() -> None:
+    assert not asked(not_shuffled.CHECK, perceptron(), DataLoader(TensorDataset(*pixels()), 32))
+
+
+def test_the_variance_between_stretches() -> None:
+    sorted_ones = functional.one_hot(torch.arange(4).repeat_interleave(40)).double()
+    turns = functional.one_hot(torch.arange(4).repeat(40)).double()
+    assert between_stretches(sorted_ones, 20) == pytest.approx(1)
+    assert between_stretches(turns, 20) == 0
+    assert between_stretches(torch.ones(80, 1).double(), 20) == 0
+
+
+def test_batches_are_dealt_anew_whatever_their_form() -> None:
+    batches = [{"x": torch.arange(6) + 6 * n, "y": [torch.arange(6) + 6 * n]} for n in range(3)]
+    dealt = dealt_anew(batches)
+    assert dealt is not None
+    assert torch.cat([batch["x"] for batch in dealt]).sort().values.tolist() == list(range(18))
+    assert all(torch.equal(batch["x"], batch["y"][0]) for batch in dealt)
+    assert dealt_anew([(torch.zeros(2, 3), torch.zeros(2)), (torch.zeros(2, 4), torch.zeros(2))]) is None
+
+
+def colored(count: int = 160) -> tuple[Tensor, Tensor]:
+    """Smooth pictures (N, 16, 16, 3) with three brightnesses, and where they are brightest."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(count, 3, 4, 4, generator=generator)
+    smooth = functional.interpolate(coarse, 16, mode="bilinear", align_corners=False)
+    return smooth.permute(0, 2, 3, 1).contiguous(), (coarse[:, 0, :, :2].mean((1, 2)) > 0).long()
+
+
+def small_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 2))
+
+
+def test_view_where_permute_was_meant() -> None:
+    x, y = colored()
+    (finding,) = asked(scrambled.CHECK, small_network(), (x.reshape(-1, 3, 16, 16), y))
+    assert "(16, 16, 3) and were only viewed as (3, 16, 16)" in finding.measured
+    assert "x.permute(0, 3, 1, 2)" in finding.remedy
+    assert not asked(scrambled.CHECK, small_network(), (x.permute(0, 3, 1, 2).contiguous(), y))
+
+
+def test_view_inside_forward_also_before_a_function() -> None:
+    class Viewing(nn.Module):
+        def __init__(self, right: bool) -> None:
+            super().__init__()
+            self.right = right
+            self.weight = nn.Parameter(0.2 * torch.randn(8, 3, 3, 3))
+            self.last = nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.permute(0, 3, 1, 2) if self.right else x.reshape(-1, 3, 16, 16)
+            return self.last(functional.conv2d(x, self.weight).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+    (finding,) = asked(scrambled.CHECK, Viewing(False), colored())
+    assert finding.where == "forward, before the first convolution"
+    assert not asked(scrambled.CHECK, Viewing(True), colored())
+
+
+def test_signals_of_a_sensor_with_exchanged_axes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    turns = torch.cumsum(torch.randn(120, 40, 3, generator=generator), 1)  # (N, time, axis)
+    y = torch.arange(120) % 2
+    model = nn.Sequential(nn.Conv1d(3, 8, 5), nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(8, 2))
+    assert asked(scrambled.CHECK, model, (turns.reshape(-1, 3, 40), y))
+    assert not asked(scrambled.CHECK, model, (turns.transpose(1, 2).contiguous(), y))
+
+
+def test_noise_is_as_rough_in_every_order() -> None:
+    x = torch.randn(100, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert not asked(scrambled.CHECK, small_network(), (x, torch.arange(100) % 2))
+
+
+def test_samples_that_are_one_place_of_many() -> None:
+    x, y = pixels()
+    stored = x[:, 0].permute(1, 2, 0).contiguous()  # (H, W, N)
+    (finding,) = asked(mixed_up.CHECK, perceptron(), (stored.reshape(x.shape), y))
+    assert finding.code == "data.scrambled"
+    assert "np.moveaxis(x, -1, 0)" in finding.remedy
+    assert not asked(mixed_up.CHECK, perceptron(), (x, y))
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    assert not asked(mixed_up.CHECK, perceptron(), (noise, y))
+
+
+def test_reading_anew_undoes_a_view() -> None:
+    x = torch.randn(2, 4, 5, 3)
+    viewed = x.reshape(2, 3, 4, 5)
+    assert torch.equal(reread(viewed, (2, 3, 1)), x.permute(0, 3, 1, 2))
+    assert roughness(torch.arange(12.0).reshape(1, 1, 3, 4), 1) < roughness(
+        torch.tensor([0.0, 9, 0, 9]).view(1, 1, 4), 1
+    )
+
+
+def test_bytes_hurt_a_plain_network_and_the_remedy_is_tried() -> None:
+    x, y = pixels()
+    gray = 80 * x + 120
+    (finding,) = asked(not_normalized.CHECK, perceptron(), (gray, y), optimizer=momentum)
+    assert "with standardized inputs the accuracy after" in finding.measured
+    assert "`x = (x - " in finding.remedy
+
+
+def test_bytes_do_not_hurt_where_the_network_normalizes() -> None:
+    x, y = pixels()
+    normed = nn.Sequential(nn.BatchNorm2d(1), perceptron())
+    assert not asked(not_normalized.CHECK, normed, (80 * x + 120, y), optimizer=momentum)
+
+
+def test_pixels_between_zero_and_one_are_healthy() -> None:
+    x, y = pixels()
+    assert not asked(not_normalized.CHECK, perceptron(), ((x + 1) / 3, y), optimizer=momentum)
+
+
+def test_columns_in_their_own_units() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 4, generator=generator)
+    y = (x[:, 0] + x[:, 1] > 0).long()
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    uneven = x * torch.tensor([1.0, 1.0, 1.0, 900.0])
+    (finding,) = asked(not_normalized.CHECK, model, (uneven, y), optimizer=lambda p: torch.optim.SGD(p, lr=0.05))
+    assert "columns with means" in finding.measured
+    assert "x_train.mean(0)" in finding.remedy

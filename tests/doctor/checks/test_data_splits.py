@@ -1,0 +1,142 @@
+"""Training beside validation: copies, other preparation, other numbers of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from asked import asked, perceptron
+from asked import digits as loader_of_digits
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
+
+from striate.doctor.checks.data import duplicates, label_map, leak, shift
+
+Pair = tuple[Tensor, Tensor]
+
+
+def parts() -> tuple[Pair, Pair]:
+    x, y = loader_of_digits(most=900).dataset.tensors  # type: ignore[attr-defined]
+    return (x[:640], y[:640]), (x[640:], y[640:])
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 16, 10))
+
+
+def fast(parameters: object) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=5e-3)  # type: ignore[arg-type]
+
+
+def test_separate_parts_share_nothing() -> None:
+    train, val = parts()
+    assert not asked(leak.CHECK, perceptron(), train, val=val)
+    assert not asked(duplicates.CHECK, perceptron(), train, val=val)
+
+
+def test_equal_images_are_counted_and_shown() -> None:
+    train, val = parts()
+    both = torch.cat([train[0][:30], val[0]]), torch.cat([train[1][:30], val[1]])
+    (finding,) = asked(leak.CHECK, perceptron(), train, val=both)
+    assert finding.severity == "error"
+    assert "30 of 290 validation samples are equal to a training sample" in finding.measured
+    assert "validation sample 0 and training sample" in finding.measured
+
+
+@pytest.mark.parametrize(
+    "again",
+    [lambda x: x + 0.03 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)), lambda x: 1.2 * x - 0.1],
+    ids=["noise", "brightness"],
+)
+def test_near_copies_are_found(again: Callable[[Tensor], Tensor]) -> None:
+    train, _ = parts()
+    (finding,) = asked(leak.CHECK, perceptron(), train, val=(again(train[0][:150]), train[1][:150]))
+    assert "nearly the same as a training sample" in finding.measured
+
+
+def test_samplers_of_one_set_may_overlap() -> None:
+    train, _ = parts()
+    data = TensorDataset(*train)
+    one = DataLoader(data, 32, sampler=SubsetRandomSampler(range(500)))
+    other = DataLoader(data, 32, sampler=SubsetRandomSampler(range(450, 640)))
+    apart = DataLoader(data, 32, sampler=SubsetRandomSampler(range(500, 640)))
+    (finding,) = asked(leak.CHECK, perceptron(), one, val=other)
+    assert "50 of 190 validation samples are the same positions" in finding.measured
+    assert not asked(leak.CHECK, perceptron(), one, val=apart)
+
+
+def test_rows_of_few_values_agree_by_chance() -> None:
+    x = torch.randint(0, 3, (400, 4), generator=torch.Generator().manual_seed(0)).float()
+    y = (x[:, 0] > x[:, 1]).long()
+    assert not asked(leak.CHECK, nn.Linear(4, 2), (x[:300], y[:300]), val=(x[300:], y[300:]))
+    assert not asked(duplicates.CHECK, nn.Linear(4, 2), (x, y))
+
+
+def test_a_list_read_four_times() -> None:
+    (x, y), _ = parts()
+    (finding,) = asked(duplicates.CHECK, perceptron(), (x[:150].repeat(4, 1, 1, 1), y[:150].repeat(4)))
+    assert finding.severity == "error"
+    assert "450 of 600 samples are copies of others: 150 different ones, the commonest 4 times" in finding.measured
+
+
+def test_what_a_sampler_draws_again_is_no_copy() -> None:
+    (x, y), _ = parts()
+    weights = (1 / torch.bincount(y).double())[y]
+    sampler = WeightedRandomSampler(weights.tolist(), len(y))
+    assert not asked(duplicates.CHECK, perceptron(), DataLoader(TensorDataset(x, y), 32, sampler=sampler))
+    twice = TensorDataset(x[:200].repeat(3, 1, 1, 1), y[:200].repeat(3))
+    assert asked(duplicates.CHECK, perceptron(), DataLoader(twice, 32, sampler=sampler_of(len(twice))))
+
+
+def sampler_of(count: int) -> WeightedRandomSampler:
+    return WeightedRandomSampler([1.0] * count, count)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (lambda x: x / 255, "scale or offset"),
+        (lambda x: 0.2 * x + 3, "scale or offset"),
+        (lambda x: -x, "scale or offset"),
+        (lambda x: x.transpose(2, 3).contiguous(), "rows and columns exchanged"),
+        (lambda x: x.flip(2), "top and bottom exchanged"),
+    ],
+    ids=["divided", "not standardized", "inverted", "transposed", "upside down"],
+)
+def test_validation_prepared_otherwise(spoil: Callable[[Tensor], Tensor], what: str) -> None:
+    train, (x, y) = parts()
+    found = asked(shift.CHECK, network(), train, val=(spoil(x), y), optimizer=fast)
+    assert [finding.code for finding in found] == ["data.shift"]
+    if what != "scale or offset":
+        assert what in found[0].measured
+    assert not asked(shift.CHECK, network(), train, val=(x, y), optimizer=fast)
+
+
+def test_inputs_that_the_network_refuses() -> None:
+    train, (x, y) = parts()
+    (finding,) = asked(shift.CHECK, network(), train, val=(x.double(), y))
+    assert finding.severity == "error"
+    assert "float64" in finding.measured
+
+
+def test_overfitting_is_no_shift() -> None:
+    (x, y), val = parts()
+    few = torch.optim.Adam
+    assert not asked(shift.CHECK, perceptron(256), (x[:60], y[:60]), val=val, optimizer=lambda p: few(p, lr=1e-2))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 5, 3, 4, 2, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]], ids=str)
+def test_validation_with_classes_in_another_order(order: list[int]) -> None:
+    train, (x, y) = parts()
+    (finding,) = asked(label_map.CHECK, network(), train, val=(x, torch.tensor(order)[y]), optimizer=fast)
+    assert f"{order[2]} → 2" in finding.measured
+    assert "with its classes renumbered" in finding.measured
+
+
+def test_mistakes_of_a_weak_network_are_no_other_order() -> None:
+    train, val = parts()
+    assert not asked(label_map.CHECK, network(), train, val=val, optimizer=fast)
+    upside_down = val[0].flip(2), val[1]
+    assert not asked(label_map.CHECK, network(), train, val=upside_down, optimizer=fast)
