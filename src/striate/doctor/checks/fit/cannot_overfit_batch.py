@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.fit.fitting import Fit, fit_of, learns_itself, need_answers
+from striate.doctor.checks.fit.fitting import Fit, blends, fit_of, learns_itself, need_answers
 from striate.doctor.evidence.answers import answer
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -28,7 +29,7 @@ _LEARNED = 0.97
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    need_answers(evidence)
+    need_answers(evidence, as_loaded=False)
     trial = evidence.trial
     if trial.error is not None or not trial.rows:
         return
@@ -73,10 +74,11 @@ def _passes(fit: Fit) -> bool:
 
 
 def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:
+    # Where the step blends samples, the network is asked about them as they are.
+    patient = replace(evidence.patient, own_step=True) if blends(evidence) else evidence.patient
     trial = learns_itself(evidence, rate, steps=_STEPS, batches=[batch], name=f"one batch, Adam {rate:g}")
     while True:
-        answers = answer(evidence.patient, trial.double, [batch], training=True)
-        fit = fit_of(answers)
+        fit = fit_of(answer(patient, trial.double, [batch], training=True))
         done = len(trial.rows)
         if _passes(fit) or done >= _MOST_STEPS or trial.error is not None:
             return trial, fit

@@ -56,20 +56,25 @@ def fit_of(answers: Answers) -> Fit:
     return fit_from(found, len(answers.outputs))
 
 
-def need_answers(evidence: Evidence) -> None:
-    """Raise NoEvidence where the network's outputs are no answers to what the loader yields: embeddings, or answers
-    to samples that the step blends."""
+def need_answers(evidence: Evidence, *, as_loaded: bool = True) -> None:
+    """Raise NoEvidence where the network's outputs are no answers, such as embeddings, or (`as_loaded`) answers to
+    other samples than the loader yields, since the step blends them."""
     if not answers_targets(evidence):
         raise NoEvidence("the network's outputs are no answers that targets could be compared with")
+    if as_loaded and blends(evidence):
+        raise NoEvidence("the step gives the network other inputs than the loader yields")
+
+
+def blends(evidence: Evidence) -> bool:
+    """Whether the step gives the network inputs that are not much like those that the loader yields."""
     first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
     given = main_tensor(first.arguments[0]) if first.arguments else None
     if given is None or inputs is None or given.numel() != inputs.numel() or len(given) != len(inputs):
-        return
+        return False
     one, other = (t.detach().cpu().double().reshape(len(t), -1) for t in (given, inputs))
     one, other = one - one.mean(), other - other.mean()
     alike = (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1)).clamp_min(1e-12)
-    if float(alike.nan_to_num().median()) < _ALIKE:
-        raise NoEvidence("the step gives the network other inputs than the loader yields")
+    return float(alike.nan_to_num().median()) < _ALIKE
 
 
 def fit_from(found: Quality, count: int) -> Fit:

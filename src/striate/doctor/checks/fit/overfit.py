@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.fit.fitting import Fit, fit_of, longer, need_answers
+from striate.doctor.checks.fit.fitting import Fit, fit_of, need_answers
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
@@ -15,6 +15,7 @@ _LEARNED = 0.97
 _EXPLAINED = 0.95
 _GAP = 0.15
 _GAP_EXPLAINED = 0.3
+_OPENING = 0.08
 _POINTS = 8
 _SMALL = 4000
 
@@ -30,7 +31,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     trial, fitted, other = evidence.trial, fit_of(evidence.after), fit_of(evidence.after_val)
     if not _learned(fitted) and _may_yet(evidence, fitted, other):
-        trial = longer(evidence)
+        trial = evidence.variant("three times as long", Change(), steps=3 * len(trial.rows))
         fitted = fit_of(evidence.answers_of(trial, evidence.train.raw))
         other = fit_of(evidence.answers_of(trial, evidence.val.raw))
     if _overfits(fitted, other):
@@ -51,7 +52,7 @@ def _may_yet(evidence: Evidence, train: Fit, val: Fit) -> bool:
     parameters = sum(p.numel() for p in evidence.patient.model.parameters())
     seen = evidence.train
     small = seen.whole and seen.count <= _SMALL and parameters > seen.count and len(evidence.trial.rows) >= 40
-    return small and train.score - val.score >= max(0.05, 1.5 * val.uncertainty) and evidence.trial.error is None
+    return small and train.score - val.score >= max(_OPENING, 2 * val.uncertainty) and evidence.trial.error is None
 
 
 def _course(evidence: Evidence, trial: Trial) -> str:

@@ -23,7 +23,7 @@ _RIGHT = 0.97
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    need_answers(evidence)
+    need_answers(evidence, as_loaded=False)
     trial = evidence.trial
     if trial.error is not None or len(trial.rows) < _FEWEST or warms_up(trial) or not _stuck(trial.losses):
         return
