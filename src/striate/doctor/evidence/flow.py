@@ -15,6 +15,7 @@ STRANGE = "*"
 HEADS = (
     "softmax",
     "log_softmax",
+    "logsumexp",
     "cross_entropy",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy",
@@ -92,7 +93,7 @@ class Head:
 @dataclass(frozen=True)
 class ModuleCall:
     """One call of a module. `name`: as in Call.inside. `inputs`, `output`: the calls that made what it took and gave
-    (None where no call did)."""
+    (None where no call did). `given`: which tensors it took, by numbers that stand for them."""
 
     name: str
     module: torch.nn.Module
@@ -100,13 +101,15 @@ class ModuleCall:
     output: int | None
     training: bool
     inside: tuple[str, ...]
+    given: tuple[int, ...] = ()
 
 
 @dataclass
 class Stranger:
     """A tensor that wants a gradient and takes part in a step, but is no parameter of the network. `inside`: as in
     Call; `within`: whether a module of the network was running. `before`: its numbers before the step. `optimized`:
-    whether the optimizer has it. `made_anew`: whether the next step has another one in its stead."""
+    whether the optimizer has it. `made_anew`: whether the next step has another one in its stead. `calls`: that take
+    it."""
 
     tensor: torch.Tensor
     inside: tuple[str, ...]
@@ -115,6 +118,7 @@ class Stranger:
     optimized: bool = False
     within: bool = True
     made_anew: bool = False
+    calls: list[int] = field(default_factory=list)
 
     @property
     def trained(self) -> bool:

@@ -66,7 +66,7 @@ class _Tracer(TorchFunctionMode):
         self.nodes: dict[Any, int] = {}
         self.alive: list[Any] = [batch]
         self.inside: list[str] = []
-        self.entered: list[tuple[int, ...]] = []
+        self.entered: list[tuple[tuple[Any, ...], tuple[int, ...]]] = []
         self.arguments: set[int] = set()
         self.count: Counter[str] = Counter()
         self.paused = False
@@ -102,16 +102,18 @@ class _Tracer(TorchFunctionMode):
         if name == "":
             self.arguments |= {id(tensor) for tensor in tensors_in(args)}
         self.inside.append(f"*{type(part).__name__}" if name is None else name)
-        self.entered.append(tuple(self._maker(tensor) for tensor in tensors_in(args)))
+        given = list(tensors_in(args))
+        self.alive += given
+        self.entered.append((tuple(map(self._maker, given)), tuple(map(id, given))))
 
     def _leave(self, part: nn.Module, _: Any, output: Any) -> None:
         if not self.inside:
             return
-        name, inputs = self.inside.pop(), self.entered.pop()
+        name, (inputs, given) = self.inside.pop(), self.entered.pop()
         tensor = main_tensor(output)
         made = None if tensor is None else self.made.get(id(tensor))
         known = tuple(index for index in inputs if index is not None)
-        self.found.modules.append(ModuleCall(name, part, known, made, part.training, tuple(self.inside)))
+        self.found.modules.append(ModuleCall(name, part, known, made, part.training, tuple(self.inside), given))
         if name == "" and self.found.output is None:
             self.found.output = made
 
@@ -231,19 +233,16 @@ class _Tracer(TorchFunctionMode):
         return index
 
     def _stranger(self, tensor: torch.Tensor) -> None:
-        within = any(not name.startswith("*") for name in self.inside)
-        known = any(stranger.tensor is tensor for stranger in self.found.strangers)
-        if not known and id(tensor) not in self.arguments | self.batch | self.buffers:
-            self.found.strangers.append(
-                Stranger(
-                    tensor,
-                    tuple(self.inside),
-                    isinstance(tensor, nn.Parameter),
-                    tensor.detach().clone(),
-                    id(tensor) in self.optimized,
-                    within,
-                )
-            )
+        if id(tensor) in self.arguments | self.batch | self.buffers:
+            return
+        known = next((stranger for stranger in self.found.strangers if stranger.tensor is tensor), None)
+        if known is None:
+            within = any(not name.startswith("*") for name in self.inside)
+            before, optimized = tensor.detach().clone(), id(tensor) in self.optimized
+            is_parameter = isinstance(tensor, nn.Parameter)
+            known = Stranger(tensor, tuple(self.inside), is_parameter, before, optimized, within)
+            self.found.strangers.append(known)
+        known.calls.append(len(self.found.calls))
 
     def _goes_backward(self, tensor: torch.Tensor) -> None:
         if not self.found.backward:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,18 +13,24 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.leaves import mapped
 from striate.doctor.patient.batch import copied, main_tensor, parts, size_of
+from striate.doctor.patient.copies import Double
 from striate.models.tensors import tensors_in
 from striate.models.untouched import same_random_state, untouched
 
-
-def asked(evidence: Evidence, batch: Any, *, seed: int = 0) -> torch.Tensor:
-    """The answers of the network as it was given to a batch, on the CPU. Raises NoEvidence where it cannot be asked."""
-    return question(evidence, batch, seed=seed)[1]
+FLAT = 1e-2
 
 
-def question(evidence: Evidence, batch: Any, *, seed: int = 0) -> tuple[torch.Tensor | None, torch.Tensor]:
+def asked(evidence: Evidence, batch: Any, *, seed: int = 0, double: Double | None = None) -> torch.Tensor:
+    """The answers of the network as it was given (or of another double) to a batch, on the CPU. Raises NoEvidence where
+    it cannot be asked."""
+    return question(evidence, batch, seed=seed, double=double)[1]
+
+
+def question(
+    evidence: Evidence, batch: Any, *, seed: int = 0, double: Double | None = None
+) -> tuple[torch.Tensor | None, torch.Tensor]:
     """What the network is given for a batch, after what the step does to it, and its answers. Raises NoEvidence."""
-    double = evidence.fresh
+    double = double or evidence.fresh
     given: list[torch.Tensor | None] = []
 
     def note(_: object, args: Any) -> None:
@@ -44,9 +51,15 @@ def question(evidence: Evidence, batch: Any, *, seed: int = 0) -> tuple[torch.Te
 
 def spread_between(one: torch.Tensor, other: torch.Tensor) -> float:
     """The largest difference of two answers, in spreads of the first; 0 where they are not finite."""
-    spread = float(one.std(correction=0)) or float(one.abs().max()) or 1.0
-    apart = float((one - other).abs().max()) / spread
-    return apart if apart == apart and apart != float("inf") else 0.0
+    return apart(one - other, one)
+
+
+def apart(difference: torch.Tensor, answers: torch.Tensor) -> float:
+    """The largest difference in spreads of the answers; of those that are all alike, in hundredths of them, as rounding
+    is no difference."""
+    spread = max(float(answers.std(correction=0)), FLAT * float(answers.abs().max())) or 1.0
+    found = float(difference.abs().max()) / spread
+    return found if math.isfinite(found) else 0.0
 
 
 def with_rows(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

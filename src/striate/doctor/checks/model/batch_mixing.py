@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.asking import asked, question, spread_between, with_rows
+from striate.doctor.checks.model.asking import apart, asked, question, spread_between, with_rows
 from striate.doctor.checks.model.heads import SCORES, last_heads, named
 from striate.doctor.evidence.answers import output_of
 from striate.doctor.evidence.clock import NoEvidence
@@ -38,11 +38,12 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if _blended(given, changed, kept):
         raise NoEvidence("the step blends samples before the network gets them")
     tolerance = _tolerance(evidence)
-    apart = _apart(one, other, kept)
-    if apart > tolerance:
-        yield _mixes(evidence, small, others, apart, tolerance)
+    far = _apart(one, other, kept)
+    if far > tolerance:
+        yield _mixes(evidence, small, others, far, tolerance)
         return
-    yield from _alone(evidence, small, one, tolerance)
+    if torch.equal(one, asked(evidence, small, seed=1)):  # random numbers would fall on other samples
+        yield from _alone(evidence, small, one, tolerance)
     yield from _across(evidence)
 
 
@@ -67,9 +68,7 @@ def _blended(given: torch.Tensor | None, changed: torch.Tensor | None, kept: int
 
 def _apart(one: torch.Tensor, other: torch.Tensor, kept: int) -> float:
     """How far the answers for the kept sample are apart, in spreads over all samples."""
-    spread = float(one.std(correction=0)) or float(one.abs().max()) or 1.0
-    apart = float((one[kept] - other[kept]).abs().max()) / spread
-    return apart if apart == apart and apart != float("inf") else 0.0
+    return apart(one[kept] - other[kept], one)
 
 
 def _alone(evidence: Evidence, batch: Any, one: torch.Tensor, tolerance: float) -> Iterator[Finding]:
@@ -81,12 +80,12 @@ def _alone(evidence: Evidence, batch: Any, one: torch.Tensor, tolerance: float) 
         return
     if fewer.shape[1:] != one.shape[1:] or len(fewer) != half:
         return
-    apart = spread_between(one[:half], fewer)
-    if apart > tolerance:
+    far = spread_between(one[:half], fewer)
+    if far > tolerance:
         yield _finding(
             "error",
             "the network",
-            f"the answers for {half} samples differ by {apart:.2g} of their spread when {len(one) - half} others "
+            f"the answers for {half} samples differ by {far:.2g} of their spread when {len(one) - half} others "
             "are in the batch",
             tolerance,
             "Look for a division by the size of the batch, or a sum over axis 0.",
@@ -113,7 +112,7 @@ def _across(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _mixes(evidence: Evidence, batch: Any, others: Any, apart: float, tolerance: float) -> Finding:
+def _mixes(evidence: Evidence, batch: Any, others: Any, far: float, tolerance: float) -> Finding:
     place = _first_that_mixes(evidence, batch, others, tolerance)
     layer = dict(evidence.fresh.model.named_modules()).get(place)
     severity, fix = "error", "Keep axis 0 apart: `x.flatten(1)`, `x.mean((2, 3))`, `softmax(x, dim=1)`."
@@ -127,7 +126,7 @@ def _mixes(evidence: Evidence, batch: Any, others: Any, apart: float, tolerance:
     return _finding(
         severity,
         place or "the network",
-        f"in evaluation mode, the answer for a sample changes by {apart:.2g} of its spread when the other samples "
+        f"in evaluation mode, the answer for a sample changes by {far:.2g} of its spread when the other samples "
         f"of the batch are replaced{f'; {place} is the first layer whose output does' if place else ''}",
         tolerance,
         fix,

@@ -24,7 +24,14 @@ from striate.records import Finding
 
 CODE = "model.double-softmax"
 _SQUASHING = ("sigmoid", "softmax", "hardsigmoid")
-_LOSS = {"cross_entropy": "the cross entropy", "log_softmax": "the loss's log_softmax", "softmax": "a second softmax"}
+_QUOTIENTS = ("reciprocal", "div", "divide", "true_divide", "__truediv__", "__rtruediv__", "__rdiv__", "__div__")
+_ENOUGH = 16
+_LOSS = {
+    "cross_entropy": "the cross entropy",
+    "log_softmax": "the loss's log_softmax",
+    "softmax": "a second softmax",
+    "logsumexp": "the loss's logsumexp",
+}
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
@@ -42,9 +49,15 @@ def run(evidence: Evidence) -> Iterator[Finding]:
             return
     for head in last_heads(flow, ("binary_cross_entropy_with_logits",)):
         origin = made_by(flow, head)
-        if origin is not None and origin.name in _SQUASHING:
+        if origin is not None and (origin.name in _SQUASHING or _is_own_sigmoid(origin, head.outputs)):
             yield _sigmoid_twice(evidence, head, origin)
             return
+
+
+def _is_own_sigmoid(origin: Call, outputs: torch.Tensor) -> bool:
+    """Whether a quotient lies in 0 to 1 throughout: 1 / (1 + exp(−x))."""
+    within = bool(((outputs >= 0) & (outputs <= 1)).all())
+    return origin.name in _QUOTIENTS and within and outputs.numel() >= _ENOUGH
 
 
 def _is_constant(outputs: torch.Tensor) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import named
+from striate.doctor.checks.model.remedies import tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call
@@ -71,8 +72,12 @@ def _mild(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _gain(evidence: Evidence, calls: tuple[Call, ...]) -> tuple[bool, str] | None:
     """Whether mild dropout gets further, judged without any dropout; None where it cannot be tried."""
+    change = replaced(calls, _mild)
+    if any(_dropped(call) >= LIKELY for call in evidence.answering.calls):  # dropout that is never off
+        remedy = tried(evidence, "mild dropout", change, BETTER)
+        return None if remedy is None else (remedy.better, f"; with {MILD:g} instead, {remedy.text}")
     try:
-        trial = evidence.variant("model mild dropout", replaced(calls, _mild))
+        trial = evidence.variant("model mild dropout", change)
         own, other = _losses(evidence, evidence.trial), _losses(evidence, trial)
     except NoEvidence:
         return None

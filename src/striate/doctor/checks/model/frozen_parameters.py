@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.heads import written
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.checks.model.remedies import said, tried
 from striate.doctor.evidence.evidence import Evidence
@@ -59,9 +60,14 @@ def _finding(severity: str, names: list[str], measured: str, gain: str) -> Findi
         f"{measured}{gain}",
         f"less than {SHARE:.0%} frozen, or weights that were trained before",
         "A layer that is frozen while it is still random keeps giving random features.",
-        f"`for p in model.{layers[0]}.parameters(): p.requires_grad_(True)` before the optimizer is made; or load "
+        f"`for p in {_model(layers[0])}.parameters(): p.requires_grad_(True)` before the optimizer is made; or load "
         "trained weights into what is frozen.",
     )
+
+
+def _model(path: str) -> str:
+    place = written(path)
+    return f"model{place}" if place.startswith("[") else f"model.{place}"
 
 
 def _unfreeze(double: Double, names: set[str]) -> None:

@@ -16,7 +16,7 @@ from striate.records import Finding
 from striate.wording import listed
 
 CODE = "model.graph-detached"
-_NO_GRAPH = "does not require grad and does not have a grad_fn"
+_NO_GRAPH = ("does not require grad and does not have a grad_fn", "Inference tensors cannot be saved for backward")
 _LEAVES_TORCH = ("numpy", "tolist", "item", "__array__")
 SHARE = 0.05
 """Of the numbers to learn: less than that cut off costs little."""
@@ -28,7 +28,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     used = wanting & flow.used
     if not used:
         return
-    if flow.error is not None and _NO_GRAPH in str(flow.error):
+    if flow.error is not None and any(text in str(flow.error) for text in _NO_GRAPH):
         yield _all_cut(flow, f"backward fails: {str(flow.error).partition('.')[0][:120]}")
     elif flow.error is None and flow.backward:
         gradients = evidence.first.gradients

@@ -9,7 +9,7 @@ import torch
 
 from striate.doctor.evidence.flow import Call, Flow, Head
 
-SCORES = ("cross_entropy", "log_softmax", "softmax")
+SCORES = ("cross_entropy", "log_softmax", "softmax", "logsumexp")
 """Functions that want unbounded scores, one a class."""
 REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
@@ -54,6 +54,12 @@ def are_probabilities(outputs: torch.Tensor, axis: int) -> bool:
 def lowest_loss(classes: int, width: float) -> float:
     """The least cross entropy of scores that differ by `width` at most."""
     return math.log1p((classes - 1) * math.exp(-width))
+
+
+def written(path: str) -> str:
+    """A module's path as it is written in Python: `features[3].conv` for features.3.conv."""
+    parts = path.split(".")
+    return "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts).lstrip(".")
 
 
 def named(call: Call) -> str:

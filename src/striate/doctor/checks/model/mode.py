@@ -29,7 +29,7 @@ _RANDOM = frozenset(_FUNCTIONS.split())
 
 def run(evidence: Evidence) -> Iterator[Finding]:
     found = list(_trained_in_evaluation(evidence)) or list(_figures_not_updated(evidence))
-    yield from found or _random_in_evaluation(evidence)
+    yield from found or list(_left_in_training(evidence)) or _random_in_evaluation(evidence)
 
 
 def _trained_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
@@ -37,12 +37,14 @@ def _trained_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     model = evidence.fresh.model
     rows = evidence.trial.rows
     told = [row.training for row in rows if row.training is not None]
-    whole = bool(told) and told.count(False) > len(told) // 2
     drops = {name for name, part in model.named_modules() if isinstance(part, _DROPOUT) and part.p > 0}
     norms = {name for name, part in model.named_modules() if isinstance(part, _BATCH_NORM) and _never_measured(part)}
     off = {name for name, mode in evidence.first.modes.items() if not mode}
+    # Steps that call parts of the network tell by these in which mode it is.
+    parts = (drops | norms) & evidence.first.modes.keys()
+    whole = told.count(False) > len(told) // 2 if told else bool(parts) and parts <= off
     if whole and (drops or norms):
-        step = told.index(False) + 1
+        step = told.index(False) + 1 if told else 1
         # The doctor's own step sets no mode: a network that was handed over after an evaluation is in that mode.
         if evidence.patient.own_step and not norms:
             yield _not_in_training(sorted(drops), step, "note")
@@ -84,7 +86,7 @@ def _norm_in_evaluation(names: list[str]) -> Finding:
         "with: they normalize nothing",
         "batch norm in evaluation mode only where it has measured its figures before",
         "Freezing batch norm is for networks that were trained before.",
-        f"`model.{names[0]}.train()`, or load trained weights first.",
+        f"`model.get_submodule({names[0]!r}).train()`, or load trained weights first.",
     )
 
 
@@ -142,6 +144,26 @@ def _gap(evidence: Evidence) -> str:
         )
     except NoEvidence:
         return ""
+
+
+def _left_in_training(evidence: Evidence) -> Iterator[Finding]:
+    """Parts that stay in training mode when the network is put into evaluation mode: a `train` or `eval` of their own,
+    or a mode that is set in forward."""
+    calls = [call for call in evidence.answering.modules if call.training and not call.name.startswith("*")]
+    norms = [c.name for c in calls if isinstance(c.module, _BATCH_NORM) and c.module.track_running_stats]
+    drops = [c.name for c in calls if isinstance(c.module, _DROPOUT) and c.module.p > 0]
+    if not norms and not drops:
+        return
+    names = list(dict.fromkeys((*norms, *drops)))
+    yield Finding(
+        CODE,
+        "error" if norms else "warning",
+        listed(names),
+        f"after `model.eval()`, {listed(names)} run in training mode all the same",
+        "evaluation mode in all parts after `model.eval()`",
+        "Dropout that stays on makes answers worse, and batch norm that stays on makes them depend on the batch.",
+        "Let `train(mode)` pass its argument on to all parts: `return super().train(mode)`; set no modes in forward.",
+    )
 
 
 def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:

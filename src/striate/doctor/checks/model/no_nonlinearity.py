@@ -36,6 +36,8 @@ permute transpose t T mT contiguous to type float double clone __getitem__ selec
 view_as reshape_as expand movedim swapaxes Identity upsample pixel_shuffle roll flip
 """
 _KNOWN_LINEAR = frozenset(_LINEAR.split())
+_NORMS = frozenset(["layer_norm", "group_norm", "instance_norm"])
+MANY = 3
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
@@ -45,11 +47,58 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     chain = _chain(flow, flow.output)
     if len(chain) < 2 or _is_factorized(evidence, chain):
         return
-    apart = _bend(evidence)
-    if apart is not None and apart < AFFINE:
+    apart = _bend(evidence, evidence.fresh)
+    straight = apart is not None and apart < AFFINE
+    if straight and not _only_linear(flow, flow.output):
+        # A branch that begins with zeros bends once it is trained.
+        later = _bend(evidence, evidence.trial.double)
+        straight = later is not None and later < AFFINE and evidence.trial.error is None
+    if straight:
         yield _finding(evidence, chain, apart)
-    elif len(chain) > 2 and _only_normalized(flow, flow.output):
+    elif len(chain) > 2 and _only_linear(flow, flow.output):
         yield _finding(evidence, chain, None)
+    else:
+        yield from _part(evidence, flow, flow.output)
+
+
+def _part(evidence: Evidence, flow: Flow, end: int) -> Iterator[Finding]:
+    """Three layers or more in a row within a network that bends elsewhere, where an activation between them helps."""
+    run = _longest_run(flow, end)
+    if len(run) < MANY:
+        return
+    layers = {call.module for call in run[:-1]}
+    remedy = tried(evidence, "with ReLU in between", Change(prepare=lambda double: _bent(double, layers)))
+    if remedy is None or not remedy.better:
+        return
+    places = [call.place for call in run]
+    yield Finding(
+        CODE,
+        "warning",
+        listed(places),
+        f"{len(run)} layers with weights follow each other without anything that bends between them ({listed(places)})"
+        f"{remedy.said('with ReLU between them')}",
+        f"fewer than {MANY}: two may be a layer in two parts",
+        "Linear layers one after the other are together one linear layer.",
+        "An activation behind each: `x = functional.relu(self.layer(x))`.",
+    )
+
+
+def _longest_run(flow: Flow, end: int) -> list[Call]:
+    """Calls with weights in a row, on all ways, with nothing but linear functions between them."""
+    runs: dict[int, list[Call]] = {}
+    best: list[Call] = []
+    for index in sorted(i for i in flow.before(end) if i >= 0 and flow.calls[i].from_batch):
+        call = flow.calls[index]
+        given = [runs.get(i, []) for i in call.inputs if i < 0 or flow.calls[i].from_batch]
+        shortest = min(given, key=len, default=[])
+        if call.name not in _KNOWN_LINEAR - _NORMS:
+            runs[index] = []
+        elif flow.is_weights(call):
+            runs[index] = [*shortest, call]
+        else:
+            runs[index] = shortest
+        best = max(best, runs[index], key=len)
+    return best
 
 
 def _chain(flow: Flow, end: int) -> list[Call]:
@@ -70,12 +119,14 @@ def _is_factorized(evidence: Evidence, chain: list[Call]) -> bool:
     return not evidence.patient.classifies and first < last
 
 
-def _bend(evidence: Evidence) -> float | None:
+def _bend(evidence: Evidence, double: Double) -> float | None:
     """How far f(a) + f(b) − f(a + b) − f(0) is from zero, as a share of the answers, in evaluation mode; of scores
     where the answers are probabilities. None where that says nothing."""
     batch = evidence.train.raw[0]
     inputs = evidence.train.x
-    scale = FAR * float(inputs.float().std()) if inputs is not None and inputs.is_floating_point() else FAR
+    if inputs is None or not inputs.is_floating_point():
+        return None
+    scale = FAR * float(inputs.float().std())
     generator = torch.Generator().manual_seed(0)
 
     def drawn(tensor: torch.Tensor) -> torch.Tensor:
@@ -85,7 +136,7 @@ def _bend(evidence: Evidence) -> float | None:
     a = with_inputs(batch, drawn)
     b = with_inputs(batch, drawn)
     zero = with_inputs(batch, torch.zeros_like)
-    answers = [asked(evidence, given) for given in (a, b, _sum(batch, a, b), zero)]
+    answers = [asked(evidence, given, double=double) for given in (a, b, _sum(batch, a, b), zero)]
     if len({answer.shape for answer in answers}) != 1 or not all(bool(answer.isfinite().all()) for answer in answers):
         return None
     found = []
@@ -110,8 +161,8 @@ def _as_scores(answers: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
         yield [answer - answer[:, :1] for answer in answers]
 
 
-def _only_normalized(flow: Flow, end: int) -> bool:
-    """Whether nothing but normalization lies between the weights: that scales, but makes no new features."""
+def _only_linear(flow: Flow, end: int) -> bool:
+    """Whether nothing but linear functions and normalization, which makes no new features, lies between the weights."""
     names = {flow.calls[i].name for i in flow.before(end) if i >= 0 and flow.calls[i].from_batch}
     last = flow.origin(end)
     names -= {last.name} if last is not None and last.name in ("softmax", "log_softmax", "sigmoid") else set()

@@ -68,7 +68,7 @@ def _in_a_row(flow: Flow, calls: list[ModuleCall]) -> bool:
 
 
 def _same_input(calls: list[ModuleCall]) -> bool:
-    given = [call.inputs for call in calls if call.inputs]
+    given = [call.given for call in calls if call.given]
     return len(given) > 1 and len(set(given)) == 1
 
 

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.remedies import said, tried
+from striate.doctor.checks.model.remedies import BETTER, said, tried
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.trial import Change
@@ -23,6 +24,10 @@ USED = 0.4
 """Of a kernel's taps along each axis: with 3 taps on a map of 1, or 5 on a map of 2, the others see padding alone."""
 SHARE = 0.4
 """Of the convolutions with a kernel above 1. A last stage on maps of 1 is common in networks made for larger images."""
+POOR = 0.8
+"""Of the training samples right after the trial: a network that gets more is not held up."""
+ANY = 1.05
+"""So much smaller the loss must be with less stride where several convolutions are idle, which tells by itself."""
 _TOO_LARGE = (
     "Kernel size can't be greater than actual input size",
     "Output size is too small",
@@ -48,14 +53,33 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     kernels = [call for call in flow.weights if call.name.startswith("conv") and _spatial(call)]
     idle = [call for call in kernels if _share_used(call) <= USED]
     early = [] if idle else _after_one_place(flow)
-    if not (len(idle) > 1 and len(idle) >= SHARE * len(kernels)) and not early:
+    if len(idle) < SHARE * len(kernels) and not early:
         if idle:
             yield _finding(evidence, idle, len(kernels), "note")
         return
+    if not idle and not early:
+        return
     last = (kernels or early)[-1]
-    remedy = tried(evidence, "less stride", Change(prepare=lambda double: _less_stride(double, last)))
-    severity = "note" if remedy is not None and not remedy.better else "warning"
-    yield _finding(evidence, idle or early, len(kernels), severity, said(remedy, "with stride 1 but for the first"))
+    change = Change(prepare=lambda double: _less_stride(double, last))
+    remedy = tried(evidence, "less stride", change, ANY if len(idle) > 1 else BETTER)
+    better = remedy is not None and remedy.better
+    # One alone may be meant to mix channels; of several, the layout of the network tells.
+    several = len(idle or early) > 1 and (remedy is None or _share_right(evidence) < POOR)
+    severity = "warning" if better or several else "note"
+    yield _finding(
+        evidence,
+        idle or early,
+        len(kernels),
+        severity,
+        said(remedy, "with stride 2 in the first layer that strides, 1 in others"),
+    )
+
+
+def _share_right(evidence: Evidence) -> float:
+    try:
+        return evidence.after.accuracy
+    except NoEvidence:
+        return 1.0
 
 
 def _no_map_left(flow: Flow) -> Iterator[Finding]:
@@ -130,15 +154,16 @@ def _after_one_place(flow: Flow) -> list[Call]:
 
 
 def _less_stride(double: Double, last: Call) -> None:
-    """Stride 1 for all layers but the first that has more; pools keep a window, padded, and pooling to one place goes.
-    What the last convolution gives is averaged to the size it had."""
+    """Stride 2 for the first layer that strides, 1 for all others; pools keep a window, padded; pooling to one place
+    goes. What the last convolution gives is averaged to the size it had."""
     parts = dict(double.model.named_modules())
     strided = [part for part in parts.values() if isinstance(part, _STRIDED) and _stride(part) > 1]
-    for part in strided[1:]:
+    for number, part in enumerate(strided):
+        stride = 1 if number else 2
         if isinstance(part, nn.modules.conv._ConvNd):
-            part.stride = (1,) * len(part.stride)
-        else:
-            part.kernel_size, part.stride, part.padding = 3, 1, 1
+            part.stride = (stride,) * len(part.stride)
+        elif number or _stride(part) > stride:
+            part.kernel_size, part.stride, part.padding = 3, stride, 1
     for part in parts.values():
         if isinstance(part, _ADAPTIVE):
             part.register_forward_hook(lambda _, given, __: given[0])

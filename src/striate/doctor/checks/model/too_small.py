@@ -20,6 +20,7 @@ from striate.records import Finding
 
 CODE = "model.too-small"
 WIDE = 32
+_LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 POOR = 0.6
 """Of the samples right, where no wider layer can be tried: a network that gets more is not held up."""
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -44,7 +45,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if narrow is None or narrow.width >= needed:
         return
     change = Change(prepare=lambda double: _widen(double, narrow))
-    remedy = tried(evidence, "wider", change)
+    remedy = tried(evidence, "wider", change) if _can_widen(evidence.fresh.model, narrow) else None
     if remedy is not None and not remedy.better:
         return
     if remedy is None and _share_right(evidence) > POOR:
@@ -101,6 +102,11 @@ def _modules_between(flow: Flow, first: Call, last: Call) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(call.module for call in flow.calls[first.index + 1 : last.index] if call.inside and call.module)
     )
+
+
+def _can_widen(model: nn.Module, narrow: _Narrow) -> bool:
+    parts = dict(model.named_modules())
+    return all(isinstance(parts.get(name), _LAYERS) for name in (narrow.before, narrow.behind))
 
 
 def _widen(double: Double, narrow: _Narrow) -> None:

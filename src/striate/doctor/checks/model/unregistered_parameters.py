@@ -24,7 +24,10 @@ _DEEPEST = 4
 
 def run(evidence: Evidence) -> Iterator[Finding]:
     held = dict(held_apart(evidence.fresh.model))
-    strangers = [s for s in evidence.flow.strangers if _counts(s, held)]
+    flow = evidence.flow
+    # A teacher that runs without gradients may be kept apart on purpose.
+    learning = [s for s in flow.strangers if any(flow.calls[i].gives_gradient for i in s.calls if i < len(flow.calls))]
+    strangers = [s for s in learning if _counts(s, held)]
     if not strangers:
         return
     untrained = [s for s in strangers if not s.trained]

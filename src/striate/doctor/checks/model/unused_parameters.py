@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.heads import written
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
@@ -33,8 +34,13 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         "in a training step nor in an answer",
         "none: what is registered is meant to be used",
         f"A layer that is made in __init__ and never called learns nothing.{hint}",
-        f"Call it in forward, `x = self.{layers[0]}(x)`, or delete it.",
+        f"Call it in forward, `x = {_self(layers[0])}(x)`, or delete it.",
     )
+
+
+def _self(path: str) -> str:
+    place = written(path)
+    return f"self{place}" if place.startswith("[") else f"self.{place}"
 
 
 def unused(evidence: Evidence) -> list[str]:

@@ -1,0 +1,204 @@
+"""What stands between the last layer and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from asked import asked, digits, perceptron
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.model import double_softmax, last_layer_clipped
+
+Step = Callable[..., Any]
+
+
+class With(nn.Module):
+    """A perceptron with something behind it."""
+
+    def __init__(self, end: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.body, self.end = perceptron(), end
+
+    def forward(self, x: Tensor) -> Any:
+        return self.end(self.body(x))
+
+
+class Attending(nn.Module):
+    """A softmax within, and scores at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.keys, self.values, self.out = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x[:, 0]
+        weights = (self.keys(rows) @ rows.transpose(1, 2)).softmax(-1)
+        return self.out((weights @ self.values(rows)).relu().flatten(1))
+
+
+def own_softmax(x: Tensor) -> Tensor:
+    grown = (x - x.amax(1, keepdim=True)).exp()
+    return grown / grown.sum(1, keepdim=True)
+
+
+def by_hand(outputs: Tensor, y: Tensor) -> Tensor:
+    return -(functional.log_softmax(outputs, 1) * functional.one_hot(y, 10)).sum(1).mean()
+
+
+def adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=0.01)
+
+
+def step_with_its_own_loss(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+    optimizer.zero_grad()
+    value = functional.cross_entropy(model(batch[0]).softmax(-1), batch[1])
+    value.backward()
+    optimizer.step()
+    return value
+
+
+@pytest.mark.parametrize(
+    ("end", "loss"),
+    [
+        (nn.Softmax(dim=1), None),
+        (own_softmax, nn.CrossEntropyLoss()),
+        (lambda x: (x.softmax(1), x), lambda outputs, y: functional.cross_entropy(outputs[0], y)),
+        (lambda x: functional.softmax(x, -1), by_hand),
+        (lambda x: {"logits": torch.softmax(x, 1)}, lambda outputs, y: functional.cross_entropy(outputs["logits"], y)),
+    ],
+)
+def test_softmax_before_a_loss_that_has_one(end: Any, loss: Any) -> None:
+    (found,) = asked(double_softmax.CHECK, With(end), digits(), loss=loss, optimizer=adam)
+    assert (found.code, found.severity) == ("model.double-softmax", "error")
+    assert "cannot fall below 1.46 for 10 classes" in found.measured
+
+
+def test_without_the_softmax_the_loss_is_smaller_and_that_is_said() -> None:
+    (found,) = asked(double_softmax.CHECK, nn.Sequential(*perceptron(), nn.Softmax(1)), digits(), optimizer=adam)
+    assert found.where == "softmax in 4"
+    assert "without the softmax, the loss after 160 steps is 0." in found.measured
+    assert " instead of 1." in found.measured
+    assert "Remove the softmax" in found.remedy
+
+
+def test_softmax_in_the_step_itself() -> None:
+    (found,) = asked(double_softmax.CHECK, perceptron(), digits(), step=step_with_its_own_loss, optimizer=adam)
+    assert found.severity == "error"
+
+
+def binary() -> DataLoader[Any]:
+    x, y = next(iter(digits(256)))
+    return DataLoader(TensorDataset(x, (y > 4).float()), 32, shuffle=True)
+
+
+class OneScore(nn.Module):
+    def __init__(self, end: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.end = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 1)), end
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.body(x)).squeeze(1)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [nn.Sigmoid(), torch.sigmoid, lambda x: x.sigmoid(), lambda x: 1 / (1 + torch.exp(-x)), functional.hardsigmoid],
+)
+def test_sigmoid_before_a_loss_that_has_one(end: Any) -> None:
+    (found,) = asked(double_softmax.CHECK, OneScore(end), binary(), loss=nn.BCEWithLogitsLoss(), optimizer=adam)
+    assert found.severity == "error"
+    assert "0.50 to 0.73 only" in found.measured
+
+
+@pytest.mark.parametrize(
+    ("end", "loss"),
+    [
+        (lambda x: x.log_softmax(1), nn.NLLLoss()),
+        (lambda x: x.softmax(1), lambda p, y: functional.nll_loss(p.log(), y)),
+        (lambda x: (x, x.softmax(1)), lambda outputs, y: functional.cross_entropy(outputs[0], y)),
+        (lambda x: x.softmax(1), lambda p, y: functional.mse_loss(p, functional.one_hot(y, 10).float())),
+        (nn.Identity(), nn.CrossEntropyLoss(label_smoothing=0.1)),
+    ],
+)
+def test_one_softmax_is_right(end: Any, loss: Any) -> None:
+    assert not asked(double_softmax.CHECK, With(end), digits(), loss=loss, optimizer=adam)
+
+
+def test_a_softmax_within_the_network_and_a_sigmoid_with_its_loss_are_right() -> None:
+    assert not asked(double_softmax.CHECK, Attending(), digits(), optimizer=adam)
+    assert not asked(double_softmax.CHECK, OneScore(nn.Sigmoid()), binary(), loss=nn.BCELoss(), optimizer=adam)
+
+
+def test_log_softmax_twice_is_harmless() -> None:
+    (found,) = asked(double_softmax.CHECK, With(nn.LogSoftmax(1)), digits(), optimizer=adam)
+    assert found.severity == "note"
+
+
+@pytest.mark.parametrize(
+    ("end", "severity"),
+    [
+        (torch.relu, {"warning", "error"}),
+        (nn.Tanh(), {"error"}),
+        (nn.Sigmoid(), {"error"}),
+        (lambda x: x.clamp(0, 1), {"error"}),
+        (nn.Hardtanh(-2, 2), {"error"}),
+        (nn.ReLU6(), {"warning", "error"}),
+        (nn.Sequential(nn.ReLU(), nn.Dropout(0.1)), {"warning", "error"}),
+    ],
+)
+def test_scores_cut_off(end: Any, severity: set[str]) -> None:
+    (found,) = asked(last_layer_clipped.CHECK, With(end), digits(), optimizer=adam)
+    assert found.code == "model.last-layer-clipped"
+    assert found.severity in severity
+
+
+def test_the_bound_of_the_loss_is_told() -> None:
+    (found,) = asked(last_layer_clipped.CHECK, With(nn.Tanh()), digits(), optimizer=adam)
+    assert "cannot fall below 0.80 for 10 classes" in found.measured
+    assert "Remove the tanh" in found.remedy
+
+
+@pytest.mark.parametrize(
+    "end", [nn.Identity(), lambda x: x.clamp(-20, 20), lambda x: 10 * torch.tanh(x), nn.LeakyReLU(), nn.Softmax(1)]
+)
+def test_scores_left_free(end: Any) -> None:
+    assert not asked(last_layer_clipped.CHECK, With(end), digits(), optimizer=adam)
+
+
+def numbers(low: float, high: float) -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 5, generator=generator)
+    y = x[:, :1].tanh() + 0.5 * x[:, 1:2].sin()
+    y = low + (high - low) * (y - y.min()) / (y.max() - y.min())
+    return DataLoader(TensorDataset(x, y), 32, shuffle=True)
+
+
+def answering(end: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 1), end)
+
+
+def own_squares(outputs: Tensor, y: Tensor) -> Tensor:
+    return ((outputs - y) ** 2).mean()
+
+
+@pytest.mark.parametrize("loss", [None, nn.L1Loss(), own_squares])
+@pytest.mark.parametrize(("end", "low", "high"), [(nn.ReLU(), -2, 2), (nn.Sigmoid(), 0, 40), (nn.Tanh(), -3, 3)])
+def test_targets_out_of_reach(end: nn.Module, low: float, high: float, loss: Any) -> None:
+    (found,) = asked(
+        last_layer_clipped.CHECK, answering(end), numbers(low, high), loss=loss, task="regress", optimizer=adam
+    )
+    assert found.severity == "error"
+    assert "% of the targets lie outside" in found.measured
+
+
+@pytest.mark.parametrize(("end", "low", "high"), [(nn.ReLU(), 0, 2), (nn.Sigmoid(), 0, 1), (nn.Tanh(), -1, 1)])
+def test_targets_within_reach(end: nn.Module, low: float, high: float) -> None:
+    assert not asked(last_layer_clipped.CHECK, answering(end), numbers(low, high), task="regress", optimizer=adam)

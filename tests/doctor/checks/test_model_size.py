@@ -1,0 +1,229 @@
+"""Networks that are straight, narrow, or see too little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from asked import asked, digits, perceptron
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.model import no_nonlinearity, receptive_field, shrinks_too_fast, too_small
+
+
+def adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=0.01)
+
+
+def seeded(make: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return make()
+
+
+def linear(*more: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 24), *more, nn.Linear(24, 24), nn.Dropout(0.1), nn.Linear(24, 10))
+
+
+class Products(nn.Module):
+    """Matrices of its own, and logarithms at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(0.2 * torch.randn(64, 24)), nn.Parameter(0.2 * torch.randn(24, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x.flatten(1) @ self.a) @ self.b).log_softmax(1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        linear,
+        lambda: linear(nn.BatchNorm1d(24)),
+        lambda: linear(nn.LayerNorm(24)),
+        Products,
+        lambda: nn.Sequential(nn.Conv2d(1, 8, 3), nn.AvgPool2d(2), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(8, 10)),
+    ],
+)
+def test_layers_that_are_together_one(make: Any) -> None:
+    (found,) = asked(no_nonlinearity.CHECK, seeded(make), digits(), optimizer=adam)
+    assert (found.code, found.severity) == ("model.no-nonlinearity", "error")
+    assert "layers with weights one after the other" in found.measured
+    assert "functional.relu" in found.remedy
+
+
+class Residual(nn.Module):
+    """Straight at first, as its branch begins with zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.last = nn.Linear(64, 24), nn.Linear(24, 24), nn.Linear(24, 10)
+        self.scale = nn.Parameter(torch.zeros(24))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.flatten(1))
+        return self.last(x + self.scale * functional.gelu(self.inner(x)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        perceptron,
+        Residual,
+        lambda: perceptron(activation=nn.Tanh),
+        lambda: perceptron(activation=nn.PReLU),
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+        lambda: nn.Sequential(nn.Conv2d(1, 8, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 10)),
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.LayerNorm(24), nn.Linear(24, 10)),
+    ],
+)
+def test_something_that_bends(make: Any) -> None:
+    assert not asked(no_nonlinearity.CHECK, seeded(make), digits(), optimizer=adam)
+
+
+def test_a_layer_that_compresses_may_be_straight() -> None:
+    x, _ = next(iter(digits(320)))
+    loader = DataLoader(TensorDataset(x.flatten(1), x.flatten(1)), 32, shuffle=True)
+    model = seeded(lambda: nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 64)))
+    assert not asked(no_nonlinearity.CHECK, model, loader, loss=nn.MSELoss(), task="reconstruct", optimizer=adam)
+
+
+def narrow(width: int, norm: bool = False) -> nn.Module:
+    more = [nn.BatchNorm1d(width)] if norm else []
+    parts = (nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, width), *more, nn.ReLU(), nn.Linear(width, 10))
+    return nn.Sequential(*parts)
+
+
+class Pooled(nn.Module):
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Conv2d(1, 8, 3), nn.Conv2d(8, filters, 3), nn.Linear(filters, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.b(self.a(x).relu()).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: narrow(1), lambda: narrow(2), lambda: narrow(2, norm=True), lambda: Pooled(1)]
+)
+def test_too_few_units_for_the_classes(make: Any) -> None:
+    (found,) = asked(too_small.CHECK, seeded(make), digits(), optimizer=adam)
+    assert (found.code, found.severity) == ("model.too-small", "error")
+    assert "for 10 classes; with 32 of them, the loss after" in found.measured
+    assert "4 units or more" in found.threshold
+
+
+class AroundIt(nn.Module):
+    """A narrow branch with a way around it, and a gate of two units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.down, self.up = nn.Linear(64, 32), nn.Linear(32, 1), nn.Linear(1, 32)
+        self.gate, self.last = nn.Sequential(nn.Linear(32, 2), nn.ReLU(), nn.Linear(2, 32)), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.flatten(1)).relu()
+        x = x + self.up(self.down(x).relu())
+        return self.last(x * self.gate(x).sigmoid())
+
+
+@pytest.mark.parametrize("make", [lambda: narrow(8), AroundIt, lambda: Pooled(8)])
+def test_enough_units(make: Any) -> None:
+    assert not asked(too_small.CHECK, seeded(make), digits(), optimizer=adam)
+
+
+def test_two_classes_and_a_single_unit_are_right() -> None:
+    x, y = next(iter(digits(320)))
+    loader = DataLoader(TensorDataset(x, (y > 4).long()), 32, shuffle=True)
+    model = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Tanh(), nn.Linear(1, 2)))
+    assert not asked(too_small.CHECK, model, loader, optimizer=adam)
+
+
+def stages(*strides: int, kernel: int = 3) -> nn.Module:
+    layers: list[nn.Module] = []
+    channels = 1
+    for stride in strides:
+        layers += [nn.Conv2d(channels, 12, kernel, stride=stride, padding=kernel // 2), nn.ReLU()]
+        channels = 12
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: stages(4, 2, 1, 1),
+        lambda: stages(4, 1, 1, kernel=5),
+        lambda: nn.Sequential(
+            *[nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(8), nn.Conv2d(12, 12, 3, padding=1), nn.ReLU()],
+            *[nn.Conv2d(12, 12, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(12, 10)],
+        ),
+    ],
+)
+def test_maps_that_are_used_up(make: Any) -> None:
+    (found,) = asked(shrinks_too_fast.CHECK, seeded(make), digits(), optimizer=adam)
+    assert (found.code, found.severity) == ("model.shrinks-too-fast", "warning")
+    assert "inputs of 8 have shrunk to maps of" in found.measured
+
+
+def test_a_kernel_larger_than_its_map_is_named() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(4), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4, 10))
+    (found,) = asked(shrinks_too_fast.CHECK, model, digits(), optimizer=adam)
+    assert (found.severity, found.where) == ("error", "2")
+    assert "conv2d in 2 gets maps of 1 positions" in found.measured
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: stages(1, 2, 1),
+        lambda: stages(2, 2, 2),
+        lambda: nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 6), nn.Flatten(), nn.Linear(8, 10)),
+        perceptron,
+    ],
+)
+def test_maps_that_last(make: Any) -> None:
+    assert not asked(shrinks_too_fast.CHECK, seeded(make), digits(), optimizer=adam)
+
+
+def spots() -> DataLoader[Any]:
+    """Two spots in a row of 48, near each other or far apart."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.zeros(320, 1, 48), torch.arange(320) % 2
+    for row, apart in enumerate((7 + 6 * y).tolist()):
+        place = int(torch.randint(0, 48 - apart, (), generator=generator))
+        x[row, 0, [place, place + apart]] = 1.0
+    return DataLoader(TensorDataset(x, y), 32, shuffle=True)
+
+
+def signals(stride: int = 1, norm: bool = False) -> nn.Module:
+    norms = [nn.GroupNorm(4, 16)] if norm else []
+    first = nn.Conv1d(1, 16, 3, stride=stride, padding=1)
+    second = nn.Conv1d(16, 16, 3, stride=stride, padding=1)
+    pool = nn.AdaptiveMaxPool1d(1)
+    return nn.Sequential(first, *norms, nn.ReLU(), second, nn.ReLU(), pool, nn.Flatten(), nn.Linear(16, 2))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_view_too_small_for_what_decides(norm: bool) -> None:
+    (found,) = asked(receptive_field.CHECK, seeded(lambda: signals(norm=norm)), spots(), optimizer=adam)
+    assert (found.code, found.severity) == ("model.receptive-field", "warning")
+    assert "sees 5 of 48 positions, 10% of a side" in found.measured
+    assert "with kernels spread 6 times as far, the loss after" in found.measured
+
+
+def test_a_small_view_that_is_enough() -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(320) % 2
+    coarse = torch.randn(320, 1, 24, generator=generator).repeat_interleave(2, 2)
+    fine = torch.randn(320, 1, 48, generator=generator)
+    loader = DataLoader(TensorDataset(torch.where(y[:, None, None] == 0, coarse, fine), y), 32, shuffle=True)
+    assert not asked(receptive_field.CHECK, seeded(signals), loader, optimizer=adam)
+
+
+def test_a_map_that_is_flattened_is_seen_whole() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Conv1d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 46, 2)))
+    assert not asked(receptive_field.CHECK, model, spots(), optimizer=adam)
