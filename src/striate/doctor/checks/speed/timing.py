@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -57,4 +58,4 @@ def _waiting(evidence: Evidence, change: Change) -> Change:
 
         return waits
 
-    return Change(change.rate, change.optimizer, change.loss, change.step, wrap, change.around, change.prepare)
+    return replace(change, wrap=wrap)
