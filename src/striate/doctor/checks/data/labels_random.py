@@ -17,6 +17,8 @@ from striate.doctor.evidence.trial import Change
 from striate.records import Finding
 
 SIGMAS = 3.0
+SLIGHT = 0.05
+"""Part of what there is to gain over chance; less is met now and then by one of several models."""
 LEAST = 0.12
 LEAST_NUMBERS = 0.25
 _FEWEST = 60
@@ -57,7 +59,7 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         error = (chance * (1 - chance) / count) ** 0.5
         if 1 - chance < _TO_GAIN:
             raise NoEvidence("nearly all samples are of one class: better than chance would hardly show")
-        if got - chance >= SIGMAS * error or got - chance + 2 * error > LEAST:
+        if got - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)) or got - chance + 2 * error > LEAST:
             return
         said.append(f"{name} {got:.2f} (chance {chance:.2f})")
     network = _network(evidence)

@@ -8,6 +8,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.constant_images import blank_samples
+from striate.doctor.checks.data.labels_random import SLIGHT
 from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import channels_first, is_grid
@@ -74,7 +75,8 @@ def _learned(evidence: Evidence) -> bool:
     reference = evidence.reference
     for name in reference.best:
         chance = reference.by_chance(name)
-        if reference.accuracy(name) - chance >= SIGMAS * (chance * (1 - chance) / len(reference.labels)) ** 0.5:
+        error = (chance * (1 - chance) / len(reference.labels)) ** 0.5
+        if reference.accuracy(name) - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)):
             return True
     return False
 
