@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from asked import asked, digits, perceptron
@@ -30,7 +32,8 @@ def test_units_that_are_off_for_all_samples() -> None:
     assert not asked(dead_units.CHECK, perceptron(depth=6), digits())
 
 
-def test_a_threshold_of_ones_own() -> None:
+@pytest.mark.parametrize("relu", [F.relu, lambda x: x.clamp(min=0), lambda x: torch.clamp_min(x, 0)])
+def test_a_threshold_of_ones_own(relu: Callable[[Tensor], Tensor]) -> None:
     class Threshold(nn.Module):
         def __init__(self, least: float) -> None:
             super().__init__()
@@ -38,7 +41,7 @@ def test_a_threshold_of_ones_own() -> None:
             self.a, self.b, self.least = nn.Linear(64, 32), nn.Linear(32, 10), least
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.b(F.relu(self.a(x.flatten(1)) - self.least))
+            return self.b(relu(self.a(x.flatten(1)) - self.least))
 
     assert asked(dead_units.CHECK, Threshold(20.0), digits())
     assert not asked(dead_units.CHECK, Threshold(0.0), digits())
@@ -75,6 +78,13 @@ def test_units_that_begin_alike(weight: float) -> None:
     assert (found.code, found.severity) == ("model.symmetric-init", "error")
     assert "after" in found.measured
     assert "they are still the same" in found.measured
+
+
+def test_one_layer_of_a_constant_before_a_random_one() -> None:
+    (found,) = asked(
+        symmetric_init.CHECK, filled(perceptron(64), 0.1, None), digits(), optimizer=lambda p: torch.optim.SGD(p, 0.05)
+    )
+    assert (found.code, found.severity) == ("model.symmetric-init", "warning")
 
 
 class Branch(nn.Module):

@@ -46,6 +46,12 @@ def test_a_rate_that_leads_nowhere_is_too_low(make: Any) -> None:
     assert found.remedy.startswith("Give the optimizer lr=")
 
 
+def test_a_rate_of_zero() -> None:
+    model = perceptron()
+    (found,) = asked(lr_too_low.CHECK, model, digits(), optimizer=sgd(model, 0.0))
+    assert found.measured.startswith("the rate is 0; with lr 0.1 the loss after")
+
+
 def test_patience_is_no_fault() -> None:
     """Ten thousand batches an epoch: what is slow in a hundred steps is quick enough."""
 

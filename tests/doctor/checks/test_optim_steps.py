@@ -91,6 +91,16 @@ def test_a_clip_that_cuts_everything() -> None:
     assert not asked(clip_too_small.CHECK, model, digits(), step=stepping(clip=1.0), **options)
 
 
+@pytest.mark.parametrize(("limit", "wrong"), [(1e-6, True), (1.0, False)])
+def test_hooks_that_clip(limit: float, wrong: bool) -> None:
+    model = perceptron()
+    for parameter in model.parameters():
+        parameter.register_hook(lambda gradient: gradient.clamp(-limit, limit))
+    found = asked(clip_too_small.CHECK, model, digits(), optimizer=sgd(model, 0.1))
+    assert [finding.where for finding in found] == (["the hooks of parameters"] if wrong else [])
+    assert all(len(parameter._backward_hooks or {}) == 1 for parameter in model.parameters())
+
+
 def test_a_clip_does_not_matter_to_adam() -> None:
     model = perceptron()
     adam = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -147,6 +157,21 @@ def test_a_penalty_added_by_hand(strength: float, wrong: bool) -> None:
     assert bool(found) is wrong
     if found:
         assert found[0].where == "the loss"
+
+
+@pytest.mark.parametrize(("factor", "wrong"), [(0.7, True), (0.999, False)])
+def test_weights_made_smaller_by_the_step(factor: float, wrong: bool) -> None:
+    model = perceptron()
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
+        value = loop(model, batch, optimizer, loss)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter *= factor
+        return value
+
+    found = asked(weight_decay_too_high.CHECK, model, digits(), step=step, optimizer=sgd(model), loss=LOSS)
+    assert [finding.where for finding in found] == (["the training step"] if wrong else [])
 
 
 def test_an_optimizer_of_the_last_layer_only() -> None:

@@ -55,6 +55,8 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "sigmoid": (torch.sigmoid, torch.sigmoid_, torch.Tensor.sigmoid, torch.Tensor.sigmoid_, functional.sigmoid),
     "tanh": (torch.tanh, torch.tanh_, torch.Tensor.tanh, torch.Tensor.tanh_, functional.tanh),
 }
+_CLAMPS = (torch.clamp, torch.clamp_, torch.clip, torch.Tensor.clamp, torch.Tensor.clamp_, torch.Tensor.clip)
+_CLAMPS_BELOW = (torch.clamp_min, torch.Tensor.clamp_min, torch.Tensor.clamp_min_)
 _KIND_OF = {function: kind for kind, functions in _FUNCTIONS.items() for function in functions}
 
 
@@ -100,8 +102,17 @@ class _Calls(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        kind = _KIND_OF.get(func)
+        kind = _KIND_OF.get(func) or _kind_of_clamp(func, args[1:], kwargs or {})
         if kind is not None and self.inside and self.inside[-1][1] is None:
             name = self.inside[-1][0]
             self.note(f"{name}.{kind}" if name else kind, kind, output)
         return output
+
+
+def _kind_of_clamp(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """`relu` where a function cuts off what is below zero, and nothing else."""
+    if func not in _CLAMPS and func not in _CLAMPS_BELOW:
+        return None
+    low = args[0] if args else kwargs.get("min")
+    high = args[1] if len(args) > 1 else kwargs.get("max")
+    return "relu" if isinstance(low, int | float) and low == 0 and high is None else None

@@ -20,10 +20,11 @@ from striate.doctor.evidence.reading import Batches, read_batches
 from striate.doctor.evidence.reference import Reference, consult
 from striate.doctor.evidence.samples import Samples, training_samples, validation_samples
 from striate.doctor.evidence.tracing import trace_answer, trace_step
-from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
+from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run_trial
 from striate.doctor.patient.batch import copied, size_of
 from striate.doctor.patient.copies import Double, make_double
 from striate.doctor.patient.patient import Patient
+from striate.errors import UsageError
 from striate.models.untouched import same_random_state, untouched
 
 STEPS = 160
@@ -74,7 +75,15 @@ class Evidence:
     @Kept
     def trial(self) -> Trial:
         """The user's own setup, trained for some steps on a double."""
-        return self._run(self.train.raw, STEPS, None)
+        trial = self._run(self.train.raw, STEPS, None)
+        if trial.astray and not trial.changed:
+            raise UsageError(
+                "step",
+                "it trains another network than the one it is given (put back since)",
+                "a step that works with its arguments alone",
+                "def step(model, batch, optimizer, loss): … with these names, and no others from outside",
+            )
+        return trial
 
     @property
     def first(self) -> Passage:
@@ -96,8 +105,8 @@ class Evidence:
 
     @property
     def steps_to_try(self) -> int:
-        """As many steps as the trial made: variants are compared over the same."""
-        return max(len(self.trial.rows), 1)
+        """As many steps as the trial made, or would have made: variants are compared over the same."""
+        return STEPS if self.trial.diverged else max(len(self.trial.rows), 1)
 
     def variant(self, name: str, change: Change, *, batches: Sequence[Any] | None = None, steps: int = 0) -> Trial:
         """A trial with a change, on the same batches (or others) and for as many steps (or `steps`); kept by `name`.
@@ -114,7 +123,7 @@ class Evidence:
     def step_seconds(self) -> float:
         """How long a step takes: the median of the trial's, without the first, watched ones where there are others."""
         seconds = [row.seconds for row in self.trial.rows]
-        later = sorted(seconds[6:] or seconds or [0.01])
+        later = sorted(seconds[CLOSE_STEPS:] or seconds or [0.01])
         return later[len(later) // 2]
 
     @Kept

@@ -16,11 +16,12 @@ from striate.doctor.evidence.passage import Passage
 from striate.doctor.evidence.watch import StepRow, Watch, WatchedLoss
 from striate.doctor.patient.batch import copied
 from striate.doctor.patient.copies import Double, make_double
-from striate.doctor.patient.patient import Patient, Step, usual_step
+from striate.doctor.patient.patient import Patient, Step
+from striate.doctor.patient.unchanged import same_values
 from striate.machine.memory import ran_out
 
-CLOSE_STEPS = 6
-"""So many first steps are looked at closely, each parameter by itself: enough for one that accumulates four batches."""
+CLOSE_STEPS = 10
+"""So many first steps are looked at closely, each parameter by itself: enough for two that add up four batches each."""
 FEWEST_TO_JUDGE = 40
 """What does not happen at every step, as one after gradients were added up, is missed only after so many."""
 LATER = 30
@@ -29,11 +30,10 @@ LATER = 30
 
 @dataclass(frozen=True)
 class Change:
-    """What a trial does otherwise than the patient. `rate`: a factor on every learning rate. `optimizer`: makes another
-    one. `loss`, `step`: others. `wrap`, `around`: make another step, another loss of the double's own.
-    `prepare`: is given the double before the first step and may change it."""
+    """What a trial does otherwise than the patient. `optimizer`: makes another one. `loss`, `step`: others. `wrap`,
+    `around`: make another step, another loss of the double's own. `prepare`: is given the double before the first step
+    and may change it."""
 
-    rate: float = 1.0
     optimizer: Callable[[nn.Module], Optimizer] | None = None
     loss: Any = None
     step: Any = None
@@ -67,7 +67,7 @@ class Trial:
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss was not finite, or the last ones are far above the first."""
+        """Whether a loss was not finite."""
         return self.error is None and any(not math.isfinite(loss) for loss in self.losses)
 
     def level(self, last: int = 10) -> float:
@@ -90,7 +90,7 @@ def run_trial(
     torch.manual_seed(0)
     go_on(trial, batches, steps, until, close=close)
     after = _values(double.twins)
-    trial.astray = any(not torch.equal(before[name], after[name]) for name in before)
+    trial.astray = any(not same_values(before[name], after[name]) for name in before)
     if trial.astray:
         _put_back(double.twins, before)
     return trial
@@ -109,6 +109,7 @@ def go_on(trial: Trial, batches: Sequence[Any], steps: int, until: float, *, clo
         try:
             with watch.step():
                 returned = trial.step(double.model, batch, double.optimizer, loss)
+                wait_for(double.model)
         except Exception as error:
             if ran_out(error):
                 raise
@@ -122,9 +123,10 @@ def go_on(trial: Trial, batches: Sequence[Any], steps: int, until: float, *, clo
             return
 
 
-def usual_change(make: Callable[[nn.Module], Optimizer] | None = None) -> Change:
-    """A change that trains with the usual step, and an optimizer that `make` makes."""
-    return Change(step=usual_step, optimizer=make)
+def wait_for(model: nn.Module) -> None:
+    """On an accelerator, until what was launched is done: without that a step takes no time."""
+    if any(parameter.device.type == "cuda" for parameter in model.parameters()):
+        torch.cuda.synchronize()
 
 
 def _changed(double: Double, change: Change) -> Double:
@@ -132,10 +134,6 @@ def _changed(double: Double, change: Change) -> Double:
         double = Double(
             double.model, change.optimizer(double.model), double.loss, double.step, double.names, double.twins
         )
-    for group in double.optimizer.param_groups:
-        group["lr"] = group["lr"] * change.rate
-        if "initial_lr" in group:
-            group["initial_lr"] = group["initial_lr"] * change.rate
     if change.prepare is not None:
         change.prepare(double)
     return double

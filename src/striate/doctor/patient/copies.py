@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import copy
 import functools
+import io
 import types
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from striate.doctor.patient.patient import Loss, Patient, Step
-from striate.doctor.patient.reach import global_names, reached_objects, written_by_user
+from striate.doctor.patient.reach import (
+    DATA,
+    attributes_of,
+    global_names,
+    reached_objects,
+    slots_of,
+    written_by_user,
+)
+from striate.doctor.patient.unchanged import is_data
+from striate.errors import UsageError, one_line
+from striate.machine.memory import ran_out
 from striate.models.tensors import tensors_in
 from striate.models.untouched import copying_explained
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_SHARED = (DataLoader, Dataset, Sampler, types.ModuleType, type)
+_SHARED = (*DATA, types.ModuleType, type, io.IOBase)
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ def make_double(patient: Patient) -> Double:
     with copying_explained(patient.model):
         model = _copied_module(patient.model, memo)
     rebind, given = _Rebinding(memo), patient.optimizer
-    optimizer = copy.deepcopy(given, memo) if isinstance(given, Optimizer) else rebind(given)(model.parameters())
+    optimizer = _copied_optimizer(given, memo) if isinstance(given, Optimizer) else _made(rebind(given), model)
     loss, step = rebind(patient.loss), rebind(patient.step)
     for part in model.modules():
         if isinstance(vars(part).get("forward"), types.FunctionType):  # replaced on the object itself
@@ -60,6 +72,27 @@ def make_double(patient: Patient) -> Double:
     _copy_gradient_hooks(patient.model, model, rebind)
     names = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
     return Double(model, optimizer, loss, step, names, dict(patient.model.named_parameters()))
+
+
+def _made(make: Callable[[Any], Optimizer], model: nn.Module) -> Optimizer:
+    try:
+        return make(model.parameters())
+    except Exception as error:  # whatever a function of the user's raises
+        if ran_out(error):
+            raise
+        got = f"a function that raises {type(error).__name__}: {one_line(str(error))[:200]}"
+        remedy = "optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
+        raise UsageError("optimizer", got, "a function of parameters that makes an Optimizer", remedy) from None
+
+
+def _copied_optimizer(given: Optimizer, memo: dict[int, Any]) -> Optimizer:
+    """With what else it holds, as LBFGS and optimizers around others do: torch's way of copying leaves that out. Not
+    with methods of the object itself: a scheduler's know the original."""
+    double = copy.deepcopy(given, memo)
+    for name, value in vars(given).items():
+        if name not in vars(double) and not callable(value):
+            setattr(double, name, copy.deepcopy(value, memo))
+    return double
 
 
 def _copy_gradient_hooks(original: nn.Module, double: nn.Module, rebind: Callable[[Any], Any]) -> None:
@@ -87,6 +120,7 @@ class _Rebinding:
 
     def __init__(self, memo: dict[int, Any]) -> None:
         self.memo, self.made = memo, cast("dict[int, Any]", {})
+        self.kept: list[Any] = []  # as long as their identities are keys
         self.worlds: dict[int, dict[str, Any]] = {}
 
     def __call__(self, thing: Any) -> Any:
@@ -104,27 +138,57 @@ class _Rebinding:
         return self._value(thing)
 
     def _value(self, thing: Any) -> Any:
-        if isinstance(thing, _SHARED) or not _may_change(thing):
+        if isinstance(thing, _SHARED) or is_data(thing) or not _may_change(thing):
             return thing
+        tried = dict(self.memo)  # what breaks off leaves hollow objects in it
         try:
-            return copy.deepcopy(thing, self.memo)
-        except Exception:  # a lock, a file, a generator: shared, and guarded where it is reached
+            double = (_copied_optimizer if isinstance(thing, Optimizer) else copy.deepcopy)(thing, tried)
+        except Exception as error:
+            if ran_out(error):
+                raise
+            return self._part_by_part(thing)
+        self.memo.update(tried)
+        return double
+
+    def _part_by_part(self, thing: Any) -> Any:
+        """Of the user's own objects that hold something which cannot be copied, as a lock or a file: the rest is."""
+        if hasattr(thing, "__next__") and not isinstance(thing, io.IOBase):
+            raise UsageError(
+                "step",
+                f"it takes from a {type(thing).__name__}, which can be read once only",
+                "a step that works with the batch it is given",
+                "def step(model, batch, optimizer, loss): … instead of next(iterator)",
+            )
+        if not written_by_user(type(thing).__module__) or not hasattr(thing, "__dict__"):
             return thing
+        double = object.__new__(type(thing))
+        self.memo[id(thing)] = double
+        self.kept.append(thing)
+        for name, value in slots_of(thing).items():
+            object.__setattr__(double, name, self(value))
+        for name, value in vars(thing).items():
+            vars(double)[name] = self(value)
+        return double
 
     def _function(self, function: types.FunctionType) -> Any:
         if not written_by_user(function.__module__):
             return function
         world = self.worlds.setdefault(id(function.__globals__), dict(function.__globals__))
         cells = tuple(types.CellType() for _ in function.__closure__ or ())
-        double = types.FunctionType(function.__code__, world, function.__name__, function.__defaults__, cells)
-        double.__kwdefaults__, double.__module__ = function.__kwdefaults__, function.__module__
-        double.__dict__.update(function.__dict__)
+        double = types.FunctionType(function.__code__, world, function.__name__, None, cells)
         self.made[id(function)] = double  # before what it holds, which may hold it
+        double.__module__, double.__qualname__ = function.__module__, function.__qualname__
+        if function.__defaults__ is not None:
+            double.__defaults__ = tuple(map(self, function.__defaults__))
+        if function.__kwdefaults__ is not None:
+            double.__kwdefaults__ = {name: self(value) for name, value in function.__kwdefaults__.items()}
+        double.__dict__.update({name: self(value) for name, value in vars(function).items()})
         for cell, held in zip(cells, function.__closure__ or (), strict=True):
             try:
-                cell.cell_contents = self(held.cell_contents)
+                contents = held.cell_contents
             except ValueError:  # not filled yet
                 continue
+            cell.cell_contents = self(contents)
         original = function.__globals__
         for name in global_names(function.__code__) & original.keys():
             if world[name] is original[name]:
@@ -132,9 +196,15 @@ class _Rebinding:
         return double
 
 
+_CHANGING = (
+    *(nn.Module, Optimizer, LRScheduler, torch.amp.GradScaler, torch.Tensor),
+    *(np.ndarray, list, dict, set, deque, bytearray),
+)
+
+
 def _may_change(thing: Any) -> bool:
     """Whether training may write into it."""
-    if isinstance(thing, nn.Module | Optimizer | LRScheduler | torch.amp.GradScaler | list | dict | set | torch.Tensor):
+    if isinstance(thing, _CHANGING) or hasattr(thing, "__next__"):
         return True
     # Of callable objects only the user's own: a trainer; those of libraries are types, transforms, compiled functions.
-    return hasattr(thing, "__dict__") and (not callable(thing) or written_by_user(type(thing).__module__))
+    return bool(attributes_of(thing)) and (not callable(thing) or written_by_user(type(thing).__module__))

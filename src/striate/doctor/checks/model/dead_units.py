@@ -8,10 +8,10 @@ from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.fresh_weights import with_fresh_weights
-from striate.doctor.evidence.naming import some_names
 from striate.doctor.evidence.passage import LayerView
 from striate.doctor.evidence.units import hidden
 from striate.records import Finding
+from striate.wording import listed
 
 KINDS = ("relu", "relu6")
 MOST = 0.75
@@ -46,7 +46,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         "model.dead-units",
         severity,  # type: ignore[arg-type]
-        some_names([name for name, _ in bad]),
+        listed([name for name, _ in bad]),
         f"{share:.0%} of the units of {name} are zero for every sample, before the first step and after some{tried}",
         f"{MOST:.0%} of a layer's units",
         "A unit that is always off passes nothing on, gets no gradient, and never learns.",

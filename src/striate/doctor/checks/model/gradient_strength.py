@@ -26,7 +26,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     first = _strengths(trial.first)
     later = _strengths(trial.later)
-    grown = _grown(trial.first, first)
+    grown = _grown(trial.first, first, _spread_of_inputs(evidence))
     if grown:
         yield _finding(evidence, "exploding", *grown)
     else:
@@ -46,11 +46,15 @@ def _strengths(passage: Passage) -> list[tuple[str, float]]:
     return [(layer.name, layer.gradient_norm) for layer in _weighted(passage) if layer.gradient_norm]
 
 
-def _grown(passage: Passage, strengths: Sequence[tuple[str, float]]) -> tuple[str, str] | None:
+def _spread_of_inputs(evidence: Evidence) -> float:
+    x = evidence.train.x
+    return float(x.float().std(correction=0)) if x is not None else 1.0
+
+
+def _grown(passage: Passage, strengths: Sequence[tuple[str, float]], spread: float) -> tuple[str, str] | None:
     """Where, and what was measured; None where nothing explodes."""
-    hidden = _weighted(passage)
-    given = max([1.0, *(abs(layer.std) for layer in hidden[:1] if math.isfinite(layer.std))])
-    for layer in hidden:
+    given = max(1.0, spread) if math.isfinite(spread) else 1.0
+    for layer in _weighted(passage):
         if not math.isfinite(layer.std) or layer.std > RANGE * given:
             return layer.name, f"its outputs have a standard deviation of {layer.std:.2g}"
     if len(strengths) > 1 and not strengths[0][1] <= RANGE * strengths[-1][1]:

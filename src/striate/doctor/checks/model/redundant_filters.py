@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.naming import some_names
 from striate.doctor.evidence.passage import LayerView
 from striate.doctor.evidence.units import WEIGHTED, copied_share, flat_share, hidden
 from striate.records import Finding
+from striate.wording import listed
 
 MOST = 0.5
 """Share of a layer's filters: so many weights are spent on nothing."""
@@ -41,7 +41,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         "model.redundant-filters",
         "warning",
-        some_names([place for place, _, _ in bad]),
+        listed([place for place, _, _ in bad]),
         f"{copies:.0%} of the filters of {name} are copies of others (cosine above {COSINE:g}), {flat:.0%} of its "
         "feature "
         "maps are the same everywhere for every sample",

@@ -10,10 +10,10 @@ from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.fresh_weights import with_fresh_weights
-from striate.doctor.evidence.naming import some_names
 from striate.doctor.evidence.passage import LayerView
 from striate.doctor.evidence.units import hidden
 from striate.records import Finding
+from striate.wording import listed
 
 RANGES = {
     "tanh": (-1.0, 1.0),
@@ -56,7 +56,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         "model.saturated",
         "error" if own.share < LITTLE else "warning",
-        some_names([name for name, _ in bad]),
+        listed([name for name, _ in bad]),
         f"{share:.0%} of the outputs of {name} are at a limit, before the first step and after some{tried}",
         f"{MOST:.0%} within {NEAR:.1%} of the range from a limit",
         "There the slope is nearly zero, and the layers before get next to no gradient.",

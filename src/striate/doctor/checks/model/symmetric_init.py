@@ -9,12 +9,15 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.naming import some_names
+from striate.doctor.evidence.fresh_weights import with_fresh_weights
+from striate.doctor.evidence.units import WEIGHTED, hidden
 from striate.records import Finding
+from striate.wording import listed
 
 ALIKE = 1e-4
 """Largest difference between units, as a share of the largest weight: rounding makes a thousandth of that."""
-FEWEST_STEPS, FEWEST_UNITS = 5, 2
+FEWEST_STEPS, FEWEST_UNITS, FEWEST_OF_CONSTANT = 5, 2, 4
+WORTH = 1.3
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
@@ -34,12 +37,13 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         if any(_alike(twin.detach(), axis) and _alike(now, axis) for axis in range(min(2, twin.ndim))):
             bad.append(name)
     if not bad:
+        yield from _slow_to_part(evidence)
         return
     weights = trial.double.twins[bad[0]].detach()
     yield Finding(
         "model.symmetric-init",
         "error",
-        some_names(bad),
+        listed(bad),
         f"all {weights.shape[0]} units of {bad[0]} begin with the same weights (from {float(weights.min()):.3g} to "
         f"{float(weights.max()):.3g}), and after {len(trial.rows)} steps they are still the same",
         f"a difference below {ALIKE:g} of the largest weight, before the trial and after it",
@@ -47,6 +51,32 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]})`; only biases, scales and the last "
         "layer "
         "of a branch may begin at zero.",
+    )
+
+
+def _slow_to_part(evidence: Evidence) -> Iterator[Finding]:
+    """Hidden layers of one constant, which random layers behind them, or dropout, drive apart: it costs time."""
+    layers = [layer for layer, _ in hidden(evidence.trial) if layer.kind in WEIGHTED and layer.weight is not None]
+    bad = [
+        layer.name
+        for layer in layers
+        if layer.weight is not None
+        and min(layer.weight.shape) >= FEWEST_OF_CONSTANT
+        and float(layer.weight.abs().max()) > 0
+        and _alike(layer.weight, 0)
+    ]
+    fresh = with_fresh_weights(evidence, "he") if bad else None
+    if fresh is None or not fresh.beats(evidence.progress, WORTH):
+        return
+    yield Finding(
+        "model.symmetric-init",
+        "warning",
+        listed(bad),
+        f"all units of {bad[0]} begin with the same weights; with he-normal ones the loss after {fresh.steps} steps is "
+        f"{fresh} instead of {evidence.progress}",
+        f"the same weights in all units, and a loss {WORTH:g} times lower without",
+        "Units that begin alike can only be told apart by what comes behind them, and stay near each other for long.",
+        f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]}.weight)`.",
     )
 
 
@@ -63,7 +93,7 @@ CHECK = Check(
     ("model.symmetric-init",),
     "Do all units of a layer begin alike and stay alike?",
     f"Weights that differ by less than {ALIKE:g} of the largest, from unit to unit, before the trial and after it. "
-    "Last "
-    "layers and branches that begin at zero are no longer alike after a step.",
+    "Last layers and branches that begin at zero are no longer alike after a step. A warning where a hidden layer of "
+    f"one constant comes apart in the trial, but random weights make the loss {WORTH:g} times lower.",
     run,
 )

@@ -30,6 +30,9 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     pairs = _raw_and_applied(evidence.trial.rows)
     if own.share > SOME or len(pairs) < 3:
         return
+    if any(parameter._backward_hooks for parameter in evidence.fresh.model.parameters()):
+        yield from _by_hooks(evidence)
+        return
     left = [applied / raw for raw, applied in pairs]
     if statistics.median(left) > CUT or max(left) - min(left) < EVEN * max(left):
         return
@@ -49,6 +52,30 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         f"Clip at a few times the usual norm: `torch.nn.utils.clip_grad_norm_(model.parameters(), {_round(3 * raw)})`, "
         "or leave it out.",
     )
+
+
+def _by_hooks(evidence: Evidence) -> Iterator[Finding]:
+    """What hooks of parameters make of gradients cannot be seen from outside of them: try without."""
+    own = evidence.progress
+    other = evidence.progress_of(evidence.variant("gradients without hooks", Change(prepare=_unhook)))
+    if not other.beats(own, 1.5 if own.share < LITTLE else 2.0) or other.share < max(own.share, 0.0) + GAIN:
+        return
+    yield Finding(
+        "optim.clip-too-small",
+        "error" if own.share < LITTLE else "warning",
+        "the hooks of parameters",
+        f"without what `parameter.register_hook` does to gradients the loss after {other.steps} steps is {other} "
+        f"instead of {own}",
+        "without the hooks the loss is 1.5 times lower",
+        "They leave too little of the gradients, or turn them elsewhere.",
+        "Leave the hooks out; clip with `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
+        "`optimizer.step()`.",
+    )
+
+
+def _unhook(double: Double) -> None:
+    for parameter in double.model.parameters():
+        (parameter._backward_hooks or {}).clear()
 
 
 def _raw_and_applied(rows: Sequence[StepRow]) -> list[tuple[float, float]]:

@@ -48,7 +48,8 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 
 def _factors(first: float) -> list[float]:
     """Powers of ten, those first that would make a step of about a hundredth of the norm."""
-    wanted = min(-1, round(math.log10(1e-2 / first)))
+    known = math.isfinite(first) and first > 0
+    wanted = min(-1, round(math.log10(1e-2 / first))) if known else -3
     nearest = [wanted, wanted - 1, wanted + 1]
     return [10.0**power for power in nearest if -6 <= power <= -1][:3]
 

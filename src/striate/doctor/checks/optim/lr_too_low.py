@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import torch
+
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import number
-from striate.doctor.evidence.rates import at_rate, first_rates, movement, rate_text, rates_are_users, steps_an_epoch
+from striate.doctor.evidence.rates import (
+    at_held_rates,
+    at_rate,
+    first_rates,
+    movement,
+    rate_text,
+    rates_are_users,
+    steps_an_epoch,
+)
 from striate.doctor.evidence.trial import Trial
 from striate.records import Finding
 
@@ -18,7 +28,7 @@ SMALL_MOVE = 2e-3
 LITTLE, NOTHING = 0.15, 0.02
 """Shares of the way from chance to a loss of zero."""
 GAIN = 0.25
-EPOCHS, STEPS = 10, 1000
+EPOCHS, STEPS = 20, 1500
 """What a healthy small rate may take to get to where a higher one gets in the trial: large data sets have many steps an
 epoch, and a hundred steps of theirs say little."""
 
@@ -30,6 +40,9 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     trial, own = evidence.trial, evidence.progress
     moved = movement(trial)
     if own.share > LITTLE or not math.isfinite(own.level) or moved is None or moved > SMALL_MOVE:
+        return
+    if first_rates(trial) and max(first_rates(trial)) == 0:
+        yield from _zero(evidence)
         return
     for factor in _factors(trial, moved):
         higher = at_rate(evidence, factor)
@@ -60,14 +73,44 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
+def _zero(evidence: Evidence) -> Iterator[Finding]:
+    """A rate of zero has no multiple."""
+    own, rates = evidence.progress, first_rates(evidence.trial)
+    for rate in (1e-1, 1e-2, 1e-3):
+        other = evidence.progress_of(at_held_rates(evidence, [rate] * len(rates)))
+        if other.beats(own, 1.5):
+            yield Finding(
+                "optim.lr-too-low",
+                "error",
+                "the optimizer",
+                f"the rate is 0; with lr {rate:g} the loss after {other.steps} steps is {other} instead of {own}",
+                "a rate above 0",
+                "Steps of length zero lead nowhere.",
+                f"Give the optimizer lr={rate:g}.",
+            )
+            return
+
+
 def _factors(trial: Trial, moved: float) -> list[float]:
     """Powers of ten, that first which would make a step of a hundredth of the norm."""
-    rates = first_rates(trial)
-    if moved == 0:  # so small that the numbers' precision swallows it
-        wanted = round(math.log10(1e-3 / max(rates))) if rates and max(rates) > 0 else 0
-    else:
-        wanted = round(math.log10(1e-2 / moved))
+    if not moved:  # so small that the numbers' precision swallows it
+        moved = max(first_rates(trial), default=0.0) * _strength(trial)
+    if not moved:
+        return []
+    wanted = round(math.log10(1e-2 / moved))
     return [10.0**power for power in (wanted, wanted - 1, wanted + 1) if power >= 1]
+
+
+def _strength(trial: Trial) -> float:
+    """How far a rate of 1 would move the parameters, as a share of their norm: by the gradient, or, of optimizers that
+    scale it, by 1 in each number."""
+    row = next((row for row in trial.rows if row.applied and row.weights), None)
+    if row is None or not row.applied or not row.weights:
+        return 0.0
+    if isinstance(trial.double.optimizer, torch.optim.SGD):
+        return row.applied / row.weights
+    count = sum(p.numel() for group in trial.double.optimizer.param_groups for p in group["params"])
+    return float(count**0.5 / row.weights)
 
 
 def _steps_to_half(losses: list[float], start: float, level: float) -> int:

@@ -12,7 +12,7 @@ from striate.doctor.evidence.watch import StepRow
 from striate.records import Finding
 
 SAME = 0.02
-FEWEST = 3
+FEWEST = 2
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:

@@ -11,6 +11,9 @@ from striate.doctor.evidence.moved import optimized, unmoved
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Trial
 from striate.records import Finding
 
+SMALL = 1e-5
+"""Rate, and rate times gradient: with smaller ones rounding may be what takes a step away."""
+
 
 def run(evidence: Evidence) -> Iterator[Finding]:
     """Gradients came, and after all steps of the trial every parameter is what it was."""
@@ -25,10 +28,11 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     made = sum(row.steps for row in trial.rows)
     if made and (not optimizer or not any(any(row.rates) for row in trial.rows)):
         return  # the optimizer holds none of them, or its rate is 0: other checks say that
-    applied = any(row.applied for row in trial.rows)
-    if made and applied:
+    applied = max((row.applied for row in trial.rows if row.applied), default=0.0)
+    rate = max((max(row.rates) for row in trial.rows if row.rates), default=0.0)
+    if made and applied and min(rate, rate * applied) < SMALL:
         return  # steps too small for the numbers' precision
-    measured, remedy = _told(trial, made)
+    measured, remedy = _told(trial, made, rate if applied else 0.0)
     yield Finding(
         "optim.no-step",
         "error",
@@ -40,8 +44,14 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _told(trial: Trial, made: int) -> tuple[str, str]:
+def _told(trial: Trial, made: int, rate: float) -> tuple[str, str]:
     gradient = f"gradients have a norm of {next(row.raw for row in trial.rows if row.raw):.2g}"
+    if made and rate:
+        return (
+            f"{gradient} and the optimizer steps with lr {rate:g}, but the parameters are put back",
+            "Look for what writes into the parameters after `optimizer.step()`: a `load_state_dict`, or a copy that "
+            "is trained in their place.",
+        )
     if made:
         return (
             f"{gradient}, but none is left when the optimizer steps",

@@ -9,10 +9,10 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.moved import optimized, unmoved
-from striate.doctor.evidence.naming import some_names
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change
 from striate.doctor.patient.copies import Double
 from striate.records import Finding
+from striate.wording import listed
 
 WORTH = 1.15
 """A trial's last losses differ by some percent by chance; so many times worse is more than that."""
@@ -71,7 +71,7 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
     yield Finding(
         "optim.parameters-missing",
         severity,  # type: ignore[arg-type]
-        some_names(missing),
+        listed(missing),
         f"{len(missing)} of {len(sizes)} parameters ({share:.0%} of all numbers) get gradients, are in no group of the "
         f"optimizer and never move; with them in it the loss after {other.steps} steps is {other} instead of {own}",
         "a gradient in the first step, and no change in the whole trial",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.own_gradient import OwnGradient
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.patient.copies import Double
+from striate.doctor.patient.patient import Step
 from striate.records import Finding
 
 SHRUNK = 0.8
@@ -23,35 +28,87 @@ ALONG = 0.3
 """Cosine of gradient and weights. Of a loss alone it is a few hundredths."""
 
 
+@dataclass(frozen=True)
+class _Try:
+    """What may shrink weights, how it is taken away, and what is to be written instead."""
+
+    what: str
+    how: str
+    where: str
+    name: str
+    change: Change
+    remedy: str
+
+
 def run(evidence: Evidence) -> Iterator[Finding]:
-    """Where weights shrink and little is learned: train without decay, or without a gradient along the weights."""
+    """Where weights shrink and little is learned: train without what shrinks them."""
     trial, own = evidence.trial, evidence.progress
+    if evidence.patient.own_optimizer and evidence.patient.own_step:
+        return
     shrunk = _shrunk(trial)
-    if evidence.patient.own_optimizer or own.share > SOME or not shrunk < SHRUNK:
+    if own.share > SOME or not shrunk < SHRUNK:
         return
-    strongest = max(float(group.get("weight_decay", 0.0)) for group in trial.double.optimizer.param_groups)
+    for attempt in _tries(evidence):
+        other = evidence.progress_of(evidence.variant(attempt.name, attempt.change))
+        needed = 1.5 if own.share < LITTLE else 2.0
+        if other.beats(own, needed) and other.share >= max(own.share, 0.0) + GAIN:
+            yield Finding(
+                "optim.weight-decay-too-high",
+                "error" if own.share < LITTLE else "warning",
+                attempt.where,
+                f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in {len(trial.rows)} steps; "
+                f"{attempt.how} the loss is {other} instead of {own}",
+                f"less than {SHRUNK:g} of the norm is left after the trial, and without decay the loss is 1.5 times "
+                "lower",
+                "Every step pulls the weights towards zero by more than the data pull them elsewhere.",
+                attempt.remedy,
+            )
+            return
+
+
+def _tries(evidence: Evidence) -> Iterator[_Try]:
+    strongest = max(float(group.get("weight_decay", 0.0)) for group in evidence.trial.double.optimizer.param_groups)
     if strongest > 0:
-        other = evidence.progress_of(evidence.variant("no weight decay", Change(prepare=_without)))
-        what, how = f"weight_decay={strongest:g}", "without it"
-        remedy = "Give the optimizer weight_decay=1e-4 (AdamW: 0.01), or none."
-    elif not _pulled(evidence):
-        return
+        yield _Try(
+            f"weight_decay={strongest:g}",
+            "without it",
+            "the optimizer",
+            "no weight decay",
+            Change(prepare=_without),
+            "Give the optimizer weight_decay=1e-4 (AdamW: 0.01), or none.",
+        )
+    if _pulled(evidence):
+        remedy = "Multiply the penalty on weights that is added to the loss by a thousandth, e.g. 1e-4 · Σ w²."
+        apart, own = "a penalty added to the loss", OwnGradient()
+        change = Change(prepare=own.prepare, around=own.around)
+        yield _Try(
+            apart, "with the gradient of the loss alone", "the loss", "gradient of the loss alone", change, remedy
+        )
+        how = "without the part of gradients that points along the weights"
+        yield _Try(apart, how, "the loss", "no gradient along the weights", Change(prepare=_sideways), remedy)
     else:
-        other = evidence.progress_of(evidence.variant("no gradient along the weights", Change(prepare=_sideways)))
-        what, how = "a penalty in the loss", "without the part of gradients that points along the weights"
-        remedy = "Multiply the penalty on weights in the loss by a thousandth, e.g. 1e-4 · Σ w²."
-    if not other.beats(own, 1.5 if own.share < LITTLE else 2.0) or other.share < max(own.share, 0.0) + GAIN:
-        return
-    yield Finding(
-        "optim.weight-decay-too-high",
-        "error" if own.share < LITTLE else "warning",
-        "the optimizer" if strongest > 0 else "the loss",
-        f"{what} shrinks the weights to {shrunk:.2g} of their norm in {len(trial.rows)} steps; {how} the loss is "
-        f"{other} instead of {own}",
-        f"less than {SHRUNK:g} of the norm is left after the trial, and without decay the loss is 1.5 times lower",
-        "Every step pulls the weights towards zero by more than the data pull them elsewhere.",
-        remedy,
-    )
+        yield _Try(
+            "the step",
+            "with each layer's norm held",
+            "the training step",
+            "norms of weights held",
+            Change(wrap=_holding_norms),
+            "Leave out what makes the weights smaller in each step, or give the optimizer weight_decay=1e-4 instead.",
+        )
+
+
+def _holding_norms(step: Step) -> Step:
+    def held(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Any) -> Any:
+        before = [(p, p.detach().norm()) for p in model.parameters() if p.ndim > 1]
+        result = step(model, batch, optimizer, loss)
+        with torch.no_grad():
+            for parameter, norm in before:
+                now = parameter.norm()
+                if 0 < now < norm:
+                    parameter.mul_(norm / now)
+        return result
+
+    return held
 
 
 def _matrices(trial: Trial) -> list[tuple[torch.Tensor, torch.Tensor]]:
