@@ -40,12 +40,7 @@ def assert_unchanged(setup: InUse, look: Callable[[InUse], object] = diagnose) -
     assert changes(before, seen_of(**setup.everything()) | surroundings()) == []
 
 
-# What LBFGS keeps beside its state is not in a copy of it, so that it cannot be tried.
-UNCOPIED = pytest.mark.xfail(raises=StriateError, strict=True)
-SETUPS = [
-    pytest.param(build, id=build.__name__, marks=[UNCOPIED] * (build.__name__ == "optimizer_that_asks_for_the_loss"))
-    for build in BUILDERS
-]
+SETUPS = [pytest.param(build, id=build.__name__) for build in BUILDERS]
 
 
 @pytest.mark.parametrize("build", SETUPS)

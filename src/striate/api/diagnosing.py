@@ -10,17 +10,12 @@ from typing import Any
 from torch import nn
 
 from striate.api.news import Announce
-from striate.data.audit.check import check_evidence
-from striate.data.audit.evidence import gather
-from striate.data.sources.choose import list_source
 from striate.doctor.causes import sort_out
-from striate.doctor.diagnose import examine
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.own.curves import curve_findings, read_curves
-from striate.doctor.own.prepared import patient_of
+from striate.doctor.own.prepared import examine_prepared
 from striate.doctor.own.remedies import in_own_words
-from striate.doctor.patient.unchanged import nothing_changes
 from striate.errors import ConfigError, UsageError
 from striate.records import Finding
 from striate.runs.directory import RunDirectory, open_run
@@ -28,14 +23,12 @@ from striate.runs.files import write_text
 from striate.training.asked_fields import asked_fields
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
-from striate.training.execution import execution_settings, memory_explained, uncompiled
+from striate.training.execution import memory_explained
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import ConfigSource, merge_request, read_config
 from striate.wording import show_shape
 
 BUDGET = 30.0
-_DECIDED_ELSEWHERE = frozenset({"speed.slow-plan"})
-"""By the execution plan, which is measured for longer runs: `striate plan` shows it."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +57,9 @@ def diagnose_training(
     seconds: float = BUDGET,
     announce: Announce = lambda _: None,
 ) -> Consultation:
-    """What would go wrong if this were trained: the data checked, then the training that `train` would make tried on
-    copies for about `seconds` in all, after the data are read. Arguments are as in `train`. Nothing is written.
+    """What would go wrong if this were trained: the training that `train` would make, tried on copies for about
+    `seconds` in all, after the data are read. `check_data` looks at all files of the data. Arguments are as in `train`.
+    Nothing is written.
 
     Raises StriateError.
     """
@@ -75,7 +69,7 @@ def diagnose_training(
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
     prepared = _prepare(merged, model if isinstance(model, nn.Module) else None, announce)
-    return _consult(prepared, merged, seconds, announce)
+    return _consult(prepared, seconds)
 
 
 def diagnose_run(
@@ -96,7 +90,7 @@ def diagnose_run(
         got, remedy = "a cross-validation, which keeps no network", f"striate doctor {config.data.source}"
         raise ConfigError(str(run.config), got, "the run of one training", remedy)
     prepared = _prepare(config, module, announce)
-    return _consult(prepared, config, seconds, announce, run)
+    return _consult(prepared, seconds, run)
 
 
 def write_diagnosis(found: Consultation, path: str | Path) -> None:
@@ -124,35 +118,21 @@ def _prepare(config: Config, module: nn.Module | None, announce: Announce) -> Pr
     return prepared
 
 
-def _consult(
-    prepared: Prepared, asked: Config, seconds: float, announce: Announce, run: RunDirectory | None = None
-) -> Consultation:
-    known = [*_audited(asked, announce), *prepared.findings]
+def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None) -> Consultation:
+    known = list(prepared.findings)
     if run is not None:
         classes = len(prepared.data.classes) if prepared.task.name == "classify" else 0
         known += curve_findings(read_curves(run, classes))
     diagnosis = examine_prepared(prepared, Clock(seconds))
-    tried = [finding for finding in _all(diagnosis) if finding.code not in {other.code for other in known}]
-    findings, follows = sort_out([in_own_words(finding, prepared.config) for finding in (*known, *tried)])
+    codes = {finding.code for finding in known}
+    tried = [in_own_words(other, prepared.config) for other in _all(diagnosis) if other.code not in codes]
+    findings, follows = sort_out([*known, *tried])
     model, data = prepared.config.model.name, prepared.data.name
     shape = show_shape(tuple(prepared.data.input_shape))
     subject = f"{model} on {data}: inputs {shape}, {prepared.config.batch:,} a batch"
     subject += f", {prepared.config.optim.name} at {prepared.config.optim.lr:.3g}"
     told = replace(diagnosis, findings=findings, follows=follows)
     return Consultation(subject, model, data, told, None if run is None else run.path)
-
-
-def examine_prepared(prepared: Prepared, clock: Clock, *, quick: bool = False) -> Diagnosis:
-    """All checks on a training that is about to start; `quick`: those that need no trials of their own."""
-    patient = patient_of(prepared)
-    with execution_settings(prepared.config), uncompiled(prepared.config), nothing_changes(patient):
-        return examine(patient, clock, quick=quick, without=_DECIDED_ELSEWHERE)
-
-
-def _audited(config: Config, announce: Announce) -> list[Finding]:
-    """What `striate data check` finds, without what is only worth knowing."""
-    evidence = gather(list_source(config.data, config.task.name, announce), config.data, "", announce)
-    return [finding for finding in check_evidence(evidence).findings if finding.severity != "note"]
 
 
 def _all(diagnosis: Diagnosis) -> list[Finding]:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from itertools import islice
 from time import perf_counter
 
-from striate.doctor.diagnose import examine
+import torch
+
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.trial import run_trial
-from striate.doctor.own.prepared import patient_of
+from striate.doctor.own.prepared import examine_prepared, patient_of
 from striate.doctor.own.remedies import in_own_words
 from striate.doctor.patient.unchanged import nothing_changes
-from striate.errors import StriateError
 from striate.training.execution import execution_settings, uncompiled
 from striate.training.prepare import Prepared
 
@@ -44,8 +44,10 @@ def looked_at(prepared: Prepared) -> Prepared:
             budget = min(MOST, share * steps * pace) - (perf_counter() - began)
             if budget < LEAST:
                 return prepared
-            diagnosis = examine(patient, Clock(budget), quick=True, without=frozenset({"speed.slow-plan"}))
-    except StriateError:  # a network that cannot be copied trains all the same
+        diagnosis = examine_prepared(prepared, Clock(budget), quick=True)
+    except Exception:  # a network that cannot be copied, no memory for copies: training itself tells what is wrong
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # training needs what the copies had
         return prepared
     known = {finding.code for finding in prepared.findings}
     errors = [f for f in diagnosis.findings if f.severity == "error" and f.code not in known]

@@ -29,9 +29,10 @@ def doctor(
 ) -> int:
     """Find out why a network does not learn, and what to change.
 
-    The data are checked, and the training is tried for some seconds on copies: every finding says what was measured,
-    what limit it is held against, and the change that mends it. Nothing is written. Exit code 1 if there is an error, 0
-    otherwise, also with warnings. For networks and loops of your own: striate.diagnose in Python.
+    The training is tried for some seconds on copies: every finding says what was measured, what limit it is held
+    against, and the change that mends it. Nothing is written. Exit code 1 if there is an error, 0 otherwise, also with
+    warnings. `striate data check` looks at all files of the data. For networks and loops of your own:
+    striate.diagnose in Python.
 
     Parameters
     ----------

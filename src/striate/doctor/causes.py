@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from striate.doctor.diagnosis import SEVERITIES
 from striate.records import Finding
@@ -224,11 +225,18 @@ def sort_out(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], dict[str
             explained = other is not finding and finding.severity != "note" and _explains(finding.code, other.code)
             if explained and other.code not in causes and not _leads_to(causes, finding.code, other.code):
                 causes[other.code] = finding.code
-    roots = tuple(finding for finding in ranked if finding.code not in causes)
+    roots = [finding for finding in ranked if finding.code not in causes]
     follows = {
         root.code: tuple(other for other in ranked if _leads_to(causes, other.code, root.code)) for root in roots
     }
-    return roots, {code: others for code, others in follows.items() if others}
+    # What brings about an error is no smaller matter.
+    graver = [_as_grave(root, follows[root.code]) for root in roots]
+    return tuple(sorted(graver, key=_rank)), {code: others for code, others in follows.items() if others}
+
+
+def _as_grave(root: Finding, follows: Sequence[Finding]) -> Finding:
+    worst = min((root, *follows), key=lambda finding: SEVERITIES.index(finding.severity))
+    return replace(root, severity=worst.severity)
 
 
 def _leads_to(causes: dict[str, str], code: str, cause: str) -> bool:

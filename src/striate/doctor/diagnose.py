@@ -7,7 +7,7 @@ from typing import Any
 from striate.doctor.causes import sort_out
 from striate.doctor.checks.every import every_check
 from striate.doctor.diagnosis import Diagnosis
-from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.clock import Clock, NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.patient.patient import Patient, make_patient
@@ -67,25 +67,28 @@ def examine(patient: Patient, clock: Clock, *, quick: bool = False, without: fro
             if ran_out(error):
                 raise
             skipped |= dict.fromkeys(check.codes, f"the check itself failed: {type(error).__name__}: {error}")
-    _refuse_unexplained(evidence, found)
+    found += _unexplained(evidence, found)
     roots, follows = sort_out(found)
     return Diagnosis(roots, follows, skipped, tuple(dict.fromkeys(looked)), clock.spent, evidence.pictures)
 
 
-def _refuse_unexplained(evidence: Evidence, found: list[Finding]) -> None:
-    """A step that raises is a finding; where no check knows what it is, it is told as it came."""
+def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
+    """A first step that raises is a finding; where no check knows what it is, it is told as it came. Raises ModelError
+    where the network itself does, or no step could be tried at all."""
     trial = vars(evidence).get("kept", {}).get("trial")
-    if (
-        not isinstance(trial, Trial)
-        or trial.error is None
-        or trial.rows
-        or any(finding.severity == "error" for finding in found)
-    ):
-        return
-    where = {"forward": "the network", "loss": "the loss", "backward": "the backward pass"}.get(trial.phase, "the step")
-    raise ModelError(
-        where,
-        f"{type(trial.error).__name__}: {one_line(str(trial.error))[:300]}",
-        "a training step that can be made",
-        "mend it until one step of your own loop runs",
-    )
+    if any(finding.severity == "error" for finding in found):
+        return []
+    if isinstance(trial, NoEvidence) and not isinstance(trial, OutOfTime):
+        raise ModelError("the training step", str(trial), "one that can be tried on copies", _MEND)
+    if not isinstance(trial, Trial) or trial.error is None or trial.rows:
+        return []
+    raised = f"{type(trial.error).__name__}: {one_line(str(trial.error))[:300]}"
+    if trial.phase == "forward":
+        raise ModelError("the network", raised, "one that takes a batch", _MEND)
+    code = "loss.wrong-for-task" if trial.phase == "loss" else "optim.no-step"
+    where = {"loss": "the loss", "backward": "the backward pass"}.get(trial.phase, "the training step")
+    why = "No step is made: nothing can be learned."
+    return [Finding(code, "error", where, f"the first step raises {raised}", "none", why, f"Mend it: {_MEND}.")]
+
+
+_MEND = "until one step of your own loop runs, for one batch"

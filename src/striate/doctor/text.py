@@ -40,6 +40,9 @@ def _verdict(diagnosis: Diagnosis) -> str:
     counts = {name: number for name, number in diagnosis.counts().items() if number}
     said = listed([several(number, name) for name, number in counts.items()])
     took = f"{several(len(diagnosis.looked_at), 'code')} looked for in {diagnosis.seconds:.1f} s"
+    unseen = len(diagnosis.skipped)
+    if diagnosis.healthy and unseen > len(diagnosis.looked_at):
+        return f"No error and no warning in what could be looked at; {several(unseen, 'code')} could not. {took}."
     if diagnosis.healthy:
         return f"Healthy: no error and no warning{f' ({said})' if said else ''}; {took}."
     return f"{said}; {took}."

@@ -32,7 +32,7 @@ def on_trial(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
         TRIALS,
         untouched(module, evaluating=evaluating),
         _strangers_untouched(module, evaluating),
-        _nothing_compiled(),
+        nothing_compiled(),
         redirect_stdout(sys.stderr),
     ):
         yield
@@ -54,7 +54,8 @@ def _strangers_untouched(module: nn.Module, evaluating: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _nothing_compiled() -> Iterator[None]:
+def nothing_compiled() -> Iterator[None]:
+    """While the body runs, compiled networks run as they are written."""
     if "torch._dynamo" not in sys.modules:  # torch's compiler takes a second to load; nothing can have been compiled
         yield
         return

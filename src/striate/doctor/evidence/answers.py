@@ -72,6 +72,8 @@ def answer(
             count += len(output)
     if len({tensor.shape[1:] for tensor in outputs}) != 1:
         raise NoEvidence("the network's outputs have several shapes")
+    if len({tensor.shape[1:] for tensor in targets}) > 1 or any(not tensor.ndim for tensor in targets):
+        raise NoEvidence("the targets have several shapes")
     return Answers(torch.cat(outputs), torch.cat(targets) if targets else None, loss / max(count, 1))
 
 

@@ -144,5 +144,7 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
         return
     assert isinstance(given, torch.Tensor)
     assert isinstance(target, torch.Tensor)
+    if not target.ndim:  # of a single sample
+        given, target = given[None], target[None]
     if isinstance(value, torch.Tensor):
         calls.losses.append(LossCall(name, *(tensor.detach().clone() for tensor in (given, target, value))))

@@ -16,7 +16,7 @@ def accuracy_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> f
 
 def classes_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> torch.Tensor | None:
     """The classes that outputs stand for, in the shape of the targets; None where they are no such thing."""
-    if outputs is None or targets is None or not targets.numel() or not outputs.numel():
+    if outputs is None or targets is None or not targets.numel() or not outputs.numel() or not targets.ndim:
         return None
     outputs = outputs.detach()
     if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 and not targets.is_floating_point():

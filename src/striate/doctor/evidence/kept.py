@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from striate.doctor.evidence.clock import NoEvidence
+from striate.errors import StriateError
+from striate.machine.memory import ran_out
 
 Value = TypeVar("Value")
 
 
 class Kept(Generic[Value]):
-    """A cached property that remembers NoEvidence too: what failed for one check is not tried again for the next."""
+    """A cached property that remembers errors too: what failed for one check is not tried again for the next."""
 
     def __init__(self, measure: Callable[[Any], Value]) -> None:
         self.measure, self.__doc__ = measure, measure.__doc__
@@ -26,10 +28,14 @@ class Kept(Generic[Value]):
         if self.name not in kept:
             try:
                 kept[self.name] = self.measure(evidence)
-            except NoEvidence as reason:
+            except (NoEvidence, StriateError) as reason:
                 kept[self.name] = reason
+            except Exception as error:  # whatever nobody thought of costs time once, not once a check
+                if ran_out(error):
+                    raise
+                kept[self.name] = NoEvidence(f"measuring {self.name} failed: {type(error).__name__}: {error}")
         value = kept[self.name]
-        if isinstance(value, NoEvidence):
+        if isinstance(value, NoEvidence | StriateError):
             raise value
         found: Value = value
         return found

@@ -17,6 +17,8 @@ from striate.doctor.patient.batch import main_tensor
 KEPT_ROWS = 64
 """Samples of a layer's output that are kept: enough for the spread of a unit."""
 KEPT_NUMBERS = 4_000_000
+WHOLE = "the network"
+"""What the network as a whole is called where layers are listed."""
 _NORMS = (
     nn.modules.batchnorm._BatchNorm,
     nn.GroupNorm,
@@ -114,7 +116,7 @@ class _Watcher:
             self.passage.modes.setdefault(name, part.training)
             if not kind.startswith("activation"):
                 given = main_tensor(list(args) + list(kwargs.values()))
-                self._add(name or "the network", kind, part, given, output)
+                self._add(name or WHOLE, kind, part, given, output)
 
         return note
 
@@ -137,7 +139,7 @@ class _Watcher:
         if tensor is None or not tensor.is_floating_point() or tensor.ndim == 0 or not tensor.numel():
             return
         values = tensor.detach()
-        rows = values[:KEPT_ROWS]
+        rows = values[: max(1, min(KEPT_ROWS, KEPT_NUMBERS * len(values) // values.numel()))]
         kept = rows.float().clone() if rows.numel() <= KEPT_NUMBERS else None
         sample = values.float() if kept is None or values.numel() <= KEPT_NUMBERS else kept
         view = LayerView(

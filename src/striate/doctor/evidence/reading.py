@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, cast
@@ -88,7 +89,8 @@ def read_batches(loader: Iterable[Any], until: float, name: str) -> Batches:
         total += _bytes(batch)
         samples = sum(size_of(part) for part in raw)
         if samples >= MOST_SAMPLES or total >= MOST_BYTES or len(raw) >= MOST_BATCHES or perf_counter() > until:
-            whole = next(iterator, _END) is _END if perf_counter() < until else False
+            with suppress(Exception):  # a sample that nobody asked for may be the one that cannot be read
+                whole = perf_counter() < until and next(iterator, _END) is _END
             break
     if not raw:
         raise DataError(name, "a loader without batches", "at least one", "drop_last=False, or a smaller batch size")

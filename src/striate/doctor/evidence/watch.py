@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,8 @@ class WatchedLoss:
             watch.phase = "loss"
         value = self.loss(*args, **kwargs)
         watch.phase = "backward"
-        watch.called(args, value)
+        with suppress(Exception):  # looking never raises into the user's step
+            watch.called(args, value)
         return value
 
     def __getattr__(self, name: str) -> Any:
@@ -125,6 +126,8 @@ class Watch:
             self.values.append(number)
         outputs = main_tensor(args[0]) if args else None
         targets = main_tensor(args[1]) if len(args) > 1 else None
+        if targets is not None and not targets.ndim:  # of a single sample, which has no axis of samples then
+            outputs, targets = None if outputs is None else outputs[None], targets[None]
         self.accuracy = accuracy_of(outputs, targets)
         passage = self.passage
         if passage is not None and isinstance(value, torch.Tensor):
@@ -173,21 +176,24 @@ class Watch:
 
     def _after(self, parameters: list[tuple[str, nn.Parameter]], before: dict[str, torch.Tensor]) -> None:
         if self.passage is not None:
-            names = self.double.names
-            gradients: dict[str, float | None] = {name: None for name, _ in parameters}
-            gradients.update({names[key]: float(value.float().norm()) for key, value in self.raw.items()})
+            gradients = {name: norm_of(self.raw[id(p)]) if id(p) in self.raw else None for name, p in parameters}
             self.passage.gradients = gradients
         if not self.closely:
             return
-        changes = {name: (p.detach() - before[name]).float().norm() for name, p in parameters if name in before}
-        self.changed |= {name for name, change in changes.items() if float(change) != 0}
-        self.moved = math.sqrt(sum(float(change) ** 2 for change in changes.values()))
+        changes = {name: norm_of(p.detach() - before[name]) for name, p in parameters if name in before}
+        self.changed |= {name for name, change in changes.items() if change != 0}
+        self.moved = math.hypot(*changes.values())
         self.weights = _norm(before.values())
 
 
 def _norm(tensors: Any) -> float:
-    norms = [float((t.to_dense() if t.is_sparse else t).detach().float().norm()) for t in tensors]
-    return math.sqrt(sum(norm * norm for norm in norms))
+    return math.hypot(*map(norm_of, tensors))
+
+
+def norm_of(tensor: torch.Tensor) -> float:
+    """The L2 norm, also of sparse and of complex numbers."""
+    dense = (tensor.to_dense() if tensor.is_sparse else tensor).detach()
+    return float(torch.linalg.vector_norm(dense if dense.dtype.is_complex else dense.float()))
 
 
 def _number(value: Any) -> float | None:

@@ -12,11 +12,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from striate.data.loader import batches, epoch_order
+from striate.doctor.diagnose import examine
+from striate.doctor.diagnosis import Diagnosis
+from striate.doctor.evidence.clock import Clock
 from striate.doctor.patient.patient import Loss, Patient
+from striate.doctor.patient.unchanged import nothing_changes
 from striate.models.weights.auxiliary_outputs import answers
-from striate.training.execution import autocast
+from striate.training.execution import autocast, execution_settings, uncompiled
 from striate.training.objective import Objective
-from striate.training.optimizers import set_learning_rate
 from striate.training.prepare import Prepared
 from striate.training.prepared_batch import prepared_inputs, to_memory_format
 
@@ -25,20 +28,27 @@ _WARMUP = 10
 """Steps."""
 
 
+_DECIDED_ELSEWHERE = frozenset({"speed.slow-plan"})
+"""By the execution plan, which is measured for longer runs: `striate plan` shows it."""
+
+
+def examine_prepared(prepared: Prepared, clock: Clock, *, quick: bool = False) -> Diagnosis:
+    """All checks on a training that is about to start; `quick`: those that need no trials of their own."""
+    patient = patient_of(prepared)
+    with execution_settings(prepared.config), uncompiled(prepared.config), nothing_changes(patient):
+        return examine(patient, clock, quick=quick, without=_DECIDED_ELSEWHERE)
+
+
 def patient_of(prepared: Prepared) -> Patient:
     """The training as `striate train` makes it: batches augmented and standardized, its own loss, optimizer, peak
     rate and precision. The plan's compiled forms run as they are written: results are the same."""
-    config, optimizer = prepared.config, prepared.state.optimizer
-    warmup = _Warmup()
-    assert config.optim.lr is not None, "recipes decide it"
-    set_learning_rate(optimizer, config.optim.lr * warmup.share())
-    step = partial(_step, objective=prepared.objective, warmup=warmup)
+    step = partial(_step, objective=prepared.objective, warmup=_Warmup())
     return Patient(
         prepared.state.module,
         TrainingBatches(prepared),
         ValidationBatches(prepared),
         prepared.task.loss,
-        optimizer,
+        prepared.state.optimizer,
         cast(Any, step),
         prepared.task.name,
         arrays=False,
@@ -89,10 +99,14 @@ class _Warmup:
     """Which step it is; each double has its own."""
 
     done: int = 0
+    share: float = 1.0
 
-    def share(self) -> float:
-        """Of the peak rate: a trial is too short for the schedule, most of whose steps are near its peak."""
-        return min(1.0, (self.done + 1) / _WARMUP)
+    def begin(self) -> float:
+        """What to change the rate by for the next step, from a tenth to the whole peak rate: a trial is too short for
+        the schedule, most of whose steps are near its peak."""
+        before, self.share = self.share, min(1.0, (self.done + 1) / _WARMUP)
+        self.done += 1
+        return self.share / before
 
 
 def _step(
@@ -113,9 +127,8 @@ def _step(
     value.backward()
     if config.optim.clip:
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.optim.clip)
-    optimizer.step()
-    before = warmup.share()
-    warmup.done += 1
+    change = warmup.begin()
     for group in optimizer.param_groups:
-        group["lr"] *= warmup.share() / before
+        group["lr"] *= change
+    optimizer.step()
     return value.detach()

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.patient.batch import call, parts, placed
+from striate.doctor.patient.batch import call, main_tensor, parts, placed
 from striate.errors import UsageError
 from striate.models.untouched import is_lazy
 
@@ -89,8 +89,8 @@ def make_patient(
         _load_optimizers()
     return Patient(
         model,
-        _batches(train, "train", shuffled=True),
-        None if val is None else _batches(val, "val", shuffled=False),
+        _batches(train, "train", model, shuffled=True),
+        None if val is None else _batches(val, "val", model, shuffled=False),
         cast(Loss, loss) if loss is not None else _usual_loss(task),
         cast(Any, optimizer) if optimizer is not None else _own_optimizer,
         cast(Step, step) if step is not None else usual_step,
@@ -113,7 +113,11 @@ def usual_step(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss) -
     place = next((p.device for p in model.parameters()), torch.device("cpu"))
     inputs, targets = parts(placed(batch, place))
     optimizer.zero_grad()
-    value = loss(call(model, inputs), targets)
+    outputs = call(model, inputs)
+    answered = main_tensor(outputs)
+    if answered is not None:  # a network on several devices answers on the last of them
+        targets = placed(targets, answered.device)
+    value = loss(outputs, targets)
     value.backward()
     optimizer.step()
     return value.detach()
@@ -128,7 +132,10 @@ def _cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor
 
 
 def _own_optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
-    return torch.optim.Adam([p for p in parameters if p.requires_grad], lr=OWN_RATE)
+    known = list(parameters)
+    # Of a network in which nothing is to be trained, all of it: that is what a check will say.
+    trained = [p for p in known if p.requires_grad] or known or [nn.Parameter(torch.zeros(1))]
+    return torch.optim.Adam(trained, lr=OWN_RATE)
 
 
 def _is_pair(data: object) -> bool:
@@ -139,16 +146,19 @@ def _is_pair(data: object) -> bool:
     )
 
 
-def _batches(data: object, name: str, *, shuffled: bool) -> Iterable[Any]:
+def _batches(data: object, name: str, model: nn.Module, *, shuffled: bool) -> Iterable[Any]:
     if _is_pair(data):
         x, y = (torch.as_tensor(part) for part in cast("tuple[Any, Any]", data))
         if len(x) != len(y) or not len(x):
             got = f"{len(x)} inputs and {len(y)} targets"
             raise UsageError(name, got, "as many targets as inputs, and one at least", f"{name}=(x, y)")
         # Arrays of NumPy have float64 where nobody chose it.
-        if isinstance(cast("tuple[Any, Any]", data)[0], np.ndarray) and x.dtype == torch.float64:
-            x = x.float()
-            y = y.float() if y.dtype == torch.float64 else y
+        wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        given = cast("tuple[Any, Any]", data)
+        x, y = (
+            tensor.to(wanted) if isinstance(part, np.ndarray) and tensor.dtype == torch.float64 else tensor
+            for tensor, part in zip((x, y), given, strict=True)
+        )
         generator = torch.Generator().manual_seed(0)
         size = min(OWN_BATCH, max(1, len(x) // 4)) if len(x) < 4 * OWN_BATCH else OWN_BATCH
         return DataLoader(TensorDataset(x, y), batch_size=size, shuffle=shuffled, generator=generator)

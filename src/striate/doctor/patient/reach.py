@@ -7,6 +7,7 @@ import random
 import sys
 import sysconfig
 import types
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,36 +20,36 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 _MOST, _DEEPEST, _LONGEST = 20_000, 9, 256
-_PLAIN = (int, float, complex, str, bytes, type(None), type, types.ModuleType, np.ndarray, np.generic)
+_PLAIN = (int, float, complex, str, bytes, type(None), type, types.ModuleType, np.generic)
 _RANDOM = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-_FOLLOWED = (nn.Module, Optimizer, LRScheduler, DataLoader, Dataset, Sampler)
+_TRAINED = (nn.Module, Optimizer, LRScheduler)
+DATA = (DataLoader, Dataset, Sampler)
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _STRIATE = str(Path(__file__).parents[2])
+_STATELESS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.CellType, tuple, frozenset)
 
 
 def reached_objects(roots: Iterable[object]) -> list[object]:
-    """Each object with a state that can be reached from the roots, once: networks, optimizers, schedulers, generators,
-    loaders, data sets, short lists and dictionaries, tensors of a step or a loss, objects of the user's own classes.
-    Long lists are data and are not followed."""
+    """Each object with a state that can be reached from the roots, once, near ones first: networks, optimizers,
+    schedulers, generators, short lists and dictionaries, tensors and arrays, objects of the user's own classes; loaders
+    and data sets last, without the tensors and arrays that are their data. Long lists are data and are not followed."""
     found: dict[int, object] = {}
-    awaiting = [(root, 0) for root in roots]
-    while awaiting and len(found) < _MOST:
-        thing, depth = awaiting.pop()
+    near: deque[tuple[object, int]] = deque((root, 0) for root in roots)
+    data: deque[tuple[object, int]] = deque()
+    while near or data:
+        thing, depth = (near or data).popleft()
         if id(thing) in found or isinstance(thing, _PLAIN) or depth > _DEEPEST:
             continue
+        if len(found) >= _MOST and not isinstance(thing, _TRAINED):
+            continue
         found[id(thing)] = thing
-        awaiting += [(part, depth + 1) for part in _parts(thing)]
-    return [thing for thing in found.values() if _has_state(thing)]
-
-
-def _has_state(thing: object) -> bool:
-    return not isinstance(
-        thing, types.FunctionType | types.MethodType | types.BuiltinFunctionType | tuple | types.CellType
-    )
+        for part in _parts(thing):
+            (data if isinstance(part, DATA) else near).append((part, depth + 1))
+    return [thing for thing in found.values() if not isinstance(thing, _STATELESS)]
 
 
 def _parts(thing: object) -> Iterator[Any]:
-    if isinstance(thing, (torch.Tensor, *_RANDOM)):
+    if isinstance(thing, (torch.Tensor, np.ndarray, *_RANDOM)):
         return
     if isinstance(thing, types.FunctionType):
         yield from held_by(thing).values()
@@ -58,22 +59,51 @@ def _parts(thing: object) -> Iterator[Any]:
         yield from (thing.func, *thing.args, *thing.keywords.values())
     elif isinstance(thing, dict):
         yield from list(thing.values())[:_LONGEST]
-    elif isinstance(thing, list | tuple | set | frozenset):
+    elif isinstance(thing, list | tuple | set | frozenset | deque):
         if len(thing) <= _LONGEST:
             yield from thing
     elif isinstance(thing, Optimizer):
+        yield from (value for name, value in vars(thing).items() if name not in ("state", "param_groups"))
         yield from (p for group in thing.param_groups for p in group["params"])
     elif isinstance(thing, nn.Module):
-        yield from (value for name, value in vars(thing).items() if name not in ("_parameters", "_buffers"))
-    elif isinstance(thing, _FOLLOWED) or _is_own(thing):
-        # Tensors and arrays of a data set are its data: they are read, and too large to be kept twice.
-        skip = torch.Tensor if isinstance(thing, DataLoader | Dataset | Sampler) else ()
-        yield from (value for value in getattr(thing, "__dict__", {}).values() if not isinstance(value, skip))
+        for part in thing.modules():  # all of them near, however deep they lie
+            yield part
+            yield from (v for name, v in vars(part).items() if name not in ("_parameters", "_buffers", "_modules"))
+            yield from _named_by_methods(part)
+    elif isinstance(thing, (LRScheduler, *DATA)) or _is_own(thing):
+        skip = (torch.Tensor, np.ndarray) if isinstance(thing, DATA) else ()
+        yield from (value for value in attributes_of(thing).values() if not isinstance(value, skip))
+        yield from _named_by_methods(thing)
 
 
 def _is_own(thing: object) -> bool:
-    """Whether its class was written by the user, or may hold what was."""
-    return hasattr(thing, "__dict__") and written_by_user(type(thing).__module__)
+    """Whether its class was written by the user."""
+    return written_by_user(type(thing).__module__)
+
+
+def _named_by_methods(thing: object) -> Iterator[Any]:
+    """The globals that methods of the user's class name: a layer that `forward` finds there is part of no network."""
+    for kind in type(thing).__mro__:
+        if written_by_user(kind.__module__):
+            functions = [value for value in vars(kind).values() if isinstance(value, types.FunctionType)]
+            yield from (held for function in functions for held in held_by(function).values())
+
+
+def attributes_of(thing: object) -> dict[str, Any]:
+    """All attributes that an object keeps, in its dictionary or in slots."""
+    return slots_of(thing) | dict(getattr(thing, "__dict__", {}))
+
+
+def slots_of(thing: object) -> dict[str, Any]:
+    """The attributes that an object keeps in slots."""
+    names = [name for kind in type(thing).__mro__ for name in _slots(kind)]
+    return {name: getattr(thing, name) for name in names if hasattr(thing, name)}
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
 
 @functools.cache
@@ -86,10 +116,13 @@ def written_by_user(module: str | None) -> bool:
 
 
 def held_by(function: types.FunctionType) -> dict[str, Any]:
-    """What a function of the user's can reach besides its arguments, by name: its closure, and the globals it names."""
+    """What a function of the user's can reach besides its arguments, by name: its closure, the globals it names, the
+    defaults of its arguments, its attributes."""
     if not written_by_user(function.__module__):
         return {}
-    held: dict[str, Any] = {}
+    held: dict[str, Any] = {f"default {number}": value for number, value in enumerate(function.__defaults__ or ())}
+    held |= function.__kwdefaults__ or {}
+    held |= vars(function)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             held[name] = cell.cell_contents

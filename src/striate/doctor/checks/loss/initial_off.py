@@ -11,6 +11,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.passage import WHOLE
 from striate.doctor.evidence.quality import Quality, form_of, quality
 from striate.doctor.evidence.trial import Change
 from striate.doctor.patient.copies import Double
@@ -102,7 +103,7 @@ def _divided_by(number: float) -> Any:
 def _smaller_layer(name: str, number: float) -> Any:
     def prepare(double: Double) -> None:
         with torch.no_grad():
-            for parameter in double.model.get_submodule(name).parameters(recurse=False):
+            for parameter in double.model.get_submodule("" if name == WHOLE else name).parameters(recurse=False):
                 parameter.div_(number)
 
     return prepare
@@ -115,8 +116,8 @@ def _mean(losses: list[float]) -> float:
 def _remedy(layer: str | None) -> str:
     if layer is None:
         return "leave out what makes the outputs large, such as a small temperature; or divide them"
-    parameter = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in layer.split("."))
-    small = f"`nn.init.normal_(model{parameter}.weight, std=0.01); nn.init.zeros_(model{parameter}.bias)`"
+    parameter = "" if layer == WHOLE else "".join(f"[{n}]" if n.isdigit() else f".{n}" for n in layer.split("."))
+    small = f"`nn.init.normal_(model{parameter}.weight, std=0.01)`, its bias zero"
     return f"begin with small weights in the last layer: {small}, and leave out factors on its outputs"
 
 

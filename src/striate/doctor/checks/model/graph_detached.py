@@ -30,7 +30,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     if flow.error is not None and any(text in str(flow.error) for text in _NO_GRAPH):
         yield _all_cut(flow, f"backward fails: {str(flow.error).partition('.')[0][:120]}")
-    elif flow.error is None and flow.backward:
+    elif flow.error is None and flow.backward and evidence.trial.rows:
         gradients = evidence.first.gradients
         without = {name for name in used if gradients.get(name) is None} - evidence.trial.changed
         if without == used:
