@@ -83,7 +83,7 @@ def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:
         if _passes(fit) or done >= _MOST_STEPS or trial.error is not None:
             return trial, fit
         evidence.clock.need(_STEPS * evidence.step_seconds)
-        go_on(trial, [batch], _STEPS, evidence.clock.until(0.1, 0.7))
+        go_on(trial, [batch], _STEPS, evidence.clock.until(0.15, 2.0))
         if len(trial.rows) < done + _STEPS:
             raise NoEvidence("a step takes too long to learn a batch by heart")
 

@@ -19,16 +19,19 @@ _FALLEN = 0.03
 _FEWEST = 60
 _BETTER = 0.7
 _HIGH = 0.05
+_STEADY = 0.75
 _RIGHT = 0.97
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     need_answers(evidence, as_loaded=False)
     trial = evidence.trial
-    if trial.error is not None or len(trial.rows) < _FEWEST or warms_up(trial) or not _stuck(trial.losses):
+    if trial.error is not None or len(trial.rows) < _FEWEST or warms_up(trial):
         return
     if not _guesses(evidence.start_training):
         yield from _noisy(evidence)
+        return
+    if not _stuck(trial.losses):
         return
     moved = max((row.moved or 0.0) / max(row.weights or 1.0, 1e-12) for row in trial.rows if row.moved is not None)
     answers = (evidence.after_training, evidence.after)
@@ -56,10 +59,11 @@ def _noisy(evidence: Evidence) -> Iterator[Finding]:
     """A network that has learned, whose loss stays where it is at this rate, and falls at a tenth of it."""
     known = quality(evidence.start_training.outputs, evidence.start_training.targets)
     trial = evidence.trial
-    own = _mean(trial.losses[len(trial.losses) // 4 :])
+    half = len(trial.losses) // 2
+    own = _mean(trial.losses[half:])
     if known is None or not rates_are_users(evidence) or known.loss < _HIGH * known.constant:
         return
-    if (known.accuracy or 0.0) > _RIGHT:
+    if (known.accuracy or 0.0) > _RIGHT or own < _STEADY * _mean(trial.losses[:half]):
         return
     slower = at_rate(evidence, 0.1)
     low = _mean(slower.losses[-len(slower.losses) // 4 :])
@@ -124,7 +128,8 @@ CHECK = Check(
     f"{_FEWEST} steps or more, at the end as many as a second allows, whose loss falls by less than {_FALLEN:.0%}, "
     "with answers no better than a guess before and after: where anything is being learned, one of the two moves; or, "
     f"of a network that has learned (loss above {_HIGH:.0%} of a guess's, {_RIGHT:.0%} right at most), a loss that "
-    f"does not fall, and falls below {_BETTER:.0%} of it at a tenth of the rate",
+    f"falls by less than {1 - _STEADY:.0%} from one half of the trial to the other, and below {_BETTER:.0%} of it "
+    "at a tenth of the rate",
     _run,
     quick=False,
 )

@@ -63,8 +63,9 @@ def _by_itself(evidence: Evidence, rate: float, steps: int) -> Fit:
 def _settled(evidence: Evidence, trial: Trial, gap: float) -> bool:
     """Whether it has seen the samples often enough, and hardly gets any better."""
     epochs = len(trial.rows) / max(len(evidence.train.raw), 1)
-    far = epochs >= _MANY_EPOCHS and gap >= 2 * _GAP and flat(trial.losses, _SLOW)
-    return far or (epochs >= _EPOCHS and flat(trial.losses, _FLAT))
+    later = trial.losses[len(trial.losses) // 2 :]
+    far = epochs >= _MANY_EPOCHS and gap >= 2 * _GAP and flat(later, _SLOW)
+    return far or (epochs >= _EPOCHS and flat(later, _FLAT))
 
 
 def _below(fit: Fit, known: float) -> bool:
@@ -104,7 +105,7 @@ CHECK = Check(
     "Does the training error stay high, though the data can be learned?",
     f"fewer than {_GOOD:.0%} of the training samples right (R² below {_GOOD:g}) and {_GAP:.0%} less than simple "
     f"models (neighbors, trees, a linear one) get on samples left out, {_EPOCHS} epochs or more seen, the loss "
-    f"falling by less than {_FLAT:.0%} in the last quarter (after {_MANY_EPOCHS} epochs and with twice that gap, "
+    f"falling by less than {_FLAT:.0%} in the last eighth (after {_MANY_EPOCHS} epochs and with twice that gap, "
     f"{_SLOW:.0%}), and Adam without dropout no better: then it is not how it is trained",
     _run,
     quick=False,
