@@ -28,6 +28,8 @@ sixteenth of the steepest."""
 MOST = 0.5
 """Share of outputs: where more than half are saturated, a gradient loses most of its strength in one layer."""
 LEARNED, LITTLE = 0.5, 0.15
+WORTH = 1.15
+"""Trials differ by some percent by chance."""
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
@@ -43,7 +45,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     own = evidence.progress
     fresh = with_fresh_weights(evidence, "glorot")
-    helps = fresh is not None and fresh.beats(own, 1.3)
+    helps = fresh is not None and fresh.beats(own, WORTH)
     if own.share > LEARNED and not helps:
         return
     name, share = max(bad, key=lambda item: item[1])
