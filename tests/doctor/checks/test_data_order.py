@@ -164,3 +164,10 @@ def test_columns_in_their_own_units() -> None:
     (finding,) = asked(not_normalized.CHECK, model, (uneven, y), optimizer=lambda p: torch.optim.SGD(p, lr=0.05))
     assert "columns with means" in finding.measured
     assert "x_train.mean(0)" in finding.remedy
+
+
+def test_rows_as_channels_are_no_scramble() -> None:
+    x, y = pixels()
+    model = nn.Sequential(nn.Conv1d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 10))
+    assert not asked(scrambled.CHECK, model, (x[:, 0].contiguous(), y))
+    assert not asked(scrambled.CHECK, model, (x[:, 0].transpose(1, 2).contiguous(), y))

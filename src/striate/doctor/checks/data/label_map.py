@@ -50,6 +50,8 @@ def _opinions(evidence: Evidence) -> Iterable[_Told]:
     try:
         after, val = evidence.after, evidence.after_val
         known = evidence.samples.labels[: len(after.outputs)]
+        if len(known) != len(after.outputs) or len(val.outputs) > len(labels):
+            raise NoEvidence("the network does not answer each sample once")
         yield _Told(
             "the trial's network",
             _answers(after.outputs),

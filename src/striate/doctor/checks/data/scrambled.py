@@ -18,7 +18,7 @@ from striate.doctor.patient.batch import main_tensor
 from striate.doctor.patient.copies import Double
 from striate.records import Finding
 
-SMOOTHER = 0.8
+SMOOTHER, SMOOTHER_IN_ALL = 0.8, 0.9
 AGREE = 0.9
 GAIN = 0.05
 _SAMPLES = 64
@@ -35,9 +35,13 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if x.ndim < 3 or len(x) < 4 or not bool(torch.isfinite(x).all()):
         raise NoEvidence("there are too few samples with places side by side, or their numbers are not finite")
     rough = roughness(x, entrance.channels)
+    everywhere = roughness(x, None).clamp_min(1e-12)
     best: tuple[float, tuple[int, ...], torch.Tensor] | None = None
     for order, other in _orders(x):
         ratio = roughness(other, entrance.channels) / rough.clamp_min(1e-12)
+        # Exchanged axes, each as smooth as before, are no scramble: rows of an image may be its channels.
+        if float((roughness(other, None) / everywhere).median()) > SMOOTHER_IN_ALL:
+            continue
         middle = float(ratio.median())
         if middle < SMOOTHER and float((ratio < 1).double().mean()) >= AGREE and (best is None or middle < best[0]):
             best = (middle, order, other)
@@ -52,8 +56,9 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     yield _told(entrance, given, best[1], float(rough.median()), best[0], gain, words)
 
 
-def roughness(x: torch.Tensor, channels: int) -> torch.Tensor:
-    """(N,) of grids (N, …): the mean difference of neighbors along all axes of space, in standard deviations of all."""
+def roughness(x: torch.Tensor, channels: int | None) -> torch.Tensor:
+    """(N,) of grids (N, …): the mean difference of neighbors along all axes but that of channels (None:
+    all), in standard deviations of all."""
     found = torch.zeros(len(x))
     axes = [axis for axis in range(1, x.ndim) if axis != channels and x.shape[axis] > 1]
     for axis in axes:
