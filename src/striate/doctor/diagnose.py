@@ -76,13 +76,17 @@ def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
     """A first step that raises is a finding; where no check knows what it is, it is told as it came. Raises ModelError
     where the network itself does, or no step could be tried at all."""
     trial = vars(evidence).get("kept", {}).get("trial")
-    if any(finding.severity == "error" for finding in found):
-        return []
     if isinstance(trial, NoEvidence) and not isinstance(trial, OutOfTime):
         raise ModelError("the training step", str(trial), "one that can be tried on copies", _MEND)
     if not isinstance(trial, Trial) or trial.error is None or trial.rows:
         return []
-    raised = f"{type(trial.error).__name__}: {one_line(str(trial.error))[:300]}"
+    name = type(trial.error).__name__
+    if any(
+        (finding.severity == "error" and not finding.code.startswith("data.")) or name in finding.measured
+        for finding in found
+    ):
+        return []
+    raised = f"{name}: {one_line(str(trial.error))[:300]}"
     if trial.phase == "forward":
         raise ModelError("the network", raised, "one that takes a batch", _MEND)
     code = "loss.wrong-for-task" if trial.phase == "loss" else "optim.no-step"

@@ -24,8 +24,10 @@ from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run
 from striate.doctor.patient.batch import copied, size_of
 from striate.doctor.patient.copies import Double, make_double
 from striate.doctor.patient.patient import Patient
-from striate.errors import UsageError
+from striate.errors import DataError, UsageError
 from striate.models.untouched import same_random_state, untouched
+
+_IGNORED = -100  # which cross entropy leaves out
 
 STEPS = 160
 """Steps of the trial at most: what goes wrong in the optimization shows by then."""
@@ -75,6 +77,7 @@ class Evidence:
     @Kept
     def trial(self) -> Trial:
         """The user's own setup, trained for some steps on a double."""
+        self._refuse_labels_on_gpu()
         trial = self._run(self.train.raw, STEPS, None)
         if trial.astray and not trial.changed:
             raise UsageError(
@@ -84,6 +87,24 @@ class Evidence:
                 "def step(model, batch, optimizer, loss): … with these names, and no others from outside",
             )
         return trial
+
+    def _refuse_labels_on_gpu(self) -> None:
+        """A class number without an output is an assertion on a GPU, after which the whole process cannot use it."""
+        if self.patient.device.type != "cuda" or not self.patient.classifies:
+            return
+        try:
+            labels, outputs = self.train.labels, answer(self.patient, self.fresh, self.train.raw[:1]).outputs
+        except NoEvidence:
+            return
+        classes = outputs.shape[1] if outputs.ndim == 2 else 0
+        odd = labels[(labels >= classes) | ((labels < 0) & (labels != _IGNORED))]
+        if classes > 1 and len(odd):
+            raise DataError(
+                "train",
+                f"class numbers such as {int(odd[0])} for {classes} outputs",
+                f"0 to {classes - 1}: on a GPU others end the process",
+                f"number the classes from 0, or give the last layer {int(labels.max()) + 1} outputs",
+            )
 
     @property
     def first(self) -> Passage:
