@@ -234,6 +234,12 @@ def sort_out(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], dict[str
     return tuple(sorted(graver, key=_rank)), {code: others for code, others in follows.items() if others}
 
 
+def cause_of_all(codes: Sequence[str], found: Sequence[Finding]) -> str:
+    """The code of an error that explains each of `codes`, were it found; empty where there is none."""
+    errors = (finding.code for finding in found if finding.severity == "error")
+    return next((error for error in errors if all(_explains(error, code) for code in codes)), "")
+
+
 def _as_grave(root: Finding, follows: Sequence[Finding]) -> Finding:
     worst = min((root, *follows), key=lambda finding: SEVERITIES.index(finding.severity))
     return replace(root, severity=worst.severity)

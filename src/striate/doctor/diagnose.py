@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from striate.doctor.causes import sort_out
+from striate.doctor.causes import cause_of_all, sort_out
 from striate.doctor.checks.every import every_check
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock, NoEvidence, OutOfTime
@@ -54,6 +54,9 @@ def examine(patient: Patient, clock: Clock, *, quick: bool = False, without: fro
     looked: list[str] = []
     for check in every_check():
         if (quick and not check.quick) or without.issuperset(check.codes):
+            continue
+        if not check.quick and (cause := cause_of_all(check.codes, found)):
+            skipped |= dict.fromkeys(check.codes, f"it would follow from {cause}")
             continue
         try:
             clock.need(0.0)
