@@ -8,210 +8,135 @@ from dataclasses import replace
 from striate.doctor.diagnosis import SEVERITIES
 from striate.records import Finding
 
-EXPLAINS: dict[str, tuple[str, ...]] = {
-    "data.not-finite": ("loss.not-finite", "optim.lr-too-high", "model.collapsed", "model.exploding-gradient"),
-    "data.not-normalized": ("loss.initial-off",),
-    "loss.not-finite": ("model.*", "optim.*", "fit.*"),
-    "loss.broadcast": ("loss.degenerate", "model.collapsed", "optim.lr-too-high", "optim.lr-too-low", "fit.*"),
-    "loss.wrong-for-task": (
-        *("loss.degenerate", "loss.initial-off", "loss.sign", "loss.not-finite", "data.label-range"),
-        *("model.collapsed", "model.vanishing-gradient", "model.dead-units", "model.exploding-gradient"),
-        *("optim.lr-too-high", "optim.lr-too-low", "optim.no-step", "fit.*"),
-    ),
-    "loss.sign": (
-        *("loss.degenerate", "loss.not-finite", "loss.initial-off", "optim.lr-too-high", "optim.lr-too-low"),
-        *("model.collapsed", "model.exploding-gradient", "model.dead-units", "model.saturated", "fit.*"),
-    ),
-    "loss.degenerate": (
-        *("model.collapsed", "model.vanishing-gradient", "model.dead-units", "optim.lr-too-low", "optim.no-step"),
-        "fit.*",
-    ),
-    "loss.initial-off": ("fit.plateau", "fit.underfit"),
-    "optim.no-step": ("optim.lr-too-low", "model.collapsed", "fit.*"),
-    "optim.missing-zero-grad": (
-        "optim.lr-too-high",
-        "optim.clip-too-small",
-        "loss.not-finite",
-        "model.dead-units",
-        "model.collapsed",
-        "fit.*",
-    ),
-    "optim.gradient-wrong": ("optim.lr-too-high", "optim.lr-too-low", "model.collapsed", "loss.not-finite", "fit.*"),
-    "optim.parameters-missing": ("optim.lr-too-low", "model.collapsed", "model.too-small", "fit.*"),
-    "optim.clip-too-small": ("optim.lr-too-low", "fit.*"),
-    "optim.lr-schedule": ("optim.lr-too-low", "optim.lr-too-high", "fit.*"),
-    "optim.weight-decay-too-high": (
-        "optim.lr-too-high",
-        "optim.lr-too-low",
-        "model.vanishing-gradient",
-        "model.dead-units",
-        "model.collapsed",
-        "fit.*",
-    ),
-    "optim.lr-too-high": ("loss.not-finite", "model.dead-units", "model.collapsed", "model.saturated", "fit.*"),
-    "optim.lr-too-low": ("fit.*",),
-    "model.symmetric-init": (
-        "model.redundant-filters",
-        "model.dead-units",
-        "model.collapsed",
-        "model.vanishing-gradient",
-        "optim.lr-too-low",
-        "fit.*",
-    ),
-    "model.exploding-gradient": (
-        "loss.initial-off",
-        "loss.not-finite",
-        "optim.lr-too-high",
-        "model.saturated",
-        "model.collapsed",
-        "fit.*",
-    ),
-    "model.saturated": (
-        "model.vanishing-gradient",
-        "optim.lr-too-low",
-        "optim.lr-too-high",
-        "loss.initial-off",
-        "fit.*",
-    ),
-    "model.dead-units": (
-        "model.vanishing-gradient",
-        "model.redundant-filters",
-        "model.collapsed",
-        "optim.lr-too-low",
-        "optim.lr-too-high",
-        "fit.*",
-    ),
-    "model.vanishing-gradient": ("optim.lr-too-low", "model.collapsed", "model.redundant-filters", "fit.*"),
-    "model.collapsed": ("optim.lr-too-low", "model.redundant-filters", "fit.*"),
-    "model.redundant-filters": ("fit.*",),
-}
-"""By code of a cause: what it brings about. A finding that is explained by another one is listed under it. `data.*`
-stands for all codes of data."""
-
-for _code in (
-    *("data.labels-random", "data.not-normalized", "data.constant-images", "data.scrambled", "data.label-map"),
-    *("data.label-range", "data.not-shuffled"),
-    *("model.double-softmax", "model.no-nonlinearity", "model.frozen-parameters", "model.too-small", "model.mode"),
-    *("model.shrinks-too-fast", "model.receptive-field", "model.batch-norm-small-batch", "model.batch-mixing"),
-    *("model.unregistered-parameters", "model.dropout-too-high", "model.graph-detached", "model.last-layer-clipped"),
-):
-    EXPLAINS[_code] = (*EXPLAINS.get(_code, ()), "fit.underfit", "fit.plateau", "fit.cannot-overfit-batch")
-for _code in ("data.labels-random", "data.label-noise", "data.label-map", "data.shift", "data.missing-class"):
-    EXPLAINS[_code] = (*EXPLAINS.get(_code, ()), "fit.overfit")
-
-_UNTRAINABLE = (
-    *("optim.lr-too-high", "optim.lr-too-low", "loss.initial-off", "loss.not-finite", "model.collapsed"),
-    *("model.dead-units", "model.saturated", "model.vanishing-gradient", "model.exploding-gradient", "fit.*"),
-)
-"""What shows where the data cannot be learned from, whatever the network."""
-for _code, _more in {
-    "data.not-finite": ("data.constant-images", "model.*", "optim.*", "loss.*", "fit.*"),
-    "data.not-normalized": _UNTRAINABLE,
+EXPLAINS: dict[str, str] = {
+    "data.not-finite": "data.constant-images loss.* model.* optim.* fit.*",
     "data.label-range": (
-        *("data.missing-class", "data.imbalance", "data.labels-random", "data.label-noise", "loss.degenerate"),
-        *("loss.sign", "loss.not-finite", "model.collapsed", "fit.*"),
+        "data.imbalance data.label-noise data.labels-random data.missing-class loss.degenerate "
+        "loss.not-finite loss.sign model.collapsed fit.*"
     ),
     "data.constant-images": (
-        *("data.duplicates", "data.leak", "data.label-noise", "data.labels-random", "data.too-few", "model.dead-units"),
-        *("model.collapsed", "fit.*"),
+        "data.duplicates data.label-noise data.labels-random data.leak data.too-few model.collapsed "
+        "model.dead-units fit.*"
     ),
-    "data.labels-random": ("data.label-noise", "data.shift", *_UNTRAINABLE),
-    "data.label-noise": ("fit.*",),
-    "data.missing-class": ("data.imbalance", "data.shift", "fit.*"),
-    "data.imbalance": ("data.labels-random", "model.collapsed", "loss.degenerate", "fit.*"),
-    "data.too-few": ("data.label-noise", "fit.overfit"),
-    "data.duplicates": ("data.too-few", "data.label-noise", "fit.overfit"),
     "data.not-shuffled": (
-        *("data.missing-class", "data.imbalance", "model.batch-norm-small-batch", "model.mode"),
-        *("model.dead-units", "model.collapsed", "optim.lr-too-high", "optim.lr-too-low", "loss.degenerate", "fit.*"),
+        "data.imbalance data.missing-class loss.degenerate model.batch-norm-small-batch model.collapsed "
+        "model.dead-units model.mode optim.lr-too-high optim.lr-too-low fit.*"
     ),
-    "data.scrambled": ("data.labels-random", "data.constant-images", "data.shift", "model.receptive-field", "fit.*"),
-    "data.label-map": ("data.shift", "fit.*"),
-    "data.shift": ("fit.*", "model.mode"),
-}.items():
-    EXPLAINS[_code] = tuple(dict.fromkeys((*EXPLAINS.get(_code, ()), *_more)))
-
-_NOT_LEARNING = ("fit.*", "optim.lr-too-low", "model.collapsed", "model.vanishing-gradient")
-"""What shows where a network as it is built cannot learn, or learns slowly."""
-for _code, _more in {
-    "model.double-softmax": (
-        *("model.last-layer-clipped", "model.saturated", "loss.initial-off", "loss.degenerate", "optim.lr-too-high"),
-        *_NOT_LEARNING,
+    "data.scrambled": "data.constant-images data.labels-random data.shift model.receptive-field fit.*",
+    "data.missing-class": "data.imbalance data.shift fit.*",
+    "data.not-normalized": (
+        "loss.initial-off loss.not-finite model.collapsed model.dead-units model.exploding-gradient "
+        "model.saturated model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
     ),
-    "model.last-layer-clipped": (
-        *("model.dead-units", "model.saturated", "loss.initial-off", "loss.degenerate", "optim.lr-too-high"),
-        *_NOT_LEARNING,
+    "data.label-map": "data.shift fit.*",
+    "data.shift": "model.mode fit.*",
+    "data.labels-random": (
+        "data.label-noise data.shift loss.initial-off loss.not-finite model.collapsed model.dead-units "
+        "model.exploding-gradient model.saturated model.vanishing-gradient optim.lr-too-high "
+        "optim.lr-too-low fit.*"
     ),
-    "model.no-nonlinearity": ("model.redundant-filters", "model.receptive-field", *_NOT_LEARNING),
-    "model.unregistered-parameters": (
-        *("model.unused-parameters", "model.mode", "model.redundant-filters", "optim.parameters-missing"),
-        *("optim.lr-too-high", *_NOT_LEARNING),
+    "data.duplicates": "data.label-noise data.too-few fit.overfit",
+    "data.imbalance": "data.labels-random loss.degenerate model.collapsed fit.*",
+    "data.label-noise": "fit.*",
+    "data.too-few": "data.label-noise fit.overfit",
+    "loss.not-finite": "model.* optim.* fit.*",
+    "loss.broadcast": "loss.degenerate model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
+    "loss.wrong-for-task": (
+        "data.label-range loss.degenerate loss.initial-off loss.not-finite loss.sign model.collapsed "
+        "model.dead-units model.exploding-gradient model.vanishing-gradient optim.lr-too-high "
+        "optim.lr-too-low optim.no-step fit.*"
     ),
+    "loss.sign": (
+        "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "
+        "model.exploding-gradient model.saturated optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+    "loss.degenerate": (
+        "model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low optim.no-step fit.*"
+    ),
+    "loss.initial-off": "fit.plateau fit.underfit",
     "model.graph-detached": (
-        *("model.unused-parameters", "model.frozen-parameters", "model.redundant-filters", "loss.degenerate"),
-        *("optim.parameters-missing", "optim.no-step", "optim.gradient-wrong", *_NOT_LEARNING),
+        "loss.degenerate model.collapsed model.frozen-parameters model.redundant-filters "
+        "model.unused-parameters model.vanishing-gradient optim.gradient-wrong optim.lr-too-low "
+        "optim.no-step optim.parameters-missing fit.*"
+    ),
+    "model.unregistered-parameters": (
+        "model.collapsed model.mode model.redundant-filters model.unused-parameters "
+        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low optim.parameters-missing fit.*"
     ),
     "model.frozen-parameters": (
-        *("optim.parameters-missing", "optim.no-step", "model.redundant-filters", *_NOT_LEARNING),
+        "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low optim.no-step "
+        "optim.parameters-missing fit.*"
     ),
-    "model.unused-parameters": ("optim.parameters-missing",),
-    "model.shared-weights": ("fit.*",),
-    "model.mode": ("model.batch-mixing", "fit.*", "optim.lr-too-high", "loss.initial-off"),
-    "model.batch-norm-small-batch": ("model.mode", "optim.lr-too-high", *_NOT_LEARNING),
-    "model.batch-mixing": ("model.redundant-filters", *_NOT_LEARNING),
-    "model.dropout-too-high": ("model.dead-units", "optim.lr-too-high", *_NOT_LEARNING),
-    "model.too-small": ("model.receptive-field", "model.dead-units", *_NOT_LEARNING),
-    "model.shrinks-too-fast": ("model.receptive-field", "model.dead-units", *_NOT_LEARNING),
-    "model.receptive-field": _NOT_LEARNING,
-}.items():
-    EXPLAINS[_code] = tuple(dict.fromkeys((*EXPLAINS.get(_code, ()), *_more)))
+    "model.double-softmax": (
+        "loss.degenerate loss.initial-off model.collapsed model.last-layer-clipped model.saturated "
+        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+    "model.last-layer-clipped": (
+        "loss.degenerate loss.initial-off model.collapsed model.dead-units model.saturated "
+        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+    "model.mode": "loss.initial-off model.batch-mixing optim.lr-too-high fit.*",
+    "model.batch-norm-small-batch": (
+        "model.collapsed model.mode model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+    "model.batch-mixing": "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*",
+    "model.no-nonlinearity": (
+        "model.collapsed model.receptive-field model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*"
+    ),
+    "model.dropout-too-high": (
+        "model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+    "model.shared-weights": "fit.*",
+    "model.symmetric-init": (
+        "model.collapsed model.dead-units model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*"
+    ),
+    "model.exploding-gradient": (
+        "loss.initial-off loss.not-finite model.collapsed model.saturated optim.lr-too-high fit.*"
+    ),
+    "model.saturated": "loss.initial-off model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*",
+    "model.dead-units": (
+        "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+    "model.vanishing-gradient": "model.collapsed model.redundant-filters optim.lr-too-low fit.*",
+    "model.too-small": (
+        "model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"
+    ),
+    "model.shrinks-too-fast": (
+        "model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"
+    ),
+    "model.receptive-field": "model.collapsed model.vanishing-gradient optim.lr-too-low fit.*",
+    "model.collapsed": "model.redundant-filters optim.lr-too-low fit.*",
+    "model.redundant-filters": "fit.*",
+    "model.unused-parameters": "optim.parameters-missing",
+    "optim.no-step": "model.collapsed optim.lr-too-low fit.*",
+    "optim.missing-zero-grad": (
+        "loss.not-finite model.collapsed model.dead-units optim.clip-too-small optim.lr-too-high fit.*"
+    ),
+    "optim.gradient-wrong": "loss.not-finite model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
+    "optim.parameters-missing": "model.collapsed model.too-small optim.lr-too-low fit.*",
+    "optim.clip-too-small": "optim.lr-too-low fit.*",
+    "optim.lr-schedule": "optim.lr-too-high optim.lr-too-low fit.*",
+    "optim.weight-decay-too-high": (
+        "model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+    "optim.lr-too-high": "loss.not-finite model.collapsed model.dead-units model.saturated fit.*",
+    "optim.lr-too-low": "fit.*",
+}
+"""By code of a cause: what it brings about, in words divided by blanks. A finding that is explained by another one is listed
+under it. `fit.*` stands for all codes of fit."""
 
-FIRST: tuple[str, ...] = (
-    "data.not-finite",
-    "data.label-range",
-    "loss.not-finite",
-    "loss.broadcast",
-    "loss.wrong-for-task",
-    "loss.sign",
-    "data.constant-images",
-    "data.not-shuffled",
-    "data.scrambled",
-    "data.missing-class",
-    "data.not-normalized",
-    "data.label-map",
-    "data.shift",
-    "data.labels-random",
-    "data.leak",
-    "loss.degenerate",
-    "model.graph-detached",
-    "model.unregistered-parameters",
-    "model.frozen-parameters",
-    "model.double-softmax",
-    "model.last-layer-clipped",
-    "model.mode",
-    "model.batch-norm-small-batch",
-    "model.batch-mixing",
-    "model.no-nonlinearity",
-    "model.dropout-too-high",
-    "model.shared-weights",
-    "optim.no-step",
-    "optim.missing-zero-grad",
-    "optim.gradient-wrong",
-    "optim.parameters-missing",
-    "model.symmetric-init",
-    "optim.clip-too-small",
-    "optim.lr-schedule",
-    "optim.weight-decay-too-high",
-    "model.exploding-gradient",
-    "model.saturated",
-    "model.dead-units",
-    "model.vanishing-gradient",
-    "model.too-small",
-    "model.shrinks-too-fast",
-    "model.receptive-field",
-    "model.collapsed",
-    "optim.lr-too-high",
-    "optim.lr-too-low",
+FIRST = tuple(
+    """
+    data.not-finite data.label-range loss.not-finite loss.broadcast loss.wrong-for-task loss.sign
+    data.constant-images data.not-shuffled data.scrambled data.missing-class data.not-normalized data.label-map
+    data.shift data.labels-random data.leak loss.degenerate model.graph-detached model.unregistered-parameters
+    model.frozen-parameters model.double-softmax model.last-layer-clipped model.mode model.batch-norm-small-batch
+    model.batch-mixing model.no-nonlinearity model.dropout-too-high model.shared-weights optim.no-step
+    optim.missing-zero-grad optim.gradient-wrong optim.parameters-missing model.symmetric-init
+    optim.clip-too-small optim.lr-schedule optim.weight-decay-too-high model.exploding-gradient model.saturated
+    model.dead-units model.vanishing-gradient model.too-small model.shrinks-too-fast model.receptive-field
+    model.collapsed optim.lr-too-high optim.lr-too-low
+    """.split()
 )
 """Codes from the most certain and fundamental to what only shows itself; others follow in the order they were found."""
 
@@ -257,7 +182,7 @@ def _leads_to(causes: dict[str, str], code: str, cause: str) -> bool:
 def _explains(code: str, other: str) -> bool:
     return any(
         other == pattern or (pattern.endswith(".*") and other.startswith(pattern[:-1]))
-        for pattern in EXPLAINS.get(code, ())
+        for pattern in EXPLAINS.get(code, "").split()
     )
 
 
