@@ -122,11 +122,10 @@ EXPLAINS: dict[str, str] = {
     "optim.lr-too-high": "loss.not-finite model.collapsed model.dead-units model.saturated fit.*",
     "optim.lr-too-low": "fit.*",
 }
-"""By code of a cause: what it brings about, in words divided by blanks. A finding that is explained by another one is listed
-under it. `fit.*` stands for all codes of fit."""
+"""By code of a cause: what it brings about, divided by blanks. A finding that is explained by another one is listed under it.
+`fit.*` stands for all codes of fit."""
 
-FIRST = tuple(
-    """
+_ORDER = """
     data.not-finite data.label-range loss.not-finite loss.broadcast loss.wrong-for-task loss.sign
     data.constant-images data.not-shuffled data.scrambled data.missing-class data.not-normalized data.label-map
     data.shift data.labels-random data.leak loss.degenerate model.graph-detached model.unregistered-parameters
@@ -136,8 +135,8 @@ FIRST = tuple(
     optim.clip-too-small optim.lr-schedule optim.weight-decay-too-high model.exploding-gradient model.saturated
     model.dead-units model.vanishing-gradient model.too-small model.shrinks-too-fast model.receptive-field
     model.collapsed optim.lr-too-high optim.lr-too-low
-    """.split()
-)
+"""
+FIRST = tuple(_ORDER.split())
 """Codes from the most certain and fundamental to what only shows itself; others follow in the order they were found."""
 
 
