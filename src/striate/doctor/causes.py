@@ -122,7 +122,7 @@ EXPLAINS: dict[str, str] = {
     "optim.lr-too-high": "loss.not-finite model.collapsed model.dead-units model.saturated fit.*",
     "optim.lr-too-low": "fit.*",
 }
-"""By code of a cause: what it brings about, divided by blanks. A finding that is explained by another one is listed under it.
+"""By code of a cause: what it brings about, divided by blanks. A finding that another one explains is listed under it.
 `fit.*` stands for all codes of fit."""
 
 _ORDER = """

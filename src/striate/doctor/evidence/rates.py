@@ -67,9 +67,10 @@ def _three(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}"
 
 
-def first_rates(trial: Trial) -> tuple[float, ...]:
-    """The rates of the first step that the optimizer made; empty where it made none."""
-    return next((row.rates for row in trial.rows if row.rates), ())
+def highest_rates(trial: Trial) -> tuple[float, ...]:
+    """The highest rate of each group, which a warm-up leads to; empty where the optimizer made no step."""
+    known = [row.rates for row in trial.rows if row.rates]
+    return tuple(max(values) for values in zip(*known, strict=False))
 
 
 def steps_an_epoch(evidence: Evidence) -> int:

@@ -11,7 +11,7 @@ from striate.records import Finding
 from striate.training.config import Config
 
 _Remedy = Callable[[Finding, Config], str]
-_RATE = re.compile(r"lr=([0-9.]+(?:e-?[0-9]+)?)")
+_RATE = re.compile(r"lr=([0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?)")
 
 
 def _rate(finding: Finding, config: Config) -> str:

@@ -9,7 +9,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
-from striate.doctor.evidence.rates import at_rate, first_movement, first_rates, movement, rate_text, rates_are_users
+from striate.doctor.evidence.rates import at_rate, first_movement, highest_rates, movement, rate_text, rates_are_users
 from striate.doctor.evidence.trial import Trial
 from striate.records import Finding
 
@@ -73,14 +73,14 @@ def _finding(trial: Trial, own: Progress, other: Progress, factor: float, severi
 
 
 def _remedy(trial: Trial, factor: float) -> str:
-    rates = first_rates(trial)
+    rates = highest_rates(trial)
     if not rates:
         return f"Multiply what your step takes from the parameters by {factor:g}."
     return f"Give the optimizer lr={rate_text([rate * factor for rate in rates])}; halve it while the loss still grows."
 
 
 def _rate(trial: Trial, factor: float) -> str:
-    rates = first_rates(trial)
+    rates = highest_rates(trial)
     if not rates:
         return "steps as they are" if factor == 1 else f"steps of {factor:g} of their length"
     return f"lr {rate_text([rate * factor for rate in rates])}"

@@ -14,7 +14,7 @@ from striate.doctor.evidence.progress import number
 from striate.doctor.evidence.rates import (
     at_held_rates,
     at_rate,
-    first_rates,
+    highest_rates,
     movement,
     rate_text,
     rates_are_users,
@@ -41,7 +41,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     moved = movement(trial)
     if own.share > LITTLE or not math.isfinite(own.level) or moved is None or moved > SMALL_MOVE:
         return
-    if first_rates(trial) and max(first_rates(trial)) == 0:
+    if highest_rates(trial) and max(highest_rates(trial)) == 0:
         yield from _zero(evidence)
         return
     for factor in _factors(trial, moved):
@@ -53,7 +53,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         needed = _steps_to_half(higher.losses, min(own.start, own.chance), other.level) * factor
         if needed < max(STEPS, EPOCHS * steps_an_epoch(evidence)):
             continue
-        rates = first_rates(trial)
+        rates = highest_rates(trial)
         tried = f"lr {rate_text([r * factor for r in rates])}" if rates else f"steps {factor:g} times as long"
         given = f"lr {rate_text(rates)}" if rates else "steps as they are"
         yield Finding(
@@ -75,7 +75,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 
 def _zero(evidence: Evidence) -> Iterator[Finding]:
     """A rate of zero has no multiple."""
-    own, rates = evidence.progress, first_rates(evidence.trial)
+    own, rates = evidence.progress, highest_rates(evidence.trial)
     for rate in (1e-1, 1e-2, 1e-3):
         other = evidence.progress_of(at_held_rates(evidence, [rate] * len(rates)))
         if other.beats(own, 1.5):
@@ -94,7 +94,7 @@ def _zero(evidence: Evidence) -> Iterator[Finding]:
 def _factors(trial: Trial, moved: float) -> list[float]:
     """Powers of ten, that first which would make a step of a hundredth of the norm."""
     if not moved:  # so small that the numbers' precision swallows it
-        moved = max(first_rates(trial), default=0.0) * _strength(trial)
+        moved = max(highest_rates(trial), default=0.0) * _strength(trial)
     if not moved:
         return []
     wanted = round(math.log10(1e-2 / moved))
