@@ -1,0 +1,19 @@
+"""Each code has its line in docs/doctor.md, and its entry on the page of its group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from striate.doctor.checks.every import every_check
+
+DOCS = Path(__file__).parents[2] / "docs"
+CODES = sorted({code for check in every_check() for code in check.codes})
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_code_is_documented(code: str) -> None:
+    assert f"[`{code}`](doctor/" in (DOCS / "doctor.md").read_text(encoding="utf-8")
+    page = (DOCS / "doctor" / f"{code.partition('.')[0]}.md").read_text(encoding="utf-8")
+    assert f"`{code}`" in page
