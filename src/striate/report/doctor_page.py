@@ -11,13 +11,16 @@ from striate.doctor.diagnosis import Diagnosis, Picture
 from striate.report.page import page_environment
 from striate.visualize.canvas import show_literally
 from striate.visualize.finding_picture import bars_figure, images_figure, lines_figure
+from striate.wording import several
 
 
 def doctor_page(diagnosis: Diagnosis, subject: str) -> str:
     """The page as HTML text that needs nothing else: each finding with its picture, and what follows from it."""
     pictures = {code: _encoded(picture) for code, picture in diagnosis.pictures.items()}
     page = page_environment().get_template("doctor.html")
-    return page.render(diagnosis=diagnosis, subject=subject, pictures=pictures, alternatives=diagnosis.pictures)
+    return page.render(
+        diagnosis=diagnosis, subject=subject, pictures=pictures, alternatives=diagnosis.pictures, several=several
+    )
 
 
 def picture_figure(picture: Picture) -> Figure:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from striate.visualize.canvas import (
     BLUE,
@@ -26,6 +26,8 @@ from striate.visualize.canvas import (
 _COLORS = (BLUE, VERMILION, GREEN, ORANGE)
 _STYLES = ("-", "--", "-.", ":")
 _MOST_BARS = 24
+_MOST_TIMES = 1000
+"""Of where the curves begin: what diverges leaves the picture."""
 
 
 def lines_figure(title: str, series: Mapping[str, Sequence[float]]) -> Figure:
@@ -39,6 +41,10 @@ def lines_figure(title: str, series: Mapping[str, Sequence[float]]) -> Figure:
     known = [value for values in series.values() for value in values if np.isfinite(value)]
     if known and min(known) > 0 and max(known) > 50 * min(known):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        first = [values[0] for values in series.values() if values and np.isfinite(values[0])]
+        axes.set_ylim(top=min(1.5 * max(known), _MOST_TIMES * max(first, default=max(known))))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("step", fontsize=SMALL)
     axes.legend(fontsize=SMALL, frameon=False)
