@@ -83,7 +83,11 @@ def training_samples(batches: Batches, first: Passage, classifies: bool) -> Samp
     if first.loss_targets is not None:
         wanted = leaf(batch, y_path) if y_path is not None else None
         plain = wanted is not None and _equal(wanted, first.loss_targets)
-    alone = len(arguments) <= 1 and _others(batch, x_path, y_path) == 0
+    answers = leaf(batch, y_path) if y_path is not None else None
+    given = [
+        tensor for tensor in arguments if answers is None or not _equal(tensor, answers)
+    ]  # some take the labels too
+    alone = len(given) <= 1 and _others(batch, x_path, y_path) == 0
     found = Samples("train", None, None, x_path, y_path, alone, plain, _numbers(batches), batches.whole, classifies)
     return replace(found, x=_gathered(batches.raw, x_path), y=_gathered(batches.raw, y_path))
 
