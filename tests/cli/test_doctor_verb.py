@@ -17,8 +17,15 @@ def doctor(capsys, *words: str) -> tuple[int, str, str]:
     return code, *capsys.readouterr()
 
 
+def test_a_sound_regression_is_healthy(capsys) -> None:
+    """Its targets are learned in units of their own."""
+    code, out, _ = doctor(capsys, "boston", "--seed", "1")
+    assert code == 0
+    assert "Healthy: no error and no warning" in out, out
+
+
 def test_a_sound_training_is_healthy(capsys) -> None:
-    code, out, _ = doctor(capsys, "digits", *SMALL, "--seconds", "10")
+    code, out, _ = doctor(capsys, "digits", *SMALL, "--seconds", "30")
     assert code == 0, out
     assert "Healthy: no error and no warning" in out
     assert all(len(line) <= 80 for line in out.splitlines()), out
@@ -42,7 +49,9 @@ def test_a_finished_run_is_examined(capsys, tmp_path: Path) -> None:
     capsys.readouterr()
     code, out, _ = doctor(capsys, str(run), "--json")
     assert code == 0, out
-    assert json.loads(out)["run"] == str(run)
+    document = json.loads(out)
+    assert document["run"] == str(run)
+    assert document["subject"].startswith(f"{run}, 2 epochs trained: conv(4,3)")
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 

@@ -26,7 +26,7 @@ from striate.training.config_file import config_from_yaml
 from striate.training.execution import memory_explained
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import ConfigSource, merge_request, read_config
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 BUDGET = 30.0
 
@@ -120,19 +120,22 @@ def _prepare(config: Config, module: nn.Module | None, announce: Announce) -> Pr
 
 def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None) -> Consultation:
     known = list(prepared.findings)
+    told = ""
     if run is not None:
         classes = len(prepared.data.classes) if prepared.task.name == "classify" else 0
-        known += curve_findings(read_curves(run, classes))
+        curves = read_curves(run, classes)
+        known += curve_findings(curves)
+        told = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "
     diagnosis = examine_prepared(prepared, Clock(seconds))
     codes = {finding.code for finding in known}
     tried = [in_own_words(other, prepared.config) for other in _all(diagnosis) if other.code not in codes]
     findings, follows = sort_out([*known, *tried])
     model, data = prepared.config.model.name, prepared.data.name
     shape = show_shape(tuple(prepared.data.input_shape))
-    subject = f"{model} on {data}: inputs {shape}, {prepared.config.batch:,} a batch"
+    subject = f"{told}{model} on {data}: inputs {shape}, {prepared.config.batch:,} a batch"
     subject += f", {prepared.config.optim.name} at {prepared.config.optim.lr:.3g}"
-    told = replace(diagnosis, findings=findings, follows=follows)
-    return Consultation(subject, model, data, told, None if run is None else run.path)
+    sorted_out = replace(diagnosis, findings=findings, follows=follows)
+    return Consultation(subject, model, data, sorted_out, None if run is None else run.path)
 
 
 def _all(diagnosis: Diagnosis) -> list[Finding]:

@@ -19,6 +19,7 @@ def doctor(
     task: Literal["auto", "classify", "regress", "segment"] | None = None,
     batch: int | None = None,
     lr: float | None = None,
+    seed: int | None = None,
     size: str | None = None,
     config: Path | None = None,
     seconds: float = 30.0,
@@ -48,6 +49,8 @@ def doctor(
         Samples in one step.
     lr
         The peak learning rate.
+    seed
+        Of first weights, batches and augmentation.
     size
         Height and width of the inputs in pixels: 96, or 96x128.
     config
@@ -71,7 +74,7 @@ def doctor(
 
     if html is not None:
         refuse_picture_path(html, force=force, endings=(".html", ".htm"), option="--html")
-    given = {"model.name": model, "recipe": recipe, "task.name": task, "batch": batch, "optim.lr": lr}
+    given = {"model.name": model, "recipe": recipe, "task.name": task, "batch": batch, "optim.lr": lr, "seed": seed}
     fields = chosen_fields(given, set or [])
     with results_only(json):
         if data is not None and _is_run(Path(data)):

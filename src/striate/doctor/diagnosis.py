@@ -27,7 +27,7 @@ class Picture:
     images: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """What was found, most probable cause first; `follows` has, by code of a cause, what else was seen that follows.
 
@@ -51,6 +51,8 @@ class Diagnosis:
         from striate.doctor.text import diagnosis_text
 
         return diagnosis_text(self)
+
+    __repr__ = __str__
 
     def counts(self) -> dict[str, int]:
         """How many findings there are of each severity."""

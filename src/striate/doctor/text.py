@@ -41,7 +41,8 @@ def _verdict(diagnosis: Diagnosis) -> str:
     said = listed([several(number, name) for name, number in counts.items()])
     took = f"{several(len(diagnosis.looked_at), 'code')} looked for in {diagnosis.seconds:.1f} s"
     unseen = len(diagnosis.skipped)
-    if diagnosis.healthy and unseen > len(diagnosis.looked_at):
+    hurried = any("seconds were over" in reason for reason in diagnosis.skipped.values())
+    if diagnosis.healthy and (hurried or unseen > len(diagnosis.looked_at)):
         return f"No error and no warning in what could be looked at; {several(unseen, 'code')} could not. {took}."
     if diagnosis.healthy:
         return f"Healthy: no error and no warning{f' ({said})' if said else ''}; {took}."
