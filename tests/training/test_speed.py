@@ -96,7 +96,7 @@ def test_measuring_and_short_trainings_leave_the_training_as_it_is(fields: dict)
     with execution_settings(prepared.config):
         torch.manual_seed(3)
         pace = measure_pace(work_of(prepared), 1.0)
-        short = run_short_trainings(work_of(prepared), pace, 1.5)
+        short = run_short_trainings(work_of(prepared), pace, 0.7)
     assert [pace.step_seconds > 0, pace.validation > 0, pace.finish > 0] == [True] * 3
     assert all(0 <= row.error <= 1 for row in short)
     assert (prepared.state.step, prepared.state.history, prepared.state.tally) == (0, [], None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 
 import pytest
 from plan_workloads import OPEN, QUIET, workload
@@ -12,10 +13,24 @@ from striate.training.plan.decide import Planned, plan_execution
 from striate.training.plan.trial import Trials
 
 
-@pytest.fixture(autouse=True)
-def made_up_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trials, "seconds", lambda self, candidate, count: count * 1e-3 / candidate.threads)  # noqa: ARG005
-    monkeypatch.setattr(offers, "has_compiler", lambda: False)
+@pytest.fixture(scope="module", autouse=True)
+def made_up_times() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trials, "seconds", lambda self, candidate, count: count * 1e-3 / candidate.threads)  # noqa: ARG005
+        patch.setattr(offers, "has_compiler", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Planned, dict]:
+    """What was measured, and the plan as it was kept and read again."""
+    read, plans = decide.read_plan, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STRIATE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(decide, "read_plan", lambda kind, key: plans.append(read(kind, key)) or plans[-1])
+        first = planned()
+        assert planned().record.source == "kept"  # type: ignore[union-attr]
+    return first, plans[-1]
 
 
 def planned() -> Planned:
@@ -50,19 +65,11 @@ def in_the_chosen(**fields: object) -> Callable[[dict], None]:
     ],
 )
 def test_a_kept_plan_of_what_is_not_offered_counts_as_none(
-    damage: Callable[[dict], None], monkeypatch: pytest.MonkeyPatch
+    damage: Callable[[dict], None], kept: tuple[Planned, dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = planned()
-    assert planned().record.source == "kept"  # type: ignore[union-attr]
-    read = decide.read_plan
-
-    def damaged(kind: str, key: dict) -> dict:
-        plan = read(kind, key)
-        assert plan is not None
-        damage(plan)
-        return plan
-
-    monkeypatch.setattr(decide, "read_plan", damaged)
+    first, plan = kept[0], copy.deepcopy(kept[1])
+    damage(plan)
+    monkeypatch.setattr(decide, "read_plan", lambda *_: plan)
     found = planned()
     assert found.execution == first.execution
     assert found.record is not None
