@@ -264,7 +264,7 @@ def test_few_validation_samples_are_joined_by_a_fifth_of_the_training_samples_th
 
 def test_a_moving_average_shrinks_with_the_training(blobs: str) -> None:
     def held_out(ema: float, epochs: int) -> float | None:
-        prepared = ready(blobs, optim__ema=ema, budget__epochs=epochs)
+        prepared = ready(blobs, optim__ema=ema, budget__epochs=epochs, execution__plan="plain")
         return run_trial(prepared, make_fold(prepared, 0), 0.01, 40, 0).held_out
 
     assert held_out(0.99, epochs=2000) == held_out(0, epochs=2000)
