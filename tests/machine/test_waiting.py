@@ -121,3 +121,29 @@ print(len(watcher), [t.is_alive() for t in watcher])
     environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("1 [False]", "")
+
+
+ENDING = """
+import threading
+import torch
+from striate.machine import load, waiting
+
+waiting._EVERY = 0.02
+load.load_since = lambda begin: load.Load(2, 1.5, 1.0)
+within = threading.Event()
+
+def begin_threads():
+    within.set()
+    for _ in range(2000):
+        torch.ones(1 << 12).add_(1)
+
+waiting._start_threads = begin_threads
+waiting.share_the_cores()
+within.wait()
+"""
+
+
+def test_a_program_that_ends_while_threads_begin_ends_in_peace() -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", ENDING], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -11,6 +11,7 @@ No result depends on any of this.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import sys
@@ -29,7 +30,16 @@ def share_the_cores() -> None:
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         return
-    threading.Thread(target=_watch, name="striate-load", daemon=True).start()
+    done = threading.Event()
+    watch = threading.Thread(target=_watch, args=(done,), name="striate-load", daemon=True)
+    watch.start()
+    # A thread that is within torch when Python ends is unwound through C++, which aborts the program.
+    atexit.register(_end, done, watch)
+
+
+def _end(done: threading.Event, watch: threading.Thread) -> None:
+    done.set()
+    watch.join()
 
 
 class IdleTeam:
@@ -63,8 +73,8 @@ class IdleTeam:
         self.set(False)
 
 
-def _watch() -> None:
-    done, team = threading.Event(), IdleTeam()  # never done: the program's end takes this thread with it
+def _watch(done: threading.Event) -> None:
+    team = IdleTeam()
     done.wait(_EVERY / 2)
     # Where nobody can say how busy the cores are (a sandbox without /proc, say), threads wait as OpenMP has it.
     with closing(team), suppress(Exception):
