@@ -35,13 +35,14 @@ from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.interruption import Interrupted, terminating_interrupts
+from striate.training.looks import Looks
 from striate.training.prepare import Prepared, prepare
 from striate.training.processes.decide import among_processes, resumed_among
 from striate.training.processes.launch import launched
 from striate.training.processes.meeting import Meeting, met
 from striate.training.progress import progress_reader
 from striate.training.request import ConfigSource, merge_request, read_config
-from striate.training.session import restore, run_training, write_beginning
+from striate.training.session import Reader, restore, run_training, write_beginning
 from striate.training.time_left import time_watch
 from striate.training.trained import Trained
 
@@ -217,7 +218,10 @@ def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet
         watch = time_watch(run, prepared.state, steps, announce)
         together = meeting.together(prepared, run.path)
         with progress_reader(console, quiet, watch) as progress, together as processes:
-            prepared = run_training(run, prepared, [progress] if watch is None else [watch, progress], processes)
+            readers: list[Reader] = [progress] if watch is None else [watch, progress]
+            if not processes.several:
+                readers.append(Looks(run, prepared, watch))
+            prepared = run_training(run, prepared, readers, processes)
         metrics = finish_run(run, prepared, announce)
         tell_end(meeting, run.path, metrics)
         return Run(run.path, metrics)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.signal.activations import activation_kind, watch_activations
+from striate.account.signal.activations import Note, activation_kind, watch_activations
 from striate.data.dataset import Split
 from striate.data.normalize import Normalize
 from striate.layers.residual import Residual
@@ -23,6 +23,9 @@ SAMPLES = 64
 """So many training samples at most: enough for a standard deviation, and no more than a training step costs."""
 SATURATED = 0.97
 """|tanh| beyond this: the slope is below 1 − 0.97² = 0.06. For sigmoid an output outside of 0.03 to 0.97."""
+
+Loss = Callable[[Any], torch.Tensor]
+"""From a network's outputs for a batch to the mean over it."""
 
 _LINEAR = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear)
 
@@ -57,6 +60,14 @@ def measure_signal(
 ) -> tuple[SignalRow, ...]:
     """The rows of `trace_signal` for at most `samples` of `split`, spread evenly over it, and the task's loss, with
     that of the network's own auxiliary classifiers."""
+    return trace_signal(module, *spread_batch(module, task, split, normalize, samples))
+
+
+def spread_batch(
+    module: nn.Module, task: Task, split: Split, normalize: Normalize, samples: int = SAMPLES
+) -> tuple[torch.Tensor, Loss]:
+    """At most `samples` of `split`, spread evenly over it, as a normalized batch; and the task's loss of the network's
+    outputs for it, with that of its own auxiliary classifiers."""
     chosen = torch.linspace(0, len(split) - 1, min(samples, len(split)), device=split.inputs.device).long()
     inputs, targets = normalize(split.inputs[chosen]), split.targets[chosen]
 
@@ -67,10 +78,10 @@ def measure_signal(
             total = total + weight * task.loss(more, targets)
         return total
 
-    return trace_signal(module, inputs, loss)
+    return inputs, loss
 
 
-def trace_signal(module: nn.Module, inputs: torch.Tensor, loss: Callable[[Any], torch.Tensor]) -> tuple[SignalRow, ...]:
+def trace_signal(module: nn.Module, inputs: torch.Tensor, loss: Loss) -> tuple[SignalRow, ...]:
     """One row for each layer with a kernel or matrix, each residual sum and each activation, in execution order.
 
     `inputs` is a normalized batch (B, …), `loss` gives the mean over it from the outputs. In train mode, as
@@ -80,11 +91,17 @@ def trace_signal(module: nn.Module, inputs: torch.Tensor, loss: Callable[[Any], 
     the same for every sample, they are none of a sample's and have no row.
     """
     trace = _Trace(len(inputs))
+    watch_pass(module, inputs, loss, trace.note)
+    return tuple(trace.rows())
+
+
+def watch_pass(module: nn.Module, inputs: torch.Tensor, loss: Loss, note: Note) -> None:
+    """A forward and a backward pass as in `trace_signal`, of whose layers, sums and activations `note` is told."""
     with (
         on_trial(module, evaluating=False),
         torch.enable_grad(),
-        _weighted_layers(module, trace),
-        watch_activations(module, trace.note),
+        _weighted_layers(module, note),
+        watch_activations(module, note),
     ):
         # Dropout and the like draw the same in every measurement of a run.
         torch.manual_seed(0)
@@ -99,7 +116,14 @@ def trace_signal(module: nn.Module, inputs: torch.Tensor, loss: Callable[[Any], 
             except RuntimeError as error:
                 if ran_out(error):
                     raise
-    return tuple(trace.rows())
+
+
+def per_sample(output: object, samples: int) -> torch.Tensor | None:
+    """An output that holds numbers of each of so many samples, or None."""
+    if not isinstance(output, torch.Tensor) or not output.is_floating_point() or output.numel() == 0:
+        return None
+    # A gate of the network's own has no samples. Windows of an image may be samples for the layers inside.
+    return None if output.ndim < 2 or len(output) % samples else output
 
 
 def signal_to_json(rows: Sequence[SignalRow]) -> list[dict[str, Any]]:
@@ -123,11 +147,8 @@ class _Trace:
         self.seen: list[dict[str, Any]] = []
         self.calls: dict[tuple[str, str], int] = {}
 
-    def note(self, name: str, kind: str, output: object) -> None:
-        if not isinstance(output, torch.Tensor) or not output.is_floating_point() or output.numel() == 0:
-            return
-        # A gate of the network's own has no samples. Windows of an image may be samples for the layers inside.
-        if output.ndim < 2 or len(output) % self.samples:
+    def note(self, name: str, kind: str, result: object) -> None:
+        if (output := per_sample(result, self.samples)) is None:
             return
         # A module may be used twice.
         again = self.calls[name, kind] = self.calls.get((name, kind), 0) + 1
@@ -161,11 +182,11 @@ def _figures(kind: str, values: torch.Tensor) -> dict[str, float]:
 
 
 @contextmanager
-def _weighted_layers(module: nn.Module, trace: _Trace) -> Iterator[None]:
-    """`trace` is told of the outputs of layers with a kernel or matrix of their own, and of residual sums."""
+def _weighted_layers(module: nn.Module, note: Note) -> Iterator[None]:
+    """`note` is told of the outputs of layers with a kernel or matrix of their own, and of residual sums."""
 
     def hook(name: str, kind: str) -> Callable[[nn.Module, object, object], None]:
-        return lambda _module, _inputs, output: trace.note(name, kind, output)
+        return lambda _module, _inputs, output: note(name, kind, output)
 
     handles = []
     for name, layer in module.named_modules():

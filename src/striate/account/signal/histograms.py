@@ -1,0 +1,106 @@
+"""How the outputs of each layer, and their gradients, are distributed over a batch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.account.signal.trace import Loss, per_sample, watch_pass
+
+BINS = 40
+DECADES = (-10, 2)
+"""Gradients are counted by magnitude, of which those of one layer span many powers of ten: ones outside of
+10^-10 to 10^2 count as the nearest of these."""
+_MOST = 50_000  # numbers of a layer that are counted, evenly spread: shares are known to half a percent
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """`counts` of numbers in equal bins from `low` to `high`; `zeros` is the share, 0 to 1, of all that are exactly 0.
+
+    Of gradients the logarithm to base 10 of their magnitude is counted, and zeros are not in `counts`.
+    """
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+    zeros: float
+
+
+@dataclass(frozen=True)
+class LayerHistograms:
+    """One layer, activation or residual sum. `outputs` of all samples of the batch; `gradients` of a sample's loss by
+    them, None where it does not depend on them. `kind` is that of a `SignalRow`."""
+
+    name: str
+    kind: str
+    outputs: Histogram
+    gradients: Histogram | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain values."""
+        return asdict(self)
+
+
+@dataclass
+class _Seen:
+    name: str
+    kind: str
+    outputs: Histogram
+    gradients: list[Histogram] = field(default_factory=list)
+
+
+def layer_histograms(module: nn.Module, inputs: torch.Tensor, loss: Loss) -> tuple[LayerHistograms, ...]:
+    """Of every layer that `trace_signal` has a row for, in the same order, for the same pass; nothing in the network
+    changes. A module that is called twice has two records of one name."""
+    seen: list[_Seen] = []
+
+    def note(name: str, kind: str, result: object) -> None:
+        output = per_sample(result, len(inputs))
+        if output is None:
+            return
+        layer = _Seen(name, kind, _of_values(output.detach()))
+        seen.append(layer)
+        if output.requires_grad:
+            # The loss is a mean over the batch; a sample's own loss has a gradient as many times larger.
+            output.register_hook(lambda gradient: layer.gradients.append(_of_magnitudes(gradient * len(inputs))))
+
+    watch_pass(module, inputs, loss, note)
+    return tuple(
+        LayerHistograms(layer.name, layer.kind, layer.outputs, next(iter(layer.gradients), None)) for layer in seen
+    )
+
+
+def _of_values(values: torch.Tensor) -> Histogram:
+    numbers = _some(values)
+    zeros = _zeros(numbers)
+    numbers = numbers[numbers.isfinite()]
+    if not len(numbers):
+        return Histogram(0.0, 1.0, (0,) * BINS, zeros)
+    low, high = float(numbers.min()), float(numbers.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return Histogram(low, high, _counts(numbers, low, high), zeros)
+
+
+def _of_magnitudes(values: torch.Tensor) -> Histogram:
+    numbers = _some(values.detach()).abs()
+    low, high = DECADES
+    known = numbers[numbers.isfinite() & (numbers > 0)].log10().clamp(low, high)
+    return Histogram(low, high, _counts(known, low, high), _zeros(numbers))
+
+
+def _some(values: torch.Tensor) -> torch.Tensor:
+    flat = values.flatten()
+    return flat[:: max(1, len(flat) // _MOST)].float().cpu()
+
+
+def _zeros(numbers: torch.Tensor) -> float:
+    return float((numbers == 0).float().mean())
+
+
+def _counts(numbers: torch.Tensor, low: float, high: float) -> tuple[int, ...]:
+    return tuple(int(count) for count in torch.histc(numbers, BINS, low, high))
