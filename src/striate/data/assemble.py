@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from striate.data.config import Store
-from striate.data.dataset import Dataset, Preparation, Split, SplitRow
+from striate.data.dataset import Dataset, Preparation, SampleFacts, Split, SplitRow
 from striate.data.decode import Decoded
 from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
@@ -63,13 +63,14 @@ def assemble(
         assert listing.targets is not None
         targets = listing.targets[decoded.ids]
     names = np.array([split[i] for i in decoded.ids.tolist()])
-    splits, contents, kept_together = {}, {}, {}
+    splits, contents, kept_together, facts = {}, {}, {}, {}
     for name in ("train", "val", "test", "all"):
         rows = np.flatnonzero(names == name)
         if len(rows):
             contents[name] = tuple(scan.contents[i].hex() for i in decoded.ids[rows].tolist())
             if units is not None:
                 kept_together[name] = tuple(units[i].hex() for i in decoded.ids[rows].tolist())
+            facts[name] = _facts(listing, scan, decoded.ids[rows].tolist())
             splits[name] = Split(
                 _inputs_of(decoded, rows),
                 torch.from_numpy(targets[rows]),
@@ -94,7 +95,18 @@ def assemble(
         units=kept_together,
         given=tuple(sorted({name for name in listing.given if name is not None})),
         store=store,
+        facts=facts,
     )
+
+
+def _facts(listing: Listing, scan: Scan, ids: list[int]) -> SampleFacts:
+    """What else is known of the samples `ids`."""
+    headers = scan.headers
+    sizes = tuple((headers[i].height, headers[i].width) for i in ids) if all(i in headers for i in ids) else ()
+    columns = {name: tuple(values[i] for i in ids) for name, values in listing.columns.items()}
+    if listing.groups:
+        columns["group"] = tuple(listing.groups[i] or "" for i in ids)
+    return SampleFacts(tuple(listing.paths[i] for i in ids), sizes, columns)
 
 
 def _inputs_of(decoded: Decoded, rows: np.ndarray) -> Inputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -60,6 +60,19 @@ class SplitRow:
 
 
 @dataclass(frozen=True)
+class SampleFacts:
+    """What is known of the samples of one split beside input and target, one entry a sample, in its order.
+
+    `paths` are those of split.csv; `sizes` (height, width) of the picture files in pixels, empty where there are none;
+    `columns` the texts of the further columns of a manifest, and of `group`; empty texts where nothing is known.
+    """
+
+    paths: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Preparation:
     """How one file becomes one input: all that `predict` must repeat.
 
@@ -85,7 +98,8 @@ class Dataset:
     numbers); `features` and `target_names` name the columns of a table; `notes` say in a sentence each what was
     decided for the user; `findings` what was noticed (unreadable or ignored files, leaks in given splits). `units`
     maps the same names to keys of what must stay together (equal contents, one group), and is empty where nothing is
-    split; `given` names the splits that the source itself has samples of. `store` is where the inputs lie.
+    split; `given` names the splits that the source itself has samples of. `store` is where the inputs lie. `facts` has
+    for each split what else is known of its samples, and is empty where the splits were dealt anew.
     """
 
     name: str
@@ -105,6 +119,7 @@ class Dataset:
     units: dict[str, tuple[str, ...]] = field(default_factory=dict)
     given: tuple[str, ...] = ()
     store: Store = "memory"
+    facts: dict[str, SampleFacts] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

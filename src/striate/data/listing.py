@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class Listing:
     in memory as `inputs`: (N, C, H, W) uint8 for images, float32 otherwise. `indexed` is true where the classes
     are bare numbers of the source, which may stand for positions in somebody else's list of names. `groups` says what
     each sample is of (a patient, a day; None where that is unknown), and is empty where the source has no groups.
+    `columns` are further columns of a manifest as texts, for slices of an evaluation; nothing is learned from them.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Listing:
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     groups: tuple[str | None, ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)

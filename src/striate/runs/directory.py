@@ -57,6 +57,16 @@ class RunDirectory:
         return self.path / "seen.txt"
 
     @property
+    def evaluation(self) -> Path:
+        """How good the network is, in all its parts: `striate.evaluation.assessment.record`."""
+        return self.path / "evaluation.json"
+
+    @property
+    def predictions(self) -> Path:
+        """The folder of what the network answered for each sample: `striate.runs.predictions`."""
+        return self.path / "predictions"
+
+    @property
     def signal(self) -> Path:
         """How strong signal and gradient are in each layer: `start`, before the first step, and later `end`."""
         return self.path / "signal.json"

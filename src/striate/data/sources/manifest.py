@@ -16,6 +16,7 @@ from striate.data.sources.tree import check_size, read_file
 from striate.errors import DataError
 from striate.wording import listed
 
+_NAMES = ("path", "label", "split", "group")
 _HEADER = "path,label, and if there are any split and group: path,label,split,group"
 MAX_ROWS = 10_000_000
 _LONGEST_LINE = 1 << 20
@@ -28,6 +29,7 @@ class _Row(NamedTuple):
     label: str
     split: str | None
     group: str | None
+    others: tuple[str, ...]
 
 
 def list_manifest(path: Path, task: str) -> Listing:
@@ -36,7 +38,7 @@ def list_manifest(path: Path, task: str) -> Listing:
     Labels that are all numbers, with a fraction somewhere (or `task` = "regress"), are numbers; else class names.
     Raises DataError with the line.
     """
-    rows, notes = _parse(path)
+    rows, others = _parse(path)
     root = Path(os.path.realpath(path.parent))
     for row in rows:
         _check_path(path, root, row)
@@ -60,8 +62,9 @@ def list_manifest(path: Path, task: str) -> Listing:
         classes=classes,
         read=lambda number: read_file(root / paths[number]),
         target_names=("label",) if is_number else (),
-        notes=notes,
+        notes=(f"Columns of the manifest that are not used: {listed(others, 10)}.",) if others else (),
         groups=tuple(row.group for row in rows) if any(row.group for row in rows) else (),
+        columns={name: tuple(row.others[place] for row in rows) for place, name in enumerate(others)},
     )
 
 
@@ -76,7 +79,8 @@ def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataErro
     return DataError(f"manifest {path}, line {line}", got, expected, remedy)
 
 
-def _parse(path: Path) -> tuple[list[_Row], tuple[str, ...]]:
+def _parse(path: Path) -> tuple[list[_Row], list[str]]:
+    """The rows, and the names of the further columns."""
     rows: list[_Row] = []
     columns: dict[str, int] | None = None
     try:
@@ -97,8 +101,11 @@ def _parse(path: Path) -> tuple[list[_Row], tuple[str, ...]]:
         raise DataError(f"manifest {path}", str(error), "a file that can be read", "check the file") from None
     if columns is None or not rows:
         raise DataError(f"manifest {path}", "no rows", "a header and at least one row", _REMEDY)
-    extra = [name for name in columns if name not in ("path", "label", "split", "group")]
-    return rows, (f"Columns of the manifest that are not used: {listed(extra, 10)}.",) if extra else ()
+    return rows, _further(columns)
+
+
+def _further(columns: dict[str, int]) -> list[str]:
+    return [name for name in columns if name not in _NAMES]
 
 
 def _fields(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
@@ -146,7 +153,8 @@ def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _
     if word and word not in SPLIT_NAMES:
         raise _at(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
     group = fields[columns["group"]].strip() if "group" in columns else ""
-    return _Row(file, line, label, SPLIT_NAMES.get(word), group or None)
+    others = tuple(fields[columns[name]].strip() for name in _further(columns))
+    return _Row(file, line, label, SPLIT_NAMES.get(word), group or None, others)
 
 
 def _check_path(path: Path, root: Path, row: _Row) -> None:

@@ -69,7 +69,7 @@ def fold_dataset(
         contents[name] = tuple(pool.contents[i] for i in places)
         units[name] = tuple(pool.units[i] for i in places)
     notes = tuple(note for note in data.notes if not note.startswith("Splits: "))  # other splits than these
-    return replace(data, splits=splits, contents=contents, units=units, notes=notes, rows=())
+    return replace(data, splits=splits, contents=contents, units=units, notes=notes, rows=(), facts={})
 
 
 def refuse_unusable_folds(pool: Pool, dealt: NDArray[np.int64], split_seed: int, val: float) -> None:

@@ -1,0 +1,1 @@
+"""How good a trained network is, in all its parts: evaluation.json of a run."""

@@ -1,0 +1,124 @@
+"""predictions/<split>.npz of a run: what the network answered for each sample, so that nobody has to ask it again."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.errors import RunError, pasted
+from striate.runs.directory import RunDirectory
+from striate.runs.files import write_atomic
+
+MOST_SAMPLES, MOST_VALUES = 200_000, 20_000_000
+"""Of larger splits no answers are kept: a file has at most 40 MB of probabilities or 80 MB of numbers, beside ids,
+labels and paths, before it is compressed."""
+_MOST_PATHS = 100_000_000
+_LEAST = -1e4  # a log-probability; float16 ends at -65504
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The answers for the samples of one split, in its order.
+
+    `ids` (N,) int64 are positions in the source's listing, the same in every run on the same data; `paths` N texts
+    as in split.csv. Classes: `targets` (N,) int64, `predicted` (N,) int64, `answers` (N, K) float32 probabilities,
+    which were kept as float16 logarithms: within 0.1 % for those above 0.4, 1 % above 0.00005. Numbers: `targets` and
+    `answers` (N, T) float32, in the units of the data; `predicted` is None, `classes` empty.
+    """
+
+    task: str
+    split: str
+    classes: tuple[str, ...]
+    ids: NDArray[np.int64]
+    paths: tuple[str, ...]
+    targets: NDArray[Any]
+    answers: NDArray[np.float32]
+    predicted: NDArray[np.int64] | None
+
+
+def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
+    """Write the file, if the split is not too large to be kept (`MOST_SAMPLES`, `MOST_VALUES`); whether it was.
+
+    Raises RunError where it cannot be written.
+    """
+    paths = "\0".join(predictions.paths).encode("utf-8", "surrogatepass")
+    if len(predictions.ids) > MOST_SAMPLES or predictions.answers.size > MOST_VALUES or len(paths) > _MOST_PATHS:
+        return False
+    arrays: dict[str, NDArray[Any]] = {
+        "task": _text(predictions.task),
+        "classes": _text("\0".join(predictions.classes)),
+        "ids": predictions.ids,
+        "paths": np.frombuffer(paths, np.uint8),
+        "targets": predictions.targets,
+    }
+    if predictions.predicted is None:
+        arrays["answers"] = predictions.answers.astype(np.float32)
+    else:
+        with np.errstate(divide="ignore"):
+            logs = np.maximum(np.log(predictions.answers.astype(np.float32)), _LEAST)
+        arrays |= {"log_probabilities": logs.astype(np.float16), "predicted": predictions.predicted}
+    run.predictions.mkdir(exist_ok=True)
+    write_atomic(run.predictions / f"{predictions.split}.npz", lambda path: _save(path, arrays))
+    return True
+
+
+def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
+    """The answers that were kept for `val` or `test`; None where there are none: a run of masks, of an earlier version,
+    or of a split too large. Raises RunError for a damaged file."""
+    path = run.predictions / f"{split}.npz"
+    if not path.is_file():
+        return None
+    try:
+        arrays = _load(path)
+        classes = tuple(filter(None, _read_text(arrays["classes"]).split("\0")))
+        n = len(arrays["ids"])
+        paths = tuple(_read_text(arrays["paths"]).split("\0"))
+        predicted = arrays.get("predicted")
+        if predicted is None:
+            answers = arrays["answers"]
+        else:
+            answers = np.exp(arrays["log_probabilities"].astype(np.float32))
+            answers /= answers.sum(1, keepdims=True)
+        lengths = {n, len(paths), len(arrays["targets"]), len(answers), n if predicted is None else len(predicted)}
+        if len(lengths) > 1 or (predicted is not None and answers.shape[1] != len(classes)):
+            raise ValueError("arrays of different lengths")
+    except Exception as error:  # every decompressor has errors of its own
+        raise RunError(
+            str(path),
+            f"damaged ({type(error).__name__}: {str(error)[:200]})",
+            "the answers as striate wrote them",
+            f"remove it, then: striate eval {pasted(run.path)}",
+        ) from None
+    task = _read_text(arrays["task"])
+    return Predictions(task, split, classes, arrays["ids"], paths, arrays["targets"], answers, predicted)
+
+
+def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    with path.open("wb") as file:  # numpy would add a suffix to a path
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays, after a look at how much they unpack to."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > 8 * MOST_VALUES + 32 * MOST_SAMPLES + 2 * _MOST_PATHS:
+        raise ValueError(f"{unpacked:,} bytes unpacked")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise ValueError("a member that is no array")  # numpy gives the bytes of what has no header of its own
+    return arrays
+
+
+def _text(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+
+
+def _read_text(array: NDArray[Any]) -> str:
+    return array.tobytes().decode("utf-8", "surrogatepass")

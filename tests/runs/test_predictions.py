@@ -1,0 +1,89 @@
+"""Answers of each sample are kept, read back, and bounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import striate.runs.predictions as kept
+from striate.errors import RunError
+from striate.runs.directory import RunDirectory
+from striate.runs.predictions import Predictions, read_predictions, write_predictions
+
+
+def made(n=50, classes=7, seed=0):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 8, (n, classes))
+    answers = np.exp(logits - logits.max(1, keepdims=True)).astype(np.float32)
+    answers /= answers.sum(1, keepdims=True)
+    paths = tuple(f"größe/{i} \n🙂.png" for i in range(n))
+    names = tuple(f"class {k}" for k in range(classes))
+    ids, targets = np.arange(n)[::-1].copy(), rng.integers(0, classes, n)
+    return Predictions("classify", "test", names, ids, paths, targets, answers, answers.argmax(1))
+
+
+def test_what_was_written_is_read(tmp_path):
+    run, written = RunDirectory(tmp_path), made()
+    assert write_predictions(run, written)
+    read = read_predictions(run, "test")
+    assert read is not None
+    assert (read.task, read.split, read.classes, read.paths) == ("classify", "test", written.classes, written.paths)
+    for name in ("ids", "targets", "predicted"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
+    large = written.answers > 5e-5
+    np.testing.assert_allclose(read.answers[large], written.answers[large], rtol=0.01)
+    np.testing.assert_allclose(read.answers.sum(1), 1, rtol=1e-5)
+    likely = written.answers > 0.4
+    np.testing.assert_allclose(read.answers[likely], written.answers[likely], rtol=0.001)
+    assert read_predictions(run, "val") is None
+
+
+def test_a_probability_of_zero_stays_none(tmp_path):
+    answers = np.array([[1, 0], [0.5, 0.5]], np.float32)
+    given = Predictions(
+        "classify", "val", ("a", "b"), np.arange(2), ("x", "y"), np.array([0, 1]), answers, np.zeros(2, int)
+    )
+    write_predictions(RunDirectory(tmp_path), given)
+    np.testing.assert_array_equal(read_predictions(RunDirectory(tmp_path), "val").answers, answers)
+
+
+def test_numbers_are_kept_as_they_are(tmp_path):
+    answers = np.array([[1.5, 1e9], [-2.25, 3e-9]], np.float32)
+    given = Predictions("regress", "val", (), np.arange(2), ("0", "1"), answers + 1, answers, None)
+    write_predictions(RunDirectory(tmp_path), given)
+    read = read_predictions(RunDirectory(tmp_path), "val")
+    np.testing.assert_array_equal(read.answers, answers)
+    assert read.predicted is None
+    assert read.classes == ()
+
+
+def test_a_large_split_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "MOST_VALUES", 349)
+    assert not write_predictions(RunDirectory(tmp_path), made(50, 7))
+    assert not (tmp_path / "predictions").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "shorter"])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    run = RunDirectory(tmp_path)
+    write_predictions(run, made())
+    path = run.predictions / "test.npz"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-200])
+    elif damage == "text":
+        path.write_text("no archive")
+    else:
+        arrays = dict(np.load(path))
+        np.savez_compressed(path, **arrays | {"ids": arrays["ids"][:-1]})
+    with pytest.raises(RunError, match=r"test\.npz\n.*damaged"):
+        read_predictions(run, "test")
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    run = RunDirectory(tmp_path)
+    write_predictions(run, made())
+    monkeypatch.setattr(kept, "MOST_VALUES", 1)
+    monkeypatch.setattr(kept, "MOST_SAMPLES", 1)
+    monkeypatch.setattr(kept, "_MOST_PATHS", 1)
+    with pytest.raises(RunError, match="bytes unpacked"):
+        read_predictions(run, "test")
