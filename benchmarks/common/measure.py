@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from common.contender import Contender, LostContenderError, Process
 
 MIB = 2**20
+REST = 1.5
+"""Seconds before a turn in which nobody works: programs that look at the load see that of the contender before."""
 GENTLE = {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"}
 
 
@@ -41,10 +44,11 @@ def measure(
     gently: bool = False,
     watch: bool = False,
 ) -> list[Measured]:
-    """Start each contender in its process and let them take `warm_up` and `repeats` turns, one after the other, the
-    order reversed each time. A contender that cannot take part is `lost`, with its reason; the others go on.
-    The memory of contenders with several processes is watched while they warm up, or with `watch` always.
-    `gently`: one thread each, which does not spin: to see whether it runs, on a machine that others use."""
+    """Start each contender in its process and let them take `warm_up` and `repeats` turns, one after the other with
+    a rest between them, the order reversed each time. A contender that cannot take part is `lost`, with its reason;
+    the others go on. The memory of contenders with several processes is watched while they warm up, or with
+    `watch` always. `gently`: one thread each, which does not spin, and no rest: to see whether it runs, on a machine
+    that others use."""
     found = [Measured(contender) for contender in contenders]
     processes: dict[int, Process] = {}
     try:
@@ -56,14 +60,15 @@ def measure(
                     continue
                 if place not in processes:
                     processes[place] = Process(one.contender, Path(file), GENTLE if gently else {})
-                _take_turn(one, processes[place], number < warm_up, watch, limit)
+                _take_turn(one, processes[place], number < warm_up, watch, limit, gently)
     finally:
         for process in processes.values():
             process.close()
     return found
 
 
-def _take_turn(one: Measured, process: Process, warming: bool, watch: bool, limit: float) -> None:
+def _take_turn(one: Measured, process: Process, warming: bool, watch: bool, limit: float, quick: bool) -> None:
+    time.sleep(0 if quick else REST)
     try:
         turn = process.turn(watch=watch or warming, limit=limit)
     except LostContenderError as error:

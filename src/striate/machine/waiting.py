@@ -19,6 +19,7 @@ import threading
 from contextlib import closing, suppress
 
 _EVERY = 1.0  # seconds between two looks at the load
+_SOON = 0.25  # the same while threads wait shortly: a quiet machine is to be used at once
 _WANTED = 0.7  # cores that others take, from which on short waits are the better ones
 
 
@@ -81,7 +82,7 @@ def _watch(done: threading.Event) -> None:
         from striate.machine.load import load_since, mark
 
         begin = mark()
-        while not done.wait(_EVERY):
+        while not done.wait(min(_SOON, _EVERY) if team.open else _EVERY):
             load = load_since(begin)
             begin = mark()
             if "torch" in sys.modules and hasattr(sys.modules["torch"], "set_num_threads"):
