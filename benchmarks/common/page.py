@@ -20,8 +20,8 @@ it anew, `make bench BENCH=fashion_epoch` one workload, `make bench-long` those 
 CONVENTIONS = """## How to read the tables
 
 Each contender runs in a process of its own and sleeps between its turns; a repeat lets every contender work once, in an
-order that is reversed each time, with a second and a half before each turn in which nobody works (programs that give way
-to others would take the contender before for one). Figures are medians over the repeats, with the lowest and the highest in brackets;
+order that is reversed each time. Before a turn nobody works for a second and a half: programs that give way to others
+would take the contender before for one. Figures are medians over the repeats, the lowest and highest in brackets;
 `ratio` is to the best peer. Memory is the most that a process occupied (its high-water mark, with its own loading of
 libraries; where it has helpers, of all together while it warmed up). `used` is achieved FLOP/s over the best
 matrix-product rate of the same precision, measured in the same run: 2 FLOPs a multiply–accumulate of convolutions and
