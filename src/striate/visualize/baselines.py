@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from striate.visualize.canvas import BLUE, FAINT, INK, SMALL, TEXT, VERMILION, main_title, new_figure, shorten
@@ -26,7 +27,21 @@ def baselines_figure(
     A `share` lies between 0 and 1 and is drawn in percent; other metrics start at 0.
     """
     figure = new_figure(6.6, 1.25 + 0.36 * len(names))
-    axes = figure.subplots()
+    draw_baselines(figure.subplots(), names, values, intervals, metric=metric, share=share)
+    main_title(figure, title)
+    return figure
+
+
+def draw_baselines(
+    axes: Axes,
+    names: Sequence[str],
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float] | None],
+    *,
+    metric: str,
+    share: bool,
+) -> None:
+    """The rows of `baselines_figure` on one pair of axes."""
     high = 1.0 if share else 1.05 * max(values) or 1.0
     for row, (value, interval) in enumerate(zip(values, intervals, strict=True)):
         color = VERMILION if row == 0 else BLUE
@@ -48,5 +63,3 @@ def baselines_figure(
     axes.tick_params(axis="y", length=0, labelsize=TEXT)
     whiskers = any(interval is not None for interval in intervals)
     axes.set_xlabel(f"{metric}{', with its 95 % interval' if whiskers else ''}", fontsize=TEXT)
-    main_title(figure, title)
-    return figure

@@ -33,7 +33,12 @@ _MOST_TIMES = 1000
 def lines_figure(title: str, series: Mapping[str, Sequence[float]]) -> Figure:
     """Each series against the step, from 1; the axis is logarithmic where positive values span more than 50 times."""
     figure = new_figure(5.0, 2.6)
-    axes = figure.subplots()
+    draw_lines(figure.subplots(), title, series)
+    return figure
+
+
+def draw_lines(axes: Axes, title: str, series: Mapping[str, Sequence[float]]) -> None:
+    """The curves of `lines_figure` on one pair of axes."""
     for number, (name, values) in enumerate(series.items()):
         color, style = _COLORS[number % 4], _STYLES[number % 4]
         steps = range(1, len(values) + 1)
@@ -49,20 +54,24 @@ def lines_figure(title: str, series: Mapping[str, Sequence[float]]) -> Figure:
     axes.set_xlabel("step", fontsize=SMALL)
     axes.legend(fontsize=SMALL, frameon=False)
     _finish(axes, title)
-    return figure
 
 
 def bars_figure(title: str, labels: Sequence[str], values: Sequence[float]) -> Figure:
     """A bar a label, the first 24 of them."""
     shown = min(len(values), _MOST_BARS)
     figure = new_figure(5.0, 0.8 + 0.2 * max(shown, 3))
-    axes = figure.subplots()
+    draw_bars(figure.subplots(), title, labels, values)
+    return figure
+
+
+def draw_bars(axes: Axes, title: str, labels: Sequence[str], values: Sequence[float]) -> None:
+    """The bars of `bars_figure` on one pair of axes."""
+    shown = min(len(values), _MOST_BARS)
     axes.barh(range(shown), _finite(values[:shown]), color=BLUE)
     axes.set_yticks(range(shown), [shorten(label, 28) for label in labels[:shown]])
     axes.invert_yaxis()
     more = f" (the first {shown} of {len(values)})" if len(values) > shown else ""
     _finish(axes, title + more)
-    return figure
 
 
 def images_figure(title: str, images: Sequence[Any], labels: Sequence[str]) -> Figure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -30,7 +31,15 @@ def folds_figure(
     """A row a repeat, a dot a fold; equal folds lie above one another. A tick marks the repeat's mean, the line and the
     band the mean of all folds with one standard deviation each way. A `share` is drawn in percent."""
     figure = new_figure(6.2, 1.35 + _PANEL * len(values))
-    axes = figure.subplots()
+    draw_folds(figure.subplots(), values, metric=metric, share=share, mean=mean, std=std)
+    main_title(figure, title)
+    return figure
+
+
+def draw_folds(
+    axes: Axes, values: Sequence[Sequence[float]], *, metric: str, share: bool, mean: float, std: float | None
+) -> None:
+    """The rows of `folds_figure` on one pair of axes."""
     for row, measured in enumerate(values, 1):
         numbers = np.sort(np.asarray(measured, np.float64))
         axes.plot(numbers, row + _apart(numbers), "o", color=BLUE, markersize=5, alpha=0.7, linestyle="none")
@@ -46,8 +55,6 @@ def folds_figure(
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.set_xlabel(f"{metric} of each held-out fold", fontsize=TEXT)
-    main_title(figure, title)
-    return figure
 
 
 def _apart(numbers: np.ndarray) -> np.ndarray:
@@ -66,26 +73,31 @@ def fold_curves_figure(curves: Sequence[Sequence[Mapping[str, float | None]]], *
     figure = new_figure(5.6, 5.4)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, quantity in zip(panels, ("loss", metric), strict=True):
-        for part, color, style in (("train", BLUE, "-"), ("val", VERMILION, "--")):
-            table = _aligned(curves, f"{part}_{quantity}")
-            epochs = np.arange(1, table.shape[1] + 1)
-            marker = "o" if table.shape[1] == 1 else ""
-            axes.plot(epochs, table.T, color=color, linewidth=0.5, alpha=0.3, marker=marker, markersize=3)
-            # Folds that stopped early are not in the mean of what came after: it would jump.
-            everywhere = np.isfinite(table).all(0)
-            mean = np.where(everywhere, np.where(everywhere, table, 0).mean(0), np.nan)
-            axes.plot(epochs, mean, color=color, linestyle=style, linewidth=2, marker=marker, label=part)
-        quiet_frame(axes)
-        heading(axes, quantity.replace("_", " "))
-    positive = _aligned(curves, "train_loss")
-    if np.nanmin(positive) > 0 and np.nanmax(positive) / np.nanmin(positive) > 20:
-        logarithmic(panels[0])
-        heading(panels[0], "loss (logarithmic)")
+        draw_fold_curves(axes, curves, quantity)
     panels[0].legend(fontsize=SMALL, frameon=False, loc="best")
     panels[1].set_xlabel("epoch", fontsize=TEXT)
     panels[1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     main_title(figure, title)
     return figure
+
+
+def draw_fold_curves(axes: Axes, curves: Sequence[Sequence[Mapping[str, float | None]]], quantity: str) -> None:
+    """One quantity of `fold_curves_figure`; a loss that falls twentyfold on a logarithmic axis."""
+    for part, color, style in (("train", BLUE, "-"), ("val", VERMILION, "--")):
+        table = _aligned(curves, f"{part}_{quantity}")
+        epochs = np.arange(1, table.shape[1] + 1)
+        marker = "o" if table.shape[1] == 1 else ""
+        axes.plot(epochs, table.T, color=color, linewidth=0.5, alpha=0.3, marker=marker, markersize=3)
+        # Folds that stopped early are not in the mean of what came after: it would jump.
+        everywhere = np.isfinite(table).all(0)
+        mean = np.where(everywhere, np.where(everywhere, table, 0).mean(0), np.nan)
+        axes.plot(epochs, mean, color=color, linestyle=style, linewidth=2, marker=marker, label=part)
+    quiet_frame(axes)
+    heading(axes, quantity.replace("_", " "))
+    positive = _aligned(curves, "train_loss")
+    if quantity == "loss" and np.nanmin(positive) > 0 and np.nanmax(positive) / np.nanmin(positive) > 20:
+        logarithmic(axes)
+        heading(axes, "loss (logarithmic)")
 
 
 def _aligned(curves: Sequence[Sequence[Mapping[str, float | None]]], key: str) -> np.ndarray:

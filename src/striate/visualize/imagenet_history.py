@@ -36,6 +36,15 @@ def imagenet_history_figure(results: Sequence[ChallengeResult] = HISTORY) -> Fig
     """
     figure = new_figure(8.6, 0.34 * len(results) + 1.5)
     axes = figure.subplots()
+    draw_imagenet_history(axes, results)
+    title = main_title(figure, "ImageNet challenge: wrong in all of five answers")
+    figure.draw_without_rendering()  # or it is not known where the bars begin
+    title.set(x=axes.get_position().x0, horizontalalignment="left")
+    return figure
+
+
+def draw_imagenet_history(axes: Axes, results: Sequence[ChallengeResult] = HISTORY) -> None:
+    """The bars of `imagenet_history_figure` on one pair of axes."""
     human = min((r.top5 for r in results if r.method == "human"), default=None)
     _draw_bars(axes, results, human)
     if human is not None:
@@ -49,10 +58,6 @@ def imagenet_history_figure(results: Sequence[ChallengeResult] = HISTORY) -> Fig
     patches = [Patch(color=_COLORS[method], label=_LEGEND[method]) for method in seen]
     axes.legend(handles=patches, loc="lower right", fontsize=SMALL, frameon=False)
     heading(axes, "winners in full color, others pale; no further training images")
-    title = main_title(figure, "ImageNet challenge: wrong in all of five answers")
-    figure.draw_without_rendering()  # or it is not known where the bars begin
-    title.set(x=axes.get_position().x0, horizontalalignment="left")
-    return figure
 
 
 def save_imagenet_history(path: Path) -> Path:

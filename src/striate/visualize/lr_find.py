@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from striate.training.learning_rate.records import LearningRateSearch, RangePoint, Rate
+from striate.training.learning_rate.records import LearningRateSearch
 from striate.visualize.canvas import (
     BLUE,
     FAINT,
@@ -42,8 +41,8 @@ def lr_find_figure(search: LearningRateSearch, *, title: str) -> Figure:
     """
     figure = new_figure(6.4, 6.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.25))
-    _draw_range_test(upper, search.range_test, search)
-    _draw_trials(lower, search.rates, search)
+    draw_range_test(upper, search)
+    draw_trials(lower, search)
     for axes in (upper, lower):
         _mark(axes, search)
         quiet_frame(axes)
@@ -67,7 +66,9 @@ def save_lr_find(search: LearningRateSearch, data: str, model: str, path: Path) 
     return save_figure(lr_find_figure(search, title=title), path)
 
 
-def _draw_range_test(axes: Axes, points: Sequence[RangePoint], search: LearningRateSearch) -> None:
+def draw_range_test(axes: Axes, search: LearningRateSearch) -> None:
+    """Loss against the rate, as it was and smoothed, in the one training whose rate grew."""
+    points = search.range_test
     heading(axes, "range test: one training, the rate growing at each step")
     if not points:
         axes.text(0.5, 0.5, "the first loss was not finite", transform=axes.transAxes, ha="center", color=FAINT)
@@ -79,7 +80,9 @@ def _draw_range_test(axes: Axes, points: Sequence[RangePoint], search: LearningR
     axes.set_ylim(min(0.0, *(p.loss for p in points if math.isfinite(p.loss))), top)
 
 
-def _draw_trials(axes: Axes, rates: Sequence[Rate], search: LearningRateSearch) -> None:
+def draw_trials(axes: Axes, search: LearningRateSearch) -> None:
+    """Held-out loss after each trial, with the lowest and highest of its repetitions."""
+    rates = search.rates
     heading(axes, f"trials of {search.steps:,} steps: loss of {search.held_out_samples:,} held-out samples after them")
     known = [r for r in rates if r.held_out is not None and r.lowest is not None and r.highest is not None]
     for good, color, label in ((True, GREEN, "trials, as good within noise"), (False, INK, "trials, worse")):

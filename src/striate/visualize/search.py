@@ -59,7 +59,17 @@ def progress_figure(
     """The metric of every training against the number of its trial, a mark and color a rung, and the best whole
     training so far as a line. `rungs` name the budgets; `lower` where lower is better."""
     figure = new_figure(6.4, 4.1)
-    axes, shown = figure.subplots(), _shown(points, lower)
+    draw_progress(figure.subplots(), points, rungs, metric=metric, lower=lower)
+    figure.legend(loc="outside lower left", ncols=len(rungs) + 1, fontsize=SMALL, frameon=False)
+    main_title(figure, title)
+    return figure
+
+
+def draw_progress(
+    axes: Axes, points: Sequence[Point], rungs: Sequence[str], *, metric: str, lower: bool = False
+) -> None:
+    """The marks of `progress_figure` on one pair of axes."""
+    shown = _shown(points, lower)
     for rung, name in enumerate(rungs):
         there = [(p.number, p.scores[rung]) for p in points if len(p.scores) > rung]
         if there:
@@ -75,9 +85,6 @@ def progress_figure(
     axes.set_xlabel("trial", fontsize=TEXT)
     quiet_frame(axes)
     heading(axes, f"validation {metric}")
-    figure.legend(loc="outside lower left", ncols=len(rungs) + 1, fontsize=SMALL, frameon=False)
-    main_title(figure, title)
-    return figure
 
 
 def slices_figure(
@@ -93,7 +100,7 @@ def slices_figure(
         if place >= len(dimensions):
             axes.set_axis_off()
             continue
-        _draw_slice(axes, points, dimensions[place], rungs, shown)
+        draw_slice(axes, points, dimensions[place], rungs, lower=lower)
         if place % columns == 0:
             axes.set_ylabel(f"validation {metric}", fontsize=TEXT)
     _frame(grid[0], shown)
@@ -105,26 +112,28 @@ def slices_figure(
 
 def importance_figure(shares: Mapping[str, float], *, title: str) -> Figure:
     """A bar a field, the longest on top: the share of the scores' variance that it explains."""
+    figure = new_figure(5.6, 0.34 * len(shares) + 1.1)
+    draw_importance(figure.subplots(), shares)
+    main_title(figure, title)
+    return figure
+
+
+def draw_importance(axes: Axes, shares: Mapping[str, float]) -> None:
+    """The bars of `importance_figure` on one pair of axes."""
     ordered = sorted(shares.items(), key=lambda item: item[1])
-    figure = new_figure(5.6, 0.34 * len(ordered) + 1.1)
-    axes = figure.subplots()
     names = [shorten(name, 28) for name, _ in ordered]
     bars = axes.barh(names, [100 * share for _, share in ordered], color=BLUE, height=0.6)
     axes.bar_label(bars, fmt="%.0f %%", fontsize=SMALL, padding=3)
     axes.set_xlim(0, 112)
     quiet_frame(axes)
     axes.set_xlabel("% of the variance", fontsize=SMALL)
-    main_title(figure, title)
-    return figure
 
 
-def _draw_slice(
-    axes: Axes,
-    points: Sequence[Point],
-    dimension: Dimension,
-    rungs: Sequence[str],
-    shown: tuple[float, float] | None,
+def draw_slice(
+    axes: Axes, points: Sequence[Point], dimension: Dimension, rungs: Sequence[str], *, lower: bool = False
 ) -> None:
+    """One panel of `slices_figure`, without the limits of its vertical axis, which all panels share."""
+    shown = _shown(points, lower)
     for rung, name in enumerate(rungs):
         there = [p for p in points if len(p.scores) > rung]
         if not there:

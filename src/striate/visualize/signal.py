@@ -31,6 +31,11 @@ _STYLES: dict[str, dict[str, Any]] = {
     "activations": {"color": VERMILION, "linestyle": "--", "marker": "s"},
     "residual sums": {"color": GREEN, "linestyle": ":", "marker": "^"},
 }
+QUANTITIES: dict[str, tuple[str, Callable[[SignalRow], float | None]]] = {
+    "std": ("standard deviation", lambda row: row.std),
+    "gradient": ("gradient of a sample's loss, L2 norm", lambda row: row.gradient_norm),
+}
+"""What is drawn of a layer: its name in words, and where it is in a row."""
 _NAMED = 12
 """So many layers at most have their names under the axis; of more, every second or every k-th has."""
 _MARKED = 45
@@ -53,20 +58,21 @@ def signal_figure(
     figure = new_figure(5.2 * len(columns) + 0.4, 6.0)
     panels = figure.subplots(2, len(columns), sharey="row", sharex="col", squeeze=False)
     for column, (name, rows) in enumerate(columns):
-        _draw(panels[0, column], rows, lambda row: row.std)
-        _draw(panels[1, column], rows, lambda row: row.gradient_norm)
-        heading(panels[0, column], f"standard deviation, {name}")
-        heading(panels[1, column], f"gradient of a sample's loss, L2 norm, {name}")
-        _name_layers(panels[1, column], rows)
+        for axes, quantity in zip(panels[:, column], QUANTITIES, strict=True):
+            draw_signal_curve(axes, rows, quantity)
+            heading(axes, f"{QUANTITIES[quantity][0]}, {name}")
+        name_layers(panels[1, column], rows)
     for axes in panels[:, 0]:
-        _logarithmic(axes)
+        logarithmic_decades(axes)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False)
     main_title(figure, title)
     return figure
 
 
-def _draw(axes: Axes, rows: Sequence[SignalRow], value: Callable[[SignalRow], float | None]) -> None:
+def draw_signal_curve(axes: Axes, rows: Sequence[SignalRow], quantity: str) -> None:
+    """One of `QUANTITIES` against the layers, a line each for layers with weights, activations and residual sums."""
+    value = QUANTITIES[quantity][1]
     quiet_frame(axes)
     drawn = False
     for part, style in _STYLES.items():
@@ -91,15 +97,16 @@ def _part(row: SignalRow) -> str:
     return {"weights": "layers with weights", "sum": "residual sums"}.get(row.kind, "activations")
 
 
-def _name_layers(axes: Axes, rows: Sequence[SignalRow]) -> None:
+def name_layers(axes: Axes, rows: Sequence[SignalRow]) -> None:
+    """The names of layers with weights under the axis, all or every k-th."""
     weighted = [place for place, row in enumerate(rows) if row.kind == "weights"]
     shown = weighted[:: max(1, -(-len(weighted) // _NAMED))]
     axes.set_xticks(shown, [shorten(rows[place].name, 22) for place in shown], rotation=90, fontsize=SMALL)
     axes.set_xlabel("layer, in the order of execution", fontsize=TEXT)
 
 
-def _logarithmic(axes: Axes) -> None:
-    """At least two powers of ten, so that what is nearly equal looks so."""
+def logarithmic_decades(axes: Axes) -> None:
+    """A logarithmic vertical axis of at least two powers of ten, so that what is nearly equal looks so."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     low, high = (low, high) if 0 < low < high else (1.0, 1.0)  # nothing was drawn
