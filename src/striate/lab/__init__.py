@@ -1,0 +1,1 @@
+"""The web page: build networks, watch them at work, train them, on this machine only."""

@@ -1,0 +1,134 @@
+"""The arithmetic of pooling: largest, mean, root of the sum of squares, over windows or whole maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from striate.lab.watching.passing import Call
+from striate.lab.watching.records import Line, UnitArithmetic, in_sum, written
+from striate.lab.watching.window_arithmetic import MOST_NUMBERS, Array, Positions, in_plane, patch, sliding, two
+from striate.layers.l2_pool import L2Pool
+from striate.layers.windows import per_axis
+from striate.wording import several
+
+_MOST_WRITTEN = 9
+
+
+def explain_max_pool(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
+    """The number at (0, c, *place) of a max pooling."""
+    x = call.tensor("self")
+    if x is None or x.ndim not in (3, 4):
+        return None
+    positions = _window(call, x, at)
+    values = positions.values(in_plane(x)[at[1] : at[1] + 1], fill=-np.inf)[0]
+    row, column = divmod(int(values.argmax()), values.shape[1])
+    value = float(values[row, column])
+    words = "The largest number under the window." + _cut(positions, "which never is the largest")
+    line = Line("largest", f"max({_listed(values[~positions.outside])})", value)
+    shown = patch(at[1], np.where(positions.outside, 0, values), positions, winner=(row, column))
+    return UnitArithmetic("window", words, float(call.out[at]), value, patches=(shown,), lines=(line,))
+
+
+def explain_average_pool(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
+    """The number at (0, c, *place) of an average pooling, padding counted as the layer says."""
+    x = call.tensor("self")
+    if x is None or x.ndim not in (3, 4):
+        return None
+    positions = _window(call, x, at)
+    # With ceil_mode the last window reaches beyond the padding too; what lies there never counts.
+    pads, sides = two(call.get("padding", 0), x.ndim - 2, 0), in_plane(x).shape[1:]
+    counted = [
+        int(((p >= -pad) & (p < side + pad)).sum())
+        for p, pad, side in zip((positions.rows, positions.columns), pads, sides, strict=True)
+    ]
+    inside = int((~positions.outside).sum())
+    count = counted[0] * counted[1] if call.get("count_include_pad", True) else inside
+    divisor = call.get("divisor_override")
+    return _mean(call, x, at, positions, int(divisor or count))
+
+
+def explain_adaptive_pool(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
+    """The number at (0, c, *place) of an average pooling to a given size, or of the mean of whole maps."""
+    x = call.tensor("self")
+    if x is None or x.ndim not in (3, 4):
+        return None
+    place = at[2:] if len(at) == 4 else (0, at[2]) if len(at) == 3 and x.ndim == 3 else (0, 0)
+    sides = in_plane(x).shape[1:]
+    outputs = in_plane(call.out).shape[1:] if call.out.ndim == x.ndim else (1, 1)
+    spans = [
+        np.arange(o * side // n, -(-(o + 1) * side // n), dtype=np.int64)
+        for o, side, n in zip(place, sides, outputs, strict=True)
+    ]
+    there = [np.ones(len(span), bool) for span in spans]
+    positions = Positions(spans[0], spans[1], there[0], there[1])
+    return _mean(call, x, at, positions, len(spans[0]) * len(spans[1]))
+
+
+def explain_l2_pool(layer: L2Pool, call: Call, x: torch.Tensor, at: tuple[int, ...]) -> UnitArithmetic | None:
+    """The number at (0, c, *place) of an L2 pooling."""
+    axes = x.ndim - 2
+    if axes > 2:
+        return None
+    kernel, strides, pads = (
+        two(per_axis(value, axes, "size"), axes, missing)
+        for value, missing in ((layer.kernel_size, 1), (layer.stride, 1), (layer.padding, 0))
+    )
+    positions = _at(at, kernel, strides, pads, (1, 1), in_plane(x))
+    values = positions.values(in_plane(x)[at[1] : at[1] + 1])[0]
+    total = float(np.square(values).sum())
+    words = "The root of the sum of squares under the window." + _cut(positions, "which adds nothing")
+    lines = (
+        Line("sum of squares", f"{_listed(values[~positions.outside], '² + ')}²", total),
+        Line("root", f"√{written(total)}", float(np.sqrt(total))),
+    )
+    shown = patch(at[1], values, positions)
+    return UnitArithmetic("window", words, float(call.out[at]), lines[-1].value, patches=(shown,), lines=lines)
+
+
+def _mean(call: Call, x: torch.Tensor, at: tuple[int, ...], positions: Positions, count: int) -> UnitArithmetic:
+    values = positions.values(in_plane(x)[at[1] : at[1] + 1])[0]
+    total = float(values.sum())
+    words = f"The mean of {several(int((~positions.outside).sum()), 'number')} under the window." + _cut(
+        positions, "which counts as 0" if count >= values.size else "which does not count"
+    )
+    lines = (
+        Line("sum", _listed(values[~positions.outside], " + "), total),
+        Line("mean", f"{written(total)} / {count}", total / count),
+    )
+    patches = (patch(at[1], values, positions),) if values.size <= MOST_NUMBERS else ()
+    return UnitArithmetic("window", words, float(call.out[at]), total / count, patches=patches, lines=lines)
+
+
+def _window(call: Call, x: torch.Tensor, at: tuple[int, ...]) -> Positions:
+    axes, size = x.ndim - 2, call.get("kernel_size")
+    settings = (size, 1), (call.get("stride") or size, 1), (call.get("padding", 0), 0), (call.get("dilation", 1), 1)
+    kernel, strides, pads, gaps = (two(value, axes, missing) for value, missing in settings)
+    return _at(at, kernel, strides, pads, gaps, in_plane(x))
+
+
+def _at(
+    at: tuple[int, ...],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    pads: tuple[int, int],
+    gaps: tuple[int, int],
+    maps: torch.Tensor,
+) -> Positions:
+    place = at[2:] if len(at) == 4 else (0, at[2])
+    rows, columns = (
+        sliding(place[i], kernel[i], strides[i], pads[i], gaps[i], int(maps.shape[1 + i])) for i in range(2)
+    )
+    return Positions(rows[0], columns[0], rows[1], columns[1])
+
+
+def _cut(positions: Positions, what: str) -> str:
+    return f" Brackets: beyond the border, {what}." if positions.outside.any() else ""
+
+
+def _listed(values: Array, joiner: str = ", ") -> str:
+    numbers = [float(v) for v in values.ravel()]
+    if len(numbers) <= _MOST_WRITTEN:
+        join = in_sum if "+" in joiner else written
+        return joiner.join(join(v) if place else written(v) for place, v in enumerate(numbers))
+    return f"{len(numbers):,} numbers"

@@ -1,0 +1,95 @@
+"""What is told about one number of a network: plain and frozen, free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What one channel of the input holds under the window, row by row, and the kernel that it meets.
+
+    `rows`, `columns`: positions on the input map; those below 0 or beyond its end are padding, and `outside` says so
+    for every value. `weights` is the kernel's part for this channel, `sum` that of the products; None where there is no
+    kernel. `winner`: row and column within the patch of the value that is taken.
+    """
+
+    channel: int
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    values: tuple[Numbers, ...]
+    outside: tuple[tuple[bool, ...], ...]
+    weights: tuple[Numbers, ...] | None = None
+    sum: float | None = None
+    winner: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Term:
+    """One number that goes in: what it is, what it is multiplied by (None: by nothing), and what it adds."""
+
+    label: str
+    value: float
+    weight: float | None
+    adds: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step of the arithmetic: what it is, written out, and its result."""
+
+    label: str
+    text: str
+    value: float
+
+
+@dataclass(frozen=True)
+class UnitArithmetic:
+    """How one number comes about.
+
+    `kind` is `convolution`, `window`, `terms`, `function`, `copy` or, where nothing is told but the number, `none`;
+    `words` say in a sentence what happens. `patches`: the windows, of the channels with the largest sums where there
+    are too many; `channels`: channel and sum, of all. `terms`: the largest; `rest_count` others add `rest_sum`.
+    `lines` go from there to the result. `value` is what all that comes to, in double precision; None for kind `none`.
+    `output` is the network's own number.
+    """
+
+    kind: str
+    words: str
+    output: float
+    value: float | None = None
+    patches: tuple[Patch, ...] = ()
+    channels: tuple[tuple[int, float], ...] = ()
+    terms: tuple[Term, ...] = ()
+    rest_count: int = 0
+    rest_sum: float = 0.0
+    lines: tuple[Line, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The part of the input that a unit depends on: first and last row and column, not cut at the border."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return asdict(self)
+
+
+def written(value: float) -> str:
+    """A number as it is shown within arithmetic: five significant digits, and a true minus sign."""
+    return f"{value:.5g}".replace("-", "−")
+
+
+def in_sum(value: float) -> str:
+    """A number behind a plus sign or an operator: negative ones in brackets."""
+    return f"({written(value)})" if value < 0 else written(value)

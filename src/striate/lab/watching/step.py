@@ -1,0 +1,156 @@
+"""The layers of a pass, one step each: what it is, what it takes and gives, and where its numbers come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from striate.account.field.intervals import Fields
+from striate.account.observing.entries import sample_shape
+from striate.lab.watching.kept_tensors import Slot
+from striate.lab.watching.passing import Call, Part, Passing
+from striate.lab.watching.records import Seen
+from striate.lab.watching.words import step_words
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One layer at work on one image.
+
+    `name`: the module's path, or that with the function's name; `kind`: the word of layer strings where there is one;
+    `words`: what it computes. Shapes are without the batch. `sources`: the places of the steps whose outputs it takes,
+    −1 the input. `maps`: its output as (maps, rows, columns); a vector is that many maps of one number each.
+    """
+
+    place: int
+    name: str
+    kind: str
+    words: str
+    in_shape: Shape
+    out_shape: Shape
+    sources: tuple[int, ...]
+    output: torch.Tensor
+    calls: tuple[Call, ...] = ()
+    module: nn.Module | None = None
+    fields: Fields | None = None
+    labels: tuple[str, ...] = ()
+    """Names of the outputs, where they have some: those of classes."""
+    before: Shape = ()
+    """The shape of the maps that were stretched to the vector that goes in; () where that is none, or not known."""
+    parameters: int = 0
+
+    @property
+    def maps(self) -> torch.Tensor:
+        """(maps, rows, columns)."""
+        return as_maps(self.output)
+
+    def seen(self, index: tuple[int, int, int]) -> Seen | None:
+        """What of the input the number at (map, row, column) depends on; None where it is not known, or nothing."""
+        fields = self.fields
+        shape = self.output.shape
+        if fields is None or len(fields) != 2 or fields[0].lo.ndim != len(shape):
+            return None
+        at = np.unravel_index(np.ravel_multi_index(index, tuple(self.maps.shape)), tuple(shape))
+        spans = []
+        for axis in fields:
+            place = tuple(min(int(i), side - 1) for i, side in zip(at, axis.lo.shape, strict=True))
+            low, high = float(axis.lo[place]), float(axis.hi[place])
+            if not np.isfinite(low + high):
+                return None
+            spans.append((int(low), int(high)))
+        return Seen(spans[0], spans[1])
+
+    def to_json(self) -> dict[str, Any]:
+        """What a list of steps tells of it."""
+        maps = self.maps
+        return {
+            "place": self.place,
+            "name": self.name,
+            "kind": self.kind,
+            "words": self.words,
+            "in_shape": self.in_shape,
+            "out_shape": self.out_shape,
+            "maps": tuple(maps.shape),
+            "sources": self.sources,
+            "labels": self.labels,
+            "parameters": self.parameters,
+        }
+
+
+def as_maps(output: torch.Tensor) -> torch.Tensor:
+    """(1, …) as (maps, rows, columns): (1, C, H, W) and (1, C, L) by channels, (1, F) as F maps of one number; axes in
+    front of the last two are all maps."""
+    values = output[0] if output.ndim > 1 and output.shape[0] == 1 else output
+    if values.ndim <= 1:
+        return values.reshape(-1, 1, 1)
+    if values.ndim == 2:
+        return values.unsqueeze(1)
+    return values.reshape(-1, *values.shape[-2:])
+
+
+def steps_of(passing: Passing, classes: tuple[str, ...] = ()) -> tuple[Step, ...]:
+    """The steps of a pass, without those that give nothing with numbers; `classes` name the last one's outputs."""
+    parts = [part for part in passing.parts() if part.output is not None and part.output.tensor.numel()]
+    places = {id(passing.input): -1}
+    places |= {id(part.entry): place for place, part in enumerate(parts) if part.entry is not None}
+    steps: list[Step] = []
+    for place, part in enumerate(parts):
+        steps.append(_step(place, part, places, steps))
+    if steps and classes and steps[-1].maps.shape == (len(classes), 1, 1):
+        steps[-1] = replace(steps[-1], labels=classes)
+    return tuple(steps)
+
+
+def _step(place: int, part: Part, places: dict[int, int], done: list[Step]) -> Step:
+    assert part.output is not None
+    entry, output = part.entry, part.output.tensor
+    if entry is None:
+        call = part.calls[0]
+        given = next((slot.tensor for slot in call.inputs()), output)
+        words = step_words(call.name, None)
+        shapes = (sample_shape(given), sample_shape(output))
+        return Step(place, call.name, call.name, words, *shapes, (), output, tuple(part.calls), fields=call.fields)
+    sources = tuple(sorted({places[id(source)] for source in entry.inputs if id(source) in places}))
+    module = entry.module
+    # The root has no path: a network that is one layer.
+    name = entry.name or (type(module).__name__ if module is not None else entry.kind)
+    return Step(
+        *(place, name, entry.kind, step_words(entry.kind, module), entry.in_shape, sample_shape(output)),
+        sources,
+        output,
+        tuple(part.calls),
+        module,
+        entry.fields,
+        before=_stretched(entry.in_shape, sources, done),
+        parameters=0 if module is None else sum(p.numel() for p in module.parameters()),
+    )
+
+
+def _stretched(shape: Shape, sources: tuple[int, ...], done: list[Step]) -> Shape:
+    """The maps that a vector was made of by stretching, through steps that give the same numbers on."""
+    if len(shape) != 1 or len(sources) != 1 or sources[0] < 0:
+        return ()
+    source = done[sources[0]]
+    if source.out_shape == shape:
+        same_numbers = source.kind in ("flatten", "dropout", "relu", "Identity")
+        return (source.before or source.in_shape) if same_numbers and source.in_shape != shape else source.before
+    return source.out_shape if len(source.out_shape) == 3 else ()
+
+
+def softmax_step(steps: tuple[Step, ...], classes: tuple[str, ...]) -> Step:
+    """What turns the network's outputs into probabilities, as a step behind its last one; no part of the network."""
+    last = steps[-1]
+    out = torch.softmax(last.output, 1)
+    call = Call("_softmax", {"self": Slot(last.output), "dim": 1}, (Slot(out),))
+    words = "No layer of the network: it turns its outputs into probabilities. " + step_words("softmax", None)
+    return Step(
+        *(last.place + 1, "softmax", "softmax", words, last.out_shape, last.out_shape, (last.place,), out, (call,)),
+        fields=last.fields,
+        labels=classes if last.maps.shape == (len(classes), 1, 1) else (),
+    )
