@@ -73,10 +73,10 @@ class Trained:
         Raises DataError for a file that cannot be read or an array of another shape.
         """
         if not isinstance(images, list):
-            return self.answer([self._input(images)], plan=plan)[0]
+            return self.answer([self.prepare(images)], plan=plan)[0]
         files = any(isinstance(image, str | Path) for image in images)
-        inputs = map_ordered(self._input, images) if files and len(images) > 1 else map(self._input, images)
-        return list(self._answer_all(inputs, self.planned(self._spread(images, self._input), len(images), asked=plan)))
+        inputs = map_ordered(self.prepare, images) if files and len(images) > 1 else map(self.prepare, images)
+        return list(self._answer_all(inputs, self.planned(self._spread(images, self.prepare), len(images), asked=plan)))
 
     def answer(
         self, inputs: Sequence[np.ndarray], batch: int | None = None, *, plan: Asked = "auto"
@@ -146,7 +146,8 @@ class Trained:
             )
         return decoded
 
-    def _input(self, image: Any) -> np.ndarray:
+    def prepare(self, image: Any) -> np.ndarray:
+        """One image as `predict` takes it, as a raw input of `preparation.input_shape`. Raises DataError."""
         from striate.data.images import decode_image, prepare_image
 
         if isinstance(image, str | Path):

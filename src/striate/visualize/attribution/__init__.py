@@ -1,0 +1,1 @@
+"""Why a network answers as it does: maps of importance, and how far each can be trusted."""

@@ -1,0 +1,130 @@
+"""Maps of one answer, each with its check, and the one to look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from striate.errors import ModelError, UsageError
+from striate.machine.memory import ran_out
+from striate.visualize.attribution.checks import MAP_COPIES, SHARES, Deletion, alike, check_answer, deletion_of
+from striate.visualize.attribution.layers import grad_cam_layers
+from striate.visualize.attribution.maps import (
+    METHODS,
+    SIGNED,
+    Method,
+    grad_cam,
+    integrated_gradients,
+    occlusion,
+    saliency,
+    smooth_grad,
+)
+from striate.visualize.attribution.question import Question
+from striate.visualize.attribution.record import AnswerCheck, AttributionMap, MapCheck, Maps
+from striate.wording import several
+
+Asked = Literal["auto", "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"]
+ASKED: tuple[Asked, ...] = ("auto", *METHODS)
+
+_PLAIN = {
+    "saliency": saliency,
+    "integrated-gradients": integrated_gradients,
+    "smoothgrad": smooth_grad,
+    "occlusion": occlusion,
+}
+
+
+def require_method(method: str) -> None:
+    """Raise UsageError for a word that is no method."""
+    if method not in ASKED:
+        raise UsageError("method", repr(method), f"one of {', '.join(ASKED)}", "method auto tries all of them")
+
+
+def attribute(question: Question, method: Asked = "auto") -> Maps:
+    """Maps of why the network answers so, each checked; call it within `on_trial`.
+
+    `auto` makes all maps that this network allows. The first one passes its checks, if any does, and of those that do,
+    it is the one whose positions the answer hangs on most: taken out in its order, the probability falls fastest.
+    Grad-CAM looks at the layer of which that is so. Raises UsageError for another word, ModelError where the method
+    cannot look into this network.
+    """
+    require_method(method)
+    answer, deletion = check_answer(question), deletion_of(question)
+    found, left_out = [], []
+    for one in METHODS if method == "auto" else (method,):
+        try:
+            found.append(_checked(question, one, deletion, answer))
+        except ModelError as error:
+            if method != "auto":
+                raise
+            left_out.append(f"{one}: {error.got}")
+    if not found:
+        raise _unseen(question, "; ".join(left_out))
+    found.sort(key=lambda each: (not each.check.trusted, -each.check.gain))
+    return Maps(tuple(found), _why(found, method), tuple(left_out), answer)
+
+
+def _checked(question: Question, method: Method, deletion: Deletion, answer: AnswerCheck) -> AttributionMap:
+    """One map with its figures. Raises ModelError where it cannot be made."""
+    layer, again = _maker(question, method, deletion)
+    values = again()
+    falling, random = deletion.follow(values), deletion.random
+    check = MapCheck(
+        alike=alike(values, again, question),
+        copies=MAP_COPIES,
+        shares=SHARES,
+        falling=tuple(falling.tolist()),
+        random=tuple(random.mean(0).tolist()),
+        gain=float(random.mean() - falling.mean()),
+        first=bool((falling.mean() < random.mean(1)).all()),
+        answer=answer,
+    )
+    return AttributionMap(method, layer, values.numpy(), method in SIGNED, check)
+
+
+def _maker(question: Question, method: Method, deletion: Deletion) -> tuple[str | None, Callable[[], torch.Tensor]]:
+    """The layer, where there is one, and what makes the map, with the weights that the network has at the time."""
+    module, x, target = question.module, question.x, question.target
+    if method != "grad-cam":
+        make = _PLAIN[method]
+        return None, lambda: _made(question, lambda: make(module, x, target))
+    layers = grad_cam_layers(module, x)
+    if not layers:
+        raise _unseen(question, "no layer whose maps have more than one position")
+    drops = {}
+    for name in layers:
+        values = _made(question, lambda name=name: grad_cam(module, x, target, name))  # type: ignore[misc]
+        drops[name] = float(deletion.follow(values).mean())
+    layer = min(layers, key=lambda name: drops[name])
+    return layer, lambda: _made(question, lambda: grad_cam(module, x, target, layer))
+
+
+def _made(question: Question, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """The map, finite everywhere; where the network cannot be asked so, a ModelError."""
+    try:
+        values = make()
+    except Exception as error:  # whatever a network of one's own, or one without gradients, raises
+        if ran_out(error) or isinstance(error, ModelError):
+            raise
+        raise _unseen(question, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
+    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _unseen(question: Question, got: str) -> ModelError:
+    return ModelError(
+        f"model {type(question.module).__name__}", got, "a network that this method can look into", "--method occlusion"
+    )
+
+
+def _why(found: list[AttributionMap], method: Asked) -> str:
+    first, passed = found[0], sum(each.check.trusted for each in found)
+    if method != "auto":
+        return f"{first.name} was asked for."
+    best = (
+        f"taking out what {first.name} calls important lowers the answer fastest (deletion gain {first.check.gain:.2f})"
+    )
+    if not passed:
+        return f"None of {several(len(found), 'map')} passes its checks; {best}."
+    return f"{first.name} is shown first: of {several(passed, 'map')} that pass their checks, {best}."

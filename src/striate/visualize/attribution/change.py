@@ -1,0 +1,127 @@
+"""What it would take for the answer to be another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+
+from striate.visualize.attribution.question import Question, outputs_of
+from striate.visualize.attribution.removal import removed, without
+
+SIZES = tuple(k / 10 for k in range(1, 8))
+"""Sides of the square that is taken out, in parts of the sides of the input: at most about half of its area."""
+_STEPS, _HALVINGS = 30, 12
+_BEYOND = 1.02
+
+
+@dataclass(frozen=True)
+class Covering:
+    """The smallest square of those tried whose blurring changes the answer: its `first` position and `size` along each
+    axis, the `share` of the input that it covers, and the class and its probability then."""
+
+    first: tuple[int, ...]
+    size: tuple[int, ...]
+    share: float
+    answer: int
+    probability: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return {"first": list(self.first), "size": list(self.size), "share": self.share}
+
+
+@dataclass(frozen=True, eq=False)
+class Nudge:
+    """A small change of the input, `changed` (1, …) instead of x, in normalized units, after which the network answers
+    `answer` with `probability`."""
+
+    changed: torch.Tensor
+    answer: int
+    probability: float
+
+
+def smallest_covering(question: Question) -> Covering | None:
+    """The smallest blurred square, a tenth to seven tenths of each side, at steps of a quarter of its own, that changes
+    the answer; of equally large ones, the one that lowers its probability most. None where none does, or of a table."""
+    sides = tuple(question.x.shape[2:])
+    if not sides or question.kind == "number":
+        return None
+    blank = removed(question.x)
+    for part in SIZES:
+        size = tuple(max(1, round(part * side)) for side in sides)
+        firsts = list(product(*(_starts(side, own) for side, own in zip(sides, size, strict=True))))
+        taken = torch.zeros(len(firsts), *sides, dtype=torch.bool)
+        for row, first in enumerate(firsts):
+            window = taken[row]
+            for axis, (begin, own) in enumerate(zip(first, size, strict=True)):
+                window = window.narrow(axis, begin, own)
+            window.fill_(True)
+        probabilities = question.probabilities(question.outputs(without(question.x, taken, blank)))
+        other = probabilities.argmax(1) != question.target
+        if bool(other.any()):
+            left = torch.where(other, probabilities[:, question.target], torch.inf)
+            row = int(left.argmin())
+            answer = int(probabilities[row].argmax())
+            share = float(taken[row].float().mean())
+            return Covering(firsts[row], size, share, answer, float(probabilities[row, answer]))
+    return None
+
+
+def _starts(side: int, size: int) -> list[int]:
+    """Where a window of this size begins: every quarter of it, and at the end."""
+    return sorted({*range(0, side - size + 1, max(1, size // 4)), side - size})
+
+
+def smallest_nudge(
+    question: Question, other: int, low: torch.Tensor | None = None, high: torch.Tensor | None = None
+) -> Nudge | None:
+    """The smallest change that gradients find after which class `other` is more probable than the answer; values stay
+    between `low` and `high`, where those are given, of the shape of x or of one number a channel.
+
+    Steps go to where the two outputs would be equal if the network were linear, and a little beyond (DeepFool, with one
+    other class: Moosavi-Dezfooli et al., CVPR 2016); then the way is halved again and again. None where gradients lead
+    nowhere.
+    """
+    start = x = question.x.detach()
+    for _ in range(_STEPS):
+        gap, gradient = _gap(question, x, other)
+        if gap < 0:
+            break
+        square = float(gradient.square().sum())
+        if not square > 0:
+            return None
+        x = _within(x - _BEYOND * (gap + 1e-6) / square * gradient, low, high)
+    near, far = 0.0, 1.0
+    if _gap_at(question, x, other) >= 0:
+        return None
+    for _ in range(_HALVINGS):
+        middle = (near + far) / 2
+        near, far = (near, middle) if _gap_at(question, start + middle * (x - start), other) < 0 else (middle, far)
+    return _reached(question, start + far * (x - start))
+
+
+def _gap(question: Question, x: torch.Tensor, other: int) -> tuple[float, torch.Tensor]:
+    """By how much the output of the answer is above that of the other class, and its gradient."""
+    leaf = x.clone().requires_grad_(True)
+    outputs = outputs_of(question.module, leaf)[0].float()
+    gap = outputs[question.target] - outputs[other]
+    (gradient,) = torch.autograd.grad(gap + 0 * leaf.sum(), leaf)
+    return float(gap), torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _gap_at(question: Question, x: torch.Tensor, other: int) -> float:
+    outputs = question.outputs(x)[0]
+    return float(outputs[question.target] - outputs[other])
+
+
+def _within(x: torch.Tensor, low: torch.Tensor | None, high: torch.Tensor | None) -> torch.Tensor:
+    return x if low is None or high is None else torch.minimum(torch.maximum(x, low), high)
+
+
+def _reached(question: Question, x: torch.Tensor) -> Nudge:
+    probabilities = question.probabilities(question.outputs(x))[0]
+    answer = int(probabilities.argmax())
+    return Nudge(x, answer, float(probabilities[answer]))

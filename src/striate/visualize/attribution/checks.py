@@ -1,0 +1,92 @@
+"""The figures that say how far a map can be trusted."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import spearmanr
+
+from striate.visualize.attribution.question import Question
+from striate.visualize.attribution.record import AnswerCheck
+from striate.visualize.attribution.removal import cell_means, cell_numbers, removed, without
+from striate.visualize.attribution.shuffled import shuffled
+
+ANSWER_COPIES, MAP_COPIES = 20, 6
+SHARES = tuple(k / 20 for k in range(1, 11))
+"""Up to half of the input is taken out: of what is left then, no answer tells much."""
+ORDERS = 8
+
+
+def check_answer(question: Question) -> AnswerCheck:
+    """How far the answer stands out, in the network and in 20 copies with shuffled weights."""
+    if question.kind == "number":
+        return AnswerCheck(None, ())
+    copies = []
+    for seed in range(ANSWER_COPIES):
+        with shuffled(question.module, seed):
+            copies.append(_strength(question))
+    return AnswerCheck(_strength(question), tuple(copies))
+
+
+def _strength(question: Question) -> float:
+    outputs = question.outputs(question.x)
+    if question.kind == "probabilities":
+        outputs = outputs.clamp_min(1e-12).log()
+    outputs = torch.nan_to_num(outputs, nan=0.0, posinf=1e30, neginf=-1e30)  # a copy may overflow
+    return float(outputs.max() - outputs.mean())
+
+
+def alike(values: torch.Tensor, again: Callable[[], torch.Tensor], question: Question) -> float | None:
+    """The mean Spearman correlation of a map with what `again` gives for copies with shuffled weights; None for a map
+    that is the same everywhere. A copy whose map is the same everywhere has nothing in common with it."""
+    if not float(values.max()) > float(values.min()):
+        return None
+    found = []
+    for seed in range(MAP_COPIES):
+        with shuffled(question.module, seed):
+            other = again()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of constant maps
+            one = float(spearmanr(values.flatten(), other.flatten()).statistic)
+        found.append(one if math.isfinite(one) else 0.0)
+    return sum(found) / len(found)
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """Takes parts out of the input of `question`, cell by cell; `random` (orders, shares): what is asked about then, in
+    random orders."""
+
+    question: Question
+    blank: torch.Tensor
+    random: torch.Tensor
+
+    def follow(self, values: torch.Tensor) -> torch.Tensor:
+        """(shares,) what is asked about as the cells go, those of the highest mean value first."""
+        order = torch.argsort(cell_means(values), descending=True, stable=True)
+        return _fall(self.question, self.blank, [order])[0]
+
+
+def deletion_of(question: Question) -> Deletion:
+    """The deletion of one input, with its random orders, the same each time."""
+    blank = removed(question.x)
+    cells = int(cell_numbers(question.spatial).max()) + 1
+    generator = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(cells, generator=generator) for _ in range(ORDERS)]
+    return Deletion(question, blank, _fall(question, blank, orders))
+
+
+def _fall(question: Question, blank: torch.Tensor, orders: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(orders, shares) scores while the cells go in each of these orders."""
+    numbers = cell_numbers(question.spatial)
+    rows = []
+    for order in orders:
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order))
+        gone = torch.stack([place < max(1, round(share * len(order))) for share in SHARES])
+        rows.append(question.scores(without(question.x, gone[:, numbers], blank)))
+    return torch.stack(rows)

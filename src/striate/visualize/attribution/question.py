@@ -1,0 +1,84 @@
+"""What is to be explained: one answer of a network to one input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from striate.errors import ModelError
+from striate.wording import show_shape
+
+_BATCH_NUMBERS, _MOST_BATCH = 2**21, 64
+_EXPECTED, _REMEDY = "a tensor with a row of numbers for each input", "explain the part of it that classifies"
+
+
+@dataclass(frozen=True)
+class Question:
+    """Why does `module` give `x`, a normalized batch of one (1, C, *spatial) or (1, F), output `target`?
+
+    `kind`: outputs (N, K) are `logits` of classes, their `probabilities`, or a `number` each, of which nothing is
+    compared with the others.
+    """
+
+    module: nn.Module
+    x: torch.Tensor
+    target: int
+    kind: Literal["logits", "probabilities", "number"] = "logits"
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Sides of the input; the number of features of a table."""
+        return tuple(self.x.shape[2:] or self.x.shape[1:])
+
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
+        """(N,) what is asked about: the probability of the class, or the number, without gradients."""
+        outputs = self.outputs(x)
+        return outputs[:, self.target] if self.kind == "number" else self.probabilities(outputs)[:, self.target]
+
+    def probabilities(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, K) probabilities of outputs."""
+        return outputs if self.kind == "probabilities" else outputs.softmax(1)
+
+    def outputs(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, K) float32 outputs on the CPU, without gradients, some inputs at once."""
+        with torch.no_grad():
+            return torch.cat([outputs_of(self.module, part).float().cpu() for part in _parts(x)])
+
+
+def outputs_of(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """(N, K) outputs for (N, …). Raises ModelError where it gives something else."""
+    outputs = module(x.clone())  # a network may write into its input
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
+        got = f"outputs of {show_shape(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        raise ModelError(f"model {type(module).__name__}", got, _EXPECTED, _REMEDY)
+    return outputs
+
+
+def ask(module: nn.Module, x: torch.Tensor, target: int | None = None, *, number: bool = False) -> Question:
+    """The question why the network answers `x` (1, …) with class `target`, by default its own answer; or, of a network
+    that answers with numbers, with the number at `target`, by default the first.
+
+    Outputs that are nowhere negative and sum to 1 are probabilities already. Raises ModelError.
+    """
+    with torch.no_grad():
+        outputs = outputs_of(module, x).float().cpu()
+    if not bool(torch.isfinite(outputs).all()):
+        got, remedy = "answers that are infinite or not a number", "train again with a smaller learning rate"
+        raise ModelError(f"model {type(module).__name__}", got, "finite ones", remedy)
+    answer = int(outputs.argmax())
+    if not 0 <= (target or 0) < outputs.shape[1]:
+        got, last = f"class {target}", outputs.shape[1] - 1
+        raise ModelError(f"model {type(module).__name__}", got, f"one of 0 to {last}", f"target={last}")
+    if number or outputs.shape[1] == 1:
+        return Question(module, x, target or 0, "number")
+    certain = bool((outputs >= 0).all()) and bool(torch.isclose(outputs.sum(), torch.tensor(1.0), atol=1e-4))
+    return Question(module, x, answer if target is None else target, "probabilities" if certain else "logits")
+
+
+def _parts(x: torch.Tensor) -> Iterator[torch.Tensor]:
+    size = max(1, min(_MOST_BATCH, _BATCH_NUMBERS // max(1, x[0].numel())))
+    return iter(x.split(size))

@@ -1,0 +1,151 @@
+"""What is said of one answer of a network: plain and frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.visualize.attribution.maps import Method
+
+MOST_ALIKE = 0.5
+"""A map whose mean rank correlation with those of shuffled copies is higher does not show what was learned."""
+LEAST_GAIN = 0.05
+"""A map whose deletion gain is smaller does not show what the answer hangs on."""
+LEAST_STRENGTH = 1.5
+"""An answer that stands out less than so many times the strongest of the shuffled copies could be one of theirs."""
+NOT_TRUSTED = "not to be trusted"
+
+
+@dataclass(frozen=True)
+class AnswerCheck:
+    """Does the network answer as one that has learned? `strength`: how far the highest output lies above the mean of
+    all; `copies`: the same of copies of the network with shuffled weights. Of copies of a network with random weights
+    it is one more, so a strength that all of them are far from is a sign of learning. Without outputs to compare
+    (a single number) `strength` is None and nothing is said."""
+
+    strength: float | None
+    copies: tuple[float, ...]
+
+    @property
+    def learned(self) -> bool:
+        """Whether the strength is at least 1.5 times the strongest copy's."""
+        return self.strength is None or self.strength >= LEAST_STRENGTH * max(self.copies)
+
+    def sentence(self) -> str:
+        """What was found, in one sentence."""
+        if self.strength is None:
+            return "Whether the network has learned cannot be told from one number."
+        than = f"{len(self.copies)} copies of the network with shuffled weights"
+        return (
+            f"The highest output stands {self.strength:.2g} above the mean; in {than} it stands "
+            f"{max(self.copies):.2g} above at most."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Strength of the network and of its copies, and the verdict."""
+        return {"strength": self.strength, "shuffled": list(self.copies), "learned": self.learned}
+
+
+@dataclass(frozen=True)
+class MapCheck:
+    """How far one map can be trusted.
+
+    `alike`: mean Spearman rank correlation of the map with those of `copies` copies of the network with shuffled
+    weights, -1 to 1 (Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018); None where the map is the same
+    everywhere. `shares`: parts of the input taken out, the most important first; `falling`: what is left of the
+    probability (or the number) then; `random`: the same in random order, the mean of several; `gain`: the mean of
+    `random` minus that of `falling` (Petsiuk et al., "RISE", BMVC 2018); `first`: whether it fell faster than in each
+    of the random orders. `answer`: whether the network has learned at all.
+    """
+
+    alike: float | None
+    copies: int
+    shares: tuple[float, ...]
+    falling: tuple[float, ...]
+    random: tuple[float, ...]
+    gain: float
+    first: bool
+    answer: AnswerCheck
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not to be trusted; empty where it is."""
+        found = []
+        if self.alike is None:
+            found.append("the map is the same everywhere")
+        elif self.alike > MOST_ALIKE:
+            found.append("networks with shuffled weights give nearly the same map")
+        if self.gain < LEAST_GAIN or not self.first:
+            found.append("the answer does not hang on what the map calls important")
+        if not self.answer.learned:
+            found.append("networks with shuffled weights answer as firmly")
+        return tuple(found)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether all checks are passed."""
+        return not self.reasons
+
+    @property
+    def verdict(self) -> str:
+        """`trusted`, or `not to be trusted: ` and why."""
+        return "trusted" if self.trusted else f"{NOT_TRUSTED}: {'; '.join(self.reasons)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, the thresholds they are held against, and the verdict."""
+        return {
+            "rank_correlation": self.alike,
+            "most_rank_correlation": MOST_ALIKE,
+            "shuffled_copies": self.copies,
+            "deletion_gain": self.gain,
+            "least_deletion_gain": LEAST_GAIN,
+            "deletion": {"share": list(self.shares), "map": list(self.falling), "random": list(self.random)},
+            "trusted": self.trusted,
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class AttributionMap:
+    """One map with its check. `values` (*spatial) or (F,) float32, of each position or feature; `signed` where negative
+    ones speak against the answer; `layer` of Grad-CAM."""
+
+    method: Method
+    layer: str | None
+    values: NDArray[np.float32]
+    signed: bool
+    check: MapCheck
+
+    @property
+    def name(self) -> str:
+        """The method, and its layer."""
+        return self.method if self.layer is None else f"{self.method} at {self.layer}"
+
+    @property
+    def peak(self) -> tuple[int, ...]:
+        """The position of the highest value, its middle where several are equally high."""
+        places = np.argwhere(self.values >= self.values.max())
+        return tuple(int(place) for place in places[len(places) // 2])
+
+    def to_json(self) -> dict[str, Any]:
+        """Method, layer, the position of the highest value, and the check; the values themselves of a table."""
+        values = {"values": self.values.tolist()} if self.values.ndim == 1 else {}
+        return {"method": self.method, "layer": self.layer, "peak": list(self.peak)} | values | self.check.to_json()
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Maps of one answer; `chosen` is the one to look at first, and `why`; `left_out`: why others could not be made."""
+
+    maps: tuple[AttributionMap, ...]
+    why: str
+    left_out: tuple[str, ...]
+    answer: AnswerCheck
+
+    @property
+    def chosen(self) -> AttributionMap:
+        """The first one."""
+        return self.maps[0]
