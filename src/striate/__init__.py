@@ -11,7 +11,18 @@ if TYPE_CHECKING:
     from striate.account.gradients.check import check_gradients
     from striate.account.ledger import Ledger
     from striate.account.summarize import summarize
-    from striate.api import build, check_data, evaluate, find_learning_rate, load, pack, plan_training, sweep, train
+    from striate.api import (
+        build,
+        check_data,
+        compare,
+        evaluate,
+        find_learning_rate,
+        load,
+        pack,
+        plan_training,
+        sweep,
+        train,
+    )
     from striate.doctor.diagnose import diagnose
     from striate.doctor.diagnosis import Diagnosis
     from striate.errors import StriateError
@@ -26,6 +37,7 @@ _PUBLIC = {
     "load": "striate.api",
     "build": "striate.api",
     "check_data": "striate.api",
+    "compare": "striate.api",
     "evaluate": "striate.api",
     "find_learning_rate": "striate.api",
     "pack": "striate.api",
@@ -54,6 +66,7 @@ __all__ = [
     "build",
     "check_data",
     "check_gradients",
+    "compare",
     "diagnose",
     "evaluate",
     "find_learning_rate",

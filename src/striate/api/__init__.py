@@ -10,6 +10,7 @@ from striate.loading import loaded
 if TYPE_CHECKING:
     from striate.api.answering import FileAnswer, FileAnswers, answer_files
     from striate.api.checking import check_data
+    from striate.api.comparing import compare
     from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
     from striate.api.measuring import baselines, evaluate
     from striate.api.networks import build, load
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "answering": ("FileAnswer", "FileAnswers", "answer_files"),
     "checking": ("check_data",),
+    "comparing": ("compare",),
     "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
     "measuring": ("baselines", "evaluate"),
     "networks": ("build", "load"),
@@ -52,6 +54,7 @@ __all__ = [
     "baselines",
     "build",
     "check_data",
+    "compare",
     "diagnose_run",
     "diagnose_training",
     "evaluate",

@@ -24,6 +24,7 @@ _PATIENCE = 10.0  # seconds
 _VERBS = {
     "train": "Train a network on a data set, evaluate it, and write a run directory.",
     "eval": "Measure a trained network on its test split or on other data.",
+    "compare": "Say whether the difference between trained runs is more than noise.",
     "predict": "Answer for images: files and folders.",
     "verify": "Check that a run is what it says: files whole, and the same bits when its steps are done again.",
     "doctor": "Find out why a network does not learn, and what to change.",

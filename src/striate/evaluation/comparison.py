@@ -17,16 +17,16 @@ LEVEL = 0.05
 """A difference that noise would make more rarely than this is more than noise."""
 _IGNORED = 255
 _RESAMPLES = 2000
-_FEW = 20
+FEW = 20
 """Of fewer samples a bootstrap's interval is too narrow: it is not given."""
 
 
-_Lead = Callable[[NDArray[Any], NDArray[Any]], float]
+Lead = Callable[[NDArray[Any], NDArray[Any]], float]
 """How far the network leads, from a row a sample of the baseline and of the network."""
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BaselineComparison:
     """How a network stands against one baseline on the same test samples.
 
     `difference` is in the network's favor where positive: samples that it alone has right minus those that the
@@ -65,7 +65,7 @@ class _Words:
     unit: str = ""
 
 
-def compare_with(network: Evaluation, baseline: Baseline, seed: int = 0) -> Comparison:
+def compare_with(network: Evaluation, baseline: Baseline, seed: int = 0) -> BaselineComparison:
     """The comparison of answers that were given for the same samples of one split, in one order."""
     if network.task == "classify":
         return _compare_classes(network, baseline)
@@ -84,12 +84,12 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
 
 
-def _compare_classes(network: Evaluation, baseline: Baseline) -> Comparison:
+def _compare_classes(network: Evaluation, baseline: Baseline) -> BaselineComparison:
     ours = network.decoded.argmax(1) == network.targets
     theirs = baseline.decoded.argmax(1) == network.targets
     ahead, behind = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     p, lead = mcnemar(ahead, behind), ahead - behind
-    test = f"McNemar's exact test, p {_p_text(p)}"
+    test = f"McNemar's exact test, p {p_text(p)}"
     samples = f"{network.n:,} test {_samples(network)}"
     if lead == 0:
         sentence = f"The network does not beat {_called(baseline)}: both are right on as many of {samples}."
@@ -101,34 +101,39 @@ def _compare_classes(network: Evaluation, baseline: Baseline) -> Comparison:
         how = f"{abs(lead):,} {'more' if lead > 0 else 'fewer'} of {samples}"
         noise = "more than noise" if p < LEVEL else "which noise alone may do"
         sentence = f"The network does not beat {_called(baseline)}: it is right on {how}, {noise} ({test})."
-    return Comparison(baseline.name, lead, p, None, lead > 0 and p < LEVEL, sentence)
+    return BaselineComparison(baseline.name, lead, p, None, lead > 0 and p < LEVEL, sentence)
 
 
-def _compare_numbers(network: Evaluation, baseline: Baseline, seed: int) -> Comparison:
-    truth = np.asarray(network.targets, np.float64).reshape(network.n, -1)
-    theirs, ours = (
-        ((np.asarray(answers, np.float64).reshape(truth.shape) - truth) ** 2).mean(1)
-        for answers in (baseline.decoded, network.decoded)
-    )
-
-    def lead(theirs: NDArray[Any], ours: NDArray[Any]) -> float:
-        return float(np.sqrt(theirs.mean())) - float(np.sqrt(ours.mean()))
-
-    return _from_samples(network, baseline, theirs, ours, lead, _Words("RMSE", "lower", "higher"), seed)
+def _compare_numbers(network: Evaluation, baseline: Baseline, seed: int) -> BaselineComparison:
+    theirs, ours = (squared_errors(answers, network.targets) for answers in (baseline.decoded, network.decoded))
+    return _from_samples(network, baseline, theirs, ours, rmse_lead, _Words("RMSE", "lower", "higher"), seed)
 
 
-def _compare_masks(network: Evaluation, baseline: Baseline, seed: int) -> Comparison:
+def _compare_masks(network: Evaluation, baseline: Baseline, seed: int) -> BaselineComparison:
     count = len(network.classes)
-    theirs, ours = (_overlaps(answers, network.targets, count) for answers in (baseline.decoded, network.decoded))
-
-    def lead(theirs: NDArray[Any], ours: NDArray[Any]) -> float:
-        return _mean_iou(ours.sum(0)) - _mean_iou(theirs.sum(0))
-
+    theirs, ours = (overlaps(answers, network.targets, count) for answers in (baseline.decoded, network.decoded))
     words = _Words("mean IoU", "higher", "lower", 100, " points")
-    return _from_samples(network, baseline, theirs, ours, lead, words, seed)
+    return _from_samples(network, baseline, theirs, ours, iou_lead, words, seed)
 
 
-def _overlaps(answers: NDArray[Any], targets: NDArray[Any], classes: int) -> NDArray[np.int64]:
+def squared_errors(answers: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+    """(N,) squared error of each sample, the mean over its numbers."""
+    truth = np.asarray(targets, np.float64).reshape(len(targets), -1)
+    errors: NDArray[np.float64] = ((np.asarray(answers, np.float64).reshape(truth.shape) - truth) ** 2).mean(1)
+    return errors
+
+
+def rmse_lead(theirs: NDArray[Any], ours: NDArray[Any]) -> float:
+    """How much lower our RMSE is, from squared errors (N,)."""
+    return float(np.sqrt(theirs.mean())) - float(np.sqrt(ours.mean()))
+
+
+def iou_lead(theirs: NDArray[Any], ours: NDArray[Any]) -> float:
+    """How much higher our mean IoU is, from `overlaps` (N, 2, K)."""
+    return _mean_iou(ours.sum(0)) - _mean_iou(theirs.sum(0))
+
+
+def overlaps(answers: NDArray[Any], targets: NDArray[Any], classes: int) -> NDArray[np.int64]:
     """(N, 2, K): labeled pixels of each image in intersection and union, a column a class."""
     labeled = targets != _IGNORED
     counts = [
@@ -151,20 +156,20 @@ def _from_samples(
     baseline: Baseline,
     theirs: NDArray[Any],
     ours: NDArray[Any],
-    lead: _Lead,
+    lead: Lead,
     words: _Words,
     seed: int,
-) -> Comparison:
+) -> BaselineComparison:
     """The comparison of a figure that `lead` computes from a row a sample of each method."""
     rng = np.random.default_rng(seed)
     difference = lead(theirs, ours)
-    p = _permutation_p(theirs, ours, lead, rng)
-    interval = _bootstrap_interval(theirs, ours, lead, rng) if network.n >= _FEW else None
+    p = permutation_p(theirs, ours, lead, rng)
+    interval = bootstrap_interval(theirs, ours, lead, rng) if network.n >= FEW else None
     certain, figure, unit = p < LEVEL, words.figure, words.unit
     how = f"{abs(words.scale * difference):.3g}{unit} {words.better if difference > 0 else words.worse}"
-    test = f"paired permutation test over {network.n:,} test {_samples(network)}, p {_p_text(p)}"
+    test = f"paired permutation test over {network.n:,} test {_samples(network)}, p {p_text(p)}"
     if interval is not None:
-        low, high = (_signed(words.scale * end) for end in interval)
+        low, high = (signed(words.scale * end) for end in interval)
         test += f"; 95 % interval of its lead {low} to {high}{unit}, paired bootstrap"
     if difference > 0 and certain:
         sentence = f"The network's {figure} is {how} than that of {_called(baseline)}: more than noise ({test})."
@@ -173,10 +178,10 @@ def _from_samples(
     else:
         noise = "more than noise" if certain else "which noise alone may do"
         sentence = f"The network does not beat {_called(baseline)}: its {figure} is {how}, {noise} ({test})."
-    return Comparison(baseline.name, difference, p, interval, difference > 0 and certain, sentence)
+    return BaselineComparison(baseline.name, difference, p, interval, difference > 0 and certain, sentence)
 
 
-def _permutation_p(theirs: NDArray[Any], ours: NDArray[Any], lead: _Lead, rng: np.random.Generator) -> float:
+def permutation_p(theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator) -> float:
     """The two-sided p-value of the difference: were the two methods alike, each sample's pair could as well be the
     other way round. All ways for few samples, drawn ones (which include what was seen) for many, so that the chance of
     p < 0.05 without a difference is at most 0.05 for any n.
@@ -196,8 +201,8 @@ def _permutation_p(theirs: NDArray[Any], ours: NDArray[Any], lead: _Lead, rng: n
     return count / rounds if every else (count + 1) / (rounds + 1)
 
 
-def _bootstrap_interval(
-    theirs: NDArray[Any], ours: NDArray[Any], lead: _Lead, rng: np.random.Generator
+def bootstrap_interval(
+    theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator
 ) -> tuple[float, float]:
     """The middle 95 % of the differences on samples drawn anew with replacement."""
     n = len(ours)
@@ -211,11 +216,13 @@ def _samples(network: Evaluation) -> str:
     return "sample" if network.n == 1 else "samples"
 
 
-def _p_text(p: float) -> str:
+def p_text(p: float) -> str:
+    """`= 0.031`, `= 0.0042`, `< 0.0001`."""
     return "< 0.0001" if p < 0.0001 else f"= {p:.4f}" if p < 0.01 else f"= {p:.3f}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Three digits, with a minus sign as it is printed."""
     return f"{value:.3g}".replace("-", "−")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.evaluation.baseline import Baseline
-from striate.evaluation.comparison import Comparison, compare_with
+from striate.evaluation.comparison import BaselineComparison, compare_with
 from striate.evaluation.record import Evaluation
 from striate.evaluation.text import LABELS, SHARES
 from striate.report.content import Picture, Table, Worth
@@ -28,7 +28,7 @@ class Compared:
     """A baseline with what its comparison with the network said."""
 
     baseline: Baseline
-    comparison: Comparison
+    comparison: BaselineComparison
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `baselines` in metrics.json: figures of the test split, how it was made, the comparison."""

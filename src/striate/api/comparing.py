@@ -1,0 +1,136 @@
+"""Trained runs beside each other, on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from striate.api.networks import load
+from striate.api.news import Announce
+from striate.api.training import Run
+from striate.data.dataset import Dataset
+from striate.errors import UsageError, pasted
+from striate.evaluation.comparing.compare import HEADLINES, RunAnswers, compare_answers
+from striate.evaluation.comparing.record import Comparison
+from striate.evaluation.measure import evaluate_trained
+from striate.evaluation.planned import plan_evaluation
+from striate.evaluation.record import Evaluation
+from striate.machine.allocator import allocator_policy, usual_policy
+from striate.runs.directory import RunDirectory, open_run
+from striate.runs.files import read_dispensable
+from striate.runs.predictions import read_predictions
+from striate.training.config import Config
+from striate.training.config_file import config_from_yaml
+from striate.training.execution import measured_at_once
+from striate.training.prepare import read_data
+
+COMPARED = ("test", "val")
+Compared = Literal["test", "val"]
+
+
+def compare(
+    runs: Sequence[str | Path | Run], *, split: Compared = "test", announce: Announce | None = None
+) -> Comparison:
+    """Whether the difference between trained runs is more than noise, on the same samples of their test split, or of
+    `val`; and what each costs.
+
+    Classes: McNemar's exact test, and a paired bootstrap of the difference of the accuracies. Numbers and masks: a
+    paired permutation test and a paired bootstrap. More than two runs are corrected for by Holm's procedure.
+    Raises UsageError for fewer than two different runs; DataError where they were not measured on the same samples with
+    the same labels; RunError where there is no run.
+    """
+    if split not in COMPARED:
+        raise UsageError("--split", repr(split), " or ".join(COMPARED), "--split test")
+    opened = [open_run(run.path if isinstance(run, Run) else Path(run)) for run in runs]
+    _refuse_too_few(opened)
+    say = announce or (lambda _: None)
+    read = _reader(announce)
+    answers = []
+    for number, run in enumerate(opened, 1):
+        say(f"{run.path}: answers for its {split} split ({number} of {len(opened)})")
+        answers.append(_answers(run, split, read))
+    return compare_answers(answers, split, notes=_notes(opened, split))
+
+
+def _refuse_too_few(runs: Sequence[RunDirectory]) -> None:
+    places = [run.path.resolve() for run in runs]
+    twice = [run.path for run, place in zip(runs, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise UsageError("compare", f"{twice[0]} twice", "different runs", f"striate eval {pasted(twice[0])}")
+    if len(runs) < 2:
+        got = f"only {runs[0].path}" if runs else "no run"
+        raise UsageError("compare", got, "two runs or more", "striate compare runs/first runs/second")
+
+
+ReadData = Callable[[Config], Dataset]
+
+
+def _reader(announce: Announce | None) -> ReadData:
+    """Reads the data of a configuration; those of the last one are kept, since runs that are compared share them."""
+    kept: dict[tuple[object, str], Dataset] = {}
+
+    def read(config: Config) -> Dataset:
+        key = (config.data, config.task.name)
+        if key not in kept:
+            kept.clear()
+            kept[key] = read_data(config, announce)[1]
+        return kept[key]
+
+    return read
+
+
+def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
+    """The answers of the run's network for each sample of the split: those that were kept with the run, or, where none
+    were, asked for now."""
+    config, metrics = config_from_yaml(run.config), read_dispensable(run.metrics_json)
+    costs = metrics if isinstance(metrics, dict) else {}
+    kept = read_predictions(run, split) if split in costs else None  # else the run is not complete
+    if kept is not None:
+        return RunAnswers(
+            path=str(run.path),
+            model=config.model.name,
+            data=str(costs["data"]),
+            task=kept.task,
+            classes=kept.classes,
+            ids=kept.ids,
+            targets=kept.targets,
+            answers=kept.answers if kept.predicted is None else kept.predicted,
+            value=float(costs[split][HEADLINES[kept.task]]),
+            costs=costs,
+            images=config.data.channels is not None,
+        )
+    found, images = _asked_now(run, config, split, read)
+    return RunAnswers(
+        path=str(run.path),
+        model=config.model.name,
+        data=found.data,
+        task=found.task,
+        classes=found.classes,
+        ids=found.ids,
+        targets=found.targets,
+        answers=found.decoded.argmax(1) if found.task == "classify" else found.decoded,
+        value=float(found.metrics[HEADLINES[found.task]]),
+        costs=costs,
+        images=images,
+    )
+
+
+def _asked_now(run: RunDirectory, config: Config, split: Compared, read: ReadData) -> tuple[Evaluation, bool]:
+    """The network's answers, and whether they are for images."""
+    trained, data = load(run.path), read(config)
+    batch = measured_at_once(config)
+    with allocator_policy(usual_policy()):
+        answering = plan_evaluation(trained, data, (split,), batch=batch)
+        return evaluate_trained(trained, data, split, batch=batch, answering=answering), data.kind == "image"
+
+
+def _notes(runs: Sequence[RunDirectory], split: str) -> tuple[str, ...]:
+    """What a reader of the figures should know."""
+    notes = ["These are trained networks as they are: training one again with another seed would move its figure, too."]
+    if split == "val":
+        notes.append("Each run chose its epoch by the validation split: its figures there are a little too good.")
+    machines = [read_dispensable(run.environment) for run in runs]
+    if len({machine.get("processor") for machine in machines if isinstance(machine, dict)}) > 1:
+        notes.append("The runs were trained on different machines: their times say little about the networks.")
+    return tuple(notes)

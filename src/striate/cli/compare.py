@@ -1,0 +1,42 @@
+"""`striate compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def compare(
+    *runs: Path,
+    split: Literal["test", "val"] = "test",
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Say whether the difference between trained runs is more than noise, and what each costs.
+
+    All are asked about the same samples. Classes: McNemar's exact test, with a paired bootstrap interval of the
+    difference of accuracies. Numbers and masks: paired permutation test and bootstrap. With more than two runs, all
+    pairs are compared, and corrected for by Holm's procedure.
+
+    Parameters
+    ----------
+    runs
+        Two run directories or more, of the same data and splits.
+    split
+        Which samples: `test`, or `val`, to choose a network without looking at the test split.
+    json
+        Print one JSON document on stdout.
+    """
+    from striate.api import compare as compare_runs
+    from striate.cli.output import print_json, print_note, print_text, results_only
+
+    with results_only(json):
+        found = compare_runs(runs, split=split, announce=print_note)
+    for note in found.notes:
+        print_note(note)
+    if json:
+        print_json(found.to_json())
+    else:
+        print_text(str(found))
+    return 0

@@ -1,0 +1,56 @@
+"""`striate compare` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+import striate
+from striate.cli.main import main
+
+BASE = ["--epochs", "2", "--execution.plan", "plain"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    for name, seed, data in (("one", "0", "iris"), ("two", "1", "iris")):
+        assert main(["train", data, "--out", str(folder / name), "--seed", seed, *BASE]) == 0
+    return folder
+
+
+def test_two_runs_on_the_same_samples(runs, capsys):
+    capsys.readouterr()
+    assert main(["compare", str(runs / "one"), str(runs / "two"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    measured = [json.loads((runs / name / "metrics.json").read_text()) for name in ("one", "two")]
+    assert [entry["value"] for entry in document["runs"]] == [m["test"]["accuracy"] for m in measured]
+    assert [entry["params"] for entry in document["runs"]] == [m["params"] for m in measured]
+    assert document["n"] == measured[0]["test"]["n"]
+    assert len(document["pairs"]) == 1
+    assert "another seed" in err
+    assert main(["compare", str(runs / "one"), str(runs / "two"), "--split", "val"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("iris, val split: ")
+    assert "a little too good" in err
+
+
+def test_a_run_without_kept_answers_is_asked(runs, tmp_path):
+    asked = tmp_path / "one"
+    shutil.copytree(runs / "one", asked)
+    shutil.rmtree(asked / "predictions", ignore_errors=True)
+    found = striate.compare([asked, runs / "one"])
+    assert found.pairs[0].difference.differing == 0
+    assert found.runs[0].value == found.runs[1].value
+
+
+@pytest.mark.parametrize(
+    ("words", "got"),
+    [((), "no run"), (("one",), "only "), (("one", "one"), "twice"), (("one", "none"), "no such folder")],
+)
+def test_what_cannot_be_compared(runs, capsys, words, got):
+    assert main(["compare", *(str(runs / word) for word in words)]) == 2
+    assert got in capsys.readouterr().err

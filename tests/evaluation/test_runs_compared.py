@@ -1,0 +1,180 @@
+"""Runs on the same samples: what their difference is worth, and that it is only asked for where it has a meaning."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from striate.errors import DataError
+from striate.evaluation.comparing.compare import RunAnswers, compare_answers, short_names
+from striate.evaluation.comparing.difference import difference_of_classes, difference_of_numbers, holm
+from striate.evaluation.comparison import mcnemar
+
+
+def rights(both, first, second, neither):
+    """Two arrays of whether each is right, with so many samples of each sort."""
+    pairs = [(1, 1)] * both + [(1, 0)] * first + [(0, 1)] * second + [(0, 0)] * neither
+    return tuple(np.array(column, bool) for column in zip(*pairs, strict=True))
+
+
+def run(right, path="runs/a", ids=None, targets=None, **fields):
+    """A run that answers 0 where the truth is 0, as far as it is `right`."""
+    n = len(right)
+    targets = np.zeros(n, np.int64) if targets is None else targets
+    values = {
+        "path": path, "model": "mnist-cnn", "data": "made", "task": "classify", "classes": ("a", "b"),
+        "ids": np.arange(n) if ids is None else ids, "targets": targets, "answers": (~right).astype(np.int64),
+        "value": float(right.mean()), "costs": {"params": 35_330}, "images": True,
+    }  # fmt: skip
+    return RunAnswers(**values | fields)
+
+
+def test_sentences():
+    ours, theirs = rights(880, 30, 8, 82)
+    found = compare_answers([run(ours, "runs/a"), run(theirs, "runs/b")], "test")
+    low, high = (100 * end for end in (found.pairs[0].difference.interval.low, found.pairs[0].difference.interval.high))
+    assert found.pairs[0].sentence == (
+        f"a is better than b by 2.2 points (95 %: {low:.1f} to {high:.1f}; McNemar p = 0.0005): more than noise."
+    )
+    ours, theirs = rights(400, 22, 30, 48)
+    found = compare_answers([run(ours, "runs/a"), run(theirs, "runs/b")], "test")
+    said = found.pairs[0].sentence
+    assert said.startswith("b and a cannot be told apart with 500 images: b leads by 1.6 points (95 %: −")
+    assert said.endswith("McNemar p = 0.332); about 3,200 would be needed to see such a difference four times in five.")
+    ours, theirs = rights(400, 3, 3, 4)
+    found = compare_answers([run(ours, "runs/a", images=False), run(theirs, "runs/b", images=False)], "test")
+    assert "cannot be told apart with 410 samples: both have the same accuracy, though they differ on 6 samples" in (
+        found.pairs[0].sentence
+    )
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60), st.integers(1, 60))
+def test_the_verdict_is_the_tests_and_turning_the_runs_turns_the_difference(both, first, second, neither):
+    ours, theirs = rights(both, first, second, neither)
+    found, turned = difference_of_classes(ours, theirs), difference_of_classes(theirs, ours)
+    assert found.p_value == mcnemar(first, second) == turned.p_value
+    assert found.value == pytest.approx((first - second) / len(ours))
+    assert found.interval.low <= found.value + 1e-9 or first + second < 20
+    assert -1 <= found.interval.low < found.interval.high <= 1
+    assert found.turned().value == -found.value
+    assert found.turned().interval.low == -found.interval.high
+    pair = compare_answers([run(ours), run(theirs, "runs/b")], "test").pairs[0]
+    assert pair.difference.value >= 0
+    assert pair.better == ("runs/b" if second > first else "runs/a").removeprefix("runs/")
+    assert pair.more_than_noise == (mcnemar(first, second) < 0.05) == ("more than noise" in pair.sentence)
+
+
+def test_the_interval_is_that_of_scipys_bootstrap():
+    ours, theirs = rights(500, 90, 60, 150)
+    found = difference_of_classes(ours, theirs).interval
+    rng = np.random.default_rng(0)
+    lead = (ours.astype(np.int64) - theirs,)
+    other = stats.bootstrap(lead, np.mean, n_resamples=4000, method="percentile", rng=rng, batch=500)
+    assert found.low == pytest.approx(other.confidence_interval.low, abs=0.003)
+    assert found.high == pytest.approx(other.confidence_interval.high, abs=0.003)
+    assert found.method == "paired bootstrap"
+
+
+def test_few_differing_samples_leave_doubt():
+    ours, theirs = rights(50, 0, 0, 0)
+    found = difference_of_classes(ours, theirs)
+    assert found.interval.low < -0.01 < 0.01 < found.interval.high
+    assert found.interval.method == "Agresti and Min"
+    assert found.needed() is None
+
+
+def test_intervals_cover_the_truth():
+    """Pairs that differ on 6 % and 3 % of all: of 400 intervals about 95 % hold the 3 points."""
+    rng = np.random.default_rng(0)
+    held = dict.fromkeys((100, 1000), 0)
+    for n in held:
+        for _ in range(400):
+            sort = rng.choice(3, n, p=[0.06, 0.03, 0.91])
+            found = difference_of_classes(sort == 0, sort == 1).interval
+            held[n] += found.low <= 0.03 <= found.high
+    assert all(0.92 <= count / 400 <= 0.99 for count in held.values()), held
+
+
+def test_so_many_samples_as_are_said_to_be_needed_show_it_four_times_in_five():
+    ours, theirs = rights(900, 40, 25, 35)
+    found = difference_of_classes(ours, theirs)
+    needed, rng = found.needed(), np.random.default_rng(0)
+    counts = rng.multinomial(needed, [0.04, 0.025, 0.935], 400)
+    seen = np.mean([mcnemar(int(a), int(b)) < 0.05 for a, b, _ in counts])
+    assert 0.72 <= seen <= 0.86
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_refuses_as_its_definition_says(p_values):
+    corrected = holm(p_values)
+    for level in (0.01, 0.05, 0.3):
+        refused, places = set(), np.argsort(p_values, kind="stable")
+        for rank, place in enumerate(places):
+            if (len(p_values) - rank) * p_values[place] >= level:
+                break
+            refused.add(int(place))
+        assert {k for k, p in enumerate(corrected) if p < level} == refused
+    assert all(c >= p for c, p in zip(corrected, p_values, strict=True))
+
+
+def test_several_runs_are_corrected_for():
+    rng = np.random.default_rng(0)
+    runs = [run(rng.random(300) < 0.9, f"runs/{name}") for name in "abcde"]
+    found = compare_answers(runs, "test")
+    assert len(found.pairs) == len(list(combinations(runs, 2)))
+    assert [pair.p_corrected for pair in found.pairs] == holm([pair.difference.p_value for pair in found.pairs])
+    assert "after Holm" in str(found)
+    assert "… and 6 pairs without" in str(found)
+    assert max(map(len, str(found).splitlines())) <= 80
+    assert json.loads(json.dumps(found.to_json()))["pairs"][9]["sentence"] == found.pairs[9].sentence
+
+
+def test_numbers():
+    rng = np.random.default_rng(0)
+    targets = rng.normal(20, 5, (200, 1)).astype(np.float32)
+    good, bad = (targets + rng.normal(0, scale, targets.shape).astype(np.float32) for scale in (1, 3))
+    rmse = [float(np.sqrt(((np.float64(x) - targets) ** 2).mean())) for x in (good, bad)]
+    assert difference_of_numbers(good, bad, targets).value == pytest.approx(rmse[1] - rmse[0])
+    runs = [
+        run(np.ones(200, bool), path, answers=answers, targets=targets, task="regress", classes=(), value=r)
+        for path, answers, r in zip(("x/good", "x/bad"), (good, bad), rmse, strict=True)
+    ]
+    pair = compare_answers(runs, "test").pairs[0]
+    assert pair.more_than_noise
+    assert pair.sentence.startswith(f"good is better than bad by {rmse[1] - rmse[0]:.3g} of RMSE (95 %: ")
+
+
+def test_samples_are_matched_by_id():
+    right = np.arange(40) % 3 > 0
+    order = np.random.default_rng(0).permutation(40)
+    found = compare_answers([run(right), run(right[order], "runs/b", ids=np.arange(40)[order])], "test")
+    assert found.pairs[0].difference.differing == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "got"),
+    [
+        ({"classes": ("a", "c")}, "other classes: a, b in runs/a, a, c in runs/b"),
+        ({"task": "regress"}, "a task classify, runs/b regress"),
+        ({"ids": np.arange(40) + 10}, "40 test samples of made in runs/a, 40 of made in runs/b; 30 have the same"),
+        ({"targets": (np.arange(40) < 3).astype(np.int64)}, "3 of 40 test samples with other labels in runs/b"),
+    ],
+)
+def test_other_data_are_refused(fields, got):
+    right = np.ones(40, bool)
+    with pytest.raises(DataError) as refused:
+        compare_answers([run(right), run(right, "runs/b", **fields)], "test")
+    assert got in refused.value.got
+    assert "striate train --config runs/a/config.yaml --model mnist-cnn" in refused.value.remedy
+
+
+def test_names_are_as_short_as_they_can_be():
+    assert short_names(["runs/a", "runs/b"]) == ["a", "b"]
+    assert short_names(["one/a", "two/a", "two/b"]) == ["one/a", "two/a", "two/b"]
+    assert short_names([".", "a"]) == [".", "a"]
