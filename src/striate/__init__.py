@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         load,
         pack,
         plan_training,
+        show,
         sweep,
         train,
     )
@@ -42,6 +43,7 @@ _PUBLIC = {
     "find_learning_rate": "striate.api",
     "pack": "striate.api",
     "plan_training": "striate.api",
+    "show": "striate.api",
     "sweep": "striate.api",
     "check_gradients": "striate.account.gradients.check",
     "diagnose": "striate.doctor.diagnose",
@@ -74,6 +76,7 @@ __all__ = [
     "pack",
     "plan_training",
     "reference",
+    "show",
     "summarize",
     "sweep",
     "train",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.searching import find_learning_rate, sweep
     from striate.api.sharding import pack_shards
+    from striate.api.showing import Shown, show
     from striate.api.summarizing import Summary, summary, write_summary
     from striate.api.training import Run, resume, train, train_config
     from striate.api.verifying import Verification, verify
@@ -35,6 +36,7 @@ _PLACES = {
     "planning": ("TrainingPlan", "plan_training"),
     "searching": ("find_learning_rate", "sweep"),
     "sharding": ("pack_shards",),
+    "showing": ("Shown", "show"),
     "summarizing": ("Summary", "summary", "write_summary"),
     "training": ("Run", "resume", "train", "train_config"),
     "verifying": ("Verification", "verify"),
@@ -46,6 +48,7 @@ __all__ = [
     "FileAnswer",
     "FileAnswers",
     "Run",
+    "Shown",
     "Summary",
     "TrainingPlan",
     "Verification",
@@ -64,6 +67,7 @@ __all__ = [
     "pack_shards",
     "plan_training",
     "resume",
+    "show",
     "summary",
     "sweep",
     "train",

@@ -34,6 +34,7 @@ _VERBS = {
     "sweep": "Search configurations, from cheap to expensive, and train the best one.",
     "summary": "Say what a network costs and sees, layer by layer, and what does not fit.",
     "connectivity": "Compare one map as fully connected, locally connected, convolution and sparse matrix.",
+    "show": "Draw what a network does: filters, feature maps, what its units look for.",
     "filter": "Lay a filter kernel on every pixel of a picture.",
     "pixels": "Show a picture as what it is: numbers.",
     "models": "List the networks that have a name.",

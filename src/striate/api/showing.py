@@ -1,0 +1,169 @@
+"""Pictures of what a network does: which record answers the question, and which figure shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from striate.api.news import Announce
+from striate.api.subject import Subject, find_subject
+from striate.errors import UsageError
+from striate.models.untouched import same_random_state
+from striate.training.trained import Trained
+from striate.visualize.canvas import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from striate.api.training import Run
+
+What = Literal["filters", "maps", "embedding", "correlation"]
+WHATS: tuple[str, ...] = get_args(What)
+
+_DPI = 100
+_EMBEDDED, _CORRELATED = 1000, 256
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One picture: `record` holds its numbers, `figure` is drawn from them, `words` say in a line what it shows,
+    `notes` what was decided."""
+
+    what: str
+    model: str
+    words: str
+    record: Any
+    figure: Figure
+    notes: tuple[str, ...] = ()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture as a PNG, or an SVG where `path` ends so. Raises RunError where it cannot."""
+        return save_figure(self.figure, path, _DPI)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record with what it is of."""
+        return {"what": self.what, "model": self.model, "words": self.words, "notes": list(self.notes),
+                **self.record.to_json()}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Asked:
+    subject: Subject
+    image: str | Path | None
+    layer: str | None
+    unit: int | None
+
+
+def show(
+    model: str | Path | Run | Trained,
+    what: What,
+    image: str | Path | None = None,
+    *,
+    layer: str | None = None,
+    unit: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    announce: Announce | None = None,
+) -> Shown:
+    """A picture of what a network does, with its numbers.
+
+    `model`: a run, or anything that `build` takes, where no data are needed; its weights are then random, and a note
+    says so. `what`: see `striate show --help`. `image`: a picture file or `mnist5k#17`; by default, of a run, the first
+    validation sample. `layer`, `unit`: names as `striate summary` lists them, units from 0; each has a default.
+    Data of a run are those of its validation split. The network and all random state stay as they are.
+    Raises StriateError.
+    """
+    if what not in _SHOWS:
+        raise UsageError("WHAT", repr(what), f"one of: {', '.join(WHATS)}", "striate show RUN filters")
+    for option, given in (("image", image), ("layer", layer), ("unit", unit)):
+        if given is not None and option not in _OPTIONS[what]:
+            name = "IMAGE" if option == "image" else f"--{option}"
+            raise UsageError(
+                name, f"{given}, for {what}", "nothing: it changes nothing there", f"leave it out: {given}"
+            )
+    with same_random_state():
+        subject = find_subject(model, input_shape, announce or (lambda _: None))
+        return _SHOWS[what](_Asked(subject, image, layer, unit))
+
+
+def _shown(asked: _Asked, what: str, words: str, record: Any, figure: Figure) -> Shown:
+    subject = asked.subject
+    return Shown(what, subject.name, words, record, figure, (subject.note,) if subject.note else ())
+
+
+def _filters(asked: _Asked) -> Shown:
+    from striate.visualize.inside.figures.filters import filter_words, filters_figure
+    from striate.visualize.inside.filters import find_filters
+
+    subject = asked.subject
+    bank = find_filters(subject.module, asked.layer, unit=asked.unit, input_shape=subject.input_shape)
+    figure = filters_figure(bank, title=_title(subject, f"filters of {bank.layer}"))
+    return _shown(asked, "filters", f"{bank.layer}: {filter_words(bank)}", bank, figure)
+
+
+def _maps(asked: _Asked) -> Shown:
+    from striate.visualize.inside.feature_maps import feature_maps
+    from striate.visualize.inside.figures.feature_maps import feature_maps_figure
+
+    subject = asked.subject
+    raw, name = subject.input(asked.image)
+    found = feature_maps(subject.module, subject.normalized(raw[None])[0], asked.layer)
+    of = asked.layer or "every layer"
+    figure = feature_maps_figure(found, title=_title(subject, f"feature maps of {of}"), image=subject.picture(raw))
+    return _shown(asked, "maps", f"feature maps of {of} for {name}", found, figure)
+
+
+def _embedding(asked: _Asked) -> Shown:
+    from striate.visualize.inside.embedding import BothEmbeddings, embed_features
+    from striate.visualize.inside.features import find_features
+    from striate.visualize.inside.figures.embedding import embedding_figure
+
+    subject = asked.subject
+    split, x, of = subject.samples(_EMBEDDED)
+    features = find_features(subject.module, x, asked.layer)
+    both = BothEmbeddings(
+        embed_features(features.values, features.source, method="pca"),
+        embed_features(features.values, features.source, method="tsne"),
+        tuple(split.ids.tolist()),
+        tuple(split.targets.tolist()) if subject.classes and split.targets.ndim == 1 else (),
+    )
+    figure = embedding_figure(
+        (both.pca, both.tsne),
+        title=_title(subject, of),
+        labels=split.targets.numpy() if both.labels else None,
+        classes=subject.classes if both.labels else (),
+        images=split.inputs[:].numpy() if subject.picture(split.inputs[0]) is not None else None,
+    )
+    words = f"{of}, by {features.source}"
+    return _shown(asked, "embedding", words, both, figure)
+
+
+def _correlation(asked: _Asked) -> Shown:
+    from striate.visualize.inside.correlation import correlate_maps
+    from striate.visualize.inside.figures.correlation import correlation_figure
+
+    subject = asked.subject
+    _, x, of = subject.samples(_CORRELATED)
+    found = correlate_maps(subject.module, x, asked.layer)
+    figure = correlation_figure(found, title=_title(subject, of))
+    words = f"{found.verdict} {found.chosen.verdict}. {of}"
+    return _shown(asked, "correlation", words, found, figure)
+
+
+def _title(subject: Subject, text: str) -> str:
+    return f"{subject.name}: {text}"
+
+
+_SHOWS: dict[str, Callable[[_Asked], Shown]] = {
+    "filters": _filters,
+    "maps": _maps,
+    "embedding": _embedding,
+    "correlation": _correlation,
+}
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "filters": ("layer", "unit"),
+    "maps": ("image", "layer"),
+    "embedding": ("layer",),
+    "correlation": ("layer",),
+}

@@ -1,0 +1,159 @@
+"""Whose inside is looked at: a network with what is known of its inputs and data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from striate.account.ledger import Shape
+from striate.account.summarize import summarize
+from striate.api.networks import load
+from striate.api.news import Announce
+from striate.data.dataset import Dataset, Kind, Preparation, Split, join_splits
+from striate.data.images import decode_image, prepare_image
+from striate.data.inputs import require_pictures
+from striate.data.normalize import Normalization
+from striate.errors import DataError, ModelError, RunError, UsageError, pasted
+from striate.models.build import build_model
+from striate.models.from_file import names_file
+from striate.models.from_run import names_run
+from striate.models.untouched import TRIALS
+from striate.runs.directory import RunDirectory, open_run
+from striate.runs.user_path import user_path
+from striate.tasks.make import make_task
+from striate.tasks.protocol import Task
+from striate.training.config_file import config_from_yaml
+from striate.training.prepare import read_data
+from striate.training.trained import Trained
+from striate.visualize.inside.passes import spread
+from striate.visualize.sample_picture import names_sample, sample_picture
+
+if TYPE_CHECKING:
+    from striate.api.training import Run  # loads all that training needs
+
+_MIDDLE, _SPREAD = 127.5, 64.0
+_FEW = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """`module` takes normalized inputs of `preparation.input_shape`; `run`, where its data are known. `note` says what
+    its weights are, where they are no trained ones."""
+
+    name: str
+    module: nn.Module
+    preparation: Preparation
+    normalization: Normalization
+    classes: tuple[str, ...]
+    announce: Announce
+    trained: Trained | None = None
+    run: RunDirectory | None = None
+    note: str = ""
+
+    @property
+    def input_shape(self) -> Shape:
+        """Of one input, without the batch."""
+        return self.preparation.input_shape
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data of the run. UsageError where there is no run, DataError where they are gone."""
+        if self.run is None:
+            got = f"{self.name}, whose data are not known"
+            raise UsageError("RUN", got, "a run", "striate train mnist5k --out runs/first; then name runs/first")
+        return read_data(config_from_yaml(self.run.config), self.announce)[1]
+
+    @property
+    def task(self) -> Task:
+        """What the network was trained for. RunError where it was not trained."""
+        if self.trained is None:
+            raise RunError(self.name, "a network that was not trained", "a run", "striate train mnist5k")
+        return make_task(self.data, config_from_yaml(self.run.config).task) if self.run else self.trained.task
+
+    def samples(self, most: int) -> tuple[Split, torch.Tensor, str]:
+        """At most `most` samples that the weights were not fitted to, evenly spread over the validation split, as they
+        are and normalized (N, …), and which these are in words; of a small one, with training samples."""
+        splits = self.data.splits
+        whole, of = splits["val"], "val split"
+        if len(whole) < min(most, _FEW):
+            whole, of = join_splits([whole, splits["train"]]), "train and val splits"
+        part = whole.take(spread(len(whole), most))
+        raw = part.inputs[:]
+        return Split(raw, part.targets, part.ids), self.normalized(raw), f"{of} of {self.data.name}, n = {len(raw):,}"
+
+    def normalized(self, raw: torch.Tensor) -> torch.Tensor:
+        """A raw batch as the network takes it."""
+        return self.normalization.on("cpu", raw.ndim)(raw)
+
+    def input(self, image: str | Path | None) -> tuple[torch.Tensor, str]:
+        """One raw input, and what it is in words: the picture in a file, `mnist5k#17`, or, where there is none, the
+        first of the run's validation split. DataError where it cannot be read."""
+        if image is None:
+            if self.run is None:
+                raise UsageError("IMAGE", "none", "a picture, or a sample: mnist5k#17", "put it behind the words")
+            split = self.data.splits["val"]
+            return split.inputs[0:1][0], f"sample 1 of the val split of {self.data.name}"
+        require_pictures(self.preparation)
+        text = str(image)
+        if names_sample(text):
+            values = sample_picture(text, self.announce).values
+            picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+            return torch.from_numpy(prepare_image(picture, text, self.preparation)), text
+        path = user_path(text)
+        if not path.is_file():
+            got = "a folder" if path.is_dir() else "no such file"
+            raise DataError(text, got, "a picture, or a sample: mnist5k#17", "name a file that is there")
+        return torch.from_numpy(decode_image(path, text, self.preparation)), path.name
+
+    def picture(self, raw: torch.Tensor) -> NDArray[np.uint8] | None:
+        """A raw input (C, H, W) as it is drawn; None where it is no image."""
+        drawable = self.preparation.kind == "image" and raw.ndim == 3 and raw.shape[0] in (1, 3)
+        return raw.cpu().numpy() if drawable and raw.dtype == torch.uint8 else None
+
+
+def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, announce: Announce) -> Subject:
+    """The network that `model` means: a run, a checkpoint, a trained network, or any name that `build` takes, whose
+    weights are then its first ones, the same each time. Raises StriateError."""
+    model = getattr(model, "path", model)  # a finished training knows its directory
+    if isinstance(model, Trained):
+        return _of_trained("the network", model, None, announce)
+    if isinstance(model, nn.Module):
+        remedy = "the functions of striate.visualize.inside take any nn.Module, with inputs as it takes them"
+        raise ModelError("model", "an nn.Module, whose inputs are not known", "a run or a name", remedy)
+    text = str(model)
+    if names_run(text) or (isinstance(model, Path) and not names_file(text)):
+        if input_shape is not None:
+            raise UsageError("--input", f"a shape for the run {text}", "none", "leave out --input: a run knows its own")
+        path = user_path(text)
+        run = open_run(path)
+        return _of_trained(run.path.name or text, load(path), run, announce)
+    shape = summarize(text, input_shape).input
+    with TRIALS, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        module = build_model(text, shape)
+    kind: Kind = "image" if len(shape) == 3 and shape[0] in (1, 3) else "grid" if len(shape) > 1 else "table"
+    whose = "weights as its function makes them" if names_file(text) else "random weights, as before training"
+    count = shape[0]
+    return Subject(
+        text, module, Preparation(kind, shape), Normalization((_MIDDLE,) * count, (_SPREAD,) * count), (), announce,
+        note=f"{whose}; pixels are standardized as (x − {_MIDDLE:g}) / {_SPREAD:g}",
+    )  # fmt: skip
+
+
+def _of_trained(name: str, trained: Trained, run: RunDirectory | None, announce: Announce) -> Subject:
+    return Subject(
+        name, trained.module, trained.preparation, trained.normalization, trained.classes, announce, trained, run
+    )
+
+
+def remedy_command(model: str, what: str) -> str:
+    """A command that works when pasted."""
+    return f"striate show {pasted(model)} {what}"

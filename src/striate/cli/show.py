@@ -1,0 +1,74 @@
+"""`striate show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from striate.cli.sizes import read_sizes
+from striate.errors import NoInputShape, UsageError, one_line, pasted
+
+
+def show(
+    run: str,
+    what: Literal["filters", "maps", "embedding", "correlation"],
+    image: str | None = None,
+    /,
+    *,
+    layer: str | None = None,
+    unit: int | None = None,
+    input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    out: Path = Path("show.png"),
+    force: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Draw what a network does: its filters, what each layer makes of an image, what its units look for.
+
+    filters: the weights of a layer, the first one by default. maps: what each layer makes of IMAGE. embedding: the
+    samples as the last layer sees them, on a map. correlation: how diverse the feature maps of each layer are, and
+    which are dead.
+
+    Parameters
+    ----------
+    run
+        A run; for filters and maps also a network by name, whose weights are then random.
+    what
+        What to draw.
+    image
+        A picture file, or a sample of a named data set: mnist5k#17. Default: the first validation sample of the run.
+    layer
+        A layer, as striate summary names it.
+    unit
+        A unit of the layer (a channel of a map), counted from 0.
+    input
+        The shape of one input, for a network by name: 1x28x28. Default: the published one.
+    out
+        The picture, a PNG.
+    force
+        Overwrite the picture if it exists.
+    json
+        Print the numbers behind the picture as one JSON document on stdout.
+    """
+    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.visualize.picture_path import refuse_picture_path
+
+    shape = None if input is None else read_sizes("--input", input, "1x28x28")
+    refuse_picture_path(out, force=force)
+    from striate.api.showing import show as draw
+
+    try:
+        with results_only(json):
+            shown = draw(run, what, image, layer=layer, unit=unit, input_shape=shape, announce=print_note)
+            path = shown.save(out)
+    except NoInputShape as error:
+        command = f"striate show {pasted(run)} {what} --input 1x28x28"
+        raise UsageError("--input", f"none, for {error.where}", error.expected, command) from None
+    for note in shown.notes:
+        print_note(note)
+    if json:
+        print_json({"path": str(path), **shown.to_json()}, indent=None)
+    else:
+        print_text(f"{one_line(shown.words)}\n{one_line(str(path))}")
+    return 0

@@ -1,0 +1,187 @@
+"""Are feature maps uncorrelated and of high variance, as they need to be? And which of them are dead?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.errors import DataError, UsageError
+from striate.visualize.inside.passes import BATCH, LayerOutput, batches, layer_outputs, no_such_layer
+from striate.wording import listed, several
+
+ALIKE = 0.95
+"""Absolute correlation of two maps from here on: nearly copies."""
+_MOST_UNITS = 4096
+_MOST_VALUES = 2**24
+"""So many numbers of a layer are looked at in a batch; of more, every second or every k-th position."""
+_FEW = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCorrelation:
+    """The units of one layer over all samples and positions.
+
+    `units`; `dead`: those that are 0 everywhere, for every sample; `still`: others that never vary. `std`: (units,).
+    `correlation`: (units, units) Pearson's r, NaN with units that never vary. `effective`: as many uncorrelated units
+    of equal variance would be as diverse: (Σλ)² / Σλ² of the correlation's eigenvalues λ, 0 where none varies.
+    `alike`: pairs with |r| ≥ 0.95, the most alike first; `mean_absolute`: the mean of |r| over all pairs.
+    """
+
+    name: str
+    units: int
+    dead: tuple[int, ...]
+    still: tuple[int, ...]
+    std: NDArray[np.float64]
+    correlation: NDArray[np.float64]
+    effective: float
+    alike: tuple[tuple[int, int, float], ...]
+    mean_absolute: float
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: how many of the units carry something of their own."""
+        silent = len(self.dead) + len(self.still)
+        if silent == self.units:
+            return f"{self.name}: all {self.units} maps are the same everywhere, whatever the image"
+        said = f"{self.name}: {self.units} maps are as diverse as {self.effective:.1f} uncorrelated ones"
+        facts = [f"{len(self.dead)} dead ({listed([str(unit) for unit in self.dead])})"] if self.dead else []
+        facts += [f"{len(self.still)} never varying"] if self.still else []
+        facts += [f"{several(len(self.alike), 'pair')} nearly the same"] if self.alike else []
+        return f"{said}; {', '.join(facts) or 'none dead, none alike'}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object, without the matrix."""
+        values = {name: value for name, value in vars(self).items() if name != "correlation"}
+        return values | {"std": self.std.tolist(), "verdict": self.verdict}
+
+
+@dataclass(frozen=True, eq=False)
+class Correlations:
+    """All layers, the one that is looked at closely, and of how many samples."""
+
+    layers: tuple[LayerCorrelation, ...]
+    chosen: LayerCorrelation
+    n: int
+
+    @property
+    def verdict(self) -> str:
+        """What to make of it: layers in which few maps do the work of many, and dead ones."""
+        dead = sum(len(layer.dead) for layer in self.layers)
+        total = sum(layer.units for layer in self.layers)
+        poor = [layer.name for layer in self.layers if layer.effective < _FEW * layer.units]
+        said = f"{dead} of {total:,} maps are dead" if dead else f"None of {total:,} maps is dead"
+        if poor:
+            where = listed(poor) if len(poor) < 4 else f"{len(poor)} of {len(self.layers)} layers"
+            said += f"; in {where} a quarter of them would be as diverse, were they uncorrelated"
+        return said + "."
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object; the matrix of the chosen layer alone, null where a unit never varies."""
+        matrix = [[float(r) if np.isfinite(r) else None for r in row] for row in self.chosen.correlation]
+        return {
+            "n": self.n,
+            "verdict": self.verdict,
+            "layers": [layer.to_json() for layer in self.layers],
+            "layer": self.chosen.name,
+            "correlation": matrix,
+        }
+
+
+def correlate_maps(module: nn.Module, x: torch.Tensor, layer: str | None = None) -> Correlations:
+    """How the units of each layer go together over normalized inputs `x` (N, …), over samples and positions.
+
+    Layers: activations and residual sums with more than one unit, or, of a network without activations, all its
+    layers. Closely looked at: `layer`, or the last one whose units have positions. Raises UsageError for a layer that
+    is not there.
+    """
+    sums: dict[str, _Sums] = {}
+    size = max(2, min(BATCH, len(x)))
+    for part in batches(x, size):
+        for output in layer_outputs(module, part):
+            if 1 < output.values.shape[1] <= _MOST_UNITS:
+                sums.setdefault(output.name, _Sums(output)).add(output.values)
+    if not sums:
+        raise DataError("correlation", "no layer with several units", "one", "another network")
+    if layer is not None and layer not in sums:
+        raise no_such_layer(layer, list(sums))
+    active = [name for name, of in sums.items() if of.active] or list(sums)
+    if layer is not None and layer not in active:
+        active.append(layer)
+    order = [name for name in sums if name in active]
+    if len(x) < 2 and not any(sums[name].is_map for name in order):
+        raise UsageError("samples", str(len(x)), "at least 2", "give more of them")
+    found = {name: sums[name].result(name) for name in order}
+    last = [name for name in order if sums[name].is_map] or order
+    return Correlations(tuple(found.values()), found[layer or last[-1]], len(x))
+
+
+class _Sums:
+    """Sums of a layer's units, and of the products of any two, over samples and positions."""
+
+    def __init__(self, first: LayerOutput) -> None:
+        count = first.values.shape[1]
+        self.is_map = first.is_map
+        self.active = first.kind == "sum" or first.activation
+        self.n = 0
+        # Values are taken from a point among them, or little would be left of what varies by little.
+        self.origin = _rows(first.values).mean(0).double()
+        self.sum = torch.zeros(count, dtype=torch.float64)
+        self.products = torch.zeros(count, count, dtype=torch.float64)
+        self.nonzero = torch.zeros(count, dtype=torch.bool)
+
+    def add(self, values: torch.Tensor) -> None:
+        rows = _rows(values)
+        self.nonzero |= (values.movedim(1, 0).flatten(1) != 0).any(1).cpu()
+        centered = rows.double() - self.origin
+        self.n += len(rows)
+        self.sum += centered.sum(0)
+        self.products += centered.T @ centered
+
+    def result(self, name: str) -> LayerCorrelation:
+        mean = self.sum / self.n
+        covariance = (self.products / self.n - mean[:, None] * mean).numpy()
+        variance = np.diag(covariance).clip(0)
+        scale = float(variance.max())
+        varies = variance > max(scale * 1e-12, 1e-24)
+        std = np.sqrt(np.where(varies, variance, 0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            matrix = np.where(np.outer(varies, varies), covariance / np.outer(std, std), np.nan).clip(-1, 1)
+        inner = matrix[np.ix_(varies, varies)]
+        dead = tuple(int(k) for k in np.flatnonzero(~self.nonzero.numpy()))
+        still = tuple(int(k) for k in np.flatnonzero(~varies) if k not in set(dead))
+        first, second = np.triu_indices(len(matrix), 1)
+        values = matrix[first, second]
+        near = [k for k in np.argsort(-np.nan_to_num(np.abs(values))) if abs(values[k]) >= ALIKE]
+        alike = tuple((int(first[k]), int(second[k]), float(values[k])) for k in near)
+        known = np.abs(values[np.isfinite(values)])
+        # The trace of a correlation matrix is its size; the sum of its squared entries that of squared eigenvalues.
+        effective = len(inner) ** 2 / float(np.square(inner).sum()) if len(inner) else 0.0
+        mean_absolute = float(known.mean()) if len(known) else 0.0
+        return LayerCorrelation(name, len(matrix), dead, still, std, matrix, effective, alike, mean_absolute)
+
+
+def _rows(values: torch.Tensor) -> torch.Tensor:
+    """(B, C, *spatial) as (positions, C), every k-th where there are too many."""
+    rows = values.movedim(1, -1).reshape(-1, values.shape[1]).cpu()
+    return rows[:: max(1, -(-rows.numel() // _MOST_VALUES))]
+
+
+def grouped(matrix: NDArray[np.float64]) -> NDArray[np.int64]:
+    """An order of the units in which those that go together lie beside one another (average linkage on 1 − |r|); units
+    without a correlation come last."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    known = np.flatnonzero(np.isfinite(np.diag(matrix)))
+    rest = np.setdiff1d(np.arange(len(matrix)), known)
+    if len(known) < 3:
+        return np.concatenate([known, rest])
+    distance = 1 - np.abs(matrix[np.ix_(known, known)])
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform((distance + distance.T) / 2, checks=False).clip(0), "average", optimal_ordering=True)
+    return np.concatenate([known[leaves_list(tree)], rest])

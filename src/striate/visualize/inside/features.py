@@ -1,0 +1,87 @@
+"""What the last layer is given: the features that a network has found in each sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.errors import DataError
+from striate.models.untouched import on_trial
+from striate.visualize.inside.passes import as_input, batches, choose_layer, layer_outputs, run
+
+_HEADS = (nn.Linear, nn.modules.conv._ConvNd)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """`values`: (N, F) float32, of the layer that `source` names in words."""
+
+    values: NDArray[np.float32]
+    source: str
+
+
+def find_features(module: nn.Module, x: torch.Tensor, layer: str | None = None) -> Features:
+    """The features of normalized inputs `x` (N, …): what the last layer with weights is given, or what `layer` gives.
+
+    Of maps with positions, each feature is the mean over them. Computed a batch at a time, in eval mode. Raises
+    UsageError for a layer that is not there, DataError where features are not finite.
+    """
+    if layer is not None:
+        parts = [choose_layer(layer_outputs(module, part), layer).values for part in batches(x)]
+        source = f"outputs of {layer}"
+    else:
+        head = _last_head(module, x[:1])
+        parts = [_given_to(module, head, part) if head else part for part in batches(x)]
+        source = f"inputs of {head}" if head else "inputs of the network"
+    flat = torch.cat([_flat(part) for part in parts])
+    if not bool(torch.isfinite(flat).all()):
+        raise DataError("features", "numbers that are not finite", "finite ones", "striate doctor RUN")
+    mean = f", mean over {math.prod(parts[0].shape[2:])} positions" if parts[0].ndim > 2 else ""
+    return Features(flat.numpy(), source + mean)
+
+
+def _flat(values: torch.Tensor) -> torch.Tensor:
+    values = values.detach().float().cpu()
+    return values.flatten(2).mean(2) if values.ndim > 2 else values.reshape(len(values), -1)
+
+
+def _last_head(module: nn.Module, x: torch.Tensor) -> str:
+    """The name of the layer with weights that runs last; "" where that is the network itself, or there is none."""
+    ran: list[str] = []
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *_: ran.append(name)
+
+    handles = [part.register_forward_hook(note(name)) for name, part in module.named_modules()
+               if isinstance(part, _HEADS)]  # fmt: skip
+    try:
+        with on_trial(module), torch.no_grad():
+            run(module, as_input(module, x))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return ran[-1] if ran else ""
+
+
+def _given_to(module: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
+    given: list[torch.Tensor] = []
+
+    def keep(_part: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        given.append(inputs[0].detach().clone())
+
+    handle = module.get_submodule(name).register_forward_pre_hook(keep)
+    try:
+        with on_trial(module), torch.no_grad():
+            run(module, as_input(module, x))
+    finally:
+        handle.remove()
+    if len(given[-1]) != len(x):
+        got = f"{len(given[-1])} rows for {len(x)} samples"
+        raise DataError(f"inputs of {name}", got, "a row a sample", "name another layer: --layer NAME")
+    return given[-1]

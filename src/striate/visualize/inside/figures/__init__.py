@@ -1,0 +1,1 @@
+"""How the records of `striate.visualize.inside` are drawn: on an `ax`, or as a whole figure."""

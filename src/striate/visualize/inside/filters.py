@@ -1,0 +1,116 @@
+"""The filters of a layer: the weights that it multiplies its inputs by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.account.ledger import Shape
+from striate.errors import ModelError, UsageError
+from striate.layers.locally_connected import LocallyConnected
+from striate.visualize.inside.passes import choose_unit, no_such_layer
+
+MOST = 256
+
+
+@dataclass(frozen=True, eq=False)
+class FilterBank:
+    """Filters of one layer, in their order.
+
+    `weights`: (N, C, *kernel) float32, of the first N of `filters` filters and the first C of `channels` input
+    channels; of a fully connected layer on images, (N, *input shape). `units`: their numbers. `norms`: (N,) L2 norms
+    of the whole filters. `one`: whether it is a single filter, of which every input channel is looked at.
+    """
+
+    layer: str
+    weights: NDArray[np.float32]
+    units: tuple[int, ...]
+    norms: tuple[float, ...]
+    filters: int
+    channels: int
+    one: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return vars(self) | {"weights": self.weights.tolist()}
+
+
+def filter_layers(module: nn.Module, input_shape: Shape | None = None) -> list[str]:
+    """The layers with filters that can be drawn, in the order of registration: convolutions, and a fully connected
+    layer whose weights belong to the places of `input_shape` (C, *spatial)."""
+    return [name for name, part in module.named_modules() if _kernels(part, input_shape) is not None]
+
+
+def find_filters(
+    module: nn.Module,
+    layer: str | None = None,
+    *,
+    unit: int | None = None,
+    input_shape: Shape | None = None,
+    most: int = MOST,
+) -> FilterBank:
+    """The filters of `layer`, by default of the first layer that has some; of `unit` alone, where it is given.
+
+    At most `most` filters, and of each as many input channels as make `most` pictures in all; those of three channels
+    stay whole, since they are a color picture. Raises UsageError for a layer or unit that is not there, ModelError
+    where no layer has filters.
+    """
+    known = filter_layers(module, input_shape)
+    if not known:
+        remedy = "name a network with a convolution: mnist-cnn"
+        raise ModelError(f"network {type(module).__name__}", "no layer with kernels", "a convolution", remedy)
+    name = known[0] if layer is None else layer
+    if name not in known:
+        raise no_such_layer(name, known)
+    kernels = _kernels(module.get_submodule(name), input_shape)
+    assert kernels is not None
+    if not np.isfinite(kernels).all():
+        raise ModelError(f"layer {name}", "weights that are not finite", "finite ones", "striate doctor RUN")
+    count, channels = kernels.shape[:2]
+    norms = np.sqrt(np.square(kernels, dtype=np.float64).reshape(count, -1).sum(1))
+    shown: tuple[int, ...]
+    if unit is not None:
+        unit = choose_unit(unit, count, name)
+        chosen, shown = kernels[unit : unit + 1, :most], (unit,)
+    else:
+        across = channels if channels in (1, 3) else max(1, min(channels, math.isqrt(most)))
+        shown = tuple(range(min(count, most if across in (1, 3) else most // across)))
+        chosen = kernels[: len(shown), :across]
+    return FilterBank(name, chosen, shown, tuple(float(norms[k]) for k in shown), count, channels, one=unit is not None)
+
+
+def _kernels(part: nn.Module, input_shape: Shape | None) -> NDArray[np.float32] | None:
+    """(filters, input channels, *kernel), or None where the layer has no such thing."""
+    weight = getattr(part, "weight", None)
+    if not isinstance(weight, torch.Tensor) or weight.is_meta or nn.parameter.is_lazy(weight):
+        return None
+    values = weight.detach().float().cpu()
+    if isinstance(part, nn.Linear):
+        if input_shape is None or len(input_shape) < 2 or part.in_features != math.prod(input_shape):
+            return None
+        values = values.reshape(-1, *input_shape)
+    elif isinstance(part, nn.modules.conv._ConvTransposeNd):
+        if part.groups > 1:
+            return None
+        values = values.transpose(0, 1)
+    elif not isinstance(part, nn.modules.conv._ConvNd) and (values.ndim != 4 or isinstance(part, LocallyConnected)):
+        return None
+    array: NDArray[np.float32] = values.numpy()
+    return array
+
+
+def flat_kernel(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A kernel (*kernel) as a picture (H, W): one axis is a row, the slices of a volume stand side by side."""
+    if kernel.ndim == 1:
+        return kernel[None]
+    if kernel.ndim == 2:
+        return kernel
+    if kernel.ndim == 3:
+        return np.concatenate(list(kernel), axis=1)
+    raise UsageError("kernel", f"{kernel.ndim} axes", "1 to 3", "another layer")

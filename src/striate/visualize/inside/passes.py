@@ -1,0 +1,167 @@
+"""What the layers of a network give for a batch, and where a layer's name is looked up; the network stays as it is."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from weakref import ref
+
+import torch
+from torch import nn
+
+from striate.account.observing.kinds import layer_kind
+from striate.account.signal.activations import activation_kind, watch_activations
+from striate.errors import DataError, ModelError, UsageError, one_line
+from striate.layers.residual import Residual
+from striate.models.untouched import on_trial, zero_input
+from striate.wording import show_shape
+
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class LayerOutput:
+    """What one call gave: the module's path (or that of the module where a function was called, with the function's
+    name), the kind in words of layer strings, `values` (B, …), a copy in float32, and whether it is an `activation`."""
+
+    name: str
+    kind: str
+    values: torch.Tensor
+    activation: bool = False
+
+    @property
+    def is_map(self) -> bool:
+        """Whether its units have positions: (B, C, *spatial)."""
+        return self.values.ndim > 2
+
+
+def layer_outputs(module: nn.Module, x: torch.Tensor, names: Iterable[str] | None = None) -> tuple[LayerOutput, ...]:
+    """What every layer gives for the normalized batch `x` (B, …), or only those of `names`, in the order of execution.
+
+    Layers are modules without parts, activations wherever they are called, and modules that compute a result of their
+    own from those of their parts, as a residual sum. A layer that is called again has its call behind its name:
+    `relu (2)`. In eval mode, without gradients. Raises ModelError where the network does not take the batch.
+    """
+    wanted = None if names is None else set(names)
+    found: list[LayerOutput] = []
+
+    def keep(name: str, kind: str, output: torch.Tensor, activation: bool) -> None:
+        if wanted is None or name in wanted:
+            # A copy: an activation behind it may write into the same memory.
+            found.append(LayerOutput(name, kind, output.detach().float().clone(), activation))
+
+    with on_trial(module), torch.no_grad(), _watched(module, len(x), keep):
+        run(module, as_input(module, x))
+    return tuple(found)
+
+
+def attached_output(module: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
+    """What the layer `name` gives for `x` (B, …), with its way back to x; for use within `on_trial`."""
+    found: list[torch.Tensor] = []
+
+    def keep(given: str, _kind: str, output: torch.Tensor, _activation: bool) -> None:
+        if given == name:
+            found.append(output.clone())
+
+    with _watched(module, len(x), keep):
+        run(module, x * 1)  # a network may write into its input
+    if not found:
+        raise ModelError(f"layer {name}", "a layer that did not run again", "one that runs each time", "another layer")
+    return found[-1]
+
+
+def as_input(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The batch (B, …) in the number format and on the device of the network."""
+    return x.detach().to(zero_input(module, (1,)))
+
+
+def run(module: nn.Module, x: torch.Tensor) -> object:
+    """What the network gives; ModelError where it does not take the batch."""
+    try:
+        return module(x)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if "out of memory" in str(error):
+            raise
+        got = f"inputs of {show_shape(tuple(x.shape[1:]))}: {' '.join(str(error).split())[:160]}"
+        raise ModelError(
+            f"network {type(module).__name__}", got, "inputs that the network takes", "give the shape that it is for"
+        ) from None
+
+
+def choose_layer(outputs: Sequence[LayerOutput], name: str) -> LayerOutput:
+    """The output of the layer `name`; of a module that holds others, what its last one gives. UsageError where there
+    is none."""
+    for output in outputs:
+        if output.name == name:
+            return output
+    inside = [output for output in outputs if output.name.startswith(f"{name}.")]
+    if inside:
+        return inside[-1]
+    raise no_such_layer(name, [output.name for output in outputs])
+
+
+def no_such_layer(name: str, known: Sequence[str]) -> UsageError:
+    """The error for a layer that is not there, or not of the kind that is needed."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or list(known[:1])
+    shown = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
+    remedy = f"--layer {one_line(near[0])}" if near else "another network"
+    return UsageError("--layer", repr(name[:80]), f"one of: {shown}" if known else "a layer", remedy)
+
+
+def choose_unit(unit: int, count: int, where: str) -> int:
+    """The unit, if the layer has it; UsageError otherwise."""
+    if not 0 <= unit < count:
+        got = f"{unit}, of {where} with {count:,} {'unit' if count == 1 else 'units'}"
+        raise UsageError("--unit", got, f"0 to {count - 1}", f"--unit {min(max(unit, 0), count - 1)}")
+    return unit
+
+
+def batches(x: torch.Tensor, size: int = BATCH) -> Iterator[torch.Tensor]:
+    """The samples in parts of at most `size`; DataError where there are none."""
+    if not len(x):
+        raise DataError("samples", "none", "at least one", "give the inputs of a split")
+    yield from x.split(size)
+
+
+def spread(count: int, most: int) -> torch.Tensor:
+    """At most `most` of `count` positions, evenly spread."""
+    return torch.linspace(0, count - 1, min(most, count)).round().long()
+
+
+@contextmanager
+def _watched(module: nn.Module, batch: int, note: Callable[[str, str, torch.Tensor, bool], None]) -> Iterator[None]:
+    """`note` is told of each layer's name, kind and output while the body runs."""
+    seen: dict[str, int] = {}
+    given: list[ref[torch.Tensor]] = []
+
+    def told(name: str, kind: str, output: object, activation: bool = True) -> None:
+        if not isinstance(output, torch.Tensor) or not output.is_floating_point() or output.ndim < 2:
+            return
+        if len(output) != batch or not output.numel():
+            return
+        given.append(ref(output))
+        times = seen[name] = seen.get(name, 0) + 1
+        note(name if times == 1 else f"{name} ({times})", kind, output, activation)
+
+    def hook(name: str) -> Callable[[nn.Module, object, object], None]:
+        def after(part: nn.Module, _inputs: object, output: object) -> None:
+            # A container that hands on what its last part gave, or dropout in eval mode, computes nothing of its own.
+            if not any(output is one() for one in given):
+                kind = "sum" if isinstance(part, Residual) else layer_kind(part)
+                told(name or type(part).__name__, kind, output, False)
+
+        return after
+
+    handles = []
+    for name, part in module.named_modules():
+        leaf = next(part.children(), None) is None
+        if activation_kind(part) is None and (leaf or name):
+            handles.append(part.register_forward_hook(hook(name)))
+    try:
+        with watch_activations(module, told):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()

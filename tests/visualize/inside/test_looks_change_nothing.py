@@ -1,0 +1,44 @@
+"""Whatever looks into a network leaves it as it was, also when it fails in the middle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from looked_at import SHAPE, Failing, Functional, Look, inputs, left_as_it_was, network
+
+from striate.visualize.inside.correlation import correlate_maps
+from striate.visualize.inside.embedding import embed
+from striate.visualize.inside.feature_maps import feature_maps
+from striate.visualize.inside.features import find_features
+from striate.visualize.inside.filters import find_filters
+
+LOOKS: dict[str, Look] = {
+    "filters": lambda module: find_filters(module, input_shape=SHAPE),
+    "maps": lambda module: feature_maps(module, inputs()[0]),
+    "features": lambda module: find_features(module, inputs()),
+    "pca": lambda module: embed(module, inputs()),
+    "tsne": lambda module: embed(module, inputs(), method="tsne"),
+    "correlation": lambda module: correlate_maps(module, inputs()),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("make", [network, Functional])
+def test_looking_changes_nothing(look: str, make: type) -> None:
+    module = make()
+    with left_as_it_was(module):
+        LOOKS[look](module)
+    with torch.inference_mode(), left_as_it_was(module):
+        LOOKS[look](module)
+
+
+@pytest.mark.parametrize("look", [name for name in LOOKS if name != "filters"])
+@pytest.mark.parametrize("calls", [0, 1])
+def test_neither_does_a_look_that_fails(look: str, calls: int) -> None:
+    module = Failing(network(), calls)
+    with left_as_it_was(module):
+        try:
+            LOOKS[look](module)
+        except KeyError:
+            return
+    assert calls
