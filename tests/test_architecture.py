@@ -28,7 +28,8 @@ ORDER = [
     {"studies"},
     {"exporting", "serving"},
     {"api"},
-    {"lab", "cli"},
+    {"lab"},
+    {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 # A config class is plain data that the configuration tree is made of; who owns it does not matter to who reads it.

@@ -66,6 +66,38 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
+def lab_address() -> Iterator[Callable[..., str]]:
+    """`lab_address(path="/", run=None)` opens a lab in this process; the address of a page of it, with the token."""
+    from threading import Thread
+    from time import sleep
+
+    import uvicorn
+
+    from striate.lab.application import make_application
+    from striate.lab.workbench import Lab
+
+    servers: list[tuple[Any, Lab, Thread]] = []
+
+    def open_lab(path: str = "/", run: Path | None = None) -> str:
+        lab = Lab(run)
+        config = uvicorn.Config(make_application(lab), port=0, log_level="critical", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        thread = Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            sleep(0.01)
+        servers.append((server, lab, thread))
+        port = server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}{path}{'&' if '?' in path else '?'}token={lab.token}"
+
+    yield open_lab
+    for server, lab, thread in servers:
+        lab.end()
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
 def visit(chromium: Any) -> Iterator[Callable[..., Visit]]:
     """`visit(address or file, width=1280, dark=False)` opens a page."""
     contexts = []

@@ -25,8 +25,8 @@ _Rows = Mapping[int, Row]
 
 @dataclass(frozen=True)
 class Box:
-    """One box: its module's path, what it is, its output, its costs, how many layers are in it, and the places of the
-    boxes whose outputs it takes (−1: the network's input)."""
+    """One box: its module's path, what it is, its output, its costs, how many layers are in it, the places of the boxes
+    whose outputs it takes (−1: the network's input), and of its layers among the ledger's rows."""
 
     name: str
     text: str
@@ -35,6 +35,7 @@ class Box:
     macs: int
     layers: int
     inputs: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
 
     @property
     def stage(self) -> str:
@@ -118,4 +119,5 @@ def _box(name: str, inside: _Rows, alone: bool, following: Row | None) -> Box:
         sum(row.params for row in rows),
         sum(row.macs for row in rows),
         len(rows),
+        rows=tuple(inside),
     )

@@ -79,9 +79,9 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
         raise UnreadableImage(str(path), error.reason, remedy) from None
 
 
-def read_picture_bytes(data: bytes, where: str) -> Picture:
-    """The picture in the bytes of a file, as `read_picture` gives it."""
-    with open_picture(data, where, MAX_PIXELS) as image:
+def read_picture_bytes(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Picture:
+    """The picture in the bytes of a file, as `read_picture` gives it. Raises UnreadableImage."""
+    with open_picture(data, where, max_pixels) as image:
         return _as_picture(image, where)
 
 

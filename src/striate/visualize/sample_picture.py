@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from striate.errors import DataError
 from striate.visualize.picture import Picture, read_picture_bytes
+
+if TYPE_CHECKING:
+    from striate.data.listing import Listing
 
 
 def names_sample(text: str) -> bool:
@@ -46,10 +50,14 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
         remedy = f"striate pixels {name}#{len(listing) - 1}"
         raise DataError(text, f"{len(listing):,} samples", f"a number from 0 to {len(listing) - 1}", remedy)
     label = listing.labels[number] if number < len(listing.labels) else ""
-    note = f"{text} is a picture of: {label}"
+    read = listed_picture(listing, number)
+    return replace(read, notes=(f"{text} is a picture of: {label}", *read.notes))
+
+
+def listed_picture(listing: Listing, number: int) -> Picture:
+    """The sample of that number of a listing of images, as its file is. Raises UnreadableImage; OSError where its file
+    has gone."""
     if listing.inputs is not None:
-        values = np.ascontiguousarray(np.moveaxis(listing.inputs[number], 0, -1))
-        return Picture(values, notes=(note,))
+        return Picture(np.ascontiguousarray(np.moveaxis(listing.inputs[number], 0, -1)))
     assert listing.read is not None
-    read = read_picture_bytes(listing.read(number), listing.paths[number])
-    return replace(read, notes=(note, *read.notes))
+    return read_picture_bytes(listing.read(number), listing.paths[number])

@@ -1,0 +1,74 @@
+"""`striate lab`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def lab(
+    run: Path | None = None,
+    /,
+    *,
+    port: int = 0,
+    open: Annotated[bool, Parameter(negative="--no-open")] = True,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Serve the web page on this machine, for this machine only, until Ctrl-C.
+
+    Build networks and watch them at work, look at images as numbers, play with convolution. Prints the address, with
+    the token that a browser needs, once it answers. Needs fastapi and uvicorn: pip install 'striate[lab]'.
+
+    Parameters
+    ----------
+    run
+        A run directory or checkpoint to look into.
+    port
+        The port to serve on; 0 picks a free one.
+    open
+        Open the address in a browser, where the machine has a screen.
+    json
+        Print the address as one line of JSON on stdout: {"url": …}.
+    """
+    from striate.cli.output import print_json, print_note, print_text
+    from striate.errors import UsageError
+
+    try:
+        from striate.lab.server import serve
+        from striate.lab.workbench import Lab
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "starlette", "uvicorn", "pydantic"):
+            raise
+        raise UsageError(
+            "striate lab", f"{error.name} is not installed", "the extra `lab`", "pip install 'striate[lab]'"
+        ) from None
+
+    lab = Lab(run)
+    lab.load()
+
+    def announce(address: str) -> None:
+        if json:
+            print_json({"url": address}, indent=None)
+        else:
+            print_text(address)
+        sys.stdout.flush()
+        print_note("The lab is open; Ctrl-C ends it.")
+        if open:
+            _show(address)
+
+    serve(lab, port, announce)
+    return 0
+
+
+def _show(address: str) -> None:
+    """Open the address in a browser with a window; a browser in this terminal would take it over."""
+    import os
+    import threading
+    import webbrowser
+
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

@@ -1,0 +1,82 @@
+"""The lab as a web application: its pages, their answers, and errors as records."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from striate import __version__
+from striate.errors import StriateError
+from striate.lab.pages import PAGES, Page
+from striate.lab.problems import problem_record
+from striate.lab.security import Guard, TooLarge, too_large
+from striate.lab.workbench import Lab
+from striate.report.page import page_environment
+from striate.runs.files import finite
+
+_STATIC = Path(str(files("striate.lab") / "static"))
+
+
+class FiniteJSON(JSONResponse):
+    """JSON in which what is not finite is null."""
+
+    def render(self, content: Any) -> bytes:
+        """The document's bytes."""
+        return super().render(finite(content))
+
+
+def make_application(lab: Lab, port: int = 0) -> ASGIApp:
+    """The lab as an ASGI application behind its checks; `port` names the cookie, since all labs share one host."""
+    app = FastAPI(
+        title="striate lab", docs_url=None, redoc_url=None, openapi_url=None, default_response_class=FiniteJSON
+    )
+    app.add_exception_handler(StriateError, _explain)
+    app.add_exception_handler(RequestValidationError, _misfit)
+    app.add_exception_handler(TooLarge, _refuse_size)
+    app.mount("/static", StaticFiles(directory=_STATIC))
+    for path, module in (("images", "striate.lab.images"), *((page.name, page.routes) for page in PAGES)):
+        app.include_router(import_module(module).routes(lab), prefix=f"/api/{path}")
+
+    @app.get("/", response_class=HTMLResponse)
+    def home() -> str:
+        return _html(lab, None)
+
+    @app.get("/{name}", response_class=HTMLResponse)
+    def page(name: str) -> str:
+        found = next((page for page in PAGES if page.name == name), None)
+        if found is None:
+            raise HTTPException(404)
+        return _html(lab, found)
+
+    return Guard(app, lab.token, f"striate-lab-{port}")
+
+
+def _html(lab: Lab, page: Page | None) -> str:
+    template = page_environment("striate.lab").get_template("lab.html")
+    return template.render(pages=PAGES, page=page, run=lab.run, version=__version__)
+
+
+def _explain(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StriateError)
+    return FiniteJSON({"error": problem_record(error)}, 422)
+
+
+def _misfit(_: Request, error: Exception) -> Response:
+    """Arguments that are of another kind than they have to be: a page sends none, a hand-written address may."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = " ".join(str(part) for part in first["loc"][1:])
+    record = {"where": where, "got": str(first.get("input"))[:80], "expected": first["msg"], "remedy": "change it"}
+    return FiniteJSON({"error": record}, 422)
+
+
+def _refuse_size(_request: Request, _error: Exception) -> Response:
+    return too_large()

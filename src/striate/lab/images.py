@@ -1,0 +1,229 @@
+"""Images that a page may show and compute with: samples of data, and pictures that were sent, for a while.
+
+An image has a name that stands in addresses: `mnist5k#17` is a sample of a named set on this machine, `run#17` one of
+the run's own data, in the order of split.csv, and `upload:DIGEST` a picture that was sent: an upload, a photograph of
+the webcam, a drawing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from base64 import b64encode
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+
+from striate.data.images import UnreadableImage
+from striate.data.named import catalogue, info, place
+from striate.errors import DataError, StriateError
+from striate.lab.run_data import run_listing
+from striate.visualize.picture import Picture, read_picture_bytes, to_gray
+from striate.visualize.sample_picture import listed_picture
+
+if TYPE_CHECKING:
+    from striate.data.listing import Listing
+    from striate.lab.workbench import Lab
+
+MAX_PIXELS = 24_000_000
+"""Pictures that are sent and have more pixels are refused before they are decoded."""
+RUN = "run"
+"""What the data of the run are called."""
+_MOST_BYTES = 256 << 20  # of pictures that were sent
+_MOST_LISTINGS = 2
+_THUMBNAIL = 56
+_MOST_AT_ONCE = 60
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """A picture with the `name` it has in addresses, a `title` to read, and its `label`, empty where it has none."""
+
+    name: str
+    title: str
+    picture: Picture
+    label: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a page says of it; not the pixels."""
+        width, height = self.picture.size
+        channels = [*self.picture.channels, *([] if self.picture.alpha is None else ["alpha"])]
+        return {
+            **{"name": self.name, "title": self.title, "label": self.label, "notes": self.picture.notes},
+            **{"width": width, "height": height, "channels": channels},
+        }
+
+
+class Images:
+    """The images of one lab. What was sent is kept until newer pictures need the room."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._sent: OrderedDict[str, NamedImage] = OrderedDict()
+        self._listings: OrderedDict[str, Listing] = OrderedDict()
+        self._lock = threading.RLock()
+        self._decoding = threading.Semaphore(2)  # a large picture takes hundreds of megabytes while it is decoded
+
+    def find(self, name: str) -> NamedImage:
+        """The image of that name. Raises DataError."""
+        if name.startswith("upload:"):
+            with self._lock:
+                if name not in self._sent:
+                    got = "a picture that was not sent to this lab, or long ago"
+                    raise DataError(name[:80], got, "one that it still has", "choose the image again")
+                self._sent.move_to_end(name)
+                return self._sent[name]
+        data, _, digits = name.partition("#")
+        listing = self.listing(data)
+        number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else -1
+        if not 0 <= number < len(listing):
+            expected = f"a whole number from 0 to {len(listing) - 1}"
+            raise DataError(f"image {name[:80]}", digits[:20] or "no number", expected, f"{data}#0")
+        try:
+            picture = listed_picture(listing, number)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DataError(f"image {name[:80]}", reason, "a file that can be read", "choose another image") from None
+        return NamedImage(name, f"sample {number} of {listing.name}", picture, _label(listing, number))
+
+    def add(self, data: bytes, title: str, *, gray: bool = False) -> NamedImage:
+        """Keep a picture that was sent, made gray if asked. Raises UnreadableImage."""
+        with self._decoding:
+            try:
+                picture = read_picture_bytes(data, title, MAX_PIXELS)
+            except UnreadableImage as error:
+                raise UnreadableImage(title, error.reason, "choose another picture, or a smaller one") from None
+        if picture.alpha is not None and bool((picture.alpha == 255).all()):
+            picture = replace(picture, alpha=None)
+        if gray:
+            picture = replace(to_gray(picture), notes=())
+        digest = hashlib.sha256(data + bytes([gray])).hexdigest()[:16]
+        image = NamedImage(f"upload:{digest}", title, picture)
+        with self._lock:
+            self._sent[image.name] = image
+            while len(self._sent) > 1 and sum(_bytes(kept.picture) for kept in self._sent.values()) > _MOST_BYTES:
+                self._sent.popitem(last=False)
+        return image
+
+    def listing(self, data: str) -> Listing:
+        """The samples of a named set of images that is on this machine, or of the run. Raises DataError."""
+        with self._lock:
+            if data not in self._listings:
+                self._listings[data] = self._read(data)
+                while len(self._listings) > _MOST_LISTINGS:
+                    self._listings.popitem(last=False)
+            self._listings.move_to_end(data)
+            return self._listings[data]
+
+    def sets(self) -> list[dict[str, Any]]:
+        """The data that samples can be taken from, those of the run first."""
+        own = []
+        if self._lab.run is not None:
+            try:
+                listing = self.listing(RUN)
+                own = [{"name": RUN, "title": f"the data of the run, {listing.name}", "samples": len(listing)}]
+            except StriateError:
+                own = []  # not here any more, or no images: the others are
+        named = [entry for entry in catalogue() if entry.kind == "image" and place(entry.name) is not None]
+        return [
+            *own,
+            *({"name": entry.name, "title": entry.title, "samples": sum(entry.samples)} for entry in named),
+        ]
+
+    def _read(self, data: str) -> Listing:
+        from striate.data.config import DataConfig
+        from striate.data.sources.choose import list_source
+
+        if data == RUN:
+            listing = run_listing(self._lab)
+        else:
+            entry = info(data)
+            if entry is None or place(data) is None:
+                names = ", ".join(one["name"] for one in self.sets())
+                raise DataError("data", data[:80], f"images that are on this machine: {names}", "mnist5k")
+            listing = list_source(DataConfig(data), "auto")
+        if listing.kind != "image":
+            raise DataError("data", f"{listing.name}, a {listing.kind}", "a set of images", "mnist5k")
+        return listing
+
+
+def as_png(picture: Picture, side: int | None = None) -> bytes:
+    """The picture as a PNG file, made smaller where its longer side has more than `side` pixels."""
+    planes = picture.values if picture.alpha is None else np.dstack([picture.values, picture.alpha])
+    image = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
+    if side is not None and max(image.size) > side:
+        image.thumbnail((side, side), Image.Resampling.BOX)
+    out = BytesIO()
+    image.save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def as_address(png: bytes) -> str:
+    """A PNG file as an address that an `<img>` takes."""
+    return f"data:image/png;base64,{b64encode(png).decode('ascii')}"
+
+
+def routes(lab: Lab) -> APIRouter:
+    """What the image chooser asks."""
+    router, images = APIRouter(), lab.images
+
+    @router.get("/sets")
+    def sets() -> dict[str, Any]:
+        return {"sets": images.sets(), "most_pixels": MAX_PIXELS}
+
+    @router.get("/samples")
+    def samples(
+        data: str, start: Annotated[int, Query(ge=0)] = 0, count: Annotated[int, Query(ge=1, le=_MOST_AT_ONCE)] = 24
+    ) -> dict[str, Any]:
+        listing = images.listing(data)
+        numbers = [_mixed(start + k, len(listing)) for k in range(min(count, len(listing)))]
+        return {"data": data, "total": len(listing), "samples": [_thumbnail(images, data, n) for n in numbers]}
+
+    @router.get("/about")
+    def about(name: str) -> dict[str, Any]:
+        return images.find(name).to_json()
+
+    @router.get("/picture")
+    def picture(name: str, side: Annotated[int, Query(ge=1, le=4096)] = 1024) -> Response:
+        return Response(as_png(images.find(name).picture, side), media_type="image/png")
+
+    @router.post("/upload")
+    async def upload(request: Request, title: str = "picture", gray: bool = False) -> dict[str, Any]:
+        body = await request.body()
+        added = await run_in_threadpool(images.add, body, title[:120], gray=gray)
+        return added.to_json()
+
+    return router
+
+
+def _thumbnail(images: Images, data: str, number: int) -> dict[str, Any]:
+    name = f"{data}#{number}"
+    try:
+        image = images.find(name)
+    except StriateError as error:
+        return {"name": name, "label": f"unreadable: {error.got}", "picture": None}
+    return {"name": name, "label": image.label, "picture": as_address(as_png(image.picture, _THUMBNAIL))}
+
+
+def _mixed(position: int, count: int) -> int:
+    """A walk through all samples in steps of about 0.618 of them: sets are sorted by class, and neighbors on a page
+    are to be of several."""
+    step = max(1, round(count * 0.618))
+    while np.gcd(step, count) != 1:
+        step += 1
+    return (position * step) % count
+
+
+def _label(listing: Listing, number: int) -> str:
+    return listing.labels[number] if listing.annotation != "mask" and number < len(listing.labels) else ""
+
+
+def _bytes(picture: Picture) -> int:
+    return picture.values.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)

@@ -1,0 +1,29 @@
+"""The pages of the lab, in the order of its navigation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: `/NAME` shows `static/NAME.js` with `static/NAME.css`, which asks `/api/NAME/…`.
+
+    `routes` is the Python module of these answers; its function `routes(lab)` gives them as an APIRouter.
+    `purpose` says in a sentence what the page is for.
+    """
+
+    name: str
+    title: str
+    purpose: str
+    routes: str
+
+
+PAGES = (
+    Page(
+        "build",
+        "Build",
+        "Type a network, or pick one; it draws itself, with what it costs and sees, and what is wrong with it.",
+        "striate.lab.building",
+    ),
+)

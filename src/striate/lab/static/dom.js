@@ -1,0 +1,75 @@
+// Elements in one line each, and numbers for reading.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element: attributes by name (`class`, `for`, …), `onclick` and the like as functions, children as nodes or text.
+ * Names come from anywhere: they only ever become text. */
+export function make(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/** The same for SVG. */
+export function draw(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+let fields = 0;
+
+/** A label above its field. */
+export function labeled(text, field) {
+  field.id ||= `field-${(fields += 1)}`;
+  return make("div", {}, make("label", { for: field.id }, text), field);
+}
+
+/** A `<select>`; options are texts, or { value, text, group }. */
+export function choice(options, value, onchange) {
+  const select = make("select", { onchange: () => onchange(select.value) });
+  const groups = new Map();
+  for (const option of options) {
+    const one = typeof option === "string" ? { value: option, text: option } : option;
+    let parent = select;
+    if (one.group) {
+      if (!groups.has(one.group)) {
+        groups.set(one.group, make("optgroup", { label: one.group }));
+        select.append(groups.get(one.group));
+      }
+      parent = groups.get(one.group);
+    }
+    parent.append(make("option", { value: one.value }, one.text));
+  }
+  select.value = value;
+  return select;
+}
+
+/** Whole numbers grouped by thousands, others to four digits. */
+export function number(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value !== "number") return String(value);
+  return Number.isInteger(value) ? value.toLocaleString("en-US") : String(Number(value.toPrecision(4)));
+}
+
+/** A shape as it is written: 3×224×224. */
+export function shape(sizes) {
+  const list = [sizes].flat();
+  return list.length ? list.join("×") : "–";
+}
+
+/** A table with a caption; the first cell of a row names it. */
+export function table(caption, heads, rows) {
+  return make("div", { class: "wide-frame", tabindex: "0", role: "region", "aria-label": caption },
+    make("table", {},
+      make("caption", {}, caption),
+      make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))),
+      make("tbody", {}, rows.map(([first, ...cells]) => make("tr", {},
+        make("th", { scope: "row" }, first), cells.map((cell) => make("td", {}, cell)))))));
+}

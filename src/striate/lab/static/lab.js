@@ -1,0 +1,17 @@
+// Every page begins here: the token leaves the address, then the page's own module draws it.
+import { remember } from "./address.js";
+import { problem } from "./problem.js";
+
+remember({ token: null });
+
+const name = document.body.dataset.page;
+if (name) {
+  const root = document.getElementById("page");
+  root.replaceChildren();
+  try {
+    const module = await import(`./${name}.js`);
+    await module.page(root);
+  } catch (error) {
+    root.append(problem(error));
+  }
+}

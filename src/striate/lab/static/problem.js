@@ -1,0 +1,17 @@
+// An error for reading: where, what came, what was expected, and the remedy.
+import { LabError } from "./api.js";
+import { make } from "./dom.js";
+
+/** The element for an error; what is no request that failed is a fault of ours, and goes to the console too. */
+export function problem(error, ...more) {
+  if (!(error instanceof LabError)) {
+    console.error(error);
+    return make("div", { class: "card problem", role: "alert" }, make("p", { class: "error" }, String(error)));
+  }
+  const { where, got, expected, remedy } = error.record;
+  const lines = { got, expected, remedy };
+  return make("div", { class: "card problem", role: "alert" },
+    make("strong", { class: "error" }, where),
+    make("dl", {}, Object.entries(lines).map(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])),
+    ...more);
+}

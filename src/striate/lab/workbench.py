@@ -1,0 +1,67 @@
+"""What all pages of one lab share: the run it was opened with, the pictures, and the end."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from striate.lab.images import Images
+    from striate.training.trained import Trained
+
+
+@dataclass
+class Lab:
+    """One lab, from its start to its end.
+
+    `run`: the run directory or checkpoint it was opened with, if any; no page may name another one. `token` is what a
+    browser has to show. `computing`: held by whoever runs a network or draws from torch's random state, so that one
+    computation does not disturb another. `ending` is set when the lab ends; what streams or waits looks at it.
+    """
+
+    run: Path | None = None
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    computing: threading.RLock = field(default_factory=threading.RLock)
+    ending: threading.Event = field(default_factory=threading.Event)
+    _at_end: list[Callable[[], None]] = field(default_factory=list)
+
+    @cached_property
+    def trained(self) -> Trained | None:
+        """The trained network of the run; None where the lab was opened without one. Raises RunError, ModelError."""
+        if self.run is None:
+            return None
+        from striate.api.networks import load
+
+        with self.computing:
+            return load(self.run)
+
+    def load(self) -> None:
+        """Load the run, so that one that cannot be opened is told before anything is served. Raises RunError,
+        ModelError."""
+        _ = self.trained
+
+    @cached_property
+    def images(self) -> Images:
+        """The images that pages may show and compute with."""
+        from striate.lab.images import Images
+
+        return Images(self)
+
+    def at_end(self, function: Callable[[], None]) -> None:
+        """Have `function` called when the lab ends; it has a second."""
+        self._at_end.append(function)
+
+    def end(self) -> None:
+        """Tell everybody that the lab ends; once."""
+        if self.ending.is_set():
+            return
+        self.ending.set()
+        for function in self._at_end:
+            with suppress(Exception):  # the others are to be told too
+                function()

@@ -1,0 +1,174 @@
+"""Who may ask the lab what: the token, Host, Origin, sizes, and what pages may do."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from striate.lab.application import make_application
+from striate.lab.security import LARGEST_REQUEST, LARGEST_UPLOAD
+from striate.lab.workbench import Lab
+
+HOME = "http://127.0.0.1:8000"
+ASKED = "/api/build/choices"
+
+
+@pytest.fixture
+def stranger() -> TestClient:
+    return TestClient(make_application(Lab(token="right")), base_url=HOME)
+
+
+@pytest.mark.parametrize("path", ["/", "/build", ASKED, "/static/lab.js", "/nothing", "/?token=wrong", "/?token="])
+def test_without_the_token_nothing_is_told(stranger: TestClient, path: str) -> None:
+    answer = stranger.get(path)
+    assert answer.status_code == 401
+    assert "striate lab" in answer.text
+    assert "set-cookie" not in answer.headers
+
+
+def test_the_address_gives_the_cookie_and_the_cookie_is_enough(stranger: TestClient) -> None:
+    first = stranger.get("/?token=right")
+    assert first.status_code == 200
+    cookie = first.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert "Domain" not in cookie
+    again = stranger.get("/build")
+    assert again.status_code == 200
+    assert "set-cookie" not in again.headers
+    assert "right" not in again.text
+
+
+def test_another_cookie_is_not_enough(stranger: TestClient) -> None:
+    for cookie in ("striate-lab-0=wrong", "striate-lab-0=", "striate-lab-1=right", "\x00;=;", "striate-lab-0=rïght"):
+        assert stranger.get("/", headers={"cookie": cookie.encode("latin-1")}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::1]", "0.0.0.0"]
+)
+def test_another_host_is_refused(client: TestClient, host: str) -> None:
+    assert client.get(ASKED, headers={"host": host}).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:9000"])
+def test_this_machine_under_its_own_names_is_served(stranger: TestClient, host: str) -> None:
+    # Another port may be that of a tunnel.
+    assert stranger.get(f"{ASKED}?token=right", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://evil.example", "null", "https://127.0.0.1:8000", "http://127.0.0.1:8001", "http://localhost:8000"],
+)
+def test_another_origin_is_refused(client: TestClient, origin: str) -> None:
+    asked = {"model": "fc(10)", "input": "4"}
+    assert client.post("/api/build/network", json=asked, headers={"origin": origin}).status_code == 403
+    assert client.post("/api/build/network", json=asked, headers={"origin": HOME}).status_code == 200
+
+
+def test_pages_may_run_our_scripts_only(client: TestClient) -> None:
+    for path in ("/", "/build", "/static/lab.js", ASKED, "/nothing"):
+        headers = client.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+    assert client.get("/").headers["cache-control"] == "no-store"
+
+
+def test_no_page_has_a_script_or_style_inside(client: TestClient) -> None:
+    for path in ("/", "/build"):
+        text = client.get(path).text
+        assert "<style" not in text
+        assert " style=" not in text
+        assert " on" + "click" not in text
+        assert text.count("<script") == text.count('<script type="module" src="/static/lab.js"></script>') == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "most"), [("/api/images/upload", LARGEST_UPLOAD), ("/api/build/network", LARGEST_REQUEST)]
+)
+def test_what_is_too_large_is_refused_announced_or_not(client: TestClient, path: str, most: int) -> None:
+    announced = client.post(path, content=b"", headers={"content-length": str(most + 1)})
+    assert announced.status_code == 413
+    assert client.post(path, content=b"", headers={"content-length": "-1"}).status_code == 413
+    pieces = (bytes(1 << 16) for _ in range(most // (1 << 16) + 2))
+    assert client.post(path, content=pieces).status_code == 413
+
+
+def test_a_picture_of_too_many_pixels_is_refused_by_its_header(client: TestClient) -> None:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    answer = client.post("/api/images/upload", content=bomb)
+    assert answer.status_code == 422
+    assert "more than the 24,000,000 allowed" in answer.json()["error"]["got"]
+
+
+def test_what_is_no_picture_is_told(client: TestClient) -> None:
+    for content in (b"", b"<svg onload=alert(1)>", b"%!PS-Adobe"):
+        answer = client.post("/api/images/upload", params={"title": "<b>x"}, content=content)
+        assert answer.status_code == 422
+        assert answer.json()["error"]["where"] == "<b>x"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", "/etc/passwd#0", "upload:../x", "run#0", "iris#0", "mnist5k#-1", "mnist5k#5000", "#", "", "."],
+)
+def test_no_image_has_the_name_of_a_path(client: TestClient, name: str) -> None:
+    for asked in ("about", "picture"):
+        assert client.get(f"/api/images/{asked}", params={"name": name}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/../lab.py", "/static/%2e%2e/server.py", "/static//etc/passwd", "/%2e%2e/%2e%2e/etc/passwd"]
+)
+def test_static_files_are_those_of_their_folder(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+def test_a_page_opens_no_files(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("open('ran', 'w')")
+    (tmp_path / "some.pt").write_bytes(b"x")
+    for model in (
+        "net.py:build",
+        f"{tmp_path}/net.py:build",
+        "some.pt",
+        "./runs/x",
+        "..",
+        "mnist-cnn/../net.py:x",
+        "run",
+        "net.py",
+    ):
+        answer = client.post("/api/build/network", json={"model": model, "input": "1x8x8"})
+        assert answer.json()["error"]["remedy"], model
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_name_with_markup_stays_text(client: TestClient) -> None:
+    answer = client.post("/api/build/network", json={"model": "<img src=x onerror=alert(1)>", "input": "1x8x8"})
+    assert answer.json()["error"]["got"]
+    assert answer.headers["content-type"] == "application/json"
+
+
+def test_an_uploaded_picture_is_sent_as_a_picture(client: TestClient) -> None:
+    out = io.BytesIO()
+    Image.new("RGBA", (5, 4), (10, 20, 30, 255)).save(out, "PNG")
+    about = client.post("/api/images/upload", params={"title": "five"}, content=out.getvalue()).json()
+    assert (about["width"], about["height"], about["channels"]) == (5, 4, ["red", "green", "blue"])
+    answer = client.get("/api/images/picture", params={"name": about["name"]})
+    assert answer.headers["content-type"] == "image/png"
+    with Image.open(io.BytesIO(answer.content)) as read:
+        assert (read.size, read.getpixel((0, 0))) == ((5, 4), (10, 20, 30))
