@@ -70,7 +70,7 @@ def test_the_report_of_a_run_has_a_shorter_table() -> None:
 def test_it_needs_nothing_else_and_runs_nothing() -> None:
     field = measure_field("mnist-cnn", (1, 28, 28))
     page = summary_page(summarize("mnist-cnn"), field)
-    assert not re.search(r'(?:src|href)="(?!data:image/png;base64,)', page)
+    assert not re.search(r'(?:src|href)="(?!data:image/png;base64,|#)', page)
     assert "url(" not in page
     assert {"svg", "table", "image"} <= Cells(page).tags
     assert not {"script", "link", "iframe"} & Cells(page).tags

@@ -4,7 +4,6 @@ import base64
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 from made_runs import NASTY, classification, make_content, regression, segmentation
@@ -22,13 +21,14 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.open, self.tags, self.headings, self.images, self.text = [], [], [], [], ""
+        self.open, self.tags, self.headings, self.images, self.ids, self.text = [], [], [], [], [], ""
         self.feed(html)
         self.close()
         assert not self.open
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+        self.ids.append(dict(attrs).get("id"))
         if tag == "img":
             self.images.append(dict(attrs))
         if tag not in VOID:
@@ -58,7 +58,8 @@ def test_needs_nothing_but_itself(page):
         assert not any(name.startswith("on") for name in attributes)
         for name in ("src", "href", "srcset", "data", "action", "background", "style", "poster"):
             value = attributes.get(name)
-            assert value is None or value.startswith("data:image/png;base64,")
+            inside = name == "href" and value is not None and value.removeprefix("#") in page.ids
+            assert value is None or inside or value.startswith("data:image/png;base64,")
     policy = next(a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'")
 
@@ -80,15 +81,32 @@ def test_names_are_text_wherever_they_come_from(page, content):
         assert text in page.text
 
 
-def test_pictures_are_whole_pngs_with_alternative_text(page, content):
-    assert len(page.images) == len(content.pictures) == 4
-    for shown, picture in zip(page.images, content.pictures, strict=True):
+def test_samples_are_whole_pngs_with_alternative_text(page, content):
+    tiles = [tile for picture in content.pictures for tile in picture.tiles]
+    assert len(page.images) == len(tiles) == 14 + 15 + 15
+    for shown, tile in zip(page.images, tiles, strict=True):
         raw = base64.b64decode(shown["src"].removeprefix("data:image/png;base64,"), validate=True)
-        assert raw == Path(picture.path).read_bytes()
         with Image.open(BytesIO(raw)) as image:
             image.verify()
-        assert picture.caption in shown["alt"]
-        assert picture.caption in page.text
+        assert shown["alt"] == tile.name
+        assert tile.answer in page.text
+
+
+def test_charts_are_drawn_in_the_colors_of_the_page(page, content):
+    charts = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(charts) == 3  # loss, accuracy, learning rate; the matrix is a table
+    assert all(chart["role"] == "img" and "epoch" in chart["aria-label"] for chart in charts)
+    assert "loss against the epoch: train from 1 to 0.3333, val from 1.1 to 0.3667" in charts[0]["aria-label"]
+    assert "var(--blue)" in render_report(content)
+    assert {"curves.png", "confusion.png", "mistakes.png"} <= {picture.path.name for picture in content.pictures}
+    for picture in content.pictures:
+        assert picture.path.stat().st_size > 0
+        assert picture.caption in page.text or picture.kind == "confusion"
+
+
+def test_no_two_parts_have_one_name(page):
+    named = [name for name in page.ids if name is not None]
+    assert len(named) == len(set(named))
 
 
 def test_says_the_answer_first(page, content):
@@ -115,7 +133,7 @@ def test_headings_and_tables_are_in_order(page):
 
 
 def test_charts_have_their_numbers(page, content):
-    assert page.count("details") == page.count("summary") == 2
+    assert page.count("details") == page.count("summary") == 1
     assert "Rows: true class; columns: predicted class" in page.text
     assert "val_accuracy" in page.text
     assert "0.3667" in page.text  # the last loss of validation
@@ -136,15 +154,20 @@ def test_regression(tmp_path):
 
 
 def test_segmentation(tmp_path):
-    page = Page(render_report(make_content(tmp_path, segmentation())))
+    content = make_content(tmp_path, segmentation())
+    page = Page(render_report(content))
     assert "91.2\u00a0%" in page.text
-    assert len(page.images) == 2
+    masks = next(picture for picture in content.pictures if picture.kind == "samples")
+    (shown,) = page.images
+    assert base64.b64decode(shown["src"].removeprefix("data:image/png;base64,")) == masks.path.read_bytes()
+    assert masks.caption in shown["alt"]
 
 
 def test_without_a_test_split(content):
     page = Page(render_report(replace(content, evaluation=None, pictures=(), history=(), findings=(), notes=())))
     assert "There is no test split" in page.text
     assert not page.images
+    assert not page.count("svg")
     assert "What was noticed" not in page.text
 
 
@@ -175,6 +198,6 @@ def test_replaces_an_older_report_and_leaves_nothing_else(tmp_path, content):
 def test_wrong_places_are_said(tmp_path, content):
     with pytest.raises(RunError, match="expected: a folder with room"):
         write_report(tmp_path / "absent" / "report.html", content)
-    lost = Picture("t", "c", tmp_path / "lost.png", "curves")
+    lost = Picture("t", "c", tmp_path / "lost.png", "samples")
     with pytest.raises(RunError, match=r"lost\.png"):
         render_report(replace(content, pictures=(lost,)))

@@ -17,6 +17,7 @@ from striate.tasks.protocol import Task
 from striate.training.prepare import Prepared
 from striate.visualize.baselines import baselines_figure
 from striate.visualize.canvas import of_split, save_figure
+from striate.visualize.themed_svg import themed_svg
 
 NETWORK = "this network"
 _SHOWN = ("accuracy", "accuracy_interval", "macro_f1", "rmse", "mae", "r2", "iou", "pixel_accuracy")
@@ -113,4 +114,5 @@ def draw_baselines(folder: Path, compared: Sequence[Compared], test: Evaluation,
     )
     way = "Further right is better." if task.higher_is_better else "Further left is better."
     path = save_figure(figure, folder / "baselines.png", _DPI)
-    return Picture("The network beside its baselines", f"{title}. {way}", path, "baselines")
+    caption = f"{title}. {way}"
+    return Picture("The network beside its baselines", caption, path, "baselines", (themed_svg(figure, caption),))

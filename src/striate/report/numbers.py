@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from striate.evaluation.record import Evaluation
 from striate.report.content import Table
@@ -56,7 +57,8 @@ def confusion_table(evaluation: Evaluation) -> Table:
         )
         caption = f"Rows: true class; columns: predicted class; {_of(evaluation)}"
         # The rows have the names in full; above narrow columns of counts they would push each other out.
-        return Table(caption, ("true", *(shorten(name, 24) for name in evaluation.classes)), rows)
+        columns = ("true", *(shorten(name, 24) for name in evaluation.classes))
+        return Table(caption, columns, rows, _shades(evaluation.confusion))
     wrong = evaluation.confusion.copy()
     np.fill_diagonal(wrong, 0)
     pairs = np.argwhere(wrong)
@@ -65,6 +67,12 @@ def confusion_table(evaluation: Evaluation) -> Table:
     listed = tuple((names[true], names[said], int(wrong[true, said])) for true, said in pairs[:ROWS])
     caption = f"The {len(listed):,} most frequent of {len(pairs):,} kinds of mistakes, {_of(evaluation)}"
     return Table(caption, ("true class", "predicted class", "count"), listed)
+
+
+def _shades(counts: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+    """From 0 for none to 10 for all of a row."""
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    return tuple(tuple(row) for row in np.ceil(10 * shares).astype(int).tolist())
 
 
 def answer_table(evaluation: Evaluation, target_names: Sequence[str] = ()) -> Table:

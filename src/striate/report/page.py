@@ -9,12 +9,13 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from striate.errors import RunError, printable
 from striate.report import wording
 from striate.report.content import Picture
+from striate.report.contents import PageTemplate
 
 
 def page_environment(*packages: str) -> Environment:
     """The environment of templates in the folder `templates` of each of `packages`, those of the report after them.
 
-    In them `number` and `percent` are filters.
+    In them `number` and `percent` are filters. Pages with several headings get a table of contents.
     """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, "templates") for package in (*packages, "striate.report")]),
@@ -26,6 +27,7 @@ def page_environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.template_class = PageTemplate
     environment.filters |= {"number": wording.number, "percent": wording.percent}
     return environment
 

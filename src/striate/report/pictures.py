@@ -11,13 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.data.store.stored import StoredInputs
 from striate.evaluation.record import Evaluation
+from striate.report.charts import curve_charts
 from striate.report.content import Picture
+from striate.report.tiles import sample_tiles
 from striate.visualize.canvas import of_split, save_figure
 from striate.visualize.confusion import COUNTED, confusion_figure
 from striate.visualize.curves import curves_figure
 from striate.visualize.gallery import Tile, gallery_figure
 from striate.visualize.masks import masks_figure
 from striate.visualize.scatter import scatter_figure
+from striate.visualize.themed_svg import themed_svg
 
 SHOWN = 15
 """Samples in a gallery."""
@@ -50,7 +53,7 @@ def draw_curves(
         else f" The dotted line is the best epoch, {best_epoch:g}, whose weights are kept."
     )
     path = save_figure(figure, folder / "curves.png", _FINE_DPI)
-    return Picture("Learning curves", caption, path, "curves")
+    return Picture("Learning curves", caption, path, "curves", curve_charts(history, metric, best_epoch))
 
 
 def draw_answers(
@@ -59,10 +62,12 @@ def draw_answers(
     inputs: ArrayLike | StoredInputs | None = None,
     *,
     target_names: Sequence[str] = (),
+    names: Sequence[str] = (),
 ) -> tuple[Picture, ...]:
     """What the task has to show: confusion and galleries, a scatter plot, or masks.
 
-    `inputs`: (N, C, H, W) uint8 of the evaluated split; None (tables, grids) leaves out pictures of samples.
+    `inputs`: (N, C, H, W) uint8 of the evaluated split; None (tables, grids) leaves out pictures of samples. `names`
+    of the samples, such as their paths.
     """
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
     images = inputs if inputs is None or isinstance(inputs, StoredInputs) else np.asarray(inputs)
@@ -70,14 +75,15 @@ def draw_answers(
     if not drawable or (isinstance(images, np.ndarray) and images.dtype != np.uint8):
         images = None
     if evaluation.task == "classify":
-        galleries = () if images is None else _galleries(folder, evaluation, images, title)
+        galleries = () if images is None else _galleries(folder, evaluation, images, title, names)
         return (_confusion(folder, evaluation, title), *galleries)
     if evaluation.task == "segment":
         return () if images is None else (_masks(folder, evaluation, images, title),)
-    names = list(target_names) or [""] * evaluation.decoded.reshape(evaluation.n, -1).shape[1]
-    figure = scatter_figure(evaluation.decoded, evaluation.targets, names, title=title)
+    columns = list(target_names) or [""] * evaluation.decoded.reshape(evaluation.n, -1).shape[1]
+    figure = scatter_figure(evaluation.decoded, evaluation.targets, columns, title=title)
     path = save_figure(figure, folder / "scatter.png", _FINE_DPI)
-    return (Picture("Predicted and true", f"{title}. On the dashed line both are equal.", path, "scatter"),)
+    caption = f"{title}. On the dashed line both are equal."
+    return (Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption),)),)
 
 
 def _confusion(folder: Path, evaluation: Evaluation, title: str) -> Picture:
@@ -86,26 +92,36 @@ def _confusion(folder: Path, evaluation: Evaluation, title: str) -> Picture:
     path = save_figure(figure, folder / "confusion.png", _CHART_DPI)
     what = "numbers are counts, an empty cell is 0" if len(evaluation.classes) <= COUNTED else "no counts shown"
     caption = f"{title}. A row a true class, a column a predicted one; the darker, the larger its share; {what}."
-    return Picture("Confusion matrix", caption, path, "confusion")
+    return Picture("Confusion matrix", caption, path, "confusion", (themed_svg(figure, caption),))
 
 
-def _galleries(folder: Path, evaluation: Evaluation, images: Images, title: str) -> tuple[Picture, ...]:
-    chosen = _at_random(evaluation.n, SHOWN)
-    kind = f"{len(chosen)} drawn at random"
-    figure = gallery_figure(_tiles(evaluation, images, chosen), title=f"{title}: {kind}")
-    path = save_figure(figure, folder / "samples.png", _PHOTO_DPI)
+def _galleries(
+    folder: Path, evaluation: Evaluation, images: Images, title: str, names: Sequence[str]
+) -> tuple[Picture, ...]:
+    """The most confident mistakes, the least sure hits, and some at random."""
+    sure = evaluation.decoded.max(1)
+    right = evaluation.decoded.argmax(1) == evaluation.targets
+    wrong, hits, drawn = np.flatnonzero(~right), np.flatnonzero(right), _at_random(evaluation.n, SHOWN)
+    mistakes = wrong[np.argsort(-sure[wrong], kind="stable")[:SHOWN]]
+    highest = -np.partition(-evaluation.decoded[hits], 1, axis=1)[:, :2] if evaluation.decoded.shape[1] > 1 else None
+    lead = sure[hits] if highest is None else highest[:, 0] - highest[:, 1]
+    unsure = hits[np.argsort(lead, kind="stable")[:SHOWN]]
     marks = "✓ right; ✗ and a thick frame: wrong, with the true class. The percentage is the network's own."
-    pictures = [Picture("Samples", f"{title}; {kind}. {marks}", path, "samples")]
-    predicted = evaluation.decoded.argmax(1)
-    wrong = np.flatnonzero(predicted != evaluation.targets)
-    if len(wrong):
-        order = np.argsort(-evaluation.decoded[wrong, predicted[wrong]], kind="stable")
-        chosen = wrong[order[:SHOWN]]
-        kind = f"the {len(chosen)} of {len(wrong):,} mistakes made with the most confidence"
-        figure = gallery_figure(_tiles(evaluation, images, chosen), title=f"{title}: most confident mistakes")
-        path = save_figure(figure, folder / "mistakes.png", _PHOTO_DPI)
-        caption = f"{title}; {kind}: look here for wrong labels."
-        pictures.append(Picture("Mistakes", caption, path, "samples"))
+    galleries = (
+        ("Most confident mistakes", "mistakes.png", mistakes,
+         f"the {len(mistakes)} of {len(wrong):,} mistakes made with the most confidence: look here for wrong labels."),
+        ("Least sure hits", "unsure.png", unsure, f"the {len(unsure)} of {len(hits):,} right answers that led the"
+         " next class by the least: more samples like these would help."),
+        ("Samples", "samples.png", drawn, f"{len(drawn)} drawn at random. {marks}"),
+    )  # fmt: skip
+    pictures = []
+    for name, file, chosen, caption in galleries:
+        if len(chosen):
+            pixels = np.asarray(images[chosen])
+            figure = gallery_figure(_tiles(evaluation, pixels, chosen), title=f"{title}: {name.lower()}")
+            path = save_figure(figure, folder / file, _PHOTO_DPI)
+            tiles = sample_tiles(evaluation, pixels, chosen, names)
+            pictures.append(Picture(name, f"{title}; {caption}", path, "samples", tiles=tiles))
     return tuple(pictures)
 
 
@@ -123,9 +139,8 @@ def _masks(folder: Path, evaluation: Evaluation, images: Images, title: str) -> 
     return Picture("Samples", caption, path, "samples")
 
 
-def _tiles(evaluation: Evaluation, images: Images, chosen: NDArray[np.int64]) -> list[Tile]:
+def _tiles(evaluation: Evaluation, pixels: NDArray[np.uint8], chosen: NDArray[np.int64]) -> list[Tile]:
     tiles = []
-    pixels = np.asarray(images[chosen])
     for place, image in zip(chosen, pixels, strict=True):
         said, true = int(evaluation.decoded[place].argmax()), int(evaluation.targets[place])
         probability = float(evaluation.decoded[place, said])

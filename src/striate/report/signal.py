@@ -8,6 +8,7 @@ from pathlib import Path
 
 from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal, signal_from_json, signal_to_json
 from striate.machine.memory import in_halves
+from striate.report.charts import signal_charts
 from striate.report.content import Picture, Table
 from striate.report.wording import number, percent
 from striate.runs.directory import RunDirectory
@@ -43,7 +44,8 @@ def draw_signal(folder: Path, start: tuple[SignalRow, ...], end: tuple[SignalRow
         " purpose. Zeros leave gaps: a residual branch whose last scale begins at zero gets no gradient in the first"
         " step."
     )
-    return Picture("Signal through the layers", caption, save_figure(figure, folder / "signal.png"), "signal")
+    path = save_figure(figure, folder / "signal.png")
+    return Picture("Signal through the layers", caption, path, "signal", signal_charts(start, end))
 
 
 def signal_table(start: tuple[SignalRow, ...], end: tuple[SignalRow, ...]) -> Table:

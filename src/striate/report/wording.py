@@ -41,6 +41,15 @@ def metric(key: str, value: Any) -> str:
     return f"{value:.3f}" if key in ("macro_f1", "r2") and value is not None else number(value)
 
 
+def plain(value: object) -> str:
+    """A value of env.json in words: its parts one after the other, without brackets."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {plain(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(plain, value)) or "none"
+    return "none" if value is None else str(value)
+
+
 def answer(evaluation: Evaluation) -> tuple[str, str]:
     """The result in one figure, and the sentence that says of what it is."""
     metrics = evaluation.metrics

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from striate.evaluation.assessment.record import ClassificationFigures
+from striate.records import Finding
 from striate.report import numbers, wording
+from striate.report.assessed import assessment_sections, averages_table, class_table, confused_table, figures_of_test
 from striate.report.content import ReportContent, Table
 from striate.report.page import as_base64, page_environment
+from striate.report.wording import plain
 from striate.runs.files import write_text
+from striate.visualize.canvas import of_split
 
-_KINDS = ("curves", "confusion", "scatter", "samples", "baselines", "signal")
+_KINDS = ("curves", "confusion", "scatter", "samples", "baselines", "signal", "filters")
 
 
 def write_report(path: str | Path, content: ReportContent) -> Path:
@@ -25,7 +31,7 @@ def write_report(path: str | Path, content: ReportContent) -> Path:
 
 def render_report(content: ReportContent) -> str:
     """The report as HTML text. Raises RunError where a picture cannot be read."""
-    evaluation = content.evaluation
+    evaluation, assessed = content.evaluation, _assessed(content)
     page = page_environment().get_template("report.html")
     return page.render(
         content=content,
@@ -33,9 +39,36 @@ def render_report(content: ReportContent) -> str:
         pictures={kind: [p for p in content.pictures if p.kind == kind] for kind in _KINDS},
         image=as_base64,
         metrics=numbers.metric_table(content.metrics),
-        classes=numbers.class_table(evaluation) if evaluation and evaluation.per_class else None,
+        gap=content.assessment.gap if content.assessment else None,
+        **assessed,
         behind=_behind(content),
+        noticed=_noticed(content.findings),
+        sections=() if content.assessment is None else assessment_sections(content.assessment),
+        environment={name: plain(value) for name, value in content.environment.items()},
     )
+
+
+def _assessed(content: ReportContent) -> dict[str, Table | None]:
+    """What is known of classes: with the record of evaluation.json more than without."""
+    evaluation = content.evaluation
+    if evaluation is None or not evaluation.per_class:
+        return {"averages": None, "confused": None, "classes": None}
+    figures = None if content.assessment is None else figures_of_test(content.assessment)
+    if not isinstance(figures, ClassificationFigures):
+        return {"averages": None, "confused": None, "classes": numbers.class_table(evaluation)}
+    of = of_split(evaluation.data, evaluation.split, evaluation.n)
+    return {
+        "averages": averages_table(figures, of),
+        "confused": confused_table(figures, of),
+        "classes": class_table(figures, of),
+    }
+
+
+def _noticed(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Grave ones first; what is found in data apart from what is found in the network and its training."""
+    ordered = sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
+    of_data = [finding for finding in ordered if finding.code.startswith("data.")]
+    return {"data": of_data, "training": [finding for finding in ordered if finding not in of_data]}
 
 
 def _behind(content: ReportContent) -> dict[str, Table | None]:

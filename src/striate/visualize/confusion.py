@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,8 @@ COUNTED = 20
 LABELED = 100
 """Of more classes only every second, third, … is named."""
 _LETTERS = 24
+# From nothing to blue, whatever lies beneath: a page in the dark has no white square.
+_SHADES = LinearSegmentedColormap.from_list("shades", [f"{BLUE}00", BLUE])
 
 
 def confusion_figure(confusion: ArrayLike, classes: Sequence[str], *, title: str) -> Figure:
@@ -49,7 +51,7 @@ def draw_confusion(axes: Axes, confusion: ArrayLike, classes: Sequence[str]) -> 
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     count = len(counts)
     scale = PowerNorm(1.0 if count <= COUNTED else 0.5, vmin=0, vmax=1)
-    colors = axes.imshow(shares, cmap="Blues", norm=scale, aspect="auto", interpolation="nearest")
+    colors = axes.imshow(shares, cmap=_SHADES, norm=scale, aspect="auto", interpolation="nearest")
     if count <= COUNTED:
         _write_counts(axes, counts, shares)
     step = -(-count // LABELED)
@@ -99,7 +101,7 @@ def _label_font(count: int) -> float:
 
 def _write_counts(axes: Axes, counts: NDArray[Any], shares: NDArray[Any]) -> None:
     for row, column in np.argwhere(counts):
-        color = "white" if shares[row, column] > 0.55 else INK
+        color = "white" if shares[row, column] > 0.7 else INK
         text = f"{counts[row, column]:,}"
         axes.text(column, row, text, ha="center", va="center", fontsize=SMALL, color=color)
 

@@ -1,0 +1,120 @@
+"""A figure as SVG for an HTML page: its colors are the page's, in the light and in the dark."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from hashlib import sha256
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from striate.errors import one_line
+from striate.visualize.canvas import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, show_literally
+
+_GRID = "#dddddd"
+_THEME = {
+    **{BLUE: "blue", VERMILION: "vermilion", GREEN: "green", ORANGE: "orange"},
+    **{INK: "ink", FAINT: "faint", _GRID: "grid", "#000000": "ink"},
+}
+PALETTE = {
+    "blue": (BLUE, "#6bb8ec"),
+    "vermilion": (VERMILION, "#ff8c4a"),
+    "green": (GREEN, "#3ccfa0"),
+    "orange": (ORANGE, "#ffc14d"),
+    "grid": ("#d8dde3", "#343c45"),
+}
+"""Variables that a page has to define besides `--ink`, `--faint` and `--paper`: in the light, in the dark."""
+
+_VARIABLES = {color.lower(): f"var(--{name})" for color, name in _THEME.items()}
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
+_KEPT = {"d", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "points", "cx", "cy", "r"}
+_PIXELS_PER_POINT = 96 / 72
+
+
+def themed_svg(figure: Figure, label: str) -> str:
+    """The figure as an `<svg>` element to be put into a page, `label` for those who hear it.
+
+    Text stays text. The colors of `striate.visualize.canvas` and black become CSS variables, backgrounds are left out.
+    Ids begin with a digest of the picture, so that several fit on a page; the same figure gives the same text.
+    """
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
+    figure.patch.set_visible(False)
+    show_literally(figure)
+    file = io.StringIO()
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "striate", "svg.fonttype": "none"}):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    drawn = ElementTree.fromstring(file.getvalue())
+    prefix = f"p{sha256(file.getvalue().encode()).hexdigest()[:10]}"
+    svg = ElementTree.Element("svg", {"class": "chart", "role": "img", "aria-label": one_line(label)})
+    svg.set("viewBox", drawn.attrib["viewBox"])
+    for side in ("width", "height"):
+        svg.set(side, f"{float(drawn.attrib[side].removesuffix('pt')) * _PIXELS_PER_POINT:.0f}")
+    _take_over(drawn, svg, prefix)
+    return ElementTree.tostring(svg, encoding="unicode")
+
+
+def _take_over(drawn: ElementTree.Element, into: ElementTree.Element, prefix: str) -> None:
+    """Copy what is drawn; groups and definitions that say nothing are dissolved."""
+    for part in drawn:
+        tag = part.tag.rpartition("}")[2]
+        if tag in ("metadata", "style"):
+            continue
+        attributes = _attributes(part, prefix)
+        if tag == "g" and not attributes:
+            _take_over(part, into, prefix)
+            continue
+        if tag == "defs" and not any(child.tag.rpartition("}")[2] != "style" for child in part):
+            continue
+        made = ElementTree.SubElement(into, tag, attributes)
+        if part.text and part.text.strip():
+            made.text = one_line(part.text)
+        _take_over(part, made, prefix)
+
+
+def _attributes(part: ElementTree.Element, prefix: str) -> dict[str, str]:
+    """What a part looks like, in attributes, of which a page's style sheet and policy have nothing to fear."""
+    tag = part.tag.rpartition("}")[2]
+    found: dict[str, str] = {}
+    for key, value in part.attrib.items():
+        name = key.rpartition("}")[2]
+        if name == "style":
+            found |= _style(value, tag)
+        elif name == "id":
+            if tag != "g":
+                found["id"] = prefix + value
+        elif name == "href":
+            found["href"] = f"#{prefix}{value[1:]}" if value.startswith("#") else value
+        elif name == "clip-path":
+            found[name] = value.replace("url(#", f"url(#{prefix}")
+        elif name == "transform" and value.startswith("rotate(-0 "):
+            continue
+        else:
+            found[name] = _LONG_NUMBER.sub(_shorter, value) if name in _KEPT or name == "transform" else value
+            if name == "d":
+                found[name] = " ".join(found[name].split())
+    return found
+
+
+def _style(text: str, tag: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for declaration in text.split(";"):
+        name, _, value = (piece.strip() for piece in declaration.partition(":"))
+        if not value or name == "font-family":
+            continue
+        if name == "font":
+            size = next((piece for piece in value.split() if piece.endswith("px")), "")
+            found |= {"font-size": size} | ({"font-weight": "bold"} if "bold" in value or "700" in value else {})
+        else:
+            found[name] = _VARIABLES.get(value.lower(), value)
+    if tag == "text":
+        found.setdefault("fill", "var(--ink)")
+    return found
+
+
+def _shorter(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.1f}".removesuffix(".0")
