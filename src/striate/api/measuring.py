@@ -15,16 +15,21 @@ from striate.data.config import DataConfig
 from striate.data.dataset import ANNOTATION_OF, Dataset
 from striate.data.read import load_for_evaluation
 from striate.errors import ChangedDataError, ConfigError, RunError
+from striate.evaluation.assessment.assess import assess_run, assess_split
+from striate.evaluation.assessment.keep import keep_assessment, kept_whole, read_gap, read_temperature
+from striate.evaluation.assessment.record import Temperature
 from striate.evaluation.baseline import Baseline, DataBaselines
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.planned import plan_evaluation
 from striate.evaluation.record import Evaluation
 from striate.inference.plan import Asked, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
-from striate.runs.directory import open_run, read_seen
+from striate.runs.directory import RunDirectory, open_run, read_seen
 from striate.tasks.make import make_task
+from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
+from striate.training.measured_part import measured_part
 from striate.training.prepare import read_data
 from striate.training.request import ConfigSource, merge_request, read_config
 from striate.training.trained import Trained
@@ -44,7 +49,8 @@ def evaluate(
     are those of plain fp32, unless `plan` is `plain`; the result's `inference` says which. `announce` is told of a
     download before it starts.
     The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
-    As many samples are measured at once as the run's `execution.micro_batch` says.
+    As many samples are measured at once as the run's `execution.micro_batch` says. A run of an earlier version gets the
+    evaluation.json and the answers that it lacks, when it is measured on its own data.
     Raises DataError, also when classes do not match; UsageError for a `plan` that is no word of these.
     """
     require_asked(plan, "plan")
@@ -60,11 +66,16 @@ def evaluate(
     batch = measured_at_once(config)
     if data is None or _same_source(str(data), config.data.source):
         try:
-            return _evaluate_on(trained, read_data(config, announce)[1], "test", plan, batch)
+            own = read_data(config, announce)[1]
         except ChangedDataError:
             if data is None:
                 raise
-    return _evaluate_on(trained, *_foreign_data(trained, str(data), read_seen(opened), announce), plan, batch)
+        else:
+            _complete(opened, config, trained, own, plan, announce)
+            measured = _evaluate_on(trained, own, "test", plan, batch, read_temperature(opened))
+            return replace(measured, gap=read_gap(opened))
+    foreign, split = _foreign_data(trained, str(data), read_seen(opened), announce)
+    return _evaluate_on(trained, foreign, split, plan, batch, read_temperature(opened))
 
 
 def baselines(
@@ -133,8 +144,34 @@ def _foreign_data(
     return data, next(iter(data.splits))
 
 
-def _evaluate_on(trained: Trained, data: Dataset, split: str, plan: Asked, batch: int | None = None) -> Evaluation:
+def _complete(
+    run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: Asked, announce: Announce | None
+) -> None:
+    """Write the evaluation.json and the answers that a finished run of an earlier version lacks, where that can be."""
+    if trained.task.name == "segment" or not run.metrics_json.exists() or kept_whole(run):
+        return
+    if not os.access(run.path, os.W_OK):
+        return
+    say = announce or (lambda _: None)
+    say(f"{run.evaluation} is not there yet: all splits are measured for it")
+    part, splits, batch = measured_part(data, config), ("train", "val", "test"), measured_at_once(config)
+    with allocator_policy(usual_policy()):
+        answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
+        measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
+    if (assessment := assess_run(data, measured)) is not None:
+        keep_assessment(run, assessment, data, measured, say)
+
+
+def _evaluate_on(
+    trained: Trained,
+    data: Dataset,
+    split: str,
+    plan: Asked,
+    batch: int | None = None,
+    temperature: Temperature | None = None,
+) -> Evaluation:
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, data, (split,), batch=batch, asked=plan)
         evaluation = evaluate_trained(trained, data, split, batch=batch, answering=answering)
-    return replace(evaluation, notes=data.notes, findings=data.findings)
+    figures = assess_split(evaluation, data, temperature)
+    return replace(evaluation, notes=data.notes, findings=data.findings, figures=figures, temperature=temperature)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -78,10 +78,10 @@ def evaluate_split(
     answering = answering or answer_plainly(module)
     place, asked = torch.device(device), answering
 
-    def run(samples: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def run(samples: int) -> _Answered:
         return _run(asked, task, split, normalize, place, samples, views, progress)
 
-    tally, decoded, alone = in_halves(batch, run)
+    tally, decoded, alone, brightness = in_halves(batch, run)
     loss = float(task.summarize(tally)["loss"])
     _require_finite(where, decoded, loss)
     metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.metrics(decoded, split.targets.cpu())}
@@ -108,7 +108,18 @@ def evaluate_split(
         confusion=confusion,
         per_class=per_class,
         inference=answering.plan,
+        brightness=brightness,
     )
+
+
+class _Answered(NamedTuple):
+    """The summed tally and the decoded answers of all samples, the tally for one view each, all on the CPU; and how
+    bright the images are."""
+
+    tally: torch.Tensor
+    decoded: torch.Tensor
+    alone: torch.Tensor
+    brightness: NDArray[np.float32] | None
 
 
 def _run(
@@ -120,9 +131,8 @@ def _run(
     batch: int,
     views: Views,
     progress: Callable[[int, int], None] | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The summed tally and the decoded answers of all samples, and the tally for one view each, all on the CPU."""
-    tallies, answers, single = [], [], []
+) -> _Answered:
+    tallies, answers, single, brightness = [], [], [], []
     done = 0
     with inference(answering) as network, closing(_read(split, batch, device)) as parts:
         for part in parts:
@@ -131,11 +141,19 @@ def _run(
             tallies.append(task.tally(outputs, targets).cpu())
             single.append(tallies[-1] if alone is outputs else task.tally(alone, targets).cpu())
             answers.append(task.decode(outputs).cpu())
+            if part.inputs.dtype == torch.uint8 and part.inputs.ndim == 4:
+                brightness.append(_mean_bytes(part.inputs))
             done += len(targets)
             if progress is not None:
                 progress(done, len(split))
     # Outside of inference mode, so that what is handed on are ordinary tensors.
-    return torch.stack(tallies).sum(0), torch.cat(answers), torch.stack(single).sum(0)
+    bright = torch.cat(brightness).numpy() if brightness else None
+    return _Answered(torch.stack(tallies).sum(0), torch.cat(answers), torch.stack(single).sum(0), bright)
+
+
+def _mean_bytes(images: torch.Tensor) -> torch.Tensor:
+    """(N,) float32 of (N, C, H, W) uint8; summed as whole numbers, which makes no copy of the batch in another type."""
+    return (images.sum((1, 2, 3)) / images[0].numel()).float().cpu()
 
 
 def _read(split: Split, batch: int, device: torch.device) -> Generator[Batch, None, None]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.evaluation.assessment.record import Figures, Temperature, plain
 from striate.inference.plan import InferencePlan
 from striate.records import Finding, Interval
 
@@ -44,7 +46,9 @@ class Evaluation:
     or masks (N, H, W) uint8; `targets` and `ids` (N,) are those of the split, in the same order.
     Classification alone has `confusion` (K, K) int64, a row a true class, a column a predicted one, and
     `per_class`. `notes` and `findings` say how the data were read, and what of them could not be; `inference` how the
-    answers were computed.
+    answers were computed. `brightness` (N,) float32: the mean of each image's bytes, 0 to 255; None where inputs are no
+    images. `figures`: everything that follows from the answers (`striate.evaluation.assessment`); `temperature` and
+    `gap`, those of evaluation.json of the run, come from its validation split. None where nobody asked.
     """
 
     data: str
@@ -61,6 +65,10 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     inference: InferencePlan = field(default_factory=InferencePlan)
+    brightness: NDArray[np.float32] | None = None
+    figures: Figures | None = None
+    temperature: Temperature | None = None
+    gap: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as one JSON object of plain values, without the single answers."""
@@ -69,6 +77,10 @@ class Evaluation:
         if self.confusion is not None:
             document["confusion"] = self.confusion.tolist()
             document["per_class"] = [row.to_json() for row in self.per_class]
+        if self.figures is not None:
+            document["temperature"] = plain(self.temperature)
+            document["gap"] = plain(self.gap)
+            document["assessment"] = self.figures.to_json()
         document["inference"] = self.inference.to_json()
         document["notes"] = list(self.notes)
         document["findings"] = [finding.to_json() for finding in self.findings]

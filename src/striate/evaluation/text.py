@@ -9,6 +9,7 @@ import numpy as np
 from rich.cells import cell_len, set_cell_size
 
 from striate.errors import one_line
+from striate.evaluation.assessment.text import assessment_lines
 
 if TYPE_CHECKING:
     from striate.evaluation.record import ClassRow, Evaluation
@@ -55,6 +56,8 @@ def render(evaluation: Evaluation) -> str:
     lines = [_fit(title, 80), *_metric_lines(evaluation)]
     if evaluation.per_class:
         lines += ["", *_class_lines(evaluation), *_pair_lines(evaluation)]
+    if evaluation.figures is not None:
+        lines += assessment_lines(evaluation.figures, evaluation.temperature, evaluation.gap)
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -14,6 +14,8 @@ from striate.account.ledger import Ledger
 from striate.account.summarize import observe
 from striate.data.loader import batch_bounds
 from striate.errors import pasted
+from striate.evaluation.assessment.assess import assess_run
+from striate.evaluation.assessment.keep import keep_assessment
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.planned import plan_evaluation
 from striate.evaluation.record import Evaluation
@@ -48,7 +50,8 @@ _VIEWS_COST = 0.01  # of the accuracy: below, nobody would choose otherwise
 def finish_run(
     run: RunDirectory, prepared: Prepared, announce: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Measure the best epoch's network on every split and write plots, report.html and metrics.json, in this order.
+    """Measure the best epoch's network on every split and write evaluation.json, predictions, plots, report.html and
+    metrics.json, in this order.
 
     With `config.baseline` its baselines too, which `announce` is told of. metrics.json comes last: where it is, the
     run is complete. Returns its content. Raises RunError.
@@ -60,6 +63,9 @@ def finish_run(
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
     evaluations = _evaluate(prepared, trained, announce)
+    assessment = assess_run(data, evaluations)
+    if assessment is not None:
+        keep_assessment(run, assessment, data, evaluations, announce)
     if lost := views_lost(evaluations["test"].metrics, evaluations["test"].n):
         announce(lost)
         append_event(run, "note", text=lost)

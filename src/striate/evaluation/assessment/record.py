@@ -188,7 +188,8 @@ class RangeFigures:
 
 @dataclass(frozen=True)
 class TargetFigures:
-    """One number of a regression: `figures` are `rmse`, `mae`, `bias` and `r2`, `ranges` fifths of its true values."""
+    """One number of a regression: `figures` are `rmse`, `mae`, `bias` and `r2`; `ranges` of its true values are fifths
+    where there are many samples."""
 
     name: str
     figures: Mapping[str, Estimate]

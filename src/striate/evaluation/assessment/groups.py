@@ -1,0 +1,87 @@
+"""The groups of samples whose figures are compared with those of all others: by class, brightness, size, and column."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from striate.data.dataset import SampleFacts
+from striate.data.listing import as_number
+
+FEWEST = 20
+"""Smaller splits are not cut."""
+MOST_VALUES = 20
+"""So many values of a column are groups, the commonest ones; more different numbers are cut into quarters."""
+_SMALLEST = 5  # samples: of fewer nothing can be told
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The samples where `members` (N,) is true have `name` under `by`."""
+
+    by: str
+    name: str
+    members: NDArray[np.bool_]
+
+
+def sample_groups(
+    facts: SampleFacts,
+    n: int,
+    *,
+    truth: NDArray[np.int64] | None = None,
+    classes: Sequence[str] = (),
+    brightness: NDArray[np.float32] | None = None,
+) -> tuple[Group, ...]:
+    """All groups of a split of `n` samples; none where it is small.
+
+    `truth` (N,) with `classes` for groups by class, at most 100; `brightness` (N,) from 0 to 255.
+    """
+    if n < FEWEST:
+        return ()
+    groups: list[Group] = []
+    if truth is not None and len(classes) <= 100:
+        groups += [Group("class", name, truth == k) for k, name in enumerate(classes)]
+    if brightness is not None:
+        groups += _quarters("brightness", brightness, lambda value: f"{value:.0f}")
+    if facts.sizes:
+        groups += _by_size(facts.sizes)
+    for name, texts in facts.columns.items():
+        groups += _by_column(name, texts)
+    return tuple(group for group in groups if _SMALLEST <= group.members.sum() < n)
+
+
+def _by_size(sizes: Sequence[tuple[int, int]]) -> list[Group]:
+    """By the side of a square of as many pixels as the picture file has."""
+    sides = np.sqrt(np.prod(np.asarray(sizes, np.float64), 1))
+    return _quarters("size", sides, lambda value: f"{value:.0f} px")
+
+
+def _by_column(column: str, texts: Sequence[str]) -> list[Group]:
+    """One group a value; quarters where the values are more than a few different numbers."""
+    counts = Counter(texts)
+    if len(counts) > MOST_VALUES:
+        numbers = [number for text in texts if (number := as_number(text)) is not None]
+        if len(numbers) == len(texts):
+            return _quarters(column, numbers, lambda value: f"{value:g}")
+    values = np.asarray(texts, dtype=object)
+    commonest = sorted(text for text, _ in counts.most_common(MOST_VALUES))
+    return [Group(column, text or "(empty)", values == text) for text in commonest]
+
+
+def _quarters(by: str, values: ArrayLike, text: Callable[[float], str]) -> list[Group]:
+    """A quarter of the samples each, or less evenly where many values are equal."""
+    numbers = np.asarray(values, np.float64)
+    edges = np.unique(np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1]))
+    if len(edges) < 2:
+        return []
+    places = np.searchsorted(edges[1:-1], numbers)
+    found = []
+    for place in np.unique(places):
+        members = places == place
+        low, high = (text(float(end)) for end in (numbers[members].min(), numbers[members].max()))
+        found.append(Group(by, low if low == high else f"{low} to {high}", members))
+    return found

@@ -1,0 +1,82 @@
+"""The files of a run that an assessment is kept in: evaluation.json, and the answers for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from striate.data.dataset import Dataset
+from striate.evaluation.assessment.record import Assessment, Temperature
+from striate.evaluation.record import Evaluation
+from striate.records import Interval
+from striate.runs.directory import RunDirectory
+from striate.runs.files import read_dispensable, write_json
+from striate.runs.predictions import MOST_SAMPLES, MOST_VALUES, Predictions, write_predictions
+
+
+def keep_assessment(
+    run: RunDirectory,
+    assessment: Assessment,
+    data: Dataset,
+    evaluations: Mapping[str, Evaluation],
+    announce: Callable[[str], None],
+) -> None:
+    """Write evaluation.json and `predictions/`; `announce` is told of what is too large to be kept. Raises RunError."""
+    for split in ("val", "test"):
+        if not write_predictions(run, _predictions(evaluations[split], data)):
+            announce(f"the {evaluations[split].n:,} answers for {split} are not kept: too many")
+    write_json(run.evaluation, assessment.to_json())
+
+
+def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
+    facts, classes = data.facts.get(evaluation.split), evaluation.task == "classify"
+    ids = evaluation.ids
+    paths = tuple(map(str, ids.tolist())) if facts is None or len(facts.paths) != len(ids) else facts.paths
+    return Predictions(
+        evaluation.task,
+        evaluation.split,
+        evaluation.classes if classes else (),
+        ids,
+        paths,
+        evaluation.targets,
+        np.asarray(evaluation.decoded, np.float32),
+        evaluation.decoded.argmax(1) if classes else None,
+    )
+
+
+def kept_whole(run: RunDirectory) -> bool:
+    """Whether the run has an evaluation.json that can be read, and the answers beside it that are kept."""
+    document = read_dispensable(run.evaluation)
+    with suppress(KeyError, TypeError):
+        n, classes = document["splits"]["test"]["n"], document["classes"]
+        kept = n <= MOST_SAMPLES and n * len(classes) <= MOST_VALUES
+        return not kept or all((run.predictions / f"{split}.npz").is_file() for split in ("val", "test"))
+    return False
+
+
+def read_temperature(run: RunDirectory) -> Temperature | None:
+    """The temperature of evaluation.json; None where there is none."""
+    document = read_dispensable(run.evaluation)
+    with suppress(KeyError, TypeError, ValueError):
+        if isinstance(document, dict) and document["temperature"] is not None:
+            return _temperature(document["temperature"])
+    return None
+
+
+def read_gap(run: RunDirectory) -> dict[str, Any] | None:
+    """The gap of evaluation.json under its keys; None where there is none."""
+    document = read_dispensable(run.evaluation)
+    gap = document.get("gap") if isinstance(document, dict) else None
+    return gap if isinstance(gap, dict) else None
+
+
+def _temperature(saved: dict[str, Any]) -> Temperature:
+    low, high = map(float, saved["interval"])
+    values = {name: float(saved[name]) for name in ("value", "nll", "nll_after")}
+    interval = Interval(low, high, 0.95, "likelihood ratio")
+    if not 0 < values["value"] < float("inf"):
+        raise ValueError("no temperature")
+    return Temperature(interval=interval, fitted_on=str(saved["fitted_on"]), n=int(saved["n"]), **values)
