@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from striate.api.summarizing import Summary, summary, write_summary
     from striate.api.training import Run, resume, train, train_config
     from striate.api.verifying import Verification, verify
+    from striate.api.withstanding import robustness, write_robustness
 
 _PLACES = {
     "answering": ("FileAnswer", "FileAnswers", "answer_files"),
@@ -40,6 +41,7 @@ _PLACES = {
     "summarizing": ("Summary", "summary", "write_summary"),
     "training": ("Run", "resume", "train", "train_config"),
     "verifying": ("Verification", "verify"),
+    "withstanding": ("robustness", "write_robustness"),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
@@ -67,6 +69,7 @@ __all__ = [
     "pack_shards",
     "plan_training",
     "resume",
+    "robustness",
     "show",
     "summary",
     "sweep",
@@ -74,6 +77,7 @@ __all__ = [
     "train_config",
     "verify",
     "write_diagnosis",
+    "write_robustness",
     "write_summary",
 ]
 

@@ -14,6 +14,7 @@ def evaluate(
     /,
     *,
     plan: Literal["auto", "plain"] = "auto",
+    robustness: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Measure a trained network on its test split or on other data.
@@ -30,9 +31,18 @@ def evaluate(
     plan
         `auto`: many samples are answered in the fastest way whose answers are those of plain fp32, and it says which;
         `plain` takes plain fp32.
+    robustness
+        Measure instead how answers hold when images of the run's test split (1,000 at most) are shifted, turned,
+        scaled, covered, bent, tilted, cluttered, lit otherwise, noisy, blurred or stored as JPEG. Written into the run:
+        robustness.json and plots/robustness.png.
     json
         Print one JSON document on stdout: metrics, confusion matrix, figures per class.
     """
+    if robustness:
+        _refuse_other_data(run, data, "--robustness")
+        from striate.cli.robustness import print_robustness
+
+        return print_robustness(run, json=json)
     from striate.api import evaluate as evaluate_run
     from striate.cli.output import print_json, print_note, print_text, results_only
 
@@ -47,3 +57,12 @@ def evaluate(
     else:
         print_text(str(evaluation))
     return 1 if any(finding.severity == "error" for finding in evaluation.findings) else 0
+
+
+def _refuse_other_data(run: Path, data: str | None, option: str) -> None:
+    """Raise UsageError where data are named that a measurement of the run does not take."""
+    if data is not None:
+        from striate.errors import UsageError, pasted
+
+        got = f"other data, {data}, for {option}"
+        raise UsageError("striate eval", got, "the run's own data", f"striate eval {pasted(run)} {option}")

@@ -67,6 +67,16 @@ class RunDirectory:
         return self.path / "predictions"
 
     @property
+    def robustness(self) -> Path:
+        """How answers hold when images are changed; there where that was measured."""
+        return self.path / "robustness.json"
+
+    @property
+    def learning_curve(self) -> Path:
+        """How good the network is with fewer samples; there where that was measured."""
+        return self.path / "learning-curve.json"
+
+    @property
     def signal(self) -> Path:
         """How strong signal and gradient are in each layer: `start`, before the first step, and later `end`."""
         return self.path / "signal.json"

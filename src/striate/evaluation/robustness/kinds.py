@@ -1,0 +1,64 @@
+"""The changes that a network is tried with: their strengths, units, and what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from striate.evaluation.robustness import covering, light, moving
+from striate.evaluation.robustness.draws import Draws
+
+Change = Callable[[torch.Tensor, float, Draws], torch.Tensor]
+"""From (B, C, H, W) uint8, a strength and what is drawn to images of the same shape and type."""
+
+_STEPS = (1, 2, 3, 4, 6, 8, 12, 16)
+_LARGE_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+_LARGE = 64
+_MOST_SHIFT = 0.3
+_BLURS = (0.01, 0.02, 0.04, 0.08)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of change. `unit` follows a strength (`30°`, `4 pixels`); `identity` is the strength that would change
+    nothing, None where there is none; `what` says in a sentence what is done."""
+
+    name: str
+    unit: str
+    strengths: tuple[float, ...]
+    identity: float | None
+    what: str
+    change: Change
+
+
+def kinds_for(height: int, width: int) -> tuple[Kind, ...]:
+    """All kinds, with strengths for images of this size: the lectures' list of what recognition has to bear."""
+    side = min(height, width)
+    edge = "what comes in from outside repeats the edge"
+    around = "Fragments of other images put around the middle."
+    return (
+        Kind("shift", "pixels", shifts(side), 0, f"Moved up, down, left or right; {edge}.", moving.shift),
+        Kind("rotation", "°", (5, 10, 20, 30, 45), 0, f"Turned about the center, either way; {edge}.", moving.rotate),
+        Kind("scale", "×", (0.5, 0.67, 0.8, 1.25, 1.5, 2), 1, f"About the center; {edge}.", moving.scale),
+        Kind("occlusion", "% covered", (5, 10, 20, 30, 50), 0, "A patch of its mean color on it.", covering.occlude),
+        Kind("deformation", "% of the side", (1, 2, 4, 6, 8), 0, "Pulled along a smooth random field.", moving.deform),
+        Kind("viewpoint", "° tilted", (15, 30, 45, 60), 0, f"Seen as a card that is tilted; {edge}.", moving.tilt),
+        Kind("clutter", "fragments", (1, 2, 4, 8, 16), 0, around, covering.clutter),
+        Kind("illumination", "stops", (-4, -3, -2, -1, 1, 2), 0, "A stop doubles the light.", light.relight),
+        Kind("noise", "gray levels", (8, 16, 32, 64, 96), 0, "Normal noise, of this deviation.", light.add_noise),
+        Kind("blur", "pixels", blurs(side), 0, "A Gaussian blur of this standard deviation.", light.blur),
+        Kind("JPEG", "quality", (80, 50, 30, 15, 5), None, "Stored as a JPEG of this quality.", light.compress),
+    )  # fmt: skip
+
+
+def shifts(side: int) -> tuple[float, ...]:
+    """Whole pixels, up to 30 % of the side: one by one at first, since strides of pooling show there."""
+    steps = _LARGE_STEPS if side > _LARGE else _STEPS
+    return tuple(float(step) for step in steps if step <= max(1, _MOST_SHIFT * side))
+
+
+def blurs(side: int) -> tuple[float, ...]:
+    """Standard deviations in pixels: 1, 2, 4 and 8 % of the side."""
+    return tuple(max(0.1, round(share * side, 1)) for share in _BLURS)

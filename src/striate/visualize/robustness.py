@@ -1,0 +1,87 @@
+"""Accuracy against the strength of each kind of change, in small panels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from striate.visualize.canvas import BLUE, FAINT, SMALL, TEXT, VERMILION, heading, main_title, new_figure, quiet_frame
+
+_COLUMNS = 4
+_WIDTH, _HEIGHT = 2.45, 2.1  # inches a panel
+_UNITS = {"°": "degrees", "° tilted": "degrees of tilt", "×": "times as large"}
+Levels = Sequence[Mapping[str, Any]]
+"""Each with `strength`, `accuracy`, `interval`, `unchanged`, `unchanged_interval`, as in robustness.json."""
+
+
+def robustness_figure(found: Mapping[str, Any], *, title: str) -> Figure:
+    """A panel for each of `curves`, then how many answers stay what they were under the first of them, a shift.
+
+    `found` has the keys of robustness.json. All panels share the axis of shares, 0 to 100 %; a dashed line is the
+    accuracy of the images as they are, a dotted one what guessing among all classes would give.
+    """
+    curves = found["curves"]
+    count = len(curves) + 1
+    rows = -(-count // _COLUMNS)
+    figure = new_figure(_COLUMNS * _WIDTH, rows * _HEIGHT + 0.4)
+    panels = figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False).ravel()
+    for axes, curve in zip(panels, curves, strict=False):
+        draw_strengths(axes, curve, clean=(found["accuracy"], *found["interval"]), chance=1 / max(1, found["classes"]))
+        heading(axes, str(curve["name"]))
+    last = panels[len(curves)]
+    draw_strengths(last, curves[0], clean=(1.0, 1.0, 1.0), share="unchanged", color=VERMILION)
+    heading(last, f"{curves[0]['name']}: answer unchanged")
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    for axes in panels[::_COLUMNS]:
+        axes.set_ylabel("right", fontsize=SMALL)
+    main_title(figure, title)
+    return figure
+
+
+def draw_strengths(
+    axes: Axes,
+    curve: Mapping[str, Any],
+    *,
+    clean: tuple[float, float, float],
+    chance: float | None = None,
+    share: str = "accuracy",
+    color: str = BLUE,
+) -> None:
+    """One curve: the `share` (`accuracy` or `unchanged`) against the strength, with a band for its 95 % interval; where
+    the image as it is has a strength, that is a point too: `clean`, with the ends of its interval."""
+    levels: list[Mapping[str, Any]] = list(curve["levels"])
+    ends = "interval" if share == "accuracy" else f"{share}_interval"
+    points = [(level["strength"], level[share], *level[ends]) for level in levels]
+    if curve["identity"] is not None:
+        points.append((curve["identity"], *clean))
+    x, middle, low, high = np.array(sorted(points), np.float64).T
+    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.plot(x, middle, color=color, linewidth=1.6, marker="o", markersize=3.5)
+    axes.axhline(clean[0], color=FAINT, linestyle="--", linewidth=1)
+    if chance is not None:
+        axes.axhline(chance, color=FAINT, linestyle=":", linewidth=1)
+    _scale(axes, levels, curve["identity"])
+    axes.set_ylim(0, 1.03)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axes.set_xlabel(_UNITS.get(curve["unit"], str(curve["unit"])), fontsize=SMALL)
+    axes.title.set_fontsize(TEXT)
+    quiet_frame(axes)
+
+
+def _scale(axes: Axes, levels: Levels, identity: float | None) -> None:
+    """Factors, and qualities, whose larger numbers are the weaker changes, lie on a logarithmic axis."""
+    if identity == 0:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=all(level["strength"] % 1 == 0 for level in levels)))
+        return
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    strengths = sorted({level["strength"] for level in levels} if identity is None else {0.5, identity, 2.0})
+    axes.set_xticks(strengths, [f"{strength:g}" for strength in strengths])
+    if identity is None:
+        axes.invert_xaxis()
