@@ -1,0 +1,93 @@
+"""Reliability, rank curves and estimates: what is drawn is what the record says, and nothing is cut off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from striate.visualize.canvas import new_figure, show_literally
+from striate.visualize.estimates import SHOWN, draw_bias, draw_slices
+from striate.visualize.rank_curves import draw_precision_recall, draw_roc
+from striate.visualize.reliability import draw_reliability
+
+NASTY = [r"$\alpha_1$", "<b>", "a_very_long_class_name_with_underscores_that_goes_on", "x", "y", "z"]
+
+
+def drawn(draw, *arguments, **options):
+    figure = new_figure(4.5, 3.2)
+    axes = figure.subplots()
+    draw(axes, *arguments, **options)
+    show_literally(figure)
+    figure.canvas.draw()
+    texts = [axes.xaxis.label, axes.yaxis.label, *axes.get_yticklabels()]
+    for text in texts + (axes.get_legend().get_texts() if axes.get_legend() else []):
+        if not text.get_text():
+            continue
+        box = text.get_window_extent()
+        assert box.x0 >= -1
+        assert box.x1 <= figure.bbox.x1 + 1
+    return axes
+
+
+def estimate(value, width=0.1):
+    return {"value": value, "interval": [value - width, value + width], "method": "Wilson"}
+
+
+def bins(counts, shift=0.0):
+    edges = np.linspace(0, 1, len(counts) + 1)
+    made = []
+    for low, high, n in zip(edges, edges[1:], counts, strict=False):
+        middle = (low + high) / 2
+        accuracy = {**estimate(max(0.0, middle - shift), 0.05)} if n else {"value": None, "interval": None}
+        made.append({"low": low, "high": high, "n": n, "confidence": middle if n else None, "accuracy": accuracy})
+    return made
+
+
+def test_reliability_draws_every_bin_that_has_answers():
+    axes = drawn(draw_reliability, bins([0, 3, 20, 50, 100]), bins([0, 0, 40, 40, 93]))
+    labels = [line.get_label() for line in axes.lines]
+    assert {"as it says", "as answered", "with the temperature"} <= set(labels)
+    line = axes.lines[labels.index("as answered")]
+    assert list(line.get_xdata()) == pytest.approx([0.5, 0.7, 0.9])  # not through the bin of three answers
+    assert max(bar.get_height() for bar in axes.patches) == pytest.approx(0.22)
+    points = [line.get_xdata() for line in axes.lines if len(np.atleast_1d(line.get_xdata())) == 1]
+    assert len(points) == 4 + 3
+
+
+def test_reliability_of_no_answers_is_an_empty_diagram():
+    assert drawn(draw_reliability, bins([0, 0])).get_xlabel()
+
+
+@pytest.mark.parametrize(("draw", "figure"), [(draw_roc, "auc"), (draw_precision_recall, "average_precision")])
+def test_the_weakest_classes_are_named(draw, figure):
+    points = tuple(np.linspace(0, 1, 5))
+    curves = [
+        {"name": n, "false_positive_rate": points, "true_positive_rate": points, "recall": points, "precision": points}
+        for n in NASTY
+    ]
+    classes = [{"name": n, figure: estimate(0.9 - 0.1 * k)} for k, n in enumerate(NASTY)]
+    axes = drawn(draw, curves, classes)
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend[0] == "2 more"
+    assert legend[1:] == ["z 0.400", "y 0.500", "x 0.600", "a_very_long_class… 0.700"]
+
+
+def test_slices_that_differ_are_drawn_first_where_there_are_many():
+    made = [
+        {"by": "column", "name": f"value {k}", "n": 9, "figure": estimate(0.5), "p_value": 0.1, "differs": k == 39}
+        for k in range(40)
+    ]
+    axes = drawn(draw_slices, made, 0.6)
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert len(names) == SHOWN
+    assert names[-1] == "column value 39"
+
+
+def test_a_range_without_an_interval_is_a_point():
+    figures = {"bias": {"value": 0.5, "interval": None}}
+    ranges = [
+        {"low": 0, "high": 1, "n": 5, "figures": figures},
+        {"low": 1, "high": 2, "n": 50, "figures": {"bias": estimate(-1)}},
+    ]
+    axes = drawn(draw_bias, ranges, "price in $")
+    assert axes.get_ylabel() == "true price in $"
