@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
+
 from striate.api.news import Announce
 from striate.api.subject import Subject, find_subject
-from striate.errors import UsageError
+from striate.data.dataset import Split
+from striate.errors import DataError, UsageError
 from striate.models.untouched import same_random_state
 from striate.training.trained import Trained
 from striate.visualize.canvas import save_figure
@@ -19,11 +22,11 @@ if TYPE_CHECKING:
 
     from striate.api.training import Run
 
-What = Literal["filters", "maps", "embedding", "correlation"]
+What = Literal["filters", "maps", "patches", "maximize", "invert", "embedding", "correlation"]
 WHATS: tuple[str, ...] = get_args(What)
 
-_DPI = 100
-_EMBEDDED, _CORRELATED = 1000, 256
+_DPI, _PHOTO_DPI = 100, 80
+_EMBEDDED, _CORRELATED, _SEARCHED = 1000, 256, 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +43,7 @@ class Shown:
 
     def save(self, path: str | Path) -> Path:
         """Write the picture as a PNG, or an SVG where `path` ends so. Raises RunError where it cannot."""
-        return save_figure(self.figure, path, _DPI)
+        return save_figure(self.figure, path, _PHOTO_DPI if self.what == "patches" else _DPI)
 
     def to_json(self) -> dict[str, Any]:
         """The record with what it is of."""
@@ -114,6 +117,49 @@ def _maps(asked: _Asked) -> Shown:
     return _shown(asked, "maps", f"feature maps of {of} for {name}", found, figure)
 
 
+def _patches(asked: _Asked) -> Shown:
+    from striate.visualize.inside.figures.patches import patches_figure, patches_words
+    from striate.visualize.inside.patches import EACH, OF_ONE, exciting_patches
+
+    subject = asked.subject
+    split, x, of = subject.samples(_SEARCHED)
+    if subject.picture(split.inputs[0]) is None:
+        raise DataError("patches", f"a {subject.preparation.kind}", "images", "a run that was trained on images")
+    units = None if asked.unit is None else [asked.unit]
+    found = exciting_patches(subject.module, x, asked.layer, units=units, each=EACH if units is None else OF_ONE)
+    labels = [subject.classes[k] for k in split.targets.tolist()] if _has_classes(subject, split) else []
+    title = _title(subject, of)
+    figure = patches_figure(found, split.inputs[:].numpy(), title=title, labels=labels)
+    return _shown(asked, "patches", f"{patches_words(found)} {of}", found, figure)
+
+
+def _maximize(asked: _Asked) -> Shown:
+    from striate.visualize.inside.figures.synthesis import maximized_figure
+    from striate.visualize.inside.synthesis import maximize_units
+
+    subject = asked.subject
+    units = None if asked.unit is None else [asked.unit]
+    found = maximize_units(subject.module, subject.input_shape, subject.value_range(), asked.layer, units=units)
+    names = subject.classes if asked.layer is None else ()
+    figure = maximized_figure(found, title=_title(subject, f"what excites {found.layer}"), names=names)
+    words = f"{found.layer}: images that {len(found.units)} of its units answer to most"
+    return _shown(asked, "maximize", words, found, figure)
+
+
+def _invert(asked: _Asked) -> Shown:
+    from striate.visualize.inside.figures.synthesis import inverted_figure
+    from striate.visualize.inside.synthesis import invert_layers
+
+    subject = asked.subject
+    raw, name = subject.input(asked.image)
+    x = subject.normalized(raw[None])[0]
+    found = invert_layers(subject.module, x, subject.value_range(), asked.layer)
+    low, high = (np.array(end).reshape(-1, *[1] * (x.ndim - 1)) for end in subject.value_range())
+    image = ((x.numpy() - low) / (high - low)).astype(np.float32)
+    figure = inverted_figure(found, image, title=_title(subject, "what its layers still know of an image"))
+    return _shown(asked, "invert", f"what {len(found.layers)} layers still know of {name}", found, figure)
+
+
 def _embedding(asked: _Asked) -> Shown:
     from striate.visualize.inside.embedding import BothEmbeddings, embed_features
     from striate.visualize.inside.features import find_features
@@ -126,7 +172,7 @@ def _embedding(asked: _Asked) -> Shown:
         embed_features(features.values, features.source, method="pca"),
         embed_features(features.values, features.source, method="tsne"),
         tuple(split.ids.tolist()),
-        tuple(split.targets.tolist()) if subject.classes and split.targets.ndim == 1 else (),
+        tuple(split.targets.tolist()) if _has_classes(subject, split) else (),
     )
     figure = embedding_figure(
         (both.pca, both.tsne),
@@ -151,6 +197,10 @@ def _correlation(asked: _Asked) -> Shown:
     return _shown(asked, "correlation", words, found, figure)
 
 
+def _has_classes(subject: Subject, split: Split) -> bool:
+    return bool(subject.classes) and split.targets.ndim == 1
+
+
 def _title(subject: Subject, text: str) -> str:
     return f"{subject.name}: {text}"
 
@@ -158,12 +208,18 @@ def _title(subject: Subject, text: str) -> str:
 _SHOWS: dict[str, Callable[[_Asked], Shown]] = {
     "filters": _filters,
     "maps": _maps,
+    "patches": _patches,
+    "maximize": _maximize,
+    "invert": _invert,
     "embedding": _embedding,
     "correlation": _correlation,
 }
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "filters": ("layer", "unit"),
     "maps": ("image", "layer"),
+    "patches": ("layer", "unit"),
+    "maximize": ("layer", "unit"),
+    "invert": ("image", "layer"),
     "embedding": ("layer",),
     "correlation": ("layer",),
 }

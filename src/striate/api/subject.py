@@ -89,6 +89,16 @@ class Subject:
         raw = part.inputs[:]
         return Split(raw, part.targets, part.ids), self.normalized(raw), f"{of} of {self.data.name}, n = {len(raw):,}"
 
+    def value_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The least and the largest value of each channel of an image, as the network gets them; three standard
+        deviations either way, of what is no image."""
+        ends = (0.0, 255.0) if self.preparation.kind == "image" else None
+        moments = list(zip(self.normalization.mean, self.normalization.std, strict=True))
+        low, high = (
+            tuple(((ends[k] - mean) / std if ends else 6.0 * k - 3.0) for mean, std in moments) for k in (0, 1)
+        )
+        return low, high
+
     def normalized(self, raw: torch.Tensor) -> torch.Tensor:
         """A raw batch as the network takes it."""
         return self.normalization.on("cpu", raw.ndim)(raw)

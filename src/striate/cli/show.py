@@ -13,7 +13,7 @@ from striate.errors import NoInputShape, UsageError, one_line, pasted
 
 def show(
     run: str,
-    what: Literal["filters", "maps", "embedding", "correlation"],
+    what: Literal["filters", "maps", "patches", "maximize", "invert", "embedding", "correlation"],
     image: str | None = None,
     /,
     *,
@@ -26,14 +26,15 @@ def show(
 ) -> int:
     """Draw what a network does: its filters, what each layer makes of an image, what its units look for.
 
-    filters: the weights of a layer, the first one by default. maps: what each layer makes of IMAGE. embedding: the
+    filters: the weights of a layer, the first one by default. maps: what each layer makes of IMAGE. patches: the parts of images that its units
+    answer to most. maximize: images made for a unit. invert: images to which layers answer as to IMAGE. embedding: the
     samples as the last layer sees them, on a map. correlation: how diverse the feature maps of each layer are, and
     which are dead.
 
     Parameters
     ----------
     run
-        A run; for filters and maps also a network by name, whose weights are then random.
+        A run; for filters, maps, maximize and invert also a network by name, whose weights are then random.
     what
         What to draw.
     image

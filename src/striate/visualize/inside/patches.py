@@ -1,0 +1,147 @@
+"""The parts of images that excite a unit most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.account.ledger import Shape
+from striate.errors import DataError
+from striate.visualize.inside.passes import (
+    BATCH,
+    LayerOutput,
+    batches,
+    choose_layer,
+    choose_unit,
+    layer_outputs,
+    no_such_layer,
+    spread,
+)
+from striate.visualize.inside.sight import Sight, find_sights, sight_of
+
+UNITS, EACH, OF_ONE = 12, 9, 24
+_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class UnitPatches:
+    """What excites one unit: `samples`, places in the inputs, the strongest first, each sample once; `values` of the
+    unit; `positions` in its map, () where it has none; `boxes`, for each axis of the image the first pixel and how
+    many, which may reach over the border."""
+
+    unit: int
+    samples: tuple[int, ...]
+    values: tuple[float, ...]
+    positions: tuple[Shape, ...]
+    boxes: tuple[tuple[tuple[int, int], ...], ...]
+
+
+@dataclass(frozen=True)
+class ExcitingPatches:
+    """For some units of a layer; `silent`: how many units of the layer no sample excites; `n` samples were seen."""
+
+    layer: str
+    shape: Shape
+    sight: Sight
+    units: tuple[UnitPatches, ...]
+    silent: int
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return vars(self) | {"sight": vars(self.sight), "units": [vars(unit) for unit in self.units]}
+
+
+def exciting_patches(
+    module: nn.Module,
+    x: torch.Tensor,
+    layer: str | None = None,
+    *,
+    units: Sequence[int] | None = None,
+    each: int = EACH,
+) -> ExcitingPatches:
+    """The patches of normalized inputs `x` (N, C, *spatial) for which `units` of `layer` answer most, `each` of them.
+
+    Default: the last layer with maps whose units do not see the whole input, and 12 of its units that some sample
+    excites. A patch is what the unit at the position of its largest value sees. Zeiler and Fergus, "Visualizing and
+    understanding convolutional networks", ECCV 2014. Raises UsageError for a layer or unit that is not there.
+    """
+    if x.ndim < 3:
+        raise DataError("patches", f"inputs of {tuple(x.shape[1:])}", "images", "a network that takes images")
+    shape = tuple(x.shape[1:])
+    sights = find_sights(module, shape)
+    first = layer_outputs(module, x[:1])
+    name = choose_layer(first, layer).name if layer is not None else _last_local(first, sights, shape)
+    best, places, size = _scan(module, x, name)
+    live = best.max(0) > 0 if bool((best > 0).any()) else np.ones(best.shape[1], bool)
+    if units is None:
+        known = np.flatnonzero(live)
+        units = [int(known[k]) for k in spread(len(known), UNITS)]
+    sight = sight_of(sights, name)
+    found = tuple(_of_unit(choose_unit(unit, best.shape[1], name), best, places, size, sight, each) for unit in units)
+    return ExcitingPatches(name, (best.shape[1], *size), sight, found, int((~live).sum()), len(x))
+
+
+def _last_local(outputs: Sequence[LayerOutput], sights: dict[str, Sight], shape: Shape) -> str:
+    maps = [output.name for output in outputs if output.is_map and output.values.ndim == len(shape) + 1]
+    if not maps:
+        raise no_such_layer("", [output.name for output in outputs])
+    local = [name for name in maps if not sight_of(sights, name).whole]
+    # Patches nearly as large as the image would show little but its border.
+    small = [
+        name for name in local if all(size <= _SHARE * side for size, side in zip(*_sides(sights, name), strict=True))
+    ]
+    return (small or local or maps)[-1]
+
+
+def _sides(sights: dict[str, Sight], name: str) -> tuple[Shape, Shape]:
+    sight = sight_of(sights, name)
+    return sight.size, sight.input
+
+
+def _scan(module: nn.Module, x: torch.Tensor, name: str) -> tuple[NDArray[np.float32], NDArray[np.int64], Shape]:
+    """Of each sample and unit the largest value and its place in the flattened map (N, units), and the map's sides."""
+    values, places = [], []
+    size: Shape = ()
+    for part in batches(x, BATCH):
+        (output,) = (each for each in layer_outputs(module, part, [name]) if each.name == name)
+        size = tuple(output.values.shape[2:])
+        largest, place = output.values.reshape(len(part), output.values.shape[1], -1).max(2)
+        values.append(largest.cpu().numpy())
+        places.append(place.cpu().numpy())
+    return np.concatenate(values), np.concatenate(places), size
+
+
+def _of_unit(
+    unit: int, best: NDArray[np.float32], places: NDArray[np.int64], size: Shape, sight: Sight, each: int
+) -> UnitPatches:
+    order = np.argsort(-best[:, unit], kind="stable")[:each]
+    positions = [
+        tuple(int(k) for k in np.unravel_index(places[sample, unit], size)) if size else () for sample in order
+    ]
+    return UnitPatches(
+        unit,
+        tuple(int(sample) for sample in order),
+        tuple(float(best[sample, unit]) for sample in order),
+        tuple(positions),
+        tuple(sight.box(position) for position in positions),
+    )
+
+
+def cut(image: NDArray[np.uint8], box: tuple[tuple[int, int], ...], outside: int = 160) -> NDArray[np.uint8]:
+    """The part of an image (C, H, W) that a box covers, `outside` where it reaches over the border."""
+    part = np.full((len(image), *(count for _, count in box)), outside, np.uint8)
+    inside: list[slice] = [slice(None)]
+    source: list[slice] = [slice(None)]
+    for (first, count), side in zip(box, image.shape[1:], strict=True):
+        low, high = max(first, 0), min(first + count, side)
+        inside.append(slice(low - first, high - first))
+        source.append(slice(low, high))
+    part[tuple(inside)] = image[tuple(source)]
+    return part

@@ -1,0 +1,202 @@
+"""Images made for a network: what a unit answers to most, and what a layer still knows of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.account.ledger import Shape
+from striate.errors import DataError, ModelError
+from striate.models.untouched import on_trial, zero_input
+from striate.visualize.inside.passes import (
+    LayerOutput,
+    attached_output,
+    choose_layer,
+    choose_unit,
+    layer_outputs,
+    no_such_layer,
+    spread,
+)
+
+STEPS, RATE = 160, 0.08
+UNITS, LAYERS = 12, 6
+Range = tuple[Sequence[float], Sequence[float]]
+"""The least and the largest value of each channel, as the network gets them."""
+
+
+@dataclass(frozen=True, eq=False)
+class MaximizedUnits:
+    """`images`: (U, C, *spatial), 0 to 1 between the least and the largest value of a pixel; `before`, `after`: the
+    mean of the unit over its positions, for noise at the start and for the image."""
+
+    layer: str
+    units: tuple[int, ...]
+    images: NDArray[np.float32]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    steps: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return vars(self) | {"images": self.images.round(4).tolist()}
+
+
+@dataclass(frozen=True, eq=False)
+class Inversions:
+    """`images`: (L, C, *spatial), 0 to 1, one a layer; `errors`: how far the layer's answer to it is from its answer to
+    the original, squared, as a share of that answer."""
+
+    layers: tuple[str, ...]
+    images: NDArray[np.float32]
+    errors: tuple[float, ...]
+    steps: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return vars(self) | {"images": self.images.round(4).tolist()}
+
+
+def maximize_units(
+    module: nn.Module,
+    input_shape: Shape,
+    values: Range,
+    layer: str | None = None,
+    *,
+    units: Sequence[int] | None = None,
+    steps: int = STEPS,
+) -> MaximizedUnits:
+    """Images (C, *spatial) that `units` of `layer` answer to most, found by gradients from noise.
+
+    Default: the last layer, and 12 of its units. The image is a sum of waves, faint where they are fast, and shifted a
+    little at each step, or what comes out is noise to an eye. Erhan et al., "Visualizing higher-layer features of a
+    deep network", 2009; the waves: Olah et al., "Feature visualization", Distill 2017. Not what the unit sees in
+    practice, but what it could be led to. Raises UsageError for a layer or unit that is not there.
+    """
+    first = _outputs(module, input_shape)
+    chosen = first[-1] if layer is None else choose_layer(first, layer)
+    count = chosen.values.shape[1]
+    wanted = [choose_unit(unit, count, chosen.name) for unit in units] if units is not None else spread(count, UNITS)
+    numbers = tuple(int(unit) for unit in wanted)
+    rows = list(range(len(numbers)))
+
+    def answers(x: torch.Tensor) -> torch.Tensor:
+        output = attached_output(module, x, chosen.name)
+        return output[rows, list(numbers)].flatten(1).mean(1) if output.ndim > 2 else output[rows, list(numbers)]
+
+    made = _make(module, input_shape, values, len(numbers), lambda x: -answers(x).sum(), steps, shifted=True)
+    with on_trial(module), torch.no_grad():
+        before, after = (answers(_within(module, image, values)) for image in made)
+    return MaximizedUnits(chosen.name, numbers, made[1].numpy(), tuple(before.tolist()), tuple(after.tolist()), steps)
+
+
+def invert_layers(
+    module: nn.Module, x: torch.Tensor, values: Range, layer: str | None = None, *, steps: int = STEPS
+) -> Inversions:
+    """Images to which layers answer as they do to the normalized image `x` (C, *spatial): what they still know of it.
+
+    Default: up to 6 layers, from the first to the last. Mahendran and Vedaldi, "Understanding deep image
+    representations by inverting them", CVPR 2015. Raises UsageError for a layer that is not there.
+    """
+    outputs = layer_outputs(module, x[None])
+    if layer is None:
+        shown = [output for output in outputs if output.kind not in ("flatten", "dropout")]
+        chosen = [shown[int(k)] for k in spread(len(shown), LAYERS)]
+    else:
+        chosen = [choose_layer(outputs, layer)]
+    images, errors = [], []
+    for output in chosen:
+        error = _distance(module, output)
+        made = _make(module, tuple(x.shape), values, 1, error, steps, shifted=False)[1]
+        with on_trial(module), torch.no_grad():
+            errors.append(float(error(_within(module, made, values))))
+        images.append(made[0].numpy())
+    return Inversions(tuple(output.name for output in chosen), np.stack(images), tuple(errors), steps)
+
+
+def _distance(module: nn.Module, output: LayerOutput) -> Callable[[torch.Tensor], torch.Tensor]:
+    with torch.inference_mode(False):
+        wanted = output.values.clone()
+    size = float(wanted.square().sum()) or 1.0
+
+    def distance(x: torch.Tensor) -> torch.Tensor:
+        found = attached_output(module, x, output.name)
+        return (found.float() - wanted.to(found.device)).square().sum() / size
+
+    return distance
+
+
+def _outputs(module: nn.Module, input_shape: Shape) -> tuple[LayerOutput, ...]:
+    if len(input_shape) < 2:
+        got = f"inputs of {input_shape[0]} features"
+        raise DataError("image for a unit", got, "images or signals", "a network that takes images")
+    outputs = layer_outputs(module, zero_input(module, input_shape))
+    if not outputs:
+        raise no_such_layer("", [])
+    return outputs
+
+
+def _make(
+    module: nn.Module,
+    shape: Shape,
+    values: Range,
+    count: int,
+    loss: Callable[[torch.Tensor], torch.Tensor],
+    steps: int,
+    *,
+    shifted: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first and the last images (count, *shape), 0 to 1, in going down the loss of what they are to the network."""
+    draw = torch.Generator().manual_seed(0)
+    sides, axes = shape[1:], tuple(range(2, len(shape) + 1))
+    with on_trial(module), torch.inference_mode(False), torch.enable_grad():
+        fall = _fall(sides)
+        waves = torch.randn(count, shape[0], *fall.shape, 2, generator=draw) * 0.05
+        # The same waves in all channels to begin with: gray.
+        waves = waves[:, :1].repeat(1, shape[0], *[1] * (waves.ndim - 2)).requires_grad_(True)
+        optimizer = torch.optim.Adam([waves], lr=RATE)
+        first = _drawn(waves, fall, sides).detach()
+        for _ in range(steps):
+            image = _drawn(waves, fall, sides)
+            if shifted:
+                most = [max(1, side // 16) for side in sides]
+                by = [int(torch.randint(-m, m + 1, (), generator=draw)) for m in most]
+                image = torch.roll(image, by, axes)
+            result = loss(_within(module, image, values))
+            if not result.requires_grad or not bool(torch.isfinite(result)):
+                raise ModelError(
+                    "layer",
+                    "no gradient by the input, or none that is finite",
+                    "a layer that depends on it",
+                    "another layer: --layer NAME",
+                )
+            # By the waves only: no parameter of the network gets a gradient.
+            (waves.grad,) = torch.autograd.grad(result, waves)
+            optimizer.step()
+        return first, _drawn(waves, fall, sides).detach()
+
+
+def _fall(sides: Shape) -> torch.Tensor:
+    """How strong each wave is drawn: as one over its frequency, as in natural images."""
+    along = [torch.fft.fftfreq(side) for side in sides[:-1]] + [torch.fft.rfftfreq(sides[-1])]
+    grid = torch.meshgrid(*along, indexing="ij")
+    frequency = torch.stack([axis.square() for axis in grid]).sum(0).sqrt()
+    return 1 / frequency.clamp_min(1 / max(sides))
+
+
+def _drawn(waves: torch.Tensor, fall: torch.Tensor, sides: Shape) -> torch.Tensor:
+    axes = tuple(range(2, 2 + len(sides)))
+    spectrum = torch.view_as_complex(waves) * fall
+    scale = float(np.sqrt(np.prod(sides))) / 4
+    return torch.sigmoid(torch.fft.irfftn(spectrum, s=sides, dim=axes) * scale)
+
+
+def _within(module: nn.Module, image: torch.Tensor, values: Range) -> torch.Tensor:
+    """Images 0 to 1 as the network gets them."""
+    low, high = (torch.tensor(bound, dtype=torch.float32).view(1, -1, *[1] * (image.ndim - 2)) for bound in values)
+    return (low + image * (high - low)).to(zero_input(module, (1,)))
