@@ -16,7 +16,7 @@ from striate.visualize.signal import QUANTITIES, draw_signal_curve, logarithmic_
 from striate.visualize.themed_svg import themed_svg
 
 History = Sequence[Mapping[str, float | None]]
-WIDTH, HEIGHT = 4.5, 2.9
+WIDTH, HEIGHT = 3.9, 2.6
 """Inches: as wide as a telephone, where ten points can still be read."""
 
 
@@ -44,7 +44,8 @@ def curve_charts(history: History, metric: str, best_epoch: float | None = None)
 def signal_charts(start: Sequence[SignalRow], end: Sequence[SignalRow]) -> tuple[str, ...]:
     """Strength of signal and of gradient by layer, before the first step and after training, on equal axes."""
     charts = []
-    for quantity, (name, value) in QUANTITIES.items():
+    for quantity, name in (("std", "standard deviation"), ("gradient", "gradient norm")):
+        value = QUANTITIES[quantity][1]
         known = [v for v in map(value, (*start, *end)) if v is not None and 0 < v < float("inf")]
         span = (0.8 * min(known), 1.25 * max(known)) if known else (0.1, 10.0)
         for when, rows in (("before the first step", start), ("after training", end)):

@@ -17,7 +17,7 @@ PictureKind = Literal["curves", "confusion", "scatter", "samples", "baselines", 
 @dataclass(frozen=True)
 class SampleTile:
     """One sample of a gallery: its image as a PNG in base64, shown at `width` × `height`, `enlarged` from fewer pixels;
-    its `name`, and what was answered and what is true, in words."""
+    its `name`, and in words what was answered, what is true, and where it matters the next probable answer."""
 
     png: str
     width: int
@@ -27,6 +27,7 @@ class SampleTile:
     answer: str
     truth: str
     right: bool
+    next: str = ""
 
 
 @dataclass(frozen=True)

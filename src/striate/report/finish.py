@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
@@ -13,25 +12,24 @@ from striate.account.count import count_parameters
 from striate.account.ledger import Ledger
 from striate.account.summarize import observe
 from striate.data.loader import batch_bounds
-from striate.errors import pasted
 from striate.evaluation.assessment.assess import assess_run
 from striate.evaluation.assessment.keep import keep_assessment
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.planned import plan_evaluation
 from striate.evaluation.record import Evaluation
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
-from striate.report.content import ModelFacts, Picture, ReportContent, Table, Worth
+from striate.report.content import Picture, Worth
+from striate.report.first_filters import draw_first_filters
 from striate.report.pictures import draw_answers, draw_curves
+from striate.report.run_content import run_content
 from striate.report.signal import complete_signal, draw_signal, signal_table
-from striate.report.summary import short_layer_table
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.digests import note_finished
 from striate.runs.directory import RunDirectory, read_plan_summary
-from striate.runs.environment import read_environment
-from striate.runs.events import append_event, read_notes
+from striate.runs.events import append_event
 from striate.runs.files import write_json
-from striate.training.config_file import config_to_dict, config_to_yaml
+from striate.training.config_file import config_to_dict
 from striate.training.events import EpochRow
 from striate.training.execution import measured_at_once
 from striate.training.forecast import with_outcome
@@ -42,7 +40,6 @@ from striate.training.patience import best_epoch, early_end
 from striate.training.prepare import Prepared
 from striate.training.target import TargetOutcome, target_outcome
 from striate.training.trained import Trained
-from striate.wording import show_shape
 
 _VIEWS_COST = 0.01  # of the accuracy: below, nobody would choose otherwise
 
@@ -82,8 +79,12 @@ def finish_run(
         metrics["baselines"] = [entry.to_json() for entry in compared]
         worth = _worth(prepared, compared, evaluations["test"], metrics["train_seconds"])
         pictures.append(draw_baselines(run.plots, compared, evaluations["test"], prepared.task))
+    pictures += draw_first_filters(run.plots, prepared.state.answering, data.name)
     content = replace(
-        _content(run, prepared, evaluations, metrics, pictures, ledger), worth=worth, signal=signal_table(start, end)
+        run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared)),
+        worth=worth,
+        signal=signal_table(start, end),
+        assessment=assessment,
     )
     write_report(run.report, content)
     if (known := read_forecast(run)) is not None:
@@ -210,41 +211,8 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[P
         best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
     )
     images = data.splits["test"].inputs if data.kind == "image" else None
-    return [curves, *draw_answers(run.plots, test, images, target_names=data.target_names)]
-
-
-def _content(
-    run: RunDirectory,
-    prepared: Prepared,
-    evaluations: dict[str, Evaluation],
-    metrics: dict[str, Any],
-    pictures: list[Picture],
-    ledger: Ledger,
-) -> ReportContent:
-    data, config = prepared.data, prepared.config
-    notes = read_notes(run) + _endings(prepared)
-    chosen = f"model {config.model.name}: "
-    reason = next((n.removeprefix(chosen) for n in notes if n.startswith(chosen)), "as the configuration says")
-    shape = show_shape(data.input_shape)
-    counts = tuple((name, len(split)) for name, split in data.splits.items())
-    return ReportContent(
-        title=f"{config.model.name} on {data.name}",
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        task=prepared.task.name,
-        data=(f"{data.name} from {data.source}; each input is {shape}, a {data.kind}.",),
-        splits=Table("Samples in each split", ("split", "samples"), counts),
-        model=ModelFacts(config.model.name, reason, metrics["params"], metrics["macs"], short_layer_table(ledger)),
-        metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
-        evaluation=evaluations["test"],
-        history=[row.flat() for row in prepared.state.history],
-        config=config_to_yaml(config),
-        environment=read_environment(run.environment),
-        command=f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}",
-        findings=prepared.findings,
-        notes=notes,
-        pictures=pictures,
-        target_names=data.target_names,
-    )
+    names = data.facts["test"].paths if "test" in data.facts else ()
+    return [curves, *draw_answers(run.plots, test, images, target_names=data.target_names, names=names)]
 
 
 def _worth(prepared: Prepared, compared: Sequence[Compared], test: Evaluation, seconds: float) -> Worth:

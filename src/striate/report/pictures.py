@@ -13,6 +13,7 @@ from striate.data.store.stored import StoredInputs
 from striate.evaluation.record import Evaluation
 from striate.report.charts import curve_charts
 from striate.report.content import Picture
+from striate.report.numbers import MATRIX
 from striate.report.tiles import sample_tiles
 from striate.visualize.canvas import of_split, save_figure
 from striate.visualize.confusion import COUNTED, confusion_figure
@@ -92,7 +93,9 @@ def _confusion(folder: Path, evaluation: Evaluation, title: str) -> Picture:
     path = save_figure(figure, folder / "confusion.png", _CHART_DPI)
     what = "numbers are counts, an empty cell is 0" if len(evaluation.classes) <= COUNTED else "no counts shown"
     caption = f"{title}. A row a true class, a column a predicted one; the darker, the larger its share; {what}."
-    return Picture("Confusion matrix", caption, path, "confusion", (themed_svg(figure, caption),))
+    # Of few classes a page shows the matrix as a table.
+    panels = () if len(evaluation.classes) <= MATRIX else (themed_svg(figure, caption),)
+    return Picture("Confusion matrix", caption, path, "confusion", panels)
 
 
 def _galleries(
@@ -120,7 +123,7 @@ def _galleries(
             pixels = np.asarray(images[chosen])
             figure = gallery_figure(_tiles(evaluation, pixels, chosen), title=f"{title}: {name.lower()}")
             path = save_figure(figure, folder / file, _PHOTO_DPI)
-            tiles = sample_tiles(evaluation, pixels, chosen, names)
+            tiles = sample_tiles(evaluation, pixels, chosen, names, runner_up=chosen is unsure)
             pictures.append(Picture(name, f"{title}; {caption}", path, "samples", tiles=tiles))
     return tuple(pictures)
 

@@ -20,17 +20,35 @@ SIDE = 96
 
 
 def sample_tiles(
-    evaluation: Evaluation, pixels: NDArray[np.uint8], chosen: NDArray[np.int64], names: Sequence[str] = ()
+    evaluation: Evaluation,
+    pixels: NDArray[np.uint8],
+    chosen: NDArray[np.int64],
+    names: Sequence[str] = (),
+    *,
+    runner_up: bool = False,
 ) -> tuple[SampleTile, ...]:
     """The samples at the places `chosen` of a classification; `pixels` (len(chosen), C, H, W) with 1 or 3 channels.
-    `names` of all samples of the split, such as their paths."""
+    `names` of all samples of the split, such as their paths; with `runner_up` each says its next probable class."""
     tiles = []
     for place, image in zip(chosen, pixels, strict=True):
-        said, true = int(evaluation.decoded[place].argmax()), int(evaluation.targets[place])
-        answer = f"{evaluation.classes[said]}, {percent(float(evaluation.decoded[place, said]))}"
+        shares, true = evaluation.decoded[place], int(evaluation.targets[place])
+        said, *others = (int(k) for k in np.argsort(-shares, kind="stable")[:2])
+        answer, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (said, *others))
         name = names[place] if len(names) else f"sample {int(evaluation.ids[place])}"
         png, width, height, enlarged = encode(image)
-        tiles.append(SampleTile(png, width, height, enlarged, name, answer, evaluation.classes[true], said == true))
+        tiles.append(
+            SampleTile(
+                png,
+                width,
+                height,
+                enlarged,
+                name,
+                answer,
+                evaluation.classes[true],
+                said == true,
+                after[0] if runner_up and after else "",
+            )
+        )
     return tuple(tiles)
 
 
