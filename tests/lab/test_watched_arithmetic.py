@@ -212,16 +212,13 @@ def test_residual_sums_and_joined_maps_name_what_goes_in() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cat([self.left(x), self.right(x)], 1)
 
-    found = steps(
-        nn.Sequential(build_model("res[conv(2,3,pad=same) relu]", (2, 6, 6)), Joined()), torch.randn(1, 2, 6, 6)
-    )
+    x = torch.randn(1, 2, 6, 6)
+    found = steps(nn.Sequential(build_model("res[conv(2,3,pad=same) relu]", (2, 6, 6)), Joined()), x)
     by_kind = {step.kind: step for step in found}
     assert [step.kind for step in found] == ["conv", "relu", "add", "conv", "conv", "cat"]
     total = explain_unit(by_kind["add"], (1, 2, 3), found)
-    assert [term.label for term in total.terms] in (
-        ["0.res1.body.relu1", "the input"],
-        ["the input", "0.res1.body.relu1"],
-    )
+    named = {term.label: term.value for term in total.terms}
+    assert named == {"0.res1.body.relu1": float(by_kind["relu"].maps[1, 2, 3]), "the input": float(x[0, 1, 2, 3])}
     assert close(total.value, total.output)
     part = explain_unit(by_kind["cat"], (4, 2, 3), found)
     assert part.words == "Map 1 of part 2 of 2 (1.right), as it is."

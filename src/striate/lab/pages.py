@@ -26,4 +26,10 @@ PAGES = (
         "Type a network, or pick one; it draws itself, with what it costs and sees, and what is wrong with it.",
         "striate.lab.building",
     ),
+    Page(
+        "watch",
+        "Watch",
+        "A network at work on an image: every layer's maps, and how each number in them comes about.",
+        "striate.lab.watch",
+    ),
 )

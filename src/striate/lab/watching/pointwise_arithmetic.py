@@ -131,10 +131,10 @@ def _one(given: float, text: str, value: float, call: Call, at: tuple[int, ...])
 _SIGNS = {"add": "+", "sub": "−", "mul": "·", "div": "/"}
 
 
-def explain_two(call: Call, at: tuple[int, ...], names: tuple[str, ...]) -> UnitArithmetic | None:
+def explain_two(call: Call, at: tuple[int, ...], name: Callable[[torch.Tensor], str]) -> UnitArithmetic | None:
     """The number at a place that is computed from two: the sum of a residual connection, a product, …
 
-    `names` are those of the layers that both come from, as far as they are known.
+    `name` gives that of the layer that a tensor comes from, or "".
     """
     sign = _SIGNS.get(call.name)
     if sign is None or call.get("rounding_mode") is not None:
@@ -148,13 +148,20 @@ def explain_two(call: Call, at: tuple[int, ...], names: tuple[str, ...]) -> Unit
         return None
     value = {"add": left + scaled, "sub": left - scaled, "mul": left * right}.get(call.name)
     value = left / right if value is None else value
-    labels = names if len(names) == 2 else ("the first number", "the second number")
+    labels = [_label(call, side, name) for side in ("self", "other")]
     terms = (Term(labels[0], left, None, left), Term(labels[1], right, None if scale == 1 else scale, scaled))
     text = f"{written(left)} {sign} {in_sum(scaled)}"
     words = "Computed from the numbers of both at the same place."
     if call.tensor("other") is None:
         words = "Computed from the number at the same place and a constant."
     return UnitArithmetic("terms", words, float(call.out[at]), value, terms=terms, lines=(Line("result", text, value),))
+
+
+def _label(call: Call, side: str, name: Callable[[torch.Tensor], str]) -> str:
+    tensor = call.tensor(side)
+    if tensor is None:
+        return "a constant"
+    return name(tensor) or ("the first number" if side == "self" else "the second number")
 
 
 def _operand(call: Call, name: str, at: tuple[int, ...]) -> float | None:
@@ -167,7 +174,7 @@ def _operand(call: Call, name: str, at: tuple[int, ...]) -> float | None:
     return float(tensor[tuple(i if side > 1 else 0 for i, side in zip(inner, tensor.shape, strict=True))])
 
 
-def explain_joined(call: Call, at: tuple[int, ...], names: tuple[str, ...]) -> UnitArithmetic | None:
+def explain_joined(call: Call, at: tuple[int, ...], name: Callable[[torch.Tensor], str]) -> UnitArithmetic | None:
     """The number at a place of tensors behind one another: which of them it comes from."""
     slots = call.get("tensors", [])
     dim = int(call.get("dim", 0)) % max(1, call.out.ndim)
@@ -177,7 +184,8 @@ def explain_joined(call: Call, at: tuple[int, ...], names: tuple[str, ...]) -> U
         if left < side:
             place = (*at[:dim], left, *at[dim + 1 :])
             value = float(slot.tensor[place])
-            origin = f" ({names[number]})" if len(names) == len(slots) else ""
+            known = name(slot.tensor)
+            origin = f" ({known})" if known else ""
             words = f"Map {left} of part {number + 1} of {len(slots)}{origin}, as it is."
             terms = (Term(f"part {number + 1}, map {left}", value, None, value),)
             return UnitArithmetic("copy", words, float(call.out[at]), value, terms=terms)

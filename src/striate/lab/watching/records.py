@@ -70,7 +70,9 @@ class UnitArithmetic:
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
-        return asdict(self)
+        # Not `asdict`, which copies thousands of numbers one by one.
+        parts = {name: [vars(part) for part in getattr(self, name)] for name in ("patches", "terms", "lines")}
+        return vars(self) | parts
 
 
 @dataclass(frozen=True)

@@ -57,14 +57,28 @@ def explain_unit(step: Step, unit: tuple[int, int, int], steps: Sequence[Step] =
         got = "map {}, row {}, column {}".format(*unit)
         expected = "map 0 to {}, row 0 to {}, column 0 to {}".format(*(side - 1 for side in maps.shape))
         raise UsageError(step.name, got, expected, "choose a number of the map that is shown")
-    names = tuple("the input" if place < 0 else steps[place].name for place in step.sources if place < len(steps))
-    found = _explain(step, unit, names)
+    found = _explain(step, unit, _Origins(step, steps))
     if found is not None:
         return found
     return UnitArithmetic("none", step.words, float(maps[unit]))
 
 
-def _explain(step: Step, unit: tuple[int, int, int], names: tuple[str, ...]) -> UnitArithmetic | None:
+class _Origins:
+    """Which steps the tensors that an operation takes come from: told by their numbers, since they may be copies."""
+
+    def __init__(self, step: Step, steps: Sequence[Step]) -> None:
+        self._sources = [steps[place] for place in step.sources if 0 <= place < len(steps)]
+        self._input = -1 in step.sources
+
+    def name(self, tensor: torch.Tensor) -> str:
+        """The name of the step; "" where it is not known."""
+        for source in self._sources:
+            if source.output.shape == tensor.shape and torch.equal(source.output, tensor):
+                return source.name
+        return "the input" if self._input else ""
+
+
+def _explain(step: Step, unit: tuple[int, int, int], names: _Origins) -> UnitArithmetic | None:
     flat = int(np.ravel_multi_index(unit, tuple(step.maps.shape)))
     own = _of_layer(step, _place(flat, step.output))
     if own is not None:
@@ -91,7 +105,7 @@ def _place(flat: int, tensor: torch.Tensor) -> Place:
     return tuple(int(i) for i in np.unravel_index(flat, tuple(tensor.shape)))
 
 
-def _of_call(step: Step, call: Call, at: Place, names: tuple[str, ...]) -> UnitArithmetic | None:
+def _of_call(step: Step, call: Call, at: Place, names: _Origins) -> UnitArithmetic | None:
     """What one operation of torch computed."""
     name = call.name
     if name in ("convolution", "_convolution", "cudnn_convolution", "mkldnn_convolution"):
@@ -101,9 +115,9 @@ def _of_call(step: Step, call: Call, at: Place, names: tuple[str, ...]) -> UnitA
     if name in BATCH_NORMS:
         return explain_batch_norm(call, at)
     if name in ("add", "sub", "mul", "div"):
-        return explain_two(call, at, names)
+        return explain_two(call, at, names.name)
     if name == "cat":
-        return explain_joined(call, at, names)
+        return explain_joined(call, at, names.name)
     if name in ("_softmax", "_log_softmax"):
         return explain_softmax(call, at, step.labels)
     if name in ("max_pool1d", "max_pool2d_with_indices"):

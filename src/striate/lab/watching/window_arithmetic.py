@@ -18,7 +18,7 @@ from striate.wording import several
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-MOST_NUMBERS = 6000
+MOST_NUMBERS = 2500
 """In patches that are told, at most; of the other channels the sum is told."""
 
 
@@ -205,8 +205,11 @@ def patch(
 def with_bias(found: Products, words: str, bias: float | None, output: float) -> UnitArithmetic:
     """The sum of all products, and the bias added to it."""
     sums = [value for _, value in found.channels]
-    many = f"the sums of {several(len(sums), 'channel')}"
-    text = " + ".join(in_sum(v) if i else written(v) for i, v in enumerate(sums)) if len(sums) <= 8 else many
+    text = f"the sums of {several(len(sums), 'channel')}"
+    if len(sums) == 1:
+        text = several(sum(len(row) for patch in found.patches for row in patch.values), "product")
+    elif len(sums) <= 8:
+        text = " + ".join(in_sum(v) if i else written(v) for i, v in enumerate(sums))
     lines = [Line("sum of all products", text, found.total)]
     value = found.total
     if bias is not None:
