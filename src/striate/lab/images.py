@@ -38,6 +38,7 @@ RUN = "run"
 """What the data of the run are called."""
 _MOST_BYTES = 256 << 20  # of pictures that were sent
 _MOST_LISTINGS = 2
+_MOST_REDUCED = 16
 _THUMBNAIL = 56
 _MOST_AT_ONCE = 60
 
@@ -68,6 +69,7 @@ class Images:
         self._lab = lab
         self._sent: OrderedDict[str, NamedImage] = OrderedDict()
         self._listings: OrderedDict[str, Listing] = OrderedDict()
+        self._reduced: OrderedDict[tuple[str, int], Picture] = OrderedDict()
         self._lock = threading.RLock()
         self._decoding = threading.Semaphore(2)  # a large picture takes hundreds of megabytes while it is decoded
 
@@ -112,6 +114,18 @@ class Images:
                 self._sent.popitem(last=False)
         return image
 
+    def reduced(self, name: str, side: int) -> Picture:
+        """The image, made smaller where a side has more than `side` pixels, which is a note. Raises DataError."""
+        with self._lock:
+            kept = self._reduced.get((name, side))
+        if kept is None:
+            kept = made_smaller(self.find(name).picture, side)
+            with self._lock:
+                self._reduced[name, side] = kept
+                while len(self._reduced) > _MOST_REDUCED:
+                    self._reduced.popitem(last=False)
+        return kept
+
     def listing(self, data: str) -> Listing:
         """The samples of a named set of images that is on this machine, or of the run. Raises DataError."""
         with self._lock:
@@ -154,15 +168,28 @@ class Images:
         return listing
 
 
+def made_smaller(picture: Picture, side: int) -> Picture:
+    """The picture, made smaller by averages where its longer side has more than `side` pixels, which is a note."""
+    image = _as_image(picture)
+    if max(image.size) <= side:
+        return picture
+    image.thumbnail((side, side), Image.Resampling.BOX)
+    planes = np.asarray(image).reshape(image.height, image.width, -1)
+    values, alpha = (planes, None) if picture.alpha is None else (planes[..., :-1], planes[..., -1])
+    sizes = f"{' × '.join(map(str, picture.size))} to {image.width} × {image.height} pixels"
+    return Picture(np.ascontiguousarray(values), alpha, None, (*picture.notes, f"made smaller, from {sizes}"))
+
+
 def as_png(picture: Picture, side: int | None = None) -> bytes:
     """The picture as a PNG file, made smaller where its longer side has more than `side` pixels."""
-    planes = picture.values if picture.alpha is None else np.dstack([picture.values, picture.alpha])
-    image = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
-    if side is not None and max(image.size) > side:
-        image.thumbnail((side, side), Image.Resampling.BOX)
     out = BytesIO()
-    image.save(out, "PNG", compress_level=1)
+    _as_image(picture if side is None else made_smaller(picture, side)).save(out, "PNG", compress_level=1)
     return out.getvalue()
+
+
+def _as_image(picture: Picture) -> Image.Image:
+    planes = picture.values if picture.alpha is None else np.dstack([picture.values, picture.alpha])
+    return Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
 
 
 def as_address(png: bytes) -> str:
@@ -191,8 +218,8 @@ def routes(lab: Lab) -> APIRouter:
         return images.find(name).to_json()
 
     @router.get("/picture")
-    def picture(name: str, side: Annotated[int, Query(ge=1, le=4096)] = 1024) -> Response:
-        return Response(as_png(images.find(name).picture, side), media_type="image/png")
+    def picture(name: str, side: Annotated[int, Query(ge=1, le=1024)] = 1024) -> Response:
+        return Response(as_png(images.reduced(name, side)), media_type="image/png")
 
     @router.post("/upload")
     async def upload(request: Request, title: str = "picture", gray: bool = False) -> dict[str, Any]:

@@ -32,4 +32,16 @@ PAGES = (
         "A network at work on an image: every layer's maps, and how each number in them comes about.",
         "striate.lab.watch",
     ),
+    Page(
+        "pixels",
+        "Pixels",
+        "An image as what it is: numbers, channel by channel, down to the pixel.",
+        "striate.lab.pixels",
+    ),
+    Page(
+        "play",
+        "Play",
+        "Lay a kernel on a map, window by window, and classic kernels on a picture of your own.",
+        "striate.lab.playing",
+    ),
 )

@@ -123,20 +123,19 @@ function webcam(send) {
     onclick: async () => {
       try {
         video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
-        shoot.disabled = false;
         words.textContent = "";
       } catch (error) {
         words.textContent = `No picture from a webcam: ${error.message}. Use another source, or allow the camera for this page.`;
       }
     },
   }, "Start the webcam");
+  video.addEventListener("loadeddata", () => { shoot.disabled = false; });
   return make("div", {}, video, make("div", { class: "row" }, start, shoot), words);
 }
 
 /** The middle square of what the webcam sees, sent as PNG. */
 function photograph(video, send) {
   const side = Math.min(video.videoWidth, video.videoHeight);
-  if (!side) return;
   const canvas = make("canvas", { width: Math.min(side, 480), height: Math.min(side, 480) });
   canvas.getContext("2d").drawImage(video, (video.videoWidth - side) / 2, (video.videoHeight - side) / 2, side, side, 0, 0, canvas.width, canvas.height);
   canvas.toBlob((blob) => send(blob, { title: "webcam" }), "image/png");

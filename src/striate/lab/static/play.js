@@ -1,0 +1,12 @@
+// Play: where the windows of a kernel lie, and classic kernels on a picture.
+import { make } from "./dom.js";
+import { pictureLaboratory } from "./play_picture.js";
+import { windowLaboratory } from "./play_windows.js";
+
+export async function page(root) {
+  const windows = make("section", { "aria-label": "Windows" });
+  const picture = make("section", { "aria-label": "A kernel on a picture" });
+  root.append(windows, picture);
+  await windowLaboratory(windows);
+  await pictureLaboratory(picture);
+}

@@ -1,0 +1,67 @@
+"""Pixels and Play in a browser: numbers by keyboard, a drawing, windows one by one, kernels on a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+def test_pixels_by_keyboard_and_a_drawing(visit: Callable[..., Any], lab_address: Callable[..., str]) -> None:
+    seen = visit(lab_address("/pixels?image=mnist5k%230&x=10&y=12"))
+    page = seen.page
+    numbers = page.get_by_role("region", name="Values of pixels")
+    numbers.locator("td.chosen").wait_for()
+    assert "column 10, row 12: gray" in page.locator(".readout").inner_text()
+    numbers.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowDown")
+    page.get_by_text("column 11, row 20").wait_for()
+    page.wait_for_url("**x=11&y=20")
+    page.get_by_role("button", name="Draw").click()
+    page.get_by_role("img", name="Drawing board").focus()
+    for key in [" ", *["ArrowDown"] * 9, " "]:
+        page.keyboard.press(key)
+    page.get_by_text("drawing, 28 × 28 pixels").wait_for()
+    page.get_by_text("column 14, row 14: gray 2").wait_for()
+    page.get_by_role("button", name="Webcam").click()
+    page.get_by_role("button", name="Start the webcam").click()
+    page.locator("button:enabled", has_text="Take the picture").click()
+    page.get_by_text("webcam, ").wait_for()
+    page.get_by_role("button", name="blue").wait_for()
+    assert (seen.errors, seen.strangers, seen.violations()) == ([], [], [])
+
+
+def test_windows_one_by_one_and_what_does_not_fit(visit: Callable[..., Any], lab_address: Callable[..., str]) -> None:
+    seen = visit(lab_address("/play?stride=3&at=1&image=mnist5k%230"))
+    page = seen.page
+    page.get_by_text("Position 6 is in no window").wait_for()
+    assert "(7−3)/3+1 = 2.33, so 2 × 2 outputs" in page.locator(".result-line").inner_text()
+    assert page.locator(".sum").inner_text().startswith("row 0, column 1: ")
+    page.get_by_role("button", name="On", exact=True).click()
+    assert page.locator(".sum").inner_text().startswith("row 1, column 0: ")
+    page.get_by_label("dilation").fill("4")
+    page.get_by_text("No window fits").wait_for()
+    page.get_by_label("padding").fill("1")
+    page.get_by_text("so 1 × 1 outputs").wait_for()
+    views = page.get_by_role("group", name="Pictures")
+    views.wait_for()
+    page.get_by_label("A name, or rows of numbers").fill("0 1; 1 0; 2")
+    page.get_by_text("rows of the same length").first.wait_for()
+    page.get_by_label("A name, or rows of numbers").fill("1 1 1 /3")
+    page.get_by_text("divided by 3").first.wait_for()
+    views.focus()
+    page.keyboard.press("ArrowLeft")
+    page.get_by_text("The pixel in column 13, row 14").wait_for()
+    assert (seen.errors, seen.strangers, seen.violations()) == ([], [], [])
+
+
+@pytest.mark.parametrize("path", ["/pixels?image=mnist5k%230", "/play?size=16&padding=3&kernel=5", "/"])
+@pytest.mark.parametrize(("width", "dark"), [(360, True), (2560, False)])
+def test_they_fit_a_phone_and_a_large_screen(
+    visit: Callable[..., Any], lab_address: Callable[..., str], path: str, width: int, dark: bool
+) -> None:
+    seen = visit(lab_address(path), width=width, dark=dark)
+    seen.page.locator(".chosen, .pictures, .cards").first.wait_for()
+    assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)
