@@ -95,3 +95,8 @@ def finding_text(finding: Finding, width: int) -> str:
 def filled(text: str, width: int) -> str:
     """Lines of at most `width` letters, all but the first indented; paths and commands are never broken within."""
     return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def paragraph(text: str, width: int) -> str:
+    """Like `filled`; a number and its `%` stay on one line."""
+    return filled(text.replace(" %", "\u00a0%"), width).replace("\u00a0", " ")

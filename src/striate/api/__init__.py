@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from striate.api.checking import check_data
     from striate.api.comparing import compare
     from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
+    from striate.api.learning import learning_curve, write_learning_curve
     from striate.api.measuring import baselines, evaluate
     from striate.api.networks import build, load
     from striate.api.news import announcer
@@ -30,6 +31,7 @@ _PLACES = {
     "checking": ("check_data",),
     "comparing": ("compare",),
     "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
+    "learning": ("learning_curve", "write_learning_curve"),
     "measuring": ("baselines", "evaluate"),
     "networks": ("build", "load"),
     "news": ("announcer",),
@@ -64,6 +66,7 @@ __all__ = [
     "diagnose_training",
     "evaluate",
     "find_learning_rate",
+    "learning_curve",
     "load",
     "pack",
     "pack_shards",
@@ -77,6 +80,7 @@ __all__ = [
     "train_config",
     "verify",
     "write_diagnosis",
+    "write_learning_curve",
     "write_robustness",
     "write_summary",
 ]

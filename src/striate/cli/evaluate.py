@@ -15,6 +15,7 @@ def evaluate(
     *,
     plan: Literal["auto", "plain"] = "auto",
     robustness: Annotated[bool, Parameter(negative=())] = False,
+    learning_curve: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Measure a trained network on its test split or on other data.
@@ -35,6 +36,10 @@ def evaluate(
         Measure instead how answers hold when images of the run's test split (1,000 at most) are shifted, turned,
         scaled, covered, bent, tilted, cluttered, lit otherwise, noisy, blurred or stored as JPEG. Written into the run:
         robustness.json and plots/robustness.png.
+    learning_curve
+        Train the network anew on 1/8, 1/4 and 1/2 of the run's training samples, and say what twice as many would
+        bring. Takes about 1.6 times as long as the run did; three times with other seeds where that is done in two
+        minutes. Written into the run: learning-curve.json and plots/learning-curve.png.
     json
         Print one JSON document on stdout: metrics, confusion matrix, figures per class.
     """
@@ -43,6 +48,11 @@ def evaluate(
         from striate.cli.robustness import print_robustness
 
         return print_robustness(run, json=json)
+    if learning_curve:
+        _refuse_other_data(run, data, "--learning-curve")
+        from striate.cli.learning_curve import print_learning_curve
+
+        return print_learning_curve(run, json=json)
     from striate.api import evaluate as evaluate_run
     from striate.cli.output import print_json, print_note, print_text, results_only
 

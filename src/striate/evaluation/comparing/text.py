@@ -8,7 +8,7 @@ from striate.errors import one_line
 from striate.evaluation.comparison import LEVEL, p_text, signed
 from striate.evaluation.text import LABELS, SHARES, metric_text
 from striate.training.forecast import duration
-from striate.wording import filled, scaled, shorten_middle
+from striate.wording import paragraph, scaled, shorten_middle
 
 if TYPE_CHECKING:
     from striate.evaluation.comparing.difference import Difference
@@ -88,13 +88,13 @@ def render(comparison: Comparison) -> str:
     title = (
         f"{one_line(comparison.data)}, {comparison.split} split: {comparison.n:,} {comparison.things}, the same for all"
     )
-    lines = [filled(title, _WIDTH), "", *_table(comparison), ""]
+    lines = [paragraph(title, _WIDTH), "", *_table(comparison), ""]
     pairs, rest = comparison.pairs, ""
     if len(pairs) > _PAIRS:
         best = _best(comparison)
         pairs = tuple(pair for pair in pairs if best.name in (pair.better, pair.other))
         rest = f"… and {len(comparison.pairs) - len(pairs)} pairs without {one_line(best.name)}: --json lists them."
-    lines += [filled(one_line(pair.sentence), _WIDTH) for pair in pairs]
+    lines += [paragraph(one_line(pair.sentence), _WIDTH) for pair in pairs]
     return "\n".join([*lines, *([rest] if rest else [])])
 
 

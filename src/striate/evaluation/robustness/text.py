@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from striate.errors import one_line
-from striate.wording import filled
+from striate.wording import paragraph
 
 if TYPE_CHECKING:
-    from striate.evaluation.robustness.record import Curve, Level, Robustness
+    from striate.evaluation.robustness.record import Curve, Robustness
 
 _WIDTH = 80
 _LABEL = 27
@@ -54,14 +54,14 @@ def render(found: Robustness) -> str:
         f" (95 %: {_percent(low)} to {_percent(high)})."
     )
     widest = max(100 * (v.interval.high - v.interval.low) / 2 for curve in found.curves for v in curve.levels)
-    lines = [filled(title, _WIDTH), ""]
+    lines = [paragraph(title, _WIDTH), ""]
     for curve in found.curves:
         lines += _curve_lines(curve)
     note = (
         f"Right answers in percent; 95 % intervals (Wilson) reach at most {widest:.1f} points either way."
         " Averages depend on the strengths that were tried."
     )
-    return "\n".join([*lines, "", filled(found.summary, _WIDTH), filled(note, _WIDTH)])
+    return "\n".join([*lines, "", paragraph(found.summary, _WIDTH), paragraph(note, _WIDTH)])
 
 
 def _curve_lines(curve: Curve) -> list[str]:
@@ -81,15 +81,3 @@ def _percent(share: float) -> str:
 
 def _points(share: float) -> str:
     return f"{100 * share:.1f}".replace("-", "−")
-
-
-def level_row(curve: Curve, level: Level) -> tuple[str, str, str, str, str]:
-    """A row of a table: kind, strength with its unit, accuracy, its interval, share of unchanged answers."""
-    interval = f"{_percent(level.interval.low)}–{_percent(level.interval.high)} %"
-    return (
-        curve.name,
-        strength_text(level.strength, curve.unit),
-        f"{_percent(level.accuracy)} %",
-        interval,
-        f"{_percent(level.unchanged)} %",
-    )

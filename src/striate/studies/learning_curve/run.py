@@ -1,0 +1,160 @@
+"""The trainings of a learning curve, one after another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.dataset import Dataset, Split
+from striate.data.loader import batch_bounds
+from striate.errors import ConfigError
+from striate.evaluation.comparison import squared_errors
+from striate.evaluation.text import metric_text
+from striate.studies.cross_validation.fold import train_fold
+from striate.studies.learning_curve.fit import gain_of_twice
+from striate.studies.learning_curve.record import LearningCurve, SizePoint
+from striate.studies.learning_curve.subsets import SHARES, nested_rows, with_training_rows
+from striate.studies.learning_curve.text import share_text, told
+from striate.training.config import Config
+from striate.training.execution import memory_explained
+from striate.training.forecast import duration
+from striate.training.prepare import prepare_data
+
+CHEAP = 120.0
+"""Seconds of training that three seeds may take together; above, there is one."""
+_SEEDS = 3
+_HEADLINES = {"classify": "accuracy", "regress": "rmse"}
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run as it was trained: `steps` and `seconds` of training, and its `answers` (class numbers, or numbers) for the
+    test samples `ids`, None where it did not keep them."""
+
+    config: Config
+    steps: int
+    seconds: float
+    ids: NDArray[np.int64] | None
+    answers: NDArray[Any] | None
+
+
+def steps_for(share: float, steps: int) -> int:
+    """Steps on a part of the samples: those of the run times √share, so that an eighth of the samples is seen in 2.8
+    times as many epochs. With as many epochs small parts would be trained too short, with as many steps too long."""
+    return max(1, math.ceil(steps * math.sqrt(share)))
+
+
+def seeds_for(run: FinishedRun) -> tuple[int, ...]:
+    """Three seeds from that of the run on, where all their trainings are cheap, else its own."""
+    once = run.seconds * sum(math.sqrt(share) for share in SHARES)
+    count = _SEEDS if _SEEDS * once <= CHEAP else 1
+    return tuple((run.config.seed + k) % 2**32 for k in range(count))
+
+
+def measure_learning_curve(
+    run: FinishedRun, data: Dataset, *, seeds: Sequence[int] | None = None, announce: Callable[[str], None]
+) -> LearningCurve:
+    """Train the run's network anew on 1/8, 1/4, 1/2 and all of its training samples, with its configuration but for
+    the number of steps (`steps_for`) and a target, and measure each on the test split. The run itself is the training
+    on all of them with its own seed, where it kept its answers.
+
+    `announce` gets a line for each training. Raises ConfigError for a task without a learning curve, DataError for too
+    few samples, and what training raises.
+    """
+    task = {"class": "classify", "number": "regress"}.get(data.annotation)
+    if task is None:
+        raise ConfigError(
+            f"learning curve of {data.name}", "masks", "classes or numbers", "striate eval RUN without --learning-curve"
+        )
+    chosen = tuple(seeds or seeds_for(run))
+    announce(_plan_text(run, chosen))
+    points: list[SizePoint] = []
+    losses: list[tuple[int, NDArray[np.float64]]] = []
+    test = data.splits["test"]
+    for seed in chosen:
+        for share, rows in sorted(nested_rows(data, seed).items()):
+            part = with_training_rows(data, rows)
+            point, answers = _train(run, part, share, seed, _HEADLINES[task])
+            points.append(point)
+            losses.append((point.n, _losses(answers, test.targets.cpu().numpy(), task)))
+            announce(_news(point, _HEADLINES[task]))
+    if task == "classify":
+        gain = gain_of_twice(losses, _mean, least=0.5 / len(test), resolution=0.5 / len(test))
+    else:
+        gain = gain_of_twice(losses, _root_mean)
+    points.sort(key=lambda point: (point.n, point.seed))
+    curve = LearningCurve(data.name, _HEADLINES[task], len(test), chosen, tuple(points), gain, "")
+    return replace(curve, sentence=told(curve))
+
+
+def _mean(losses: NDArray[np.float64]) -> float:
+    return float(losses.mean())
+
+
+def _root_mean(losses: NDArray[np.float64]) -> float:
+    return float(np.sqrt(losses.mean()))
+
+
+def _losses(answers: NDArray[Any], targets: NDArray[Any], task: str) -> NDArray[np.float64]:
+    """(T,) 1 for a wrong answer, or squared errors."""
+    if task == "classify":
+        return np.asarray(answers != targets, np.float64)
+    return squared_errors(answers, targets)
+
+
+def _train(run: FinishedRun, data: Dataset, share: float, seed: int, metric: str) -> tuple[SizePoint, NDArray[Any]]:
+    """One point of the curve and the answers for the test samples, in their order."""
+    n, steps = len(data.splits["train"]), steps_for(share, run.steps)
+    test = data.splits["test"]
+    targets = test.targets.cpu().numpy()
+    if share == 1 and seed == run.config.seed and (answers := _kept(run, test)) is not None:
+        value = _value(answers, targets, metric)
+        return SizePoint(share, n, seed, run.steps, value, run.seconds, of_run=True), answers
+    config = _config_for(run.config, steps, n, seed)
+    with memory_explained(config):
+        prepared = prepare_data(config, data, asked=config)
+        found = train_fold(prepared, repeat=1, fold=1, read=lambda _: None)
+    answers = found.decoded.argmax(1) if metric == "accuracy" else found.decoded
+    value = _value(answers, targets, metric)
+    return SizePoint(share, n, seed, steps, value, found.seconds, of_run=False), answers
+
+
+def _kept(run: FinishedRun, test: Split) -> NDArray[Any] | None:
+    """The run's own answers, where it kept them for these samples."""
+    if run.answers is None or run.ids is None or not np.array_equal(run.ids, test.ids.cpu().numpy()):
+        return None
+    return run.answers
+
+
+def _value(answers: NDArray[Any], targets: NDArray[Any], metric: str) -> float:
+    if metric == "accuracy":
+        return float((answers == targets).mean())
+    return _root_mean(squared_errors(answers, targets))
+
+
+def _config_for(config: Config, steps: int, samples: int, seed: int) -> Config:
+    """The run's configuration with other steps and another seed; a target would end larger parts earlier."""
+    assert config.batch is not None, "a run has decided it"
+    epochs = -(-steps // len(batch_bounds(samples, config.batch)))
+    budget = replace(config.budget, steps=steps, epochs=epochs, minutes=None, target=None)
+    return replace(config, budget=budget, seed=seed)
+
+
+def _plan_text(run: FinishedRun, seeds: Sequence[int]) -> str:
+    shares = sum(math.sqrt(share) for share in SHARES)
+    seconds = run.seconds * (len(seeds) * shares - (run.answers is not None))
+    count = len(seeds) * len(SHARES) - (run.answers is not None)
+    return f"{count} trainings on 1/8, 1/4, 1/2 and all training samples, about {duration(seconds)} of training in all"
+
+
+def _news(point: SizePoint, metric: str) -> str:
+    own = " (the run itself)" if point.of_run else ""
+    return (
+        f"{share_text(point.share)} = {point.n:,} samples, seed {point.seed}, {point.steps:,} steps:"
+        f" {metric_text(metric, point.value)}{own}"
+    )

@@ -1,0 +1,58 @@
+"""How good a network is against the number of training samples, and where a power law leads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from striate.visualize.canvas import BLUE, FAINT, SMALL, TEXT, VERMILION, main_title, new_figure, quiet_frame
+
+
+def learning_curve_figure(found: Mapping[str, Any], *, title: str) -> Figure:
+    """The learning curve with the keys of learning-curve.json, as a figure of its own."""
+    figure = new_figure(5.8, 3.9)
+    draw_learning_curve(figure.subplots(), found)
+    main_title(figure, title)
+    return figure
+
+
+def draw_learning_curve(axes: Axes, found: Mapping[str, Any]) -> None:
+    """A dot a training, their means as a line; dashed the power law on to twice the samples, where a bar is its 95 %
+    interval. Accuracy is drawn in percent."""
+    share = found["metric"] == "accuracy"
+    sizes = sorted({point["n"] for point in found["points"]})
+    groups = [[point["value"] for point in found["points"] if point["n"] == n] for n in sizes]
+    for n, values in zip(sizes, groups, strict=True):
+        axes.plot([n] * len(values), values, "o", color=BLUE, markersize=4.5, alpha=0.6)
+    means = [float(np.mean(values)) for values in groups]
+    axes.plot(sizes, means, color=BLUE, linewidth=1.8, label="measured")
+    ticks = list(sizes)
+    if (gain := found["gain"]) is not None:
+        ticks.append(2 * sizes[-1])
+        _draw_law(axes, gain, sizes, share=share)
+        axes.legend(fontsize=SMALL, frameon=False, loc="best")
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
+    axes.set_xlabel("training samples", fontsize=TEXT)
+    axes.set_ylabel(f"test {'accuracy' if share else 'RMSE'}", fontsize=TEXT)
+    if share:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    quiet_frame(axes)
+
+
+def _draw_law(axes: Axes, gain: Mapping[str, Any], sizes: list[int], *, share: bool) -> None:
+    law, last = gain["law"], sizes[-1]
+    n = np.geomspace(sizes[0], 2 * last, 60)
+    error = law["scale"] * n ** -law["exponent"] + law["floor"]
+    axes.plot(n, 1 - error if share else error, color=FAINT, linestyle="--", linewidth=1.2, label="power law")
+    now = law["scale"] * last ** -law["exponent"] + law["floor"]
+    ends = np.array([now - bound for bound in (gain["value"], *gain["interval"])])
+    middle, *bounds = 1 - ends if share else ends
+    reach = np.abs(np.array([[min(bounds)], [max(bounds)]]) - middle)
+    axes.errorbar([2 * last], [middle], yerr=reach, fmt="s", color=VERMILION, capsize=4, label="with twice the samples")

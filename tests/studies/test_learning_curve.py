@@ -1,0 +1,172 @@
+"""What more labels would bring: the law, its interval, the parts, and the trainings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import striate
+from striate.cli.main import main
+from striate.data.dataset import Dataset, Preparation, Split
+from striate.errors import DataError
+from striate.studies.learning_curve.fit import fit_power_law, gain_of_twice
+from striate.studies.learning_curve.record import Gain, LearningCurve, PowerLaw, SizePoint
+from striate.studies.learning_curve.run import steps_for
+from striate.studies.learning_curve.subsets import SHARES, nested_rows, with_training_rows
+from striate.studies.learning_curve.text import told
+
+SIZES = (125, 250, 500, 1000)
+
+
+@settings(max_examples=25)
+@given(st.floats(0.05, 1.5), st.floats(0.1, 1.5), st.floats(0, 0.2))
+def test_a_law_without_noise_is_found(height, exponent, floor):
+    law = PowerLaw(height * 125**exponent, exponent, floor)
+    found = fit_power_law(SIZES, [law.error(n) for n in SIZES])
+    assert [found.error(n) for n in SIZES] == pytest.approx([law.error(n) for n in SIZES], rel=2e-3)
+    assert found.error(2000) == pytest.approx(law.error(2000), rel=0.03)
+
+
+def wrong_answers(errors, tests=2000, seeds=3, seed=0):
+    """For each size and seed so many wrong answers; the same test samples are hard for all."""
+    rng = np.random.default_rng(seed)
+    hard = rng.random(tests)
+    return [
+        (n, (hard + rng.normal(0, 0.02, tests) < error).astype(np.float64))
+        for n, error in zip(SIZES, errors, strict=True)
+        for _ in range(seeds)
+    ]
+
+
+def mean(losses):
+    return float(losses.mean())
+
+
+def test_a_falling_error_is_told_and_the_interval_holds_the_truth():
+    law = PowerLaw(2.0, 0.4, 0.02)
+    gain = gain_of_twice(wrong_answers([law.error(n) for n in SIZES]), mean)
+    truth = law.error(1000) - law.error(2000)
+    assert gain.told
+    assert gain.interval[0] <= truth <= gain.interval[1]
+    assert gain.value == pytest.approx(truth, abs=0.012)
+
+
+def test_a_level_error_cannot_be_told():
+    gain = gain_of_twice(wrong_answers([0.1] * 4, tests=300), mean, resolution=0.5 / 300)
+    assert not gain.told
+    assert gain.interval[0] <= 0.002
+
+
+def test_of_hardly_any_wrong_answers_nothing_follows():
+    assert gain_of_twice(wrong_answers([0.05, 0.02, 0.01, 0.0], tests=200), mean) is None
+
+
+def sample_set(n=240, classes=3, kind="class"):
+    targets = torch.arange(n) % classes if kind == "class" else torch.linspace(0, 1, n)[:, None]
+    splits = {
+        "train": Split(torch.rand(n, 4), targets, torch.arange(n)),
+        "test": Split(torch.rand(30, 4), targets[:30], torch.arange(n, n + 30)),
+    }
+    contents = {"train": tuple(map(str, range(n))), "test": ("x",) * 30}
+    return Dataset("made", "made", "table", kind, splits, tuple("abc"[:classes]), Preparation("table", (4,)), (), "",
+                   contents=contents)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_parts_are_nested_and_keep_the_shares_of_classes(seed):
+    data = sample_set()
+    rows = nested_rows(data, seed)
+    assert sorted(rows) == sorted(SHARES)
+    assert [len(rows[share]) for share in sorted(rows)] == [30, 60, 120, 240]
+    for small, large in zip(sorted(rows), sorted(rows)[1:], strict=False):
+        assert set(rows[small].tolist()) < set(rows[large].tolist())
+        counts = torch.bincount(data.splits["train"].targets[rows[small]])
+        assert counts.max() - counts.min() <= 2
+    part = with_training_rows(data, rows[1 / 8])
+    assert part.splits["train"].ids.tolist() == rows[1 / 8].tolist()
+    assert part.contents["train"] == tuple(map(str, rows[1 / 8].tolist()))
+    assert part.splits["test"] is data.splits["test"]
+    assert not torch.equal(rows[1 / 8], nested_rows(data, seed + 5)[1 / 8])
+
+
+def test_too_few_samples_are_refused():
+    with pytest.raises(DataError, match="60 training samples"):
+        nested_rows(sample_set(60), 0)
+
+
+def test_steps_lie_between_as_many_and_as_many_epochs():
+    assert [steps_for(share, 800) for share in SHARES] == [283, 400, 566, 800]
+    assert steps_for(1 / 8, 1) == 1
+
+
+def curve(gain, metric="accuracy", seeds=(0, 1, 2)):
+    points = tuple(
+        SizePoint(share, round(1000 * share), seed, 10, 0.9, 1.0, False) for share in SHARES for seed in seeds
+    )
+    return LearningCurve("made", metric, 500, tuple(seeds), points, gain, "")
+
+
+def test_sentences():
+    law = PowerLaw(1, 0.5, 0)
+    assert told(curve(Gain(law, 0.0123, (0.004, 0.021), True))) == (
+        "Twice the labels (2,000 training samples) would bring about 1.2 points of test accuracy (95 %: 0.4 to 2.1), by"
+        " a power law."
+    )
+    assert told(curve(Gain(law, 0.003, (-0.001, 0.008), False), seeds=(0,))) == (
+        "What twice the labels (2,000 training samples) would bring cannot be told: by a power law 0.3 points of test"
+        " accuracy (95 %: −0.1 to 0.8), which may be nothing. One training each: the luck of a training is not in the"
+        " interval."
+    )
+    assert told(curve(Gain(law, 0.324, (0.146, 0.476), True), "rmse")) == (
+        "Twice the labels (2,000 training samples) would lower the test RMSE by about 0.324 (95 %: 0.146 to 0.476), by"
+        " a power law."
+    )
+    assert "hardly any of the 500 test samples are wrong" in told(curve(None))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("curve") / "boston"
+    assert main(["train", "boston", "--out", str(out), "--epochs", "2", "--execution.plan", "plain"]) == 0
+    return out
+
+
+def test_the_option_prints_and_writes(run, capsys):
+    before = {path.name for path in run.iterdir()}
+    capsys.readouterr()
+    assert main(["eval", str(run), "--learning-curve", "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document == json.loads((run / "learning-curve.json").read_text())
+    assert {path.name for path in run.iterdir()} == before | {"learning-curve.json"}
+    assert (run / "plots" / "learning-curve.png").stat().st_size > 10_000
+    metrics = json.loads((run / "metrics.json").read_text())
+    whole = next(p for p in document["points"] if p["share"] == 1 and p["seed"] == 0)
+    assert whole["value"] == pytest.approx(metrics["test"]["rmse"], rel=1e-5)
+    assert whole["n"] == metrics["train"]["n"]
+    assert document["seeds"] == [0, 1, 2]
+    assert "trainings on 1/8, 1/4, 1/2 and all" in err
+
+
+def test_a_run_trained_again_on_all_of_its_samples_is_the_run(run, tmp_path):
+    again = tmp_path / "run"
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "predictions", ignore_errors=True)
+    found = striate.learning_curve(again, seeds=[0])
+    whole = found.points[-1]
+    assert not whole.of_run
+    assert whole.value == pytest.approx(json.loads((run / "metrics.json").read_text())["test"]["rmse"], rel=1e-6)
+    assert max(map(len, str(found).splitlines())) <= 80
+
+
+def test_what_it_cannot_do_is_refused(run, capsys):
+    assert main(["eval", str(run), "boston", "--learning-curve"]) == 2
+    assert f"striate eval {run} --learning-curve" in capsys.readouterr().err
+    assert main(["eval", str(run / "nothing"), "--learning-curve"]) == 2
+    assert "no such folder" in capsys.readouterr().err
