@@ -44,4 +44,16 @@ PAGES = (
         "Lay a kernel on a map, window by window, and classic kernels on a picture of your own.",
         "striate.lab.playing",
     ),
+    Page(
+        "train",
+        "Train",
+        "Start a training and watch it: curves, filters and layers as they change, what the doctor finds.",
+        "striate.lab.training.routes",
+    ),
+    Page(
+        "explore",
+        "Explore",
+        "The data of the run, and what its network makes of them: images, mistakes, confusions, a map.",
+        "striate.lab.exploring.routes",
+    ),
 )

@@ -1,0 +1,97 @@
+"""Which samples are shown, in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.errors import UsageError
+from striate.evaluation.intervals import wilson
+from striate.lab.exploring.answers import Answers
+from striate.lab.exploring.samples import Samples
+from striate.lab.images import RUN
+
+Show = Literal["all", "mistakes", "unsure"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a page asks for: a `split`, the class that samples truly are of and the one that the network says (None:
+    any), and which of them: `all`, `mistakes` with the most confident first, `unsure` hits with the smallest lead
+    first."""
+
+    split: str
+    true: int | None = None
+    said: int | None = None
+    show: Show = "all"
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether the network has to be asked."""
+        return self.said is not None or self.show != "all"
+
+
+def chosen_ids(choice: Choice, samples: Samples, answers: Answers | None) -> NDArray[np.int64]:
+    """The ids of the samples in the order in which they are shown: those that only a class was asked of by id, the
+    others by how sure the network is. Raises UsageError for a class that is not there, DataError for a split."""
+    for name, number in (("true", choice.true), ("said", choice.said)):
+        if number is not None and not 0 <= number < len(samples.classes):
+            expected = f"a class number from 0 to {len(samples.classes) - 1}"
+            raise UsageError(name, str(number), expected, "leave it out")
+    if answers is None or not choice.needs_answers:
+        ids = samples.of_split(choice.split)
+        return ids if choice.true is None else ids[samples.labels[ids] == samples.classes[choice.true]]
+    fits = np.ones(len(answers.ids), bool)
+    if choice.true is not None:
+        fits &= answers.true == choice.true
+    if choice.said is not None:
+        fits &= answers.said == choice.said
+    if choice.show != "all":
+        fits &= answers.hits if choice.show == "unsure" else ~answers.hits
+    rows = np.flatnonzero(fits)
+    by = answers.lead[rows] if choice.show == "unsure" else -answers.probability[rows]
+    ordered: NDArray[np.int64] = answers.ids[rows[np.argsort(by, kind="stable")]]
+    return ordered
+
+
+def describe(ids: NDArray[np.int64], samples: Samples, answers: Answers | None) -> list[dict[str, Any]]:
+    """Each sample as a page needs it: the `name` of its image in addresses, `path`, `label`, and where answers are
+    there `said`, `probability` and whether it is `right`."""
+    rows = {} if answers is None else dict(zip(answers.ids.tolist(), range(len(answers.ids)), strict=True))
+    told = []
+    for number in ids.tolist():
+        one = {"name": f"{RUN}#{number}", "path": samples.listing.paths[number], "label": str(samples.labels[number])}
+        if answers is not None and number in rows:
+            row = rows[number]
+            said = samples.classes[int(answers.said[row])]
+            right = bool(answers.hits[row])
+            one |= {"said": said, "probability": float(answers.probability[row]), "right": right}
+        told.append(one)
+    return told
+
+
+def confusion(samples: Samples, answers: Answers) -> dict[str, Any]:
+    """How often each class was said for each: `counts`, a row a true class; `pairs`, the most confused ones; and the
+    accuracy with its 95 % interval (Wilson)."""
+    size = len(samples.classes)
+    counts = np.bincount(answers.true * size + answers.said, minlength=size * size).reshape(size, size)
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    most = [divmod(int(place), size) for place in np.argsort(-wrong, axis=None, kind="stable")[:10]]
+    hits, n = int(answers.hits.sum()), len(answers.ids)
+    interval = wilson(hits, n)
+    return {
+        "classes": samples.classes,
+        "counts": counts.tolist(),
+        "pairs": [
+            {"true": a, "said": b, "n": int(wrong[a, b]), "of": int(counts[a].sum())} for a, b in most if wrong[a, b]
+        ],
+        "n": n,
+        "hits": hits,
+        "accuracy": hits / n,
+        "interval": [interval.low, interval.high],
+        "kept": answers.kept,
+    }

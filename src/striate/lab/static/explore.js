@@ -1,0 +1,91 @@
+// Explore: the data of the run, and what its network makes of them.
+import { followAddress, remember, state } from "./address.js";
+import { ask } from "./api.js";
+import { choice, labeled, make, number } from "./dom.js";
+import { confusionView } from "./explore_confusion.js";
+import { imageGrid } from "./explore_grid.js";
+import { mapView } from "./explore_map.js";
+import { problem } from "./problem.js";
+
+const VIEWS = { images: "Images", confusion: "Confusion matrix", map: "Map" };
+const DRAWN = { images: imageGrid, confusion: confusionView, map: mapView };
+
+export async function page(root) {
+  const about = await ask("explore/about");
+  const controls = make("div", {});
+  const status = make("p", { role: "status", class: "faint" });
+  const view = make("div", {});
+  root.append(controls, status, view);
+  let drawing = 0;
+
+  async function show() {
+    const mine = (drawing += 1);
+    const asked = read(about);
+    controls.replaceChildren(...drawControls(about, asked, go));
+    status.textContent = "Reading…";
+    view.classList.add("busy");
+    try {
+      const { element, said } = await DRAWN[asked.view](asked, about, go);
+      if (mine !== drawing) return;
+      view.replaceChildren(element);
+      status.textContent = said;
+    } catch (error) {
+      if (mine !== drawing) return;
+      view.replaceChildren(problem(error));
+      status.textContent = "";
+    }
+    view.classList.remove("busy");
+  }
+  /** Another state of the page; what is null is left out of the address. */
+  function go(values) {
+    const focused = document.activeElement?.id;
+    remember({ start: null, sample: null, ...values }, { step: true });
+    show().then(() => document.getElementById(focused)?.focus());
+  }
+  followAddress(show);
+  await show();
+}
+
+/** What the address asks for, with what it leaves open. */
+function read(about) {
+  const asked = state();
+  const splits = about.splits.map((one) => one.name);
+  const whole = (text) => (/^\d+$/.test(text ?? "") ? Number(text) : null);
+  return {
+    view: asked.view in VIEWS ? asked.view : "images",
+    split: splits.includes(asked.split) ? asked.split : splits.includes("test") ? "test" : splits[0],
+    show: asked.show ?? "all", method: asked.method === "tsne" ? "tsne" : "pca",
+    true: whole(asked.true), said: whole(asked.said), start: whole(asked.start) ?? 0, sample: asked.sample ?? null,
+  };
+}
+
+function drawControls(about, asked, go) {
+  const split = choice(about.splits.map((one) => ({ value: one.name, text: `${one.name} (${number(one.n)})` })), asked.split, (value) => go({ split: value }));
+  split.id = "explore-split";
+  const views = make("div", { class: "row", role: "group", "aria-label": "View" }, Object.entries(VIEWS).map(([name, title]) =>
+    make("button", { type: "button", id: `explore-${name}`, "aria-pressed": String(name === asked.view), onclick: () => go({ view: name, true: null, said: null, show: null }) }, title)));
+  const fields = [labeled("Split", split)];
+  if (asked.view === "images" && about.classes.length) fields.push(...classFields(about, asked, go));
+  if (asked.view === "map") {
+    const method = choice([{ value: "pca", text: "principal components, at once" }, { value: "tsne", text: "t-SNE, some seconds" }], asked.method, (value) => go({ method: value }));
+    method.id = "explore-method";
+    fields.push(labeled("Method", method));
+  }
+  return [make("p", {}, `${about.data}: ${about.splits.map((one) => `${one.name} ${number(one.n)}`).join(", ")} images`, about.classes.length ? ` of ${about.classes.length} classes.` : "."), views, make("div", { class: "row fields" }, fields)];
+}
+
+function classFields(about, asked, go) {
+  const counts = about.splits.find((one) => one.name === asked.split).classes;
+  const options = (any, counted) => [{ value: "", text: any }, ...about.classes.map((name, k) => ({ value: String(k), text: counted ? `${name} (${number(counts[k])})` : name }))];
+  const field = (id, label, options_, value, key) => {
+    const select = choice(options_, value === null ? "" : String(value), (chosen) => go({ [key]: chosen === "" ? null : chosen }));
+    select.id = id;
+    return labeled(label, select);
+  };
+  const shows = [{ value: "all", text: "all" }, { value: "mistakes", text: "mistakes, the surest first" }, { value: "unsure", text: "hits, the least sure first" }];
+  return [
+    field("explore-true", "Of the class", options("any", true), asked.true, "true"),
+    field("explore-said", "The network says", options("anything", false), asked.said, "said"),
+    field("explore-show", "Which", shows, asked.show, "show"),
+  ];
+}

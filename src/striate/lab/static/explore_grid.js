@@ -1,0 +1,51 @@
+// Images in a grid, page by page.
+import { pageAddress } from "./address.js";
+import { answerAddress, ask } from "./api.js";
+import { make, number } from "./dom.js";
+import { onKeys } from "./keys.js";
+
+const PER_PAGE = 60;
+
+export async function imageGrid(asked, about, go) {
+  const { split, show, start } = asked;
+  const answer = await ask("explore/samples", { split, show, start, true: asked.true, said: asked.said, count: PER_PAGE });
+  const list = make("ul", { class: "gallery", "aria-label": "Images" }, answer.samples.map((sample) => make("li", {}, tile(sample))));
+  moveByKeys(list);
+  const last = Math.min(answer.total, start + PER_PAGE);
+  const said = answer.total ? `${number(start + 1)} to ${number(last)} of ${number(answer.total)}` : "None.";
+  const jump = (to) => () => { go({ start: to || null }); };
+  const pages = answer.total > PER_PAGE ? make("nav", { class: "row", "aria-label": "Pages of images" },
+    make("button", { type: "button", id: "explore-before", disabled: start === 0, onclick: jump(Math.max(0, start - PER_PAGE)) }, "Before"),
+    make("button", { type: "button", id: "explore-after", disabled: last >= answer.total, onclick: jump(start + PER_PAGE) }, "After"),
+    make("span", { class: "faint", "aria-hidden": "true" }, said)) : null;
+  return { element: make("div", {}, list, ...(pages ? [pages] : [])), said };
+}
+
+function tile(sample) {
+  const words = [make("span", { class: "name" }, sample.label)];
+  if (sample.said !== undefined) {
+    const sure = `${number(Math.round(1000 * sample.probability) / 10)} %`;
+    words.push(sample.right ? make("span", { class: "good" }, `✓ ${sure}`) : make("span", { class: "error" }, `✗ says ${sample.said}, ${sure}`));
+  }
+  return [
+    make("a", { href: pageAddress("watch", { image: sample.name }), title: sample.path },
+      make("img", { class: "pixels", loading: "lazy", alt: "", width: 96, height: 96, src: answerAddress("images/picture", { name: sample.name, side: 192 }) }), words),
+    make("a", { class: "small", href: pageAddress("pixels", { image: sample.name }), "aria-label": `${sample.label}, as pixels` }, "pixels"),
+  ];
+}
+
+/** Arrow keys go from image to image. */
+function moveByKeys(list) {
+  const links = [...list.querySelectorAll("li > a:first-child")];
+  const across = () => Math.max(1, links.filter((link) => link.offsetTop === links[0].offsetTop).length);
+  const step = (by) => () => {
+    const at = links.indexOf(document.activeElement);
+    links[at < 0 ? 0 : Math.min(links.length - 1, Math.max(0, at + by()))]?.focus();
+  };
+  onKeys(list, { ArrowRight: step(() => 1), ArrowLeft: step(() => -1), ArrowDown: step(across), ArrowUp: step(() => -across()) });
+}
+
+/** Links of an image to the pages that open it. */
+export function imageLinks(sample) {
+  return [["watch", "Watch"], ["pixels", "Pixels"]].map(([name, title]) => make("a", { href: pageAddress(name, { image: sample.name }) }, title));
+}

@@ -1,0 +1,1 @@
+"""The page Train: one training at a time, started, paused and watched."""

@@ -1,0 +1,137 @@
+"""The trainings of a lab: one that it runs, and all whose runs lie in the folder `runs` beside it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from striate.errors import StriateError, UsageError, pasted
+from striate.lab.training.following import KeptLooks, follow
+from striate.lab.training.process import TrainingProcess
+from striate.lab.training.wish import Wish
+from striate.runs.directory import RunDirectory
+from striate.runs.lock import owner
+from striate.training.config_file import config_from_yaml
+
+_AT_END = 0.9  # seconds that a training has to save when the lab ends
+_LISTED = 100
+
+
+class Trainings:
+    """Starts, stops and follows trainings; all calls may come from several threads.
+
+    `folder`: where runs lie, each by its name. `opened`: the run that the lab was opened with. A name that
+    is not of one of these is refused, so no name leads out of the folder.
+    """
+
+    def __init__(self, folder: Path, opened: Path | None = None) -> None:
+        self._folder = folder
+        self._opened = opened if opened is not None and opened.is_dir() else None
+        self._process: TrainingProcess | None = None
+        self._lock = threading.Lock()
+        self._kept = KeptLooks()
+
+    def names(self) -> list[dict[str, Any]]:
+        """`name data model finished` of each run, the newest first."""
+        found = sorted(self._runs().values(), key=_age)[:_LISTED]
+        return [_listed(name, run) for run in found for name in [self._name(run)]]
+
+    def start(self, wish: Wish) -> str:
+        """Begin a training; the name of its run. Raises UsageError while another one runs."""
+        with self._lock:
+            self._refuse_second()
+            run = self._new_run(wish)
+            self._process = TrainingProcess(wish.arguments(run), run)
+            return run.name
+
+    def go_on(self, name: str) -> str:
+        """Go on with a run that was paused or interrupted. Raises UsageError where that cannot be."""
+        run = self._run(name)
+        with self._lock:
+            self._refuse_second()
+            if RunDirectory(run).metrics_json.exists():
+                raise UsageError("run", f"{name}, which is finished", "one that was interrupted", "start another one")
+            if (process := owner(run)) is not None:
+                raise UsageError("run", f"{name}, which {process} is training", "one that nobody trains", "wait for it")
+            self._process = TrainingProcess([f"--resume={run}"], run)
+            return name
+
+    def stop(self) -> str:
+        """Have the training of this lab save and end; the name of its run. Raises UsageError where none runs."""
+        with self._lock:
+            if self._process is None or not self._process.running:
+                raise UsageError("run", "no training of this lab", "one that runs", "start one")
+            self._process.stop()
+            return self._name(self._process.run)
+
+    def current(self) -> str | None:
+        """The name of the run that this lab has trained last, or trains."""
+        return None if self._process is None else self._name(self._process.run)
+
+    def follow(self, name: str, epochs_known: int = 0) -> dict[str, Any]:
+        """What is known of a run now (`following.follow`). Raises UsageError for a name that is of none."""
+        process = self._process
+        own = process if process is not None and name == self._name(process.run) else None
+        run = self._run(name) if own is None else own.run
+        return {"name": name, **follow(RunDirectory(run), own, self._kept, epochs_known)}
+
+    def look(self, name: str, step: int) -> dict[str, Any] | None:
+        """The look at a run that was kept of about this step; None where there is none."""
+        return self._kept.at(self._run(name), step)
+
+    def end(self) -> None:
+        """Have the training save and end: it has a second; one whose step takes longer saves after it, by itself."""
+        if self._process is not None and self._process.running:
+            self._process.stop()
+            self._process.wait(_AT_END)
+
+    def _refuse_second(self) -> None:
+        if self._process is not None and self._process.running:
+            got = f"a second training beside {self._name(self._process.run)}"
+            raise UsageError("train", got, "one at a time: each is given all cores", "pause or stop it first")
+
+    def _new_run(self, wish: Wish) -> Path:
+        model = re.match(r"[\w.-]+", wish.model or "")
+        words = [wish.source.key if wish.source.key != "run" else Path(wish.source.source).name]
+        if model is not None and wish.model is not None and len(wish.model) <= 24:
+            words.append(model.group())
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words)).strip("-.")[:48] or "run"
+        return next(path for k in range(1, 1_000_000) if not (path := self._folder / f"{name}-{k}").exists())
+
+    def _runs(self) -> dict[str, Path]:
+        runs: dict[str, Path] = {}
+        with suppress(OSError):
+            runs = {path.name: path for path in self._folder.iterdir() if (path / "config.yaml").is_file()}
+        return runs if self._opened is None else runs | {self._name(self._opened): self._opened}
+
+    def _name(self, run: Path) -> str:
+        """Of the run that the lab was opened with, where another one has its name: with its folder's."""
+        other = self._opened is not None and run == self._opened and run.parent.absolute() != self._folder.absolute()
+        return f"{run.absolute().name} (opened)" if other else run.absolute().name
+
+    def _run(self, name: str) -> Path:
+        if self._process is not None and name == self._name(self._process.run):
+            return self._process.run
+        run = self._runs().get(name)
+        if run is None:
+            remedy = "choose one of the list" if self._runs() else "start one"
+            raise UsageError("run", repr(name[:80]), f"a run in {pasted(self._folder)}", remedy)
+        return run
+
+
+def _age(run: Path) -> float:
+    with suppress(OSError):
+        return -(run / "config.yaml").stat().st_mtime
+    return 0.0
+
+
+def _listed(name: str, run: Path) -> dict[str, Any]:
+    try:
+        config = config_from_yaml(run / "config.yaml")
+        data, model = Path(config.data.source).name, config.model.name
+    except StriateError:
+        data, model = "", ""
+    return {"name": name, "data": data, "model": model, "finished": (run / "metrics.json").exists()}

@@ -1,0 +1,116 @@
+"""What a page asks to be trained, and the command that does it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from striate.data.named import catalogue, place
+from striate.errors import RunError, UsageError
+from striate.lab.networks import LONGEST, network_name
+from striate.lab.workbench import Lab
+from striate.runs.directory import open_run
+from striate.training.config_file import config_from_yaml
+
+RECIPES = ("standard", "quick", "speedrun")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data that a page may name: `key`, what it is called, and what the command line is given."""
+
+    key: str
+    title: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A training that was asked for. `model` is a name of the zoo or a layer string, None to have it chosen;
+    `epochs` or `minutes`, neither to have them decided."""
+
+    source: Source
+    model: str | None = None
+    epochs: int | None = None
+    minutes: float | None = None
+    recipe: str | None = None
+    lr: float | None = None
+
+    def arguments(self, out: Path) -> list[str]:
+        """What follows `striate train`."""
+        given: dict[str, object] = {"--model": self.model, "--epochs": self.epochs, "--minutes": self.minutes}
+        given |= {"--recipe": self.recipe, "--lr": self.lr, "--out": out}
+        return [self.source.source, *(f"{name}={value}" for name, value in given.items() if value is not None)]
+
+
+def sources(run: Path | None) -> tuple[Source, ...]:
+    """The named data that are on this machine, and those of the run that the lab was opened with: a page names no
+    other files. The run's come first."""
+    named = tuple(Source(info.name, info.name, info.name) for info in catalogue() if place(info.name) is not None)
+    return _of_run(run, named) + named
+
+
+def _of_run(run: Path | None, named: tuple[Source, ...]) -> tuple[Source, ...]:
+    if run is None:
+        return ()
+    try:
+        source = config_from_yaml(open_run(run).config).data.source
+    except RunError:  # a lone checkpoint
+        return ()
+    if any(source == other.source for other in named):
+        return ()
+    return (Source("run", f"{Path(source).name}, the data of {run.name}", source),)
+
+
+def read_wish(asked: Mapping[str, Any], lab: Lab) -> Wish:
+    """The training that a page asks for by `data`, `model`, `epochs`, `minutes`, `recipe` and `lr`; what is empty is
+    left open. Raises UsageError; ModelError for a network that is named by a path."""
+    key = _text(asked, "data") or "mnist5k"
+    offered = sources(lab.run)
+    source = next((one for one in offered if one.key == key), None)
+    if source is None:
+        expected = "data with a name that are on this machine, or those of the run that the lab was opened with"
+        raise UsageError("data", repr(key[:80]), expected, f"one of: {', '.join(one.key for one in offered)}")
+    epochs, minutes = _number(asked, "epochs", 100_000), _number(asked, "minutes", 10_000)
+    if epochs is not None and minutes is not None:
+        raise UsageError("budget", "both epochs and minutes", "one of them", "leave out minutes")
+    if epochs is not None and epochs != int(epochs):
+        raise UsageError("epochs", f"{epochs:g}", "a whole number", f"{math.ceil(epochs)}")
+    recipe = _text(asked, "recipe") or None
+    if recipe not in (None, *RECIPES):
+        raise UsageError("recipe", repr(recipe[:80]), f"one of: {', '.join(RECIPES)}", "standard")
+    model = _text(asked, "model")
+    return Wish(
+        source,
+        None if model in ("", "auto") else network_name(lab, model),
+        None if epochs is None else int(epochs),
+        minutes,
+        recipe,
+        _number(asked, "lr", 1000),
+    )
+
+
+def _text(asked: Mapping[str, Any], name: str) -> str:
+    value = asked.get(name)
+    if value is not None and not isinstance(value, str):
+        raise UsageError(name, f"{type(value).__name__}", "text", f'"{name}": "…"')
+    if len(value or "") > LONGEST:
+        got = f"{len(value or ''):,} characters"
+        raise UsageError(name, got, f"at most {LONGEST:,}", "repeat layers: 3*[conv(16,3) relu]")
+    return (value or "").strip()
+
+
+def _number(asked: Mapping[str, Any], name: str, most: int) -> float | None:
+    value = asked.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 < number <= most:
+        raise UsageError(name, repr(value)[:80], f"a number above 0, at most {most:,}", f"leave {name} empty")
+    return number

@@ -1,0 +1,228 @@
+"""The lab's trainings: what may be asked for, and what the command line is given; following, pausing, going on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from striate.errors import ModelError, UsageError
+from striate.lab.training import process
+from striate.lab.training.following import KeptLooks
+from striate.lab.training.trainings import Trainings
+from striate.lab.training.wish import Wish, read_wish, sources
+from striate.lab.workbench import Lab
+from striate.runs.directory import RunDirectory
+from striate.runs.watching import is_watched, write_look
+from striate.training.config import Config
+from striate.training.config_file import config_to_yaml
+from striate.training.request import merge_request
+
+NETWORK = "conv(4,3) relu pool(2) fc(10)"
+# A program in place of `striate train`: it writes what a training writes, a step each hundredth of a second, saves and
+# ends with 130 when it is told to, and goes on where it was.
+STAND_IN = r"""
+import json, pathlib, signal, sys, time
+words = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
+run = pathlib.Path(words.get("--out") or words["--resume"])
+if words.get("--model") == "fc(3)":
+    print(json.dumps({"error": {"where": "head", "got": "3", "expected": "10", "remedy": "fc(10)"}}))
+    sys.exit(2)
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+run.mkdir(parents=True, exist_ok=True)
+place = run / "step"
+step = int(place.read_text()) if place.exists() else 0
+if not (run / "config.yaml").exists():
+    (run / "metrics.csv").write_text("epoch,step,lr,train_loss,val_loss,train_accuracy,val_accuracy\n")
+    (run / "events.jsonl").write_text(json.dumps({"event": "note", "text": "decided"}) + "\n")
+    (run / "config.yaml").write_text(pathlib.Path("config.yaml").read_text())
+while step < 400 and not asked:
+    step += 1
+    if step % 10 == 0:
+        with (run / "metrics.csv").open("a") as table:
+            table.write(f"{step // 10},{step},0.1,{10 / step},{11 / step},0.5,0.5\n")
+    print("step", step, file=sys.stderr, flush=True)
+    time.sleep(0.01)
+place.write_text(str(step))
+if asked:
+    sys.exit(130)
+(run / "metrics.json").write_text(json.dumps({"test": {"n": 5, "accuracy": 0.8}}))
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which the stand-in trains."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    (tmp_path / "config.yaml").write_text(a_config())
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, str(tmp_path / "stand_in.py")))
+    return tmp_path
+
+
+@pytest.fixture
+def trainings(here: Path) -> Iterator[Trainings]:
+    made = Trainings(Path("runs"))
+    yield made
+    made.end()
+
+
+def a_config(steps: int = 400) -> str:
+    fields: dict[str, Any] = {"model.name": NETWORK, "budget.steps": steps}
+    return config_to_yaml(merge_request(Config(), data="digits", fields=fields))
+
+
+def wish(**asked: Any) -> Wish:
+    return read_wish({"data": "digits", "model": NETWORK} | asked, Lab())
+
+
+def wait_for(trainings: Trainings, name: str, until: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    for _ in range(2000):
+        known = trainings.follow(name)
+        if until(known):
+            return known
+        time.sleep(0.01)
+    raise AssertionError(known)
+
+
+def test_a_wish_is_a_command() -> None:
+    asked = wish(epochs="3", recipe="quick", lr=0.01)
+    assert asked.arguments(Path("runs/x")) == [
+        "digits",
+        f"--model={NETWORK}",
+        "--epochs=3",
+        "--recipe=quick",
+        "--lr=0.01",
+        "--out=runs/x",
+    ]
+    assert wish(model="", minutes=0.5).arguments(Path("o")) == ["digits", "--minutes=0.5", "--out=o"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        ({"data": "/etc"}, "data"),
+        ({"data": "../photos"}, "data"),
+        ({"data": "run"}, "data"),
+        ({"data": "--config=x"}, "data"),
+        ({"data": ["digits"]}, "data"),
+        ({"model": "m" * 20_001}, "model"),
+        ({"epochs": 0}, "epochs"),
+        ({"epochs": 1.5}, "epochs"),
+        ({"epochs": "many"}, "epochs"),
+        ({"epochs": True}, "epochs"),
+        ({"minutes": float("inf")}, "minutes"),
+        ({"epochs": 1, "minutes": 1}, "budget"),
+        ({"recipe": "fine-tune"}, "recipe"),
+        ({"lr": -1}, "lr"),
+        ({"lr": {}}, "lr"),
+    ],
+)
+def test_what_may_not_be_asked_for_is_told(asked: dict[str, Any], where: str) -> None:
+    with pytest.raises(UsageError) as told:
+        wish(**asked)
+    assert told.value.where == where
+
+
+@pytest.mark.parametrize("model", ["net.py:make", "./runs/a", "/tmp/last.pt", "../net.py"])
+def test_a_page_names_no_files_as_a_network(model: str) -> None:
+    with pytest.raises(ModelError):
+        wish(model=model)
+
+
+def test_the_data_of_the_run_may_be_named(here: Path) -> None:
+    run = here / "somewhere"
+    run.mkdir()
+    (run / "config.yaml").write_text(a_config().replace("digits", "photos/here"))
+    assert sources(run)[0].source == "photos/here"
+    assert read_wish({"data": "run"}, Lab(run)).source.source == "photos/here"
+    assert all(one.key != "run" for one in sources(None))
+
+
+def test_start_follow_pause_go_on_and_end(trainings: Trainings, here: Path) -> None:
+    name = trainings.start(wish())
+    assert name == "digits-1"
+    begun = wait_for(trainings, name, lambda known: known["epochs_done"] >= 2)
+    assert (begun["state"], begun["own"], begun["steps"], begun["notes"]) == ("training", True, 400, ["decided"])
+    assert begun["rows"][0]["train_loss"] == 1.0
+    assert is_watched(RunDirectory(here / "runs" / name))
+    assert trainings.follow(name, begun["epochs_done"])["epochs_done"] >= begun["epochs_done"]
+    with pytest.raises(UsageError, match="one at a time"):
+        trainings.start(wish())
+    assert trainings.stop() == name
+    paused = wait_for(trainings, name, lambda known: known["state"] != "stopping")
+    assert paused["state"] == "paused"
+    with pytest.raises(UsageError, match="no training"):
+        trainings.stop()
+    assert trainings.go_on(name) == name
+    on = wait_for(trainings, name, lambda known: known["epochs_done"] > paused["epochs_done"])
+    assert on["state"] == "training"
+    assert on["said"][-1].startswith("step ")
+    trainings.end()
+    assert trainings.follow(name)["state"] == "paused"
+    assert [one["name"] for one in trainings.names()] == [name]
+
+
+def test_a_finished_run_and_one_that_cannot_be(trainings: Trainings, here: Path) -> None:
+    name = trainings.start(wish(model="fc(3)"))
+    failed = wait_for(trainings, name, lambda known: known["error"])
+    assert (failed["state"], failed["error"]["where"]) == ("failed", "head")
+    (here / "runs").mkdir(exist_ok=True)
+    done = here / "runs" / "done"
+    done.mkdir()
+    shutil.copy(here / "config.yaml", done)
+    (done / "metrics.json").write_text(json.dumps({"test": {"n": 5, "accuracy": 0.8}}))
+    known = trainings.follow("done")
+    assert (known["state"], known["own"], known["result"]["test"]["n"]) == ("finished", False, 5)
+    with pytest.raises(UsageError, match="is finished"):
+        trainings.go_on("done")
+
+
+@pytest.mark.parametrize("name", ["..", "../runs", "/etc", "", "nothing", "a/../done", "\0"])
+def test_no_name_leads_out_of_the_folder(trainings: Trainings, here: Path, name: str) -> None:
+    (here / "runs").mkdir()
+    with pytest.raises(UsageError):
+        trainings.follow(name)
+    with pytest.raises(UsageError):
+        trainings.go_on(name)
+    with pytest.raises(UsageError):
+        trainings.look(name, 1)
+
+
+def test_looks_are_kept_thinned_and_begun_anew(tmp_path: Path) -> None:
+    kept = KeptLooks()
+    for step in range(1, 500):
+        kept.add(tmp_path, {"step": step, "filters": None})
+    steps = kept.steps(tmp_path)
+    assert (steps[0], steps[-1]) == (1, 499)
+    assert 20 < len(steps) <= 60
+    assert (kept.at(tmp_path, 1) or {})["step"] == 1
+    kept.add(tmp_path, {"step": 7})
+    assert kept.steps(tmp_path) == [7]
+    assert kept.at(tmp_path / "other", 3) is None
+
+
+def test_the_endpoints(open_lab: Callable[..., Any], here: Path) -> None:
+    client = open_lab()
+    choices = client.get("/api/train/choices").json()
+    assert {"digits", "mnist5k"} <= {one["key"] for one in choices["data"]}
+    assert choices["runs"] == []
+    refused = client.post("/api/train/start", json={"data": "/etc"})
+    assert (refused.status_code, refused.json()["error"]["where"]) == (422, "data")
+    assert client.post("/api/train/start", json=["digits"]).status_code == 422
+    name = client.post("/api/train/start", json={"data": "digits", "model": NETWORK}).json()["run"]
+    known: dict[str, Any] = {}
+    while not known.get("rows"):
+        known = client.get("/api/train/follow", params={"run": name}).json()
+    write_look(RunDirectory(here / "runs" / name), {"step": 5, "steps": 400, "filters": None, "layers": None})
+    assert client.get("/api/train/follow", params={"run": name}).json()["looks"] == [5]
+    assert client.get("/api/train/look", params={"run": name, "step": 9}).json()["look"]["step"] == 5
+    assert client.post("/api/train/stop").json() == {"run": name}
+    assert client.get("/api/train/follow", params={"run": "../x"}).status_code == 422
