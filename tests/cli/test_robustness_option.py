@@ -39,6 +39,8 @@ def test_it_is_printed_and_written(run, capsys):
 def test_what_it_cannot_do_is_refused(run, tmp_path, capsys):
     assert main(["eval", str(run), "digits", "--robustness"]) == 2
     assert f"striate eval {run} --robustness" in capsys.readouterr().err
+    assert main(["eval", str(run), "--robustness", "--learning-curve"]) == 2
+    assert "--robustness with --learning-curve" in capsys.readouterr().err
     table = tmp_path / "iris"
     assert main(["train", "iris", "--out", str(table), *QUICK]) == 0
     assert main(["eval", str(table), "--robustness"]) == 2

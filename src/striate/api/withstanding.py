@@ -10,6 +10,7 @@ from striate.api.training import Run
 from striate.errors import UsageError
 from striate.evaluation.robustness.measure import MOST, measure_robustness
 from striate.evaluation.robustness.record import Robustness
+from striate.inference.plan import Asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import open_run
 from striate.runs.files import explained, write_atomic, write_json
@@ -25,14 +26,15 @@ def robustness(
     split: str = "test",
     samples: int = MOST,
     seed: int = 0,
+    plan: Asked = "auto",
     announce: Announce | None = None,
 ) -> Robustness:
     """Accuracy of a run's network against shift, rotation, scale, occlusion, deformation, viewpoint, clutter,
     illumination, noise, blur and JPEG, each at several strengths, with Wilson's intervals.
 
     Of the test split, or `val`; of at most `samples` images, evenly spaced. Images are changed as bytes, by a function
-    of (seed, kind, sample id). Nothing is written. Raises UsageError; DataError for data that are no images with
-    classes, or have changed; RunError where there is no run.
+    of (seed, kind, sample id). `plan` as in `evaluate`. Nothing is written. Raises UsageError; DataError for data that
+    are no images with classes, or have changed; RunError where there is no run.
     """
     if split not in ("test", "val"):
         raise UsageError("split", repr(split), "test or val", 'split="test"')
@@ -42,7 +44,7 @@ def robustness(
     trained, data = load(opened.path), read_data(config_from_yaml(opened.config), announce)[1]
     with allocator_policy(usual_policy()):
         return measure_robustness(
-            trained, data, split, samples=samples, seed=seed, progress=announce or (lambda _: None)
+            trained, data, split, samples=samples, seed=seed, plan=plan, progress=announce or (lambda _: None)
         )
 
 

@@ -44,12 +44,12 @@ def evaluate(
         Print one JSON document on stdout: metrics, confusion matrix, figures per class.
     """
     if robustness:
-        _refuse_other_data(run, data, "--robustness")
+        _refuse_together(run, data, "--robustness", learning_curve=learning_curve)
         from striate.cli.robustness import print_robustness
 
-        return print_robustness(run, json=json)
+        return print_robustness(run, plan=plan, json=json)
     if learning_curve:
-        _refuse_other_data(run, data, "--learning-curve")
+        _refuse_together(run, data, "--learning-curve")
         from striate.cli.learning_curve import print_learning_curve
 
         return print_learning_curve(run, json=json)
@@ -69,10 +69,13 @@ def evaluate(
     return 1 if any(finding.severity == "error" for finding in evaluation.findings) else 0
 
 
-def _refuse_other_data(run: Path, data: str | None, option: str) -> None:
-    """Raise UsageError where data are named that a measurement of the run does not take."""
-    if data is not None:
+def _refuse_together(run: Path, data: str | None, option: str, *, learning_curve: bool = False) -> None:
+    """Raise UsageError where an option comes with data, or with another option, that it has no use for."""
+    got = f"{option} with other data, {data}" if data is not None else ""
+    got = got or (f"{option} with --learning-curve" if learning_curve else "")
+    if got:
         from striate.errors import UsageError, pasted
 
-        got = f"other data, {data}, for {option}"
-        raise UsageError("striate eval", got, "the run's own data", f"striate eval {pasted(run)} {option}")
+        raise UsageError(
+            "striate eval", got, "one measurement of the run's own data", f"striate eval {pasted(run)} {option}"
+        )

@@ -40,6 +40,8 @@ def robustness_figure(found: Mapping[str, Any], *, title: str) -> Figure:
         axes.set_visible(False)
     for axes in panels[::_COLUMNS]:
         axes.set_ylabel("right", fontsize=SMALL)
+    legend = "bands: 95 % intervals (Wilson); dashed: images as they are; dotted: guessing among all classes"
+    figure.supxlabel(legend, fontsize=SMALL, color=FAINT)
     main_title(figure, title)
     return figure
 

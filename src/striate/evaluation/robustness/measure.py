@@ -15,6 +15,7 @@ from striate.evaluation.robustness.draws import Draws
 from striate.evaluation.robustness.kinds import Kind, kinds_for
 from striate.evaluation.robustness.record import Curve, Level, Robustness
 from striate.inference.answering import batch_size
+from striate.inference.plan import Asked
 from striate.training.trained import Trained
 
 MOST = 1000
@@ -29,13 +30,14 @@ def measure_robustness(
     *,
     samples: int = MOST,
     seed: int = 0,
+    plan: Asked = "auto",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Robustness:
     """How the answers of a classifier of images hold on `samples` images of a split, at most as many as 1 GiB holds.
 
     Images are changed as bytes, before normalization; they are the same images, changed in the same way, in every
-    call with this seed. The network is not changed. `progress` is told each kind. Raises DataError for other tasks
-    and for an empty split.
+    call with this seed. Answers are computed as `plan` says. The network is not changed. `progress` is told each kind.
+    Raises DataError for other tasks and for an empty split.
     """
     _refuse(trained, data, split)
     held = data.splits[split]
@@ -45,7 +47,7 @@ def measure_robustness(
     ids, known = held.ids.cpu()[rows].numpy(), held.targets.cpu()[rows].numpy()
     kinds = kinds_for(*data.input_shape[1:])
     total = count * (1 + sum(len(kind.strengths) for kind in kinds))
-    answering = trained.planned(lambda n: pool[:n], total)
+    answering = trained.planned(lambda n: pool[:n], total, asked=plan)
 
     def answers(kind: Kind | None = None, strength: float = 0.0) -> NDArray[np.int64]:
         """(N,) the class that is answered for each image, changed by so much."""
