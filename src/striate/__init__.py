@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         check_data,
         compare,
         evaluate,
+        explain,
         find_learning_rate,
         learning_curve,
         load,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from striate.evaluation.record import Evaluation
     from striate.records import Finding, Interval
     from striate.training.trained import Trained
+    from striate.visualize.attribution.explanation import Explanation
 
 __version__ = "0.1.0"
 
@@ -42,6 +44,7 @@ _PUBLIC = {
     "check_data": "striate.api",
     "compare": "striate.api",
     "evaluate": "striate.api",
+    "explain": "striate.api",
     "find_learning_rate": "striate.api",
     "learning_curve": "striate.api",
     "pack": "striate.api",
@@ -59,11 +62,13 @@ _PUBLIC = {
     "Finding": "striate.records",
     "Interval": "striate.records",
     "StriateError": "striate.errors",
+    "Explanation": "striate.visualize.attribution.explanation",
 }
 
 __all__ = [
     "Diagnosis",
     "Evaluation",
+    "Explanation",
     "Finding",
     "Interval",
     "Ledger",
@@ -75,6 +80,7 @@ __all__ = [
     "compare",
     "diagnose",
     "evaluate",
+    "explain",
     "find_learning_rate",
     "learning_curve",
     "load",

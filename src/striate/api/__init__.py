@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from striate.api.comparing import compare
     from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
     from striate.api.learning import learning_curve, write_learning_curve
+    from striate.api.explaining import explain, write_explanation
     from striate.api.measuring import baselines, evaluate
     from striate.api.networks import build, load
     from striate.api.news import announcer
@@ -32,6 +33,7 @@ _PLACES = {
     "comparing": ("compare",),
     "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
     "learning": ("learning_curve", "write_learning_curve"),
+    "explaining": ("explain", "write_explanation"),
     "measuring": ("baselines", "evaluate"),
     "networks": ("build", "load"),
     "news": ("announcer",),
@@ -65,6 +67,7 @@ __all__ = [
     "diagnose_run",
     "diagnose_training",
     "evaluate",
+    "explain",
     "find_learning_rate",
     "learning_curve",
     "load",
@@ -80,6 +83,7 @@ __all__ = [
     "train_config",
     "verify",
     "write_diagnosis",
+    "write_explanation",
     "write_learning_curve",
     "write_robustness",
     "write_summary",

@@ -26,6 +26,7 @@ _VERBS = {
     "eval": "Measure a trained network on its test split or on other data.",
     "compare": "Say whether the difference between trained runs is more than noise.",
     "predict": "Answer for images: files and folders.",
+    "explain": "Say why a network answers an image so, and how far to trust that, on one page.",
     "verify": "Check that a run is what it says: files whole, and the same bits when its steps are done again.",
     "doctor": "Find out why a network does not learn, and what to change.",
     "baseline": "Measure what a network has to beat, without training one.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -96,7 +97,8 @@ def _maker(question: Question, method: Method, deletion: Deletion) -> tuple[str 
     drops = {}
     for name in layers:
         values = _made(question, lambda name=name: grad_cam(module, x, target, name))  # type: ignore[misc]
-        drops[name] = float(deletion.follow(values).mean())
+        flat = not float(values.max()) > float(values.min())
+        drops[name] = math.inf if flat else float(deletion.follow(values).mean())
     layer = min(layers, key=lambda name: drops[name])
     return layer, lambda: _made(question, lambda: grad_cam(module, x, target, layer))
 
@@ -120,11 +122,12 @@ def _unseen(question: Question, got: str) -> ModelError:
 
 def _why(found: list[AttributionMap], method: Asked) -> str:
     first, passed = found[0], sum(each.check.trusted for each in found)
+    name, gain = f"{first.name[0].upper()}{first.name[1:]}", f"(deletion gain {first.check.gain:.2f})"
     if method != "auto":
-        return f"{first.name} was asked for."
-    best = (
-        f"taking out what {first.name} calls important lowers the answer fastest (deletion gain {first.check.gain:.2f})"
-    )
+        return f"{name} was asked for."
+    best = f"taking out what it calls important lowers the answer fastest {gain}"
     if not passed:
-        return f"None of {several(len(found), 'map')} passes its checks; {best}."
-    return f"{first.name} is shown first: of {several(passed, 'map')} that pass their checks, {best}."
+        return f"None of {several(len(found), 'map')} passes its checks. {name} is shown first: {best}."
+    if passed == 1:
+        return f"{name} is shown first: it alone passes its checks {gain}."
+    return f"{name} is shown first: of the {passed} maps that pass their checks, {best}."

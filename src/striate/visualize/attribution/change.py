@@ -109,7 +109,7 @@ def _gap(question: Question, x: torch.Tensor, other: int) -> tuple[float, torch.
     outputs = outputs_of(question.module, leaf)[0].float()
     gap = outputs[question.target] - outputs[other]
     (gradient,) = torch.autograd.grad(gap + 0 * leaf.sum(), leaf)
-    return float(gap), torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+    return float(gap.detach()), torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _gap_at(question: Question, x: torch.Tensor, other: int) -> float:

@@ -18,26 +18,38 @@ from striate.visualize.attribution.shuffled import shuffled
 ANSWER_COPIES, MAP_COPIES = 20, 6
 SHARES = tuple(k / 20 for k in range(1, 11))
 """Up to half of the input is taken out: of what is left then, no answer tells much."""
-ORDERS = 8
+ORDERS, _HALVES = 8, 64
 
 
 def check_answer(question: Question) -> AnswerCheck:
-    """How far the answer stands out, in the network and in 20 copies with shuffled weights."""
-    if question.kind == "number":
-        return AnswerCheck(None, ())
+    """How strong the answer is, in the network and in 20 copies with shuffled weights."""
     copies = []
     for seed in range(ANSWER_COPIES):
         with shuffled(question.module, seed):
             copies.append(_strength(question))
-    return AnswerCheck(_strength(question), tuple(copies))
+    return AnswerCheck(_strength(question), tuple(copies), question.kind == "number")
 
 
 def _strength(question: Question) -> float:
+    if question.kind == "number":
+        return float(_bounded(question.scores(_halves(question))).double().std())
     outputs = question.outputs(question.x)
     if question.kind == "probabilities":
         outputs = outputs.clamp_min(1e-12).log()
-    outputs = torch.nan_to_num(outputs, nan=0.0, posinf=1e30, neginf=-1e30)  # a copy may overflow
+    outputs = _bounded(outputs)
     return float(outputs.max() - outputs.mean())
+
+
+def _halves(question: Question) -> torch.Tensor:
+    """(64, …) the input without random halves of its cells, the same each time."""
+    numbers = cell_numbers(question.spatial)
+    kept = torch.rand(_HALVES, int(numbers.max()) + 1, generator=torch.Generator().manual_seed(0)) < 0.5
+    return without(question.x, ~kept[:, numbers], removed(question.x))
+
+
+def _bounded(outputs: torch.Tensor) -> torch.Tensor:
+    """A copy may overflow."""
+    return torch.nan_to_num(outputs, nan=0.0, posinf=1e30, neginf=-1e30)
 
 
 def alike(values: torch.Tensor, again: Callable[[], torch.Tensor], question: Question) -> float | None:

@@ -9,8 +9,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from striate.errors import ModelError
+from striate.errors import ModelError, UsageError
 from striate.wording import show_shape
+
+Kind = Literal["logits", "probabilities", "number"]
+"""What outputs (N, K) are: logits of classes, their probabilities, or numbers that are not compared."""
 
 _BATCH_NUMBERS, _MOST_BATCH = 2**21, 64
 _EXPECTED, _REMEDY = "a tensor with a row of numbers for each input", "explain the part of it that classifies"
@@ -18,16 +21,12 @@ _EXPECTED, _REMEDY = "a tensor with a row of numbers for each input", "explain t
 
 @dataclass(frozen=True)
 class Question:
-    """Why does `module` give `x`, a normalized batch of one (1, C, *spatial) or (1, F), output `target`?
-
-    `kind`: outputs (N, K) are `logits` of classes, their `probabilities`, or a `number` each, of which nothing is
-    compared with the others.
-    """
+    """Why does `module` give `x`, a normalized batch of one (1, C, *spatial) or (1, F), what it gives at `target`?"""
 
     module: nn.Module
     x: torch.Tensor
     target: int
-    kind: Literal["logits", "probabilities", "number"] = "logits"
+    kind: Kind = "logits"
 
     @property
     def spatial(self) -> tuple[int, ...]:
@@ -58,25 +57,32 @@ def outputs_of(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return outputs
 
 
-def ask(module: nn.Module, x: torch.Tensor, target: int | None = None, *, number: bool = False) -> Question:
-    """The question why the network answers `x` (1, …) with class `target`, by default its own answer; or, of a network
-    that answers with numbers, with the number at `target`, by default the first.
+def ask(module: nn.Module, x: torch.Tensor, target: int | None = None, *, kind: Kind | None = None) -> Question:
+    """The question why the network answers `x` (1, …) with class `target`, by default its own answer; or, of numbers,
+    with that number, by default the first.
 
-    Outputs that are nowhere negative and sum to 1 are probabilities already. Raises ModelError.
+    Where `kind` is None, outputs that are nowhere negative and sum to 1 are probabilities, a single one is a number,
+    others are logits. Raises ModelError; UsageError for an output that is not there.
     """
     with torch.no_grad():
         outputs = outputs_of(module, x).float().cpu()
     if not bool(torch.isfinite(outputs).all()):
         got, remedy = "answers that are infinite or not a number", "train again with a smaller learning rate"
         raise ModelError(f"model {type(module).__name__}", got, "finite ones", remedy)
-    answer = int(outputs.argmax())
-    if not 0 <= (target or 0) < outputs.shape[1]:
-        got, last = f"class {target}", outputs.shape[1] - 1
-        raise ModelError(f"model {type(module).__name__}", got, f"one of 0 to {last}", f"target={last}")
-    if number or outputs.shape[1] == 1:
-        return Question(module, x, target or 0, "number")
-    certain = bool((outputs >= 0).all()) and bool(torch.isclose(outputs.sum(), torch.tensor(1.0), atol=1e-4))
-    return Question(module, x, answer if target is None else target, "probabilities" if certain else "logits")
+    kind = kind or _kind_of(outputs)
+    count = outputs.shape[1]
+    if target is None:
+        target = 0 if kind == "number" else int(outputs.argmax())
+    if not 0 <= target < count:
+        raise UsageError("target", str(target), f"one of the outputs, 0 to {count - 1}", f"target={count - 1}")
+    return Question(module, x, target, kind)
+
+
+def _kind_of(outputs: torch.Tensor) -> Kind:
+    if outputs.shape[1] == 1:
+        return "number"
+    whole = bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-4).all())
+    return "probabilities" if whole else "logits"
 
 
 def _parts(x: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -16,33 +16,42 @@ LEAST_GAIN = 0.05
 """A map whose deletion gain is smaller does not show what the answer hangs on."""
 LEAST_STRENGTH = 1.5
 """An answer that stands out less than so many times the strongest of the shuffled copies could be one of theirs."""
+WRITTEN: dict[Method, str] = {
+    "saliency": "saliency",
+    "integrated-gradients": "integrated gradients",
+    "smoothgrad": "SmoothGrad",
+    "grad-cam": "Grad-CAM",
+    "occlusion": "occlusion",
+}
 NOT_TRUSTED = "not to be trusted"
 
 
 @dataclass(frozen=True)
 class AnswerCheck:
     """Does the network answer as one that has learned? `strength`: how far the highest output lies above the mean of
-    all; `copies`: the same of copies of the network with shuffled weights. Of copies of a network with random weights
-    it is one more, so a strength that all of them are far from is a sign of learning. Without outputs to compare
-    (a single number) `strength` is None and nothing is said."""
+    all, or, of a `number`, its standard deviation while random halves of the input are taken out; `copies`: the same of
+    copies of the network with shuffled weights. A network with random weights is one more of these copies, so a
+    strength that all of them are far from is a sign of learning."""
 
-    strength: float | None
+    strength: float
     copies: tuple[float, ...]
+    number: bool = False
 
     @property
     def learned(self) -> bool:
         """Whether the strength is at least 1.5 times the strongest copy's."""
-        return self.strength is None or self.strength >= LEAST_STRENGTH * max(self.copies)
+        return self.strength >= LEAST_STRENGTH * max(self.copies)
 
     def sentence(self) -> str:
         """What was found, in one sentence."""
-        if self.strength is None:
-            return "Whether the network has learned cannot be told from one number."
         than = f"{len(self.copies)} copies of the network with shuffled weights"
-        return (
-            f"The highest output stands {self.strength:.2g} above the mean; in {than} it stands "
-            f"{max(self.copies):.2g} above at most."
-        )
+        most = f"{max(self.copies):.3g} at most ({LEAST_STRENGTH:g} times as much would be needed to tell)"
+        if self.learned:
+            most = f"{max(self.copies):.3g} at most"
+        if self.number:
+            what = "While random halves of the input are taken out, the output varies by"
+            return f"{what} {self.strength:.3g} (standard deviation); in {than} by {most}."
+        return f"The highest output stands {self.strength:.3g} above the mean of all; in {than} {most}."
 
     def to_json(self) -> dict[str, Any]:
         """Strength of the network and of its copies, and the verdict."""
@@ -121,8 +130,8 @@ class AttributionMap:
 
     @property
     def name(self) -> str:
-        """The method, and its layer."""
-        return self.method if self.layer is None else f"{self.method} at {self.layer}"
+        """The method as it is written, and its layer."""
+        return WRITTEN[self.method] + ("" if self.layer is None else f" at {self.layer}")
 
     @property
     def peak(self) -> tuple[int, ...]:

@@ -1,0 +1,250 @@
+"""Why does a network answer as it does to one input?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from striate.api.networks import load
+from striate.api.training import Run
+from striate.errors import DataError, StriateError, UsageError, pasted
+from striate.models.untouched import on_trial, trial_copy
+from striate.runs.directory import open_run
+from striate.runs.files import write_text
+from striate.training.config_file import config_from_yaml
+from striate.training.prepare import read_data
+from striate.training.trained import Trained
+from striate.visualize.attribution.attribute import Asked, attribute, require_method
+from striate.visualize.attribution.change import Covering, Nudge, smallest_covering, smallest_nudge
+from striate.visualize.attribution.explanation import Explanation, NudgeShown
+from striate.visualize.attribution.nearest import Nearest, find_nearest
+from striate.visualize.attribution.question import Question, ask
+from striate.visualize.attribution.record import Maps
+from striate.visualize.inside.passes import as_input
+from striate.wording import several, show_shape
+
+if TYPE_CHECKING:
+    from striate.training.trained import Input
+
+_LEVELS = "levels of 0 to 255"
+
+
+def explain(
+    run_or_trained: str | Path | Run | Trained | nn.Module, image: Input, method: Asked = "auto"
+) -> Explanation:
+    """Why the network answers `image` as it does: maps of what it looked at, each with the checks that say how far to
+    trust it; what it would take to change the answer; and, of a run, the training images most alike.
+
+    `image` as in `Trained.predict`: a path, a PIL image, or a raw array of the training shape; for a table, its
+    numbers, also as text (`"5.1,3.5,1.4,0.2"`). For an `nn.Module`, which knows no preparation, a normalized tensor
+    (C, H, W) or (F,). `method`: `saliency`, `integrated-gradients`, `smoothgrad`, `grad-cam` or `occlusion`; `auto`
+    tries all of them, and several layers for Grad-CAM. The network is left as it is, in every bit.
+    Raises UsageError for a word that is no method, and for a segmentation; DataError for an input that cannot be read;
+    ModelError where the method cannot look into the network.
+    """
+    require_method(method)
+    if isinstance(run_or_trained, nn.Module):
+        return _explain_module(run_or_trained, image, method)
+    path = run_or_trained.path if isinstance(run_or_trained, Run) else run_or_trained
+    trained = path if isinstance(path, Trained) else load(path)
+    refuse_task(trained)
+    network = type(trained.module).__name__ if isinstance(path, Trained) else str(path)
+    raw = trained.prepare(_numbers(trained, image, network))
+    explained = _explain_trained(trained, raw, method, _name_of(image, raw), network)
+    if isinstance(path, Trained):
+        missing = "No training samples to compare with: a network alone does not know its data; name its run."
+        return replace(explained, nearest=Nearest(missing=missing))
+    return _with_data(explained, trained, Path(path))
+
+
+def write_explanation(explained: Explanation, path: str | Path) -> None:
+    """Write the explanation as one HTML page that needs nothing else. Raises RunError where it cannot be written."""
+    from striate.report.explanation import explanation_page  # templates load only where they are needed
+
+    write_text(Path(path), explanation_page(explained))
+
+
+def refuse_task(trained: Trained) -> None:
+    """Raise UsageError for a network whose answer is no single one, or whose input is no image and no table."""
+    shape = trained.preparation.input_shape
+    if trained.task.name == "segment":
+        got, expected = "a segmentation, which answers for each pixel", "one answer for an image"
+        raise UsageError("RUN", got, expected, "striate predict RUN IMAGE --masks DIR shows what it finds")
+    if len(shape) not in (1, 3):
+        expected = "images (channels, height, width), or tables"
+        raise UsageError("RUN", f"inputs of {show_shape(shape)}", expected, "striate predict answers for them")
+
+
+def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: str, network: str) -> Explanation:
+    prediction = trained.answer([raw])[0]
+    classify = trained.task.name == "classify"
+    target = int(prediction.decoded.argmax()) if classify else 0
+    normalize = trained.normalization.on(trained.device, raw.ndim + 1)
+    x = normalize(torch.from_numpy(raw)[None].to(trained.device))
+    module = trial_copy(trained.module)
+    with on_trial(module):
+        question = ask(module, x, target, kind="logits" if classify else "number")
+        maps, covering, nudge = _look(question, method, _bounds(trained, x))
+    shown = None if nudge is None else _in_units(nudge, x, trained)
+    return Explanation(
+        subject,
+        network,
+        prediction.fields,
+        trained.classes,
+        raw,
+        tuple(f"feature {k}" for k in range(raw.size)) if raw.ndim == 1 else (),
+        maps,
+        covering,
+        shown,
+        Nearest(),
+        tuple(_notes(trained)),
+    )
+
+
+def _look(
+    question: Question, method: Asked, bounds: tuple[torch.Tensor, torch.Tensor] | None
+) -> tuple[Maps, Covering | None, Nudge | None]:
+    """Maps, and what would change the answer."""
+    maps = attribute(question, method)
+    outputs = question.outputs(question.x)[0]
+    if question.kind == "number" or len(outputs) < 2:
+        return maps, None, None
+    outputs[question.target] = -torch.inf
+    low, high = bounds or (None, None)
+    return maps, smallest_covering(question), _nudged(question, int(outputs.argmax()), low, high)
+
+
+def _nudged(question: Question, other: int, low: torch.Tensor | None, high: torch.Tensor | None) -> Nudge | None:
+    """None also where the network has no gradients to follow."""
+    try:
+        return smallest_nudge(question, other, low, high)
+    except RuntimeError:
+        return None
+
+
+def _bounds(trained: Trained, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Black and white in normalized units, of the shape of a batch of one."""
+    if trained.preparation.kind != "image":
+        return None
+    normalize = trained.normalization.on(trained.device, x.ndim)
+    one = torch.zeros_like(x)
+    return normalize(one), normalize(one + 255)
+
+
+def _in_units(nudge: Nudge, x: torch.Tensor, trained: Trained) -> NudgeShown:
+    """The change in the units of the raw input."""
+    normalization = trained.normalization
+    shape = (-1,) + (1,) * (x.ndim - 2)
+    mean, std = (np.asarray(values).reshape(shape) for values in (normalization.mean, normalization.std))
+    changed, before = (one[0].double().cpu().numpy() * std + mean for one in (nudge.changed, x))
+    difference = (changed - before) if trained.preparation.kind == "image" else (changed - before) / std
+    image = trained.preparation.kind == "image"
+    return NudgeShown(
+        changed.round().clip(0, 255).astype(np.uint8) if image else changed.astype(np.float32),
+        float(np.sqrt(np.square(difference).mean())),
+        float(np.abs(difference).max()),
+        _LEVELS if image else "standard deviations",
+        trained.classes[nudge.answer],
+        nudge.probability,
+    )
+
+
+def _notes(trained: Trained) -> list[str]:
+    notes = []
+    if trained.views != "none":
+        notes.append(
+            f"The answer is the mean over several views of the image ({trained.views}); maps and changes are "
+            "those of the image as it is."
+        )
+    if trained.task.name == "regress" and trained.task.outputs > 1:
+        notes.append(f"Of {trained.task.outputs} numbers, the first one is explained.")
+    if trained.task.name == "regress":
+        notes.append("Deletion is in standard deviations of the training targets.")
+    return notes
+
+
+def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanation:
+    """With the nearest training samples, and the names of features, where the run's data can be read."""
+    try:
+        run = open_run(path.parent.parent if path.is_file() else path)
+        data = read_data(config_from_yaml(run.config))[1]
+    except StriateError as error:
+        missing = f"No training samples to compare with: {error.where}: {error.got}."
+        return replace(explained, nearest=Nearest(missing=missing))
+    raw = torch.from_numpy(explained.input)[None].to(trained.device)
+    normalize = trained.normalization.on(trained.device, raw.ndim)
+    nearest = find_nearest(trained.module, normalize(raw), data, normalize)
+    return replace(explained, nearest=nearest, features=data.features or explained.features)
+
+
+def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation:
+    """Of a network alone: its classes are numbers, and the input is as it was given."""
+    given = torch.as_tensor(image)
+    given = given[None] if given.ndim in (1, 3) else given
+    if given.ndim not in (2, 4) or len(given) != 1 or not given.is_floating_point():
+        got = f"a tensor of {show_shape(given.shape)}, {given.dtype}"
+        expected = "one normalized input (C, H, W) or (F,), floating point"
+        raise DataError("image", got, expected, "striate.load(run) knows how to prepare an image")
+    copy = trial_copy(module)
+    with on_trial(copy):
+        question = ask(copy, as_input(copy, given))
+        maps, covering, nudge = _look(question, method, None)
+        outputs = question.outputs(question.x)
+        probabilities = None if question.kind == "number" else question.probabilities(outputs)[0]
+    count = outputs.shape[1]
+    classes = tuple(f"class {k}" for k in range(count)) if probabilities is not None else ()
+    return Explanation(
+        f"a tensor of {show_shape(given.shape[1:])}",
+        type(module).__name__,
+        _fields(outputs[0], probabilities, classes),
+        classes,
+        given[0].detach().float().cpu().numpy(),
+        tuple(f"feature {k}" for k in range(given.shape[1])) if given.ndim == 2 else (),
+        maps,
+        covering,
+        None if nudge is None else _as_given(nudge, given, classes),
+        Nearest(missing="No training samples to compare with: a network alone does not know its data; name its run."),
+        () if probabilities is not None else (f"Of {several(count, 'number')}, the first one is explained.",),
+    )
+
+
+def _fields(outputs: torch.Tensor, probabilities: torch.Tensor | None, classes: tuple[str, ...]) -> dict[str, Any]:
+    if probabilities is None:
+        return {"value": float(outputs[0])}
+    values, places = probabilities.topk(min(5, len(probabilities)))
+    top = [[classes[place], float(value)] for value, place in zip(values.tolist(), places.tolist(), strict=True)]
+    return {"label": top[0][0], "probability": top[0][1], "top": top}
+
+
+def _as_given(nudge: Nudge, given: torch.Tensor, classes: tuple[str, ...]) -> NudgeShown:
+    changed = nudge.changed[0].detach().float().cpu()
+    difference = changed - given[0].detach().float().cpu()
+    typical, largest = float(difference.square().mean().sqrt()), float(difference.abs().max())
+    unit = "of the input's own units"
+    return NudgeShown(changed.numpy(), typical, largest, unit, classes[nudge.answer], nudge.probability)
+
+
+def _name_of(image: object, raw: np.ndarray) -> str:
+    if raw.ndim == 1:
+        return f"a row of {several(raw.size, 'number')}"
+    return Path(image).name if isinstance(image, str | Path) else f"an image of {show_shape(raw.shape)}"
+
+
+def _numbers(trained: Trained, image: Any, network: str) -> Any:
+    """Text of numbers, parted by commas, for a table; everything else as it is."""
+    if trained.preparation.kind != "table" or not isinstance(image, str):
+        return image
+    count = trained.preparation.input_shape[0]
+    try:
+        numbers = [float(part) for part in image.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        remedy = f"striate explain {pasted(network)} {','.join(['0'] * count)}"
+        raise UsageError("IMAGE", repr(image[:80]), f"{count} numbers, parted by commas: a row of the table", remedy)
+    return np.array(numbers, np.float32)

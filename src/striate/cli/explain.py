@@ -1,0 +1,64 @@
+"""`striate explain`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def explain(
+    run: Path,
+    image: str,
+    /,
+    *,
+    method: Literal["auto", "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"] = "auto",
+    out: Path | None = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Say why a network answers an image as it does, and how far to trust that, on one page.
+
+    Maps of what the network looked at, each checked: a map is not to be trusted where networks with shuffled weights
+    give the same one, or where the answer does not hang on what it points at. Then, what it would take to change the
+    answer, and the nearest training images. Exit code 1 if the map that is shown first is not to be trusted.
+
+    Parameters
+    ----------
+    run
+        A run directory, or one checkpoint file.
+    image
+        An image file; for a table, the numbers of a row, parted by commas.
+    method
+        Which map; auto makes all that the network allows, and shows first the one that the answer hangs on most.
+    out
+        The page. Default: the image's name with -explained.html, in this folder; none with --json.
+    force
+        Overwrite the page.
+    json
+        Print one JSON document on stdout, everything else on stderr.
+    """
+    from striate.api import explain as explain_image
+    from striate.api import write_explanation
+    from striate.cli.output import print_json, print_note, print_text, results_only, stdout
+    from striate.visualize.attribution.text import explanation_text
+    from striate.visualize.picture_path import refuse_picture_path
+
+    if out is None and not json:
+        stem = re.sub(r"[^\w.-]+", "-", Path(image).stem)[:60]
+        out = Path(f"{stem or 'image'}-explained.html")
+    if out is not None:
+        refuse_picture_path(out, force=force, endings=(".html", ".htm"))
+    with results_only(json):
+        explained = explain_image(run, image, method)
+    if out is not None:
+        write_explanation(explained, out)
+    if json:
+        print_json(explained.to_json())
+    else:
+        print_text(explanation_text(explained, stdout().width))
+    if out is not None:
+        print_note(f"written: {out}")
+    return 0 if explained.trusted else 1

@@ -1,0 +1,161 @@
+"""An explanation as one HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from striate.report.content import Table
+from striate.report.explanation_pictures import Pixels, as_png, difference, enlarged, outlined, overlay
+from striate.report.page import page_environment
+from striate.visualize.attribution import text
+from striate.visualize.attribution.explanation import Explanation, as_pixels
+from striate.visualize.attribution.maps import Method
+from striate.visualize.attribution.record import AttributionMap
+from striate.visualize.attribution.removal import removed
+from striate.wording import show_sizes
+
+Row = tuple[str | int | float | None, ...]
+
+ABOUT: dict[Method, str] = {
+    "saliency": "How fast the answer changes with each pixel: the absolute gradient.",
+    "integrated-gradients": "What each pixel adds to the answer on the way from the blurred image to the image.",
+    "smoothgrad": "The gradient, averaged over noisy copies of the image.",
+    "grad-cam": "Where the maps of a layer lie that speak for the answer.",
+    "occlusion": "By how much the answer falls when a square there is blurred.",
+}
+_WIDTH, _HEIGHT, _MARGIN = 260.0, 120.0, 6.0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the page: a PNG in base64, what it shows in words, and whether its pixels are seen as squares."""
+
+    png: str
+    words: str
+    enlarged: bool
+
+
+@dataclass(frozen=True)
+class MapShown:
+    """A map on the page: its picture (None for a table), figures, and the two lines of its deletion curve as points of
+    an SVG of 260 × 120."""
+
+    one: AttributionMap
+    about: str
+    picture: Shown | None
+    falling: str
+    random: str
+    numbers: Table
+
+
+def explanation_page(explained: Explanation) -> str:
+    """The page as HTML text: the answer, why, what would change it, the nearest training samples."""
+    image = explained.input.ndim == 3
+    page = page_environment().get_template("explanation.html")
+    return page.render(
+        explained=explained,
+        answer=text.answer_line(explained).removeprefix(f"{explained.subject}: "),
+        lines=text.trust_lines(explained),
+        legend=text.LEGEND,
+        percent_text=text.percent,
+        picture=_shown(as_pixels(explained.input), f"{explained.subject}, as the network sees it") if image else None,
+        maps=[_map(explained, one) for one in explained.maps.maps],
+        table=None if image else _features(explained),
+        changes=_changes(explained),
+        neighbors=[_neighbor_picture(explained, place) for place in range(len(explained.nearest.neighbors))],
+        rows=None if image else _neighbor_table(explained),
+    )
+
+
+def _shown(pixels: Pixels, words: str) -> Shown:
+    return Shown(as_png(pixels), words, enlarged(pixels))
+
+
+def _map(explained: Explanation, one: AttributionMap) -> MapShown:
+    picture = None
+    if explained.input.ndim == 3:
+        row, column = one.peak
+        words = f"{one.name}: most important at row {row}, column {column}"
+        picture = _shown(overlay(explained.input, one), words)
+    check = one.check
+    rows = tuple(zip((f"{100 * share:.0f} %" for share in check.shares), check.falling, check.random, strict=True))
+    numbers = Table(f"Deletion, {one.name}", ("taken out", "most important first", "random order"), rows)
+    ends = (*check.falling, *check.random, *(() if explained.label is None else (0.0, 1.0)))
+    low, high = min(ends), max(ends)
+    falling, random = (_line(values, low, high) for values in (check.falling, check.random))
+    return MapShown(one, ABOUT[one.method], picture, falling, random, numbers)
+
+
+def _line(values: tuple[float, ...], low: float, high: float) -> str:
+    across = np.linspace(_MARGIN, _WIDTH - _MARGIN, len(values))
+    up = [(value - low) / (high - low) if high > low else 0.5 for value in values]
+    down = [_MARGIN + (1 - share) * (_HEIGHT - 2 * _MARGIN) for share in up]
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
+
+
+def _features(explained: Explanation) -> Table:
+    """A row a feature: its value, and each map's, as a share of the map's largest."""
+    maps = explained.maps.maps
+    tops = [float(np.abs(one.values).max()) or 1.0 for one in maps]
+    order = np.argsort(-np.abs(maps[0].values), kind="stable")
+    rows = tuple(
+        (
+            explained.features[place],
+            float(explained.input[place]),
+            *(round(float(one.values[place]) / top, 3) for one, top in zip(maps, tops, strict=True)),
+        )
+        for place in order
+    )
+    caption = "Each feature, and its importance as a share of the largest: negative speaks against the answer"
+    return Table(caption, ("feature", "value", *(one.name for one in maps)), rows)
+
+
+def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | None]]:
+    """What would change the answer: a sentence each, with its pictures, or its table."""
+    if explained.label is None:
+        return []
+    image, found = explained.input.ndim == 3, []
+    if image:
+        found.append((text.covering_line(explained), _covering_pictures(explained), None))
+    pictures, table, nudge = [], None, explained.nudge
+    if nudge is not None and image:
+        pictures.append(_shown(as_pixels(nudge.changed), f"The image after the change: {nudge.answer}"))
+        words = "The change alone, made as strong as gray allows"
+        pictures.append(_shown(difference(explained.input, nudge.changed), words))
+    elif nudge is not None:
+        rows = tuple(
+            (name, float(before), float(after))
+            for name, before, after in zip(explained.features, explained.input, nudge.changed, strict=True)
+        )
+        table = Table("The change", ("feature", "now", f"then: {nudge.answer}"), rows)
+    return [*found, (text.nudge_line(explained), pictures, table)]
+
+
+def _covering_pictures(explained: Explanation) -> list[Shown]:
+    if explained.covering is None:
+        return []
+    blurred = removed(torch.from_numpy(explained.input.astype(np.float32))[None])[0].numpy()
+    raw = explained.input
+    pixels = outlined(raw, explained.covering, blurred.round().astype(raw.dtype) if raw.dtype == np.uint8 else blurred)
+    words = f"A blurred square of {show_sizes(explained.covering.size)} pixels, outlined"
+    return [_shown(pixels, f"{words}: {explained.classes[explained.covering.answer]}")]
+
+
+def _neighbor_picture(explained: Explanation, place: int) -> Shown | None:
+    neighbor = explained.nearest.neighbors[place]
+    if neighbor.input.ndim != 3:
+        return None
+    return _shown(as_pixels(neighbor.input), f"{neighbor.path}: {neighbor.label}")
+
+
+def _neighbor_table(explained: Explanation) -> Table | None:
+    """The nearest rows of a table beside the one in question."""
+    found = explained.nearest.neighbors
+    if not found:
+        return None
+    own: Row = ("this one", explained.label or explained.fields.get("value"), None, *map(float, explained.input))
+    rows: list[Row] = [(n.path, n.label, n.similarity, *map(float, n.input)) for n in found]
+    return Table("The nearest training samples", ("sample", "label", "similarity", *explained.features), (own, *rows))

@@ -1,0 +1,84 @@
+"""The training samples that the last layer takes for the most alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.data.dataset import Dataset
+from striate.visualize.inside.features import find_features
+from striate.visualize.inside.passes import spread
+
+COUNT, MOST = 6, 5000
+_AT_ONCE = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbor:
+    """A training sample: `path` as in split.csv, its `label`, its raw `input`, and the cosine of the angle between its
+    features and those of the sample in question, at most 1."""
+
+    path: str
+    label: str
+    similarity: float
+    input: NDArray[Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Path, label and similarity."""
+        return {"path": self.path, "label": self.label, "similarity": self.similarity}
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest training samples, the nearest first, of `looked_at` of `total`; `source`: which features, in words.
+    Without any, `missing` says why."""
+
+    neighbors: tuple[Neighbor, ...] = ()
+    looked_at: int = 0
+    total: int = 0
+    source: str = ""
+    missing: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return vars(self) | {"neighbors": [neighbor.to_json() for neighbor in self.neighbors]}
+
+
+def find_nearest(
+    module: nn.Module, x: torch.Tensor, data: Dataset, normalize: Callable[[torch.Tensor], torch.Tensor]
+) -> Nearest:
+    """The six samples of the training split whose features, as `find_features` takes them, have the smallest angle to
+    those of the normalized `x` (1, …); of at most 5,000 samples, evenly spread. `normalize` takes raw batches."""
+    train = data.splits["train"]
+    rows = spread(len(train), MOST)
+    own = find_features(module, x)
+    cosines = [
+        _cosines(find_features(module, normalize(train.inputs[part])).values, own.values[0])
+        for part in rows.split(_AT_ONCE)
+    ]
+    joined = np.concatenate(cosines)
+    order = np.argsort(-joined, kind="stable")[:COUNT]
+    neighbors = tuple(_neighbor(data, int(rows[k]), float(joined[k])) for k in order)
+    return Nearest(neighbors, len(rows), len(train), own.source)
+
+
+def _cosines(values: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(values.astype(np.float64), axis=1) * np.linalg.norm(own.astype(np.float64))
+    products: NDArray[np.float64] = values.astype(np.float64) @ own.astype(np.float64)
+    cosines = np.zeros_like(products)
+    np.divide(products, lengths, out=cosines, where=lengths > 0)
+    return cosines
+
+
+def _neighbor(data: Dataset, row: int, similarity: float) -> Neighbor:
+    train = data.splits["train"]
+    path = data.facts["train"].paths[row] if data.facts else str(int(train.ids[row]))
+    target = train.targets[row]
+    label = data.classes[int(target)] if data.annotation == "class" else ", ".join(f"{v:g}" for v in target.tolist())
+    return Neighbor(path, label, similarity, train.inputs[row].cpu().numpy())
