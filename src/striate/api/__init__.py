@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from striate.api.checking import check_data
     from striate.api.comparing import compare
     from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
-    from striate.api.learning import learning_curve, write_learning_curve
     from striate.api.explaining import explain, write_explanation
+    from striate.api.learning import learning_curve, write_learning_curve
     from striate.api.measuring import baselines, evaluate
     from striate.api.networks import build, load
     from striate.api.news import announcer
@@ -32,8 +32,8 @@ _PLACES = {
     "checking": ("check_data",),
     "comparing": ("compare",),
     "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
-    "learning": ("learning_curve", "write_learning_curve"),
     "explaining": ("explain", "write_explanation"),
+    "learning": ("learning_curve", "write_learning_curve"),
     "measuring": ("baselines", "evaluate"),
     "networks": ("build", "load"),
     "news": ("announcer",),
