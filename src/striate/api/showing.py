@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 
     from striate.api.training import Run
 
-What = Literal["filters", "maps", "patches", "maximize", "invert", "embedding", "correlation"]
+What = Literal[
+    "filters", "maps", "patches", "maximize", "invert", "embedding", "correlation", "tuning", "field", "landscape",
+    "statistics",
+]  # fmt: skip
 WHATS: tuple[str, ...] = get_args(What)
 
 _DPI, _PHOTO_DPI = 100, 80
 _EMBEDDED, _CORRELATED, _SEARCHED = 1000, 256, 1000
+_LANDSCAPE, _WORK = 512, 4e11
+"""Samples at most, and multiply–accumulates of all their forward passes: about a minute."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +202,57 @@ def _correlation(asked: _Asked) -> Shown:
     return _shown(asked, "correlation", words, found, figure)
 
 
+def _tuning(asked: _Asked) -> Shown:
+    from striate.visualize.inside.figures.tuning import tuning_figure, tuning_words
+    from striate.visualize.inside.tuning import tune
+
+    subject = asked.subject
+    units = None if asked.unit is None else [asked.unit]
+    found = tune(subject.module, subject.input_shape, subject.value_range(), asked.layer, units=units)
+    figure = tuning_figure(found, title=_title(subject, f"orientation tuning, {found.layer}"))
+    return _shown(asked, "tuning", tuning_words(found), found, figure)
+
+
+def _field(asked: _Asked) -> Shown:
+    from striate.visualize.inside.fields import find_fields
+    from striate.visualize.inside.figures.fields import fields_figure
+
+    subject = asked.subject
+    raw, name = subject.input(asked.image)
+    image = subject.picture(raw)
+    if image is None:
+        raise DataError("field", f"a {subject.preparation.kind}", "an image", "a run that was trained on images")
+    found = find_fields(subject.module, subject.input_shape, asked.layer)
+    figure = fields_figure(found, image, title=_title(subject, "where units look"))
+    return _shown(asked, "field", f"{found.words}; drawn on {name}", found, figure)
+
+
+def _landscape(asked: _Asked) -> Shown:
+    from striate.account.summarize import observe
+    from striate.visualize.inside.figures.landscape import landscape_figure, landscape_words
+    from striate.visualize.inside.landscape import LINE, PLANE, loss_landscape
+
+    subject = asked.subject
+    macs = observe(subject.module, subject.input_shape).macs
+    most = int(_WORK / (max(1, macs) * (2 * LINE + PLANE**2)))
+    x, targets, of = subject.training_samples(max(32, min(_LANDSCAPE, most)))
+    found = loss_landscape(subject.module, x, targets, subject.task.loss)
+    figure = landscape_figure(found, title=_title(subject, of))
+    return _shown(asked, "landscape", f"{landscape_words(found)} {of}", found, figure)
+
+
+def _statistics(asked: _Asked) -> Shown:
+    from striate.visualize.inside.statistics import read_statistics
+    from striate.visualize.signal import signal_figure
+
+    subject = asked.subject
+    if subject.run is None:
+        raise UsageError("RUN", f"{subject.name}, which was not trained", "a run", "striate train mnist5k")
+    found = read_statistics(subject.run)
+    figure = signal_figure(found.start, found.end, title=_title(subject, "signal and gradient by layer"))
+    return _shown(asked, "statistics", found.words, found, figure)
+
+
 def _has_classes(subject: Subject, split: Split) -> bool:
     return bool(subject.classes) and split.targets.ndim == 1
 
@@ -213,6 +269,10 @@ _SHOWS: dict[str, Callable[[_Asked], Shown]] = {
     "invert": _invert,
     "embedding": _embedding,
     "correlation": _correlation,
+    "tuning": _tuning,
+    "field": _field,
+    "landscape": _landscape,
+    "statistics": _statistics,
 }
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "filters": ("layer", "unit"),
@@ -222,4 +282,8 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "invert": ("image", "layer"),
     "embedding": ("layer",),
     "correlation": ("layer",),
+    "tuning": ("layer", "unit"),
+    "field": ("image", "layer"),
+    "landscape": (),
+    "statistics": (),
 }

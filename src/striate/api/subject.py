@@ -89,6 +89,12 @@ class Subject:
         raw = part.inputs[:]
         return Split(raw, part.targets, part.ids), self.normalized(raw), f"{of} of {self.data.name}, n = {len(raw):,}"
 
+    def training_samples(self, most: int) -> tuple[torch.Tensor, torch.Tensor, str]:
+        """Normalized inputs (N, …) and targets of at most `most` training samples, evenly spread, and which."""
+        part = self.data.splits["train"]
+        part = part.take(spread(len(part), most))
+        return self.normalized(part.inputs[:]), part.targets, f"train split of {self.data.name}, n = {len(part):,}"
+
     def value_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The least and the largest value of each channel of an image, as the network gets them; three standard
         deviations either way, of what is no image."""

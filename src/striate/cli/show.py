@@ -13,7 +13,19 @@ from striate.errors import NoInputShape, UsageError, one_line, pasted
 
 def show(
     run: str,
-    what: Literal["filters", "maps", "patches", "maximize", "invert", "embedding", "correlation"],
+    what: Literal[
+        "filters",
+        "maps",
+        "patches",
+        "maximize",
+        "invert",
+        "embedding",
+        "correlation",
+        "tuning",
+        "field",
+        "landscape",
+        "statistics",
+    ],
     image: str | None = None,
     /,
     *,
@@ -26,15 +38,17 @@ def show(
 ) -> int:
     """Draw what a network does: its filters, what each layer makes of an image, what its units look for.
 
-    filters: the weights of a layer, the first one by default. maps: what each layer makes of IMAGE. patches: the parts of images that its units
-    answer to most. maximize: images made for a unit. invert: images to which layers answer as to IMAGE. embedding: the
-    samples as the last layer sees them, on a map. correlation: how diverse the feature maps of each layer are, and
-    which are dead.
+    Of any network, with random weights where a name has no others: filters (the weights of a layer), maps (what each
+    layer makes of IMAGE), maximize (images made for a unit), invert (images to which layers answer as to IMAGE),
+    tuning (how units answer to bars of any orientation), field (where units look, on IMAGE).
+    Of a run: patches (the parts of images that its units answer to most), embedding (samples as the last layer sees
+    them, on a map), correlation (how diverse the feature maps are, and which are dead), landscape (the loss around the
+    weights), statistics (signal and gradient by layer, as the run recorded them).
 
     Parameters
     ----------
     run
-        A run; for filters, maps, maximize and invert also a network by name, whose weights are then random.
+        A run, or a network: a zoo name, a layer string, path/to/file.py:function (which runs that code).
     what
         What to draw.
     image

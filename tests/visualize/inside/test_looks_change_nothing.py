@@ -5,16 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 from looked_at import SHAPE, Failing, Functional, Look, inputs, left_as_it_was, network
+from torch import nn
 
 from striate.errors import ModelError
 from striate.visualize.inside.correlation import correlate_maps
 from striate.visualize.inside.embedding import embed
 from striate.visualize.inside.feature_maps import feature_maps
 from striate.visualize.inside.features import find_features
+from striate.visualize.inside.fields import find_fields
 from striate.visualize.inside.filters import find_filters
+from striate.visualize.inside.landscape import loss_landscape
 from striate.visualize.inside.patches import exciting_patches
 from striate.visualize.inside.synthesis import invert_layers, maximize_units
+from striate.visualize.inside.tuning import tune
 
+LABELS = torch.arange(8) % 4
 RANGE = ((-2.0,) * 3, (2.0,) * 3)
 
 LOOKS: dict[str, Look] = {
@@ -26,6 +31,9 @@ LOOKS: dict[str, Look] = {
     "patches": lambda module: exciting_patches(module, inputs()),
     "maximize": lambda module: maximize_units(module, SHAPE, RANGE, steps=3),
     "invert": lambda module: invert_layers(module, inputs()[0], RANGE, steps=3),
+    "tuning": lambda module: tune(module, SHAPE, RANGE),
+    "field": lambda module: find_fields(module, SHAPE),
+    "landscape": lambda module: loss_landscape(module, inputs(), LABELS, nn.functional.cross_entropy, line=3, plane=3),
     "correlation": lambda module: correlate_maps(module, inputs()),
 }
 

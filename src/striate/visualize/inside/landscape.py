@@ -1,0 +1,108 @@
+"""The loss around the weights that were found: along two random lines, and over the plane between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.func import functional_call
+
+from striate.errors import DataError, ModelError
+from striate.models.untouched import on_trial
+from striate.visualize.inside.passes import as_input, batches
+
+REACH, LINE, PLANE = 1.0, 31, 15
+Loss = Callable[[Any, torch.Tensor], torch.Tensor]
+"""From the outputs for a batch and its targets to the mean loss."""
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """`steps`: (L,) along both lines, and `lines`: (2, L), the mean loss there; `grid`: (G,), and `plane`: (G, G), the
+    loss at `grid[i]` along the second and `grid[j]` along the first direction. A step of 1 moves each filter by as much
+    as it is long. `center`: the loss of the weights themselves; `n`: samples."""
+
+    steps: NDArray[np.float64]
+    lines: NDArray[np.float64]
+    grid: NDArray[np.float64]
+    plane: NDArray[np.float64]
+    center: float
+    n: int
+
+    @property
+    def width(self) -> float | None:
+        """How far, on average over both lines and ways, until the loss is twice that of the weights; None where it is
+        not anywhere within reach."""
+        middle = len(self.steps) // 2
+        found = []
+        for way in (*(line[middle:] for line in self.lines), *(line[middle::-1] for line in self.lines)):
+            above = np.flatnonzero(way >= 2 * self.center)
+            found.append(float(self.steps[middle + above[0]]) if len(above) else None)
+        known = [width for width in found if width is not None]
+        return float(np.mean(known)) if len(known) == len(found) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        arrays = {name: value.tolist() for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return vars(self) | arrays | {"width": self.width}
+
+
+def loss_landscape(
+    module: nn.Module,
+    x: torch.Tensor,
+    targets: torch.Tensor,
+    loss: Loss,
+    *,
+    line: int = LINE,
+    plane: int = PLANE,
+    seed: int = 0,
+) -> Landscape:
+    """The loss of normalized inputs `x` (N, …) around the weights of a network, which stay as they are.
+
+    Two random directions, each filter scaled to the length of the network's own; biases and normalizations do not
+    move. Li et al., "Visualizing the loss landscape of neural nets", NeurIPS 2018. In eval mode, so normalizations use
+    their statistics. `line`, `plane`: points along each, odd, so that the weights themselves are one of them. Raises
+    DataError where the loss of the weights is not finite.
+    """
+    weights = dict(module.named_parameters())
+    if not any(weight.ndim > 1 for weight in weights.values()):
+        raise ModelError(f"network {type(module).__name__}", "no filters or matrices", "a network with some", "another")
+    draw = torch.Generator().manual_seed(seed)
+    ways = [_direction(weights, draw), _direction(weights, draw)]
+    steps, grid = np.linspace(-REACH, REACH, line), np.linspace(-REACH, REACH, plane)
+    with on_trial(module), torch.no_grad():
+
+        def at(first: float, second: float) -> float:
+            moved = {name: weight + first * ways[0][name] + second * ways[1][name] for name, weight in weights.items()}
+            total = 0.0
+            for part, wanted in zip(batches(x), targets.split(64), strict=True):
+                outputs = functional_call(module, moved, (as_input(module, part),))
+                total += float(loss(outputs, wanted)) * len(part)
+            return total / len(x)
+
+        center = at(0.0, 0.0)
+        if not np.isfinite(center):
+            raise DataError(
+                "landscape", f"a loss of {center} where the weights are", "a finite one", "striate doctor RUN"
+            )
+        lines = np.array([[at(step, 0.0) for step in steps], [at(0.0, step) for step in steps]])
+        heights = np.array([[at(first, second) for first in grid] for second in grid])
+    return Landscape(steps, lines, grid, heights, center, len(x))
+
+
+def _direction(weights: dict[str, nn.Parameter], draw: torch.Generator) -> dict[str, torch.Tensor]:
+    found = {}
+    for name, weight in weights.items():
+        way = torch.randn(weight.shape, generator=draw).to(weight)
+        if weight.ndim > 1:
+            # A filter is what makes one output: a row of the weights.
+            sizes = [each.detach().flatten(1).norm(dim=1).view(-1, *[1] * (weight.ndim - 1)) for each in (weight, way)]
+            found[name] = way * (sizes[0] / sizes[1].clamp_min(1e-12))
+        else:
+            found[name] = torch.zeros_like(way)
+    return found

@@ -1,0 +1,186 @@
+"""Orientation tuning: gratings through the layers, as Hubel and Wiesel showed bars to the visual cortex.
+
+D. Hubel, T. Wiesel, "Receptive fields of single neurones in the cat's striate cortex", Journal of Physiology 1959.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.account.ledger import Shape
+from striate.errors import DataError
+from striate.visualize.inside.passes import batches, choose_unit, layer_outputs, no_such_layer
+from striate.visualize.inside.synthesis import Range
+
+ORIENTATIONS, PHASES, UNITS = 16, 8, 12
+WAVELENGTHS = (4, 6, 8, 12, 16, 24)
+"""In pixels; of these, as long as half a side or less."""
+CONTRAST = 0.9
+TUNED = 0.33
+"""Selectivity from here on: the answer across the best orientation is about half of the best one or less."""
+
+
+@dataclass(frozen=True)
+class TuningCurve:
+    """How one unit answers to bars.
+
+    `responses`: at each of 16 orientations of the bars, 0° horizontal, counterclockwise, up to 180°; the mean over the
+    phases of what exceeds the answer to even gray, at the `wavelength` (pixels) that excites it most. `selectivity`:
+    1 minus circular variance, |Σ r·e^{2iθ}| / Σ r, 0 for any orientation, 1 for one alone (Ringach et al., Journal of
+    Neuroscience 2002). `preferred`: degrees. `modulation`: F1/F0 over the phases: above 1 as in simple cells, below as
+    in complex cells (Skottun et al., Vision Research 1991).
+    """
+
+    unit: int
+    responses: tuple[float, ...]
+    wavelength: int
+    selectivity: float
+    preferred: float
+    modulation: float
+
+
+@dataclass(frozen=True)
+class LayerTuning:
+    """Of a layer, over the units that answer to gratings at all: how many of all, the median selectivity, the shares
+    that are tuned (selectivity of 0.33 or more) and simple (modulation above 1)."""
+
+    name: str
+    units: int
+    answering: int
+    selectivity: float
+    tuned: float
+    simple: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Of every layer with maps, and the curves of one of them, the most selective units first."""
+
+    layers: tuple[LayerTuning, ...]
+    layer: str
+    curves: tuple[TuningCurve, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        degrees = [180 * k / ORIENTATIONS for k in range(ORIENTATIONS)]
+        return asdict(self) | {"orientations": degrees}
+
+
+def gratings(input_shape: Shape, wavelength: float) -> torch.Tensor:
+    """Gray sine gratings (orientations · phases, C, H, W), 0 to 1, at all orientations and phases."""
+    channels, height, width = input_shape
+    row, column = torch.meshgrid(
+        torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij"
+    )
+    angle = torch.arange(ORIENTATIONS).view(-1, 1, 1, 1) * math.pi / ORIENTATIONS
+    phase = torch.arange(PHASES).view(1, -1, 1, 1) * 2 * math.pi / PHASES
+    # Rows run downward, so that a bar at 45° rises to the right.
+    across = column * torch.sin(angle) + row * torch.cos(angle)
+    wave = 0.5 + 0.5 * CONTRAST * torch.sin(2 * math.pi * across / wavelength + phase)
+    return wave.flatten(0, 1)[:, None].repeat(1, channels, 1, 1)
+
+
+def tune(
+    module: nn.Module,
+    input_shape: Shape,
+    values: Range,
+    layer: str | None = None,
+    *,
+    units: Sequence[int] | None = None,
+) -> Tuning:
+    """How units answer to gratings over the whole image: of each channel of a map, the one in the middle.
+
+    `values`: the least and the largest value of each channel of an image, as the network gets them. Default: the first
+    layer with an activation, and 12 of its units. Raises UsageError for a layer or unit that is not there, DataError
+    for inputs that are no images.
+    """
+    if len(input_shape) != 3:
+        raise DataError("tuning", f"inputs of {input_shape}", "images (C, H, W)", "a network that takes images")
+    longest = max(WAVELENGTHS[0], min(input_shape[1:]) / 2)
+    waves = [wave for wave in WAVELENGTHS if wave <= longest]
+    answers, active = _answers(module, input_shape, values, waves)
+    curves = {name: _curves(answer, waves) for name, answer in answers.items()}
+    name = layer or next((name for name in active if curves[name]), next(iter(curves)))
+    if name not in curves:
+        raise no_such_layer(name, list(curves))
+    count = answers[name].shape[-1]
+    known = {curve.unit: curve for curve in curves[name]}
+    if units is not None:
+        silent = (0.0,) * ORIENTATIONS
+        chosen = [choose_unit(unit, count, name) for unit in units]
+        shown = [known.get(unit) or TuningCurve(unit, silent, waves[0], 0.0, 0.0, 0.0) for unit in chosen]
+    else:
+        shown = sorted(known.values(), key=lambda curve: -curve.selectivity)[:UNITS]
+    counts = {each: answer.shape[-1] for each, answer in answers.items()}
+    return Tuning(tuple(_summed(each, counts[each], curves[each]) for each in active or curves), name, tuple(shown))
+
+
+def _answers(
+    module: nn.Module, input_shape: Shape, values: Range, waves: Sequence[int]
+) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
+    """Of each layer with maps, (wavelengths, orientations, phases, units) above the answer to gray, not below 0; and
+    which of them are activations or sums."""
+    low, high = (torch.tensor(bound, dtype=torch.float32).view(1, -1, 1, 1) for bound in values)
+    gray = torch.full((1, *input_shape), 0.5)
+    found: dict[str, list[torch.Tensor]] = {}
+    active: dict[str, None] = {}
+    everything = torch.cat([gray, *(gratings(input_shape, wave) for wave in waves)])
+    for part in batches(everything):
+        for output in layer_outputs(module, low + part * (high - low)):
+            if output.values.ndim == 4:
+                middle = output.values[:, :, output.values.shape[2] // 2, output.values.shape[3] // 2]
+                found.setdefault(output.name, []).append(middle.cpu())
+                if output.activation or output.kind == "sum":
+                    active[output.name] = None
+    if not found:
+        raise no_such_layer("", [])
+    answers = {}
+    for name, parts in found.items():
+        joined = torch.cat(parts).double().numpy()
+        above = (joined[1:] - joined[0]).clip(0)
+        answers[name] = above.reshape(len(waves), ORIENTATIONS, PHASES, -1)
+    return answers, list(active)
+
+
+def _curves(answers: NDArray[np.float64], waves: Sequence[int]) -> list[TuningCurve]:
+    """Of each unit that answers at all."""
+    mean = answers.mean(2)
+    # What is a millionth of the layer's strongest answer is rounding.
+    least = max(1e-12, 1e-6 * float(mean.max(initial=0)))
+    doubled = np.exp(2j * np.pi * np.arange(ORIENTATIONS) / ORIENTATIONS)
+    turn = np.exp(-2j * np.pi * np.arange(PHASES) / PHASES)
+    found = []
+    for unit in np.flatnonzero(mean.max((0, 1)) > least):
+        wave, best = np.unravel_index(int(mean[:, :, unit].argmax()), mean.shape[:2])
+        responses = mean[wave, :, unit]
+        vector = complex((responses * doubled).sum() / responses.sum())
+        phases = answers[wave, best, :, unit]
+        found.append(
+            TuningCurve(
+                int(unit),
+                tuple(responses.tolist()),
+                waves[int(wave)],
+                abs(vector),
+                float(np.degrees(np.angle(vector)) / 2 % 180),
+                float(2 * abs((phases * turn).mean()) / phases.mean()),
+            )
+        )
+    return found
+
+
+def _summed(name: str, units: int, curves: Sequence[TuningCurve]) -> LayerTuning:
+    if not curves:
+        return LayerTuning(name, units, 0, 0.0, 0.0, 0.0)
+    selectivity = np.array([curve.selectivity for curve in curves])
+    simple = np.mean([curve.modulation > 1 for curve in curves])
+    return LayerTuning(
+        name, units, len(curves), float(np.median(selectivity)), float((selectivity >= TUNED).mean()), float(simple)
+    )
