@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
 
 from striate.evaluation.assessment.record import (
     Assessment,
@@ -12,10 +15,16 @@ from striate.evaluation.assessment.record import (
     Figures,
     RegressionFigures,
     Slice,
+    TargetFigures,
     Temperature,
+    plain,
 )
+from striate.report.charts import chart
 from striate.report.content import Section, Table
 from striate.report.wording import number, percent
+from striate.visualize.estimates import SHOWN, draw_bias, draw_slices
+from striate.visualize.rank_curves import draw_precision_recall, draw_roc
+from striate.visualize.reliability import draw_reliability
 
 Row = tuple[str | int | float | None, ...]
 ROWS = 200
@@ -63,8 +72,44 @@ def assessment_sections(assessment: Assessment) -> tuple[Section, ...]:
     if isinstance(figures, RegressionFigures):
         parts = [_numbers(figures, of)]
     else:
-        parts = [_trust(figures, assessment.temperature, of)]
+        parts = [*_thresholds(figures, of), _trust(figures, assessment.temperature, of)]
     return (*parts, *_slices(figures, of))
+
+
+def _thresholds(figures: ClassificationFigures, of: str) -> tuple[Section, ...]:
+    """ROC and precision–recall curves, and points of them in numbers."""
+    if not figures.curves:
+        return ()
+    curves, classes = plain(figures.curves), plain(figures.classes)
+    charts = (
+        chart(lambda axes: draw_roc(axes, curves, classes), f"ROC curve of each class against the rest, {of}", 3.4),
+        chart(lambda axes: draw_precision_recall(axes, curves, classes), f"Precision against recall, {of}", 3.4),
+    )
+    false, found = (0.01, 0.05, 0.1), (0.5, 0.8, 0.95)
+    columns = (
+        "class",
+        *(f"found with {100 * rate:g} % false alarms" for rate in false),
+        *(f"precision where {100 * rate:g} % are found" for rate in found),
+    )
+    rows = tuple(
+        (
+            curve.name,
+            *(percent(_at(rate, curve.false_positive_rate, curve.true_positive_rate)) for rate in false),
+            *(percent(_at(rate, curve.recall, curve.precision)) for rate in found),
+        )
+        for curve in figures.curves
+    )
+    caption = (
+        f"{of}. Each class against the rest, over all thresholds on its probability. The classes that are told apart"
+        " the worst are named; the areas of all are in the table of the classes."
+    )
+    return (Section("Thresholds", charts=charts, caption=caption, behind=(Table(f"Points, {of}", columns, rows),)),)
+
+
+def _at(place: float, x: Sequence[float], y: Sequence[float]) -> float:
+    """The height of a curve between its points, which may come in either order."""
+    order = np.argsort(np.asarray(x), kind="stable")
+    return float(np.interp(place, np.asarray(x)[order], np.asarray(y)[order]))
 
 
 def _trust(figures: ClassificationFigures, temperature: Temperature | None, of: str) -> Section:
@@ -83,7 +128,16 @@ def _trust(figures: ClassificationFigures, temperature: Temperature | None, of: 
             f" on {temperature.fitted_on}, n = {temperature.n:,}) would make that {100 * after.ece:.1f} points, and the"
             f" log loss {after.nll:.4f} instead of {raw.nll:.4f}. Answers stay the same; only their percentages change."
         )
-    return Section("How far to trust the percentages", tuple(said), (_bins(raw, after),))
+    bins = plain(raw.bins), () if after is None else plain(after.bins)
+    label = f"Reliability diagram of the {of}: expected calibration error {100 * raw.ece:.1f} points"
+    return Section(
+        "How far to trust the percentages",
+        tuple(said),
+        charts=(chart(lambda axes: draw_reliability(axes, *bins), label, 3.6),),
+        caption=f"{of}. A point: answers of about that confidence, and how many of them are right, with its 95 %"
+        " interval; on the dashed line both agree. Gray: how many answers there are. Pale: fewer than ten.",
+        behind=(_bins(raw, after),),
+    )
 
 
 def _direction(calibration: Calibration) -> str:
@@ -104,32 +158,36 @@ def _bins(raw: Calibration, after: Calibration | None) -> Table:
 
 
 def _slices(figures: Figures, of: str) -> tuple[Section, ...]:
-    shown = [entry for entry in figures.slices if entry.by != "class"] or list(figures.slices)
+    share = isinstance(figures, ClassificationFigures)
+    # Classes have a table of their own.
+    shown = [entry for entry in figures.slices if entry.by != "class"]
+    differing = [entry for entry in shown if entry.differs]
     if not shown:
         return ()
-    share = isinstance(figures, ClassificationFigures)
-    differing = [entry for entry in figures.slices if entry.differs]
+    sentence = "No part differs from all other samples by more than chance explains."
     if differing:
         names = ", ".join(f"{_name(entry)} ({_value(entry.figure, share)})" for entry in differing[:8])
-        sentence = f"More than chance explains, these differ from all other samples: {names}."
-    else:
-        sentence = "No part differs from all other samples by more than chance explains."
-    columns = ("part", "n", "accuracy" if share else "RMSE", "95 % interval", "p", "differs")
+        sentence = f"By more than chance explains, these differ from all other samples: {names}."
+    figure = "accuracy" if share else "RMSE"
+    columns = ("part", "n", figure, "95 % interval", "p", "differs")
     rows = tuple(
-        (
-            _name(s),
-            s.n,
-            _value(s.figure, share),
-            _span(s.figure, share),
-            f"{s.p_value:.2g}",
-            "yes" if s.differs else "no",
-        )
+        (_name(s), s.n, _value(s.figure, share), _span(s.figure, share), f"{s.p_value:.2g}", _yes(s.differs))
         for s in shown[:ROWS]
     )
-    note = (
-        "p: of the question whether a part differs from all others. What differs is corrected for how many were asked."
+    overall = figures.figures["accuracy" if share else "rmse"].value or 0.0
+    label = f"{figure} of each part of the {of}. {sentence}"
+    height = 1.1 + 0.22 * min(len(shown), SHOWN)
+    drawn = chart(lambda axes: draw_slices(axes, plain(shown), overall, figure=figure), label, height, 5.0)
+    caption = (
+        f"{of}. Each part with its 95 % interval. p: of the question whether it differs from all others; what differs"
+        " is corrected for how many parts were looked at."
     )
-    return (Section("Parts of the data", (sentence, note), (Table(f"Parts of the {of}", columns, rows),)),)
+    table = Table(f"Parts of the {of}", columns, rows)
+    return (Section("Parts of the data", (sentence,), charts=(drawn,), caption=caption, behind=(table,)),)
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
 
 
 def _name(entry: Slice) -> str:
@@ -137,21 +195,29 @@ def _name(entry: Slice) -> str:
 
 
 def _numbers(figures: RegressionFigures, of: str) -> Section:
-    tables = []
+    tables, charts, behind = [], [], []
     for target in figures.targets:
         rows = tuple((_NUMBERS.get(key, key), *_plain(figure)) for key, figure in target.figures.items())
         tables.append(Table(f"{target.name}, {of}", ("figure", "value", "95 % interval"), rows))
         if len(target.ranges) > 1:
-            heads = ("true value", "n", *(p for key in _RANGES for p in (_NUMBERS[key], "95 % interval")))
-            parts: tuple[Row, ...] = tuple(
-                (f"{r.low:.4g} to {r.high:.4g}", r.n, *(c for key in _RANGES for c in _plain(r.figures[key])))
-                for r in target.ranges
-            )
-            tables.append(Table(f"{target.name} by its true value", heads, parts))
+            ranges, name = plain(target.ranges), target.name
+            draw = partial(draw_bias, ranges=ranges, name=name)
+            charts.append(chart(draw, f"Bias of {name} in each range of its true value", width=4.6))
+            behind.append(_range_table(target))
     largest = tuple((a.path, a.target, _text(a.true), _text(a.predicted), _text(a.error)) for a in figures.largest)
     tables.append(Table(f"Largest errors, {of}", ("sample", "number", "true", "predicted", "error"), largest))
     said = "Bias: the mean of predicted minus true. All in the units of the data."
-    return Section("Each number", (said,), tuple(tables))
+    caption = f"{of}. Mean of predicted minus true in each range of true values, with its 95 % interval."
+    return Section("Each number", (said,), tuple(tables), tuple(charts), caption, tuple(behind))
+
+
+def _range_table(target: TargetFigures) -> Table:
+    heads = ("true value", "n", *(part for key in _RANGES for part in (_NUMBERS[key], "95 % interval")))
+    rows: tuple[Row, ...] = tuple(
+        (f"{r.low:.4g} to {r.high:.4g}", r.n, *(cell for key in _RANGES for cell in _plain(r.figures[key])))
+        for r in target.ranges
+    )
+    return Table(f"{target.name} by its true value", heads, rows)
 
 
 _NUMBERS = {"rmse": "RMSE", "mae": "mean absolute error", "bias": "bias", "r2": "R²"}

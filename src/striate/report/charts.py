@@ -20,9 +20,9 @@ WIDTH, HEIGHT = 3.9, 2.6
 """Inches: as wide as a telephone, where ten points can still be read."""
 
 
-def chart(draw: Callable[[Axes], object], label: str, height: float = HEIGHT) -> str:
+def chart(draw: Callable[[Axes], object], label: str, height: float = HEIGHT, width: float = WIDTH) -> str:
     """What `draw` draws on a pair of axes, as an SVG in the colors of the page; `label` is what is heard of it."""
-    figure = new_figure(WIDTH, height)
+    figure = new_figure(width, height)
     draw(figure.subplots())
     return themed_svg(figure, label)
 

@@ -11,7 +11,7 @@ from striate.evaluation.assessment.record import Assessment
 from striate.evaluation.record import Evaluation
 from striate.records import Finding
 
-PictureKind = Literal["curves", "confusion", "scatter", "samples", "baselines", "signal", "filters", "chart"]
+PictureKind = Literal["curves", "confusion", "scatter", "samples", "baselines", "signal", "filters"]
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under a heading of its own: sentences, tables, pictures, and the table behind them."""
+    """A part of a page under a heading of its own: sentences, tables, charts (SVG) with their caption, and the tables
+    `behind` them."""
 
     title: str
     sentences: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
-    pictures: tuple[Picture, ...] = ()
-    behind: Table | None = None
+    charts: tuple[str, ...] = ()
+    caption: str = ""
+    behind: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True)

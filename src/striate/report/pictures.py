@@ -84,7 +84,7 @@ def draw_answers(
     figure = scatter_figure(evaluation.decoded, evaluation.targets, columns, title=title)
     path = save_figure(figure, folder / "scatter.png", _FINE_DPI)
     caption = f"{title}. On the dashed line both are equal."
-    return (Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption),)),)
+    return (Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption, arranged=True),)),)
 
 
 def _confusion(folder: Path, evaluation: Evaluation, title: str) -> Picture:
@@ -94,7 +94,7 @@ def _confusion(folder: Path, evaluation: Evaluation, title: str) -> Picture:
     what = "numbers are counts, an empty cell is 0" if len(evaluation.classes) <= COUNTED else "no counts shown"
     caption = f"{title}. A row a true class, a column a predicted one; the darker, the larger its share; {what}."
     # Of few classes a page shows the matrix as a table.
-    panels = () if len(evaluation.classes) <= MATRIX else (themed_svg(figure, caption),)
+    panels = () if len(evaluation.classes) <= MATRIX else (themed_svg(figure, caption, arranged=True),)
     return Picture("Confusion matrix", caption, path, "confusion", panels)
 
 

@@ -34,12 +34,15 @@ _KEPT = {"d", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "points", "cx
 _PIXELS_PER_POINT = 96 / 72
 
 
-def themed_svg(figure: Figure, label: str) -> str:
-    """The figure as an `<svg>` element to be put into a page, `label` for those who hear it.
+def themed_svg(figure: Figure, label: str, *, arranged: bool = False) -> str:
+    """The figure as an `<svg>` element to be put into a page, `label` for those who hear it. One that was drawn before
+    is `arranged` already.
 
     Text stays text. The colors of `striate.visualize.canvas` and black become CSS variables, backgrounds are left out.
     Ids begin with a digest of the picture, so that several fit on a page; the same figure gives the same text.
     """
+    if arranged:
+        figure.set_layout_engine("none")
     for axes in figure.axes:
         axes.patch.set_visible(False)
     figure.patch.set_visible(False)

@@ -1,0 +1,130 @@
+"""What evaluation.json says, in the report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_runs import classification, make_content, regression
+
+from striate.evaluation.assessment.record import (
+    Assessment,
+    Calibration,
+    ClassFigures,
+    ClassificationFigures,
+    ConfusedPair,
+    Estimate,
+    Figures,
+    Gap,
+    NumberAnswer,
+    RangeFigures,
+    RankCurve,
+    RegressionFigures,
+    ReliabilityBin,
+    Slice,
+    TargetFigures,
+    Temperature,
+)
+from striate.evaluation.intervals import wilson
+from striate.records import Interval
+from striate.report.assessed import assessment_sections
+from striate.report.write import render_report
+
+SURE = Estimate(0.7, wilson(70, 100))
+NASTY = "<script>alert(1)</script>"
+
+
+def _calibration(ece: float) -> Calibration:
+    bins = (ReliabilityBin(0.5, 1.0, 60, 0.9, SURE), ReliabilityBin(0.0, 0.5, 0, None, Estimate(None)))
+    return Calibration(ece, (0.01, 0.05), 1.2, 0.4, bins)
+
+
+def classified() -> ClassificationFigures:
+    names = (NASTY, "b")
+    nothing = Estimate(None)
+    rows = (ClassFigures(NASTY, 30, 29, SURE, SURE, SURE, SURE, SURE), ClassFigures("b", 30, 0, nothing, SURE, nothing))
+    curves = tuple(
+        RankCurve(name, (0.0, 0.1, 1.0), (0.0, 0.8, 1.0), (0.0, 0.6, 1.0), (1.0, 0.9, 0.5)) for name in names
+    )
+    slices = (
+        Slice("brightness", "0 to 80", 30, SURE, 0.001, True),
+        Slice("camera", NASTY, 30, Estimate(0.9, wilson(27, 30)), 0.4, False),
+        Slice("class", "b", 30, SURE, 0.5, False),
+    )
+    return ClassificationFigures(
+        n=60,
+        figures={"accuracy": SURE, "balanced_accuracy": SURE},
+        classes=rows,
+        confusion=((25, 5), (5, 25)),
+        confused=(ConfusedPair(NASTY, "b", 5, SURE),),
+        curves=curves,
+        calibration=_calibration(0.26),
+        calibrated=_calibration(0.04),
+        mistakes=(),
+        unsure=(),
+        slices=slices,
+    )
+
+
+def regressed() -> RegressionFigures:
+    figures = {name: Estimate(2.0, Interval(1.5, 2.5, 0.95, "bootstrap")) for name in ("rmse", "mae", "bias", "r2")}
+    ranges = tuple(RangeFigures(k, k + 1.0, 10, figures) for k in range(5))
+    answers = (NumberAnswer(3, f"{NASTY}.png", "price", 10.0, 14.5, 4.5),)
+    return RegressionFigures(250, figures, (TargetFigures("price", figures, ranges),), answers, ())
+
+
+def assessed(figures: Figures, task: str) -> Assessment:
+    temperature = Temperature(2.5, Interval(2.0, 3.0, 0.95, "profile likelihood"), "val", 25, 1.4, 1.0)
+    gap = Gap("accuracy", SURE, 100, SURE, 20, Estimate(0.1, None), "Training 80 %, validation 70 %: a gap.")
+    known = temperature if task == "classify" else None
+    return Assessment(task, "flow<er>s", (), known, gap, {"test": figures})
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    content = make_content(tmp_path_factory.mktemp("plots"), classification())
+    return render_report(replace(content, assessment=assessed(classified(), "classify")))
+
+
+def test_every_part_is_there(page: str) -> None:
+    for heading in ("Thresholds", "How far to trust the percentages", "Parts of the data", "Each class"):
+        assert f">{heading}</h2>" in page
+    for said in (
+        "differ by 26.0 points on average",
+        "the network is too sure of itself",
+        "a temperature of 2.5 (95 % interval 2 to 3, fitted on val, n = 25) would make that 4.0 points",
+        "these differ from all other samples: brightness: 0 to 80 (70.0\u00a0%).",
+        "Training 80 %, validation 70 %: a gap.",
+        "Most confused pairs",
+        "Averages over classes",
+    ):
+        assert said in page
+
+
+def test_names_stay_text(page: str) -> None:
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_charts_have_their_numbers() -> None:
+    sections = assessment_sections(assessed(classified(), "classify"))
+    assert [len(section.charts) for section in sections] == [2, 1, 1]
+    assert all(section.behind for section in sections)
+    points = sections[0].behind[0].rows[0]
+    known = (0.08, 0.4, 0.8, 1 - 0.1 * 0.5 / 0.6, 0.7, float(np.interp(0.95, [0.6, 1], [0.9, 0.5])))
+    assert points[1:] == tuple(f"{100 * share:.1f}\u00a0%" for share in known)
+
+
+def test_a_regression(tmp_path: Path) -> None:
+    content = make_content(tmp_path, regression(), target_names=("price",))
+    page = render_report(replace(content, assessment=assessed(regressed(), "regress")))
+    assert ">Each number</h2>" in page
+    assert "Largest errors, test split of flow&lt;er&gt;s, n = 250" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;.png" in page
+    assert "How far to trust" not in page
+
+
+def test_without_a_test_split_nothing_is_said() -> None:
+    assert assessment_sections(replace(assessed(classified(), "classify"), splits={})) == ()
