@@ -44,6 +44,24 @@ def same_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_photos(tmp_path_factory.mktemp("same") / "photos", 3, 12, 16)
 
 
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on digits, barely trained, so that there are mistakes; made once for all tests: to be read only."""
+    import torch
+    from rich.console import Console
+
+    from striate.api import train_config
+    from striate.training.config import Config
+    from striate.training.request import merge_request
+
+    out = tmp_path_factory.mktemp("trained") / "digits"
+    fields = {"model.name": "conv(4,3) relu pool(2) fc(10)", "execution.plan": "plain", "optim.lr": 0.002}
+    config = merge_request(Config(), data="digits", epochs=1, fields=fields)
+    with torch.random.fork_rng():
+        train_config(config, out=out, console=Console(stderr=True), quiet=True)
+    return out
+
+
 def _write_photos(place: Path, classes: int, each: int, size: int) -> Path:
     rng = np.random.default_rng(0)
     for k in range(classes):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.lab.training_stand_in import PROGRAM, a_config
 
 from striate.errors import ModelError, UsageError
 from striate.lab.training import process
@@ -20,51 +21,16 @@ from striate.lab.training.wish import Wish, read_wish, sources
 from striate.lab.workbench import Lab
 from striate.runs.directory import RunDirectory
 from striate.runs.watching import is_watched, write_look
-from striate.training.config import Config
-from striate.training.config_file import config_to_yaml
-from striate.training.request import merge_request
 
 NETWORK = "conv(4,3) relu pool(2) fc(10)"
-# A program in place of `striate train`: it writes what a training writes, a step each hundredth of a second, saves and
-# ends with 130 when it is told to, and goes on where it was.
-STAND_IN = r"""
-import json, pathlib, signal, sys, time
-words = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
-run = pathlib.Path(words.get("--out") or words["--resume"])
-if words.get("--model") == "fc(3)":
-    print(json.dumps({"error": {"where": "head", "got": "3", "expected": "10", "remedy": "fc(10)"}}))
-    sys.exit(2)
-asked = []
-signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
-run.mkdir(parents=True, exist_ok=True)
-place = run / "step"
-step = int(place.read_text()) if place.exists() else 0
-if not (run / "config.yaml").exists():
-    (run / "metrics.csv").write_text("epoch,step,lr,train_loss,val_loss,train_accuracy,val_accuracy\n")
-    (run / "events.jsonl").write_text(json.dumps({"event": "note", "text": "decided"}) + "\n")
-    (run / "config.yaml").write_text(pathlib.Path("config.yaml").read_text())
-while step < 400 and not asked:
-    step += 1
-    if step % 10 == 0:
-        with (run / "metrics.csv").open("a") as table:
-            table.write(f"{step // 10},{step},0.1,{10 / step},{11 / step},0.5,0.5\n")
-    print("step", step, file=sys.stderr, flush=True)
-    time.sleep(0.01)
-place.write_text(str(step))
-if asked:
-    sys.exit(130)
-(run / "metrics.json").write_text(json.dumps({"test": {"n": 5, "accuracy": 0.8}}))
-"""
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which the stand-in trains."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "stand_in.py").write_text(STAND_IN)
-    (tmp_path / "config.yaml").write_text(a_config())
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, str(tmp_path / "stand_in.py")))
-    return tmp_path
+def here(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which a stand-in trains."""
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, str(PROGRAM)))
+    (own_folder / "config.yaml").write_text(a_config())
+    return own_folder
 
 
 @pytest.fixture
@@ -72,11 +38,6 @@ def trainings(here: Path) -> Iterator[Trainings]:
     made = Trainings(Path("runs"))
     yield made
     made.end()
-
-
-def a_config(steps: int = 400) -> str:
-    fields: dict[str, Any] = {"model.name": NETWORK, "budget.steps": steps}
-    return config_to_yaml(merge_request(Config(), data="digits", fields=fields))
 
 
 def wish(**asked: Any) -> Wish:

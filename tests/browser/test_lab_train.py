@@ -1,0 +1,73 @@
+"""Train in a browser: a training is refused, started, watched, paused and gone on with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.lab.training_stand_in import PROGRAM, a_config
+
+from striate.lab.training import process
+
+
+def test_a_training_is_refused_started_watched_paused_and_gone_on_with(
+    visit: Callable[..., Any], lab_address: Callable[..., str], own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, str(PROGRAM)))
+    (own_folder / "config.yaml").write_text(a_config())
+    seen = visit(lab_address("/train?data=digits&epochs=16"))
+    page = seen.page
+    text = page.get_by_label("Network: a layer string or a name")
+    assert page.get_by_label("Epochs").input_value() == "16"
+    text.fill("net.py:make")
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("a page opens no files").wait_for()
+    text.fill("conv(4,3) relu pool(2) fc(10)")
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("heading", name="digits-1").wait_for()
+    page.wait_for_url("**run=digits-1")
+    page.get_by_role("img", name="Loss over step").wait_for()
+    page.get_by_role("img", name="4 filters of conv1, 3×3").wait_for()
+    page.get_by_role("img", name="Histogram of the gradients of conv1").wait_for()
+    page.get_by_text("Loss as a table").click()
+    page.get_by_role("row", name="10 1 1.1").wait_for()
+    violations = seen.violations()
+    page.get_by_role("button", name="Pause or stop").click()
+    page.get_by_text("Paused: everything is saved").wait_for()
+    page.get_by_role("slider").focus()
+    page.keyboard.press("Home")
+    page.wait_for_url("**look=*")
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("status").get_by_text("Training.").wait_for()
+    # The refused request is an error to the browser's console, whatever a page makes of it.
+    assert [error for error in seen.errors if "422" not in error] == []
+    assert (seen.strangers, violations, seen.violations()) == ([], [], [])
+
+
+@pytest.mark.slow
+def test_a_real_training_is_watched_and_paused(
+    visit: Callable[..., Any], lab_address: Callable[..., str], own_folder: Path
+) -> None:
+    seen = visit(lab_address("/train?data=digits&epochs=2000&model=conv(4,3) relu pool(2) fc(10)"))
+    page = seen.page
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("img", name="4 filters of conv1, 3×3").wait_for()
+    page.get_by_role("img", name="Histogram of the gradients of conv1").wait_for()
+    page.get_by_role("button", name="Pause or stop").click()
+    page.get_by_text("Paused: everything is saved").wait_for()
+    assert (own_folder / "runs" / "digits-1" / "checkpoints" / "last.pt").exists()
+    assert not (own_folder / "runs" / "digits-1" / "metrics.json").exists()
+    assert (seen.errors, seen.strangers) == ([], [])
+
+
+@pytest.mark.parametrize(("width", "dark"), [(360, True), (2560, False)])
+def test_a_finished_run_fits_a_phone_and_a_large_screen(
+    visit: Callable[..., Any], lab_address: Callable[..., str], digits_run: Path, width: int, dark: bool
+) -> None:
+    seen = visit(lab_address("/train?run=digits (opened)", digits_run), width=width, dark=dark)
+    seen.page.get_by_text("Finished.").wait_for()
+    seen.page.get_by_text("test accuracy").wait_for()
+    assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)
