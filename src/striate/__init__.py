@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from striate.doctor.diagnose import diagnose
     from striate.doctor.diagnosis import Diagnosis
     from striate.errors import StriateError
+    from striate.evaluation.comparing.record import Comparison
     from striate.evaluation.record import Evaluation
+    from striate.evaluation.robustness.record import Robustness
     from striate.records import Finding, Interval
+    from striate.studies.learning_curve.record import LearningCurve
     from striate.training.trained import Trained
     from striate.visualize.attribution.explanation import Explanation
 
@@ -55,8 +58,11 @@ _PUBLIC = {
     "check_gradients": "striate.account.gradients.check",
     "diagnose": "striate.doctor.diagnose",
     "summarize": "striate.account.summarize",
+    "Comparison": "striate.evaluation.comparing.record",
     "Diagnosis": "striate.doctor.diagnosis",
+    "LearningCurve": "striate.studies.learning_curve.record",
     "Ledger": "striate.account.ledger",
+    "Robustness": "striate.evaluation.robustness.record",
     "Trained": "striate.training.trained",
     "Evaluation": "striate.evaluation.record",
     "Finding": "striate.records",
@@ -66,12 +72,15 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Comparison",
     "Diagnosis",
     "Evaluation",
     "Explanation",
     "Finding",
     "Interval",
+    "LearningCurve",
     "Ledger",
+    "Robustness",
     "StriateError",
     "Trained",
     "build",

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -15,6 +16,7 @@ from striate.errors import DataError
 from striate.evaluation.comparing.compare import RunAnswers, compare_answers, short_names
 from striate.evaluation.comparing.difference import difference_of_classes, difference_of_numbers, holm
 from striate.evaluation.comparison import mcnemar
+from striate.tasks.segment import Segment
 
 
 def rights(both, first, second, neither):
@@ -28,7 +30,8 @@ def run(right, path="runs/a", ids=None, targets=None, **fields):
     n = len(right)
     targets = np.zeros(n, np.int64) if targets is None else targets
     values = {
-        "path": path, "model": "mnist-cnn", "data": "made", "task": "classify", "classes": ("a", "b"),
+        "path": path, "model": "mnist-cnn", "source": "mnist5k",
+        "splits": "--data.split_seed 0", "data": "made", "task": "classify", "classes": ("a", "b"),
         "ids": np.arange(n) if ids is None else ids, "targets": targets, "answers": (~right).astype(np.int64),
         "value": float(right.mean()), "costs": {"params": 35_330}, "images": True,
     }  # fmt: skip
@@ -150,6 +153,24 @@ def test_numbers():
     assert pair.sentence.startswith(f"good is better than bad by {rmse[1] - rmse[0]:.3g} of RMSE (95 %: ")
 
 
+def test_masks():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 2, (24, 8, 8)).astype(np.uint8)
+    good, bad = (np.where(rng.random(targets.shape) < wrong, 1 - targets, targets) for wrong in (0.05, 0.3))
+    targets[:, 0] = 255
+    runs = [
+        run(np.ones(24, bool), path, answers=answers, targets=targets, task="segment", value=iou)
+        for path, answers, iou in (("bad", bad, 0.5), ("good", good, 0.9))
+    ]
+    pair = compare_answers(runs, "test").pairs[0]
+    task = Segment(("a", "b"))
+    iou = [task.metrics(torch.from_numpy(x), torch.from_numpy(targets))["iou"] for x in (good, bad)]
+    assert pair.difference.value == pytest.approx(iou[0] - iou[1])
+    assert pair.sentence.startswith(
+        f"good is better than bad by {100 * (iou[0] - iou[1]):.1f} points of mean IoU (95 %: "
+    )
+
+
 def test_samples_are_matched_by_id():
     right = np.arange(40) % 3 > 0
     order = np.random.default_rng(0).permutation(40)
@@ -171,7 +192,8 @@ def test_other_data_are_refused(fields, got):
     with pytest.raises(DataError) as refused:
         compare_answers([run(right), run(right, "runs/b", **fields)], "test")
     assert got in refused.value.got
-    assert "striate train --config runs/a/config.yaml --model mnist-cnn" in refused.value.remedy
+    command = "striate train mnist5k --config runs/b/config.yaml --data.split_seed 0 --out runs/b-same-data"
+    assert refused.value.remedy.endswith(command)
 
 
 def test_names_are_as_short_as_they_can_be():

@@ -90,6 +90,8 @@ def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
         return RunAnswers(
             path=str(run.path),
             model=config.model.name,
+            source=config.data.source,
+            splits=_split_options(config),
             data=str(costs["data"]),
             task=kept.task,
             classes=kept.classes,
@@ -104,6 +106,8 @@ def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
     return RunAnswers(
         path=str(run.path),
         model=config.model.name,
+        source=config.data.source,
+        splits=_split_options(config),
         data=found.data,
         task=found.task,
         classes=found.classes,
@@ -114,6 +118,13 @@ def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
         costs=costs,
         images=images,
     )
+
+
+def _split_options(config: Config) -> str:
+    """The options of training that split data in the same way."""
+    data = config.data
+    fields = {"split_seed": data.split_seed, "val_fraction": data.val_fraction, "test_fraction": data.test_fraction}
+    return " ".join(f"--data.{name} {value:g}" for name, value in fields.items() if value is not None)
 
 
 def _asked_now(run: RunDirectory, config: Config, split: Compared, read: ReadData) -> tuple[Evaluation, bool]:

@@ -31,10 +31,13 @@ _COSTS = ("params", "macs", "train_seconds", "images_per_second", "device")
 class RunAnswers:
     """What a run answered on a split: `answers` for `targets` of `ids`: class numbers (N,), numbers (N, T) or masks
     (N, H, W). `value` is the headline metric of the split, `costs` the content of its metrics.json (may be empty),
-    `model` as in its configuration, `images` whether the samples are images."""
+    `model` and `source` of the data as in its configuration, `splits` the options that split them so, `images` whether
+    the samples are images."""
 
     path: str
     model: str
+    source: str
+    splits: str
     data: str
     task: str
     classes: tuple[str, ...]
@@ -115,10 +118,10 @@ def _pair(
 
 def _aligned(first: RunAnswers, other: RunAnswers, split: str) -> RunAnswers:
     """The other run's answers in the order of the first one's. Raises DataError where they are for other samples."""
-    config, out = pasted(f"{first.path}/config.yaml"), pasted(f"{other.path}-same-data")
+    config, out = pasted(f"{other.path}/config.yaml"), pasted(f"{other.path}-same-data")
     remedy = (
         "train both on the same data and splits, for example:"
-        f" striate train --config {config} --model {pasted(other.model)} --out {out}"
+        f" striate train {pasted(first.source)} --config {config} {first.splits} --out {out}"
     )
 
     def refuse(got: str, expected: str) -> DataError:
