@@ -28,6 +28,15 @@ def test_cross_entropy_is_that_of_torch_with_smoothing_and_weights() -> None:
     assert torch.allclose(task.loss(logits, targets), expected)
 
 
+def test_a_temperature_changes_probabilities_and_nothing_else() -> None:
+    logits, targets = answers()
+    raw, warm = Classify(CLASSES), Classify(CLASSES, temperature=2.5)
+    assert torch.allclose(warm.decode(logits), (logits / 2.5).softmax(1))
+    assert torch.equal(raw.decode(logits), logits.softmax(1))
+    assert torch.equal(warm.tally(logits, targets), raw.tally(logits, targets))
+    assert warm.state() == raw.state()
+
+
 def test_hinge_sums_over_wrong_classes_and_averages_over_samples() -> None:
     logits, targets = answers()
     x, y = logits.numpy().astype(float), targets.numpy()

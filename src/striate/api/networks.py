@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from striate.errors import RunError, pasted
+from striate.evaluation.assessment.keep import read_temperature
 from striate.models.build import build_model
 from striate.models.untouched import same_random_state
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.directory import open_run
+from striate.runs.directory import RunDirectory, open_run
 from striate.studies.cross_validation.content import final_command
+from striate.tasks.classify import Classify
 from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained, trained_from_dict
 
 
-def load(path: str | Path, *, module: nn.Module | None = None, device: str = "cpu") -> Trained:
+def load(
+    path: str | Path, *, module: nn.Module | None = None, device: str = "cpu", calibrated: bool = False
+) -> Trained:
     """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to answer.
 
     Nothing of the file is executed. A run of `file.py:function` runs that function again, if you have named it yourself
-    before; a run of an `nn.Module` made in Python needs one of the same form as `module`. No random state is changed.
-    Raises RunError; ModelError for code that you have not named.
+    before; a run of an `nn.Module` made in Python needs one of the same form as `module`. `calibrated`: logits are
+    divided by the temperature that was fitted on validation (evaluation.json), which changes probabilities and no
+    answer. No random state is changed. Raises RunError, also where there is no temperature; ModelError for code that
+    you have not named.
     """
     path = Path(path)
     file = path if path.is_file() else open_run(path).best
@@ -34,7 +41,22 @@ def load(path: str | Path, *, module: nn.Module | None = None, device: str = "cp
             str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {pasted(path)}"
         )
     with same_random_state():  # a network has weights of its own before it gets those of the file
-        return trained_from_dict(load_checkpoint(file, device), str(file), torch.device(device), module)
+        trained = trained_from_dict(load_checkpoint(file, device), str(file), torch.device(device), module)
+    return with_temperature_of(open_run(path), trained) if calibrated else trained
+
+
+def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:
+    """The network of `run` with calibrated probabilities. Raises RunError where the run has no temperature."""
+    temperature = read_temperature(run)
+    if temperature is None or not isinstance(trained.task, Classify):
+        why = "" if isinstance(trained.task, Classify) else f": the task is {trained.task.name}"
+        raise RunError(
+            str(run.evaluation),
+            f"no temperature{why}",
+            "a classification with right and wrong answers in validation, and its evaluation.json",
+            f"striate eval {pasted(run.path)} writes the file where it is missing; or leave out --calibrated",
+        )
+    return replace(trained, task=replace(trained.task, temperature=temperature.value))
 
 
 def build(

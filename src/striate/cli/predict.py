@@ -25,6 +25,7 @@ def predict(
     /,
     *paths: Path,
     masks: Path | None = None,
+    calibrated: Annotated[bool, Parameter(negative=())] = False,
     plan: Literal["auto", "plain"] = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -42,6 +43,8 @@ def predict(
     masks
         For a segmentation: a folder for the predicted masks, as PNGs of the input's size whose pixels have the values
         of the training masks. Created if need be; nothing in it is overwritten.
+    calibrated
+        Probabilities as they are with the temperature that was fitted on validation; answers stay the same.
     plan
         `auto`: thousands of images are answered in the fastest way whose answers are those of plain fp32, and it says
         which; `plain` takes plain fp32.
@@ -52,7 +55,7 @@ def predict(
     from striate.cli.output import print_json, print_note, print_text
     from striate.errors import one_line
 
-    trained = load(run)
+    trained = load(run, calibrated=True) if calibrated else load(run)
     keep = _mask_writer(trained, masks)
     answers = answer_files(trained, [path, *paths], plan=plan)
     if said := answers.plan.line():

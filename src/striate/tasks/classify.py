@@ -17,7 +17,9 @@ class Classify:
     """Classification over `classes`; logits (N, K), targets (N,) int64, answers class probabilities (N, K).
 
     `loss_name`: softmax cross-entropy, or the multi-class hinge loss of Weston and Watkins (1999), summed over
-    the wrong classes and averaged over samples. `class_weights`: K factors, or None for equal ones.
+    the wrong classes and averaged over samples. `class_weights`: K factors, or None for equal ones. `temperature`: what
+    logits are divided by before they become probabilities, where calibrated ones were asked for; the loss is of the
+    logits as they are.
     """
 
     classes: tuple[str, ...]
@@ -25,6 +27,7 @@ class Classify:
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
     margin: float = 1.0
+    temperature: float = 1.0
 
     name = "classify"
     headline = "accuracy"
@@ -92,7 +95,7 @@ class Classify:
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, K) float32 softmax probabilities."""
-        return outputs.float().softmax(1)
+        return (outputs.float() / self.temperature).softmax(1)
 
     def metrics(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`accuracy`, `top5` (among the min(5, K) most probable) and `macro_f1`, each from 0 to 1."""

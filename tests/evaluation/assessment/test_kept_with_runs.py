@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from answers_made import calibrated, data_of, evaluated
 from PIL import Image
 
 import striate
+from striate.cli.main import main
+from striate.errors import RunError
 from striate.evaluation.assessment.assess import assess_run
 from striate.evaluation.assessment.keep import keep_assessment, kept_whole, read_gap, read_temperature
 from striate.evaluation.assessment.record import plain
@@ -31,7 +34,7 @@ def folder(tmp_path_factory):
     for i in range(240):
         label, camera = i % 2, "old" if i % 3 == 0 else "new"
         pixels = rng.integers(0, 160, (8, 8, 3), dtype=np.uint8)
-        pixels[..., label] += 30
+        pixels[..., label] += 12
         Image.fromarray(pixels).save(place / f"{i:03}.png")
         lines.append(
             f"{i:03}.png,{'red' if label == 0 else 'green'},{('train', 'val', 'test')[min(2, i // 80)]},{camera}"
@@ -44,7 +47,7 @@ def folder(tmp_path_factory):
 def run(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     model = "conv(4,3) relu gap fc(2)"
-    return striate.train(folder / "all.csv", model, epochs=4, out=out, set={"execution.plan": "plain", "keep": "last"})
+    return striate.train(folder / "all.csv", model, epochs=20, out=out, set={"execution.plan": "plain", "keep": "last"})
 
 
 def test_the_files_agree_with_the_metrics(run):
@@ -101,6 +104,29 @@ def test_other_data_have_the_temperature_of_the_run(run, folder):
     assert foreign.gap is None
     assert foreign.figures.mistakes[0].path.endswith(".png")
     assert "calibration: ECE" in str(foreign)
+
+
+def test_calibrated_answers_are_those_of_the_temperature(run, folder, capsys):
+    raw, warm = striate.load(run.path), striate.load(run.path, calibrated=True)
+    value = read_temperature(open_run(run.path)).value
+    photo = str(folder / "170.png")
+    first, second = raw.predict(photo), warm.predict(photo)
+    assert first.label == second.label
+    lead, warm_lead = (float((answer.decoded[0] / answer.decoded[1]).log()) for answer in (first, second))
+    assert warm_lead == pytest.approx(lead / value, rel=1e-3)
+    assert main(["predict", str(run.path), photo, "--calibrated", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["probability"] == pytest.approx(second.probability)
+    evaluated_so = striate.evaluate(warm, folder / "all.csv").metrics
+    assert evaluated_so["accuracy"] == striate.evaluate(raw, folder / "all.csv").metrics["accuracy"]
+
+
+def test_without_a_temperature_calibrated_answers_are_refused(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    (copy / "evaluation.json").unlink()
+    with pytest.raises(RunError, match="no temperature"):
+        striate.load(copy, calibrated=True)
+    assert striate.load(copy).classes == ("green", "red")
 
 
 def test_test_data_choose_nothing():

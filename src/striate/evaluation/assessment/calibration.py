@@ -15,7 +15,7 @@ from striate.evaluation.intervals import LEVEL, wilson
 from striate.records import Interval
 
 BINS = 15
-_LEAST, _MOST = math.log(0.05), math.log(20)
+_LEAST, _MOST = math.log(0.01), math.log(100)
 _MOST_FITTED = 4_000_000
 """Probabilities that the temperature is fitted on; of more, those of samples evenly spread over the split."""
 _DRAWS = 2_000_000
@@ -70,7 +70,7 @@ def _ece_by_chance(confidence: NDArray[np.float64], places: NDArray[np.int64]) -
 def fit_temperature(
     truth: NDArray[np.int64], probabilities: NDArray[np.float32], fitted_on: str = "val"
 ) -> Temperature | None:
-    """The temperature with the highest likelihood of the labels, between 0.05 and 20; the interval is that of the
+    """The temperature with the highest likelihood of the labels, between 0.01 and 100; the interval is that of the
     likelihood ratio.
 
     None where the labels do not tell: every answer is right or every one wrong, or the best lies outside.

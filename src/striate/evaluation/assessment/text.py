@@ -38,7 +38,7 @@ def assessment_lines(figures: Figures, temperature: Temperature | None, gap: Map
         parts = [*_number_parts(figures), _slice_lines(figures.slices, share=False), _largest_lines(figures)]
     else:
         parts = _class_parts(figures, temperature)
-    parts.append(_gap_lines(gap))
+    parts += [_gap_lines(gap), [f"  {_cut(sentence, 78)}" for sentence in figures.left_out]]
     return [line for part in parts if part for line in ("", *part)]
 
 
@@ -67,9 +67,11 @@ def _calibration_lines(figures: ClassificationFigures, temperature: Temperature 
     if temperature is not None and figures.calibrated is not None:
         value, ends = temperature.value, temperature.interval
         fitted, after = f"fitted on {temperature.fitted_on} (n = {temperature.n:,})", figures.calibrated
+        chance = after.ece_by_chance
         lines += [
             f"    a temperature of {value:.3g} ({ends.low:.3g} to {ends.high:.3g}), {fitted},",
-            f"    would change ECE {raw.ece:.4f} → {after.ece:.4f}, log loss {raw.nll:.4f} → {after.nll:.4f}",
+            f"    would change ECE {raw.ece:.4f} → {after.ece:.4f}; by chance {chance[0]:.4f} to {chance[1]:.4f}",
+            f"    and log loss {raw.nll:.4f} → {after.nll:.4f}",
         ]
     return lines
 
