@@ -19,8 +19,9 @@ def lab(
 ) -> int:
     """Serve the web page on this machine, for this machine only, until Ctrl-C.
 
-    Build networks and watch them at work, look at images as numbers, play with convolution. Prints the address, with
-    the token that a browser needs, once it answers. Needs fastapi and uvicorn: pip install 'striate[lab]'.
+    Build networks, watch them at work on images of your own, train them and explore what they get wrong; look at images
+    as numbers, play with convolution. Prints the address, with the token that a browser needs, once it answers. Needs
+    fastapi and uvicorn: pip install 'striate[lab]'.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ _VERBS = {
     "summary": "Say what a network costs and sees, layer by layer, and what does not fit.",
     "connectivity": "Compare one map as fully connected, locally connected, convolution and sparse matrix.",
     "show": "Draw what a network does: filters, feature maps, what its units look for.",
-    "lab": "Serve the web page: build networks, look at images as numbers, play with convolution.",
+    "lab": "Serve the web page: build networks, watch them at work, train them, look at images as numbers.",
     "filter": "Lay a filter kernel on every pixel of a picture.",
     "pixels": "Show a picture as what it is: numbers.",
     "models": "List the networks that have a name.",

@@ -52,7 +52,7 @@ function makeForm(choices, onchange) {
   const text = make("textarea", { class: "wide build-text", spellcheck: "false", autocapitalize: "off", maxlength: 20000, oninput: changed });
   const input = make("input", { class: "wide", placeholder: "its own", oninput: changed, spellcheck: "false" });
   const outputs = make("input", { class: "wide", type: "number", min: 1, max: 1000000, placeholder: "its own", oninput: changed });
-  const place = make("div", {});
+  const place = make("div", { "aria-live": "polite" });
   const zoo = choice([{ value: "", text: "choose…" }, ...choices.networks.map((one) => ({ value: one.name, text: one.text, group: one.group }))], "", (name) => {
     if (name) write({ model: name, input: "", outputs: "" });
   });
@@ -79,7 +79,7 @@ function makeForm(choices, onchange) {
 }
 
 function drawNetwork(network, selected, onselect) {
-  const details = make("div", {});
+  const details = make("div", { class: "details" });
   const select = (index) => {
     const box = network.boxes[index];
     details.replaceChildren(...(box ? [boxTable(box, network)] : []));

@@ -16,5 +16,7 @@ export function layerString(error, write) {
   if (written) parts.push(make("button", { type: "button", class: "main", onclick: () => write({ model: written[1] }) }, "Write that"));
   if (fitting) parts.push(make("button", { type: "button", class: "main", onclick: () => write({ input: fitting.join("x") }) }, `Take the input ${fitting.join("×")}`));
   if (instead) parts.push(make("button", { type: "button", onclick: () => write({ model: instead }) }, `Take ${instead}`));
-  return problem(error, make("div", { class: "row" }, parts));
+  const element = problem(error, make("div", { class: "row" }, parts));
+  element.removeAttribute("role"); // half a word is no alarm; who shows it says it quietly
+  return element;
 }

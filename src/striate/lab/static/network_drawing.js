@@ -63,7 +63,7 @@ function boxShape(box, index, network) {
 function wires(boxes, network) {
   const lines = [];
   const input = size(network.input.length > 1 ? network.largest_side : 1, network.input[0], network);
-  lines.push(draw("rect", { class: "flat", x: MIDDLE - input.wide / 2, y: ROW / 2 - 4, width: input.wide, height: 8, rx: 2 }));
+  lines.push(draw("rect", { class: network.input.length > 1 ? "map" : "flat", x: MIDDLE - input.wide / 2, y: ROW / 2 - 4, width: input.wide, height: 8, rx: 2 }));
   boxes.forEach((box, index) => {
     for (const source of box.inputs) {
       const from = ROW * (source + 1.5);

@@ -2,7 +2,8 @@
 import { LabError } from "./api.js";
 import { make } from "./dom.js";
 
-/** The element for an error; what is no request that failed is a fault of ours, and goes to the console too. */
+/** The element for an error, with `more` beneath its first line; what is no request that failed is a fault of ours, and
+ * goes to the console too. */
 export function problem(error, ...more) {
   if (!(error instanceof LabError)) {
     console.error(error);
@@ -12,6 +13,6 @@ export function problem(error, ...more) {
   const lines = { got, expected, remedy };
   return make("div", { class: "card problem", role: "alert" },
     make("strong", { class: "error" }, where),
-    make("dl", {}, Object.entries(lines).map(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])),
-    ...more);
+    ...more,
+    make("dl", {}, Object.entries(lines).map(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])));
 }
