@@ -107,7 +107,7 @@ def test_the_data_of_the_run_may_be_named(here: Path) -> None:
     assert all(one.key != "run" for one in sources(None))
 
 
-def test_start_follow_pause_go_on_and_end(trainings: Trainings, here: Path) -> None:
+def test_start_follow_pause_go_on_and_end(trainings: Trainings, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = trainings.start(wish())
     assert name == "digits-1"
     begun = wait_for(trainings, name, lambda known: known["epochs_done"] >= 2)
@@ -127,6 +127,7 @@ def test_start_follow_pause_go_on_and_end(trainings: Trainings, here: Path) -> N
     assert on["state"] == "training"
     assert on["said"][-1].startswith("step ")
     trainings.end()
+    assert capsys.readouterr().err == "runs/digits-1 is saved; go on with: striate train --resume runs/digits-1\n"
     assert trainings.follow(name)["state"] == "paused"
     assert [one["name"] for one in trainings.names()] == [name]
 

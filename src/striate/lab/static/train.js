@@ -38,7 +38,7 @@ export async function page(root) {
     });
     select.className = "wide";
     runs.replaceChildren(make("h2", {}, "Watch a run"), labeled("Runs in the folder runs, the newest first", select),
-      make("p", { class: "faint" }, "Trainings that were started elsewhere can be watched too, from the same folder."));
+      make("p", { class: "faint" }, "Trainings that were started elsewhere can be watched too, from the same folder. When the lab ends, its own training is saved and ends; it can go on later."));
   }
   function watch(name) {
     listRuns(choices.runs, name);

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from striate.errors import StriateError, UsageError, pasted
+from striate.errors import StriateError, UsageError, one_line, pasted
 from striate.lab.training.following import KeptLooks, follow
 from striate.lab.training.process import TrainingProcess
 from striate.lab.training.wish import Wish
@@ -83,10 +84,18 @@ class Trainings:
         return self._kept.at(self._run(name), step)
 
     def end(self) -> None:
-        """Have the training save and end: it has a second; one whose step takes longer saves after it, by itself."""
-        if self._process is not None and self._process.running:
-            self._process.stop()
-            self._process.wait(_AT_END)
+        """Have the training save and end, and say on stderr how to go on: it has a second; one whose step takes longer
+        saves after it, by itself."""
+        process = self._process
+        if process is None or not process.running:
+            return
+        process.stop()
+        over = process.wait(_AT_END)
+        if (process.run / "config.yaml").exists():
+            said = "is saved" if over else "saves after this step"
+            sys.stderr.write(
+                one_line(f"{process.run} {said}; go on with: striate train --resume {pasted(process.run)}") + "\n"
+            )
 
     def _refuse_second(self) -> None:
         if self._process is not None and self._process.running:
