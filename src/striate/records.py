@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from striate import notebook
+
 Severity = Literal["error", "warning", "note"]
 
 
@@ -26,6 +28,11 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """The finding as a JSON object."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        return notebook.finding(
+            self.severity, f"{self.where}: {self.measured}.", self.why, remedy=self.remedy, code=self.code
+        )
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.where}: {self.measured}. {self.why} {self.remedy}"

@@ -121,6 +121,11 @@ class Ledger:
                 part[key] = one_or_each(tuple(part[key]))
         return values
 
+    def _repr_html_(self) -> str:
+        from striate.account.notebook import notebook_ledger
+
+        return notebook_ledger(self)
+
     def __str__(self) -> str:
         from striate.account.table import ledger_table
 

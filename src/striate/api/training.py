@@ -12,11 +12,13 @@ from typing import Any, Literal
 from rich.console import Console
 from torch import nn
 
+from striate import notebook
 from striate.api.first_look import looked_at
 from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.networks import load
 from striate.api.news import announce_decisions, announcer
 from striate.errors import RunError, pasted
+from striate.evaluation.text import summary_line
 from striate.report.finish import finish_run
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import append_event, cut_torn_end
@@ -58,6 +60,18 @@ class Run:
     def report(self) -> Path:
         """The one-page report, which opens in any browser."""
         return self.path / "report.html"
+
+    def _repr_html_(self) -> str:
+        return notebook.page(
+            f"{self.metrics.get('model')} on {self.metrics.get('data')}",
+            notebook.items(
+                f"{split}: {summary_line(self.metrics[split])}"
+                for split in ("train", "val", "test")
+                # Of several trainings they are means with deviations, and the report says of what.
+                if isinstance(self.metrics.get(split, {}).get("loss"), float)
+            ),
+            notebook.line(f"The run: {self.path}; its report: {self.report}"),
+        )
 
     def load(self) -> Trained:
         """The trained network (the best epoch's), ready to answer."""

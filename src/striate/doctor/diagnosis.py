@@ -47,6 +47,11 @@ class Diagnosis:
         """Whether there is no error and no warning."""
         return all(finding.severity == "note" for finding in self.findings)
 
+    def _repr_html_(self) -> str:
+        from striate.doctor.notebook import notebook_diagnosis
+
+        return notebook_diagnosis(self)
+
     def __str__(self) -> str:
         from striate.doctor.text import diagnosis_text
 

@@ -86,6 +86,11 @@ class Evaluation:
         document["findings"] = [finding.to_json() for finding in self.findings]
         return document
 
+    def _repr_html_(self) -> str:
+        from striate.evaluation.notebook import notebook_evaluation
+
+        return notebook_evaluation(self)
+
     def __str__(self) -> str:
         from striate.evaluation.text import render
 

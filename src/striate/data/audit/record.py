@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from striate import notebook
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked
 from striate.records import Finding
@@ -50,6 +51,17 @@ class DataCheck:
         """The command that writes a manifest without what should not be trained on; empty where none would help."""
         helps = self.left_out or any(mark.together for mark in self.marked)
         return self.evidence.mend if helps and self.quarantine is None else ""
+
+    def _repr_html_(self) -> str:
+        listing, sizes = self.evidence.listing, ", ".join(f"{n:,} {name}" for name, n in self.sizes.items())
+        counts = self.counts()
+        verdict = ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items())
+        return notebook.page(
+            f"{listing.name}: {len(listing):,} samples ({sizes})",
+            notebook.line(verdict if any(counts.values()) else "nothing was found"),
+            *(found._repr_html_() for found in self.findings),
+            notebook.line(f"To leave out what should not be trained on: {self.remedy}") if self.remedy else "",
+        )
 
     def counts(self) -> dict[str, int]:
         """How many findings there are of each severity."""

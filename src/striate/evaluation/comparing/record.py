@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from striate import notebook
 from striate.evaluation.comparing.difference import Difference
 from striate.records import Interval
 
@@ -111,6 +112,20 @@ class Comparison:
             "pairs": [pair.to_json() for pair in self.pairs],
             "notes": list(self.notes),
         }
+
+    def _repr_html_(self) -> str:
+        return notebook.page(
+            f"{self.data}, {self.split} split, n = {self.n:,}",
+            *(notebook.line(pair.sentence) for pair in self.pairs),
+            notebook.table(
+                ("run", "model", self.metric, "parameters", "MACs", "images/s", "training, s", "device"),
+                (
+                    (r.name, r.model, r.value, r.params, r.macs, r.images_per_second, r.train_seconds, r.device)
+                    for r in self.runs
+                ),
+            ),
+            notebook.items(self.notes),
+        )
 
     def __str__(self) -> str:
         from striate.evaluation.comparing.text import render

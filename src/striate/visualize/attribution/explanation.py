@@ -95,6 +95,11 @@ class Explanation:
             "notes": list(self.notes),
         }
 
+    def _repr_html_(self) -> str:
+        from striate.visualize.attribution.notebook import notebook_explanation
+
+        return notebook_explanation(self)
+
     def __str__(self) -> str:
         from striate.visualize.attribution.text import explanation_text
 
