@@ -54,34 +54,41 @@ class KeptPasses:
     def __init__(self, lab: Lab) -> None:
         self._lab, self._lock = lab, threading.Lock()
         self._subjects: OrderedDict[tuple[str, str, bool], Subject] = OrderedDict()
-        self._passes: OrderedDict[tuple[int, str], Watched] = OrderedDict()
+        self._passes: OrderedDict[tuple[str, str, str], Watched] = OrderedDict()
 
     def watched(self, model: str, shape: str, image: str) -> Watched:
         """The network `model` for inputs of `shape` at work on the image of that name. Raises StriateError."""
-        picture = self._lab.images.find(image)
-        with self._lab.computing:  # several pages that ask for the same pass wait for the one that computes it
-            subject = self._subject(model, shape, picture)
-            key = (id(subject), image)
-            with self._lock:
-                if key in self._passes:
-                    self._passes.move_to_end(key)
-                    return self._passes[key]
-            found = _watch(subject, picture)
-            self._keep(key, found)
+        key = model.strip(), shape.strip(), image
+        found = self._kept(key)
+        if found is not None:  # without waiting for what others compute
+            return found
+        named = self._lab.images.find(image)
+        with self._lab.computing:
+            found = self._kept(key)  # several pages may have waited for the same pass
+            if found is None:
+                found = _watch(self._subject(key[0], key[1], named), named)
+                self._keep(key, found)
             return found
 
+    def _kept(self, key: tuple[str, str, str]) -> Watched | None:
+        with self._lock:
+            if key in self._passes:
+                self._passes.move_to_end(key)
+            return self._passes.get(key)
+
     def _subject(self, model: str, shape: str, image: NamedImage) -> Subject:
-        key = (model.strip(), shape.strip(), len(image.picture.channels) == 1)
+        key = (model, shape, len(image.picture.channels) == 1)
         if key not in self._subjects:
             self._subjects[key] = find_subject(self._lab, model, shape, image.picture)
             while len(self._subjects) > _MOST_SUBJECTS:
                 _, gone = self._subjects.popitem(last=False)
-                with self._lock:
-                    self._passes = OrderedDict((k, v) for k, v in self._passes.items() if v.subject is not gone)
+                with self._lock:  # passes hold the weights of their network
+                    for old in [key for key, kept in self._passes.items() if kept.subject is gone]:
+                        del self._passes[old]
         self._subjects.move_to_end(key)
         return self._subjects[key]
 
-    def _keep(self, key: tuple[int, str], found: Watched) -> None:
+    def _keep(self, key: tuple[str, str, str], found: Watched) -> None:
         with self._lock:
             self._passes[key] = found
             while len(self._passes) > 1 and sum(kept.bytes for kept in self._passes.values()) > LARGEST_PASS:

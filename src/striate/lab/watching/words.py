@@ -7,9 +7,9 @@ import inspect
 from torch import nn
 
 _WORDS = {
-    "conv": "Each number is a kernel laid on the input: products summed over all channels, plus a bias.",
+    "conv": "Each number is a kernel laid on the input: products summed over all channels, with a bias or none.",
     "local": "Like a convolution, but with a kernel of its own at every place.",
-    "fc": "Each output is the sum of all inputs, each times a weight of its own, plus a bias.",
+    "fc": "Each output is the sum of all inputs, each times a weight of its own, with a bias or none.",
     "pool": "The largest number in each window, map by map.",
     "avgpool": "The mean of the numbers in each window, map by map.",
     "gap": "The mean of each whole map: one number a map.",
