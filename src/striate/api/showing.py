@@ -87,9 +87,7 @@ def show(
     for option, given in (("image", image), ("layer", layer), ("unit", unit)):
         if given is not None and option not in _OPTIONS[what]:
             name = "IMAGE" if option == "image" else f"--{option}"
-            raise UsageError(
-                name, f"{given}, for {what}", "nothing: it changes nothing there", f"leave it out: {given}"
-            )
+            raise UsageError(name, f"{given}, for {what}", "nothing: it changes nothing there", f"leave out {given}")
     with same_random_state():
         subject = find_subject(model, input_shape, announce or (lambda _: None))
         return _SHOWS[what](_Asked(subject, image, layer, unit))

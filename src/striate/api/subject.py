@@ -114,7 +114,8 @@ class Subject:
         first of the run's validation split. DataError where it cannot be read."""
         if image is None:
             if self.run is None:
-                raise UsageError("IMAGE", "none", "a picture, or a sample: mnist5k#17", "put it behind the words")
+                command = f"striate show {pasted(self.name)} maps mnist5k#17"
+                raise UsageError("IMAGE", "none", "a picture, or a sample of a named data set", command)
             split = self.data.splits["val"]
             return split.inputs[0:1][0], f"sample 1 of the val split of {self.data.name}"
         require_pictures(self.preparation)
@@ -168,8 +169,3 @@ def _of_trained(name: str, trained: Trained, run: RunDirectory | None, announce:
     return Subject(
         name, trained.module, trained.preparation, trained.normalization, trained.classes, announce, trained, run
     )
-
-
-def remedy_command(model: str, what: str) -> str:
-    """A command that works when pasted."""
-    return f"striate show {pasted(model)} {what}"

@@ -72,7 +72,7 @@ def test_planted_copies_and_dead_maps_are_found() -> None:
     active = found.layers[0]
     assert (active.name, active.dead, active.still) == ("2", (3,), (4,))
     assert "1 dead (3), 1 never varying, 1 pair nearly the same" in active.verdict
-    assert found.verdict.startswith(f"{sum(len(layer.dead) for layer in found.layers)} of 14 maps are dead")
+    assert found.verdict.startswith(f"{sum(len(layer.dead) for layer in found.layers)} of 14 units are dead")
     assert set(grouped(raw.correlation)[-2:].tolist()) == {3, 4}
     correlation_figure(found, title="t").canvas.draw()
     assert found.to_json()["correlation"] is not None

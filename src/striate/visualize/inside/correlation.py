@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.errors import DataError, UsageError
-from striate.visualize.inside.passes import BATCH, LayerOutput, batches, layer_outputs, no_such_layer
+from striate.visualize.inside.passes import LayerOutput, batches, layer_outputs, no_such_layer
 from striate.wording import listed, several
 
 ALIKE = 0.95
@@ -47,8 +47,8 @@ class LayerCorrelation:
         """One sentence: how many of the units carry something of their own."""
         silent = len(self.dead) + len(self.still)
         if silent == self.units:
-            return f"{self.name}: all {self.units} maps are the same everywhere, whatever the image"
-        said = f"{self.name}: {self.units} maps are as diverse as {self.effective:.1f} uncorrelated ones"
+            return f"{self.name}: all {self.units} units are the same everywhere, whatever the input"
+        said = f"{self.name}: {self.units} units are as diverse as {self.effective:.1f} uncorrelated ones"
         facts = [f"{len(self.dead)} dead ({listed([str(unit) for unit in self.dead])})"] if self.dead else []
         facts += [f"{len(self.still)} never varying"] if self.still else []
         facts += [f"{several(len(self.alike), 'pair')} nearly the same"] if self.alike else []
@@ -74,10 +74,10 @@ class Correlations:
         dead = sum(len(layer.dead) for layer in self.layers)
         total = sum(layer.units for layer in self.layers)
         poor = [layer.name for layer in self.layers if layer.effective < _FEW * layer.units]
-        said = f"{dead} of {total:,} maps are dead" if dead else f"None of {total:,} maps is dead"
+        said = f"{dead} of {total:,} units are dead" if dead else f"None of {total:,} units is dead"
         if poor:
             where = listed(poor) if len(poor) < 4 else f"{len(poor)} of {len(self.layers)} layers"
-            said += f"; in {where} a quarter of them would be as diverse, were they uncorrelated"
+            said += f"; in {where} less than a quarter would be as diverse, were they uncorrelated"
         return said + "."
 
     def to_json(self) -> dict[str, Any]:
@@ -100,8 +100,7 @@ def correlate_maps(module: nn.Module, x: torch.Tensor, layer: str | None = None)
     is not there.
     """
     sums: dict[str, _Sums] = {}
-    size = max(2, min(BATCH, len(x)))
-    for part in batches(x, size):
+    for part in batches(x):
         for output in layer_outputs(module, part):
             if 1 < output.values.shape[1] <= _MOST_UNITS:
                 sums.setdefault(output.name, _Sums(output)).add(output.values)

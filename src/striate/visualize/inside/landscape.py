@@ -80,9 +80,11 @@ def loss_landscape(
         def at(first: float, second: float) -> float:
             moved = {name: weight + first * ways[0][name] + second * ways[1][name] for name, weight in weights.items()}
             total = 0.0
-            for part, wanted in zip(batches(x), targets.split(64), strict=True):
+            rest = targets
+            for part in batches(x):
                 outputs = functional_call(module, moved, (as_input(module, part),))
-                total += float(loss(outputs, wanted)) * len(part)
+                total += float(loss(outputs, rest[: len(part)])) * len(part)
+                rest = rest[len(part) :]
             return total / len(x)
 
         center = at(0.0, 0.0)

@@ -18,7 +18,7 @@ from striate.layers.residual import Residual
 from striate.models.untouched import on_trial, zero_input
 from striate.wording import show_shape
 
-BATCH = 64
+_MOST, _NUMBERS = 64, 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +37,19 @@ class LayerOutput:
         return self.values.ndim > 2
 
 
-def layer_outputs(module: nn.Module, x: torch.Tensor, names: Iterable[str] | None = None) -> tuple[LayerOutput, ...]:
+def layer_outputs(
+    module: nn.Module,
+    x: torch.Tensor,
+    names: Iterable[str] | None = None,
+    *,
+    part: Callable[[torch.Tensor], torch.Tensor] = lambda values: values,
+) -> tuple[LayerOutput, ...]:
     """What every layer gives for the normalized batch `x` (B, …), or only those of `names`, in the order of execution.
 
     Layers are modules without parts, activations wherever they are called, and modules that compute a result of their
     own from those of their parts, as a residual sum. A layer that is called again has its call behind its name:
-    `relu (2)`. In eval mode, without gradients. Raises ModelError where the network does not take the batch.
+    `relu (2)`. `part`: what is kept of each output, where that is not all. In eval mode, without gradients. Raises
+    ModelError where the network does not take the batch.
     """
     wanted = None if names is None else set(names)
     found: list[LayerOutput] = []
@@ -50,7 +57,7 @@ def layer_outputs(module: nn.Module, x: torch.Tensor, names: Iterable[str] | Non
     def keep(name: str, kind: str, output: torch.Tensor, activation: bool) -> None:
         if wanted is None or name in wanted:
             # A copy: an activation behind it may write into the same memory.
-            found.append(LayerOutput(name, kind, output.detach().float().clone(), activation))
+            found.append(LayerOutput(name, kind, part(output.detach()).float().clone(), activation))
 
     with on_trial(module), torch.no_grad(), _watched(module, len(x), keep):
         run(module, as_input(module, x))
@@ -118,11 +125,12 @@ def choose_unit(unit: int, count: int, where: str) -> int:
     return unit
 
 
-def batches(x: torch.Tensor, size: int = BATCH) -> Iterator[torch.Tensor]:
-    """The samples in parts of at most `size`; DataError where there are none."""
+def batches(x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The samples in parts of at most 64, of large images so few that all outputs of a network find room; DataError
+    where there are none."""
     if not len(x):
         raise DataError("samples", "none", "at least one", "give the inputs of a split")
-    yield from x.split(size)
+    yield from x.split(max(1, min(_MOST, _NUMBERS // x[0].numel())))
 
 
 def spread(count: int, most: int) -> torch.Tensor:

@@ -14,7 +14,6 @@ from torch import nn
 from striate.account.ledger import Shape
 from striate.errors import DataError
 from striate.visualize.inside.passes import (
-    BATCH,
     LayerOutput,
     batches,
     choose_layer,
@@ -109,7 +108,7 @@ def _scan(module: nn.Module, x: torch.Tensor, name: str) -> tuple[NDArray[np.flo
     """Of each sample and unit the largest value and its place in the flattened map (N, units), and the map's sides."""
     values, places = [], []
     size: Shape = ()
-    for part in batches(x, BATCH):
+    for part in batches(x):
         (output,) = (each for each in layer_outputs(module, part, [name]) if each.name == name)
         size = tuple(output.values.shape[2:])
         largest, place = output.values.reshape(len(part), output.values.shape[1], -1).max(2)

@@ -134,10 +134,9 @@ def _answers(
     active: dict[str, None] = {}
     everything = torch.cat([gray, *(gratings(input_shape, wave) for wave in waves)])
     for part in batches(everything):
-        for output in layer_outputs(module, low + part * (high - low)):
-            if output.values.ndim == 4:
-                middle = output.values[:, :, output.values.shape[2] // 2, output.values.shape[3] // 2]
-                found.setdefault(output.name, []).append(middle.cpu())
+        for output in layer_outputs(module, low + part * (high - low), part=_middle):
+            if output.values.numel():
+                found.setdefault(output.name, []).append(output.values.cpu())
                 if output.activation or output.kind == "sum":
                     active[output.name] = None
     if not found:
@@ -148,6 +147,13 @@ def _answers(
         above = (joined[1:] - joined[0]).clip(0)
         answers[name] = above.reshape(len(waves), ORIENTATIONS, PHASES, -1)
     return answers, list(active)
+
+
+def _middle(values: torch.Tensor) -> torch.Tensor:
+    """Of a map, the units in its middle (N, C); nothing of all else."""
+    if values.ndim != 4:
+        return values[:0]
+    return values[:, :, values.shape[2] // 2, values.shape[3] // 2]
 
 
 def _curves(answers: NDArray[np.float64], waves: Sequence[int]) -> list[TuningCurve]:

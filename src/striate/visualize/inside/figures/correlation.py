@@ -34,7 +34,7 @@ def draw_diversity(axes: Axes, layers: tuple[LayerCorrelation, ...]) -> None:
     places = np.arange(len(shown))
     diverse = [100 * layer.effective / layer.units for layer in shown]
     silent = [100 * (len(layer.dead) + len(layer.still)) / layer.units for layer in shown]
-    axes.barh(places - 0.2, diverse, 0.4, color=BLUE, label="as diverse as so many uncorrelated maps")
+    axes.barh(places - 0.2, diverse, 0.4, color=BLUE, label="as diverse as so many uncorrelated ones")
     axes.barh(places + 0.2, silent, 0.4, color=VERMILION, hatch="///", edgecolor="white", label="dead or never varying")
     for place, layer, share in zip(places, shown, diverse, strict=True):
         axes.text(share + 1, place - 0.2, f"{layer.effective:.1f}", va="center", fontsize=SMALL - 1, color=INK)
@@ -42,7 +42,7 @@ def draw_diversity(axes: Axes, layers: tuple[LayerCorrelation, ...]) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 108)
     quiet_frame(axes)
-    axes.set_xlabel("% of the layer's maps", fontsize=SMALL)
+    axes.set_xlabel("% of the layer's units", fontsize=SMALL)
     axes.legend(fontsize=SMALL - 0.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
 
 
@@ -58,7 +58,7 @@ def draw_correlation(axes: Axes, layer: LayerCorrelation) -> None:
     axes.set_xticks(range(0, len(order), step), names, rotation=90 if len(order) > 12 else 0)
     axes.set_yticks(range(0, len(order), step), names)
     axes.tick_params(labelsize=SMALL - 1.5, length=0, labelcolor=FAINT)
-    heading(axes, f"{shorten_path(layer.name, 30)}: correlation r of its {layer.units} maps")
+    heading(axes, f"{shorten_path(layer.name, 30)}: correlation r of its {layer.units} units")
     axes.set_xlabel("unit, grouped by likeness", fontsize=SMALL)
     bar = axes.figure.colorbar(colors, ax=axes, shrink=0.8, ticks=[-1, -0.5, 0, 0.5, 1])
     bar.ax.tick_params(labelsize=SMALL)

@@ -98,7 +98,8 @@ def _tiles(layer: LayerMaps, most: int) -> list[Picture]:
 
 def _shown(layers: tuple[LayerMaps, ...]) -> tuple[list[LayerMaps], str]:
     chosen = [layer for layer in layers if layer.kind not in _QUIET and not _repeats(layer, layers)]
-    words = f"Of each layer the {ACROSS} most active maps, from the left, with the number of their unit."
+    maps = f"Of each layer the {ACROSS} most active maps, from the left, with the number of their unit."
+    words = maps if any(layer.maps.ndim > 1 for layer in chosen) else "Of each layer the output of every unit."
     count = len(chosen)
     if count > DOWN:
         # Of convolution, normalization and activation, the last one tells what the next layer gets.
@@ -128,7 +129,7 @@ def _colors(signed: bool) -> str:
 
 def _silent(layers: list[LayerMaps]) -> str:
     said = [f"{layer.silent} of {layer.shape[0]} in {layer.name}" for layer in layers if layer.silent]
-    return f"Silent for this image: {', '.join(said[:6])}{' and elsewhere' if len(said) > 6 else ''}." if said else ""
+    return f"Silent for this input: {', '.join(said[:6])}{' and elsewhere' if len(said) > 6 else ''}." if said else ""
 
 
 def _name(axes: Axes, first: str, second: str) -> None:

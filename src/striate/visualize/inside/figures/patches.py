@@ -31,7 +31,7 @@ def patches_figure(
         rows = -(-len(unit.samples) // columns)
         figure = new_figure(max(6.0, columns * 1.1), rows * 1.12 + 1.2)
         draw_patches(figure.subplots(), unit, images, columns)
-        more = f" {_name(unit, labels)}." if labels else ""
+        more = f" {_name(unit, labels)}.".replace("\n", ": ") if labels else ""
     else:
         across = max(len(unit.samples) for unit in found.units)
         figure = new_figure(across * _TILE + 1.9, len(found.units) * _TILE * 1.05 + 1.0)

@@ -1,0 +1,80 @@
+"""`striate show` writes a picture and its numbers, says what they are of, and refuses what it cannot draw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import striate
+from striate.api.showing import WHATS
+from striate.cli import main
+
+SMALL = "conv(6,3) relu pool(2) conv(8,3) relu fc(10)"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch: to be read only."""
+    return striate.train("digits", SMALL, epochs=1, out=tmp_path_factory.mktemp("runs") / "digits").path
+
+
+@pytest.mark.parametrize("what", WHATS)
+def test_each_picture_is_written_with_its_numbers(what: str, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(digits), what, "--json", "--out", "x.png"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["what"], record["model"], record["path"]) == (what, "digits", "x.png")
+    assert record["words"]
+    with Image.open("x.png") as picture:
+        assert min(picture.size) > 150
+    assert Path("x.png").stat().st_size < 1_000_000
+
+
+def test_a_network_without_a_run_says_that_its_weights_are_random(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", SMALL, "maps", "mnist5k#3", "--input", "1x16x16", "--layer", "relu1"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["feature maps of relu1 for mnist5k#3", "show.png"]
+    assert "random weights" in err
+    first = Path("show.png").read_bytes()
+    assert main(["show", SMALL, "maps", "mnist5k#3", "--input", "1x16x16", "--layer", "relu1", "--force"]) == 0
+    assert Path("show.png").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["RUN", "filters", "--layer", "conv9"], "--layer conv2"),
+        (["RUN", "filters", "--unit", "6"], "--unit 5"),
+        (["RUN", "filters", "mnist5k#1"], "it changes nothing there"),
+        (["RUN", "embedding", "--unit", "1"], "it changes nothing there"),
+        (["RUN", "maps", "nothing.png"], "no such file"),
+        (["RUN", "maps", "--input", "1x8x8"], "leave out --input"),
+        (["RUN", "maps", "--out", "x.jpg"], "--out x.png"),
+        (["RUN", "everything"], "Choose from"),
+        (["nowhere/run", "maps"], "nowhere/run"),
+        (["mnist-cnn", "maps"], "striate show mnist-cnn maps mnist5k#17"),
+        (["mnist-cnn", "patches"], "a run"),
+        ([SMALL, "filters"], "--input 1x28x28"),
+        (["mlp", "filters", "--input", "13"], "no layer with kernels"),
+        (["mlp", "maximize", "--input", "13"], "13 features"),
+    ],
+)
+def test_what_cannot_be_drawn(words: list[str], said: str, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", *(str(digits) if word == "RUN" else word for word in words)]) == 2
+    out, err = capsys.readouterr()
+    assert said in err
+    assert not out
+    assert not list(Path().glob("*.png"))
+
+
+def test_python_gives_the_record_and_the_figure(digits: Path) -> None:
+    trained = striate.load(digits)
+    shown = striate.show(trained, "filters", layer="conv2", unit=2)
+    assert shown.record.weights.shape == (1, 6, 3, 3)
+    assert shown.save("filter.png").is_file()
+    with pytest.raises(striate.StriateError, match="whose data are not known"):
+        striate.show(trained, "embedding")
+    with pytest.raises(striate.StriateError, match=r"striate\.visualize\.inside"):
+        striate.show(trained.module, "filters")
