@@ -1,0 +1,90 @@
+"""The report in a browser: of each task, on a phone and on a wall, in the light, in the dark, and in print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import striate
+
+LIMIT = 3_000_000
+WIDTHS = (360, 1280, 2560)
+PLAIN = {"execution.plan": "plain", "execution.threads": 1}
+
+
+def _discs(root: Path) -> Path:
+    """Pictures of bright discs, and masks that know where they are."""
+    made, (y, x) = np.random.default_rng(0), np.mgrid[:16, :16]
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(20):
+        row, column = made.integers(4, 12, 2)
+        inside = np.hypot(y - row, x - column) < 4
+        image = np.where(inside, 200, made.integers(0, 120, (16, 16)))
+        Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"{number}.png")
+        Image.fromarray(inside.astype(np.uint8)).save(root / "masks" / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> dict[str, Path]:
+    """A report of each task and of a cross-validation, each trained in a moment."""
+    folder = tmp_path_factory.mktemp("reports")
+    runs = {
+        "regress": striate.train("boston", "fc(4) relu fc(1)", epochs=2, out=folder / "boston", set=PLAIN),
+        "segment": striate.train(
+            _discs(folder / "discs"), "conv(4,3,pad=1) relu conv(2,1)", epochs=1, out=folder / "shapes", set=PLAIN
+        ),
+        "folds": striate.train("iris", "fc(3)", epochs=2, out=folder / "iris", set=PLAIN | {"cv": "2x1"}),
+    }
+    return {"classify": digits_run / "report.html"} | {name: run.report for name, run in runs.items()}
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("task", ["classify", "regress", "segment", "folds"])
+def test_nothing_is_wrong_with_it(reports: dict[str, Path], visit: Callable[..., Any], task: str, dark: bool) -> None:
+    assert reports[task].stat().st_size < LIMIT
+    seen = visit(reports[task], width=WIDTHS[0], dark=dark)
+    for width in WIDTHS:
+        seen.page.set_viewport_size({"width": width, "height": 900})
+        assert seen.too_wide() == 0, width
+    seen.page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert seen.violations() == []
+    assert (seen.errors, seen.strangers) == ([], [])
+
+
+def test_it_is_walked_through_by_keyboard(reports: dict[str, Path], visit: Callable[..., Any]) -> None:
+    page = visit(reports["classify"]).page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "To the content"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#main")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
+    link = page.locator("nav a", has_text="Environment")
+    link.click()
+    heading = page.locator("h2", has_text="Environment")
+    assert heading.get_attribute("id") == link.get_attribute("href").removeprefix("#")
+    assert heading.evaluate("part => part.getBoundingClientRect().top < window.innerHeight")
+
+
+def test_charts_follow_the_color_scheme(reports: dict[str, Path], visit: Callable[..., Any]) -> None:
+    colors = "[...document.querySelectorAll('svg.chart text')].map(text => getComputedStyle(text).fill)"
+    light, dark = (set(visit(reports["classify"], dark=dark).page.evaluate(colors)) for dark in (False, True))
+    assert light == {"rgb(27, 31, 36)"}
+    assert dark == {"rgb(230, 232, 235)"}
+
+
+def test_it_is_printed_whole(reports: dict[str, Path], visit: Callable[..., Any]) -> None:
+    page = visit(reports["classify"], dark=True).page
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    hidden = "[...document.querySelectorAll('details table')].filter(table => !table.checkVisibility()).length"
+    assert page.evaluate(hidden) == 0
