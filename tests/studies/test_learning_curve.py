@@ -151,7 +151,7 @@ def test_the_option_prints_and_writes(run, capsys):
     assert whole["value"] == pytest.approx(metrics["test"]["rmse"], rel=1e-5)
     assert whole["n"] == metrics["train"]["n"]
     assert document["seeds"] == [0, 1, 2]
-    assert "trainings on 1/8, 1/4, 1/2 and all" in err
+    assert "trainings on parts of the training samples" in err
 
 
 def test_a_run_trained_again_on_all_of_its_samples_is_the_run(run, tmp_path):

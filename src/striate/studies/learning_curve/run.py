@@ -149,7 +149,7 @@ def _plan_text(run: FinishedRun, seeds: Sequence[int]) -> str:
     shares = sum(math.sqrt(share) for share in SHARES)
     seconds = run.seconds * (len(seeds) * shares - (run.answers is not None))
     count = len(seeds) * len(SHARES) - (run.answers is not None)
-    return f"{count} trainings on 1/8, 1/4, 1/2 and all training samples, about {duration(seconds)} of training in all"
+    return f"{count} trainings on parts of the training samples, about {duration(seconds)} of training in all"
 
 
 def _news(point: SizePoint, metric: str) -> str:

@@ -36,10 +36,12 @@ def told(curve: LearningCurve) -> str:
     if curve.gain.told:
         brings = f"bring about {gain} points of test accuracy" if points else f"lower the test RMSE by about {gain}"
         return f"Twice the labels ({2 * n:,} training samples) would {brings} {shown}, by a power law.{luck}"
+    near = f"too near to nothing for {curve.n_test:,} test samples"
+    doubt = "which may be nothing" if curve.gain.interval[0] <= 0 else near
     amount = f"{gain} points of test accuracy" if points else f"an RMSE lower by {gain}"
     return (
         f"What twice the labels ({2 * n:,} training samples) would bring cannot be told: by a power law {amount}"
-        f" {shown}, which may be nothing.{luck}"
+        f" {shown}, {doubt}.{luck}"
     )
 
 
