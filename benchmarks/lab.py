@@ -81,6 +81,23 @@ def _one_pixel(k: int, image: str) -> dict[str, Any]:
     return {"params": {"image": image, "kernel": "gaussian5", "x": k % 224, "y": 3 * k % 224}}
 
 
+def _watched(k: int, _image: str) -> dict[str, Any]:
+    return {"params": {"model": MODEL, "image": f"mnist5k#{k}"}}
+
+
+def _maps(k: int, image: str) -> dict[str, Any]:
+    return {"params": {"model": MODEL, "image": image, "layer": k % 60}}
+
+
+def _map(k: int, image: str) -> dict[str, Any]:
+    return {"params": {"model": MODEL, "image": image, "layer": k % 60, "map": k % 64}}
+
+
+def _number(k: int, image: str) -> dict[str, Any]:
+    place = {"layer": 21, "map": k % 128, "row": k % 28, "column": 3 * k % 28}
+    return {"params": {"model": MODEL, "image": image, **place}}
+
+
 INTERACTIONS = (
     Interaction("Build: a network after a change", "build/network", _built),
     Interaction("Build: a mistake with its fix", "build/network", _mistaken),
@@ -91,6 +108,10 @@ INTERACTIONS = (
     Interaction("Play: windows", "play/windows", _windows),
     Interaction("Play: a kernel on a picture", "play/filtered", _filtered),
     Interaction("Play: one pixel's arithmetic", "play/filter", _one_pixel),
+    Interaction("Watch: another image, all layers", "watch/steps", _watched),
+    Interaction("Watch: the maps of a layer", "watch/maps", _maps),
+    Interaction("Watch: one map", "watch/picture", _map),
+    Interaction("Watch: one number's arithmetic", "watch/unit", _number),
 )
 
 
