@@ -8,6 +8,8 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -172,3 +174,35 @@ def test_an_uploaded_picture_is_sent_as_a_picture(client: TestClient) -> None:
     assert answer.headers["content-type"] == "image/png"
     with Image.open(io.BytesIO(answer.content)) as read:
         assert (read.size, read.getpixel((0, 0))) == ((5, 4), (10, 20, 30))
+
+
+ANYTHING = st.text(max_size=40)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ANYTHING, ANYTHING, st.sampled_from(("about", "picture", "samples", "region", "channel", "filter", "network")))
+def test_whatever_is_asked_is_answered_or_refused(client: TestClient, one: str, other: str, asked: str) -> None:
+    one, other = (text.encode("utf-8", "replace").decode() for text in (one, other))
+    answers = {
+        "about": lambda: client.get("/api/images/about", params={"name": one}),
+        "picture": lambda: client.get("/api/images/picture", params={"name": f"mnist5k#{one}"}),
+        "samples": lambda: client.get("/api/images/samples", params={"data": one, "start": other}),
+        "region": lambda: client.get("/api/pixels/region", params={"image": one, "x": other, "y": 0}),
+        "channel": lambda: client.get("/api/pixels/channel", params={"image": "mnist5k#0", "name": one}),
+        "filter": lambda: client.get("/api/play/filter", params={"image": "mnist5k#0", "kernel": one, "mode": other}),
+        "network": lambda: client.post("/api/build/network", json={"model": one, "input": other}),
+    }
+    # The client raises what the server does not handle.
+    assert answers[asked]().status_code in (200, 422)
+
+
+def test_a_fault_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("something unforeseen")
+
+    monkeypatch.setattr("striate.lab.pixels.pixel_table", broken)
+    client = TestClient(make_application(Lab(token="right")), base_url=HOME, raise_server_exceptions=False)
+    asked = {"image": "mnist5k#0", "x": 0, "y": 0, "width": 1, "height": 1, "token": "right"}
+    answer = client.get("/api/pixels/region", params=asked)
+    assert answer.status_code == 500
+    assert answer.json()["error"]["got"] == "RuntimeError: something unforeseen"

@@ -18,7 +18,10 @@ from striate.cli import main
 RUN = [sys.executable, "-m", "striate", "lab", "--no-open"]
 
 
-@pytest.mark.parametrize(("number", "options"), [(signal.SIGTERM, ["--json"]), (signal.SIGINT, ["--port", "0"])])
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [(signal.SIGTERM, ["--json"]), pytest.param(signal.SIGINT, ["--port", "0"], marks=pytest.mark.slow)],
+)
 def test_it_prints_its_address_and_answers_and_ends_with_connections_open(number: int, options: list[str]) -> None:
     with subprocess.Popen([*RUN, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None

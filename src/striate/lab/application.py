@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from striate import __version__
 from striate.errors import StriateError
 from striate.lab.pages import PAGES, Page
-from striate.lab.problems import problem_record
+from striate.lab.problems import fault_record, problem_record
 from striate.lab.security import Guard, TooLarge, too_large
 from striate.lab.workbench import Lab
 from striate.report.page import page_environment
@@ -41,6 +41,7 @@ def make_application(lab: Lab, port: int = 0) -> ASGIApp:
     app.add_exception_handler(StriateError, _explain)
     app.add_exception_handler(RequestValidationError, _misfit)
     app.add_exception_handler(TooLarge, _refuse_size)
+    app.add_exception_handler(Exception, _confess)
     app.mount("/static", StaticFiles(directory=_STATIC))
     for path, module in (("images", "striate.lab.images"), *((page.name, page.routes) for page in PAGES)):
         app.include_router(import_module(module).routes(lab), prefix=f"/api/{path}")
@@ -67,6 +68,10 @@ def _html(lab: Lab, page: Page | None) -> str:
 def _explain(_: Request, error: Exception) -> Response:
     assert isinstance(error, StriateError)
     return FiniteJSON({"error": problem_record(error)}, 422)
+
+
+def _confess(_: Request, error: Exception) -> Response:
+    return FiniteJSON({"error": fault_record(error)}, 500)
 
 
 def _misfit(_: Request, error: Exception) -> Response:

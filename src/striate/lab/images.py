@@ -21,7 +21,8 @@ from fastapi.responses import Response
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
-from striate.data.images import UnreadableImage
+from striate.data.dataset import Preparation
+from striate.data.images import UnreadableImage, decode_image
 from striate.data.named import catalogue, info, place
 from striate.errors import DataError, StriateError
 from striate.lab.run_data import run_listing
@@ -231,12 +232,19 @@ def routes(lab: Lab) -> APIRouter:
 
 
 def _thumbnail(images: Images, data: str, number: int) -> dict[str, Any]:
-    name = f"{data}#{number}"
+    name, listing = f"{data}#{number}", images.listing(data)
     try:
-        image = images.find(name)
-    except StriateError as error:
-        return {"name": name, "label": f"unreadable: {error.got}", "picture": None}
-    return {"name": name, "label": image.label, "picture": as_address(as_png(image.picture, _THUMBNAIL))}
+        if listing.read is None:
+            small = made_smaller(listed_picture(listing, number), _THUMBNAIL)
+        else:
+            # Two dozen photographs decoded whole would be waited for.
+            square = Preparation("image", (3, _THUMBNAIL, _THUMBNAIL), fit="crop", reduced=True)
+            pixels_CHW = decode_image(listing.read(number), listing.paths[number], square)
+            small = Picture(np.ascontiguousarray(np.moveaxis(pixels_CHW, 0, -1)))
+    except (OSError, DataError) as error:
+        reason = error.got if isinstance(error, DataError) else error.strerror
+        return {"name": name, "label": f"unreadable: {reason}", "picture": None}
+    return {"name": name, "label": _label(listing, number), "picture": as_address(as_png(small))}
 
 
 def _mixed(position: int, count: int) -> int:

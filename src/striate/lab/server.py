@@ -14,6 +14,7 @@ import uvicorn
 
 from striate.errors import UsageError
 from striate.lab.application import make_application
+from striate.lab.problems import shows_faults
 from striate.lab.workbench import Lab
 
 HOST = "127.0.0.1"
@@ -31,7 +32,8 @@ def serve(lab: Lab, port: int, announce: Callable[[str], None]) -> None:
         number = listening.getsockname()[1]
         config = uvicorn.Config(
             make_application(lab, number),
-            log_level="critical",  # an access log would hold the token
+            access_log=False,  # it would hold the token
+            log_level="error" if shows_faults() else "critical",
             lifespan="off",
             timeout_graceful_shutdown=_GRACE,
         )
