@@ -124,7 +124,8 @@ def test_a_start_far_off_costs_time(fault: Fault) -> None:
     _, bad = trained(fault, False)
     assert score(right, right.val) > 0.8
     assert bad[0] > 2 * good[0]
-    assert sum(bad) > 2 * sum(good)
+    # What is lost on the way is more than two epochs at the twin's first loss.
+    assert sum(bad) - sum(good) > 2 * good[0]
 
 
 @pytest.mark.slow

@@ -222,11 +222,14 @@ def read_metrics(run: RunDirectory) -> dict[str, Any]:
     """metrics.json. Raises RunError when the run is not complete."""
     try:
         metrics: dict[str, Any] = json.loads(run.metrics_json.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if not isinstance(metrics, dict) or not {"train", "cv"} & metrics.keys():
+            raise ValueError
+    except (OSError, ValueError, RecursionError):
+        there = run.metrics_json.exists()
         raise RunError(
             str(run.metrics_json),
             "no complete metrics.json",
             "a finished run",
-            f"striate train --resume {pasted(run.path)}",
+            f"{'remove it, then: ' if there else ''}striate train --resume {pasted(run.path)}",
         ) from None
     return metrics

@@ -50,7 +50,7 @@ def cut_torn_end(run: RunDirectory) -> int:
 def _event(run: RunDirectory, number: int, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict) or not isinstance(value.get("event"), str):
         raise RunError(

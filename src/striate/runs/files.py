@@ -122,7 +122,7 @@ def read_dispensable(path: Path) -> Any:
     """The value of a JSON file that a run does without: None where it is missing, damaged or cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

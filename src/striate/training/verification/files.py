@@ -95,7 +95,7 @@ def _metrics_json(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
     try:
         metrics = json.loads(run.metrics_json.read_text(encoding="utf-8"))
         lacks = [key for key in ("task", "model", "data", "steps", "train", "val", "test") if key not in metrics]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         return FileCheck(name, False, f"no JSON: {error}")
     if lacks:
         return FileCheck(name, False, f"without {', '.join(lacks)}")
