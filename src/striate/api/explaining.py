@@ -48,9 +48,14 @@ def explain(
     ModelError where the method cannot look into the network.
     """
     require_method(method)
-    if isinstance(run_or_trained, nn.Module):
-        return _explain_module(run_or_trained, image, method)
-    path = run_or_trained.path if isinstance(run_or_trained, Run) else run_or_trained
+    with torch.inference_mode(False):  # gradients are needed, wherever this is called
+        return _explain(run_or_trained, image, method)
+
+
+def _explain(given: str | Path | Run | Trained | nn.Module, image: Any, method: Asked) -> Explanation:
+    if isinstance(given, nn.Module):
+        return _explain_module(given, image, method)
+    path = given.path if isinstance(given, Run) else given
     trained = path if isinstance(path, Trained) else load(path)
     refuse_task(trained)
     network = type(trained.module).__name__ if isinstance(path, Trained) else str(path)
@@ -87,7 +92,7 @@ def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: 
     normalize = trained.normalization.on(trained.device, raw.ndim + 1)
     x = normalize(torch.from_numpy(raw)[None].to(trained.device))
     module = trial_copy(trained.module)
-    with on_trial(module):
+    with on_trial(module), torch.enable_grad():
         question = ask(module, x, target, kind="logits" if classify else "number")
         maps, covering, nudge = _look(question, method, _bounds(trained, x))
     shown = None if nudge is None else _in_units(nudge, x, trained)
@@ -184,14 +189,14 @@ def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanat
 
 def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation:
     """Of a network alone: its classes are numbers, and the input is as it was given."""
-    given = torch.as_tensor(image)
+    given = torch.as_tensor(image).detach().clone()
     given = given[None] if given.ndim in (1, 3) else given
     if given.ndim not in (2, 4) or len(given) != 1 or not given.is_floating_point():
         got = f"a tensor of {show_shape(given.shape)}, {given.dtype}"
         expected = "one normalized input (C, H, W) or (F,), floating point"
         raise DataError("image", got, expected, "striate.load(run) knows how to prepare an image")
     copy = trial_copy(module)
-    with on_trial(copy):
+    with on_trial(copy), torch.enable_grad():
         question = ask(copy, as_input(copy, given))
         maps, covering, nudge = _look(question, method, None)
         outputs = question.outputs(question.x)

@@ -22,7 +22,7 @@ from striate.visualize.attribution.maps import (
     saliency,
     smooth_grad,
 )
-from striate.visualize.attribution.question import Question
+from striate.visualize.attribution.question import LogOdds, Question
 from striate.visualize.attribution.record import AnswerCheck, AttributionMap, MapCheck, Maps
 from striate.wording import several
 
@@ -87,20 +87,20 @@ def _checked(question: Question, method: Method, deletion: Deletion, answer: Ans
 
 def _maker(question: Question, method: Method, deletion: Deletion) -> tuple[str | None, Callable[[], torch.Tensor]]:
     """The layer, where there is one, and what makes the map, with the weights that the network has at the time."""
-    module, x, target = question.module, question.x, question.target
+    odds, x = LogOdds(question), question.x
     if method != "grad-cam":
         make = _PLAIN[method]
-        return None, lambda: _made(question, lambda: make(module, x, target))
-    layers = grad_cam_layers(module, x)
+        return None, lambda: _made(question, lambda: make(odds, x, 0))
+    layers = grad_cam_layers(question.module, x)
     if not layers:
         raise _unseen(question, "no layer whose maps have more than one position")
     drops = {}
     for name in layers:
-        values = _made(question, lambda name=name: grad_cam(module, x, target, name))  # type: ignore[misc]
+        values = _made(question, lambda name=name: grad_cam(odds, x, 0, f"module.{name}"))  # type: ignore[misc]
         flat = not float(values.max()) > float(values.min())
         drops[name] = math.inf if flat else float(deletion.follow(values).mean())
     layer = min(layers, key=lambda name: drops[name])
-    return layer, lambda: _made(question, lambda: grad_cam(module, x, target, layer))
+    return layer, lambda: _made(question, lambda: grad_cam(odds, x, 0, f"module.{layer}"))
 
 
 def _made(question: Question, make: Callable[[], torch.Tensor]) -> torch.Tensor:

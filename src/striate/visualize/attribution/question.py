@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError, UsageError
+from striate.visualize.inside.passes import run
 from striate.wording import show_shape
 
 Kind = Literal["logits", "probabilities", "number"]
@@ -48,9 +49,29 @@ class Question:
             return torch.cat([outputs_of(self.module, part).float().cpu() for part in _parts(x)])
 
 
+class LogOdds(nn.Module):
+    """The network of a question, answering (N, 1) with what maps explain: of a class the log-odds, log p / (1 - p), so
+    that what speaks against the other classes speaks for it; of a number, itself. `module.` stands before the names of
+    its parts."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__()
+        self.module, self.target, self.kind = question.module, question.target, question.kind
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs = outputs_of(self.module, x)
+        own = outputs[:, self.target : self.target + 1]
+        if self.kind == "number":
+            return own
+        if self.kind == "probabilities":
+            outputs, own = outputs.clamp_min(1e-12).log(), own.clamp_min(1e-12).log()
+        others = torch.cat([outputs[:, : self.target], outputs[:, self.target + 1 :]], 1)
+        return own - others.logsumexp(1, keepdim=True)
+
+
 def outputs_of(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """(N, K) outputs for (N, …). Raises ModelError where it gives something else."""
-    outputs = module(x.clone())  # a network may write into its input
+    outputs = run(module, x.clone())  # a network may write into its input
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
         got = f"outputs of {show_shape(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
         raise ModelError(f"model {type(module).__name__}", got, _EXPECTED, _REMEDY)

@@ -1,0 +1,106 @@
+"""`striate.explain`, of runs, of networks, and of what it cannot explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import striate
+from striate.api import write_explanation
+from striate.errors import DataError, ModelError, UsageError
+
+PLAIN = {"execution.plan": "plain"}
+
+
+@pytest.fixture(scope="module")
+def run(same_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("explained") / "run"
+    striate.train(same_photos, "conv(8,3) bn relu gap fc(3)", epochs=12, lr=0.03, out=place, set=PLAIN)
+    return place
+
+
+def test_a_picture_of_a_run(run: Path, same_photos: Path, tmp_path: Path) -> None:
+    image = same_photos / "green" / "000.png"
+    explained = striate.explain(run, image)
+    assert isinstance(explained, striate.Explanation)
+    trained = striate.load(run)
+    answer = trained.predict(image)
+    assert (explained.label, explained.fields["probability"]) == (answer.label, answer.probability)
+    assert explained.subject == "000.png"
+    assert explained.input.shape == (3, 16, 16)
+    assert [one.label for one in explained.nearest.neighbors] == ["green"] * 6
+    similar = [one.similarity for one in explained.nearest.neighbors]
+    assert similar == sorted(similar, reverse=True)
+    if explained.nudge is not None:
+        assert trained.predict(explained.nudge.changed).probability < 0.9
+    document = explained.to_json()
+    assert document["label"] == answer.label
+    assert document["maps"][0]["method"] == document["method"]
+    assert {"covering", "nudge"} == set(document["change"])
+    write_explanation(explained, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "green" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_the_same_twice(run: Path, same_photos: Path) -> None:
+    one, two = (striate.explain(run, same_photos / "red" / "001.png") for _ in range(2))
+    assert one.to_json() == two.to_json()
+    for a, b in zip(one.maps.maps, two.maps.maps, strict=True):
+        assert np.array_equal(a.values, b.values)
+
+
+def test_a_network_without_its_run_knows_no_data(run: Path) -> None:
+    explained = striate.explain(striate.load(run), np.zeros((3, 16, 16), np.uint8), "saliency")
+    assert explained.nearest.neighbors == ()
+    assert "name its run" in explained.nearest.missing
+    assert [one.method for one in explained.maps.maps] == ["saliency"]
+
+
+def test_data_that_are_gone_are_said(run: Path, same_photos: Path, tmp_path: Path) -> None:
+    config = (run / "config.yaml").read_text()
+    other = tmp_path / "run"
+    (other / "checkpoints").mkdir(parents=True)
+    (other / "checkpoints" / "best.pt").write_bytes((run / "checkpoints" / "best.pt").read_bytes())
+    (other / "config.yaml").write_text(config.replace(str(same_photos), str(tmp_path / "gone")))
+    explained = striate.explain(other, same_photos / "red" / "000.png", "saliency")
+    assert explained.label is not None
+    assert explained.nearest.missing.startswith("No training samples to compare with: ")
+
+
+def test_a_table_and_its_numbers(tmp_path: Path) -> None:
+    made = striate.train("iris", epochs=8, out=tmp_path / "iris", set=PLAIN)
+    explained = striate.explain(made, "5.1,3.5,1.4,0.2")
+    assert explained.subject == "a row of 4 numbers"
+    assert len(explained.features) == 4
+    assert explained.features[0] != "feature 0"
+    assert all(one.values.shape == (4,) for one in explained.maps.maps)
+    assert explained.maps.left_out[0].startswith("grad-cam: ")
+    write_explanation(explained, tmp_path / "page.html")
+    assert explained.features[0] in (tmp_path / "page.html").read_text()
+    for wrong in ("5.1,3.5", "a,b,c,d", "1,2,3,nan"):
+        with pytest.raises(UsageError, match="4 numbers, parted by commas"):
+            striate.explain(made, wrong)
+
+
+def test_a_number_of_a_network() -> None:
+    explained = striate.explain(nn.Linear(3, 1), torch.ones(3))
+    assert set(explained.fields) == {"value"}
+    assert (explained.label, explained.runner_up, explained.covering, explained.nudge) == (None, None, None, None)
+    assert "value" in explained.to_json()
+    assert str(explained)
+
+
+def test_what_cannot_be_explained(run: Path) -> None:
+    with pytest.raises(UsageError, match="method"):
+        striate.explain(run, "x.png", "gradcam")
+    with pytest.raises(DataError, match="no such file"):
+        striate.explain(run, "x.png")
+    with pytest.raises(ModelError, match="inputs that the network takes"):
+        striate.explain(nn.Linear(3, 2), np.zeros((2, 3, 4)))
+    with pytest.raises(DataError, match="one normalized input"):
+        striate.explain(nn.Linear(3, 2), np.zeros((2, 3, 4), np.uint8))

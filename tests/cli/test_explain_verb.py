@@ -1,0 +1,66 @@
+"""`striate explain`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from striate.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def run(same_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("run") / "run"
+    words = ["train", same_photos, "--model", "conv(4,3) relu gap fc(3)", "--epochs", "1", "--plan", "plain"]
+    assert main([str(word) for word in (*words, "--out", place)]) == 0
+    return place
+
+
+@pytest.fixture
+def explain(run: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def call(*words: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = main(["explain", str(run), *map(str, words)])
+        return code, *capfd.readouterr()
+
+    return call
+
+
+def test_a_page_is_written_beside_what_is_said(explain, same_photos: Path) -> None:
+    image = same_photos / "red" / "003.png"
+    code, out, err = explain(image, "--method", "integrated-gradients")
+    assert out.startswith("003.png: ")
+    assert code == ("not to be trusted" in out.lower())
+    assert max(map(len, out.splitlines())) <= 80
+    assert "written: 003-explained.html" in err
+    assert Path("003-explained.html").read_text().startswith("<!DOCTYPE html>")
+    code, out, err = explain(image)
+    assert (code, out) == (2, "")
+    assert "--force" in err
+
+
+def test_json_is_one_document_and_no_page(explain, same_photos: Path, own_folder: Path) -> None:
+    code, out, _ = explain(same_photos / "red" / "003.png", "--method", "saliency", "--json")
+    document = json.loads(out)
+    assert document["trusted"] is (code == 0)
+    assert document["maps"][0]["deletion"]["share"][-1] == 0.5
+    assert not list(own_folder.glob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing.png"], "no such file"),
+        (["nothing.png", "--method", "gradcam"], "grad-cam"),
+        (["nothing.png", "--out", "page.png"], ".html"),
+        (["nothing.png", "--out", "no/page.html"], "mkdir"),
+    ],
+)
+def test_wrong_requests_leave_nothing(explain, own_folder: Path, words: list[str], said: str) -> None:
+    code, out, err = explain(*words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert not list(own_folder.glob("*.html"))
