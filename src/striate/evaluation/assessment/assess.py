@@ -96,7 +96,7 @@ def _left_out(evaluation: Evaluation, temperature: Temperature | None) -> tuple[
     if n < FEWEST:
         sentences.append(f"No slices: {n} samples are fewer than {FEWEST}.")
     if temperature is None:
-        sentences.append("No calibrated figures: no temperature from validation, which needs right and wrong answers.")
+        sentences.append("No calibrated figures: validation gave no temperature.")
     return tuple(sentences)
 
 

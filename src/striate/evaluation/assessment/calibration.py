@@ -19,6 +19,7 @@ _LEAST, _MOST = math.log(0.01), math.log(100)
 _MOST_FITTED = 4_000_000
 """Probabilities that the temperature is fitted on; of more, those of samples evenly spread over the split."""
 _DRAWS = 2_000_000
+_ROWS = 1024
 
 
 def measure_calibration(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Calibration:
@@ -104,8 +105,11 @@ def fit_temperature(
 
 def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """(N, K) probabilities as they are when the logits behind them are divided by `temperature`."""
-    scaled = np.exp(log_softmax(_logits(probabilities) / temperature, axis=1))
-    return np.asarray(scaled, np.float32)
+    scaled = np.empty(probabilities.shape, np.float32)
+    for first in range(0, len(probabilities), _ROWS):  # a few rows at a time: what is made on the way stays small
+        rows = slice(first, first + _ROWS)
+        scaled[rows] = np.exp(log_softmax(_logits(probabilities[rows]) / temperature, axis=1))
+    return scaled
 
 
 def _logits(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
