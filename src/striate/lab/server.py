@@ -19,7 +19,7 @@ from striate.lab.workbench import Lab
 
 HOST = "127.0.0.1"
 _GRACE = 1  # second that open connections have when the lab ends
-_LAST = 1.8  # seconds after which it ends whatever still computes
+_LAST = 1.6  # seconds after which it ends whatever still computes
 
 
 def serve(lab: Lab, port: int, announce: Callable[[str], None]) -> None:

@@ -7,6 +7,7 @@ import { onKeys } from "./keys.js";
 import { problem } from "./problem.js";
 
 const SIZES = [8, 14, 20, 28, 40];
+const USUAL = window.innerWidth < 640 ? 8 : 14;
 
 export async function page(root) {
   const result = make("div", {});
@@ -38,7 +39,7 @@ class View {
     this.numbers = make("div", { class: "numbers wide-frame", tabindex: "0", role: "region", "aria-label": "Values of pixels. Arrow keys move to the next pixel, with Shift by eight." });
     this.spread = make("div", {});
     this.frames = [draw("rect", { class: "edge" }), draw("rect", {})];
-    const size = choice(SIZES.map(String), "14", (value) => { this.size = Number(value); this.place(); this.load(); });
+    const size = choice(SIZES.map(String), String(USUAL), (value) => { this.size = Number(value); this.place(); this.load(); });
     this.sizeField = size;
     result.replaceChildren(
       make("div", { class: "row" }, labeled("Pixels across", size), make("a", { href: pageAddress("play", { image: image.name }) }, "Lay a kernel on it")),
@@ -60,7 +61,7 @@ class View {
   follow(asked) {
     const { width, height, channels } = this.image;
     const inside = (text, most, otherwise) => Math.min(most - 1, Math.max(0, /^\d+$/.test(text ?? "") ? Number(text) : otherwise));
-    this.size = SIZES.includes(Number(asked.size)) ? Number(asked.size) : 14;
+    this.size = SIZES.includes(Number(asked.size)) ? Number(asked.size) : USUAL;
     this.sizeField.value = String(this.size);
     this.channel = channels.includes(asked.channel) ? asked.channel : null;
     this.x = inside(asked.x, width, Math.floor(width / 2));
@@ -140,7 +141,7 @@ class View {
     for (const frame of this.frames) {
       for (const [name, value] of Object.entries({ x: this.left, y: this.top, width: this.wide, height: this.high })) frame.setAttribute(name, value);
     }
-    remember({ x: this.x, y: this.y, size: this.size === 14 ? null : this.size, channel: this.channel });
+    remember({ x: this.x, y: this.y, size: this.size === USUAL ? null : this.size, channel: this.channel });
   }
 
   drawOverview() {
