@@ -67,9 +67,9 @@ def exciting_patches(
 ) -> ExcitingPatches:
     """The patches of normalized inputs `x` (N, C, *spatial) for which `units` of `layer` answer most, `each` of them.
 
-    Default: the last layer with maps whose units do not see the whole input, and 12 of its units that some sample
-    excites. A patch is what the unit at the position of its largest value sees. Zeiler and Fergus, "Visualizing and
-    understanding convolutional networks", ECCV 2014. Raises UsageError for a layer or unit that is not there.
+    Default: the last activation (or layer) with maps whose units see at most 60 % of each side, and 12 of its units
+    that some sample excites. A patch is what the unit at the position of its largest value sees. Zeiler and Fergus,
+    "Visualizing and understanding convolutional networks", ECCV 2014. Raises UsageError for a layer or unit that is not there.
     """
     if x.ndim < 3:
         raise DataError("patches", f"inputs of {tuple(x.shape[1:])}", "images", "a network that takes images")
@@ -91,6 +91,8 @@ def _last_local(outputs: Sequence[LayerOutput], sights: dict[str, Sight], shape:
     maps = [output.name for output in outputs if output.is_map and output.values.ndim == len(shape) + 1]
     if not maps:
         raise no_such_layer("", [output.name for output in outputs])
+    active = {output.name for output in outputs if output.activation}
+    maps = [name for name in maps if name in active] or maps
     local = [name for name in maps if not sight_of(sights, name).whole]
     # Patches nearly as large as the image would show little but its border.
     small = [
