@@ -41,7 +41,8 @@ def evaluate(
         bring. Takes about 1.6 times as long as the run did; three times with other seeds where that is done in two
         minutes. Written into the run: learning-curve.json and plots/learning-curve.png.
     json
-        Print one JSON document on stdout: metrics, confusion matrix, figures per class.
+        Print one JSON document on stdout: metrics, confusion matrix, figures per class, and the assessment that
+        evaluation.json has of a split.
     """
     if robustness:
         _refuse_together(run, data, "--robustness", learning_curve=learning_curve)
