@@ -69,7 +69,8 @@ def exciting_patches(
 
     Default: the last activation (or layer) with maps whose units see at most 60 % of each side, and 12 of its units
     that some sample excites. A patch is what the unit at the position of its largest value sees. Zeiler and Fergus,
-    "Visualizing and understanding convolutional networks", ECCV 2014. Raises UsageError for a layer or unit that is not there.
+    "Visualizing and understanding convolutional networks", ECCV 2014. Raises UsageError for a layer or unit that is not
+    there.
     """
     if x.ndim < 3:
         raise DataError("patches", f"inputs of {tuple(x.shape[1:])}", "images", "a network that takes images")
