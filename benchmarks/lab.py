@@ -1,11 +1,11 @@
 """Seconds from asking the lab to its whole answer, for each thing that a page asks while somebody works with it.
 
-Command: python benchmarks/lab.py [--repeats 20] [--clients 20]
+Command: python benchmarks/lab.py [--repeats 20] [--clients 20] [--run RUN]
 Starts `striate lab` on a free port and asks it over HTTP, as a browser does, with resnet18 (11.7 million parameters)
 and a picture of 224×224 pixels. Each repeat asks for something that was not asked before (another number of outputs,
 another place, another kernel), so that nothing is answered from what is kept. One client goes first, then `--clients`
 at the same time do everything once, each in its own order; errors are counted. Median and worst of both are printed and
-written to benchmarks/results/lab.json. Drawing in the browser is not in it.
+written to benchmarks/results/lab.json (lab_run.json with `--run`). Drawing in the browser is not in it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,6 +115,32 @@ INTERACTIONS = (
 )
 
 
+def _page_of_mistakes(k: int, _image: str) -> dict[str, Any]:
+    return {"params": {"split": "test", "show": "mistakes", "start": k}}
+
+
+def _cell(k: int, _image: str) -> dict[str, Any]:
+    return {"params": {"split": "test", "true": k % 10, "said": k // 10 % 10}}
+
+
+def _thumbnail(k: int, _image: str) -> dict[str, Any]:
+    return {"params": {"name": f"run#{37 * k}", "side": 192}}
+
+
+def _test_split(_k: int, _image: str) -> dict[str, Any]:
+    return {"params": {"split": "test"}}
+
+
+OF_A_RUN = (
+    Interaction("Explore: a page of mistakes", "explore/samples", _page_of_mistakes),
+    Interaction("Explore: the images of a cell", "explore/samples", _cell),
+    Interaction("Explore: one thumbnail", "images/picture", _thumbnail),
+    Interaction("Explore: the confusion matrix", "explore/confusion", _test_split),
+    Interaction("Explore: the map", "explore/map", _test_split),
+)
+"""What needs a run: asked instead where `--run` names one of ten classes. The first turn computes what is then kept."""
+
+
 def photograph(seed: int) -> bytes:
     """A picture of 224×224 pixels in color, as a PNG file: smooth, with noise."""
     draw = np.random.default_rng(seed)
@@ -126,9 +152,9 @@ def photograph(seed: int) -> bytes:
 
 
 @contextmanager
-def served() -> Iterator[str]:
-    """A lab in a process of its own: its address, with the token."""
-    command = [sys.executable, "-m", "striate", "lab", "--no-open", "--json"]
+def served(run: str | None) -> Iterator[str]:
+    """A lab in a process of its own, opened with `run` if there is one: its address, with the token."""
+    command = [sys.executable, "-m", "striate", "lab", *([] if run is None else [run]), "--no-open", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as program:
         assert program.stdout is not None
         try:
@@ -158,19 +184,19 @@ def ask(http: httpx.Client, interaction: Interaction, turn: int, image: str) -> 
     return seconds
 
 
-def alone(address: str, repeats: int) -> dict[str, list[float]]:
+def alone(address: str, repeats: int, asked: Sequence[Interaction]) -> dict[str, list[float]]:
     """Seconds of each interaction, of one client; the first turn, in which things are loaded, is not counted."""
     with client(address) as (http, image):
-        return {one.name: [ask(http, one, turn, image) for turn in range(repeats + 1)][1:] for one in INTERACTIONS}
+        return {one.name: [ask(http, one, turn, image) for turn in range(repeats + 1)][1:] for one in asked}
 
 
-def together(address: str, clients: int) -> tuple[dict[str, list[float]], int]:
+def together(address: str, clients: int, asked: Sequence[Interaction]) -> tuple[dict[str, list[float]], int]:
     """Seconds of each interaction while so many clients do everything once at the same time, and how many failed."""
-    seconds: dict[str, list[float]] = {one.name: [] for one in INTERACTIONS}
+    seconds: dict[str, list[float]] = {one.name: [] for one in asked}
     failed: list[str] = []
 
     def work(number: int) -> None:
-        order = random.Random(number).sample(INTERACTIONS, len(INTERACTIONS))
+        order = random.Random(number).sample(asked, len(asked))
         with client(address) as (http, image):
             for one in order:
                 try:
@@ -190,10 +216,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--run", help="a run of ten classes: Explore is measured, on its data, and nothing else")
     asked = parser.parse_args()
-    with served() as address:
-        one = alone(address, asked.repeats)
-        many, failed = together(address, asked.clients)
+    interactions = INTERACTIONS if asked.run is None else OF_A_RUN
+    with served(asked.run) as address:
+        one = alone(address, asked.repeats, interactions)
+        many, failed = together(address, asked.clients, interactions)
     rows = [
         {"interaction": name, "seconds": one[name], "together": many[name], "within": max(one[name]) <= LIMIT}
         for name in one
@@ -207,8 +235,9 @@ def main() -> None:
     from striate.runs.environment import describe_environment
 
     here = {key: value for key, value in describe_environment().items() if key not in ("executable", "STRIATE_DATA")}
-    about = {"environment": here, "model": MODEL, "clients": asked.clients, "errors": failed}
-    file = Path(__file__).parent / "results" / "lab.json"
+    subject = {"model": MODEL} if asked.run is None else {"run": Path(asked.run).name}
+    about = {"environment": here, **subject, "clients": asked.clients, "errors": failed}
+    file = Path(__file__).parent / "results" / ("lab.json" if asked.run is None else "lab_run.json")
     file.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 

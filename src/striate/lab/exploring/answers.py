@@ -48,24 +48,28 @@ def find_answers(lab: Lab, samples: Samples, split: str) -> Answers:
     ids = samples.of_split(split)
     if not samples.classes:
         raise DataError("answers", "data without classes", "a classification", "striate eval RUN")
+    if lab.trained is None or tuple(lab.trained.classes) != samples.classes:
+        raise DataError("answers", "classes of another network", ", ".join(samples.classes)[:200], "open another run")
     kept = read_predictions(samples.run, split)
     if kept is not None and kept.predicted is not None and not set(kept.ids.tolist()) - set(ids.tolist()):
         return _answers(split, kept.ids, kept.targets, kept.answers, kept.predicted, kept=True)
     if len(ids) > MOST:
         got = f"{len(ids):,} samples without kept answers"
         raise DataError(f"answers for {split}", got, f"at most {MOST:,}", "choose another split")
+    return new_answers(split, samples, *compute_answers(lab, samples, ids))
+
+
+def new_answers(split: str, samples: Samples, ids: NDArray[np.int64], probabilities: NDArray[Any]) -> Answers:
+    """The answers for `ids` of a split, whose `probabilities` (N, K) were computed just now."""
     order = {name: number for number, name in enumerate(samples.classes)}
-    readable, probabilities = compute_answers(lab, samples, ids)
-    true = np.array([order[samples.labels[k]] for k in readable.tolist()], np.int64)
-    return _answers(split, readable, true, probabilities, probabilities.argmax(1), kept=False)
+    true = np.array([order[samples.labels[k]] for k in ids.tolist()], np.int64)
+    return _answers(split, ids, true, probabilities, probabilities.argmax(1), kept=False)
 
 
 def compute_answers(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """The ids that can be read, and what the network answers for them."""
     trained = lab.trained
     assert trained is not None, "samples are of a run"
-    if tuple(trained.classes) != samples.classes:
-        raise DataError("answers", "classes of another network", ", ".join(samples.classes)[:200], "open another run")
     read, answers = [], []
     at_once = min(AT_ONCE, batch_size(trained.preparation.input_shape))
     for start in range(0, len(ids), at_once):

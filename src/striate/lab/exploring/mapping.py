@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from striate.lab.exploring.answers import read_inputs
+from striate.lab.exploring.answers import Answers, new_answers, read_inputs
 from striate.lab.exploring.samples import Samples
 from striate.visualize.inside.embedding import Method, embed_features
 from striate.visualize.inside.features import find_features
@@ -28,13 +28,14 @@ _AT_ONCE = 64
 @dataclass(frozen=True, eq=False)
 class Features:
     """Of the samples `ids` (N,): `values` (N, F), from where in the network (`source`), and `sheet`, a PNG of their
-    pictures, 25 in a row, each at most 32 × 32 pixels in the corner of its tile."""
+    pictures, 25 in a row, each at most 32 × 32 pixels in the corner of its tile. `answers` of a classification."""
 
     ids: NDArray[np.int64]
     values: NDArray[np.float32]
     source: str
     sheet: bytes
     tile: tuple[int, int]
+    answers: Answers | None = None
 
 
 def features_of(lab: Lab, samples: Samples, split: str) -> Features:
@@ -44,17 +45,21 @@ def features_of(lab: Lab, samples: Samples, split: str) -> Features:
     wanted = all_ids[np.linspace(0, len(all_ids) - 1, min(MOST, len(all_ids))).astype(int)]
     trained = lab.trained
     normalize = trained.normalization.on(trained.device, len(trained.preparation.input_shape) + 1)
-    ids, values, tiles, source = [], [], [], ""
+    ids, values, decoded, tiles, source = [], [], [], [], ""
     for start in range(0, len(wanted), _AT_ONCE):
         part, inputs = read_inputs(lab, samples, wanted[start : start + _AT_ONCE])
         with lab.computing:
             found = find_features(trained.module, normalize(inputs.to(trained.device)))
+            decoded.append(trained.decode(inputs).numpy())
         ids.append(part)
         values.append(found.values)
         tiles += [_tile(image) for image in inputs.numpy()]
         source = found.source
     sheet, tile = _sheet(tiles)
-    return Features(np.concatenate(ids), np.concatenate(values), source, sheet, tile)
+    readable, answers = np.concatenate(ids), None
+    if samples.classes and samples.classes == tuple(trained.classes):
+        answers = new_answers(split, samples, readable, np.concatenate(decoded))
+    return Features(readable, np.concatenate(values), source, sheet, tile, answers)
 
 
 def make_map(features: Features, method: Method) -> dict[str, Any]:

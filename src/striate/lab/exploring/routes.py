@@ -101,7 +101,7 @@ def routes(lab: Lab) -> APIRouter:
     def mapped(split: str, method: Method = "pca") -> dict[str, Any]:
         """The map with its samples, in the order of its points."""
         made, features, samples = explorer.map(split, method), explorer.features(split), explorer.samples
-        return made | {"samples": describe(features.ids, samples, explorer.known_answers(split))}
+        return made | {"samples": describe(features.ids, samples, features.answers)}
 
     @router.get("/sheet")
     def sheet(split: str) -> Response:

@@ -24,14 +24,19 @@ export async function imageGrid(asked, about, go) {
 function tile(sample) {
   const words = [make("span", { class: "name" }, sample.label)];
   if (sample.said !== undefined) {
-    const sure = `${number(Math.round(1000 * sample.probability) / 10)} %`;
+    const sure = `${number(Math.round(1000 * sample.probability) / 10)}\u00a0%`;
     words.push(sample.right ? make("span", { class: "good" }, `✓ ${sure}`) : make("span", { class: "error" }, `✗ says ${sample.said}, ${sure}`));
   }
   return [
     make("a", { href: pageAddress("watch", { image: sample.name }), title: sample.path },
-      make("img", { class: "pixels", loading: "lazy", alt: "", width: 96, height: 96, src: answerAddress("images/picture", { name: sample.name, side: 192 }) }), words),
+      make("img", { class: "pixels", loading: "lazy", alt: "", width: 96, height: 96, onload: smooth, src: answerAddress("images/picture", { name: sample.name, side: 192 }) }), words),
     make("a", { class: "small", href: pageAddress("pixels", { image: sample.name }), "aria-label": `${sample.label}, as pixels` }, "pixels"),
   ];
+}
+
+/** Only what is shown larger than it is has pixels that one should see. */
+function smooth(event) {
+  if (event.target.naturalWidth > 96) event.target.classList.remove("pixels");
 }
 
 /** Arrow keys go from image to image. */
