@@ -63,7 +63,7 @@ def test_a_large_split_is_not_kept(tmp_path, monkeypatch):
     assert not (tmp_path / "predictions").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "shorter"])
+@pytest.mark.parametrize("damage", ["cut", "text", "shorter", "beyond"])
 def test_a_damaged_file_is_named(tmp_path, damage):
     run = RunDirectory(tmp_path)
     write_predictions(run, made())
@@ -74,7 +74,8 @@ def test_a_damaged_file_is_named(tmp_path, damage):
         path.write_text("no archive")
     else:
         arrays = dict(np.load(path))
-        np.savez_compressed(path, **arrays | {"ids": arrays["ids"][:-1]})
+        changed = {"ids": arrays["ids"][:-1]} if damage == "shorter" else {"predicted": arrays["predicted"] + 7}
+        np.savez_compressed(path, **arrays | changed)
     with pytest.raises(RunError, match=r"test\.npz\n.*damaged"):
         read_predictions(run, "test")
 

@@ -87,6 +87,8 @@ def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
         lengths = {n, len(paths), len(arrays["targets"]), len(answers), n if predicted is None else len(predicted)}
         if len(lengths) > 1 or (predicted is not None and answers.shape[1] != len(classes)):
             raise ValueError("arrays of different lengths")
+        if predicted is not None:
+            _require_numbers(len(classes), arrays["targets"], predicted)
     except Exception as error:  # every decompressor has errors of its own
         raise RunError(
             str(path),
@@ -114,6 +116,17 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
         raise ValueError("a member that is no array")  # numpy gives the bytes of what has no header of its own
     return arrays
+
+
+def _require_numbers(classes: int, *arrays: NDArray[Any]) -> None:
+    """Raise ValueError where an array has anything but numbers of classes: who reads it takes names by them."""
+    for array in arrays:
+        if (
+            array.dtype.kind not in "iu"
+            or array.ndim != 1
+            or (array.size and not 0 <= array.min() <= array.max() < classes)
+        ):
+            raise ValueError("numbers that are none of classes")
 
 
 def _text(text: str) -> NDArray[np.uint8]:
