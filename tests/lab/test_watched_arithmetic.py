@@ -17,6 +17,9 @@ from striate.lab.watching.passing import run_pass
 from striate.lab.watching.records import UnitArithmetic
 from striate.lab.watching.step import Step, softmax_step, steps_of
 from striate.lab.watching.unit import explain_unit
+from striate.layers.partial_convolution import PartialConvolution
+from striate.layers.scaled_tanh import ScaledTanh
+from striate.layers.subsampling import Subsampling
 from striate.models.build import build_model
 
 FEW = settings(max_examples=60, deadline=None)
@@ -130,6 +133,7 @@ def test_the_window_of_a_pooling_gives_its_number(data: Any) -> None:
         nn.AvgPool2d(size, stride, padding, ceil_mode=ceil, count_include_pad=data.draw(st.booleans())),
         nn.MaxPool1d(size, stride, padding, ceil_mode=ceil),
         nn.AvgPool1d(size, stride, padding, ceil_mode=ceil, count_include_pad=data.draw(st.booleans())),
+        nn.AdaptiveMaxPool2d((data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9)))),
         nn.AdaptiveAvgPool2d((data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9)))),
     ]
     layer = data.draw(st.sampled_from(layers))
@@ -170,7 +174,8 @@ def test_pooling_agrees_with_the_definition() -> None:
         *(nn.BatchNorm2d(4), nn.BatchNorm2d(4, affine=False), nn.BatchNorm2d(4, track_running_stats=False)),
         *(nn.GroupNorm(2, 4), nn.GroupNorm(1, 4), nn.LayerNorm([6, 7]), nn.LayerNorm(7), nn.InstanceNorm2d(4)),
         *(nn.Softmax(1), nn.Softmax2d(), nn.LogSoftmax(1), nn.LocalResponseNorm(3), nn.ZeroPad2d((1, 2, 0, 1))),
-        *(nn.Upsample(scale_factor=2, mode="nearest"), nn.AdaptiveAvgPool2d(1)),
+        *(nn.Upsample(scale_factor=2, mode="nearest"), nn.AdaptiveAvgPool2d(1), ScaledTanh(), Subsampling(4)),
+        *(PartialConvolution(4, [[0, 2], [1, 2, 3]], 3), nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 3, 3))),
     ],
     ids=str,
 )
@@ -235,6 +240,12 @@ def test_a_fully_connected_layer_names_the_places_of_the_maps() -> None:
     assert close(unit.value, unit.output)
     assert unit.terms[0].label.startswith("map ")
     assert explain_unit(last, (0, 0, 0), found).terms[0].label.startswith("number ")
+
+
+def test_the_first_lenet_is_explained_to_its_last_layer() -> None:
+    for step in steps(build_model("lenet5-1998", (1, 32, 32)), torch.randn(1, 1, 32, 32)):
+        found = explain_unit(step, (0, 0, 0))
+        assert close(found.value, found.output, 10), step.kind
 
 
 def test_probabilities_are_explained_behind_the_last_layer() -> None:

@@ -7,7 +7,7 @@ import { onKeys } from "./keys.js";
 import { layerString } from "./layer_string_problem.js";
 import { onScheme, short, strongest } from "./map_canvas.js";
 import { problem } from "./problem.js";
-import { cursorMap, mapChoice, mapName, seenImage, seenWords } from "./watch_maps.js";
+import { cursorMap, kernelStrip, mapChoice, mapName, seenImage, seenWords } from "./watch_maps.js";
 import { unitArithmetic } from "./watch_unit.js";
 
 const WHOLE = ["layer", "map", "row", "column"];
@@ -135,7 +135,7 @@ export async function page(root) {
     };
     const focused = document.activeElement?.classList.contains("map-frame");
     const frame = vector ? null : cursorMap(found.map, view, `${step().name}, ${name}, ${found.map.rows} rows and ${found.map.columns} columns`, goPlace);
-    work.replaceChildren(seen, ...(frame ? [make("figure", {}, frame, caption, placeFields(found.map, view, goPlace))] : []));
+    work.replaceChildren(seen, ...(frame ? [make("figure", {}, frame, caption, placeFields(found.map, view, goPlace), found.filter ? kernelStrip(found.filter) : null)] : []));
     if (focused) frame?.focus();
     await showUnit(found.map, seen, caption);
   }

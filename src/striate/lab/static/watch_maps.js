@@ -81,6 +81,15 @@ export function cursorMap(map, place, label, onplace) {
   return frame;
 }
 
+/** The kernel of a map, a small picture for each channel that it meets. */
+export function kernelStrip(filter) {
+  const left = filter.channels - filter.planes.length;
+  const planes = filter.planes.map((data, channel) => mapCanvas({ ...filter, data }, `Kernel for channel ${channel}`));
+  return make("details", { open: true }, make("summary", {}, `Its kernel: ${filter.channels} ${filter.channels === 1 ? "channel" : "channels"} of ${filter.rows} × ${filter.columns}`),
+    make("div", { class: "kernel-strip" }, planes),
+    make("p", { class: "faint" }, `Weights to ±${short(filter.scale)}${left > 0 ? `; ${left} more channels are not drawn` : ""}.`));
+}
+
 /** The image with what a number sees of it lit: all else is darkened. `seen` is null where that is not known. */
 export function seenImage(picture, shape, seen, label) {
   const [, rows, columns] = shape;

@@ -16,18 +16,19 @@ _MOST_WRITTEN = 9
 
 
 def explain_max_pool(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
-    """The number at (0, c, *place) of a max pooling."""
+    """The number at (0, c, *place) of a max pooling, by windows or to a given size."""
     x = call.tensor("self")
     if x is None or x.ndim not in (3, 4):
         return None
-    positions = _window(call, x, at)
+    positions = _adapted(call, x, at) if call.name.startswith("adaptive") else _window(call, x, at)
     values = positions.values(in_plane(x)[at[1] : at[1] + 1], fill=-np.inf)[0]
     row, column = divmod(int(values.argmax()), values.shape[1])
     value = float(values[row, column])
     words = "The largest number under the window." + _cut(positions, "which never is the largest")
     line = Line("largest", f"max({_listed(values[~positions.outside])})", value)
     shown = patch(at[1], np.where(positions.outside, 0, values), positions, winner=(row, column))
-    return UnitArithmetic("window", words, float(call.out[at]), value, patches=(shown,), lines=(line,))
+    patches = (shown,) if values.size <= MOST_NUMBERS else ()
+    return UnitArithmetic("window", words, float(call.out[at]), value, patches=patches, lines=(line,))
 
 
 def explain_average_pool(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
@@ -53,6 +54,12 @@ def explain_adaptive_pool(call: Call, at: tuple[int, ...]) -> UnitArithmetic | N
     x = call.tensor("self")
     if x is None or x.ndim not in (3, 4):
         return None
+    positions = _adapted(call, x, at)
+    return _mean(call, x, at, positions, positions.outside.size)
+
+
+def _adapted(call: Call, x: torch.Tensor, at: tuple[int, ...]) -> Positions:
+    """The window of a pooling whose windows follow from the number of outputs."""
     place = at[2:] if len(at) == 4 else (0, at[2]) if len(at) == 3 and x.ndim == 3 else (0, 0)
     sides = in_plane(x).shape[1:]
     outputs = in_plane(call.out).shape[1:] if call.out.ndim == x.ndim else (1, 1)
@@ -61,8 +68,7 @@ def explain_adaptive_pool(call: Call, at: tuple[int, ...]) -> UnitArithmetic | N
         for o, side, n in zip(place, sides, outputs, strict=True)
     ]
     there = [np.ones(len(span), bool) for span in spans]
-    positions = Positions(spans[0], spans[1], there[0], there[1])
-    return _mean(call, x, at, positions, len(spans[0]) * len(spans[1]))
+    return Positions(spans[0], spans[1], there[0], there[1])
 
 
 def explain_l2_pool(layer: L2Pool, call: Call, x: torch.Tensor, at: tuple[int, ...]) -> UnitArithmetic | None:

@@ -147,7 +147,7 @@ def softmax_step(steps: tuple[Step, ...], classes: tuple[str, ...]) -> Step:
     """What turns the network's outputs into probabilities, as a step behind its last one; no part of the network."""
     last = steps[-1]
     out = torch.softmax(last.output, 1)
-    call = Call("_softmax", {"self": Slot(last.output), "dim": 1}, (Slot(out),))
+    call = Call("_softmax", {"self": Slot(last.output), "dim": 1}, (Slot(out),), last.fields or ())
     words = "No layer of the network: it turns its outputs into probabilities. " + step_words("softmax", None)
     return Step(
         *(last.place + 1, "softmax", "softmax", words, last.out_shape, last.out_shape, (last.place,), out, (call,)),

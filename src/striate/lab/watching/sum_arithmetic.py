@@ -178,3 +178,27 @@ def explain_channels(
         lines = (Line("largest", f"maps {first} to {last}", max(values)),)
         words = f"The largest of maps {first} to {last} at the same place."
     return UnitArithmetic("terms", words, float(output[at]), lines[-1].value, terms=terms, lines=lines)
+
+
+def explain_distance(x: torch.Tensor, codes: Sequence[float], output: float) -> UnitArithmetic:
+    """Minus the squared distance of a vector x (F,) to a code of that length."""
+    values = x.double().numpy()
+    apart = values - np.asarray(codes, np.float64)
+    order = np.argsort(-np.abs(apart), kind="stable")[:MOST_TERMS]
+    terms = tuple(
+        Term(f"number {i} minus {codes[i]:g}", float(apart[i]), float(apart[i]), float(apart[i] ** 2)) for i in order
+    )
+    total = float(np.square(apart).sum())
+    lines = (
+        Line("sum of squares", several(len(values), "difference"), total),
+        Line("result", f"−{written(total)}", -total),
+    )
+    words = "Minus the squared distance between what goes in and this output's code."
+    rest = len(values) - len(terms)
+    return UnitArithmetic(
+        *("terms", words, output, -total),
+        terms=terms,
+        rest_count=rest,
+        rest_sum=total - sum(term.adds for term in terms) if rest else 0.0,
+        lines=lines,
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ from striate.lab.watching.records import Term, UnitArithmetic
 from striate.lab.watching.step import Step, as_maps
 from striate.lab.watching.sum_arithmetic import (
     explain_channels,
+    explain_distance,
     explain_product,
     explain_reduction,
     explain_softmax,
@@ -43,6 +46,7 @@ from striate.layers.channel_l2_pool import ChannelL2Pool
 from striate.layers.l2_pool import L2Pool
 from striate.layers.locally_connected import LocallyConnected
 from striate.layers.maxout import Maxout
+from striate.layers.radial_basis import RadialBasis
 
 Place = tuple[int, ...]
 
@@ -83,18 +87,35 @@ def _explain(step: Step, unit: tuple[int, int, int], names: _Origins) -> UnitAri
     own = _of_layer(step, _place(flat, step.output))
     if own is not None:
         return own
-    works = [call for call in step.calls if call.name not in _APART]
+    # What does not see the input made the layer's weights.
+    works = [call for call in step.calls if call.name not in _APART and call.fields is not None]
     if not works:
         return _copied(step, flat)
-    call = works[-1]
-    # The last operation gives the layer's output; more than one that computes is told by its maps alone.
-    if len(works) > 1 and not all(other.name in _PADS for other in works[:-1]):
+    last = works[-1]
+    if last.out.numel() != step.output.numel():
         return None
-    if call.out.numel() != step.output.numel():
-        return None
-    return _of_call(step, call, _place(flat, call.out), names)
+    if len(works) == 1 or all(other.name in _PADS for other in works[:-1]):
+        return _of_call(step, last, _place(flat, last.out), names)
+    return _chain(step, works, flat, names)
 
 
+def _chain(step: Step, works: list[Call], flat: int, names: _Origins) -> UnitArithmetic | None:
+    """A layer of several operations, each of which goes on with what the one before gave, place by place."""
+    found = _of_call(step, works[0], _place(flat, works[0].out), names)
+    for before, call in pairwise(works):
+        goes_on = any(torch.equal(slot.tensor, before.out) for slot in call.inputs())
+        if found is None or not goes_on or call.out.shape != before.out.shape:
+            return None
+        at = _place(flat, call.out)
+        part = explain_function(call, at) or explain_two(call, at, lambda _: "")
+        if part is None:
+            return None
+        lines = tuple(replace(line, label=_CHAINED.get(call.name, call.name)) for line in part.lines)
+        found = replace(found, output=part.output, value=part.value, lines=(*found.lines, *lines))
+    return None if found is None else replace(found, words=step.words)
+
+
+_CHAINED = {"add": "plus", "sub": "minus", "mul": "times", "div": "divided"}
 _PADS = frozenset(
     ["constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "copy", "cat"]
 )
@@ -120,7 +141,7 @@ def _of_call(step: Step, call: Call, at: Place, names: _Origins) -> UnitArithmet
         return explain_joined(call, at, names.name)
     if name in ("_softmax", "_log_softmax"):
         return explain_softmax(call, at, step.labels)
-    if name in ("max_pool1d", "max_pool2d_with_indices"):
+    if name in ("max_pool1d", "max_pool2d_with_indices", "adaptive_max_pool2d"):
         return explain_max_pool(call, at)
     if name in ("avg_pool1d", "avg_pool2d"):
         return explain_average_pool(call, at)
@@ -164,6 +185,8 @@ def _of_layer(step: Step, at: Place) -> UnitArithmetic | None:
     if isinstance(layer, ChannelL2Pool):
         first, last = max(0, at[1] - layer.size // 2), min(x.shape[1] - 1, at[1] + (layer.size - 1) // 2)
         return explain_channels(x, step.output, at, first, last, squares=True)
+    if isinstance(layer, RadialBasis):
+        return explain_distance(x[0], layer.codes[at[1]], float(step.output[at]))
     if isinstance(layer, Maxout):
         first = at[1] * layer.pieces
         return explain_channels(x, step.output, at, first, first + layer.pieces - 1, squares=False)
@@ -171,8 +194,9 @@ def _of_layer(step: Step, at: Place) -> UnitArithmetic | None:
 
 
 def _given(step: Step) -> torch.Tensor | None:
-    """What goes into a layer: the first tensor that its first operation takes."""
-    slot = next((slot for call in step.calls[:1] for slot in call.inputs()), None)
+    """What goes into a layer: the first tensor that the first operation takes that sees the image."""
+    seeing = (call for call in step.calls if call.fields is not None)
+    slot = next((slot for call in seeing for slot in call.inputs()), None)
     return None if slot is None else slot.tensor
 
 
