@@ -16,6 +16,7 @@ from striate.errors import DataError, UsageError
 from striate.models.untouched import same_random_state
 from striate.training.trained import Trained
 from striate.visualize.canvas import save_figure
+from striate.wording import several
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,12 +110,13 @@ def _filters(asked: _Asked) -> Shown:
 
 
 def _maps(asked: _Asked) -> Shown:
-    from striate.visualize.inside.feature_maps import feature_maps
-    from striate.visualize.inside.figures.feature_maps import feature_maps_figure
+    from striate.visualize.inside.feature_maps import MOST, feature_maps
+    from striate.visualize.inside.figures.feature_maps import ACROSS, feature_maps_figure
 
     subject = asked.subject
     raw, name = subject.input(asked.image)
-    found = feature_maps(subject.module, subject.normalized(raw[None])[0], asked.layer)
+    most = MOST if asked.layer else ACROSS
+    found = feature_maps(subject.module, subject.normalized(raw[None])[0], asked.layer, most=most)
     of = asked.layer or "every layer"
     figure = feature_maps_figure(found, title=_title(subject, f"feature maps of {of}"), image=subject.picture(raw))
     return _shown(asked, "maps", f"feature maps of {of} for {name}", found, figure)
@@ -145,7 +147,7 @@ def _maximize(asked: _Asked) -> Shown:
     found = maximize_units(subject.module, subject.input_shape, subject.value_range(), asked.layer, units=units)
     names = subject.classes if asked.layer is None else ()
     figure = maximized_figure(found, title=_title(subject, f"what excites {found.layer}"), names=names)
-    words = f"{found.layer}: images that {len(found.units)} of its units answer to most"
+    words = f"{found.layer}: images made for {several(len(found.units), 'unit')} to answer to"
     return _shown(asked, "maximize", words, found, figure)
 
 
@@ -160,7 +162,9 @@ def _invert(asked: _Asked) -> Shown:
     low, high = (np.array(end).reshape(-1, *[1] * (x.ndim - 1)) for end in subject.value_range())
     image = ((x.numpy() - low) / (high - low)).astype(np.float32)
     figure = inverted_figure(found, image, title=_title(subject, "what its layers still know of an image"))
-    return _shown(asked, "invert", f"what {len(found.layers)} layers still know of {name}", found, figure)
+    return _shown(
+        asked, "invert", f"what {several(len(found.layers), 'layer')} can still tell of {name}", found, figure
+    )
 
 
 def _embedding(asked: _Asked) -> Shown:

@@ -107,3 +107,9 @@ def test_wrong_requests() -> None:
         maximize_units(nn.Linear(5, 2), (5,), RANGE)
     with pytest.raises(DataError, match="images"):
         exciting_patches(nn.Linear(5, 2), torch.zeros(3, 5))
+
+
+def test_signals_and_volumes_are_drawn() -> None:
+    for shape, conv in (((2, 20), nn.Conv1d(2, 3, 3)), ((1, 5, 6, 7), nn.Conv3d(1, 3, 3))):
+        ends = ((0.0,) * shape[0], (1.0,) * shape[0])
+        maximized_figure(maximize_units(conv, shape, ends, steps=2), title="t").canvas.draw()

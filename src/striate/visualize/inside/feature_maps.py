@@ -15,7 +15,7 @@ from striate.errors import DataError
 from striate.visualize.inside.passes import LayerOutput, choose_layer, layer_outputs
 
 MOST = 256
-"""So many maps of a layer are kept at most."""
+"""So many maps of a layer are kept at most; of one without positions, all units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class FeatureMaps:
 
 def feature_maps(module: nn.Module, x: torch.Tensor, layer: str | None = None, *, most: int = MOST) -> FeatureMaps:
     """What every layer, or `layer` alone, gives for one normalized input `x`, (C, *spatial) or (F,), the most active
-    units first, at most `most` a layer. Raises UsageError for a layer that is not there, DataError for a batch of
+    units first, at most `most` maps a layer. Raises UsageError for a layer that is not there, DataError for a batch of
     several inputs, or where what comes out is not finite."""
     batch = x[None]
     outputs = layer_outputs(module, batch)
@@ -71,7 +71,7 @@ def _maps(output: LayerOutput, most: int) -> LayerMaps:
         raise DataError(f"layer {output.name}", "values that are not finite", "finite ones", "striate doctor RUN")
     flat = np.abs(values.reshape(len(values), -1), dtype=np.float64)
     activity = flat.mean(1)
-    order = np.argsort(-activity, kind="stable")[:most]
+    order = np.argsort(-activity, kind="stable")[: most if output.is_map else None]
     return LayerMaps(
         output.name,
         output.kind,

@@ -49,7 +49,7 @@ def draw_made(axes: Axes, image: NDArray[np.float32], name: str) -> None:
     """One image (C, H, W) with values 0 to 1, and its name beneath; a signal as lines."""
     if image.ndim == 2:
         axes.plot(image.T, linewidth=1)
-    elif len(image) in (1, 3):
+    elif image.ndim == 3 and len(image) in (1, 3):
         shown = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
         axes.imshow(shown.clip(0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     else:
