@@ -34,7 +34,7 @@ export async function page(root) {
       form.problem.replaceChildren(layerString(error, (fixed) => form.write(fixed)));
     }
   }
-  const showSoon = quietly(show);
+  const showSoon = quietly(show, 60);
   function changed(values) {
     layer = -1;
     remember({ ...values, layer: null });
@@ -101,8 +101,15 @@ function drawNetwork(network, selected, onselect) {
     make("section", {}, make("h2", {}, "Remarks"), lines.length ? lines : make("p", {}, "None.")),
     make("section", {}, make("h2", {}, "In all"),
       make("div", { class: "wide-frame", tabindex: "0", role: "region", "aria-label": "Totals" }, make("table", {}, make("tbody", {}, network.totals.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "text" }, value.trim()))))))),
-    make("details", {}, make("summary", {}, `All ${network.rows.length} layers as a table`), layerTable(network.rows, "All layers")),
+    allLayers(network.rows),
     make("p", {}, make("a", { href: pageAddress("watch", { model: state().model, input: state().input }), hidden: !document.querySelector('nav a[href="/watch"]') }, "Watch it at work")));
+}
+
+/** The table of all layers, made when it is opened: a deep network has hundreds. */
+function allLayers(rows) {
+  const details = make("details", {}, make("summary", {}, `All ${rows.length} layers as a table`));
+  details.addEventListener("toggle", () => details.append(layerTable(rows, "All layers")), { once: true });
+  return details;
 }
 
 function boxTable(box, network) {
