@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
@@ -24,8 +26,9 @@ def marked_digits(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, li
     return (x - 0.25) / 0.3, y, at
 
 
+@cache
 def trained_on_markers(seed: int, steps: int = 100) -> nn.Module:
-    """Two convolutions and the highest value of each map."""
+    """Two convolutions and the highest value of each map; the same network each time: it is to be left as it is."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = nn.Sequential(
