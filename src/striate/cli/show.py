@@ -38,19 +38,17 @@ def show(
 ) -> int:
     """Draw what a network does: its filters, what each layer makes of an image, what its units look for.
 
-    Of any network, with random weights where a name has no others: filters (the weights of a layer), maps (what each
-    layer makes of IMAGE), maximize (images made for a unit), invert (images to which layers answer as to IMAGE),
-    tuning (how units answer to bars of any orientation), field (where units look, on IMAGE).
-    Of a run: patches (the parts of images that its units answer to most), embedding (samples as the last layer sees
-    them, on a map), correlation (how diverse the feature maps are, and which are dead), landscape (the loss around the
-    weights), statistics (signal and gradient by layer, as the run recorded them).
-
     Parameters
     ----------
     run
         A run, or a network: a zoo name, a layer string, path/to/file.py:function (which runs that code).
     what
-        What to draw.
+        Of any network, whose weights are random where its name brings none: filters (weights of a layer), maps (what
+        each layer makes of IMAGE), maximize (images made for units), invert (images to which layers answer as to
+        IMAGE), tuning (answers to bars of any orientation), field (where units look, on IMAGE). Of a run: patches
+        (parts of images that units answer to most), embedding (samples as the last layer sees them), correlation (how
+        diverse feature maps are, which are dead), landscape (the loss around the weights), statistics (signal and
+        gradient by layer).
     image
         A picture file, or a sample of a named data set: mnist5k#17. Default: the first validation sample of the run.
     layer
