@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from striate.errors import UsageError
 from striate.lab.images import as_address, as_png
@@ -14,98 +14,113 @@ from striate.visualize.picture import Picture
 
 if TYPE_CHECKING:
     from striate.lab.watching.kept_passes import Watched
+    from striate.lab.watching.step import Step
     from striate.lab.workbench import Lab
 
 Model = Annotated[str, Query(max_length=LONGEST)]
 Short = Annotated[str, Query(max_length=120)]
 Index = Annotated[int, Query(ge=0, le=10**7)]
 Layer = Annotated[int, Query(ge=-1, le=10**5)]
+Count = Annotated[int, Query(ge=1, le=96)]
 
 _FIRST = "mnist-cnn"
+_MOST_PLANES = 64
 _SHOWN_ANSWERS = 5
 
 
 def routes(lab: Lab) -> APIRouter:
     """What the page asks. Every question names network, input shape and image: nothing is remembered of a page."""
-    from striate.lab.watching.input_arithmetic import explain_input
     from striate.lab.watching.kept_passes import KeptPasses, input_step, step_at
-    from striate.lab.watching.maps import MOST_AT_ONCE, filter_pictures, filters_of, map_pictures, order_of
-    from striate.lab.watching.unit import explain_unit
 
     router, passes = APIRouter(), KeptPasses(lab)
 
     @router.get("/choices")
     def choices() -> dict[str, Any]:
-        own = [{"name": RUN, "text": f"the network of {lab.run.name}", "group": "opened with"}] if lab.run else []
-        zoo = [
-            {"name": info.name, "text": f"{info.name} ({info.year})", "group": group}
-            for group, entries in GROUPS.items()
-            for info in entries
-            if len(info.input_shape) == 3
-        ]
-        return {"networks": [*own, *zoo], "first": RUN if lab.run else _FIRST}
+        return _choices(lab)
+
+    def asked(model: Model, image: Short, input: Short = "") -> Watched:
+        return passes.watched(model, input, image)
+
+    at_work = Depends(asked)
 
     @router.get("/steps")
-    def steps(model: Model, image: Short, input: Short = "") -> dict[str, Any]:
-        watched = passes.watched(model, input, image)
+    def steps(watched: Any = at_work) -> dict[str, Any]:
         all_steps = (input_step(watched), *watched.steps)
         return _about(watched) | {"steps": [step.to_json() for step in all_steps]}
 
     @router.get("/maps")
     def maps(
-        model: Model,
-        image: Short,
         layer: Layer,
-        input: Short = "",
         order: Literal["activity", "number"] = "activity",
         start: Index = 0,
-        count: Annotated[int, Query(ge=1, le=MOST_AT_ONCE)] = 48,
+        count: Count = 48,
+        watched: Any = at_work,
     ) -> dict[str, Any]:
-        watched = passes.watched(model, input, image)
-        step = step_at(watched, layer)
-        units = order_of(step.maps, order)[start : start + count]
-        kernels = filters_of(step)
-        pictured = [] if kernels is None else filter_pictures(kernels, units)
-        return {
-            "total": len(step.maps),
-            "start": start,
-            "maps": [picture.to_json() for picture in map_pictures(step.maps, units, small=True)],
-            "filters": [picture.to_json() for picture in pictured],
-        }
-
-    @router.get("/unit")
-    def unit(
-        model: Model,
-        image: Short,
-        layer: Layer,
-        map: Index,
-        row: Index,
-        column: Index,
-        input: Short = "",
-    ) -> dict[str, Any]:
-        watched = passes.watched(model, input, image)
-        place = (map, row, column)
-        if layer < 0:
-            _check(place, watched)
-            found, lit = explain_input(watched, place)
-            return {"unit": found.to_json(), "seen": lit.to_json()}
-        step = watched.step(layer)
-        found, seen = explain_unit(step, place, watched.steps), step.seen(place)
-        return {"unit": found.to_json(), "seen": None if seen is None else seen.to_json()}
+        return _maps(step_at(watched, layer), order, start, count)
 
     @router.get("/picture")
-    def picture(model: Model, image: Short, layer: Layer, map: Index, input: Short = "") -> dict[str, Any]:
-        watched = passes.watched(model, input, image)
-        step = step_at(watched, layer)
-        if map >= len(step.maps):
-            raise UsageError("map", str(map), f"0 to {len(step.maps) - 1}", "choose a map of the layer")
-        kernels = filters_of(step)
-        return {
-            "map": map_pictures(step.maps, [map], small=False)[0].to_json(),
-            "filter": None if kernels is None else filter_pictures(kernels, [map], 64)[0].to_json(),
-        }
+    def picture(layer: Layer, map: Index, watched: Any = at_work) -> dict[str, Any]:
+        return _picture(step_at(watched, layer), map)
+
+    @router.get("/unit")
+    def unit(layer: Layer, map: Index, row: Index, column: Index, watched: Any = at_work) -> dict[str, Any]:
+        return _unit(watched, layer, (map, row, column))
 
     return router
+
+
+def _choices(lab: Lab) -> dict[str, Any]:
+    """The networks with a name that take images, and the one to begin with."""
+    own = [{"name": RUN, "text": f"the network of {lab.run.name}", "group": "opened with"}] if lab.run else []
+    zoo = [
+        {"name": info.name, "text": f"{info.name} ({info.year})", "group": group}
+        for group, entries in GROUPS.items()
+        for info in entries
+        if len(info.input_shape) == 3
+    ]
+    return {"networks": [*own, *zoo], "first": RUN if lab.run else _FIRST}
+
+
+def _unit(watched: Watched, layer: int, place: tuple[int, int, int]) -> dict[str, Any]:
+    """One number's arithmetic, and what it sees."""
+    from striate.lab.watching.input_arithmetic import explain_input
+    from striate.lab.watching.unit import explain_unit
+
+    if layer < 0:
+        _check(place, watched)
+        found, lit = explain_input(watched, place)
+        return {"unit": found.to_json(), "seen": lit.to_json()}
+    step = watched.step(layer)
+    found, seen = explain_unit(step, place, watched.steps), step.seen(place)
+    return {"unit": found.to_json(), "seen": None if seen is None else seen.to_json()}
+
+
+def _maps(step: Step, order: str, start: int, count: int) -> dict[str, Any]:
+    """Some of a layer's maps as small pictures, and their kernels."""
+    from striate.lab.watching.maps import filter_pictures, filters_of, map_pictures, order_of
+
+    units = order_of(step.maps, order)[start : start + count]
+    kernels = filters_of(step)
+    pictured = [] if kernels is None else filter_pictures(kernels, units)
+    return {
+        "total": len(step.maps),
+        "start": start,
+        "maps": [one.to_json() for one in map_pictures(step.maps, units, small=True)],
+        "filters": [one.to_json() for one in pictured],
+    }
+
+
+def _picture(step: Step, number: int) -> dict[str, Any]:
+    """One map as it is, and its kernel."""
+    from striate.lab.watching.maps import filter_pictures, filters_of, map_pictures
+
+    if number >= len(step.maps):
+        raise UsageError("map", str(number), f"0 to {len(step.maps) - 1}", "choose a map of the layer")
+    kernels = filters_of(step)
+    return {
+        "map": map_pictures(step.maps, [number], small=False)[0].to_json(),
+        "filter": None if kernels is None else filter_pictures(kernels, [number], _MOST_PLANES)[0].to_json(),
+    }
 
 
 def _check(unit: tuple[int, int, int], watched: Watched) -> None:

@@ -56,6 +56,7 @@ export async function page(root) {
     keep(how);
     work.classList.add("busy");
     const found = await carefully("steps", {}, trouble);
+    work.classList.remove("busy");
     if (found === undefined) return;
     passed = found;
     trouble.replaceChildren();
@@ -65,7 +66,6 @@ export async function page(root) {
       type: "button", "data-layer": one.place, onclick: () => goLayer(one.place),
     }, make("span", { class: "layer-name" }, one.name), make("span", { class: "layer-what" }, `${one.kind}, ${shape(one.out_shape)}`)))));
     await showLayer();
-    work.classList.remove("busy");
   }
 
   function goLayer(layer) {

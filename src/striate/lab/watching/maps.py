@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from striate.lab.watching.step import Step
 
-MOST_AT_ONCE = 96
 SMALL = 64
 """Rows and columns of a small picture; of a larger map, means of neighboring numbers are shown."""
 

@@ -32,7 +32,7 @@ from striate.lab.watching.pooling_arithmetic import (
     explain_l2_pool,
     explain_max_pool,
 )
-from striate.lab.watching.records import Term, UnitArithmetic
+from striate.lab.watching.records import Line, Term, UnitArithmetic
 from striate.lab.watching.step import Step, as_maps
 from striate.lab.watching.sum_arithmetic import (
     explain_channels,
@@ -102,6 +102,8 @@ def _explain(step: Step, unit: tuple[int, int, int], names: _Origins) -> UnitAri
 def _chain(step: Step, works: list[Call], flat: int, names: _Origins) -> UnitArithmetic | None:
     """A layer of several operations, each of which goes on with what the one before gave, place by place."""
     found = _of_call(step, works[0], _place(flat, works[0].out), names)
+    if found is not None:
+        found = replace(found, lines=_named(found, works[0]))
     for before, call in pairwise(works):
         goes_on = any(torch.equal(slot.tensor, before.out) for slot in call.inputs())
         if found is None or not goes_on or call.out.shape != before.out.shape:
@@ -110,9 +112,14 @@ def _chain(step: Step, works: list[Call], flat: int, names: _Origins) -> UnitAri
         part = explain_function(call, at) or explain_two(call, at, lambda _: "")
         if part is None:
             return None
-        lines = tuple(replace(line, label=_CHAINED.get(call.name, call.name)) for line in part.lines)
-        found = replace(found, output=part.output, value=part.value, lines=(*found.lines, *lines))
+        found = replace(found, output=part.output, value=part.value, lines=(*found.lines, *_named(part, call)))
     return None if found is None else replace(found, words=step.words)
+
+
+def _named(unit: UnitArithmetic, call: Call) -> tuple[Line, ...]:
+    """Lines that are called by their operation, as one result among several."""
+    name = _CHAINED.get(call.name, call.name)
+    return tuple(replace(line, label=name) if line.label == "result" else line for line in unit.lines)
 
 
 _CHAINED = {"add": "plus", "sub": "minus", "mul": "times", "div": "divided"}
