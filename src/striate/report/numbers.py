@@ -58,7 +58,7 @@ def confusion_table(evaluation: Evaluation) -> Table:
         caption = f"Rows: true class; columns: predicted class; {_of(evaluation)}"
         # The rows have the names in full; above narrow columns of counts they would push each other out.
         columns = ("true", *(shorten(name, 24) for name in evaluation.classes))
-        return Table(caption, columns, rows, _shades(evaluation.confusion))
+        return Table(caption, columns, rows, shades(evaluation.confusion))
     wrong = evaluation.confusion.copy()
     np.fill_diagonal(wrong, 0)
     pairs = np.argwhere(wrong)
@@ -69,7 +69,7 @@ def confusion_table(evaluation: Evaluation) -> Table:
     return Table(caption, ("true class", "predicted class", "count"), listed)
 
 
-def _shades(counts: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+def shades(counts: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
     """From 0 for none to 10 for all of a row."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     return tuple(tuple(row) for row in np.ceil(10 * shares).astype(int).tolist())

@@ -32,6 +32,8 @@ _VARIABLES = {color.lower(): f"var(--{name})" for color, name in _THEME.items()}
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 _KEPT = {"d", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "points", "cx", "cy", "r"}
 _PIXELS_PER_POINT = 96 / 72
+LARGE = 500
+"""Pixels: wider charts are of class `large`, which a phone pushes aside, since shrunk they could not be read."""
 
 
 def themed_svg(figure: Figure, label: str, *, arranged: bool = False) -> str:
@@ -52,11 +54,14 @@ def themed_svg(figure: Figure, label: str, *, arranged: bool = False) -> str:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(file, format="svg", metadata={"Date": None})
     drawn = ElementTree.fromstring(file.getvalue())
+    width, height = (float(drawn.attrib[side].removesuffix("pt")) * _PIXELS_PER_POINT for side in ("width", "height"))
     prefix = f"p{sha256(file.getvalue().encode()).hexdigest()[:10]}"
-    svg = ElementTree.Element("svg", {"class": "chart", "role": "img", "aria-label": one_line(label)})
+    svg = ElementTree.Element(
+        "svg", {"class": "chart large" if width > LARGE else "chart", "role": "img", "aria-label": one_line(label)}
+    )
     svg.set("viewBox", drawn.attrib["viewBox"])
-    for side in ("width", "height"):
-        svg.set(side, f"{float(drawn.attrib[side].removesuffix('pt')) * _PIXELS_PER_POINT:.0f}")
+    svg.set("width", f"{width:.0f}")
+    svg.set("height", f"{height:.0f}")
     _take_over(drawn, svg, prefix)
     return ElementTree.tostring(svg, encoding="unicode")
 

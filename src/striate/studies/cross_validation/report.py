@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from striate.evaluation.text import LABELS, SHARES
 from striate.report.content import Picture, Table
-from striate.report.numbers import MATRIX
+from striate.report.numbers import MATRIX, shades
 from striate.report.page import as_base64, page_environment
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_text
@@ -23,6 +23,7 @@ from striate.visualize.canvas import save_figure, shorten
 from striate.visualize.confusion import confusion_figure
 from striate.visualize.folds import fold_curves_figure, folds_figure
 from striate.visualize.scatter import scatter_figure
+from striate.visualize.themed_svg import themed_svg
 
 _DPI = 144
 
@@ -52,7 +53,7 @@ def _draw_dots(
         f"{title}. A dot a held-out fold, a tick the mean of its repeat; dashed: the mean of all folds, gray: one"
         " standard deviation each way."
     )
-    return Picture("Each fold", caption, path, "curves")
+    return Picture("Each fold", caption, path, "curves", (themed_svg(figure, caption, arranged=True),))
 
 
 def _draw_curves(run: RunDirectory, study: CrossValidation, results: Sequence[FoldResult]) -> Picture:
@@ -64,7 +65,7 @@ def _draw_curves(run: RunDirectory, study: CrossValidation, results: Sequence[Fo
         f"{title}. Thin: each fold; thick: their mean. val is the validation part of what a fold learns from; what it"
         " holds out is measured once, at the end, and is in no curve."
     )
-    return Picture("Learning curves", caption, path, "curves")
+    return Picture("Learning curves", caption, path, "curves", (themed_svg(figure, caption, arranged=True),))
 
 
 def _draw_answers(
@@ -78,15 +79,18 @@ def _draw_answers(
     title = f"{_title(study)}{times}"
     if data.annotation == "class":
         counts = confusion_matrix(truth, answers.argmax(1), labels=range(len(data.classes)))
-        path = save_figure(
-            confusion_figure(counts, data.classes, title=_title(study)), run.plots / "confusion.png", 100
-        )
+        figure = confusion_figure(counts, data.classes, title=_title(study))
+        path = save_figure(figure, run.plots / "confusion.png", 100)
         caption = f"{title}. A row a true class, a column what the fold that held it out said; numbers are answers."
-        return Picture("Confusion matrix", caption, path, "confusion"), _counts_table(counts, data.classes, title)
+        panels = (themed_svg(figure, caption, arranged=True),)
+        picture = Picture("Confusion matrix", caption, path, "confusion", panels)
+        return picture, _counts_table(counts, data.classes, title)
     if data.annotation == "number":
         figure = scatter_figure(answers, truth, data.target_names, title=_title(study))
         path = save_figure(figure, run.plots / "scatter.png", _DPI)
-        return Picture("Predicted and true", f"{title}. On the dashed line both are equal.", path, "scatter"), None
+        caption = f"{title}. On the dashed line both are equal."
+        panels = (themed_svg(figure, caption, arranged=True),)
+        return Picture("Predicted and true", caption, path, "scatter", panels), None
     return None, None
 
 
@@ -94,7 +98,8 @@ def _counts_table(counts: NDArray[Any], classes: Sequence[str], of: str) -> Tabl
     if len(classes) > MATRIX:
         return None
     rows = tuple((name, *row) for name, row in zip(classes, counts.tolist(), strict=True))
-    return Table(f"Rows: true class; columns: answer; {of}", ("true", *(shorten(c, 24) for c in classes)), rows)
+    columns = ("true", *(shorten(c, 24) for c in classes))
+    return Table(f"Rows: true class; columns: answer; {of}", columns, rows, shades(counts))
 
 
 def _title(study: CrossValidation) -> str:

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from striate.errors import pasted
 from striate.evaluation.text import metric_text
-from striate.report.content import Picture, Table
+from striate.report.content import Picture, PictureKind, Table
 from striate.report.numbers import environment_table
 from striate.report.page import as_base64, page_environment
 from striate.runs.files import write_text
@@ -20,6 +22,7 @@ from striate.studies.sweep.space import Dimension as SpaceDimension
 from striate.studies.sweep.standing import Finalist, comparison, honesty, spread
 from striate.visualize.canvas import save_figure
 from striate.visualize.search import Dimension, Point, importance_figure, progress_figure, slices_figure
+from striate.visualize.themed_svg import themed_svg
 
 RUNGS = ("a ninth of the epochs", "a third", "all epochs")
 _DPI = 144
@@ -104,10 +107,10 @@ def _pictures(folder: Path, journal: Journal, search: Search, study: dict[str, A
     dimensions = [_drawn(d) for d in search.space]
     figure = progress_figure(points, RUNGS, metric=name, title=title, lower=lower)
     caption = f"{title}. Every training; a trial that goes on has a mark for each budget. {_OUTSIDE}"
-    pictures = [Picture("Trials", caption, save_figure(figure, folder / "trials.png", _DPI), "curves")]
+    pictures = [_drawn_picture("Trials", caption, figure, folder / "trials.png", "curves")]
     figure = slices_figure(points, dimensions, RUNGS, metric=name, title=title, lower=lower)
     caption = f"{title}. The same trainings against each field; compare marks of one color only. {_OUTSIDE}"
-    pictures.append(Picture("Fields", caption, save_figure(figure, folder / "fields.png", _DPI), "samples"))
+    pictures.append(_drawn_picture("Fields", caption, figure, folder / "fields.png", "samples"))
     shares = journal.importances(0) if len(search.space) > 1 else {}
     if shares:
         figure = importance_figure(shares, title="What explains the scores")
@@ -115,8 +118,13 @@ def _pictures(folder: Path, journal: Journal, search: Search, study: dict[str, A
             f"{title}. Share of the variance of scores after {RUNGS[0]} that each field explains by itself and in its"
             " interactions (fANOVA), over all trials. It says where it mattered, not which value is best."
         )
-        pictures.append(Picture("Importance", caption, save_figure(figure, folder / "importance.png", _DPI), "curves"))
+        pictures.append(_drawn_picture("Importance", caption, figure, folder / "importance.png", "curves"))
     return pictures
+
+
+def _drawn_picture(title: str, caption: str, figure: Figure, path: Path, kind: PictureKind) -> Picture:
+    save_figure(figure, path, _DPI)
+    return Picture(title, caption, path, kind, (themed_svg(figure, caption, arranged=True),))
 
 
 def _drawn(searched: SpaceDimension) -> Dimension:
