@@ -159,7 +159,7 @@ export async function page(root) {
   const chooser = make("section", { class: "card", "aria-label": "Image and network" });
   const list = make("section", { class: "card", "aria-label": "Layers" },
     make("h2", {}, "Layers"), make("p", { class: "faint" }, "Keys: j and k step through the layers, [ and ] through the maps, arrows move on the chosen map."), layers);
-  root.append(make("div", { class: "columns" }, make("div", {}, chooser, list), make("div", {}, trouble, layerCard, all, work, arithmetic, said)));
+  root.append(make("div", { class: "columns" }, make("div", {}, chooser, list), make("div", {}, trouble, layerCard, all, make("div", { class: "watch-bench" }, work, arithmetic), said)));
   onKeys(document.body, {
     j: () => goLayer(view.layer + 1), k: () => goLayer(view.layer - 1), "[": () => goMap(view.map - 1), "]": () => goMap(view.map + 1),
   });

@@ -86,7 +86,7 @@ export function kernelStrip(filter) {
   const left = filter.channels - filter.planes.length;
   const planes = filter.planes.map((data, channel) => mapCanvas({ ...filter, data }, `Kernel for channel ${channel}`));
   return make("details", { open: true }, make("summary", {}, `Its kernel: ${filter.channels} ${filter.channels === 1 ? "channel" : "channels"} of ${filter.rows} × ${filter.columns}`),
-    make("div", { class: "kernel-strip" }, planes),
+    make("div", { class: "kernel-strip", tabindex: "0", role: "region", "aria-label": "Its kernel" }, planes),
     make("p", { class: "faint" }, `Weights to ±${short(filter.scale)}${left > 0 ? `; ${left} more channels are not drawn` : ""}.`));
 }
 
