@@ -134,8 +134,8 @@ def test_start_follow_pause_go_on_and_end(trainings: Trainings, here: Path, caps
 
 def test_a_finished_run_and_one_that_cannot_be(trainings: Trainings, here: Path) -> None:
     name = trainings.start(wish(model="fc(3)"))
-    failed = wait_for(trainings, name, lambda known: known["error"])
-    assert (failed["state"], failed["error"]["where"]) == ("failed", "head")
+    failed = wait_for(trainings, name, lambda known: known["refusal"])
+    assert (failed["state"], failed["refusal"]["where"]) == ("failed", "head")
     (here / "runs").mkdir(exist_ok=True)
     done = here / "runs" / "done"
     done.mkdir()

@@ -42,7 +42,11 @@ export function runView(onend) {
         answer = await ask("train/follow", { run: mine });
       }
     } catch (error) {
-      if (mine === name) parts.said.replaceChildren(problem(error));
+      if (mine === name) {
+        parts.body.hidden = true;
+        parts.nothing.hidden = false;
+        parts.nothing.replaceChildren(problem(error));
+      }
       return;
     }
     if (mine !== name) return;
@@ -53,6 +57,7 @@ export function runView(onend) {
     if (mine === name) timer = setTimeout(poll, document.hidden ? 5 * SECOND : LIVE.includes(answer.state) ? SECOND : 5 * SECOND);
   }
   async function drawAll(answer) {
+    parts.seen.hidden = !answer.steps; // nothing was trained
     drawState(parts, answer, rows.at(-1)?.step ?? 0, act);
     drawCurves(parts, rows, answer.look);
     drawFindings(parts, answer);
@@ -67,7 +72,7 @@ export function runView(onend) {
     if (parts.looks.dataset.key === key) return;
     parts.looks.dataset.key = key;
     parts.filters.replaceChildren(...(look ? [filterSheet(look.filters, look.step)] : [make("p", { class: "faint" }, noLook(last))]));
-    parts.layers.replaceChildren(...(look ? [layerHistograms(look.layers, look.layers_step)] : []));
+    parts.layers.replaceChildren(...(look ? [make("h2", {}, "Layers"), layerHistograms(look.layers, look.layers_step)] : []));
   }
   async function act(path, body) {
     try {
@@ -95,6 +100,7 @@ export function runView(onend) {
       parts.looks.dataset.key = "-";
       parts.body.hidden = !name;
       parts.nothing.hidden = Boolean(name);
+      parts.nothing.replaceChildren(make("p", {}, "Start a training, or choose a run to watch."));
       parts.problem.replaceChildren();
       parts.heading.textContent = name ?? "No run";
       return poll();
@@ -123,12 +129,12 @@ function makeParts() {
   const when = make("span", { class: "faint" });
   const said = make("div", {});
   const looks = make("section", { class: "card", "aria-label": "Filters and layers" }, make("h2", {}, "Filters of the first layer"),
-    make("div", { class: "row look-row" }, slider, when), filters, make("h2", {}, "Layers"), layers);
-  const nothing = make("p", {}, "Start a training, or choose a run to watch.");
-  const body = make("div", { hidden: true }, status, problemPlace, buttons, bar, figures,
-    make("div", { class: "charts" }, loss.element, score.element), looks, make("section", { "aria-label": "Findings" }, findings), said);
+    make("div", { class: "row look-row" }, slider, when), filters, layers);
+  const nothing = make("div", {});
+  const seen = make("div", {}, make("div", { class: "charts" }, loss.element, score.element), looks, make("section", { "aria-label": "Findings" }, findings));
+  const body = make("div", { hidden: true }, status, problemPlace, buttons, bar, figures, seen, said);
   const element = make("section", { class: "run-view", "aria-label": "The run" }, heading, nothing, body);
-  return { element, heading, nothing, body, status, buttons, bar, figures, problem: problemPlace, loss, score, findings, filters, layers, slider, when, said, looks };
+  return { element, heading, nothing, body, seen, status, buttons, bar, figures, problem: problemPlace, loss, score, findings, filters, layers, slider, when, said, looks };
 }
 
 function drawState(parts, answer, lastRow, act) {
@@ -164,8 +170,8 @@ function drawState(parts, answer, lastRow, act) {
     ["test IoU", test?.iou === undefined ? null : `${number(100 * test.iou)} % (n = ${number(test.n)})`],
   ].filter(([, value]) => value);
   parts.figures.replaceChildren(...list.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
-  parts.problem.replaceChildren(...(answer.error ? [make("div", { class: "card problem", role: "alert" }, make("strong", { class: "error" }, answer.error.where),
-    make("dl", {}, ["got", "expected", "remedy"].map((key) => [make("dt", {}, key), make("dd", {}, answer.error[key])])))] : []));
+  parts.problem.replaceChildren(...(answer.refusal ? [make("div", { class: "card problem", role: "alert" }, make("strong", { class: "error" }, answer.refusal.where),
+    make("dl", {}, ["got", "expected", "remedy"].map((key) => [make("dt", {}, key), make("dd", {}, answer.refusal[key])])))] : []));
   const goOn = answer.state === "paused" ? [make("p", { class: "faint" }, "In a terminal: ", make("code", {}, `striate train --resume ${answer.path}`))] : [];
   const lines = [...answer.notes, ...(answer.own ? ["", ...answer.said] : [])].join("\n").trim();
   const open = parts.said.querySelector("details")?.open;
@@ -191,7 +197,7 @@ function drawFindings(parts, answer) {
   const key = JSON.stringify(answer.findings) + answer.state;
   if (parts.findings.dataset.key === key) return;
   parts.findings.dataset.key = key;
-  const none = answer.state === "preparing" ? "Not looked yet." : "None so far: neither before the first step, nor in the curves.";
+  const none = answer.state === "preparing" ? "Not looked yet." : `None${LIVE.includes(answer.state) ? " so far" : ""}: neither before the first step, nor in the curves.`;
   parts.findings.replaceChildren(make("h2", {}, "What the doctor finds"), ...(answer.findings.length ? answer.findings.map((one) => make("div", { class: `remark is-${one.severity}` },
     make("strong", { class: one.severity === "error" ? "error" : one.severity === "warning" ? "warning" : "" }, `${one.severity}: ${one.where}: ${one.measured}.`), ` ${one.why} ${one.remedy}`)) : [make("p", { class: "faint" }, none)]));
 }

@@ -59,7 +59,7 @@ def follow(run: RunDirectory, own: TrainingProcess | None, kept: KeptLooks, epoc
     this lab has not started; `stopped` is before there was anything to save. `own`: whether this lab trains it. `data
     model epochs steps batch lr optimizer` are as decided, `rows` those of metrics.csv after the first `epochs_known`.
     `look`: as in `training/looks.py`; `looks`: the steps of those that are kept. `notes`, `findings`; `result`
-    (metrics.json); `said` and `error` of the process.
+    (metrics.json); `said` by the process, and its `refusal`, an error as a record.
     """
     config, curves = _config(run), _curves(run)
     ended = None if own is None else own.ended()
@@ -83,7 +83,7 @@ def follow(run: RunDirectory, own: TrainingProcess | None, kept: KeptLooks, epoc
         "findings": _findings(curves, over=state == "finished"),
         "result": read_dispensable(run.metrics_json) if state == "finished" else None,
         "said": [] if own is None else list(own.said()),
-        "error": None if ended is None else ended.error,
+        "refusal": None if ended is None else ended.error,
     }
 
 
