@@ -84,6 +84,9 @@ def test_it_is_printed_whole(reports: dict[str, Path], visit: Callable[..., Any]
     page = visit(reports["classify"], dark=True).page
     assert page.pdf(format="A4").startswith(b"%PDF")
     page.emulate_media(media="print")
+    page.set_viewport_size({"width": 700, "height": 1000})  # A4 within its margins
+    cut = "[...document.querySelectorAll('.wide table')].filter(table => table.getBoundingClientRect().right > 700)"
+    assert page.evaluate(f"{cut}.map(table => table.caption.textContent)") == []
     assert not page.locator("nav").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     hidden = "[...document.querySelectorAll('details table')].filter(table => !table.checkVisibility()).length"
