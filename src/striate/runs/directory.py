@@ -222,7 +222,7 @@ def read_metrics(run: RunDirectory) -> dict[str, Any]:
     """metrics.json. Raises RunError when the run is not complete."""
     try:
         metrics: dict[str, Any] = json.loads(run.metrics_json.read_text(encoding="utf-8"))
-        if not isinstance(metrics, dict) or not {"train", "cv"} & metrics.keys():
+        if not isinstance(metrics, dict) or not {"train", "cv", "study"} & metrics.keys():
             raise ValueError
     except (OSError, ValueError, RecursionError):
         there = run.metrics_json.exists()
