@@ -120,7 +120,7 @@ def _overfit(curves: Curves) -> Finding | None:
         "metrics.csv",
         f"validation loss {smooth[-1]:.3f} at the end, {lowest:.3f} around epoch {place}{apart}",
         f"{WORSE:g} times the lowest, and {100 * GAP:.0f} points",
-        "The network learns its training samples by heart; what it keeps is the best epoch, not the last.",
+        "The network learns its training samples by heart. A run with --keep best answers as it did before.",
         "More data or augmentation, dropout, a smaller network, or fewer epochs.",
     )
 
