@@ -47,6 +47,12 @@ def test_the_address_gives_the_cookie_and_the_cookie_is_enough(stranger: TestCli
     assert "right" not in again.text
 
 
+@pytest.mark.parametrize("others", ['prefs={"a":1}; ', "a=b c; ", "x; ", "ü=1; "])
+def test_cookies_of_other_programs_do_no_harm(stranger: TestClient, others: str) -> None:
+    cookie = f"{others}striate-lab-0=right"
+    assert stranger.get("/", headers={"cookie": cookie.encode("latin-1")}).status_code == 200
+
+
 def test_another_cookie_is_not_enough(stranger: TestClient) -> None:
     for cookie in ("striate-lab-0=wrong", "striate-lab-0=", "striate-lab-1=right", "\x00;=;", "striate-lab-0=rïght"):
         assert stranger.get("/", headers={"cookie": cookie.encode("latin-1")}).status_code == 401

@@ -9,11 +9,11 @@ run our scripts only and ask nobody else.
 from __future__ import annotations
 
 import hmac
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -81,11 +81,8 @@ class Guard:
         return hmac.compare_digest(shown.encode("utf-8", "replace"), self._token.encode())
 
     def _has_cookie(self, headers: Headers) -> bool:
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        return self._cookie in cookies and self._is_token(cookies[self._cookie].value)
+        # Cookies of other programs on this machine come along, whatever their form.
+        return self._is_token(cookie_parser(headers.get("cookie", "")).get(self._cookie, ""))
 
 
 class TooLarge(HTTPException):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
 SHAPE = (3, 12, 12)
 
@@ -28,6 +29,14 @@ class Functional(nn.Module):
         x = functional.relu(self.twice(x))
         x = x + functional.relu(self.twice(x))
         return self.fc(x.mean((2, 3)))
+
+
+class Computed(Functional):
+    """A weight that is computed anew, with buffers that change, whenever it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        spectral_norm(self.first)
 
 
 def network() -> nn.Sequential:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from looked_at import SHAPE, Failing, Functional, Look, inputs, left_as_it_was, network
+from looked_at import SHAPE, Computed, Failing, Functional, Look, inputs, left_as_it_was, network
 from torch import nn
 
 from striate.errors import ModelError
@@ -39,7 +39,7 @@ LOOKS: dict[str, Look] = {
 
 
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("make", [network, Functional])
+@pytest.mark.parametrize("make", [network, Functional, Computed])
 def test_looking_changes_nothing(look: str, make: type) -> None:
     module = make()
     with left_as_it_was(module):

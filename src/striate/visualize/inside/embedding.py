@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.errors import DataError
+from striate.models.untouched import same_random_state
 from striate.visualize.inside.features import find_features
 
 Method = Literal["pca", "tsne"]
@@ -55,6 +56,7 @@ def embed(
     return embed_features(found.values, found.source, method=method, seed=seed)
 
 
+@same_random_state()  # scikit-learn draws a number when it is loaded
 def embed_features(values: NDArray[np.float32], source: str, *, method: Method = "pca", seed: int = 0) -> Embedding:
     """`embed` for features (N, F) that are there already."""
     from sklearn.decomposition import PCA

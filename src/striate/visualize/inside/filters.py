@@ -14,6 +14,7 @@ from torch import nn
 from striate.account.ledger import Shape
 from striate.errors import ModelError, UsageError
 from striate.layers.locally_connected import LocallyConnected
+from striate.models.untouched import on_trial
 from striate.visualize.inside.passes import choose_unit, no_such_layer
 
 MOST = 256
@@ -44,6 +45,11 @@ class FilterBank:
 def filter_layers(module: nn.Module, input_shape: Shape | None = None) -> list[str]:
     """The layers with filters that can be drawn, in the order of registration: convolutions, and a fully connected
     layer whose weights belong to the places of `input_shape` (C, *spatial)."""
+    with on_trial(module):
+        return _filter_layers(module, input_shape)
+
+
+def _filter_layers(module: nn.Module, input_shape: Shape | None) -> list[str]:
     return [name for name, part in module.named_modules() if _kernels(part, input_shape) is not None]
 
 
@@ -61,14 +67,15 @@ def find_filters(
     stay whole, since they are a color picture. Raises UsageError for a layer or unit that is not there, ModelError
     where no layer has filters.
     """
-    known = filter_layers(module, input_shape)
-    if not known:
-        remedy = "name a network with a convolution: mnist-cnn"
-        raise ModelError(f"network {type(module).__name__}", "no layer with kernels", "a convolution", remedy)
-    name = known[0] if layer is None else layer
-    if name not in known:
-        raise no_such_layer(name, known)
-    kernels = _kernels(module.get_submodule(name), input_shape)
+    with on_trial(module):  # reading a weight that is computed (spectral norm) may change buffers
+        known = _filter_layers(module, input_shape)
+        if not known:
+            remedy = "name a network with a convolution: mnist-cnn"
+            raise ModelError(f"network {type(module).__name__}", "no layer with kernels", "a convolution", remedy)
+        name = known[0] if layer is None else layer
+        if name not in known:
+            raise no_such_layer(name, known)
+        kernels = _kernels(module.get_submodule(name), input_shape)
     assert kernels is not None
     if not np.isfinite(kernels).all():
         raise ModelError(f"layer {name}", "weights that are not finite", "finite ones", "striate doctor RUN")
