@@ -196,6 +196,26 @@ def test_every_layer_shows_its_number(layer: nn.Module) -> None:
         assert found.output == float(step.maps[unit])
 
 
+@pytest.mark.parametrize(
+    ("layer", "sides"),
+    [
+        *((nn.Upsample(scale_factor=factor), (6, 5)) for factor in (1.7, 2.19, 0.6, (1.4, 2.6))),
+        *((nn.Upsample(scale_factor=factor), (7,)) for factor in (1.27, 1.7, 3.0)),
+        *((nn.Upsample(size=(10, 13)), (6, 5)), (nn.Upsample(scale_factor=1.7, recompute_scale_factor=True), (6, 5))),
+    ],
+    ids=str,
+)
+def test_every_number_of_an_enlarged_map_comes_from_where_torch_takes_it(
+    layer: nn.Module, sides: tuple[int, ...]
+) -> None:
+    before = nn.Conv1d(1, 2, 1) if len(sides) == 1 else nn.Conv2d(1, 2, 1)
+    step = steps(nn.Sequential(before, layer), torch.randn(1, 1, *sides))[-1]
+    for unit in np.ndindex(*step.maps.shape):
+        found = explain_unit(step, (unit[0], unit[1], unit[2]))
+        assert found.kind == "copy"
+        assert found.value == found.output
+
+
 def test_a_layer_that_works_in_place_leaves_what_came_before() -> None:
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.Conv2d(3, 2, 3), nn.ReLU(inplace=True))
     x = torch.randn(1, 1, 9, 9)

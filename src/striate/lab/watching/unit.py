@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -235,9 +236,20 @@ def _moved(call: Call, at: Place) -> UnitArithmetic | None:
             value = float(call.get("value", 0))
             return UnitArithmetic("copy", "Beyond the border: padding.", float(call.out[at]), value)
     else:
-        for dim in range(2, x.ndim):
-            place[dim] = at[dim] * x.shape[dim] // call.out.shape[dim]
+        place[2:] = _nearest(call, x, at)
     value = float(x[tuple(place)])
     label = "map {}, place {}".format(place[1], " × ".join(map(str, place[2:])))
     words = f"The number of {label} of what goes in, as it is."
     return UnitArithmetic("copy", words, float(call.out[at]), value, terms=(Term(label, value, None, value),))
+
+
+def _nearest(call: Call, x: torch.Tensor, at: Place) -> Place:
+    """The place that an enlarged map takes its number at `at` from: the same operation, on a map of places.
+
+    How torch rounds a factor depends on the axes, the factor and the version.
+    """
+    sides = tuple(x.shape[2:])
+    places = torch.arange(math.prod(sides), dtype=torch.promote_types(x.dtype, torch.float32)).reshape(1, 1, *sides)
+    others = {name: value for name, value in call.arguments.items() if name != "self"}
+    enlarged = getattr(torch.ops.aten, call.name)(places, **others)
+    return _place(int(enlarged[(0, 0, *at[2:])]), x[0, 0])
