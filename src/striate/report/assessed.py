@@ -141,9 +141,10 @@ def _trust(figures: ClassificationFigures, temperature: Temperature | None, of: 
 
 
 def _direction(calibration: Calibration) -> str:
-    known = [(part.n, part.confidence or 0, part.accuracy.value or 0) for part in calibration.bins if part.n]
-    surplus = sum(n * (said - true) for n, said, true in known)
-    return "the network is too sure of itself" if surplus > 0 else "the network is not sure enough"
+    if calibration.both_ways is not None:
+        over, under = (f"{100 * said:.0f} %" for said in calibration.both_ways)
+        return f"the network is too sure of answers of about {over}, and not sure enough of those of about {under}"
+    return "the network is too sure of itself" if calibration.surplus > 0 else "the network is not sure enough"
 
 
 def _bins(raw: Calibration, after: Calibration | None) -> Table:

@@ -10,7 +10,10 @@ from answers_made import calibrated, data_of, evaluated
 from rich.cells import cell_len
 
 from striate.evaluation.assessment.assess import assess_split
-from striate.evaluation.assessment.calibration import fit_temperature
+from striate.evaluation.assessment.calibration import fit_temperature, measure_calibration
+from striate.evaluation.assessment.record import Assessment
+from striate.evaluation.assessment.text import assessment_lines
+from striate.report.assessed import assessment_sections
 
 NAMES = [
     "short",
@@ -44,6 +47,25 @@ def test_the_verdict_of_a_network_that_is_too_sure():
     assert "fitted on val (n = 400)" in text
     assert "9.00 points better on what it learned from." in text
     assert "not sure enough" in text_of(["a", "b", "c"], {}, scale=0.15)
+
+
+def test_the_verdict_where_errors_cancel():
+    """Half of the answers too sure by 15 points, half not sure enough by 14."""
+    said = np.where(np.arange(2000) % 2, 0.95, 0.6)
+    right = np.arange(2000) // 2 < np.where(np.arange(2000) % 2, 800, 740)
+    probabilities = np.stack([said, 1 - said], 1).astype(np.float32)
+    calibration = measure_calibration((~right).astype(np.int64), probabilities)
+    assert calibration.ece == pytest.approx(0.145, abs=1e-3)
+    assert calibration.surplus == pytest.approx(0.005, abs=1e-3)
+    assert calibration.both_ways == pytest.approx((0.95, 0.6))
+    figures = assess_split(evaluated((~right).astype(np.int64), probabilities), data_of(2000), None)
+    lines = assessment_lines(figures, None, None)
+    assert "    the network is too sure around 95 %, not sure enough around 60 %" in lines
+    sections = assessment_sections(Assessment("classify", "made", (), None, None, {"test": figures}))
+    (said,) = next(section.sentences for section in sections if "trust" in section.title)
+    assert said.endswith(
+        "the network is too sure of answers of about 95 %, and not sure enough of those of about 60 %."
+    )
 
 
 @pytest.mark.parametrize("part", ["over all classes", "most confident mistakes", "least sure hits"])

@@ -89,6 +89,26 @@ class Calibration:
     brier: float
     bins: tuple[ReliabilityBin, ...]
 
+    @property
+    def surplus(self) -> float:
+        """Mean confidence minus accuracy: above 0 the network is too sure of itself, below 0 not sure enough."""
+        return sum(self._shares().values())
+
+    @property
+    def both_ways(self) -> tuple[float, float] | None:
+        """Where too sure and not sure enough cancel by more than half: the mean confidence of the bin that adds most to
+        the one, and to the other; None elsewhere."""
+        shares = self._shares()
+        if not shares or 2 * abs(self.surplus) >= sum(map(abs, shares.values())):
+            return None
+        return max(shares, key=lambda said: shares[said]), min(shares, key=lambda said: shares[said])
+
+    def _shares(self) -> dict[float, float]:
+        """What each bin, by its mean confidence, adds to the surplus."""
+        total = sum(part.n for part in self.bins)
+        known = ((part.n, part.confidence or 0.0, part.accuracy.value or 0.0) for part in self.bins if part.n)
+        return {said: n * (said - true) / total for n, said, true in known}
+
 
 @dataclass(frozen=True)
 class Temperature:

@@ -79,11 +79,11 @@ def _calibration_lines(figures: ClassificationFigures, temperature: Temperature 
 def _verdict(calibration: Calibration) -> str:
     if calibration.ece <= calibration.ece_by_chance[1]:
         return "confidence and accuracy agree as well as so many samples can tell"
-    total = sum(part.n for part in calibration.bins)
-    known = [(part.n, part.confidence, part.accuracy.value) for part in calibration.bins if part.n]
-    surplus = sum(n * ((said or 0) - (true or 0)) for n, said, true in known) / total
-    points = f"{abs(100 * surplus):.1f} points on average"
-    return f"the network is {'too sure' if surplus > 0 else 'not sure enough'}: {points}"
+    if calibration.both_ways is not None:
+        over, under = calibration.both_ways
+        return f"the network is too sure around {100 * over:.0f} %, not sure enough around {100 * under:.0f} %"
+    points = f"{abs(100 * calibration.surplus):.1f} points on average"
+    return f"the network is {'too sure' if calibration.surplus > 0 else 'not sure enough'}: {points}"
 
 
 def _slice_lines(slices: Sequence[Slice], *, share: bool) -> list[str]:
