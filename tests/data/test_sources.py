@@ -287,7 +287,8 @@ def test_manifest_splits_are_kept_and_empty_ones_decided(tmp_path):
     data = load(manifest(tmp_path, text))
     found = [split for _, _, split in rows(data)]
     assert found == ["train", "train", "val", "test", "train", "train", "train", "test"]
-    assert data.notes == ("Columns of the manifest that are not used: who.",)
+    assert data.notes == ("Columns of the manifest for slices of the evaluation alone: who.",)
+    assert data.facts["train"].columns == {"who": ("me",) * 5}
 
 
 def test_manifest_numbers(tmp_path):

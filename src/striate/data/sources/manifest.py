@@ -62,7 +62,7 @@ def list_manifest(path: Path, task: str) -> Listing:
         classes=classes,
         read=lambda number: read_file(root / paths[number]),
         target_names=("label",) if is_number else (),
-        notes=(f"Columns of the manifest that are not used: {listed(others, 10)}.",) if others else (),
+        notes=(f"Columns of the manifest for slices of the evaluation alone: {listed(others, 10)}.",) if others else (),
         groups=tuple(row.group for row in rows) if any(row.group for row in rows) else (),
         columns={name: tuple(row.others[place] for row in rows) for place, name in enumerate(others)},
     )
