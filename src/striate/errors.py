@@ -2,7 +2,8 @@
 
     StriateError (a ValueError)      the request cannot be carried out; exit code 2
     ├── UsageError                   the command line or a function's arguments
-    │   └── ShapeError               arrays or sizes that do not fit together
+    │   ├── ShapeError               arrays or sizes that do not fit together
+    │   └── NoImage                  a picture is wanted, and none was named
     ├── ConfigError                  a configuration field or file
     ├── DataError                    the data: a name, folder, archive, manifest, image, label
     │   └── ChangedDataError         a run's data are no longer what they were
@@ -71,6 +72,10 @@ class UsageError(StriateError):
 
 class ShapeError(UsageError):
     """Arrays or sizes that do not fit together."""
+
+
+class NoImage(UsageError):
+    """A picture is wanted, and none was named."""
 
 
 class ConfigError(StriateError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,12 @@ def test_a_network_without_a_run_says_that_its_weights_are_random(capsys: pytest
         (["RUN", "maps", "--out", "x.jpg"], "--out x.png"),
         (["RUN", "everything"], "Choose from"),
         (["nowhere/run", "maps"], "nowhere/run"),
-        (["mnist-cnn", "maps"], "striate show mnist-cnn maps mnist5k#17"),
+        (["mnist-cnn", "maps"], "striate show mnist-cnn maps 'mnist5k#17'"),
         (["mnist-cnn", "patches"], "a run"),
         ([SMALL, "filters"], "--input 1x28x28"),
         (["mlp", "filters", "--input", "13"], "no layer with kernels"),
         (["mlp", "maximize", "--input", "13"], "13 features"),
+        (["mlp", "invert", "--input", "13"], "striate show mnist-cnn"),
     ],
 )
 def test_what_cannot_be_drawn(words: list[str], said: str, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +71,32 @@ def test_what_cannot_be_drawn(words: list[str], said: str, digits: Path, capsys:
     assert not list(Path().glob("*.png"))
 
 
+@pytest.mark.parametrize("given", [[], ["mnist5k#3"], ["--input", "1x16x16"]])
+def test_remedies_lead_to_the_picture_with_all_that_was_given(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--layer", "relu1", "--out", "a b.png", "--force", "--json"]
+    words, steps = ["show", SMALL, "maps", *given, *options], 0
+    while main(words) == 2:
+        steps += 1
+        assert steps <= 2
+        remedy = capsys.readouterr().err.rpartition("remedy:   ")[2]
+        words = shlex.split(remedy)[1:]
+        assert set(given + options) <= set(words)
+    assert steps == (1 if given else 2)
+    record = json.loads(capsys.readouterr().out)
+    assert (record["what"], record["path"]) == ("maps", "a b.png")
+    assert ("mnist5k#3" if "mnist5k#3" in given else "mnist5k#17") in record["words"]
+
+
+def test_a_table_has_no_image_that_a_layer_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = striate.train("iris", "fc(4) relu fc(3)", epochs=1, out=tmp_path / "iris").path
+    assert main(["show", str(run), "invert"]) == 2
+    err = capsys.readouterr().err
+    assert "4 features" in err
+    assert main(shlex.split(err.rpartition("remedy:   ")[2])[1:]) == 0
+
+
 def test_python_gives_the_record_and_the_figure(digits: Path) -> None:
     trained = striate.load(digits)
     shown = striate.show(trained, "filters", layer="conv2", unit=2)
@@ -76,5 +104,7 @@ def test_python_gives_the_record_and_the_figure(digits: Path) -> None:
     assert shown.save("filter.png").is_file()
     with pytest.raises(striate.StriateError, match="whose data are not known"):
         striate.show(trained, "embedding")
+    with pytest.raises(striate.StriateError, match=r'striate\.show\(trained, "maps", "mnist5k#17"\)'):
+        striate.show(trained, "maps")
     with pytest.raises(striate.StriateError, match=r"striate\.visualize\.inside"):
         striate.show(trained.module, "filters")

@@ -129,7 +129,8 @@ def _patches(asked: _Asked) -> Shown:
     subject = asked.subject
     split, x, of = subject.samples(_SEARCHED)
     if subject.picture(split.inputs[0]) is None:
-        raise DataError("patches", f"a {subject.preparation.kind}", "images", "a run that was trained on images")
+        command = "striate train mnist5k --out runs/first && striate show runs/first patches"
+        raise DataError("patches", f"a {subject.preparation.kind}", "images", command)
     units = None if asked.unit is None else [asked.unit]
     found = exciting_patches(subject.module, x, asked.layer, units=units, each=EACH if units is None else OF_ONE)
     labels = [subject.classes[k] for k in split.targets.tolist()] if _has_classes(subject, split) else []
@@ -223,7 +224,8 @@ def _field(asked: _Asked) -> Shown:
     raw, name = subject.input(asked.image)
     image = subject.picture(raw)
     if image is None:
-        raise DataError("field", f"a {subject.preparation.kind}", "an image", "a run that was trained on images")
+        command = "striate show mnist-cnn field mnist5k#17"
+        raise DataError("field", f"a {subject.preparation.kind}", "an image", command)
     found = find_fields(subject.module, subject.input_shape, asked.layer)
     figure = fields_figure(found, image, title=_title(subject, "where units look"))
     return _shown(asked, "field", f"{found.words}; drawn on {name}", found, figure)

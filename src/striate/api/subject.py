@@ -21,7 +21,7 @@ from striate.data.dataset import Dataset, Kind, Preparation, Split, join_splits
 from striate.data.images import decode_image, prepare_image
 from striate.data.inputs import require_pictures
 from striate.data.normalize import Normalization
-from striate.errors import DataError, ModelError, RunError, UsageError, pasted
+from striate.errors import DataError, ModelError, NoImage, RunError, UsageError, pasted
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run
@@ -111,11 +111,17 @@ class Subject:
 
     def input(self, image: str | Path | None) -> tuple[torch.Tensor, str]:
         """One raw input, and what it is in words: the picture in a file, `mnist5k#17`, or, where there is none, the
-        first of the run's validation split. DataError where it cannot be read."""
+        first of the run's validation split. NoImage where that is not known, DataError where it cannot be read."""
         if image is None:
             if self.run is None:
+                if self.preparation.kind != "image":
+                    got = f"{self.name}, which takes a {self.preparation.kind} and no pictures"
+                    command = "striate show mnist-cnn maps mnist5k#17"
+                    raise UsageError("RUN", got, "a run, or a network of images", command)
                 command = f"striate show {pasted(self.name)} maps mnist5k#17"
-                raise UsageError("IMAGE", "none", "a picture, or a sample of a named data set", command)
+                if self.trained is not None:  # it has no name that a command takes
+                    command = 'striate.show(trained, "maps", "mnist5k#17")'
+                raise NoImage("IMAGE", "none", "a picture, or a sample of a named data set", command)
             split = self.data.splits["val"]
             return split.inputs[0:1][0], f"sample 1 of the val split of {self.data.name}"
         require_pictures(self.preparation)

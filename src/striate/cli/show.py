@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from striate.cli.sizes import read_sizes
-from striate.errors import NoInputShape, UsageError, one_line, pasted
+from striate.errors import NoImage, NoInputShape, UsageError, one_line, pasted
+
+_OUT = Path("show.png")
 
 
 def show(
@@ -32,7 +35,7 @@ def show(
     layer: str | None = None,
     unit: int | None = None,
     input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    out: Path = Path("show.png"),
+    out: Path = _OUT,
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -71,13 +74,17 @@ def show(
     refuse_picture_path(out, force=force)
     from striate.api.showing import show as draw
 
+    again = partial(_command, run, what, layer=layer, unit=unit, out=out, force=force, json=json)
     try:
         with results_only(json):
             shown = draw(run, what, image, layer=layer, unit=unit, input_shape=shape, announce=print_note)
             path = shown.save(out)
     except NoInputShape as error:
-        command = f"striate show {pasted(run)} {what} --input 1x28x28"
-        raise UsageError("--input", f"none, for {error.where}", error.expected, command) from None
+        remedy = again(image, input="1x28x28")
+        raise UsageError("--input", f"none, for {error.where}", error.expected, remedy) from None
+    except NoImage as error:
+        error.remedy = again("mnist5k#17", input=input)
+        raise
     for note in shown.notes:
         print_note(note)
     if json:
@@ -85,3 +92,14 @@ def show(
     else:
         print_text(f"{one_line(shown.words)}\n{one_line(str(path))}")
     return 0
+
+
+def _command(run: str, what: str, image: str | None, **options: object) -> str:
+    """The command with all that was given, and what it lacked."""
+    words: list[object] = ["striate", "show", run, what, *([] if image is None else [image])]
+    for name, value in options.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value is not None and value is not False and value != _OUT:
+            words += [f"--{name}", value]
+    return " ".join(map(pasted, words))

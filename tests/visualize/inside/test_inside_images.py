@@ -105,6 +105,8 @@ def test_wrong_requests() -> None:
         maximize_units(network(), SHAPE, RANGE, units=[4])
     with pytest.raises(DataError, match="5 features"):
         maximize_units(nn.Linear(5, 2), (5,), RANGE)
+    with pytest.raises(DataError, match=r"5 features(.|\n)*striate show mnist-cnn invert mnist5k#17"):
+        invert_layers(nn.Linear(5, 2), torch.zeros(5), RANGE)
     with pytest.raises(DataError, match="images"):
         exciting_patches(nn.Linear(5, 2), torch.zeros(3, 5))
 

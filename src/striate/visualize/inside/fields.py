@@ -55,7 +55,8 @@ def find_fields(module: nn.Module, input_shape: Shape, layer: str | None = None)
     """The theoretical and the effective receptive field of the center units of `layer`, or of up to 4 layers with
     maps. `input_shape`: (C, H, W). See `effective_receptive_field`. Raises UsageError for a layer that is not there."""
     if len(input_shape) != 3:
-        raise DataError("field", f"inputs of {input_shape}", "images (C, H, W)", "a network that takes images")
+        command = "striate show mnist-cnn field mnist5k#17"
+        raise DataError("field", f"inputs of {input_shape}", "images (C, H, W)", command)
     outputs = layer_outputs(module, zero_input(module, input_shape))
     modules = {name for name, _ in module.named_modules()}
     sides = {

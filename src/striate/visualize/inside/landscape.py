@@ -71,7 +71,8 @@ def loss_landscape(
     """
     weights = dict(module.named_parameters())
     if not any(weight.ndim > 1 for weight in weights.values()):
-        raise ModelError(f"network {type(module).__name__}", "no filters or matrices", "a network with some", "another")
+        command = "striate train mnist5k --out runs/first && striate show runs/first landscape"
+        raise ModelError(f"network {type(module).__name__}", "no filters or matrices", "a network with some", command)
     draw = torch.Generator().manual_seed(seed)
     ways = [_direction(weights, draw), _direction(weights, draw)]
     steps, grid = np.linspace(-REACH, REACH, line), np.linspace(-REACH, REACH, plane)

@@ -73,7 +73,8 @@ def exciting_patches(
     there.
     """
     if x.ndim < 3:
-        raise DataError("patches", f"inputs of {tuple(x.shape[1:])}", "images", "a network that takes images")
+        command = "striate train mnist5k --out runs/first && striate show runs/first patches"
+        raise DataError("patches", f"inputs of {tuple(x.shape[1:])}", "images", command)
     shape = tuple(x.shape[1:])
     sights = find_sights(module, shape)
     first = layer_outputs(module, x[:1])

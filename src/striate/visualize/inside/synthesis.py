@@ -23,6 +23,7 @@ from striate.visualize.inside.passes import (
     no_such_layer,
     spread,
 )
+from striate.wording import show_shape
 
 STEPS, RATE = 160, 0.08
 UNITS, LAYERS = 12, 6
@@ -101,8 +102,10 @@ def invert_layers(
     """Images to which layers answer as they do to the normalized image `x` (C, *spatial): what they still know of it.
 
     Default: up to 6 layers, from the first to the last. Mahendran and Vedaldi, "Understanding deep image
-    representations by inverting them", CVPR 2015. Raises UsageError for a layer that is not there.
+    representations by inverting them", CVPR 2015. Raises UsageError for a layer that is not there, DataError for inputs
+    that are no images.
     """
+    _refuse_tables(tuple(x.shape), "image for a layer", "striate show mnist-cnn invert mnist5k#17")
     outputs = layer_outputs(module, x[None])
     if layer is None:
         shown = [output for output in outputs if output.kind not in ("flatten", "dropout")]
@@ -132,13 +135,16 @@ def _distance(module: nn.Module, output: LayerOutput) -> Callable[[torch.Tensor]
 
 
 def _outputs(module: nn.Module, input_shape: Shape) -> tuple[LayerOutput, ...]:
-    if len(input_shape) < 2:
-        got = f"inputs of {input_shape[0]} features"
-        raise DataError("image for a unit", got, "images or signals", "a network that takes images")
+    _refuse_tables(input_shape, "image for a unit", "striate show mnist-cnn maximize")
     outputs = layer_outputs(module, zero_input(module, input_shape))
     if not outputs:
         raise no_such_layer("", [])
     return outputs
+
+
+def _refuse_tables(shape: Shape, where: str, instead: str) -> None:
+    if len(shape) < 2:
+        raise DataError(where, f"inputs of {show_shape(shape)} features", "images or signals", instead)
 
 
 def _make(

@@ -103,7 +103,7 @@ def tune(
     for inputs that are no images.
     """
     if len(input_shape) != 3:
-        raise DataError("tuning", f"inputs of {input_shape}", "images (C, H, W)", "a network that takes images")
+        raise DataError("tuning", f"inputs of {input_shape}", "images (C, H, W)", "striate show mnist-cnn tuning")
     longest = max(WAVELENGTHS[0], min(input_shape[1:]) / 2)
     waves = [wave for wave in WAVELENGTHS if wave <= longest]
     answers, active = _answers(module, input_shape, values, waves)
