@@ -54,3 +54,29 @@ def test_a_run_without_kept_answers_is_asked(runs, tmp_path):
 def test_what_cannot_be_compared(runs, capsys, words, got):
     assert main(["compare", *(str(runs / word) for word in words)]) == 2
     assert got in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"test": {}},
+        {"test": 5},
+        {"test": {"accuracy": "hello"}},
+        {"data": ["x"]},
+        {"params": "x", "macs": True, "train_seconds": [1], "images_per_second": -1, "device": {}},
+        {"params": float("nan"), "macs": 10**400, "train_seconds": float("inf")},
+    ],
+)
+def test_costs_of_strange_content_are_left_out(runs, tmp_path, capsys, strange):
+    other = tmp_path / "two"
+    shutil.copytree(runs / "two", other)
+    metrics = json.loads((other / "metrics.json").read_text())
+    (other / "metrics.json").write_text(json.dumps(metrics | strange))
+    (other / "environment.json").write_text('{"processor": ["x"]}')
+    capsys.readouterr()
+    assert main(["compare", str(other), str(runs / "one")]) == 0
+    assert main(["compare", str(other), str(runs / "one"), "--json"]) == 0
+    out = capsys.readouterr().out
+    found = json.loads(out[out.index("\n{") :])["runs"][0]
+    assert found["value"] == metrics["test"]["accuracy"]
+    assert all(found[key] is None for key in strange.keys() & found.keys())

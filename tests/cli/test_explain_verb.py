@@ -50,10 +50,32 @@ def test_json_is_one_document_and_no_page(explain, same_photos: Path, own_folder
     assert not list(own_folder.glob("*.html"))
 
 
+def test_a_sample_of_a_named_set(explain) -> None:
+    code, out, err = explain("mnist5k#17", "--method", "saliency")
+    assert code in (0, 1)
+    assert out.startswith("mnist5k#17: ")
+    assert "written: mnist5k-17-explained.html" in err
+
+
+def test_a_row_that_begins_with_a_minus(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = str(tmp_path / "iris")
+    assert main(["train", "iris", "--epochs", "1", "--plan", "plain", "--out", place]) == 0
+    for words in (["-1,2,-.5,0.2", "--method", "saliency"], ["--method=saliency", "-.5,2,3,4"]):
+        capfd.readouterr()
+        assert main(["explain", place, *words]) in (0, 1)
+        out, err = capfd.readouterr()
+        assert out.startswith("a row of 4 numbers: ")
+        assert "written: row-" in err
+    assert main(["explain", place, "1,2,3,4", "--metod", "saliency"]) == 2
+    assert "--metod" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["nothing.png"], "no such file"),
+        (["nothing.png"], "name a file that is there"),
+        (["mnist5k#9999999"], "striate pixels mnist5k#4999"),
         (["nothing.png", "--method", "gradcam"], "grad-cam"),
         (["nothing.png", "--out", "page.png"], ".html"),
         (["nothing.png", "--out", "no/page.html"], "mkdir"),

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import accuracy_score, root_mean_squared_error
 
 from striate.errors import DataError
-from striate.evaluation.comparing.compare import RunAnswers, compare_answers, short_names
+from striate.evaluation.comparing.compare import RunAnswers, compare_answers, headline_of, short_names
 from striate.evaluation.comparing.difference import difference_of_classes, difference_of_numbers, holm
 from striate.evaluation.comparison import mcnemar
 from striate.tasks.segment import Segment
@@ -36,6 +37,16 @@ def run(right, path="runs/a", ids=None, targets=None, **fields):
         "value": float(right.mean()), "costs": {"params": 35_330}, "images": True,
     }  # fmt: skip
     return RunAnswers(**values | fields)
+
+
+def test_headlines_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    answers, targets = rng.normal(5, 3, (2, 40, 3)).astype(np.float32)
+    assert headline_of("regress", answers, targets) == pytest.approx(
+        root_mean_squared_error(targets.ravel(), answers.ravel())
+    )
+    said, true = rng.integers(0, 4, (2, 40))
+    assert headline_of("classify", said, true) == accuracy_score(true, said)
 
 
 def test_sentences():

@@ -106,6 +106,21 @@ def test_answers_that_a_run_does_not_keep_are_computed(open_lab: Open, digits_ru
     assert train["total"] > 0
 
 
+def test_kept_answers_of_other_classes_are_not_taken(open_lab: Open, digits_run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(digits_run, other)
+    path = other / "predictions" / "test.npz"
+    arrays = dict(np.load(path))
+    names = np.frombuffer("\0".join("abcdefghijkl").encode(), np.uint8)
+    more = np.pad(arrays["log_probabilities"], ((0, 0), (0, 2)), constant_values=-1e4)
+    said = np.full_like(arrays["predicted"], 11)
+    np.savez_compressed(path, **arrays | {"classes": names, "log_probabilities": more, "predicted": said})
+    told = [ask(open_lab(one), "confusion", split="test") for one in (digits_run, other)]
+    assert [one.pop("kept") for one in told] == [True, False]
+    assert told[0] == told[1]
+    assert ask(open_lab(other), "samples", split="test", show="mistakes")["samples"]
+
+
 def test_the_map_has_a_picture_and_an_answer_for_each_point(
     client: TestClient, digits_run: Path, truth: Evaluation
 ) -> None:

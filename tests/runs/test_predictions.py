@@ -80,6 +80,49 @@ def test_a_damaged_file_is_named(tmp_path, damage):
         read_predictions(run, "test")
 
 
+def _text(text):
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"log_probabilities": np.full((50, 7), np.nan, np.float16)}, "not a number"),
+        ({"log_probabilities": np.full((50, 7), np.inf, np.float16)}, "not a number"),
+        ({"task": _text("foo")}, "task 'foo'"),
+        ({"task": _text("regress")}, "task 'regress'"),
+        ({"classes": _text("a\0b")}, "different lengths"),
+        ({"ids": np.linspace(0, 1, 50)}, "no whole numbers"),
+    ],
+)
+def test_answers_that_are_none_of_the_task_are_refused(tmp_path, changed, said):
+    run = RunDirectory(tmp_path)
+    write_predictions(run, made())
+    path = run.predictions / "test.npz"
+    np.savez_compressed(path, **dict(np.load(path)) | changed)
+    with pytest.raises(RunError, match=said):
+        read_predictions(run, "test")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"answers": np.full((2, 2), np.nan, np.float32)}, "not a number"),
+        ({"answers": np.zeros((2, 3), np.float32)}, "no numbers for targets"),
+        ({"classes": _text("a\0b")}, "no numbers for targets"),
+        ({"targets": np.array([["a", "b"], ["c", "d"]])}, "that are no numbers"),
+        ({"task": _text("classify")}, "task 'classify'"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(tmp_path, changed, said):
+    run, answers = RunDirectory(tmp_path), np.ones((2, 2), np.float32)
+    write_predictions(run, Predictions("regress", "test", (), np.arange(2), ("0", "1"), answers, answers, None))
+    path = run.predictions / "test.npz"
+    np.savez_compressed(path, **dict(np.load(path)) | changed)
+    with pytest.raises(RunError, match=said):
+        read_predictions(run, "test")
+
+
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     run = RunDirectory(tmp_path)
     write_predictions(run, made())

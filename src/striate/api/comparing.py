@@ -11,7 +11,7 @@ from striate.api.news import Announce
 from striate.api.training import Run
 from striate.data.dataset import Dataset
 from striate.errors import UsageError, pasted
-from striate.evaluation.comparing.compare import HEADLINES, RunAnswers, compare_answers
+from striate.evaluation.comparing.compare import HEADLINES, RunAnswers, compare_answers, headline_of
 from striate.evaluation.comparing.record import Comparison
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.planned import plan_evaluation
@@ -86,19 +86,20 @@ def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
     config, metrics = config_from_yaml(run.config), read_dispensable(run.metrics_json)
     costs = metrics if isinstance(metrics, dict) else {}
     kept = read_predictions(run, split) if split in costs else None  # else the run is not complete
-    if kept is not None:
+    if kept is not None and len(kept.ids):
+        data, answers = costs.get("data"), kept.answers if kept.predicted is None else kept.predicted
         return RunAnswers(
             path=str(run.path),
             model=config.model.name,
             source=config.data.source,
             splits=_split_options(config),
-            data=str(costs["data"]),
+            data=data if isinstance(data, str) else config.data.source,
             task=kept.task,
             classes=kept.classes,
             ids=kept.ids,
             targets=kept.targets,
-            answers=kept.answers if kept.predicted is None else kept.predicted,
-            value=float(costs[split][HEADLINES[kept.task]]),
+            answers=answers,
+            value=headline_of(kept.task, answers, kept.targets),
             costs=costs,
             images=config.data.channels is not None,
         )
@@ -142,6 +143,6 @@ def _notes(runs: Sequence[RunDirectory], split: str) -> tuple[str, ...]:
     if split == "val":
         notes.append("Each run chose its epoch by the validation split: its figures there are a little too good.")
     machines = [read_dispensable(run.environment) for run in runs]
-    if len({machine.get("processor") for machine in machines if isinstance(machine, dict)}) > 1:
+    if len({str(machine.get("processor")) for machine in machines if isinstance(machine, dict)}) > 1:
         notes.append("The runs were trained on different machines: their times say little about the networks.")
     return tuple(notes)

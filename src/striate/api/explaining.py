@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from striate.api.networks import load
+from striate.api.subject import find_subject
 from striate.api.training import Run
 from striate.errors import DataError, StriateError, UsageError, pasted
 from striate.models.untouched import on_trial, trial_copy
@@ -40,10 +41,11 @@ def explain(
     """Why the network answers `image` as it does: maps of what it looked at, each with the checks that say how far to
     trust it; what it would take to change the answer; and, of a run, the training images most alike.
 
-    `image` as in `Trained.predict`: a path, a PIL image, or a raw array of the training shape; for a table, its
-    numbers, also as text (`"5.1,3.5,1.4,0.2"`). For an `nn.Module`, which knows no preparation, a normalized tensor
-    (C, H, W) or (F,). `method`: `saliency`, `integrated-gradients`, `smoothgrad`, `grad-cam` or `occlusion`; `auto`
-    tries all of them, and several layers for Grad-CAM. The network is left as it is, in every bit.
+    `image` as in `Trained.predict`: a path, a PIL image, or a raw array of the training shape; or a sample of a named
+    data set (`mnist5k#17`); for a table, its numbers, also as text (`"5.1,3.5,1.4,0.2"`). For an `nn.Module`, which
+    knows no preparation, a normalized tensor (C, H, W) or (F,). `method`: `saliency`, `integrated-gradients`,
+    `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of them, and several layers for Grad-CAM. The network is
+    left as it is, in every bit.
     Raises UsageError for a word that is no method, and for a segmentation; DataError for an input that cannot be read;
     ModelError where the method cannot look into the network.
     """
@@ -59,8 +61,8 @@ def _explain(given: str | Path | Run | Trained | nn.Module, image: Any, method: 
     trained = path if isinstance(path, Trained) else load(path)
     refuse_task(trained)
     network = type(trained.module).__name__ if isinstance(path, Trained) else str(path)
-    raw = trained.prepare(_numbers(trained, image, network))
-    explained = _explain_trained(trained, raw, method, _name_of(image, raw), network)
+    raw, name = _read(trained, image, network)
+    explained = _explain_trained(trained, raw, method, name, network)
     if isinstance(path, Trained):
         missing = "No training samples to compare with: a network alone does not know its data; name its run."
         return replace(explained, nearest=Nearest(missing=missing))
@@ -234,10 +236,14 @@ def _as_given(nudge: Nudge, given: torch.Tensor, classes: tuple[str, ...]) -> Nu
     return NudgeShown(changed.numpy(), typical, largest, unit, classes[nudge.answer], nudge.probability)
 
 
-def _name_of(image: object, raw: np.ndarray) -> str:
-    if raw.ndim == 1:
-        return f"a row of {several(raw.size, 'number')}"
-    return Path(image).name if isinstance(image, str | Path) else f"an image of {show_shape(raw.shape)}"
+def _read(trained: Trained, image: Any, network: str) -> tuple[np.ndarray, str]:
+    """The raw input, and what it is in words."""
+    if trained.preparation.kind == "image" and isinstance(image, str | Path):
+        values, name = find_subject(trained, None, lambda _: None).input(image)
+        return values.numpy(), name
+    raw = trained.prepare(_numbers(trained, image, network))
+    row = f"a row of {several(raw.size, 'number')}"
+    return raw, row if raw.ndim == 1 else f"an image of {show_shape(raw.shape)}"
 
 
 def _numbers(trained: Trained, image: Any, network: str) -> Any:

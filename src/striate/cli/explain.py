@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 def explain(
     run: Path,
-    image: str,
+    image: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
     method: Literal["auto", "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"] = "auto",
@@ -30,7 +30,7 @@ def explain(
     run
         A run directory, or one checkpoint file.
     image
-        An image file; for a table, the numbers of a row, parted by commas.
+        An image file, or a sample of a named data set: mnist5k#17; for a table, the numbers of a row, parted by commas.
     method
         Which map; auto makes all that the network allows, and shows first the one that the answer hangs on most.
     out
@@ -48,6 +48,7 @@ def explain(
 
     if out is None and not json:
         stem = re.sub(r"[^\w.-]+", "-", Path(image).stem)[:60]
+        stem = f"row{stem}" if stem.startswith("-") else stem  # a name with a minus first would be an option of rm
         out = Path(f"{stem or 'image'}-explained.html")
     if out is not None:
         refuse_picture_path(out, force=force, endings=(".html", ".htm"))

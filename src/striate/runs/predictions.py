@@ -69,26 +69,28 @@ def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
 
 def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
     """The answers that were kept for `val` or `test`; None where there are none: a run of masks, of an earlier version,
-    or of a split too large. Raises RunError for a damaged file."""
+    or of a split too large. Raises RunError for a damaged file, and for one whose content is not that of a task."""
     path = run.predictions / f"{split}.npz"
     if not path.is_file():
         return None
     try:
         arrays = _load(path)
-        classes = tuple(filter(None, _read_text(arrays["classes"]).split("\0")))
+        task, classes = _read_text(arrays["task"]), tuple(filter(None, _read_text(arrays["classes"]).split("\0")))
         n = len(arrays["ids"])
         paths = tuple(_read_text(arrays["paths"]).split("\0"))
         predicted = arrays.get("predicted")
         if predicted is None:
             answers = arrays["answers"]
         else:
-            answers = np.exp(arrays["log_probabilities"].astype(np.float32))
-            answers /= answers.sum(1, keepdims=True)
+            with np.errstate(all="ignore"):  # what is not finite is refused below
+                answers = np.exp(arrays["log_probabilities"].astype(np.float32))
+                answers /= answers.sum(1, keepdims=True)
         lengths = {n, len(paths), len(arrays["targets"]), len(answers), n if predicted is None else len(predicted)}
         if len(lengths) > 1 or (predicted is not None and answers.shape[1] != len(classes)):
             raise ValueError("arrays of different lengths")
-        if predicted is not None:
-            _require_numbers(len(classes), arrays["targets"], predicted)
+        _require_task(task, classes, arrays["targets"], answers, predicted)
+        if arrays["ids"].dtype.kind not in "iu" or arrays["ids"].ndim != 1:
+            raise ValueError("ids that are no whole numbers")
     except Exception as error:  # every decompressor has errors of its own
         raise RunError(
             str(path),
@@ -96,7 +98,6 @@ def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
             "the answers as striate wrote them",
             f"remove it, then: striate eval {pasted(run.path)}",
         ) from None
-    task = _read_text(arrays["task"])
     return Predictions(task, split, classes, arrays["ids"], paths, arrays["targets"], answers, predicted)
 
 
@@ -116,6 +117,27 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
         raise ValueError("a member that is no array")  # numpy gives the bytes of what has no header of its own
     return arrays
+
+
+def _require_task(
+    task: str,
+    classes: tuple[str, ...],
+    targets: NDArray[Any],
+    answers: NDArray[Any],
+    predicted: NDArray[Any] | None,
+) -> None:
+    """Raise ValueError where the arrays are not those of the task: who reads them computes with them as such."""
+    if task != ("regress" if predicted is None else "classify"):
+        raise ValueError(f"a task {task[:40]!r} with answers of another one")
+    if predicted is None:
+        if classes or answers.ndim != 2 or answers.shape != targets.shape:
+            raise ValueError("answers that are no numbers for targets")
+        if any(array.dtype.kind not in "fiu" for array in (answers, targets)):
+            raise ValueError("targets or answers that are no numbers")
+    else:
+        _require_numbers(len(classes), targets, predicted)
+    if not all(np.isfinite(array).all() for array in (answers, targets)):
+        raise ValueError("values that are infinite or not a number")
 
 
 def _require_numbers(classes: int, *arrays: NDArray[Any]) -> None:

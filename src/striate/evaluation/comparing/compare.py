@@ -20,11 +20,12 @@ from striate.evaluation.comparing.difference import (
 )
 from striate.evaluation.comparing.record import ComparedRun, Comparison, Pair
 from striate.evaluation.comparing.text import sentence_of
-from striate.evaluation.comparison import LEVEL
+from striate.evaluation.comparison import LEVEL, squared_errors
 from striate.evaluation.intervals import wilson
 
 HEADLINES = {"classify": "accuracy", "regress": "rmse", "segment": "iou"}
-_COSTS = ("params", "macs", "train_seconds", "images_per_second", "device")
+_COSTS = ("params", "macs", "train_seconds", "images_per_second")
+_MOST = 1e18
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,13 @@ def compare_answers(
     return Comparison(first.data, split, len(first.ids), things, first.task, metric, runs, pairs, tuple(notes))
 
 
+def headline_of(task: str, answers: NDArray[Any], targets: NDArray[Any]) -> float:
+    """The accuracy of class numbers (N,), or the RMSE of numbers (N, T), as the task's own metrics have it."""
+    if task == "classify":
+        return float((answers == targets).mean())
+    return float(np.sqrt(squared_errors(answers, targets).mean()))
+
+
 def short_names(paths: Sequence[str]) -> list[str]:
     """The last part of each path, or as many of its parts as tell it from the others."""
     parts = [[part for part in path.split("/") if part not in ("", ".")] or [path] for path in paths]
@@ -87,8 +95,16 @@ def _described(run: RunAnswers, name: str) -> ComparedRun:
     interval = None
     if metric == "accuracy":
         interval = wilson(int((run.answers == run.targets).sum()), len(run.ids))
-    costs = {key: run.costs.get(key) for key in _COSTS}
+    costs = {key: _count(run.costs.get(key)) for key in _COSTS}
+    device = run.costs.get("device")
+    costs["device"] = device if isinstance(device, str) else None
     return ComparedRun(name, run.path, run.model, run.value, interval, **costs)
+
+
+def _count(value: Any) -> Any:
+    """A cost, where it is a number that can be one: the file may hold anything."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if number and 0 <= value < _MOST else None
 
 
 def _difference(first: RunAnswers, second: RunAnswers, seed: int) -> Difference:

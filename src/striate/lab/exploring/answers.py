@@ -51,7 +51,8 @@ def find_answers(lab: Lab, samples: Samples, split: str) -> Answers:
     if lab.trained is None or tuple(lab.trained.classes) != samples.classes:
         raise DataError("answers", "classes of another network", ", ".join(samples.classes)[:200], "open another run")
     kept = read_predictions(samples.run, split)
-    if kept is not None and kept.predicted is not None and not set(kept.ids.tolist()) - set(ids.tolist()):
+    same = kept is not None and kept.classes == samples.classes and set(kept.ids.tolist()) <= set(ids.tolist())
+    if kept is not None and kept.predicted is not None and same:
         return _answers(split, kept.ids, kept.targets, kept.answers, kept.predicted, kept=True)
     if len(ids) > MOST:
         got = f"{len(ids):,} samples without kept answers"
