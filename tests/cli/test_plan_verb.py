@@ -37,7 +37,9 @@ def test_the_document_has_the_table(capsys) -> None:
     }
     assert rows[0]["agreement"] == "the reference"
     timed = [row for row in rows if row["seconds"]]
-    assert all(row["images_per_second"] == pytest.approx(32 / row["seconds"], rel=0.01) for row in timed)
+    assert 1 <= document["samples"] <= 32  # fewer where a step of all takes too long
+    each = [document["samples"] / row["seconds"] for row in timed]
+    assert [row["images_per_second"] for row in timed] == pytest.approx(each, rel=0.01)
     assert document["source"] == "measured"
     assert not Path("runs").exists()
 
