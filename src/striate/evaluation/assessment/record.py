@@ -96,10 +96,11 @@ class Calibration:
 
     @property
     def both_ways(self) -> tuple[float, float] | None:
-        """Where too sure and not sure enough cancel by more than half: the mean confidence of the bin that adds most to
-        the one, and to the other; None elsewhere."""
+        """Where too sure and not sure enough cancel by more than half, and by more than chance makes them: the mean
+        confidence of the bin that adds most to the one, and to the other; None elsewhere."""
         shares = self._shares()
-        if not shares or 2 * abs(self.surplus) >= sum(map(abs, shares.values())):
+        total = sum(map(abs, shares.values()))
+        if not shares or abs(self.surplus) >= min(total / 2, total - self.ece_by_chance[1]):
             return None
         return max(shares, key=lambda said: shares[said]), min(shares, key=lambda said: shares[said])
 
