@@ -58,8 +58,7 @@ def routes(lab: Lab) -> APIRouter:
         try:
             return _explained(lab, image, kernel, mode, gray, x, y)
         except UsageError as error:
-            record = problem_record(error)
-            return {"error": record | {key: _as_field(record[key]) for key in ("where", "expected", "remedy")}}
+            return {"error": problem_record(error)}
 
     @router.get("/filtered")
     def filtered(image: str, kernel: str, mode: Mode = "replicate", gray: bool = False) -> Response:
@@ -89,7 +88,20 @@ def lay(along: AxisWindows, mode: Mode, weights: str = "ones") -> dict[str, Any]
     try:
         return said | _numbers(along, mode, weights)
     except ShapeError as error:
-        return said | {"problem": problem_record(error)}
+        fits = {"remedy": _what_fits(along, mode)} if error.where == "kernel" else {}
+        return said | {"problem": problem_record(error) | fits}
+
+
+def _what_fits(along: AxisWindows, mode: Mode) -> str:
+    """What makes room for a kernel that is larger than its map, among what the page has: the least padding, or the
+    largest dilation or kernel."""
+    padding = -(-(along.span - along.size) // 2)
+    if padding <= _STEP:
+        return f"padding {padding}" if mode == "zeros" else f"padding {padding}, border zeros"
+    dilation = (along.padded - 1) // (along.kernel - 1)
+    if dilation:
+        return f"dilation {dilation}"
+    return f"kernel {along.padded}" + (", dilation 1" if along.dilation > 1 else "")
 
 
 def _numbers(along: AxisWindows, mode: Mode, weights: str) -> dict[str, Any]:
@@ -158,11 +170,6 @@ def _explained(lab: Lab, image: str, text: str, mode: Mode, gray: bool, x: int, 
 
 def _written(kernel: Kernel) -> dict[str, Any]:
     return {"name": kernel.name, "weights": kernel.weights, "divisor": kernel.divisor}
-
-
-def _as_field(text: str) -> str:
-    """Words on an option of the command line, for who has a field before him."""
-    return text.replace("--kernel ", "write ").replace("--padding-mode ", "border ")
 
 
 def _whole(values: np.ndarray) -> Any:

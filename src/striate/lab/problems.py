@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import InputMisfit, LayerStringError, StriateError
+from striate.lab.page_words import in_page_words
 
 TRACEBACK = "STRIATE_TRACEBACK"
 
 
 def problem_record(error: StriateError) -> dict[str, Any]:
-    """The error's object; with the character of a layer string, or an input that would fit.
+    """The error's object, in a page's words; with the character of a layer string, or an input that would fit.
 
     Where a mistake is a usual answer, as while somebody types, an endpoint returns `{"error": problem_record(error)}`
     with status 200: browsers write any other status on their console.
@@ -23,7 +24,7 @@ def problem_record(error: StriateError) -> dict[str, Any]:
         record |= {"text": error.text, "position": error.position}
     if isinstance(error, InputMisfit):
         record |= {"fitting": error.fitting, "instead": error.instead}
-    return record
+    return in_page_words(record)
 
 
 def fault_record(error: Exception) -> dict[str, Any]:

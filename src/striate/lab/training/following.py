@@ -10,6 +10,7 @@ from typing import Any
 
 from striate.doctor.own.curves import Curves, curve_findings, read_curves
 from striate.errors import StriateError
+from striate.lab.page_words import in_page_words
 from striate.lab.training.process import Ended, TrainingProcess
 from striate.runs.directory import RunDirectory
 from striate.runs.files import read_dispensable
@@ -83,7 +84,7 @@ def follow(run: RunDirectory, own: TrainingProcess | None, kept: KeptLooks, epoc
         "findings": _findings(curves, over=state == "finished"),
         "result": read_dispensable(run.metrics_json) if state == "finished" else None,
         "said": [] if own is None else list(own.said()),
-        "refusal": None if ended is None else ended.error,
+        "refusal": None if ended is None or ended.error is None else in_page_words(ended.error),
     }
 
 

@@ -65,7 +65,7 @@ class KeptTensors:
         self.bytes += size
         if self.bytes > self.limit:
             got = f"more than {size_in_bytes(self.limit)} of feature maps for one image"
-            remedy = "a smaller input, such as --input 3x64x64, or a narrower network"
+            remedy = "a smaller input shape, such as 3x64x64, or a narrower network"
             raise ModelError("watching", got, f"at most {size_in_bytes(self.limit)}", remedy)
 
 

@@ -1,0 +1,68 @@
+"""What a page says of a mistake speaks of its fields, not of the command line."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from striate.lab.page_words import in_page_words
+
+
+def test_a_region_beyond_the_picture_is_told_without_options(client: TestClient) -> None:
+    png = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(png, "PNG")
+    image = client.post("/api/images/upload", content=png.getvalue()).json()["name"]
+    asked = {"image": image, "x": 38, "y": 0, "width": 10, "height": 10}
+    error = client.get("/api/pixels/region", params=asked).json()["error"]
+    assert (error["where"], error["remedy"]) == ("region", "region 38,0,2,10")
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "field", "words"),
+    [
+        ("conv(8,3) relu fc(10)", "", "remedy", "write an input shape: 1x28x28"),
+        ("resnat18", "", "expected", "a layer string, or a name of the zoo"),
+        ("zzzzqq", "", "remedy", "choose one of the networks with a name"),
+        ("alexnet", "3x9x9", "remedy", "use the input shape 3x63x63, or another network: small-resnet"),
+    ],
+)
+def test_a_network_with_a_mistake_is_told_without_options(
+    client: TestClient, model: str, shape: str, field: str, words: str
+) -> None:
+    error = client.post("/api/build/network", json={"model": model, "input": shape}).json()["error"]
+    assert error[field] == words
+
+
+@pytest.mark.parametrize(
+    ("asked", "remedy"),
+    [
+        ({"size": 3, "kernel": 7}, "padding 2"),
+        ({"size": 3, "kernel": 7, "dilation": 8, "padding": 8}, "dilation 3"),
+        ({"size": 3, "kernel": 7, "dilation": 8}, "kernel 3, dilation 1"),
+        ({"size": 1, "kernel": 7, "mode": "reflect"}, "padding 3, border zeros"),
+        ({"size": 2, "kernel": 2, "padding": 5, "mode": "reflect"}, "border replicate"),
+    ],
+)
+def test_windows_that_do_not_fit_are_mended_by_what_the_page_has(
+    client: TestClient, asked: dict[str, str], remedy: str
+) -> None:
+    assert client.get("/api/play/windows", params=asked).json()["problem"]["remedy"] == remedy
+    mended = dict(part.split(" ") for part in remedy.replace("border", "mode").split(", "))
+    assert "problem" not in client.get("/api/play/windows", params={**asked, **mended}).json()
+
+
+@pytest.mark.parametrize(
+    ("remedy", "told"),
+    [
+        ("use --size 32, or another network: --model small-resnet", None),
+        ("striate train --resume runs/x --lr 0.1", "striate train --resume runs/x --lr 0.1"),
+        ('write "conv(8,3) relu"', 'write "conv(8,3) relu"'),
+    ],
+)
+def test_commands_stay_and_options_without_a_field_are_said_to_be_some(remedy: str, told: str | None) -> None:
+    found = in_page_words({"where": "x", "got": "--lr 0", "expected": "y", "remedy": remedy})
+    assert found["got"] == "--lr 0"
+    assert found["remedy"] == (told or "use --size 32 on the command line, or another network: small-resnet")
