@@ -42,6 +42,7 @@ def compare(
     """
     if split not in COMPARED:
         raise UsageError("--split", repr(split), " or ".join(COMPARED), "--split test")
+    runs = [runs] if isinstance(runs, str | Path | Run) else runs
     opened = [open_run(run.path if isinstance(run, Run) else Path(run)) for run in runs]
     _refuse_too_few(opened)
     say = announce or (lambda _: None)

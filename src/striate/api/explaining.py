@@ -191,12 +191,17 @@ def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanat
 
 def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation:
     """Of a network alone: its classes are numbers, and the input is as it was given."""
-    given = torch.as_tensor(image).detach().clone()
+    expected = "one normalized input (C, H, W) or (F,), floating point, all of it finite"
+    remedy = "striate.load(run) knows how to prepare an image"
+    try:
+        given = torch.as_tensor(image).detach().clone()
+    except (TypeError, ValueError, RuntimeError):  # a path, a picture, a ragged list
+        raise DataError("image", f"a {type(image).__name__}, for an nn.Module", expected, remedy) from None
     given = given[None] if given.ndim in (1, 3) else given
     if given.ndim not in (2, 4) or len(given) != 1 or not given.is_floating_point():
-        got = f"a tensor of {show_shape(given.shape)}, {given.dtype}"
-        expected = "one normalized input (C, H, W) or (F,), floating point"
-        raise DataError("image", got, expected, "striate.load(run) knows how to prepare an image")
+        raise DataError("image", f"a tensor of {show_shape(given.shape)}, {given.dtype}", expected, remedy)
+    if not given.isfinite().all():
+        raise DataError("image", "values that are infinite or not a number", expected, remedy)
     copy = trial_copy(module)
     with on_trial(copy), torch.enable_grad():
         question = ask(copy, as_input(copy, given))

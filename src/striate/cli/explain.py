@@ -47,11 +47,13 @@ def explain(
     from striate.visualize.picture_path import refuse_picture_path
 
     if out is None and not json:
-        stem = re.sub(r"[^\w.-]+", "-", Path(image).stem)[:60]
+        name = image if "," in image else Path(image).stem  # a row of numbers ends with decimals, not with a suffix
+        stem = re.sub(r"[^\w.-]+", "-", name)[:60]
         stem = f"row{stem}" if stem.startswith("-") else stem  # a name with a minus first would be an option of rm
         out = Path(f"{stem or 'image'}-explained.html")
     if out is not None:
         refuse_picture_path(out, force=force, endings=(".html", ".htm"))
+    print_note("several maps, each with its checks: this may take a minute")
     with results_only(json):
         explained = explain_image(run, image, method)
     if out is not None:

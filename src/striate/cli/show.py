@@ -12,6 +12,7 @@ from striate.cli.sizes import read_sizes
 from striate.errors import NoImage, NoInputShape, UsageError, one_line, pasted
 
 _OUT = Path("show.png")
+_LONG = ("correlation", "embedding", "invert", "landscape", "maximize", "patches", "tuning")
 
 
 def show(
@@ -74,6 +75,8 @@ def show(
     refuse_picture_path(out, force=force)
     from striate.api.showing import show as draw
 
+    if what in _LONG:
+        print_note(f"{what}: this may take a minute or two")
     again = partial(_command, run, what, layer=layer, unit=unit, out=out, force=force, json=json)
     try:
         with results_only(json):

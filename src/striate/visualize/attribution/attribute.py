@@ -125,7 +125,9 @@ def _why(found: list[AttributionMap], method: Asked) -> str:
     name, gain = f"{first.name[0].upper()}{first.name[1:]}", f"(deletion gain {first.check.gain:.2f})"
     if method != "auto":
         return f"{name} was asked for."
-    best = f"taking out what it calls important lowers the answer fastest {gain}"
+    best = f"beside random parts, taking out what it calls important costs the answer most {gain}"
+    if f"{first.check.gain:.2f}" in ("0.00", "-0.00") or first.check.gain < 0:
+        best = "none finds parts that the answer hangs on more than on random ones"
     if not passed:
         return f"None of {several(len(found), 'map')} passes its checks. {name} is shown first: {best}."
     if passed == 1:
