@@ -153,6 +153,36 @@ def test_a_damaged_record_is_none(tmp_path, text):
     assert read_gap(opened) is None
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"value": 1e-320, "interval": [0, 1]},
+        {"value": 0.009, "interval": [0, 1]},
+        {"value": 101, "interval": [1, 200]},
+        {"value": True},
+        {"value": "1.2"},
+        {"value": 10**400},
+        {"value": float("nan")},
+        {"interval": [1.3, 1.5]},
+        {"interval": [1, False]},
+        {"nll": float("inf")},
+        {"fitted_on": "test"},
+        {"fitted_on": 3},
+        {"n": 0},
+        {"n": True},
+    ],
+    ids=str,
+)
+def test_a_temperature_that_no_fit_gives_is_none(tmp_path, changed):
+    (tmp_path / "config.yaml").write_text("")
+    opened = open_run(tmp_path)
+    written = {"value": 1.2, "interval": [1.1, 1.4], "fitted_on": "val", "n": 40, "nll": 0.5, "nll_after": 0.4}
+    opened.evaluation.write_text(json.dumps({"temperature": written}))
+    assert read_temperature(opened).value == 1.2
+    opened.evaluation.write_text(json.dumps({"temperature": written | changed}))
+    assert read_temperature(opened) is None
+
+
 def test_numbers_are_kept_too(tmp_path):
     rng = np.random.default_rng(0)
     truth = {name: rng.normal(20, 5, (60, 1)).astype(np.float32) for name in ("train", "val", "test")}

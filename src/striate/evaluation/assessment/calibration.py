@@ -15,7 +15,9 @@ from striate.evaluation.intervals import LEVEL, wilson
 from striate.records import Interval
 
 BINS = 15
-_LEAST, _MOST = math.log(0.01), math.log(100)
+LEAST, MOST = 0.01, 100.0
+"""Temperatures that can be fitted."""
+_LEAST, _MOST = math.log(LEAST), math.log(MOST)
 _MOST_FITTED = 4_000_000
 """Probabilities that the temperature is fitted on; of more, those of samples evenly spread over the split."""
 _DRAWS = 2_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from striate.data.dataset import Dataset
+from striate.evaluation.assessment.calibration import LEAST, MOST
 from striate.evaluation.assessment.record import Assessment, Temperature
 from striate.evaluation.record import Evaluation
 from striate.records import Interval
@@ -58,9 +60,9 @@ def kept_whole(run: RunDirectory) -> bool:
 
 
 def read_temperature(run: RunDirectory) -> Temperature | None:
-    """The temperature of evaluation.json; None where there is none."""
+    """The temperature of evaluation.json; None where there is none that a fit can have written."""
     document = read_dispensable(run.evaluation)
-    with suppress(KeyError, TypeError, ValueError):
+    with suppress(KeyError, TypeError, ValueError, OverflowError):
         if isinstance(document, dict) and document["temperature"] is not None:
             return _temperature(document["temperature"])
     return None
@@ -74,9 +76,19 @@ def read_gap(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def _temperature(saved: dict[str, Any]) -> Temperature:
-    low, high = map(float, saved["interval"])
-    values = {name: float(saved[name]) for name in ("value", "nll", "nll_after")}
-    interval = Interval(low, high, 0.95, "likelihood ratio")
-    if not 0 < values["value"] < float("inf"):
+    """Raises ValueError for what no fit has written: other than numbers, outside of what can be fitted, an end of the
+    interval on the wrong side."""
+    low, high = map(_number, saved["interval"])
+    values = {name: _number(saved[name]) for name in ("value", "nll", "nll_after")}
+    fitted_on, n = saved["fitted_on"], saved["n"]
+    if not LEAST <= values["value"] <= MOST or not low <= values["value"] <= high:
         raise ValueError("no temperature")
-    return Temperature(interval=interval, fitted_on=str(saved["fitted_on"]), n=int(saved["n"]), **values)
+    if fitted_on != "val" or type(n) is not int or n < 1:
+        raise ValueError("not fitted on validation")
+    return Temperature(interval=Interval(low, high, 0.95, "likelihood ratio"), fitted_on=fitted_on, n=n, **values)
+
+
+def _number(saved: Any) -> float:
+    if isinstance(saved, bool) or not isinstance(saved, int | float) or not math.isfinite(saved):
+        raise ValueError("not a number")
+    return float(saved)

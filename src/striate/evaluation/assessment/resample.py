@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
 
 from striate.evaluation.intervals import LEVEL
 from striate.records import Interval
@@ -27,22 +26,6 @@ def resampled_means(columns: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
     draw, count = np.random.default_rng(seed), len(rows)
     drawn = (rows[draw.integers(0, count, count)].mean(0) for _ in range(resamples_for(count)))
     return np.stack(list(drawn))
-
-
-def resampled_f1(confusion: NDArray[np.int64], seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(B, K) F1 of each class (0 where a class is neither there nor named) and (B, K) shares of the true classes, over
-    B resamples of the samples that a (K, K) confusion matrix counts."""
-    true, predicted = np.nonzero(confusion)
-    counts = confusion[true, predicted]
-    n, classes, cells = int(counts.sum()), len(confusion), np.arange(len(counts))
-    draws = np.random.default_rng(seed).multinomial(n, counts / n, resamples_for(len(counts))).astype(np.float64)
-
-    def summed(places: NDArray[np.int64], kept: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-        ones = np.ones(len(places)) if kept is None else kept.astype(np.float64)
-        return np.asarray(draws @ csr_matrix((ones, (cells, places)), (len(places), classes)))
-
-    truly, named, hits = summed(true), summed(predicted), summed(true, true == predicted)
-    return 2 * hits / np.maximum(truly + named, 1), truly / n
 
 
 def percentile_interval(draws: ArrayLike) -> Interval:
