@@ -60,8 +60,9 @@ def evaluate(
                 "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
             )
         return _evaluate_on(run, *_foreign_data(run, str(data), frozenset(), announce), plan)
-    if not isinstance(run, Run | str | Path):
-        got = f"a {type(run).__name__}, whose preparation and classes are not known"
+    given: object = run
+    if not isinstance(given, Run | str | Path):
+        got = f"a {type(given).__name__}, whose preparation and classes are not known"
         raise RunError("evaluate", got, "a run, or what striate.load gives", 'evaluate("runs/NAME")')
     path = run.path if isinstance(run, Run) else Path(run)
     opened, trained = open_run(path), load(path)

@@ -123,10 +123,12 @@ def _trust(figures: ClassificationFigures, temperature: Temperature | None, of: 
     ]
     if temperature is not None and after is not None:
         low, high = temperature.interval.low, temperature.interval.high
+        worse = " That is no better: leave the percentages as they are." if after.nll >= raw.nll else ""
         said.append(
             f"Logits divided by a temperature of {temperature.value:.3g} (95 % interval {low:.3g} to {high:.3g}, fitted"
             f" on {temperature.fitted_on}, n = {temperature.n:,}) would make that {100 * after.ece:.1f} points, and the"
-            f" log loss {after.nll:.4f} instead of {raw.nll:.4f}. Answers stay the same; only their percentages change."
+            f" log loss {after.nll:.4f} instead of {raw.nll:.4f}. Answers stay the same; only their percentages"
+            f" change.{worse}"
         )
     bins = plain(raw.bins), () if after is None else plain(after.bins)
     label = f"Reliability diagram of the {of}: expected calibration error {100 * raw.ece:.1f} points"

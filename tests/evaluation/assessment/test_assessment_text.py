@@ -23,11 +23,11 @@ NAMES = [
 ]
 
 
-def text_of(names, columns, scale=1.0):
+def text_of(names, columns, scale=1.0, temperature=None):
     truth, probabilities = calibrated(400, len(names), seed=1, sharpness=2.5 * scale)
     evaluation = evaluated(truth, probabilities, classes=tuple(names))
     gap = {"sentence": "Training 99.00 %, validation 90.00 %: 9.00 points better on what it learned from."}
-    temperature = fit_temperature(truth, probabilities)
+    temperature = temperature or fit_temperature(truth, probabilities)
     figures = assess_split(evaluation, data_of(400, columns=columns), temperature)
     metrics = {**evaluation.metrics, "accuracy": 0.5, "accuracy_interval": [0.4, 0.6]}
     return str(replace(evaluation, metrics=metrics, figures=figures, temperature=temperature, gap=gap))
@@ -47,6 +47,13 @@ def test_the_verdict_of_a_network_that_is_too_sure():
     assert "fitted on val (n = 400)" in text
     assert "9.00 points better on what it learned from." in text
     assert "not sure enough" in text_of(["a", "b", "c"], {}, scale=0.15)
+
+
+def test_a_temperature_that_makes_it_worse_is_not_advised():
+    fitted = fit_temperature(*calibrated(400, 3, seed=1, sharpness=2.5))
+    advice = "no better: leave the probabilities as they are"
+    assert advice not in text_of(["a", "b", "c"], {})
+    assert advice in text_of(["a", "b", "c"], {}, temperature=replace(fitted, value=20.0))
 
 
 def test_the_verdict_where_errors_cancel():

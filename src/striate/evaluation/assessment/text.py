@@ -73,6 +73,8 @@ def _calibration_lines(figures: ClassificationFigures, temperature: Temperature 
             f"    would change ECE {raw.ece:.4f} → {after.ece:.4f}; by chance {chance[0]:.4f} to {chance[1]:.4f}",
             f"    and log loss {raw.nll:.4f} → {after.nll:.4f}",
         ]
+        if after.nll >= raw.nll:
+            lines.append("    which is no better: leave the probabilities as they are")
     return lines
 
 
