@@ -73,4 +73,4 @@ def _padding(windows: AxisWindows) -> str:
 
 
 def _decimal(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{value:.2f}".rstrip("0").rstrip(".").replace("-", "−")

@@ -52,7 +52,7 @@ export async function windowLaboratory(root) {
 
 /** The arithmetic of the output's size, and what does not fit. */
 function describe(laid) {
-  const lines = [make("p", { class: "result-line" }, "⌊(n + 2p − (d·(k − 1) + 1)) / s⌋ + 1: ", make("strong", { class: "mono" }, laid.arithmetic), laid.problem ? "." : `, so ${laid.count} × ${laid.count} outputs.`)];
+  const lines = [make("p", { class: "result-line" }, "(n + 2p − (d·(k − 1) + 1)) / s + 1, rounded down: ", make("strong", { class: "mono" }, laid.arithmetic), laid.problem ? "." : `, so ${laid.count} × ${laid.count} outputs.`)];
   if (laid.span > 1) lines.push(make("p", { class: "faint" }, `A window spans ${laid.span} of the ${laid.room} positions of the padded map.`));
   if (laid.problem) lines.push(make("div", { class: "card problem", role: "alert" }, make("strong", { class: "error" }, "No window fits: "), `${laid.problem.got}; expected: ${laid.problem.expected}. Remedy: ${laid.problem.remedy}.`));
   else if (laid.uncovered.length) {
