@@ -66,3 +66,15 @@ def test_commands_stay_and_options_without_a_field_are_said_to_be_some(remedy: s
     found = in_page_words({"where": "x", "got": "--lr 0", "expected": "y", "remedy": remedy})
     assert found["got"] == "--lr 0"
     assert found["remedy"] == (told or "use --size 32 on the command line, or another network: small-resnet")
+
+
+def test_a_page_is_told_a_mistake_without_a_line_on_the_console(client: TestClient) -> None:
+    asked = {"size": 3, "kernel": 9}
+    plain = client.get("/api/play/windows", params=asked)
+    told = client.get("/api/play/windows", params=asked, headers={"striate-refusals": "answers"})
+    assert (plain.status_code, told.status_code) == (422, 200)
+    assert told.json() == plain.json()
+    assert told.json()["error"] == {"where": "kernel", "got": "9", "expected": "at most 7", "remedy": "write 7"}
+    unread = client.get("/api/explore/about", headers={"striate-refusals": "answers"})
+    assert unread.status_code == 200
+    assert unread.json()["error"]["got"] == "a lab without a run"

@@ -65,22 +65,40 @@ def _html(lab: Lab, page: Page | None) -> str:
     return template.render(pages=PAGES, page=page, run=lab.run, version=__version__)
 
 
-def _explain(_: Request, error: Exception) -> Response:
+def _explain(request: Request, error: Exception) -> Response:
     assert isinstance(error, StriateError)
-    return FiniteJSON({"error": problem_record(error)}, 422)
+    return _refusal(request, problem_record(error))
+
+
+def _refusal(request: Request, record: dict[str, Any]) -> Response:
+    """Status 422; 200 for the pages' own questions, since browsers write any other status on their console."""
+    return FiniteJSON({"error": record}, 200 if request.headers.get("striate-refusals") == "answers" else 422)
 
 
 def _confess(_: Request, error: Exception) -> Response:
     return FiniteJSON({"error": fault_record(error)}, 500)
 
 
-def _misfit(_: Request, error: Exception) -> Response:
-    """Arguments that are of another kind than they have to be: a page sends none, a hand-written address may."""
+def _misfit(request: Request, error: Exception) -> Response:
+    """Arguments that are of another kind than they have to be: fields of a page, or a hand-written address."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = " ".join(str(part) for part in first["loc"][1:])
-    record = {"where": where, "got": str(first.get("input"))[:80], "expected": first["msg"], "remedy": "change it"}
-    return FiniteJSON({"error": record}, 422)
+    limits = first.get("ctx") or {}
+    sentence = _EXPECTED.get(first["type"], "")
+    expected = sentence.format(**limits) if sentence else first["msg"]
+    nearest = limits.get("le", limits.get("ge"))
+    remedy = "change it" if nearest is None else f"write {nearest}"
+    record = {"where": where, "got": str(first.get("input"))[:80] or "nothing", "expected": expected, "remedy": remedy}
+    return _refusal(request, record)
+
+
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "less_than_equal": "at most {le}",
+    "greater_than_equal": "at least {ge}",
+    "missing": "a value",
+}
 
 
 def _refuse_size(_request: Request, _error: Exception) -> Response:

@@ -17,11 +17,12 @@ export function answerAddress(path, values = {}) {
 
 /** The answer as an object. Throws LabError. `body`: what is sent, a Blob or an object that becomes JSON. */
 export async function ask(path, values = {}, { body, method = body ? "POST" : "GET", signal } = {}) {
-  const options = { method, signal };
+  // A refusal comes as an answer: of any other status browsers write a line on their console.
+  const options = { method, signal, headers: { "striate-refusals": "answers" } };
   if (body instanceof Blob) options.body = body;
   else if (body) {
     options.body = JSON.stringify(body);
-    options.headers = { "content-type": "application/json" };
+    options.headers["content-type"] = "application/json";
   }
   let response;
   try {
