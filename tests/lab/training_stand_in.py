@@ -64,6 +64,8 @@ def train(words: dict[str, str]) -> int:
         time.sleep(0.01)
     place.write_text(str(step))
     if asked:
+        with (run / "events.jsonl").open("a") as events:
+            events.write(json.dumps({"event": "interrupted", "step": step}) + "\n")
         return 130
     (run / "metrics.json").write_text(json.dumps({"test": {"n": 5, "accuracy": 0.8, "accuracy_interval": [0.4, 0.9]}}))
     return 0

@@ -61,7 +61,7 @@ export function runView(onend) {
     drawState(parts, answer, rows.at(-1)?.step ?? 0, act);
     drawCurves(parts, rows, answer.look);
     drawFindings(parts, answer);
-    drawLookSlider(parts, answer, wanted());
+    drawLookSlider(parts, answer, wanted(), rows.at(-1)?.step ?? 0);
     await drawLook();
   }
   async function drawLook() {
@@ -87,7 +87,7 @@ export function runView(onend) {
     const steps = last?.looks ?? [];
     const place = Number(parts.slider.value);
     remember({ look: place >= steps.length - 1 ? null : steps[place] });
-    drawLookSlider(parts, last, wanted());
+    drawLookSlider(parts, last, wanted(), rows.at(-1)?.step ?? 0);
     await drawLook();
   });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
@@ -150,7 +150,7 @@ function drawState(parts, answer, lastRow, act) {
     parts.buttons.replaceChildren(...wanted.map((label) => make("button", { type: "button", onclick: can[label] }, label)));
   }
   const step = answer.look?.step ?? 0;
-  const done = answer.state === "finished" ? answer.steps : Math.max(step, lastRow);
+  const done = answer.state === "finished" ? answer.steps : Math.max(step, lastRow, answer.saved_step);
   parts.bar.hidden = !answer.steps;
   parts.bar.max = answer.steps || 1;
   parts.bar.value = done ?? 0;
@@ -202,19 +202,27 @@ function drawFindings(parts, answer) {
     make("strong", { class: one.severity === "error" ? "error" : one.severity === "warning" ? "warning" : "" }, `${one.severity}: ${one.where}: ${one.measured}.`), ` ${one.why} ${one.remedy}`)) : [make("p", { class: "faint" }, none)]));
 }
 
-function drawLookSlider(parts, answer, wanted) {
+function drawLookSlider(parts, answer, wanted, lastRow) {
   const steps = answer?.looks ?? [];
   parts.slider.hidden = steps.length < 2;
   parts.slider.max = Math.max(0, steps.length - 1);
   const place = wanted === null ? steps.length - 1 : steps.reduce((best, step, k) => (Math.abs(step - wanted) < Math.abs(steps[best] - wanted) ? k : best), 0);
   parts.slider.value = Math.max(0, place);
-  const words = steps.length ? `after step ${number(steps[Math.max(0, place)])}${wanted === null && steps.length > 1 ? ", the newest" : ""}` : "";
+  const words = steps.length ? `after step ${number(steps[Math.max(0, place)])}${newestWords(answer, steps, wanted, lastRow)}` : "";
   parts.slider.setAttribute("aria-valuetext", words);
   parts.when.textContent = words;
 }
 
+/** What is said of the newest look: of a run that has ended, that it went on when nobody watched. */
+function newestWords(answer, steps, wanted, lastRow) {
+  if (wanted !== null) return "";
+  if (answer.state === "finished" && lastRow > steps.at(-1)) return `, the last that was watched; the training went on to step ${number(lastRow)}`;
+  return steps.length > 1 ? ", the newest" : "";
+}
+
 function noLook(answer) {
   if (answer.state === "preparing") return "There is no network yet.";
+  if (answer.state === "finishing") return "Nothing was looked at: the training was over too soon.";
   if (LIVE.includes(answer.state)) return "The first look comes a second or two after the first step. Trainings in several processes leave none.";
   return "A training leaves looks only while it is watched; nobody watched this one, or it was too short.";
 }

@@ -59,8 +59,8 @@ def follow(run: RunDirectory, own: TrainingProcess | None, kept: KeptLooks, epoc
     `state`: `preparing training finishing stopping paused stopped finished failed`, or `elsewhere` for a training that
     this lab has not started; `stopped` is before there was anything to save. `own`: whether this lab trains it. `data
     model epochs steps batch lr optimizer` are as decided, `rows` those of metrics.csv after the first `epochs_known`.
-    `look`: as in `training/looks.py`; `looks`: the steps of those that are kept. `notes`, `findings`; `result`
-    (metrics.json); `said` by the process, and its `refusal`, an error as a record.
+    `saved_step`: where it was last paused. `look`: as in `training/looks.py`; `looks`: the steps of those that are
+    kept. `notes`, `findings`; `result` (metrics.json); `said` by the process, and its `refusal`, an error as a record.
     """
     config, curves = _config(run), _curves(run)
     ended = None if own is None else own.ended()
@@ -78,6 +78,7 @@ def follow(run: RunDirectory, own: TrainingProcess | None, kept: KeptLooks, epoc
         **_facts(config),
         "rows": rows[epochs_known:],
         "epochs_done": len(rows),
+        "saved_step": _saved_step(curves),
         "look": look,
         "looks": kept.steps(run.path),
         "notes": [str(event.get("text", "")) for event in curves.events if event["event"] == "note"],
@@ -86,6 +87,13 @@ def follow(run: RunDirectory, own: TrainingProcess | None, kept: KeptLooks, epoc
         "said": [] if own is None else list(own.said()),
         "refusal": None if ended is None or ended.error is None else in_page_words(ended.error),
     }
+
+
+def _saved_step(curves: Curves) -> int:
+    """The step at which the run was last saved to go on, or went on; 0 where it was never interrupted."""
+    pauses = (event.get("step") for event in reversed(curves.events) if event["event"] in ("interrupted", "resumed"))
+    step = next(pauses, 0)
+    return step if isinstance(step, int) else 0
 
 
 def _state(run: RunDirectory, own: TrainingProcess | None, ended: Ended | None, *, over: bool) -> str:
