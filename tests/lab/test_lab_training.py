@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.lab.training_stand_in import PROGRAM, a_config
 
-from striate.errors import ModelError, UsageError
+from striate.errors import LayerStringError, ModelError, UsageError
 from striate.lab.training import process
 from striate.lab.training.following import KeptLooks
 from striate.lab.training.trainings import Trainings
@@ -92,6 +92,15 @@ def test_what_may_not_be_asked_for_is_told(asked: dict[str, Any], where: str) ->
     assert told.value.where == where
 
 
+@pytest.mark.parametrize(
+    ("model", "remedy"), [("conv(16,5) rleu", 'write "conv(16,5) relu"'), ("resnat18", 'write "resnet18"')]
+)
+def test_a_network_that_is_none_is_told_before_anything_is_started(model: str, remedy: str) -> None:
+    with pytest.raises(LayerStringError) as told:
+        wish(model=model)
+    assert told.value.remedy == remedy
+
+
 @pytest.mark.parametrize("model", ["net.py:make", "./runs/a", "/tmp/last.pt", "../net.py"])
 def test_a_page_names_no_files_as_a_network(model: str) -> None:
     with pytest.raises(ModelError):
@@ -120,6 +129,7 @@ def test_start_follow_pause_go_on_and_end(trainings: Trainings, here: Path, caps
     assert trainings.stop() == name
     paused = wait_for(trainings, name, lambda known: known["state"] != "stopping")
     assert paused["state"] == "paused"
+    assert paused["saved_step"] == int((here / "runs" / name / "step").read_text()) >= paused["rows"][-1]["step"]
     with pytest.raises(UsageError, match="no training"):
         trainings.stop()
     assert trainings.go_on(name) == name

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from striate.account.observing.shapes_only import ShapesOnly
 from striate.data.named import catalogue, place
-from striate.errors import RunError, UsageError
-from striate.lab.networks import LONGEST, network_name
+from striate.errors import NoInputShape, RunError, UsageError
+from striate.lab.networks import LONGEST, RUN, network_name
 from striate.lab.workbench import Lab
+from striate.models.build import build_model
+from striate.models.layer_strings.layer_string import parse_layers
 from striate.runs.directory import open_run
 from striate.training.config_file import config_from_yaml
 
@@ -85,12 +90,25 @@ def read_wish(asked: Mapping[str, Any], lab: Lab) -> Wish:
     model = _text(asked, "model")
     return Wish(
         source,
-        None if model in ("", "auto") else network_name(lab, model),
+        None if model in ("", "auto") else _network(model, lab),
         None if epochs is None else int(epochs),
         minutes,
         recipe,
         _number(asked, "lr", 1000),
     )
+
+
+def _network(text: str, lab: Lab) -> str:
+    """What a page names, so far as it can be read without data. Raises ModelError, LayerStringError."""
+    name = network_name(lab, text)
+    if text == RUN:
+        return name
+    try:
+        with torch.device("meta"), ShapesOnly():
+            build_model(name)
+    except NoInputShape:
+        parse_layers(name)
+    return name
 
 
 def _text(asked: Mapping[str, Any], name: str) -> str:
