@@ -18,7 +18,7 @@ def test_from_the_layers_to_the_arithmetic_of_a_number(
     words = page.locator(".arithmetic").inner_text()
     assert "where padding is 0" in words
     assert page.locator(".arithmetic td.outside").count() == 3
-    page.get_by_role("application").focus()
+    page.keyboard.press("m")
     page.keyboard.press("ArrowDown")
     page.get_by_role("heading", name="conv1: map 2, row 1, column 5").wait_for()
     assert page.locator(".arithmetic td.outside").count() == 0
@@ -48,6 +48,10 @@ def test_another_network_is_typed_and_a_digit_drawn(visit: Callable[..., Any], l
     page.get_by_role("button", name="Write that").click()
     page.get_by_role("button", name="relu1").wait_for()
     assert text.input_value() == "conv(3,3) relu"
+    text.fill("lenet5")
+    text.press("Enter")
+    page.get_by_role("button", name="softmax").wait_for()
+    assert page.get_by_label("With a name").input_value() == "lenet5"
     page.get_by_role("button", name="Draw", exact=True).click()
     board = page.locator("canvas.draw-digit").bounding_box()
     assert board is not None

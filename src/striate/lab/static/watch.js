@@ -158,9 +158,10 @@ export async function page(root) {
 
   const chooser = make("section", { class: "card", "aria-label": "Image and network" });
   const list = make("section", { class: "card", "aria-label": "Layers" },
-    make("h2", {}, "Layers"), make("p", { class: "faint" }, "Keys: j and k step through the layers, [ and ] through the maps, arrows move on the chosen map."), layers);
+    make("h2", {}, "Layers"), make("p", { class: "faint" }, "Keys: j and k step through the layers, [ and ] through the maps; m goes to the chosen map, on which the arrows move."), layers);
   root.append(make("div", { class: "columns" }, make("div", {}, chooser, list), make("div", {}, trouble, layerCard, all, make("div", { class: "watch-bench" }, work, arithmetic), said)));
   onKeys(document.body, {
+    m: () => work.querySelector(".map-frame[tabindex]")?.focus(),
     j: () => goLayer(view.layer + 1), k: () => goLayer(view.layer - 1), "[": () => goMap(view.map - 1), "]": () => goMap(view.map + 1),
   });
   onScheme(() => passed && showLayer());
@@ -191,7 +192,10 @@ function networkForm(choices, view, onchange) {
   const input = make("input", { class: "wide", placeholder: "its own, or 3x64x64", spellcheck: "false" });
   const zoo = choice([{ value: "", text: "choose…" }, ...choices.networks.map((one) => ({ value: one.name, text: one.text, group: one.group }))], "", (name) => name && write({ model: name, input: "" }));
   zoo.className = "wide";
-  const changed = () => onchange({ model: text.value, input: input.value });
+  const changed = () => {
+    set({ model: text.value, input: input.value }); // the list shows the network that was typed, or none
+    onchange({ model: text.value, input: input.value });
+  };
   text.addEventListener("change", changed);
   input.addEventListener("change", changed);
   text.addEventListener("keydown", (event) => {
