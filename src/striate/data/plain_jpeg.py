@@ -37,6 +37,6 @@ def decode_plain_jpeg(data: bytes, preparation: Preparation) -> np.ndarray | Non
         if preparation.reduced and reduction((height, width), target, preparation.fit) > 1:  # type: ignore[arg-type]
             return None
         pixels: np.ndarray = simplejpeg.decode_jpeg(data, mode, strict=True)
-    except ValueError:  # whatever libjpeg says against it
+    except (ValueError, KeyError):  # what libjpeg says against it, or a color space without a name
         return None
     return np.repeat(pixels, 3, axis=2) if (channels, mode) == (3, "GRAY") else pixels
