@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from common import measure as measuring
 from common.contender import Contender
 from common.machine_rates import best_rates, utilisation
 from common.measure import Measured, measure, spread
@@ -17,6 +18,12 @@ RATES = [
     {"precision": "fp32", "how": "oneDNN", "best": 400.0},
     {"precision": "bf16", "how": "oneDNN", "best": 800.0},
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured here does not look at the load."""
+    monkeypatch.setattr(measuring, "REST", 0.0)
 
 
 def steady(name: str, samples: int, *, ours: bool = False) -> Contender:
