@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+
+from striate.cli.kept_measure import print_kept_measure
 
 
 def evaluate(
@@ -46,14 +49,16 @@ def evaluate(
     """
     if robustness:
         _refuse_together(run, data, "--robustness", learning_curve=learning_curve)
-        from striate.cli.robustness import print_robustness
+        from striate.api import robustness as measure_robustness
+        from striate.api import write_robustness
 
-        return print_robustness(run, plan=plan, json=json)
+        return print_kept_measure(run, partial(measure_robustness, plan=plan), write_robustness, json=json)
     if learning_curve:
         _refuse_together(run, data, "--learning-curve")
-        from striate.cli.learning_curve import print_learning_curve
+        from striate.api import learning_curve as measure_learning_curve
+        from striate.api import write_learning_curve
 
-        return print_learning_curve(run, json=json)
+        return print_kept_measure(run, measure_learning_curve, write_learning_curve, json=json)
     from striate.api import evaluate as evaluate_run
     from striate.cli.output import print_json, print_note, print_text, results_only
 

@@ -23,13 +23,13 @@ def notable_answers(
     """The mistakes, the most confident first, and the hits, the one with the smallest lead over another class first."""
     predicted = probabilities.argmax(1)
     confidence = probabilities[np.arange(len(truth)), predicted]
-    lead = confidence - _second(probabilities)[1]
+    lead = confidence - runner_up(probabilities, predicted)[1]
     wrong, right = np.flatnonzero(predicted != truth), np.flatnonzero(predicted == truth)
     mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")[:SHOWN]]
     unsure = right[np.argsort(lead[right], kind="stable")[:SHOWN]]
 
     def described(chosen: NDArray[np.int64]) -> tuple[ClassAnswer, ...]:
-        runners_up, next_probable = _second(probabilities[chosen])
+        runners_up, next_probable = runner_up(probabilities[chosen], predicted[chosen])
         return tuple(
             ClassAnswer(
                 int(ids[i]),
@@ -46,11 +46,14 @@ def notable_answers(
     return described(mistakes), described(unsure)
 
 
-def _second(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(N,) which class is the second most probable, and how probable it is; 0 and 0 where there is one class."""
+def runner_up(
+    probabilities: NDArray[np.float32], said: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(N,) which class is the most probable beside the one that is `said`, and how probable it is; 0 and 0 where there
+    is one class."""
     rows = np.arange(len(probabilities))
     rest = probabilities.copy()
-    rest[rows, rest.argmax(1)] = 0 if rest.shape[1] == 1 else -1
+    rest[rows, said] = 0 if rest.shape[1] == 1 else -1
     second = rest.argmax(1)
     return second, rest[rows, second]
 

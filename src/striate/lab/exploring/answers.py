@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from striate.data.decode import decode_samples
 from striate.errors import DataError, StriateError
+from striate.evaluation.assessment.answers import runner_up
 from striate.inference.answering import batch_size
 from striate.lab.exploring.samples import Samples
 from striate.runs.predictions import read_predictions
@@ -104,6 +105,4 @@ def _answers(
     kept: bool,
 ) -> Answers:
     own = probabilities[np.arange(len(ids)), said]
-    others = probabilities.copy()
-    others[np.arange(len(ids)), said] = -1
-    return Answers(split, ids, true, said, own, own - others.max(1), kept)
+    return Answers(split, ids, true, said, own, own - runner_up(probabilities, said)[1], kept)
