@@ -16,8 +16,8 @@ from PIL import Image
 
 from striate.data.dataset import Preparation
 from striate.data.fitting import geometry, pixels_of, place
-from striate.data.images import UnreadableImage, decode_image
-from striate.data.plain_jpeg import decode_plain_jpeg
+from striate.data.images import Header, UnreadableImage, decode_image, read_header
+from striate.data.plain_jpeg import decode_plain_jpeg, plain_jpeg_header
 from striate.data.scale_bytes import scale_bytes
 
 
@@ -51,6 +51,34 @@ def test_bytes_are_those_of_pillow(height, width, quality, subsampling, progress
         assert np.array_equal(pixels, np.asarray(opened.convert("RGB")))
     gray = decode_plain_jpeg(data, form(1))
     assert gray is None if mode == "RGB" else gray.shape == (height, width, 1)
+
+
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    progressive=st.booleans(),
+    mode=st.sampled_from(["RGB", "L", "CMYK"]),
+    turn=st.sampled_from([None, 1, 6]),
+)
+@settings(max_examples=60)
+def test_headers_are_those_of_pillow(height, width, progressive, mode, turn) -> None:
+    exif = Image.Exif()
+    if turn is not None:
+        exif[0x0112] = turn
+    data = jpeg(noise(height, width), mode, progressive=progressive, **({} if turn is None else {"exif": exif}))
+    size = (width, height) if turn == 6 else (height, width)
+    assert read_header(data, "it") == Header(*size, color=mode != "L")
+    plain = plain_jpeg_header(data)
+    assert (plain is None) == (mode == "CMYK" or turn is not None)
+    assert plain is None or plain == (height, width, mode.replace("L", "GRAY"))
+
+
+def test_how_xmp_says_that_a_picture_stands_is_heeded() -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    turned, told = (jpeg(noise(20, 40), xmp=text) for text in (xmp, xmp.replace(b"Orientation", b"Compression")))
+    assert read_header(turned, "turned") == Header(40, 20, color=True)
+    upright, lying = (decode_image(data, "it", form(size=(40, 40), fit="pad")) for data in (turned, told))
+    assert np.array_equal(upright, np.rot90(lying, -1, axes=(1, 2)))
 
 
 @pytest.mark.skipif("STRIATE_DATA" not in os.environ, reason="STRIATE_DATA names no folder with photographs")

@@ -101,6 +101,20 @@ def test_unreadable_files_are_rows_and_a_finding(tmp_path):
     assert "cat/bad5" not in found.measured
 
 
+def test_splits_of_files_are_parts_of_one_block(tmp_path):
+    folder(tmp_path / "f", 12)
+    data = load(tmp_path / "f")
+    parts = sorted((split.inputs.data_ptr(), split.inputs.nbytes) for split in data.splits.values())
+    assert [start + length for start, length in parts[:-1]] == [start for start, _ in parts[1:]]
+    for split in data.splits.values():
+        assert split.ids.tolist() == sorted(split.ids.tolist())
+    read = {int(i): x for split in data.splits.values() for i, x in zip(split.ids, split.inputs, strict=True)}
+    streamed = load(tmp_path / "f", store="stream")
+    for name, split in streamed.splits.items():
+        assert torch.equal(split.ids, data.splits[name].ids)
+        assert all(torch.equal(read[int(i)], x) for i, x in zip(split.ids, split.inputs[:], strict=True))
+
+
 def test_ids_are_positions_in_the_listing_with_unreadable_files_counted(tmp_path):
     folder(tmp_path)
     (tmp_path / "cat" / "1.png").write_bytes(b"")

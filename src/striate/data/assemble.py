@@ -112,7 +112,9 @@ def _facts(listing: Listing, scan: Scan, ids: list[int]) -> SampleFacts:
 def _inputs_of(decoded: Decoded, rows: np.ndarray) -> Inputs:
     if isinstance(decoded.inputs, StoredInputs):
         return decoded.inputs.take(rows)
-    return torch.from_numpy(decoded.inputs[rows])
+    start, stop = int(rows[0]), int(rows[-1]) + 1
+    together = stop - start == len(rows)
+    return torch.from_numpy(decoded.inputs[start:stop] if together else decoded.inputs[rows])
 
 
 def mask_classes(listing: Listing, decoded: Decoded) -> tuple[str, ...]:

@@ -17,12 +17,14 @@ before it is decoded; so are files that are larger than any such picture, and JP
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,7 @@ from PIL import Image, UnidentifiedImageError
 from striate.data.config import Fit
 from striate.data.fitting import Reduced, pixels_of, place, place_reduced
 from striate.data.pillow_ours import pillow_ours
-from striate.data.plain_jpeg import decode_plain_jpeg
+from striate.data.plain_jpeg import decode_plain_jpeg, plain_jpeg_header
 from striate.data.reduce import reduce_decoding
 from striate.errors import DataError
 
@@ -53,6 +55,7 @@ MOST_SCANS = 500
 """Scans of a JPEG: a camera writes 1, a progressive one has about 10. Each goes over the whole picture, and a few bytes
 are enough for one."""
 
+_SCAN = re.compile(b"\xff\xda")  # within the data of a scan these two bytes never follow one another
 # Named one by one: Pillow's other formats run programs (EPS), or take nearly any bytes for a picture (TGA).
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 _COLOR_MODES = frozenset(("RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"))
@@ -92,6 +95,9 @@ def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000)
 
     Raises UnreadableImage.
     """
+    data = _read(data, where)
+    if _few_scans(data) and (plain := plain_jpeg_header(data)) is not None and 0 < plain[0] * plain[1] <= max_pixels:
+        return Header(plain[0], plain[1], plain[2] == "RGB")
     with open_picture(data, where, max_pixels) as image:
         width, height = image.size
         # Pillow already turns the size of a TIFF. A PNG would be decoded whole to look for EXIF behind its pixels.
@@ -252,8 +258,10 @@ def _read(data: bytes | Path, where: str) -> bytes:
 
 
 def _few_scans(data: bytes) -> bool:
-    # Within the data of a scan these two bytes never follow one another.
-    return not data.startswith(b"\xff\xd8") or data.count(b"\xff\xda") <= MOST_SCANS
+    if not data.startswith(b"\xff\xd8"):
+        return True
+    # `bytes.count` takes three times as long: a JPEG is full of the first byte.
+    return sum(1 for _ in islice(_SCAN.finditer(data), MOST_SCANS + 1)) <= MOST_SCANS
 
 
 @contextmanager

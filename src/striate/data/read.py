@@ -34,7 +34,7 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
     preparation, kept_in, notes, resized = _decode(listing, scan, config, announce)
     decoded = kept_in.decoded
     unreadable = scan.unreadable | decoded.unreadable
-    kept = decoded.ids.tolist()
+    kept = sorted(decoded.ids.tolist())
     split, units = assign_membership(listing, scan.contents, kept, config)
     refuse_unusable(listing, scan, unreadable, split)
     data = assemble(
@@ -63,7 +63,8 @@ def _decode(
         refuse_unusable(listing, scan, unreadable, {})
     preparation, notes, resized = plan_inputs(listing, scan, config)
     ids = [i for i in range(len(listing)) if i not in unreadable]
-    kept = keep_samples(listing, scan, ids, preparation, config, announce)
+    split, _ = assign_membership(listing, scan.contents, ids, config)  # it holds if all of them can be decoded
+    kept = keep_samples(listing, scan, ids, preparation, config, announce, split=split)
     if kept.decoded.unreadable:
         unreadable |= kept.decoded.unreadable
         if len(unreadable) == len(listing):
@@ -71,7 +72,7 @@ def _decode(
         headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
         planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config)
         if planned != preparation:
-            again = keep_samples(listing, scan, kept.decoded.ids.tolist(), planned, config, announce)
+            again = keep_samples(listing, scan, sorted(kept.decoded.ids.tolist()), planned, config, announce)
             reasons = kept.decoded.unreadable | again.decoded.unreadable
             preparation, kept = planned, replace(again, decoded=replace(again.decoded, unreadable=reasons))
     return preparation, kept, (*notes, *kept.notes), resized

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import IO, NoReturn
 
 from striate.data.images import MAX_PICTURE_BYTES, SUFFIXES
@@ -114,9 +115,13 @@ def is_picture(path: str) -> bool:
 def read_file(path: Path) -> bytes:
     """The bytes of a regular file; OSError where there is none, DataError where it is too large."""
     # A named pipe or device would block or never end.
-    if not path.is_file():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        status = None
+    if status is None or not S_ISREG(status.st_mode):
         raise FileNotFoundError(f"no regular file: {path}")
-    check_size(path.stat().st_size, str(path))
+    check_size(status.st_size, str(path))
     return path.read_bytes()
 
 
