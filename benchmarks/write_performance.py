@@ -28,6 +28,7 @@ WORKLOADS = (
     "step_overhead",
     "store_scaling",
     "scaling",
+    "processes",
 )
 """In the order of the page; others follow by name."""
 DOCS = Path(__file__).parent.parent / "docs"

@@ -6,6 +6,7 @@ import json
 from time import perf_counter
 from typing import IO, Any
 
+from striate.machine.load import load_since, mark
 from striate.machine.memory import peak_bytes
 
 
@@ -20,6 +21,7 @@ class Gate:
     def __init__(self, commands: IO[str], replies: IO[str]) -> None:
         self._commands, self._replies = commands, replies
         self._started = 0.0
+        self._load = mark()
         self._facts: dict[str, Any] = {}
 
     def say(self, **facts: Any) -> None:
@@ -31,13 +33,16 @@ class Gate:
         self._answer({"ready": True})
         if self._commands.readline().strip() != "run":
             raise SystemExit(0)
+        self._load = mark()
         self._started = perf_counter()
 
     def end(self, samples: int, seconds: float | None = None, **facts: Any) -> None:
         """A turn is over: it took `samples` samples (images) in `seconds`, by the gate's clock if None. `facts` are of
-        this turn alone (the waiting for data, a loss)."""
+        this turn alone (the waiting for data, a loss). With them goes the share of the cores that others took,
+        among which helpers of this process count that still run."""
         elapsed = perf_counter() - self._started if seconds is None else seconds
-        turn = {"samples": samples, "seconds": elapsed, **facts}
+        load = load_since(self._load)
+        turn = {"samples": samples, "seconds": elapsed, "others": round(load.taken / load.cores, 4), **facts}
         self._answer({"turn": turn, "facts": self._facts, "peak_bytes": peak_bytes()})
 
     def _answer(self, message: dict[str, Any]) -> None:

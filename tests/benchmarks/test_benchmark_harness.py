@@ -35,6 +35,7 @@ def test_each_turn_is_one_repeat_and_warm_ups_do_not_count() -> None:
     assert one.lost is None
     assert one.rates == [50.0, 50.0, 50.0]
     assert len(one.warm_up) == 1
+    assert 0 <= one.turns[0].pop("others") <= 1
     assert one.turns[0] == {"samples": 100, "seconds": 2.0, "loss": 0.5}
     assert one.facts == {"precision": "bf16", "plan": "none"}
     assert one.peak_bytes > 2**20

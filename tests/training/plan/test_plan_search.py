@@ -54,6 +54,25 @@ def test_the_fastest_that_agrees_is_chosen_and_the_table_has_all() -> None:
     assert str(record) == "plan: bf16, channels_last, 4 threads: 2.5× plain fp32"
 
 
+def test_what_a_part_of_a_batch_cannot_tell_apart_is_timed_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: set[tuple[str, str, int]] = set()
+
+    def seconds(self: Trials, candidate: Candidate, count: int) -> float:
+        timed.add((candidate.precision, candidate.memory_format, self.samples))
+        layout = 0.7 if candidate.memory_format == "channels_last" and self.samples == 32 else 1.0
+        return count * 0.05 * self.samples * SPEED[candidate.precision] * layout
+
+    monkeypatch.setattr(Trials, "seconds", seconds)
+    found = planned(workload())
+    assert (found.execution.precision, found.execution.memory_format) == ("bf16", "channels_last")
+    assert found.record is not None
+    assert found.record.samples == 8
+    assert "with all 32 samples of a batch: bf16 contiguous 800 ms, bf16 channels_last 560 ms" in found.record.asides
+    assert {one for one in timed if one[2] == 32} == {("bf16", "contiguous", 32), ("bf16", "channels_last", 32)}
+    # Where there is no time for it, the plainer one of the two.
+    assert planned(workload(), seconds=2.0).execution.memory_format == "contiguous"
+
+
 def test_a_wrong_candidate_is_never_chosen_and_its_row_says_why(made_up_times: list[Candidate]) -> None:
     found = planned(workload(OffInHalfPrecision()))
     assert found.execution.precision == "fp32"

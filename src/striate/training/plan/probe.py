@@ -14,12 +14,13 @@ _FEWEST = 8
 
 @dataclass(frozen=True)
 class Probe:
-    """`trials` at a number of samples whose plain step takes about `about` seconds; a step of the run's whole batch
+    """`trials` at a number of samples whose plain step takes about `about` seconds; a step of the run's whole `batch`
     takes about `whole`."""
 
     trials: Trials
     about: float
     whole: float
+    batch: int
 
 
 def probe(work: Workload, plain: Candidate, longest: float = LONGEST) -> Probe:
@@ -29,11 +30,11 @@ def probe(work: Workload, plain: Candidate, longest: float = LONGEST) -> Probe:
     trials = Trials(work, min(batch, _FIRST))
     about = _seconds(trials, plain)
     if trials.samples == batch:
-        return Probe(trials, about, about)
+        return Probe(trials, about, about, batch)
     samples = _halved(batch, trials.samples * longest / about)
     trials = trials.with_samples(samples)
     about = _seconds(trials, plain)
-    return Probe(trials, about, about * batch / samples)
+    return Probe(trials, about, about * batch / samples, batch)
 
 
 def _halved(batch: int, most: float) -> int:

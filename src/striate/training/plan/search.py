@@ -19,7 +19,8 @@ from striate.training.plan.probe import Probe
 from striate.training.plan.race import failure, race
 from striate.training.plan.record import PlanRow
 
-_SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, for the stages that always come
+_SHARES = {"arithmetic": 0.65, "threads": 0.35, "whole": 0.35}  # of the time, each stage; threads are for short steps
+_CLOSE = 1.15  # times what the fastest takes: a part of a batch may put them in another order than the whole
 _LONG_STEP = 0.05  # seconds: the threads of a longer one have enough to do
 
 
@@ -49,11 +50,13 @@ class Search:
         plain = self.offers.plain
         arithmetic = [one for one in self.offers.arithmetic() if one != plain]
         self._compare([plain, *arithmetic], _SHARES["arithmetic"] * seconds)
-        best = choose(self.timings)
+        spent = perf_counter() - started
+        best = self._settled(choose(self.timings), seconds - spent if thorough else _SHARES["whole"] * seconds)
         fewer = plain.threads < max(self.offers.threads)  # busy when the run began, whatever they are now
         if len(self.offers.threads) > 1 and (load.busy or fewer or thorough or self.timings[best].seconds < _LONG_STEP):
-            self._compare([plain, *self.offers.with_threads(best)], _SHARES["threads"] * seconds)
-            best = choose(self.timings)
+            compared = [plain, *self.offers.with_threads(best)]
+            self._compare(compared, _SHARES["threads"] * seconds)
+            best = choose({one: self.timings[one] for one in compared if one in self.timings})
         left = self._left(best, remaining)
         if not self.offers.compiling_pays(left):
             if self.offers.compiles and thorough:
@@ -134,6 +137,25 @@ class Search:
                 self.asides.append(f"{compiled.name}: no faster, after {cost:.0f} s of compiling and timing")
             self.probe.trials.forget(compiled)
         return best
+
+    def _settled(self, best: Candidate, seconds: float) -> Candidate:
+        """`best`, or what is close to it and ahead with the whole batch, where a step had a part of it till now and
+        `seconds` are enough for two rounds."""
+        trials, batch = self.probe.trials, self.probe.batch
+        limit = _CLOSE * self.timings[best].seconds
+        close = [one for one in self.timings if one == best or self.timings[one].seconds <= limit]
+        step = self.timings[best].seconds * batch / trials.samples
+        if trials.samples == batch or len(close) < 2 or 3 * len(close) * step > 2 * seconds:
+            return best
+        whole, failed = race(trials.with_samples(batch), close, seconds, step)
+        self.agreements |= failed
+        for one in failed:
+            self.timings.pop(one)
+        if not whole:
+            return choose(self.timings)
+        told = ", ".join(f"{one.precision} {one.memory_format} {1e3 * whole[one].seconds:.0f} ms" for one in whole)
+        self.asides.append(f"with all {batch:,} samples of a batch: {told}")
+        return choose(whole)
 
     def _measure_memory(self, timed: dict[Candidate, Timing]) -> None:
         device = self.probe.trials.batch.inputs.device
