@@ -10,7 +10,7 @@ from striate.training.plan.choice import Timing, is_hopeless
 from striate.training.plan.trial import Trials
 
 _TURN = 0.03  # seconds: what a clock and a scheduler tell apart
-_ROUNDS = 7
+_ROUNDS = 15
 _FEWEST = 3
 _LOST = 10  # times what a step takes: no allocation makes up for that
 
@@ -20,7 +20,7 @@ def race(
 ) -> tuple[dict[Candidate, Timing], dict[Candidate, str]]:
     """Times of those that could be timed, and why the others failed.
 
-    `about` is what a step takes, in seconds; every candidate takes turns of the same number of steps. Ends after seven
+    `about` is what a step takes, in seconds; every candidate takes turns of the same number of steps. Ends after 15
     rounds, or when `seconds` are over, but not before three; what is far behind is left out of the later rounds, but
     for the first candidate, which the others are compared with.
     """
