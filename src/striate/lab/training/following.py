@@ -62,8 +62,8 @@ def follow(run: RunDirectory, own: TrainingProcess | None, kept: KeptLooks, epoc
     `saved_step`: where it was last paused. `look`: as in `training/looks.py`; `looks`: the steps of those that are
     kept. `notes`, `findings`; `result` (metrics.json); `said` by the process, and its `refusal`, an error as a record.
     """
+    ended = None if own is None else own.ended()  # first: who has ended has written all of its files
     config, curves = _config(run), _curves(run)
-    ended = None if own is None else own.ended()
     state = _state(run, own, ended, over=_steps_are_over(config, curves))
     if state in ("training", "elsewhere"):
         ask_to_watch(run)
