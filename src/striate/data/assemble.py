@@ -72,7 +72,7 @@ def assemble(
                 kept_together[name] = tuple(units[i].hex() for i in decoded.ids[rows].tolist())
             facts[name] = _facts(listing, scan, decoded.ids[rows].tolist())
             splits[name] = Split(
-                _inputs_of(decoded, rows),
+                _inputs_of(listing, decoded, rows),
                 torch.from_numpy(targets[rows]),
                 torch.from_numpy(decoded.ids[rows]),
             )
@@ -109,11 +109,11 @@ def _facts(listing: Listing, scan: Scan, ids: list[int]) -> SampleFacts:
     return SampleFacts(tuple(listing.paths[i] for i in ids), sizes, columns)
 
 
-def _inputs_of(decoded: Decoded, rows: np.ndarray) -> Inputs:
+def _inputs_of(listing: Listing, decoded: Decoded, rows: np.ndarray) -> Inputs:
     if isinstance(decoded.inputs, StoredInputs):
         return decoded.inputs.take(rows)
     start, stop = int(rows[0]), int(rows[-1]) + 1
-    together = stop - start == len(rows)
+    together = listing.inputs is None and stop - start == len(rows)  # given arrays are not ours to share
     return torch.from_numpy(decoded.inputs[start:stop] if together else decoded.inputs[rows])
 
 

@@ -76,7 +76,7 @@ def keep_samples(
             pack = make_pack(listing, scan, ids, preparation, damaged.parent, announce)
     if store == "memory" and pack is None:
         progress = announce_tenths(f"Reading {listing.name}", len(ids), "images", announce)
-        if split is not None and listing.inputs is None:
+        if split is not None:
             ids = sorted(ids, key=split.__getitem__)
         return Kept(decode_samples(listing, ids, preparation, progress), store, notes)
     if store == "stream":

@@ -63,7 +63,8 @@ def _decode(
         refuse_unusable(listing, scan, unreadable, {})
     preparation, notes, resized = plan_inputs(listing, scan, config)
     ids = [i for i in range(len(listing)) if i not in unreadable]
-    split, _ = assign_membership(listing, scan.contents, ids, config)  # it holds if all of them can be decoded
+    # Where files lie in memory; it holds if all of them can be decoded.
+    split = assign_membership(listing, scan.contents, ids, config)[0] if listing.inputs is None else None
     kept = keep_samples(listing, scan, ids, preparation, config, announce, split=split)
     if kept.decoded.unreadable:
         unreadable |= kept.decoded.unreadable
