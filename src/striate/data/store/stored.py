@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from striate.data.threads import map_ordered
 
+_PIECE_BYTES = 1 << 16
+"""Sums are taken of about so many bytes at once."""
+
 
 class Source(Protocol):
     """Images by row, from wherever they are.
@@ -117,5 +120,11 @@ def join_inputs(parts: list[Inputs]) -> Inputs:
 def channel_sums(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """(N, C, 2): sum and sum of squares of the bytes of each channel of each of the images (N, C, H, W)."""
     count, channels, *sides = images.shape
-    flat = images.reshape(count, channels, math.prod(sides)).astype(np.float64)  # exact: far below 2**53
-    return np.stack([flat.sum(-1), np.einsum("ncp,ncp->nc", flat, flat)], axis=-1).astype(np.int64)
+    flat = images.reshape(count, channels, math.prod(sides))
+    found = np.empty((count, channels, 2), np.int64)
+    step = max(1, _PIECE_BYTES // max(1, images[:1].nbytes))
+    for a in range(0, count, step):  # as numbers of 8 bytes a whole block would take tens of megabytes in each thread
+        piece = flat[a : a + step].astype(np.float64)  # exact: far below 2**53
+        found[a : a + step, :, 0] = piece.sum(-1)
+        found[a : a + step, :, 1] = np.einsum("ncp,ncp->nc", piece, piece)
+    return found
