@@ -120,11 +120,11 @@ def test_more_threads_than_cores_are_told(capsys, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("striate.training.execution.own_cores", lambda: (0,))
     said = "2 threads on 1 core wait for each other all the time: --execution.threads 1 is faster"
     crowded = ["digits", *SMALL, "--execution.threads", "2"]
-    assert main(["train", *crowded, "--epochs", "1"]) == 0
+    assert main(["train", *crowded, "--budget.steps", "2"]) == 0
     assert said in " ".join(capsys.readouterr().err.split())
     assert main(["plan", *crowded, "--seconds", "0.2", "--json"]) == 0
     assert said in json.loads(capsys.readouterr().out)["asides"]
-    assert main(["train", "digits", *SMALL, "--epochs", "1"]) == 0
+    assert main(["train", "digits", *SMALL, "--budget.steps", "2"]) == 0
     assert "wait for each other" not in capsys.readouterr().err
 
 

@@ -73,6 +73,26 @@ def test_what_a_part_of_a_batch_cannot_tell_apart_is_timed_with_the_whole(monkey
     assert planned(workload(), seconds=2.0).execution.memory_format == "contiguous"
 
 
+@pytest.mark.parametrize(
+    ("module", "tried"), [(None, {"contiguous"}), (OffInHalfPrecision(), {"contiguous", "channels_last"})]
+)
+def test_where_steps_are_long_other_ways_of_fp32_are_left_for_when_nothing_else_is_faster(
+    module: nn.Module | None, tried: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts: set[str] = set()
+
+    def seconds(self: Trials, candidate: Candidate, count: int) -> float:
+        if candidate.precision == "fp32":
+            layouts.add(candidate.memory_format)
+        return count * 0.05 * self.samples * SPEED[candidate.precision] * SPEED[candidate.memory_format]
+
+    monkeypatch.setattr(Trials, "seconds", seconds)
+    found = planned(workload(steps=100) if module is None else workload(module, steps=100))
+    assert layouts == tried
+    expected = ("bf16" if module is None else "fp32", "channels_last")
+    assert (found.execution.precision, found.execution.memory_format) == expected
+
+
 def test_a_wrong_candidate_is_never_chosen_and_its_row_says_why(made_up_times: list[Candidate]) -> None:
     found = planned(workload(OffInHalfPrecision()))
     assert found.execution.precision == "fp32"

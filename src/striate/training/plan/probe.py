@@ -45,6 +45,6 @@ def _halved(batch: int, most: float) -> int:
 
 
 def _seconds(trials: Trials, plain: Candidate) -> float:
-    """The faster of two steps after one that pays for allocation; of one where a step takes a second."""
+    """The faster of two steps after one that pays for allocation; of one where that took longer than a trial step."""
     first = trials.seconds(plain, 1)
-    return min(trials.seconds(plain, 1) for _ in range(1 if first > 1 else 2))
+    return min(trials.seconds(plain, 1) for _ in range(1 if first > LONGEST else 2))

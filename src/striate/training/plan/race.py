@@ -11,18 +11,18 @@ from striate.training.plan.trial import Trials
 
 _TURN = 0.03  # seconds: what a clock and a scheduler tell apart
 _ROUNDS = 15
-_FEWEST = 3
+FEWEST = 3
 _LOST = 10  # times what a step takes: no allocation makes up for that
 
 
 def race(
-    trials: Trials, candidates: Sequence[Candidate], seconds: float, about: float
+    trials: Trials, candidates: Sequence[Candidate], seconds: float, about: float, *, fewest: int = FEWEST
 ) -> tuple[dict[Candidate, Timing], dict[Candidate, str]]:
     """Times of those that could be timed, and why the others failed.
 
     `about` is what a step takes, in seconds; every candidate takes turns of the same number of steps. Ends after 15
-    rounds, or when `seconds` are over, but not before three; what is far behind is left out of the later rounds, but
-    for the first candidate, which the others are compared with.
+    rounds, or when `seconds` are over, but not before the `fewest`; what is far behind is left out of the later rounds,
+    but for the first candidate, which the others are compared with.
     """
     count = max(1, round(_TURN / max(about, 1e-5)))
     timings: dict[Candidate, Timing] = {}
@@ -48,7 +48,7 @@ def race(
         best = min((timings[one] for one in alive), key=lambda timing: timing.seconds)
         alive = [one for one in alive if one == candidates[0] or not is_hopeless(timings[one], best)]
         elapsed = perf_counter() - started
-        if elapsed > (seconds if number + 1 >= _FEWEST else 2 * seconds):
+        if elapsed > (seconds if number + 1 >= fewest else 2 * seconds):
             break
     return timings, failed
 

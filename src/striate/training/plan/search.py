@@ -16,11 +16,14 @@ from striate.training.plan.candidate import Candidate
 from striate.training.plan.choice import Timing, choose, is_ahead
 from striate.training.plan.offers import Offers
 from striate.training.plan.probe import Probe
-from striate.training.plan.race import failure, race
+from striate.training.plan.race import FEWEST, failure, race
 from striate.training.plan.record import PlanRow
 
-_SHARES = {"arithmetic": 0.65, "threads": 0.35, "whole": 0.35}  # of the time, each stage; threads are for short steps
-_CLOSE = 1.15  # times what the fastest takes: a part of a batch may put them in another order than the whole
+_SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, each stage; threads are for short steps
+_PART_SHARES = {"arithmetic": 0.3, "whole": 0.7}  # where steps of a part of the batch only say what is to be looked at
+_PART_ROUNDS = 2
+_ROOMY = 20  # plain steps that fit into the time for the arithmetic: enough to try fp32 in other ways, too
+_CLOSE = 1.35  # times what the fastest takes: a part of a batch may put them in another order than the whole
 _LONG_STEP = 0.05  # seconds: the threads of a longer one have enough to do
 
 
@@ -48,10 +51,10 @@ class Search:
     def _run(self, seconds: float, remaining: float, load: Load, thorough: bool) -> Candidate:
         started = perf_counter()
         plain = self.offers.plain
-        arithmetic = [one for one in self.offers.arithmetic() if one != plain]
-        self._compare([plain, *arithmetic], _SHARES["arithmetic"] * seconds)
-        spent = perf_counter() - started
-        best = self._settled(choose(self.timings), seconds - spent if thorough else _SHARES["whole"] * seconds)
+        best = self._arithmetic(seconds, thorough)
+        if self._in_part:
+            spent = perf_counter() - started
+            best = self._settled(best, seconds - spent if thorough else _PART_SHARES["whole"] * seconds)
         fewer = plain.threads < max(self.offers.threads)  # busy when the run began, whatever they are now
         if len(self.offers.threads) > 1 and (load.busy or fewer or thorough or self.timings[best].seconds < _LONG_STEP):
             compared = [plain, *self.offers.with_threads(best)]
@@ -77,6 +80,28 @@ class Search:
             best, seconds - spent - needed if thorough else _SHARES["arithmetic"] * seconds, left
         )
 
+    @property
+    def _in_part(self) -> bool:
+        """Whether a trial step has not the whole batch."""
+        return self.probe.trials.samples < self.probe.batch
+
+    def _arithmetic(self, seconds: float, thorough: bool) -> Candidate:
+        """The fastest precision and layout. Where time is short, fp32 in other ways than the plain one is tried only if
+        nothing of less precision is faster, which it mostly is by far."""
+        plain, part = self.offers.plain, self._in_part and not thorough
+        seconds *= (_PART_SHARES if part else _SHARES)["arithmetic"]
+        fewest = _PART_ROUNDS if part else FEWEST
+        every = [one for one in self.offers.arithmetic() if one != plain]
+        first = [one for one in every if one.precision != plain.precision]
+        if thorough or not first or seconds > _ROOMY * self.probe.about:
+            first = every
+        self._compare([plain, *first], seconds, fewest)
+        best = choose(self.timings)
+        if best == plain and len(first) < len(every):
+            self._compare([plain, *(one for one in every if one not in first)], seconds, fewest)
+            best = choose(self.timings)
+        return best
+
     def _not_compiled(self, needed: float, why: str) -> None:
         self.asides.append(f"compiling was not tried: it takes about {needed:.0f} s, and {why}")
 
@@ -84,10 +109,10 @@ class Search:
         """Of the run's seconds, computed so rather than plainly."""
         return remaining * self.timings[best].seconds / self.timings[self.offers.plain].seconds
 
-    def _compare(self, candidates: Sequence[Candidate], seconds: float) -> None:
+    def _compare(self, candidates: Sequence[Candidate], seconds: float, fewest: int = FEWEST) -> None:
         """Check, then time together, those that were not refused; an earlier time is replaced."""
         accepted = [one for one in dict.fromkeys(candidates) if self.accepts(one)]
-        timings, failed = race(self.probe.trials, accepted, seconds, self.probe.about)
+        timings, failed = race(self.probe.trials, accepted, seconds, self.probe.about, fewest=fewest)
         self.agreements |= failed
         # An incumbent that was timed beside new ones has a time that can be compared with theirs, no other.
         for one, timing in timings.items():
@@ -139,15 +164,14 @@ class Search:
         return best
 
     def _settled(self, best: Candidate, seconds: float) -> Candidate:
-        """`best`, or what is close to it and ahead with the whole batch, where a step had a part of it till now and
-        `seconds` are enough for two rounds."""
+        """`best`, or what is close to it and faster with the whole batch, where `seconds` are enough for two rounds."""
         trials, batch = self.probe.trials, self.probe.batch
         limit = _CLOSE * self.timings[best].seconds
-        close = [one for one in self.timings if one == best or self.timings[one].seconds <= limit]
+        close = [one for one, timing in self.timings.items() if one == best or min(timing.rounds) <= limit]
         step = self.timings[best].seconds * batch / trials.samples
-        if trials.samples == batch or len(close) < 2 or 3 * len(close) * step > 2 * seconds:
+        if len(close) < 2 or 3 * len(close) * step > 2 * seconds:
             return best
-        whole, failed = race(trials.with_samples(batch), close, seconds, step)
+        whole, failed = race(trials.with_samples(batch), close, seconds, step, fewest=_PART_ROUNDS)
         self.agreements |= failed
         for one in failed:
             self.timings.pop(one)
@@ -155,7 +179,9 @@ class Search:
             return choose(self.timings)
         told = ", ".join(f"{one.precision} {one.memory_format} {1e3 * whole[one].seconds:.0f} ms" for one in whole)
         self.asides.append(f"with all {batch:,} samples of a batch: {told}")
-        return choose(whole)
+        # Of the same precision none is plainer in what it computes, and few rounds tell no small lead for certain.
+        precision = choose(whole).precision
+        return min((one for one in whole if one.precision == precision), key=lambda one: min(whole[one].rounds))
 
     def _measure_memory(self, timed: dict[Candidate, Timing]) -> None:
         device = self.probe.trials.batch.inputs.device
