@@ -18,6 +18,7 @@ from striate.data.loader import to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
 from striate.data.read import load_dataset
 from striate.errors import ChangedDataError
+from striate.machine.allocator import allocator_policy, usual_policy
 from striate.machine.memory import in_halves
 from striate.records import Finding
 from striate.tasks.make import make_task
@@ -180,7 +181,8 @@ def prepare_data(
     beginning = find_beginning(decide_execution(config, data), data, task, module, begun)
     config, notes = choose_network(beginning.config, data, module)
     with execution_settings(config):
-        prepared = _decide_all(config, asked, data, task, beginning, module, measured=begun is None)
+        with allocator_policy(config.execution.allocator or usual_policy()):
+            prepared = _decide_all(config, asked, data, task, beginning, module, measured=begun is None)
         work = _workload(prepared, most_threads, seconds_spent)
         planned = apply_plan(work, open_execution, plan_seconds)
     refuse_undivided(planned.config)
