@@ -18,7 +18,7 @@ import torch
 from striate.cli.main import main
 from striate.runs.checkpoint import load_checkpoint
 
-_LONG = ("digits", "--model", "mlp(16)", "--epochs", "15", "--plan", "plain", "--set", "save_seconds=0.1")
+_LONG = ("digits", "--model", "mlp(16)", "--epochs", "40", "--plan", "plain", "--set", "save_seconds=0.1")
 
 
 def torchrun(count: int, *words: str) -> subprocess.Popen[str]:
@@ -75,7 +75,7 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on_in_one(tmp_path: Path
     told = capsys.readouterr().err
     assert "begun with 2 processes, goes on with 1 process" in told
     assert f"after step {step:,}" in told
-    assert [int(row["epoch"]) for row in rows(run)] == list(range(1, 16))
+    assert [int(row["epoch"]) for row in rows(run)] == list(range(1, 41))
     assert "processes: 2" in (run / "config.yaml").read_text()
 
 
@@ -94,7 +94,7 @@ def test_an_interrupted_job_saves_and_goes_on_in_three(number: signal.Signals, t
     assert code == 0, said
     assert said.count("begun with 2 processes, goes on with 3 processes") == 1
     assert rows(run)[: len(before)] == before
-    assert [int(row["epoch"]) for row in rows(run)] == list(range(1, 16))
+    assert [int(row["epoch"]) for row in rows(run)] == list(range(1, 41))
 
 
 @pytest.mark.slow
