@@ -76,7 +76,7 @@ def test_what_a_part_of_a_batch_cannot_tell_apart_is_timed_with_the_whole(monkey
 @pytest.mark.parametrize(
     ("module", "tried"), [(None, {"contiguous"}), (OffInHalfPrecision(), {"contiguous", "channels_last"})]
 )
-def test_where_steps_are_long_other_ways_of_fp32_are_left_for_when_nothing_else_is_faster(
+def test_where_steps_are_long_other_ways_of_fp32_are_left_for_when_nothing_else_is_faster_by_far(
     module: nn.Module | None, tried: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layouts: set[str] = set()
