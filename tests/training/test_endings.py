@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,13 +51,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> None:
-    """Leave no byte free."""
-    with (disk / "filler").open("wb", buffering=0) as file:
-        while True:
-            try:
+    """Leave no byte free, nor what a save that is being written now gives back when it replaces an older one."""
+    for _ in range(3):
+        with (disk / "filler").open("ab", buffering=0) as file, suppress(OSError):
+            while True:
                 file.write(b"\0" * 4096)
-            except OSError:
-                return
+        time.sleep(0.1)
 
 
 def test_a_real_disk_that_fills_ends_the_run_and_it_goes_on_when_there_is_room(

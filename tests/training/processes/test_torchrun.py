@@ -60,6 +60,7 @@ def rows(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_job_and_the_run_goes_on_in_one(tmp_path: Path, capsys) -> None:
     run = tmp_path / "run"
     job = torchrun(2, "train", *_LONG, "--out", str(run))
