@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from striate.training.plan.candidate import Candidate
 from striate.training.plan.trial import Trials, Workload
 
-_FIRST = 8, 16  # samples: a batch of large images may take half a minute
+_FIRST, _MORE = 8, 16  # samples: a batch of large images may take half a minute
 LONGEST = 0.25  # seconds of a trial step
 _FEWEST = 8
 
@@ -27,11 +27,11 @@ def probe(work: Workload, plain: Candidate, longest: float = LONGEST) -> Probe:
     """Take a few plain steps on a copy; a trial step is to take `longest` seconds at most. Raises ModelError where
     there can be no copy, and what the network raises."""
     batch = min(work.config.batch or 1, len(work.train))
-    trials, about = Trials(work, 0), 0.0
-    for samples in _FIRST:
-        if about * samples < longest * trials.samples or not trials.samples:
-            trials = trials.with_samples(min(batch, samples))
-            about = _seconds(trials, plain)
+    trials = Trials(work, min(batch, _FIRST))
+    about = _seconds(trials, plain)
+    if trials.samples < batch and about * _MORE < longest * trials.samples:  # a few samples say little about many
+        trials = trials.with_samples(min(batch, _MORE))
+        about = _seconds(trials, plain)
     if trials.samples == batch:
         return Probe(trials, about, about, batch)
     samples = _halved(batch, trials.samples * longest / about)

@@ -23,7 +23,7 @@ _SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, each stage; thre
 _PART_SHARES = {"arithmetic": 0.3, "whole": 0.7}  # where steps of a part of the batch only say what is to be looked at
 _PART_ROUNDS = 2
 _ROOMY = 20  # plain steps that fit into the time for the arithmetic: enough to try fp32 in other ways, too
-_BY_FAR = 1.6  # times as fast as plain: no other way to compute fp32 gains as much, which keeps memory at best
+_BY_FAR = 1.6  # times as fast as plain: no other way to compute fp32 gains as much
 _CLOSE = 1.35  # times what the fastest takes: a part of a batch may put them in another order than the whole
 _LONG_STEP = 0.05  # seconds: the threads of a longer one have enough to do
 
