@@ -9,6 +9,9 @@ BENCHES := summary fashion_epoch augmentation cifar_resnet18 photo_loading photo
 BENCHES_LONG := speedrun
 BENCH ?= $(BENCHES)
 
+# Compiled modules are kept: a hundred tests start a program of their own.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: install demo test test-all check format bench bench-long clean
 
 install: $(STAMP)

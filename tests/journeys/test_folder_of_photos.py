@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,26 @@ from striate.cli import main
 NETWORK = "conv(8,3) bn relu gap fc(3)"
 
 
-@pytest.fixture
-def run(photos: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> Path:
-    photos(each=20)
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory, write_photos: Callable[..., Path]) -> Path:
+    """A folder with `photos` and the `run` on them."""
+    place, out = tmp_path_factory.mktemp("trained") / "place", io.StringIO()
+    write_photos(place / "photos", 3, 20, 16)
     words = ["train", "photos", "--model", NETWORK, "--epochs", "25", "--lr", "0.05", "--out", "run", "--json"]
-    assert main([*words, "--set", "keep=best"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads(Path("run/metrics.json").read_text())
-    return Path("run")
+    with contextlib.chdir(place), contextlib.redirect_stdout(out):
+        assert main([*words, "--set", "keep=best"]) == 0
+    assert json.loads(out.getvalue()) == json.loads((place / "run/metrics.json").read_text())
+    return place
+
+
+@pytest.fixture
+def run(trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The run, in the folder where it was made (its configuration names it), which is as it was afterwards."""
+    kept = shutil.copytree(trained_once, tmp_path / "kept")
+    monkeypatch.chdir(trained_once)
+    yield Path("run")
+    shutil.rmtree(trained_once)
+    shutil.move(kept, trained_once)
 
 
 def test_the_run_directory_holds_everything(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,21 @@ def test_a_container_s_limit_counts_where_it_is_lower(tmp_path: Path, monkeypatc
     assert (memory.available_bytes(), memory.total_bytes()) == (3 * MIB, 4 * MIB)
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.total_bytes() >= whole
+
+
+def test_old_objects_are_left_alone_and_looked_through_again_afterwards() -> None:
+    was_frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    try:
+        with memory.only_new_garbage():
+            assert gc.get_freeze_count() > 1000
+            with memory.only_new_garbage():  # somebody else's
+                pass
+            assert gc.get_freeze_count() > 1000
+        assert gc.get_freeze_count() == 0
+        with pytest.raises(ZeroDivisionError), memory.only_new_garbage():
+            1 / 0  # noqa: B018
+        assert gc.get_freeze_count() == 0
+    finally:
+        if was_frozen:
+            gc.freeze()

@@ -39,7 +39,7 @@ class Place(BaseHTTPRequestHandler):
 @pytest.fixture
 def place() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Place)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -17,6 +17,7 @@ from striate.evaluation.assessment.keep import keep_assessment
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.planned import plan_evaluation
 from striate.evaluation.record import Evaluation
+from striate.machine.memory import only_new_garbage
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
 from striate.report.content import Picture, Worth
 from striate.report.first_filters import draw_first_filters
@@ -44,6 +45,7 @@ from striate.training.trained import Trained
 _VIEWS_COST = 0.01  # of the accuracy: below, nobody would choose otherwise
 
 
+@only_new_garbage()
 def finish_run(
     run: RunDirectory, prepared: Prepared, announce: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:

@@ -114,4 +114,5 @@ def logarithmic_decades(axes: Axes) -> None:
     axes.set_ylim(min(low, middle / 10), max(high, middle * 10))
     axes.yaxis.set_major_locator(LogLocator(numticks=8))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda height, _: f"{height:g}"))
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0), numticks=8))
     axes.yaxis.set_minor_formatter(NullFormatter())
