@@ -18,7 +18,7 @@ from common.results import arguments, case, parsed, show, write_result
 from common.striate_training import striate_training  # noqa: F401
 
 WORKLOADS = {
-    "mnist-cnn": ("fashion-mnist", "mnist-cnn", (1, 28, 28), 12_800),
+    "mnist-cnn": ("fashion-mnist", "mnist-cnn", (1, 28, 28), 51_200),
     "resnet18": ("cifar10", "resnet18(stem='small',width=32)", (3, 32, 32), 640),
 }
 
