@@ -32,7 +32,7 @@ def contenders(data: str, model: str, per_turn: int) -> list[Contender]:
             fields |= {"execution.precision": precision, "execution.memory_format": "channels_last"}
             fields |= {"execution.threads": 2, "execution.allocator": allocator}
             options = {"data": data, "fields": fields, "epochs": 1000, "per_turn": per_turn}
-            ours = allocator == "keep"
+            ours = (precision, allocator) == ("bf16", "keep")  # as the program runs
             found.append(Contender(f"{precision}, {allocator}", "striate_training", options, ours=ours))
     return found
 
