@@ -12,7 +12,8 @@ from striate.machine import allocator
 needs_glibc = pytest.mark.skipif(not allocator.available(), reason="the allocator is not glibc's")
 
 _FAULTS = """
-import numpy as np, resource
+import ctypes, numpy as np, resource
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of 4 KiB, so that they can be counted
 from striate.machine import allocator
 {begin}
 def faults():
@@ -24,6 +25,7 @@ before = faults()
 for _ in range(20): use()
 kept = faults() - before
 assert allocator.give_back()
+use()
 before = faults()
 for _ in range(20): use()
 print(kept, faults() - before, allocator.policy())
@@ -42,17 +44,17 @@ def faults(begin: str, megabytes: int = 40) -> tuple[int, int, str]:
 @needs_glibc
 def test_kept_memory_needs_no_new_pages_and_given_back_it_does() -> None:
     kept, given, policy = faults("assert allocator.keep_freed_memory()")
-    assert kept < 200 < 300 < given  # 400 at least, where pages are of 2 MiB
+    assert kept < 200 < 10_000 < given
     assert policy == "system"
 
 
 @needs_glibc
 def test_given_back_it_is_as_in_a_process_that_was_told_nothing() -> None:
-    for megabytes, most in ((4, 4_000), (20, 4_000)):  # 20 times 1,000 or 5,000 pages if each went back at once
+    for megabytes in (4, 20):
         untold, given, _ = faults("", megabytes)
-        assert untold < most > given, megabytes
+        assert max(untold, given) < 4_000, megabytes  # 20 times 1,000 or 5,000 pages if each went back at once
     untold, given, _ = faults("", 40)
-    assert min(untold, given) > 300
+    assert min(untold, given) > 10_000
 
 
 @needs_glibc
