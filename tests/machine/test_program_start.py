@@ -1,4 +1,4 @@
-"""When the program began, and how much a thread is held up."""
+"""When the program began, and how fast plain Python is here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from striate.machine import program_start
-from striate.machine.contention import slowdown
+from striate.machine import program_start, python_speed
 from striate.machine.program_start import seconds_since_start
 
 CODE = """
@@ -36,17 +35,19 @@ def test_where_the_system_does_not_tell_psutil_does(monkeypatch: pytest.MonkeyPa
     assert seconds_since_start() == pytest.approx(exact, abs=3)
 
 
-def test_a_thread_is_never_faster_than_itself() -> None:
-    assert slowdown(0.01) >= 1.0
-
-
-def test_a_thread_that_gets_half_of_a_core_takes_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("slower", [0.5, 1.0, 3.0])
+def test_plain_python_that_takes_longer_is_slower(slower: float, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
 
-    def wall() -> float:
-        clock[0] += 0.01
-        return clock[0]
+    def work() -> dict[int, str]:
+        clock[0] += slower * python_speed.REFERENCE
+        return {}
 
-    monkeypatch.setattr("striate.machine.contention.perf_counter", wall)
-    monkeypatch.setattr("striate.machine.contention.thread_time", lambda: clock[0] / 2)
-    assert slowdown(0.5) == pytest.approx(2.0, rel=0.1)
+    monkeypatch.setattr(python_speed, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(python_speed, "_work", work)
+    assert python_speed.python_slowdown(0.01) == pytest.approx(slower)
+    assert python_speed.python_slowdown(0.0) == pytest.approx(slower)
+
+
+def test_plain_python_takes_about_as_long_on_any_machine_of_today() -> None:
+    assert 0.05 < python_speed.python_slowdown(0.02) < 100

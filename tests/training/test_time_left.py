@@ -39,8 +39,8 @@ def test_at_the_measured_pace_it_counts_down_to_the_report() -> None:
 def test_steps_that_become_twice_as_slow_double_what_is_left_within_half_a_minute() -> None:
     left = run_through(TimeLeft(EVEN, 2000), [0.1] * 500 + [0.2] * 500)
     assert left[499] == pytest.approx(0.1 * 1500 + 5)
-    assert left[799] == pytest.approx(0.2 * 1200 + 5, rel=0.02)
-    assert left[999] == pytest.approx(0.2 * 1000 + 5, rel=0.02)
+    assert left[799] == pytest.approx(0.2 * 1200 + 10, rel=0.02)  # the report is no faster than the steps
+    assert left[999] == pytest.approx(0.2 * 1000 + 10, rel=0.02)
 
 
 def test_small_images_at_first_do_not_promise_too_early_an_end() -> None:
@@ -73,7 +73,7 @@ def test_a_slower_machine_is_told_once_with_what_is_to_be_expected() -> None:
     assert [event["event"] for event in events] == ["time-forecast"] * len(told)
     assert events[0]["before"] == 105.0
     assert events[-1]["seconds"] == pytest.approx(30 + 0.3 * 700 + 5, rel=0.1)
-    assert watch.left == pytest.approx(5.0)
+    assert watch.left == pytest.approx(15.0)
     assert len(told) <= 8
 
 

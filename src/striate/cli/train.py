@@ -58,8 +58,8 @@ def train(
     epochs
         Passes over the training data.
     minutes
-        Wall-clock minutes instead, for the whole command; the number of steps is fixed from the speed measured at the
-        start.
+        Wall-clock minutes instead, for the whole command; the number of steps follows from the speed measured at the
+        start, and is changed where steps become slower or faster.
     target
         End as soon as validation reaches this: accuracy or IoU as a share (0.94), for numbers the RMSE in their units.
     recipe

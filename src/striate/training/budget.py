@@ -14,6 +14,7 @@ from striate.models.untouched import left_alone
 from striate.training.config import Config
 from striate.training.execution import memory_explained
 from striate.training.forecast import Forecast, ShortTraining, duration
+from striate.training.in_time import InTime, kept_in_time
 from striate.training.pace import Pace
 from striate.training.short_trainings import forecast_accuracy, foretells, run_short_trainings
 from striate.training.speed import AIM, Work, measure_pace, steps_for_epochs
@@ -28,13 +29,14 @@ _FLOPS = 1e11  # a second, roughly; to tell what is worth measuring
 
 @dataclass(frozen=True)
 class BudgetDecision:
-    """The configuration with its number of steps, what they cost and will come to where that was measured, and what
-    should be known."""
+    """The configuration with its number of steps, what they cost and will come to where that was measured, what should
+    be known, and what keeps it within the minutes asked for."""
 
     config: Config
     pace: Pace | None = None
     forecast: Forecast | None = None
     notes: tuple[str, ...] = ()
+    in_time: InTime | None = None
 
 
 def decide_budget(work: Work, seconds_spent: Callable[[], float], *, forecast: bool = False) -> BudgetDecision:
@@ -87,7 +89,10 @@ def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], f
             f" step{'s' * (steps > 1)} will take {duration(expected)}; {_remedy(work, expected)}"
         )
     config = _with_steps(work.config, steps, samples)
-    return BudgetDecision(config, pace, _forecast(work, steps, expected, short) if forecast else None, tuple(notes))
+    if not forecast:
+        return BudgetDecision(config, pace, notes=tuple(notes))
+    whole = _forecast(work, steps, expected, short)
+    return BudgetDecision(config, pace, whole, tuple(notes), kept_in_time(pace, steps, total))
 
 
 def _remedy(work: Work, expected: float) -> str:
@@ -99,7 +104,7 @@ def _remedy(work: Work, expected: float) -> str:
 
 def _with_steps(config: Config, steps: int, samples: int) -> Config:
     epochs = -(-steps // len(batch_bounds(samples, config.batch or 1)))
-    return replace(config, budget=replace(config.budget, steps=steps, epochs=epochs))
+    return replace(config, budget=replace(config.budget.of(steps), epochs=epochs))
 
 
 def _rough_seconds(work: Work, steps: int) -> float:

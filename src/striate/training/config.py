@@ -6,7 +6,7 @@ saved file has no such field left except those that stay unused by choice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -107,15 +107,22 @@ class BudgetConfig:
 
     epochs: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     minutes: Annotated[float, Gt(0), Le(525_600)] | None = None
-    """Wall-clock minutes; `steps` is fixed from the speed measured at the start."""
+    """Wall-clock minutes; `steps` follows from the speed measured at the start, and from what steps take then."""
     steps: Annotated[int, Ge(1)] | None = None
     """What was decided: optimizer steps in all."""
+    steps_before: tuple[tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]], ...] = ()
+    """What was decided: pairs of a number of steps and the `steps` that the schedule had until these were done, since
+    the machine became slower or faster there. A run that goes on or is repeated takes the same path."""
     patience: Annotated[int, Ge(0), Le(1_000_000)] | None = None
     """Stop when so many epochs in a row were worse on validation than one before; 0 trains to the end. `keep` says
     which epoch is then the result."""
     target: Annotated[float, Gt(0), Le(1e30)] | None = None
     """Stop after the first epoch whose validation reaches it: accuracy or IoU as a share (0.94), for numbers the RMSE
     in their units."""
+
+    def of(self, steps: int | None) -> BudgetConfig:
+        """Of another training, which has so many steps and one schedule from its first to its last."""
+        return replace(self, steps=steps, steps_before=())
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from striate.training.config import Config
+from striate.training.forecast import duration
 
 
 @dataclass(frozen=True)
@@ -89,4 +90,23 @@ class MemoryRanOut:
         )
 
 
-Event = StepDone | EpochDone | MemoryRanOut
+@dataclass(frozen=True)
+class StepsChanged:
+    """After step `step` (from 1) the run has `steps` steps instead of `before`, so that it ends within `seconds` of the
+    user's request, as `config` says."""
+
+    step: int
+    before: int
+    steps: int
+    seconds: float
+    config: Config
+
+    def __str__(self) -> str:
+        pace = "slower" if self.steps < self.before else "faster"
+        steps = f"{self.steps:,} steps instead of {self.before:,}"
+        return f"{pace} than measured: {steps}, to end within {duration(self.seconds)}"
+
+
+ConfigChanged = MemoryRanOut | StepsChanged
+"""What is another configuration from there on."""
+Event = StepDone | EpochDone | ConfigChanged

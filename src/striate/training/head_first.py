@@ -9,12 +9,13 @@ from torch import nn
 
 from striate.models.weights.auxiliary_outputs import auxiliary_layers
 from striate.models.weights.depth import output_layer
+from striate.training.at_step import at_step
 from striate.training.config import Config
 
 
 def head_steps(config: Config) -> int:
-    """How many steps at the beginning belong to the head alone."""
-    return round((config.fine_tune.head_share or 0.0) * (config.budget.steps or 0))
+    """How many steps at the beginning belong to the head alone: a share of those that were expected then."""
+    return round((config.fine_tune.head_share or 0.0) * (at_step(config, 0).budget.steps or 0))
 
 
 @contextmanager

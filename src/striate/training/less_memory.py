@@ -16,6 +16,7 @@ from striate.data.loader import Batch
 from striate.errors import TrainingError
 from striate.machine.allocator import trim
 from striate.machine.memory import ran_out
+from striate.training.at_step import at_step
 from striate.training.config import Config
 from striate.training.events import EpochDone, Event, MemoryRanOut
 from striate.training.execution import evaluation_batch, training_part
@@ -39,7 +40,7 @@ def within_memory(
     while True:
         setup.buffers.take()
         try:
-            return take(for_step(setup), batch)
+            return take(setup.for_step(), batch)
         except (MemoryError, RuntimeError) as error:
             if setup.processes.several or setup.config.optim.name == "own-rule":
                 raise
@@ -65,22 +66,6 @@ def validated(setup: Setup, close: Callable[[Setup], EpochDone]) -> Generator[Ev
         free_memory(setup.state.device)
         setup.config = short.config
         yield short
-
-
-def for_step(setup: Setup) -> Setup:
-    """With the configuration of its next step, `at_step`."""
-    config = at_step(setup.config, setup.state.step)
-    return setup if config is setup.config else replace(setup, config=config)
-
-
-def at_step(config: Config, step: int) -> Config:
-    """The configuration of `step`, from 0: with the parts in which batches are computed from there on."""
-    execution = config.execution
-    if not execution.micro_batch_from:
-        return config
-    parts = [samples for first, samples in execution.micro_batch_from if first <= step]
-    micro_batch = parts[-1] if parts else execution.micro_batch
-    return replace(config, execution=replace(execution, micro_batch=micro_batch, micro_batch_from=()))
 
 
 def smaller_parts(config: Config, step: int, batch: int, module: nn.Module, error: Exception) -> MemoryRanOut:

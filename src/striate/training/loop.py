@@ -17,6 +17,7 @@ from striate.training.epoch_row import epoch_row
 from striate.training.events import EpochDone, Event, StepDone
 from striate.training.execution import autocast, evaluation_batch, make_scaler, uncompiled, whole_batch_compiled
 from striate.training.head_first import training_mode
+from striate.training.in_time import InTime
 from striate.training.less_memory import updating, validated, within_memory
 from striate.training.mix import Mix, mix_batch
 from striate.training.nonfinite import (
@@ -52,19 +53,21 @@ def training_events(
     config: Config,
     normalize: Normalize,
     processes: Processes = ALONE,
+    in_time: InTime | None = None,
 ) -> Iterator[Event]:
     """Train from `state` to the end of the budget or of patience, or to the target, saying each step and epoch.
 
     `splits` lie on the device of the network, or are brought there; `config` is fully decided. Between two events
     `state` is whole: it can be saved, and a run that goes on from there ends with the same bits. Where there are
-    several `processes`, each takes its part of every batch and has the same state. Raises NonFiniteLoss.
+    several `processes`, each takes its part of every batch and has the same state. `in_time` may change the number of
+    steps, by `state.elapsed`, which is the reader's to keep. Raises NonFiniteLoss.
     """
-    setup = Setup(state, objective, splits, config, normalize, processes)
+    setup = Setup(state, objective, splits, config, normalize, processes, in_time)
     with training_mode(state.module, config) as set_mode:
-        for epoch in range(len(state.history), setup.epochs):
+        while len(state.history) < setup.epochs:
             if training_is_over(state.history, objective.task, config.budget):
                 return
-            setup.epoch = epoch
+            setup.epoch = len(state.history)
             yield from epoch_steps(setup, set_mode)
             done = yield from validated(setup, close_epoch)
             yield done
@@ -72,7 +75,7 @@ def training_events(
 
 def epoch_steps(setup: Setup, set_mode: Callable[[int], None]) -> Iterator[Event]:
     """The steps of an epoch, from that of the state on. `set_mode` puts the network into the mode of a step."""
-    state, train, steps = setup.state, setup.splits["train"], setup.steps
+    state, train = setup.state, setup.splits["train"]
     first, epoch = setup.epoch * setup.steps_per_epoch, setup.epoch + 1
     order = epoch_order(len(train), setup.config.seed, setup.epoch)
     read = partial(batches, train, setup.batch, order=order, part=setup.part)
@@ -83,18 +86,24 @@ def epoch_steps(setup: Setup, set_mode: Callable[[int], None]) -> Iterator[Event
 
     watch = LossWatch(partial(place_of_step, setup, again, step_passes))
     started = perf_counter()
-    for batch in read(first=state.step - first, stop=steps - first):
-        state.epoch_wait += perf_counter() - started
-        lr = setup.learning_rate
-        set_learning_rate(state.optimizer, lr)
-        set_mode(state.step)
-        loss, tally = yield from within_memory(setup, training_step, batch, again)
-        state.count_step(tally, batch.whole)
-        if not looks_each_step(loss.device):
-            watch.add(loss, state.step, epoch, lr, batch.ids, state.fault)
-        state.epoch_seconds += perf_counter() - started
-        yield StepDone(state.step, steps, epoch, loss, lr, batch.whole)
-        started = perf_counter()
+    while state.step < (end := setup.epoch_end):
+        for batch in read(first=state.step - first, stop=end - first):
+            state.epoch_wait += perf_counter() - started
+            lr = setup.learning_rate
+            set_learning_rate(state.optimizer, lr)
+            set_mode(state.step)
+            loss, tally = yield from within_memory(setup, training_step, batch, again)
+            state.count_step(tally, batch.whole)
+            if not looks_each_step(loss.device):
+                watch.add(loss, state.step, epoch, lr, batch.ids, state.fault)
+            state.epoch_seconds += perf_counter() - started
+            yield StepDone(state.step, setup.steps, epoch, loss, lr, batch.whole)
+            if setup.in_time and (changed := setup.in_time.change(setup.config, state.step, state.elapsed)):
+                setup.config = changed.config
+                yield changed
+            started = perf_counter()
+            if setup.epoch_end != end:
+                break
     watch.look()
 
 

@@ -22,5 +22,5 @@ def miniature(config: Config, steps: int, *, lr: float, seed: int = 0, table: bo
         config,
         seed=(config.seed + seed) % 2**32,
         optim=replace(optim, ema=shrunk if shrunk > _LEAST_AVERAGE else 0.0),
-        budget=replace(config.budget, steps=steps, patience=0, target=None),
+        budget=replace(config.budget.of(steps), patience=0, target=None),
     )

@@ -9,7 +9,6 @@ import torch
 
 from striate.data.loader import Batch
 from striate.training.execution import uncompiled
-from striate.training.less_memory import for_step
 from striate.training.nonfinite import StepFacts
 from striate.training.nonfinite_place import Place, place_of_nonfinite
 from striate.training.processes.group import ALONE
@@ -29,7 +28,7 @@ def place_of_step(setup: Setup, again: Callable[[int], Batch], passes: Passes, f
         return Place("looked at later, when the weights have followed: no layer can be named")
     now, state.step = state.step, facts.step - 1
     try:
-        inputs, both = passes(replace(for_step(setup), processes=ALONE), again(state.step))
+        inputs, both = passes(replace(setup.for_step(), processes=ALONE), again(state.step))
         with uncompiled(setup.config):
             return place_of_nonfinite(state.module, inputs, both)
     finally:

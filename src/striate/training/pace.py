@@ -49,10 +49,21 @@ class Pace:
     def steps_within(self, seconds: float) -> int:
         """The most optimizer steps that fit, at least 1: whole epochs where these fill 97 % of the time for steps and
         validations, since every sample is then seen equally often."""
-        steps = _largest(lambda n: self.seconds(n) <= seconds)
+        return self._whole_epochs(0, _largest(lambda steps: self.seconds(steps) <= seconds))
+
+    def steps_from(self, done: int, seconds: float) -> int:
+        """The same where so many steps are `done`, and those after them have these seconds, without `start` and
+        `finish`; at least one more."""
+        most = _largest(lambda steps: steps <= done + 1 or self._seconds_after(done, steps) <= seconds)
+        return self._whole_epochs(done, most)
+
+    def _whole_epochs(self, done: int, steps: int) -> int:
         whole = steps // self.epoch_steps * self.epoch_steps
-        spent = self.seconds_before(whole, whole) if whole else 0.0
-        return whole if spent >= _WHOLE * self.seconds_before(steps, steps) else steps
+        filled = whole > done and self._seconds_after(done, whole) >= _WHOLE * self._seconds_after(done, steps)
+        return whole if filled else steps
+
+    def _seconds_after(self, done: int, steps: int) -> float:
+        return self.seconds_before(steps, steps) - self.seconds_before(done, steps)
 
 
 def pace_from_json(values: Mapping[str, Any]) -> Pace:

@@ -42,6 +42,7 @@ from striate.training.first_layer import whiten_first_layer
 from striate.training.forecast import Forecast
 from striate.training.growing import decide_sizes
 from striate.training.hidden_units import refuse_invisible_units
+from striate.training.in_time import InTime
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
 from striate.training.pace import Pace
@@ -67,7 +68,7 @@ class Prepared:
     `network_name` builds the network again (None for an `nn.Module` given in Python); `notes` say what was decided,
     `findings` what was noticed, `signal` how strong activations and gradients are in each layer before the first step
     (empty where a run goes on); `plan` how it was found out how to compute, `pace` how long it takes, `forecast` what
-    it will come to, where these were measured.
+    it will come to, where these were measured; `in_time` keeps it within the minutes that were asked for.
     """
 
     config: Config
@@ -83,6 +84,7 @@ class Prepared:
     plan: PlanRecord | None = None
     pace: Pace | None = None
     forecast: Forecast | None = None
+    in_time: InTime | None = None
 
     @property
     def normalize(self) -> Normalize:
@@ -194,7 +196,9 @@ def prepare_data(
         alone = config.execution.processes is None  # how fast they are together shows only later
         budget = decide_budget(timed, seconds_spent, forecast=forecast and alone)
     config = replace(budget.config, decided=decided_fields(asked, budget.config))
-    return replace(prepared, config=config, notes=(*notes, *budget.notes), pace=budget.pace, forecast=budget.forecast)
+    notes = [*notes, *budget.notes]
+    prepared = replace(prepared, config=config, notes=tuple(notes), pace=budget.pace, forecast=budget.forecast)
+    return replace(prepared, in_time=budget.in_time)
 
 
 def _decide_all(

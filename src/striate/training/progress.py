@@ -64,12 +64,14 @@ def _bar(console: Console, watch: TimeWatch | None) -> Iterator[Callable[[Event]
                 if task is None:
                     task = progress.add_task("", total=event.steps, epoch=f"{event.epoch}", row="", left="")
                 if monotonic() - drawn > _REDRAW or event.step == event.steps:
-                    progress.update(task, completed=event.step, epoch=f"{event.epoch}", left=_left(watch))
+                    progress.update(
+                        task, total=event.steps, completed=event.step, epoch=f"{event.epoch}", left=_left(watch)
+                    )
                     progress.refresh()
                     drawn = monotonic()
             elif isinstance(event, MemoryRanOut):
                 progress.console.print(str(event), highlight=False, soft_wrap=True)
-            elif task is not None:
+            elif isinstance(event, EpochDone) and task is not None:
                 progress.update(task, epoch=f"{event.row.epoch}/{event.epochs}", row=describe_row(event.row))
                 progress.refresh()
 

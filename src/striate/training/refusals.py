@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from striate.data.dataset import Dataset
 from striate.errors import ConfigError, ModelError, TrainingError
 from striate.models.weights.depth import output_layer
 from striate.tasks.protocol import Task
-from striate.training.config import Config
+from striate.training.config import BudgetConfig, Config
 from striate.training.execution import refuse_uncompiled_parts
 from striate.training.foreign_fields import refuse_foreign_fields
 from striate.training.objective import refuse_empty_penalties
@@ -26,6 +27,7 @@ def refuse_untrainable(
     refuse_foreign_fields(config, task.name, task.loss_name, has_weights=has_weights)
     refuse_empty_penalties(network, config.regularize)
     refuse_uncompiled_parts(config)
+    _refuse_changed_steps(config.budget)
     _refuse_layout(config, data)
     _refuse_lone_samples(config, data, network)
     _refuse_missing_head(network, asked)
@@ -60,6 +62,20 @@ def refuse_unused_packs(asked: Config) -> None:
             "auto, pack or memory, which read from packs",
             "leave out --data.packs, or give --data.store pack",
         )
+
+
+def _refuse_changed_steps(budget: BudgetConfig) -> None:
+    ends = [0, *(end for end, _ in budget.steps_before)]
+    schedules = [steps for _, steps in budget.steps_before]
+    ascending = all(a < b for a, b in pairwise(ends))
+    if not ascending or any(end >= steps for end, steps in zip(ends[1:], schedules, strict=True)):
+        got = repr([list(pair) for pair in budget.steps_before])
+    elif schedules and (budget.steps is None or ends[-1] >= budget.steps):
+        got = f"{list(budget.steps_before[-1])} for a run of {budget.steps or 'open'} steps"
+    else:
+        return
+    expected = "pairs [done, steps] in ascending order, each with fewer steps done than there are then and in the end"
+    raise ConfigError("budget.steps_before", got, expected, "--budget.steps_before '[]'")
 
 
 def _refuse_layout(config: Config, data: Dataset) -> None:

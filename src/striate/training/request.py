@@ -133,6 +133,7 @@ def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
         or (set(opened) & set(_PLAN) and config.budget.minutes is not None)
         or any(name in ("batch", "cv") or name.startswith("budget.") for name in changed)
     ):
+        fields["budget.steps_before"] = ()
         fields["budget.steps"] = None  # it follows from the number of batches; epochs or minutes were asked for
     return fields | {"decided": [name for name in config.decided if name not in opened and name not in asked]}
 
@@ -140,7 +141,7 @@ def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
 def decided_fields(asked: Config, decided: Config) -> tuple[str, ...]:
     """The fields that were open in `asked` and have a value in `decided`, with those decided before, in order."""
     # A run as the network is asked for as its weights, though under another field.
-    never = {"decided", "data.fingerprint", "data.source", "budget.steps"}
+    never = {"decided", "data.fingerprint", "data.source", "budget.steps", "budget.steps_before"}
     never |= {"model.digest", "model.weights", "model.weights_digest"}
     default = Config()
     new = {

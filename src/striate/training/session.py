@@ -19,7 +19,7 @@ from striate.runs.events import append_event, event_line
 from striate.runs.files import append_text, write_json, write_text
 from striate.training.config import Config
 from striate.training.config_file import config_to_yaml
-from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut
+from striate.training.events import ConfigChanged, EpochDone, EpochRow, Event
 from striate.training.forecast_file import write_forecast
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.loop import training_events
@@ -143,7 +143,9 @@ def _follow(
     """Write down what the loop says, and save in time. Returns the configuration as it is in the end."""
     state, config, best, trace = prepared.state, prepared.config, None, Trace(prepared.state.step)
     begun = monotonic() - state.elapsed
-    events = training_events(state, prepared.objective, prepared.splits, prepared.config, prepared.normalize, processes)
+    events = training_events(
+        state, prepared.objective, prepared.splits, config, prepared.normalize, processes, prepared.in_time
+    )
     with _data_lost(run, lambda: None if processes.sharded else save(saver, prepared, best, trace)):
         for event in events:
             state.elapsed = monotonic() - begun
@@ -157,7 +159,7 @@ def _follow(
                 _append_row(run, event.row, state.history)
                 append_event(run, "epoch", **event.row.flat(), elapsed=round(state.elapsed, 3))
                 best = _best_checkpoint(prepared) if event.best else best
-            elif isinstance(event, MemoryRanOut):
+            elif isinstance(event, ConfigChanged):
                 config = event.config  # written before any checkpoint of what it changes
                 write_text(run.config, config_to_yaml(config))
                 append_event(run, "note", text=str(event))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from striate.data.dataset import Split
 from striate.data.loader import batch_bounds
 from striate.data.normalize import Normalize
+from striate.training.at_step import at_step
 from striate.training.config import Config
+from striate.training.in_time import InTime
 from striate.training.kept_buffers import KeptBuffers
 from striate.training.objective import Objective
 from striate.training.processes.group import ALONE, Processes
@@ -22,7 +24,8 @@ from striate.training.state import TrainingState
 class Setup:
     """All but the batch that a step needs, and an epoch's end. `config` is fully decided.
 
-    Two fields change while training: `epoch`, from 0, and `config`, where memory runs out (`less_memory.py`).
+    Two fields change while training: `epoch`, from 0, and `config`, where memory runs out (`less_memory.py`) or steps
+    do not take as long as expected (`in_time.py`).
     """
 
     state: TrainingState
@@ -31,6 +34,7 @@ class Setup:
     config: Config
     normalize: Normalize
     processes: Processes = ALONE
+    in_time: InTime | None = None
     epoch: int = 0
 
     @property
@@ -45,11 +49,18 @@ class Setup:
         assert self.config.batch is not None, "recipes decide it"
         return self.config.batch
 
+    def for_step(self) -> Setup:
+        """With the configuration of the next step."""
+        config = at_step(self.config, self.state.step)
+        return self if config is self.config else replace(self, config=config)
+
     @property
     def learning_rate(self) -> float:
         """Of the next step."""
-        assert self.config.optim.lr is not None, "recipes decide it"
-        return self.config.optim.lr * learning_rate_factor(self.config.schedule, self.state.step, self.steps)
+        config = at_step(self.config, self.state.step)
+        assert config.optim.lr is not None, "recipes decide it"
+        assert config.budget.steps is not None, "recipes decide it"
+        return config.optim.lr * learning_rate_factor(config.schedule, self.state.step, config.budget.steps)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -60,6 +71,11 @@ class Setup:
     def epochs(self) -> int:
         """Of the whole training; the last may end early."""
         return -(-self.steps // self.steps_per_epoch)
+
+    @property
+    def epoch_end(self) -> int:
+        """How many steps are done when the epoch is over."""
+        return min(self.steps, (self.epoch + 1) * self.steps_per_epoch)
 
     @property
     def part(self) -> Callable[[int], tuple[int, int]] | None:

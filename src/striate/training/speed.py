@@ -16,8 +16,8 @@ from torch import nn
 from striate.data.dataset import Split
 from striate.data.loader import batch_bounds
 from striate.data.normalize import Normalize
-from striate.machine.contention import slowdown
 from striate.machine.memory import in_halves
+from striate.machine.python_speed import python_slowdown
 from striate.models.untouched import copied
 from striate.tasks.protocol import Task
 from striate.tasks.views import VIEW_COUNTS
@@ -33,7 +33,7 @@ from striate.training.optimizers import make_optimizer
 from striate.training.pace import Pace, Phase
 from striate.training.state import TrainingState
 
-_REPORT = 1.3  # seconds for pictures, report and leaving the program, on quiet cores (2.5 GHz)
+_REPORT = 1.45  # seconds for pictures, report and leaving the program, on a quiet core (2.5 GHz)
 _WARM_UP = 2  # steps that pay for allocation and the choice of kernels
 _FEWEST = 3  # steps that a phase is measured by
 _MOST = 15.0  # seconds that measuring takes at most
@@ -111,7 +111,7 @@ def _measured_samples(work: Work) -> int:
 
 def _finish_seconds(evaluation: float) -> float:
     """All splits are measured once more, and drawing waits for cores that others keep busy."""
-    return evaluation + _REPORT * slowdown()
+    return evaluation + _REPORT * python_slowdown()
 
 
 def _variants(work: Work) -> Iterator[tuple[float, Config]]:
@@ -136,7 +136,7 @@ def _beginning_so(config: Config, first_size: float | None, *, head_alone: bool)
         optim=optim,
         schedule=schedule,
         fine_tune=replace(config.fine_tune, head_share=0.99 if head_alone else 0.0),
-        budget=replace(config.budget, steps=_MANY, patience=0, target=None),
+        budget=replace(config.budget.of(_MANY), patience=0, target=None),
     )
 
 
@@ -172,10 +172,10 @@ def _seconds_per_step(work: Work, config: Config, limit: float) -> tuple[float, 
     the mean over a whole training in few steps."""
     if config.optim.name != "own-rule":
         return _timed_steps(work, config, limit)
-    rehearsal = replace(config, budget=replace(config.budget, steps=_WARM_UP + _FEWEST))
+    rehearsal = replace(config, budget=config.budget.of(_WARM_UP + _FEWEST))
     per_step, first = _timed_steps(work, rehearsal, limit)
     steps = min(_MANY, max(_WARM_UP + _FEWEST, int(limit / max(per_step, 1e-6))))
-    return _timed_steps(work, replace(config, budget=replace(config.budget, steps=steps)), limit)[0], first
+    return _timed_steps(work, replace(config, budget=config.budget.of(steps)), limit)[0], first
 
 
 def _timed_steps(work: Work, config: Config, limit: float) -> tuple[float, float]:

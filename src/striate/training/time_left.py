@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event
-from striate.training.events import Event, StepDone
+from striate.training.events import Event, StepDone, StepsChanged
 from striate.training.forecast import duration
 from striate.training.forecast_file import read_forecast
 from striate.training.pace import Pace
@@ -17,17 +17,20 @@ from striate.training.state import TrainingState
 _WINDOW = 30.0  # seconds over which the speed of now is taken
 _SHORTEST = 1.0  # seconds: less says nothing
 _TELLING = 10.0  # seconds: less is no reason to say that the end will come later
-_WORTH_SAYING = 0.1  # of the whole time: a forecast that moved by more is told
+_WORTH_SAYING = 0.1  # of the whole time, or of the steps: a forecast that moved by more is told
 _AT_LEAST = 10.0  # seconds that it moved
 
 
 @dataclass
 class TimeLeft:
-    """Seconds left of a run of `steps` steps at `pace`. Fed with the wall clock at each step, in any origin."""
+    """Seconds left of a run of `steps` steps at `pace`. Fed with the wall clock at each step, in any origin; the speed
+    of now is that of the last `span` seconds."""
 
     pace: Pace
     steps: int
+    span: float = _WINDOW
     _marks: deque[tuple[float, float]] = field(default_factory=deque)
+    _factor: float = 1.0
 
     def after(self, step: int, clock: float) -> float:
         """Of the whole command, when `step` steps are done at `clock` seconds: what is expected for the rest, times how
@@ -35,20 +38,34 @@ class TimeLeft:
         expected = self.pace.seconds_before(step, self.steps)
         if step % self.pace.epoch_steps == 0 or step == self.steps:
             expected -= self.pace.validation  # it comes after this step
-        if not self._marks or clock - self._marks[-1][0] >= _WINDOW / 100:
+        if not self._marks or clock - self._marks[-1][0] >= self.span / 100:
             self._marks.append((clock, expected))
-        while len(self._marks) > 2 and clock - self._marks[1][0] >= _WINDOW:
+        while len(self._marks) > 2 and clock - self._marks[1][0] >= self.span:
             self._marks.popleft()
-        return self._factor(clock, expected) * (self.pace.seconds_before(self.steps, self.steps) - expected) + (
-            self.pace.finish
-        )
+        self._factor = self._slowdown(clock, expected)
+        return self._factor * (self.pace.seconds_before(self.steps, self.steps) - expected) + self._finish
+
+    def steps_within(self, seconds: float, step: int) -> int:
+        """How many steps the run may have so that what is left after `step`, at the speed of now, takes these seconds
+        at most; at least one more."""
+        return self.pace.steps_from(step, (seconds - self._finish) / self._factor)
+
+    def change(self, step: int, steps: int) -> None:
+        """After `step` steps the run has so many steps instead."""
+        shift = self.pace.seconds_before(step, steps) - self.pace.seconds_before(step, self.steps)
+        self._marks = deque((clock, expected + shift) for clock, expected in self._marks)
+        self.steps = steps
 
     @property
     def window(self) -> float:
         """Seconds over which the speed of now is known."""
         return self._marks[-1][0] - self._marks[0][0] if self._marks else 0.0
 
-    def _factor(self, clock: float, expected: float) -> float:
+    @property
+    def _finish(self) -> float:
+        return max(1.0, self._factor) * self.pace.finish  # a slower machine also measures and draws more slowly
+
+    def _slowdown(self, clock: float, expected: float) -> float:
         since, then = self._marks[0]
         if clock - since < _SHORTEST or expected <= then:
             return 1.0
@@ -69,7 +86,7 @@ def time_watch(
 @dataclass
 class TimeWatch:
     """A reader of the event stream: `left` is what a progress line shows. A forecast that no longer holds is told to
-    `announce` and written as the event `time-forecast`; steps stay what they are, so that the run stays repeatable."""
+    `announce` and written as the event `time-forecast`."""
 
     run: RunDirectory
     state: TrainingState
@@ -77,9 +94,12 @@ class TimeWatch:
     told: float
     announce: Callable[[str], None]
     left: float | None = None
+    told_steps: int | None = None
 
     def __call__(self, event: Event) -> None:
-        """Take note of a step."""
+        """Take note of a step, or of another number of them."""
+        if isinstance(event, StepsChanged):
+            self._take_note(event)
         if not isinstance(event, StepDone):
             return
         self.left = self.time.after(event.step, self.state.elapsed)
@@ -92,3 +112,11 @@ class TimeWatch:
                 self.run, "time-forecast", seconds=round(total, 1), before=round(self.told, 1), step=event.step
             )
             self.told = total
+
+    def _take_note(self, event: StepsChanged) -> None:
+        self.time.change(event.step, event.steps)
+        before = self.told_steps or event.before
+        if abs(event.steps - before) > _WORTH_SAYING * before:
+            self.announce(str(replace(event, before=before)))
+            before = event.steps
+        self.told_steps = before

@@ -141,7 +141,7 @@ def _config_for(config: Config, steps: int, samples: int, seed: int) -> Config:
     """The run's configuration with other steps and another seed; a target would end larger parts earlier."""
     assert config.batch is not None, "a run has decided it"
     epochs = -(-steps // len(batch_bounds(samples, config.batch)))
-    budget = replace(config.budget, steps=steps, epochs=epochs, minutes=None, target=None)
+    budget = replace(config.budget.of(steps), epochs=epochs, minutes=None, target=None)
     return replace(config, budget=budget, seed=seed)
 
 

@@ -65,7 +65,7 @@ class Trials:
     def config(self, candidate: Candidate) -> Config:
         """The configuration of the workload, computed so, with images of their full size."""
         config = candidate.config(self.work.config)
-        return replace(config, budget=replace(config.budget, steps=None))
+        return replace(config, budget=config.budget.of(None))
 
     def state(self, candidate: Candidate) -> TrainingState:
         """The copy on which such steps are taken; its weights never change. Raises ModelError where the network cannot
