@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
 PEERS := keras 'jax[cpu]' skorch lightning torchinfo fvcore
 BENCHES := summary fashion_epoch augmentation cifar_resnet18 photo_loading photos resnet50_inference plan_choice busy \
-	allocator step_overhead store_scaling scaling processes reliability
+	minutes allocator step_overhead store_scaling scaling processes reliability
 BENCHES_LONG := speedrun
 BENCH ?= $(BENCHES)
 

@@ -10,16 +10,12 @@ the clock of its metrics.csv; the batch of a step, 128 and 512, is the same in b
 
 from __future__ import annotations
 
-import csv
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from common.contender import NOT_INHERITED, Contender
+from common.commands import trained
+from common.contender import Contender
 from common.measure import Measured
 from common.quick import quick_data
 from common.results import arguments, case, parsed, show, write_result
@@ -30,14 +26,9 @@ BATCHES = (128, 512)
 
 def turn(launcher: list[str], data: str, model: str, batch: int, epochs: int) -> dict[str, Any]:
     """One command: the samples and seconds of its epochs behind the first."""
-    with tempfile.TemporaryDirectory() as folder:
-        kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-        words = ["-m", "striate", "train", data, "--model", model, "--batch", str(batch), "--epochs", str(epochs)]
-        words += ["--optim.name", "adamw", "--evaluation.train_samples", "1000", "--out", f"{folder}/run"]
-        command = [sys.executable, *launcher, *words]
-        subprocess.run(command, check=True, capture_output=True, env=kept | {"STRIATE_CACHE": f"{folder}/cache"})
-        with Path(folder, "run", "metrics.csv").open(encoding="utf-8") as file:
-            later = list(csv.DictReader(file))[1:]
+    words = [data, "--model", model, "--batch", str(batch), "--epochs", str(epochs), "--optim.name", "adamw"]
+    _, _, rows = trained([*words, "--evaluation.train_samples", "1000"], launcher=launcher, cache=False)
+    later = rows[1:]
     seconds = [float(row["seconds"]) for row in later]
     samples = [float(row["images_per_second"]) * float(row["seconds"]) for row in later]
     return {"samples": round(sum(samples)), "seconds": sum(seconds)}

@@ -13,18 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from common.accuracy_peers import PEERS
-from common.contender import NOT_INHERITED
+from common.commands import row, timed, trained
 from common.results import RESULTS, arguments, claim, environment, parsed, write_result
 
 OURS, CEILING = "striate", "ceiling"
@@ -47,23 +41,7 @@ BEFORE = {"cifar10": "a port of an eight-epoch airbench took 415 s here: 90.4 % 
 
 def ours(data: str, budget: list[str], seed: int) -> dict[str, Any]:
     """One run of the program."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        words = [
-            "-m",
-            "striate",
-            "train",
-            data,
-            "--recipe",
-            "speedrun",
-            *budget,
-            "--seed",
-            str(seed),
-            "--out",
-            str(out),
-        ]
-        seconds, _ = _timed(words)
-        metrics = json.loads((out / "metrics.json").read_text())
+    seconds, metrics, _ = trained([data, "--recipe", "speedrun", *budget, "--seed", str(seed)])
     test = metrics["test"]
     return {
         "accuracy": test["accuracy"],
@@ -80,31 +58,8 @@ def peer(name: str, data: str, minutes: float, seed: int) -> dict[str, Any]:
     """One run of a peer; RuntimeError where it is not installed."""
     script = str(Path(__file__).parent / "common" / "accuracy_peers.py")
     environment = {"KERAS_BACKEND": "jax"} if name.startswith("Keras") else {}
-    seconds, text = _timed([script, name, data, str(60 * minutes), str(seed)], environment)
+    seconds, text = timed([script, name, data, str(60 * minutes), str(seed)], environment)
     return json.loads(text.strip().splitlines()[-1]) | {"seconds": seconds}
-
-
-def _timed(words: list[str], environment: dict[str, str] | None = None) -> tuple[float, str]:
-    """Wall clock of a Python process, and what it printed; RuntimeError with its last words where it failed."""
-    given = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED} | (environment or {})
-    started = monotonic()
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", *words], capture_output=True, text=True, check=False, env=given
-    )
-    if done.returncode:
-        raise RuntimeError(" ".join(done.stderr.split())[-300:])
-    return monotonic() - started, done.stdout
-
-
-def row(name: str, runs: list[dict[str, Any]], *, is_ours: bool) -> dict[str, Any]:
-    """Mean and standard deviation over seeds; every run beside."""
-
-    def figures(key: str) -> dict[str, float]:
-        values = [run[key] for run in runs]
-        return {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
-
-    keys = [key for key in ("accuracy", "accuracy_one_view", "epochs", "seconds") if key in runs[0]]
-    return {"contender": name, "ours": is_ours, **{key: figures(key) for key in keys}, "runs": runs}
 
 
 def measured(target: Target, minutes: float, asked: argparse.Namespace, ceiling: int | None) -> dict[str, Any]:

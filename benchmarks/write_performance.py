@@ -21,6 +21,7 @@ WORKLOADS = (
     "photos",
     "resnet50_inference",
     "speedrun",
+    "minutes",
     "plan_choice",
     "busy",
     "augmentation",

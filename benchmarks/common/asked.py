@@ -18,6 +18,7 @@ ASKED = {
     "speedrun-cifar10": "CIFAR-10 from JPEG files, `--recipe speedrun`, 12 minutes for everything: ≥ 91.5 %",
     "speedrun-mnist": "MNIST: ≥ 99.4 % in ≤ 60 s",
     "speedrun-fashion-mnist": "Fashion-MNIST: ≥ 92.5 % in ≤ 150 s",
+    "minutes": "`--minutes T` takes T: 10 % less at most, 3 % more at most",
     "inference-torch": "ResNet-50 inference at 224, batch 32, with torch alone: ≥ 4.5× plain torch fp32",
     "inference-openvino": "ResNet-50 inference at 224, batch 32, with OpenVINO: ≥ 6× plain torch fp32",
     "inference-equal": "answers equal to those of fp32: ≥ 99.5 % of real images",

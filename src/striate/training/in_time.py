@@ -9,8 +9,8 @@ from striate.training.events import StepsChanged
 from striate.training.pace import Pace
 from striate.training.time_left import TimeLeft
 
-_LATEST, _EARLIEST = 1.0, 0.94  # of the time asked for, between which the end may move
-_AIM = 0.98  # of it, for the steps that are left: there is less to go wrong than at the start
+_LATEST, _EARLIEST = 0.99, 0.94  # of the time asked for, between which the end may move
+_AIM = 0.975  # of it, for the steps that are left
 _WINDOW = 0.1  # of it, over which the speed of now is taken
 _PATIENCE = 0.05  # of it, before anything follows from that speed, and again before the next change
 _SHORTEST, _LONGEST = 2.0, 30.0  # seconds of that patience
