@@ -102,14 +102,15 @@ def _show(found: dict[str, Any]) -> None:
 
 
 def joined(earlier: dict[str, Any] | None, case: dict[str, Any]) -> dict[str, Any]:
-    """A case with the rows of an earlier piece that were not measured now; ours first."""
+    """A case with the rows of an earlier piece that were not measured now; ours first, and in time before longer."""
     if earlier is None or earlier["options"] != case["options"]:
         return case
     now = {found["contender"] for found in case["rows"] + case["missing"]}
     rows, missing = (
         case[key] + [found for found in earlier[key] if found["contender"] not in now] for key in ("rows", "missing")
     )
-    return case | {"rows": sorted(rows, key=lambda found: not found["ours"]), "missing": missing}
+    rows.sort(key=lambda found: (not found["ours"], found["seconds"]["mean"]))
+    return case | {"rows": rows, "missing": missing}
 
 
 def earlier_pieces(out: Path) -> dict[str, dict[str, Any]]:
