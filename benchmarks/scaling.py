@@ -5,10 +5,10 @@ Command: STRIATE_DATA=… python benchmarks/scaling.py [--series images photos w
 Images: 10³ to 10⁶ images of noise, 28 × 28, in an `.npz`, for the lectures' network at batch 128. Photographs: 10² to
 10⁴ JPEG files (those of STRIATE_DATA/flowers, repeated) brought to 64 × 64 for `small-cnn` at batch 64, kept in
 memory and streamed (decoded again in each epoch). A turn is an epoch of images, 60,000 at most, or 2,000 photographs,
-in as many epochs as that takes, so that memory is compared after the same work; its peak is that of the whole
-process, reading included. Width: CIFAR ResNet-18 of 8 to 64 channels; depth: ResNet-20 to ResNet-110; a turn is 20
-steps of batch 128. Each size trains as `striate train` does, its plan included. What several processes give
-(docs/processes.md) is not measured.
+in as many epochs as that takes; a run is one of a million photographs in all, so that memory is compared after the
+same work. Its peak is that of the whole process, reading included. Width: CIFAR ResNet-18 of 8 to 64 channels; depth:
+ResNet-20 to ResNet-110; a turn is 20 steps of batch 128. Each size trains as `striate train` does, its plan included.
+What several processes give (docs/processes.md) is not measured.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ from photos import repeated
 SERIES = ("images", "photos", "width", "depth")
 IMAGES, PHOTOS = (1_000, 10_000, 100_000, 1_000_000), (100, 1_000, 10_000)
 WIDTHS, DEPTHS = (8, 16, 32, 64), (20, 32, 44, 56, 110)
+SAMPLES = 1_000_000
+"""Of a run with photographs, however many there are: a longer run is planned for longer, which takes memory, too."""
 ROOM = 64 * 2**20
 """Memory may grow by so much from the fewest to the most streamed photographs: names and classes of files."""
 
 
 def contender(name: str, data: str, model: str, batch: int, per_turn: int, **more: Any) -> Contender:
-    """One size. `more`: further fields, and the `size` of images."""
-    size = more.pop("size", None)
+    """One size. `more`: further fields, the `size` of images, and `epochs`."""
+    size, epochs = more.pop("size", None), more.pop("epochs", 1000)
     fields = {"model.name": model, "batch": batch, "augment.flip": False, "augment.shift": 0, **more}
-    options = {"data": data, "epochs": 1000, "per_turn": per_turn, "size": size}
+    options = {"data": data, "epochs": epochs, "per_turn": per_turn, "size": size}
     return striate_contender(name, fields=fields, **options)
 
 
@@ -63,7 +65,7 @@ def photos(asked: Any) -> Iterator[dict[str, Any]]:
         def sizes(store: str = store) -> Iterator[Contender]:
             for count in counts:
                 with folder_of_photographs(count) as folder:
-                    fields = {"data.store": store, "size": 64}
+                    fields = {"data.store": store, "size": 64, "epochs": SAMPLES // count}
                     yield contender(f"{count:,} photographs", folder, "small-cnn", 64, per_turn, **fields)
 
         yield one_by_one(f"photographs, {store}", sizes(), asked)
