@@ -8,7 +8,7 @@ memory and streamed (decoded again in each epoch). A turn is an epoch of images,
 in as many epochs as that takes; a run is one of a million photographs in all, so that memory is compared after the
 same work. Its peak is that of the whole process, reading included. Width: CIFAR ResNet-18 of 8 to 64 channels; depth:
 ResNet-20 to ResNet-110; a turn is 20 steps of batch 128. Each size trains as `striate train` does, its plan included.
-What several processes give (docs/processes.md) is not measured.
+What several processes give: benchmarks/processes.py.
 """
 
 from __future__ import annotations

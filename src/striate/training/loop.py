@@ -98,11 +98,12 @@ def epoch_steps(setup: Setup, set_mode: Callable[[int], None]) -> Iterator[Event
                 watch.add(loss, state.step, epoch, lr, batch.ids, state.fault)
             state.epoch_seconds += perf_counter() - started
             yield StepDone(state.step, setup.steps, epoch, loss, lr, batch.whole)
-            if setup.in_time and (changed := setup.in_time.change(setup.config, state.step, state.elapsed)):
+            changed = setup.in_time.change(setup.config, state.step, state.elapsed) if setup.in_time else None
+            if changed is not None:
                 setup.config = changed.config
                 yield changed
             started = perf_counter()
-            if setup.epoch_end != end:
+            if changed is not None and setup.epoch_end != end:
                 break
     watch.look()
 
