@@ -19,6 +19,7 @@ from saved_runs import assert_same_run, at_step, config_for, train_quietly
 from striate.api import resume, verify
 from striate.cli.main import main
 from striate.runs.directory import RunDirectory
+from striate.runs.events import read_events
 from striate.training import budget, session
 from striate.training.at_step import at_step as config_at
 from striate.training.config import BudgetConfig, Config
@@ -116,7 +117,10 @@ def test_a_pace_that_was_measured_ten_times_too_fast_is_noticed(monkeypatch) -> 
     train_quietly(merge_request(Config(), data="digits", minutes=0.1, fields={"model.name": "fc(10)"}), Path("run"))
     reached = config_from_yaml(Path("run/config.yaml")).budget
     assert reached.steps < 0.7 * reached.steps_before[0][1]
-    assert "slower than measured: " in Path("run/events.jsonl").read_text()
+    changes = [event for event in read_events(RunDirectory(Path("run"))) if event["event"] == "steps-changed"]
+    assert [(event["step"], event["before"]) for event in changes] == list(reached.steps_before)
+    told = f"slower than measured: {reached.steps:,} steps instead of {reached.steps_before[0][1]:,}"
+    assert Path("run/report.html").read_text().count(told) == 1
     assert json.loads(Path("run/metrics.json").read_text())["steps"] == reached.steps
 
 

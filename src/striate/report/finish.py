@@ -30,8 +30,9 @@ from striate.runs.digests import note_finished
 from striate.runs.directory import RunDirectory, read_plan_summary
 from striate.runs.events import append_event
 from striate.runs.files import write_json
+from striate.training.config import Config
 from striate.training.config_file import config_to_dict
-from striate.training.events import EpochRow
+from striate.training.events import EpochRow, StepsChanged
 from striate.training.execution import measured_at_once
 from striate.training.forecast import with_outcome
 from striate.training.forecast_file import read_forecast
@@ -186,7 +187,17 @@ def _best_epoch(prepared: Prepared) -> int:
 
 def _endings(prepared: Prepared) -> tuple[str, ...]:
     """Sentences on how training ended, where not simply with its budget."""
-    return tuple(str(news) for news in (_early_end(prepared), _target_outcome(prepared)) if news is not None)
+    every = (_early_end(prepared), _target_outcome(prepared), _other_steps(prepared.config))
+    return tuple(str(news) for news in every if news is not None)
+
+
+def _other_steps(config: Config) -> StepsChanged | None:
+    """From the number of steps that was measured to fit to the one that came of it."""
+    budget = config.budget
+    if not budget.steps_before or budget.steps is None or budget.minutes is None:
+        return None
+    done, first = budget.steps_before[0]
+    return None if first == budget.steps else StepsChanged(done, first, budget.steps, 60 * budget.minutes, config)
 
 
 def _target_outcome(prepared: Prepared) -> TargetOutcome | None:

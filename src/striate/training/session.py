@@ -19,7 +19,7 @@ from striate.runs.events import append_event, event_line
 from striate.runs.files import append_text, write_json, write_text
 from striate.training.config import Config
 from striate.training.config_file import config_to_yaml
-from striate.training.events import ConfigChanged, EpochDone, EpochRow, Event
+from striate.training.events import ConfigChanged, EpochDone, EpochRow, Event, StepsChanged
 from striate.training.forecast_file import write_forecast
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.loop import training_events
@@ -162,7 +162,7 @@ def _follow(
             elif isinstance(event, ConfigChanged):
                 config = event.config  # written before any checkpoint of what it changes
                 write_text(run.config, config_to_yaml(config))
-                append_event(run, "note", text=str(event))
+                _note_change(run, event)
             elif not processes.sharded:
                 trace.add(event.step, event.loss, state.module)
             finished = isinstance(event, EpochDone) and event.finished
@@ -174,6 +174,13 @@ def _follow(
                 append_event(run, "interrupted", step=state.step, signal=stop)
                 raise Interrupted(run.path, stop)
     return config
+
+
+def _note_change(run: RunDirectory, changed: ConfigChanged) -> None:
+    if isinstance(changed, StepsChanged):
+        append_event(run, "steps-changed", step=changed.step, before=changed.before, steps=changed.steps)
+    else:
+        append_event(run, "note", text=str(changed))
 
 
 @contextmanager
