@@ -38,6 +38,7 @@ _REFUSED = {
     "budget.epochs": ("the rungs of a sweep share out the epochs", "--epochs 12 for the longest trainings"),
     "budget.minutes": ("the rungs of a sweep share out the epochs", "--epochs 12, or --minutes 10 for the whole sweep"),
     "budget.steps": ("the rungs of a sweep share out the epochs", "--epochs 12 for the longest trainings"),
+    "budget.steps_before": ("it is decided, not chosen", "leave it out"),
     "budget.target": ("it is what trainings are held against", "striate train --target 0.94 with the best fields"),
     "recipe": ("it only fills in what the sweep leaves open", "--recipe quick for all"),
     "seed": ("a lucky seed is no merit", "--seeds 5 repeats the best with five seeds"),
