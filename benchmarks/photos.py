@@ -152,7 +152,7 @@ def verdicts(cases: list[dict[str, Any]]) -> dict[str, Any]:
     for found, key, target in zip(cases, ("photos-first", "photos-later"), (1.8, 2.0), strict=True):
         ratio = best_ratio([found])
         if ratio is not None:
-            made[key] = claim(f"{ratio:.2f}× plain torch", ratio >= target)
+            made[key] = claim(f"{ratio:.3f}× plain torch", ratio >= target)
     return made
 
 
