@@ -18,7 +18,7 @@ EARLY, LATE = -0.1, 0.03
 
 
 def measured(data: str, minutes: float) -> dict[str, Any]:
-    """One command: how far it was off, as a share of what was asked, and how often its steps were changed."""
+    """One command: how far it was off, as a share of what was asked, and what it reached."""
     seconds, metrics, _ = trained([data, "--minutes", str(minutes)])
     return {
         "seconds": seconds,

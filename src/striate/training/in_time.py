@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 
 from striate.training.config import Config
 from striate.training.events import StepsChanged
-from striate.training.pace import Pace
+from striate.training.pace import AIM, Pace
 from striate.training.time_left import TimeLeft
 
 _LATEST, _EARLIEST = 0.99, 0.94  # of the time asked for, between which the end may move
-_AIM = 0.975  # of it, for the steps that are left
 _WINDOW = 0.1  # of it, over which the speed of now is taken
 _PATIENCE = 0.05  # of it, before anything follows from that speed, and again before the next change
 _SHORTEST, _LONGEST = 2.0, 30.0  # seconds of that patience
@@ -32,7 +31,7 @@ class InTime:
         if _EARLIEST * self.seconds <= total <= _LATEST * self.seconds:
             return None
         self._not_before = elapsed + self._patience
-        steps = self.time.steps_within(_AIM * self.seconds - elapsed, step)
+        steps = self.time.steps_within(AIM * self.seconds - elapsed, step)
         if steps == before:
             return None
         self.time.change(step, steps)

@@ -196,9 +196,14 @@ def prepare_data(
         alone = config.execution.processes is None  # how fast they are together shows only later
         budget = decide_budget(timed, seconds_spent, forecast=forecast and alone)
     config = replace(budget.config, decided=decided_fields(asked, budget.config))
-    notes = [*notes, *budget.notes]
-    prepared = replace(prepared, config=config, notes=tuple(notes), pace=budget.pace, forecast=budget.forecast)
-    return replace(prepared, in_time=budget.in_time)
+    return replace(
+        prepared,
+        config=config,
+        notes=(*notes, *budget.notes),
+        pace=budget.pace,
+        forecast=budget.forecast,
+        in_time=budget.in_time,
+    )
 
 
 def _decide_all(

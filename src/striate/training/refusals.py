@@ -65,15 +65,14 @@ def refuse_unused_packs(asked: Config) -> None:
 
 
 def _refuse_changed_steps(budget: BudgetConfig) -> None:
-    ends = [0, *(end for end, _ in budget.steps_before)]
-    schedules = [steps for _, steps in budget.steps_before]
-    ascending = all(a < b for a, b in pairwise(ends))
-    if not ascending or any(end >= steps for end, steps in zip(ends[1:], schedules, strict=True)):
-        got = repr([list(pair) for pair in budget.steps_before])
-    elif schedules and (budget.steps is None or ends[-1] >= budget.steps):
-        got = f"{list(budget.steps_before[-1])} for a run of {budget.steps or 'open'} steps"
-    else:
+    path, steps = budget.steps_before, budget.steps
+    if not path:
         return
+    ends = [end for end, _ in path]
+    ascending = all(a < b for a, b in pairwise(ends))
+    if ascending and all(end < least for end, least in (*path, (ends[-1], steps or 0))):
+        return
+    got = f"{[list(pair) for pair in path]} for a run of {steps or 'open'} steps"
     expected = "pairs [done, steps] in ascending order, each with fewer steps done than there are then and in the end"
     raise ConfigError("budget.steps_before", got, expected, "--budget.steps_before '[]'")
 

@@ -42,10 +42,6 @@ _MANY = 10**9  # steps: as far from the end of a training as can be
 _HARMLESS = 1e-12  # a step takes as long at any rate, but at the peak without a warm-up the network may fall apart
 
 
-AIM = 0.975
-"""Of the minutes asked for: between 10 % too early and 3 % too late, with room for a machine that slows down."""
-
-
 @dataclass(frozen=True)
 class Work:
     """A training about to start, on its device."""

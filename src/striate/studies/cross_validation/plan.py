@@ -90,7 +90,7 @@ def plan_cross_validation(
     refuse_unusable_folds(pool, dealt, config.data.split_seed, with_data.data.validation_share)
     minutes = config.budget.minutes
     share = None if minutes is None else minutes / (folds * repeats)
-    shared = replace(with_data, budget=replace(with_data.budget.of(_asked_steps(config)), minutes=share))
+    shared = replace(with_data, budget=replace(with_data.budget, minutes=share, steps=_asked_steps(config)))
     first = _prepare_fold(shared, pool, dealt, 0, 0, module, lambda: (monotonic() - started) / (folds * repeats))
     decided = _shared_config(asked, with_data, first.config)
     notes = (*_describe(pool, folds, repeats), *seen, *first.notes)
