@@ -16,11 +16,11 @@ import striate
 from striate import notebook
 from striate.data.audit.record import DataCheck
 from striate.doctor.diagnosis import Diagnosis
-from striate.evaluation.comparing.difference import Difference
 from striate.evaluation.comparing.record import ComparedRun, Comparison, Pair
-from striate.evaluation.intervals import wilson
-from striate.evaluation.record import ClassRow, Evaluation
 from striate.records import Finding
+from striate.statistics.difference import Difference
+from striate.statistics.intervals import wilson
+from striate.tasks.evaluation import ClassRow, Evaluation
 from striate.visualize.attribution.explanation import Explanation
 from striate.visualize.attribution.nearest import Nearest
 from striate.visualize.attribution.record import AnswerCheck, AttributionMap, MapCheck, Maps

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from striate.doctor.diagnosis import Diagnosis
     from striate.errors import StriateError
     from striate.evaluation.comparing.record import Comparison
-    from striate.evaluation.record import Evaluation
     from striate.evaluation.robustness.record import Robustness
     from striate.records import Finding, Interval
     from striate.studies.learning_curve.record import LearningCurve
+    from striate.tasks.evaluation import Evaluation
     from striate.training.trained import Trained
     from striate.visualize.attribution.explanation import Explanation
 
@@ -64,7 +64,7 @@ _PUBLIC = {
     "Ledger": "striate.account.ledger",
     "Robustness": "striate.evaluation.robustness.record",
     "Trained": "striate.training.trained",
-    "Evaluation": "striate.evaluation.record",
+    "Evaluation": "striate.tasks.evaluation",
     "Finding": "striate.records",
     "Interval": "striate.records",
     "StriateError": "striate.errors",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
 
 from striate.errors import one_line
 from striate.records import Finding
@@ -100,3 +102,30 @@ def filled(text: str, width: int) -> str:
 def paragraph(text: str, width: int) -> str:
     """Like `filled`; a number and its `%` stay on one line."""
     return filled(text.replace(" %", "\u00a0%"), width).replace("\u00a0", " ")
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def number(value: Any) -> str:
+    """A number for reading: integers grouped by thousands, others to four digits, None as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, (bool, str)):
+        return str(value)
+    if isinstance(value, Integral):
+        return f"{value:,}"
+    value = float(value)
+    return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def percent(share: float | None) -> str:
+    """A share from 0 to 1 in percent with one decimal, never parted from its sign, None as a dash."""
+    return "–" if share is None else f"{100 * share:.1f}\u00a0%"

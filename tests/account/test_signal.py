@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from striate.account.signal.trace import SignalRow, measure_signal, signal_from_json, signal_to_json, trace_signal
 from striate.data.dataset import Split
 from striate.models.build import build_model
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 
 X = torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(32) % 4

@@ -16,7 +16,7 @@ from striate.api import answer_files
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
 from striate.errors import DataError, UsageError
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 from striate.training.trained import Trained
 
 CLASSES = ("dark", "bright")

@@ -19,7 +19,7 @@ from striate.data import inputs
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
 from striate.errors import UsageError
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 from striate.training.trained import Trained
 
 CLASSES = ("dark", "bright")

@@ -17,7 +17,7 @@ from striate.errors import ConfigError, DataError
 from striate.evaluation import classify_baselines, regress_baselines, segment_baselines
 from striate.evaluation.baselines import fit_baselines, refuse_network_fields
 from striate.tasks.config import TaskConfig
-from striate.tasks.make import make_task
+from striate.tasks.registry import make_task
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.evaluation import comparison
-from striate.evaluation.baseline import Baseline
-from striate.evaluation.comparison import compare_with, mcnemar
-from striate.evaluation.record import Evaluation
-from striate.tasks.segment import Segment
+from striate.tasks import baseline_comparison as comparison
+from striate.tasks.baseline import Baseline
+from striate.tasks.baseline_comparison import compare_with, mcnemar
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.segment.task import Segment
 
 COUNT = st.integers(0, 40)
 

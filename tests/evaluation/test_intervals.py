@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.evaluation.intervals import wilson
+from striate.statistics.intervals import wilson
 
 
 @pytest.mark.parametrize(

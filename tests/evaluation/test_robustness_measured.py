@@ -17,12 +17,12 @@ from torch import nn
 
 from striate.data.normalize import Normalization
 from striate.errors import DataError
-from striate.evaluation.intervals import wilson
 from striate.evaluation.robustness import moving
 from striate.evaluation.robustness.draws import Draws
 from striate.evaluation.robustness.kinds import kinds_for, shifts
 from striate.evaluation.robustness.measure import measure_robustness
-from striate.tasks.classify import Classify
+from striate.statistics.intervals import wilson
+from striate.tasks.classify.task import Classify
 from striate.training.trained import Trained
 
 KINDS = {kind.name: kind for kind in kinds_for(20, 28)}

@@ -15,9 +15,9 @@ from sklearn.metrics import accuracy_score, root_mean_squared_error
 
 from striate.errors import DataError
 from striate.evaluation.comparing.compare import RunAnswers, compare_answers, headline_of, short_names
-from striate.evaluation.comparing.difference import difference_of_classes, difference_of_numbers, holm
-from striate.evaluation.comparison import mcnemar
-from striate.tasks.segment import Segment
+from striate.statistics.difference import difference_of_classes, difference_of_numbers, holm
+from striate.tasks.baseline_comparison import mcnemar
+from striate.tasks.segment.task import Segment
 
 
 def rights(both, first, second, neither):

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 from rich.cells import cell_len
 
-from striate.evaluation.intervals import wilson
-from striate.evaluation.record import ClassRow, Evaluation
+from striate.statistics.intervals import wilson
+from striate.tasks.evaluation import ClassRow, Evaluation
 
 GOLDEN = """\
 flowers, test split: 60 samples, 3 classes
@@ -114,5 +114,5 @@ def test_unknown_is_a_dash_and_no_mistakes_are_said():
 
 
 def test_the_record_and_its_text_do_not_import_torch():
-    code = "import sys, striate.evaluation.record, striate.evaluation.text; sys.exit('torch' in sys.modules)"
+    code = "import sys, striate.tasks.evaluation, striate.tasks.evaluation_text; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

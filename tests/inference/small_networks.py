@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 
 TASK = Classify(("a", "b", "c", "d"))
 SHAPE = (3, 12, 12)

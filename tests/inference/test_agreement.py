@@ -9,9 +9,9 @@ import torch
 
 from striate.inference.agreement import compare_answers
 from striate.inference.plan import LEAST_EQUAL, MOST_MOVED, MOST_ROUNDING, AnswerAgreement
-from striate.tasks.classify import Classify
-from striate.tasks.regress import Regress
-from striate.tasks.segment import Segment
+from striate.tasks.classify.task import Classify
+from striate.tasks.regress.task import Regress
+from striate.tasks.segment.task import Segment
 
 CLASSIFY = Classify(("a", "b"))
 

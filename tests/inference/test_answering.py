@@ -17,7 +17,7 @@ from striate.inference import choose
 from striate.inference.answering import batch_size, inference, plan_answering
 from striate.inference.openvino_network import openvino_installed
 from striate.inference.plan import PLAIN, Way, plan_from_json
-from striate.tasks.regress import Regress
+from striate.tasks.regress.task import Regress
 
 BF16 = Way("torch", "bf16", "channels_last", True)
 

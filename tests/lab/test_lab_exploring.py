@@ -16,9 +16,9 @@ from starlette.testclient import TestClient
 
 from striate.api import evaluate, load
 from striate.errors import DataError, RunError
-from striate.evaluation.record import Evaluation
 from striate.lab.exploring.samples import read_samples
 from striate.lab.workbench import Lab
+from striate.tasks.evaluation import Evaluation
 
 Open = Callable[..., TestClient]
 

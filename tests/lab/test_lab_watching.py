@@ -24,7 +24,7 @@ from striate.lab.watching.maps import map_pictures
 from striate.lab.watching.passing import run_pass
 from striate.lab.workbench import Lab
 from striate.models.build import build_model
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 from striate.training.trained import Trained
 
 STRING = "conv(4,3,pad=1) bn relu pool(2) res[conv(4,3,pad=same) relu] gap fc(5)"

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from striate.evaluation.intervals import wilson
-from striate.evaluation.record import ClassRow, Evaluation
 from striate.records import Finding
-from striate.report.content import ModelFacts, ReportContent, Table
 from striate.report.pictures import draw_answers, draw_curves
+from striate.statistics.intervals import wilson
+from striate.tasks.evaluation import ClassRow, Evaluation
+from striate.visualize.page_parts import ModelFacts, ReportContent, Table
 
 METRIC = {"classify": "accuracy", "regress": "rmse", "segment": "iou"}
 NASTY = ("<script>alert(1)</script>", '"><img src=http://evil.example/x.png>', r"$\alpha_1$ & Co", "plain")

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from made_runs import classification, make_content, regression
 
-from striate.evaluation.assessment.record import (
+from striate.records import Interval
+from striate.report.assessed import assessment_sections
+from striate.report.write import render_report
+from striate.statistics.intervals import wilson
+from striate.tasks.figures import (
     Assessment,
     Calibration,
     ClassFigures,
@@ -27,10 +31,6 @@ from striate.evaluation.assessment.record import (
     TargetFigures,
     Temperature,
 )
-from striate.evaluation.intervals import wilson
-from striate.records import Interval
-from striate.report.assessed import assessment_sections
-from striate.report.write import render_report
 
 SURE = Estimate(0.7, wilson(70, 100))
 NASTY = "<script>alert(1)</script>"

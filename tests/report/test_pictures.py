@@ -9,7 +9,7 @@ from made_runs import classification, images, regression, segmentation
 from PIL import Image
 
 from striate.report.pictures import draw_answers, draw_curves
-from striate.report.tiles import encode
+from striate.visualize.sample_tiles import encode
 
 
 def names(pictures):

@@ -10,13 +10,13 @@ from made_runs import classification, make_content, regression, segmentation
 from markupsafe import escape
 from PIL import Image
 
-from striate.evaluation.baseline import Baseline
-from striate.evaluation.comparison import compare_with
 from striate.report.baselines import Compared, baseline_table, describe_baselines, draw_baselines, explain_baseline
 from striate.report.write import render_report
-from striate.tasks.classify import Classify
-from striate.tasks.regress import Regress
-from striate.tasks.segment import Segment
+from striate.tasks.baseline import Baseline
+from striate.tasks.baseline_comparison import compare_with
+from striate.tasks.classify.task import Classify
+from striate.tasks.regress.task import Regress
+from striate.tasks.segment.task import Segment
 
 TITLE = "Is the network worth it?"
 OF = "test split of made"

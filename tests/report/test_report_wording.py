@@ -5,7 +5,8 @@ import pytest
 from made_runs import classification, regression
 
 from striate.report.numbers import class_table, confusion_table, history_table, metric_table
-from striate.report.wording import answer, metric, number, percent
+from striate.report.wording import answer, metric
+from striate.wording import number, percent
 
 
 @pytest.mark.parametrize(

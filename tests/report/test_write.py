@@ -10,8 +10,8 @@ from made_runs import NASTY, classification, make_content, regression, segmentat
 from PIL import Image
 
 from striate.errors import RunError
-from striate.report.content import Picture
 from striate.report.write import render_report, write_report
+from striate.visualize.page_parts import Picture
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

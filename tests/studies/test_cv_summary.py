@@ -7,8 +7,8 @@ import torch
 from made_folds import CLASSES, fold_result
 
 from striate.studies.cross_validation.summary import compare_folds, sentences, summarize_folds, summary_lines
-from striate.tasks.classify import Classify
-from striate.tasks.regress import Regress
+from striate.tasks.classify.task import Classify
+from striate.tasks.regress.task import Regress
 
 LEFT, RIGHT = (0.9, 0.1), (0.2, 0.8)
 TARGETS = torch.tensor([0, 0, 1, 1])

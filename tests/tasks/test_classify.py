@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
 from torch.nn import functional
 
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 
 CLASSES = tuple("abcdefg")
 

@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 from torch.nn import functional
 
-from striate.tasks.regress import Regress
+from striate.tasks.regress.task import Regress
 
 TASK = Regress(("price", "rooms"), (20.0, 6.0), (9.0, 0.7))
 

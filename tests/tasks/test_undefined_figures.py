@@ -18,8 +18,8 @@ from striate.data.dataset import Split
 from striate.data.normalize import measure_normalization
 from striate.data.read import load_dataset
 from striate.errors import DataError
-from striate.tasks.classify import Classify
-from striate.tasks.regress import Regress
+from striate.tasks.classify.task import Classify
+from striate.tasks.regress.task import Regress
 
 
 def regress(numbers: int) -> Regress:

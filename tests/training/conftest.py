@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from striate.report import finish
-from striate.report.content import Picture
+from striate.visualize.page_parts import Picture
 
 
 def _tiny(folder: Path, *_: object) -> Picture:

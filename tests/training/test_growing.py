@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.data.dataset import Split
 from striate.errors import ConfigError
-from striate.tasks.segment import IGNORED, Segment
+from striate.tasks.segment.task import IGNORED, Segment
 from striate.training.events import StepDone
 from striate.training.growing import at_size_of_step
 from striate.training.prepare import Prepared, prepare

@@ -16,7 +16,7 @@ from striate.data.loader import Batch, batches
 from striate.errors import NonFiniteLoss
 from striate.models.build import build_model
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.events import EpochDone, EpochRow

@@ -19,9 +19,9 @@ from torch import nn
 import striate
 from striate.cli import main
 from striate.errors import ModelError, StriateError, UsageError
-from striate.tasks.classify import Classify
-from striate.tasks.regress import Regress
-from striate.tasks.segment import Segment
+from striate.tasks.classify.task import Classify
+from striate.tasks.regress.task import Regress
+from striate.tasks.segment.task import Segment
 from striate.training.config import Config
 from striate.training.learning_rate import find as lr_find
 from striate.training.learning_rate import trials

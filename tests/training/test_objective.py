@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.models.build import build_model
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 from striate.training.auxiliary import make_heads, turned
 from striate.training.config import AuxiliaryConfig, Config
 from striate.training.config_file import with_fields

@@ -12,7 +12,7 @@ from striate.account.count import count_macs
 from striate.account.signal.trace import trace_signal
 from striate.errors import ModelError
 from striate.models.build import build_model
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 from striate.training.auxiliary import make_heads
 from striate.training.config import AuxiliaryConfig, Config
 from striate.training.config_file import with_fields

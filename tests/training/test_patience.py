@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 from striate.training.events import EpochRow
 from striate.training.patience import best_epoch, early_end, out_of_patience
 

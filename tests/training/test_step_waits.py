@@ -16,7 +16,7 @@ from striate.data.dataset import Split
 from striate.data.loader import batches, epoch_order, to_device
 from striate.data.normalize import Normalization
 from striate.models.build import build_model
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
 from striate.training.config import Config

@@ -11,8 +11,8 @@ from short_runs import asked_for, events_of
 
 from striate.api import resume, sweep, train, train_config
 from striate.errors import ConfigError
-from striate.tasks.classify import Classify
-from striate.tasks.regress import Regress
+from striate.tasks.classify.task import Classify
+from striate.tasks.regress.task import Regress
 from striate.training import session
 from striate.training.config import BudgetConfig
 from striate.training.events import EpochDone, EpochRow

@@ -15,8 +15,8 @@ from torch import nn
 from striate.models.build import build_model
 from striate.models.weights.saved import SavedNetwork
 from striate.runs.checkpoint import save_checkpoint
-from striate.tasks.classify import Classify
-from striate.tasks.regress import Regress
+from striate.tasks.classify.task import Classify
+from striate.tasks.regress.task import Regress
 from striate.training.prepare import Prepared, prepare
 from striate.training.target_units import fit_head, head_tensors, in_units
 

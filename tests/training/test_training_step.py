@@ -8,10 +8,10 @@ from torch import nn
 
 from striate.data.loader import Batch
 from striate.models.build import build_model
-from striate.tasks.classify import Classify
-from striate.tasks.protocol import Task
-from striate.tasks.regress import Regress
-from striate.tasks.segment import IGNORED, Segment
+from striate.tasks.classify.task import Classify
+from striate.tasks.regress.task import Regress
+from striate.tasks.segment.task import IGNORED, Segment
+from striate.tasks.task import Task
 from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
 from striate.training.config import Config

@@ -11,8 +11,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
 from striate.errors import RunError
+from striate.report.lr_find import lr_find_figure, save_lr_find
 from striate.training.learning_rate.records import Halving, LearningRateSearch, RangePoint, Rate, Trial
-from striate.visualize.lr_find import lr_find_figure, save_lr_find
 
 RATES = (
     Rate(0.001, 1.2, 1.1, 1.3, 2, False),

@@ -11,15 +11,16 @@ from striate.api.news import Announce
 from striate.api.training import Run
 from striate.data.dataset import Dataset
 from striate.errors import UsageError, pasted
-from striate.evaluation.comparing.compare import HEADLINES, RunAnswers, compare_answers, headline_of
+from striate.evaluation.comparing.compare import RunAnswers, compare_answers
 from striate.evaluation.comparing.record import Comparison
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.planned import plan_evaluation
-from striate.evaluation.record import Evaluation
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import read_dispensable
 from striate.runs.predictions import read_predictions
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.registry import task_of_run
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
@@ -89,18 +90,19 @@ def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
     kept = read_predictions(run, split) if split in costs else None  # else the run is not complete
     if kept is not None and len(kept.ids):
         data, answers = costs.get("data"), kept.answers if kept.predicted is None else kept.predicted
+        task = task_of_run(kept.task, str(run.path))
         return RunAnswers(
             path=str(run.path),
             model=config.model.name,
             source=config.data.source,
             splits=_split_options(config),
             data=data if isinstance(data, str) else config.data.source,
-            task=kept.task,
+            task=task,
             classes=kept.classes,
             ids=kept.ids,
             targets=kept.targets,
             answers=answers,
-            value=headline_of(kept.task, answers, kept.targets),
+            value=task.headline_figure().value(task.rows(answers, kept.targets, len(kept.classes))),
             costs=costs,
             images=config.data.channels is not None,
         )
@@ -111,12 +113,12 @@ def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
         source=config.data.source,
         splits=_split_options(config),
         data=found.data,
-        task=found.task,
+        task=task_of_run(found.task, str(run.path)),
         classes=found.classes,
         ids=found.ids,
         targets=found.targets,
-        answers=found.decoded.argmax(1) if found.task == "classify" else found.decoded,
-        value=float(found.metrics[HEADLINES[found.task]]),
+        answers=found.decoded,
+        value=float(found.metrics[found.shown[0].key]),
         costs=costs,
         images=images,
     )

@@ -12,20 +12,20 @@ from striate.api.networks import load
 from striate.api.news import Announce
 from striate.api.training import Run
 from striate.data.config import DataConfig
-from striate.data.dataset import ANNOTATION_OF, Dataset
+from striate.data.dataset import Dataset
 from striate.data.read import load_for_evaluation
 from striate.errors import ChangedDataError, ConfigError, RunError
 from striate.evaluation.assessment.assess import assess_run, assess_split
 from striate.evaluation.assessment.keep import keep_assessment, kept_whole, read_gap, read_temperature
-from striate.evaluation.assessment.record import Temperature
-from striate.evaluation.baseline import Baseline, DataBaselines
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.planned import plan_evaluation
-from striate.evaluation.record import Evaluation
 from striate.inference.plan import Asked, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run, read_seen
-from striate.tasks.make import make_task
+from striate.statistics.calibration import Temperature
+from striate.tasks.baseline import Baseline, DataBaselines
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.registry import make_task
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
@@ -115,7 +115,7 @@ def data_baselines(
     source = None if data is None else str(data)
     merged, read = read_data(merge_request(read_config(config), data=source, size=size, fields=fields), announce)
     task = make_task(read, merged.task)
-    if task.name == "regress" and merged.task.class_weights != "none":
+    if not task.classes and merged.task.class_weights != "none":
         raise ConfigError(
             "task.class_weights", merged.task.class_weights, "classes to weigh", "leave out --task.class_weights"
         )
@@ -140,8 +140,8 @@ def _foreign_data(
         DataConfig(source=source),
         trained.preparation,
         trained.classes,
-        ANNOTATION_OF[task.name],
-        targets=task.outputs if task.name == "regress" else None,
+        task.annotation,
+        targets=None if task.classes else task.outputs,
         seen=seen,
         announce=announce,
     )
@@ -152,7 +152,7 @@ def _complete(
     run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: Asked, announce: Announce | None
 ) -> None:
     """Write the evaluation.json and the answers that a finished run of an earlier version lacks, where that can be."""
-    if trained.task.name == "segment" or not run.metrics_json.exists() or kept_whole(run):
+    if not run.metrics_json.exists() or kept_whole(run):
         return
     if not os.access(run.path, os.W_OK):
         return
@@ -162,8 +162,7 @@ def _complete(
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
         measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
-    if (assessment := assess_run(data, measured)) is not None:
-        keep_assessment(run, assessment, data, measured, say)
+    keep_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
 
 
 def _evaluate_on(
@@ -177,5 +176,5 @@ def _evaluate_on(
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, data, (split,), batch=batch, asked=plan)
         evaluation = evaluate_trained(trained, data, split, batch=batch, answering=answering)
-    figures = assess_split(evaluation, data, temperature)
+    figures = assess_split(trained.task, evaluation, data, temperature)
     return replace(evaluation, notes=data.notes, findings=data.findings, figures=figures, temperature=temperature)

@@ -15,7 +15,7 @@ from striate.models.untouched import same_random_state
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.studies.cross_validation.content import final_command
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained, trained_from_dict
 

@@ -40,9 +40,9 @@ def find_learning_rate(
     StriateError.
     """
     from striate.models.untouched import copied
+    from striate.report.lr_find import save_lr_find
     from striate.training.learning_rate.command import how_to_train, refuse_untried
     from striate.training.learning_rate.find import random_states_kept, search_learning_rate
-    from striate.visualize.lr_find import save_lr_find
     from striate.visualize.picture_path import refuse_picture_path
 
     if out is not None:

@@ -28,8 +28,8 @@ from striate.models.from_run import names_run
 from striate.models.untouched import TRIALS
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.user_path import user_path
-from striate.tasks.make import make_task
-from striate.tasks.protocol import Task
+from striate.tasks.registry import make_task
+from striate.tasks.task import Task
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.training.trained import Trained

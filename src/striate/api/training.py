@@ -18,7 +18,6 @@ from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.networks import load
 from striate.api.news import announce_decisions, announcer
 from striate.errors import RunError, pasted
-from striate.evaluation.text import summary_line
 from striate.report.finish import finish_run
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import append_event, cut_torn_end
@@ -32,6 +31,7 @@ from striate.studies.cross_validation.run import (
     study_is_whole,
     write_cv_beginning,
 )
+from striate.tasks.metric_names import split_line
 from striate.training.asked_fields import asked_fields
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
@@ -65,7 +65,7 @@ class Run:
         return notebook.page(
             f"{self.metrics.get('model')} on {self.metrics.get('data')}",
             notebook.items(
-                f"{split}: {summary_line(self.metrics[split])}"
+                f"{split}: {split_line(self.metrics[split])}"
                 for split in ("train", "val", "test")
                 # Of several trainings they are means with deviations, and the report says of what.
                 if isinstance(self.metrics.get(split, {}).get("loss"), float)

@@ -169,10 +169,10 @@ def _print_cross_validation(path: Path, metrics: dict[str, Any]) -> None:
 def _print_result(path: Path, metrics: dict[str, Any]) -> None:
     from striate.cli.output import print_text
     from striate.evaluation.baseline_text import comparison_lines
-    from striate.evaluation.text import summary_line
+    from striate.tasks.metric_names import split_line
 
     for split in ("train", "val", "test"):
-        print_text(f"{split + ':':<7}{summary_line(metrics[split])}")
+        print_text(f"{split + ':':<7}{split_line(metrics[split])}")
     for line in comparison_lines(metrics.get("baselines", ())):
         print_text(line)
     print_text(f"run:    {path}\nreport: {path / 'report.html'}")

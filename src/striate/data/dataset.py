@@ -10,6 +10,7 @@ import torch
 
 from striate.data.config import Fit, Layout, Store
 from striate.data.store.stored import Inputs, join_inputs, take_rows
+from striate.data.targets import Targets, join_targets
 from striate.records import Finding
 
 Kind = Literal["image", "grid", "table"]
@@ -19,6 +20,11 @@ TASK_OF: dict[Annotation, str] = {"class": "classify", "number": "regress", "mas
 """The task that reads each sort of annotation."""
 ANNOTATION_OF: dict[str, Annotation] = {task: annotation for annotation, task in TASK_OF.items()}
 """The sort of annotation that each task reads."""
+
+
+def task_reading(annotation: str) -> str:
+    """The built-in task that reads this sort of annotation."""
+    return next(task for task, kind in ANNOTATION_OF.items() if kind == annotation)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Split:
     """
 
     inputs: Inputs
-    targets: torch.Tensor
+    targets: Targets
     ids: torch.Tensor
 
     def __len__(self) -> int:
@@ -46,7 +52,7 @@ class Split:
 def join_splits(parts: Sequence[Split]) -> Split:
     """The samples of splits of one data set, one after the other."""
     inputs = join_inputs([part.inputs for part in parts])
-    return Split(inputs, torch.cat([part.targets for part in parts]), torch.cat([part.ids for part in parts]))
+    return Split(inputs, join_targets([part.targets for part in parts]), torch.cat([part.ids for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,11 @@ class Dataset:
     given: tuple[str, ...] = ()
     store: Store = "memory"
     facts: dict[str, SampleFacts] = field(default_factory=dict)
+
+    @property
+    def targets_word(self) -> str:
+        """What the targets are, in a word: `classes`, `numbers` or `masks`."""
+        return {"class": "classes", "number": "numbers", "mask": "masks"}[self.annotation]
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from striate.data.dataset import Dataset
 from striate.errors import DataError
 
@@ -22,3 +24,9 @@ def with_labels(data: Dataset) -> Dataset:
                 "label some of its masks, or let striate split: put all images into one folder",
             )
     return data
+
+
+def class_counts(targets: torch.Tensor, classes: int) -> torch.Tensor:
+    """(K,) float64: how many samples, or labeled pixels of masks, each class has."""
+    labeled = targets[targets != IGNORED] if targets.dtype == torch.uint8 else targets
+    return torch.bincount(labeled.reshape(-1).long(), minlength=classes).double()

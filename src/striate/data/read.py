@@ -10,7 +10,7 @@ from striate.data.audit.given_leaks import find_seen
 from striate.data.audit.quick import find_all
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.config import DataConfig
-from striate.data.dataset import TASK_OF, Annotation, Dataset, Preparation
+from striate.data.dataset import Dataset, Preparation, task_reading
 from striate.data.keep import Kept, keep_samples
 from striate.data.labeled import with_labels
 from striate.data.listing import Listing, class_numbers
@@ -83,7 +83,7 @@ def load_for_evaluation(
     config: DataConfig,
     preparation: Preparation,
     classes: tuple[str, ...],
-    annotation: Annotation,
+    annotation: str,
     *,
     targets: int | None = None,
     seen: Collection[str] | None = None,
@@ -99,7 +99,7 @@ def load_for_evaluation(
     """
     if config.layout == "auto" and takes_layout(config.source):
         config = replace(config, layout=preparation.layout)
-    listing = list_source(config, TASK_OF[annotation], announce)
+    listing = list_source(config, task_reading(annotation), announce)
     _check_form(listing, preparation, targets)
     listing, renamed = _match_classes(listing, classes)
     name = "test" if "test" in listing.given else "all"

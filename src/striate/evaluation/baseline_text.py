@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from striate.evaluation.text import summary_line
+from striate.tasks.metric_names import split_line
 
 
 def baseline_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each of `Baseline.to_json()`: its name and its metrics on the test split."""
     width = max((len(entry["name"]) for entry in entries), default=0)
-    return [f"  {entry['name']:<{width}}  {summary_line(entry).rpartition(', n =')[0]}" for entry in entries]
+    return [f"  {entry['name']:<{width}}  {split_line(entry).rpartition(', n =')[0]}" for entry in entries]
 
 
 def comparison_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:

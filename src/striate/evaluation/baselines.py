@@ -12,19 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, DataError
-from striate.evaluation.baseline import Baseline
-from striate.evaluation.baseline_method import Fitted, Method
-from striate.evaluation.classify_baselines import classify_methods
-from striate.evaluation.intervals import wilson
-from striate.evaluation.regress_baselines import regress_methods
-from striate.evaluation.segment_baselines import segment_methods
-from striate.tasks.protocol import Task
-
-_METHODS: dict[str, Callable[[Dataset], tuple[Method, ...]]] = {
-    "classify": classify_methods,
-    "regress": regress_methods,
-    "segment": segment_methods,
-}
+from striate.tasks.baseline import Baseline, Fitted, Method
+from striate.tasks.task import Task
 
 _FIELDS = ("task.name", "task.class_weights", "seed")
 
@@ -45,7 +34,7 @@ def fit_baselines(
             raise DataError(where, f"no samples in {name}", "train, val and test", "give data that are split in three")
     baselines = []
     with threadpool_limits(torch.get_num_threads()):
-        for method in _METHODS[task.name](data):
+        for method in task.baselines(data):
             announce(f"baseline: {method.name}")
             started = monotonic()
             fitted = method.fit(data, task, seed)
@@ -67,12 +56,10 @@ def refuse_network_fields(fields: Mapping[str, object]) -> None:
 
 def _measured(method: Method, fitted: Fitted, data: Dataset, task: Task, seconds: float) -> Baseline:
     targets = data.splits["test"].targets.cpu()
-    metrics: dict[str, Any] = {"n": len(targets), **task.metrics(fitted.decoded, targets)}
+    metrics: dict[str, Any] = {"n": len(targets), **task.measure(fitted.decoded, targets)}
     if not fitted.ranked:
         metrics.pop("top5", None)
-    if "accuracy" in metrics:
-        interval = wilson(int((fitted.decoded.argmax(1) == targets).sum()), len(targets))
-        metrics["accuracy_interval"] = [interval.low, interval.high]
+    metrics |= task.interval(np.asarray(fitted.decoded), np.asarray(targets))
     return Baseline(
         method.name,
         method.what,

@@ -29,8 +29,8 @@ from striate.data.plan import plan_inputs
 from striate.data.progress import announce_tenths
 from striate.data.threads import map_ordered
 from striate.errors import ConfigError, DataError
-from striate.evaluation.baseline_features import HOG_SIDE, HOG_SMALLEST, color_histograms, hog_features
 from striate.records import Finding
+from striate.tasks.baseline_features import HOG_SIDE, HOG_SMALLEST, color_histograms, hog_features
 
 FOLDS = 5
 _COMPONENTS, _FITTED = 256, 4096

@@ -10,18 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import Batch, batches
 from striate.data.store.stored import StoredInputs
 from striate.errors import DataError, ModelError, UsageError
-from striate.evaluation.intervals import wilson
-from striate.evaluation.record import ClassRow, Evaluation
 from striate.inference.answering import Answering, answer_plainly, batch_size, inference
 from striate.machine.memory import in_halves
-from striate.tasks.protocol import Task
+from striate.tasks.accumulator import Accumulator
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, outputs_of_views
 from striate.training.trained import Trained
 
@@ -81,20 +80,16 @@ def evaluate_split(
     def run(samples: int) -> _Answered:
         return _run(asked, task, split, normalize, place, samples, views, progress)
 
-    tally, decoded, alone, brightness = in_halves(batch, run)
-    loss = float(task.summarize(tally)["loss"])
+    measured, decoded, alone, brightness = in_halves(batch, run)
+    loss = float(measured.compute()["loss"])
     _require_finite(where, decoded, loss)
-    metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.metrics(decoded, split.targets.cpu())}
+    metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.measure(decoded, split.targets.cpu())}
     if views != "none":
-        metrics[f"{task.headline}_one_view"] = task.summarize(alone)[task.headline]
+        metrics[f"{task.headline}_one_view"] = alone.compute()[task.headline]
         metrics["views"] = VIEW_COUNTS[views]
     answers, targets = decoded.numpy(), split.targets.cpu().numpy()
-    confusion: NDArray[np.int64] | None = None
-    per_class: tuple[ClassRow, ...] = ()
-    if task.name == "classify":
-        confusion, per_class = _per_class(answers, targets, classes)
-        interval = wilson(int(np.trace(confusion)), len(split))
-        metrics["accuracy_interval"] = [interval.low, interval.high]
+    confusion, per_class = task.table_of_classes(answers, targets)
+    metrics |= task.interval(answers, targets)
     return Evaluation(
         data=data_name,
         split=split_name,
@@ -109,16 +104,17 @@ def evaluate_split(
         per_class=per_class,
         inference=answering.plan,
         brightness=brightness,
+        shown=task.metrics,
     )
 
 
 class _Answered(NamedTuple):
-    """The summed tally and the decoded answers of all samples, the tally for one view each, all on the CPU; and how
-    bright the images are."""
+    """What was measured, the decoded predictions of all samples, what was measured for one view of each; and how bright
+    the images are."""
 
-    tally: torch.Tensor
+    measured: Accumulator
     decoded: torch.Tensor
-    alone: torch.Tensor
+    alone: Accumulator
     brightness: NDArray[np.float32] | None
 
 
@@ -132,14 +128,16 @@ def _run(
     views: Views,
     progress: Callable[[int, int], None] | None,
 ) -> _Answered:
-    tallies, answers, single, brightness = [], [], [], []
+    measured, single = task.accumulator(), task.accumulator()
+    answers, brightness = [], []
     done = 0
     with inference(answering) as network, closing(_read(split, batch, device)) as parts:
         for part in parts:
             targets = part.targets.to(device)
-            outputs, alone = outputs_of_views(network, normalize(part.inputs.to(device)), views)
-            tallies.append(task.tally(outputs, targets).cpu())
-            single.append(tallies[-1] if alone is outputs else task.tally(alone, targets).cpu())
+            outputs, alone = outputs_of_views(network, normalize(part.inputs.to(device)), views, task.unmoved)
+            measured.update(outputs, targets)
+            if alone is not outputs:
+                single.update(alone, targets)
             answers.append(task.decode(outputs).cpu())
             if part.inputs.dtype == torch.uint8 and part.inputs.ndim == 4:
                 brightness.append(_mean_bytes(part.inputs))
@@ -148,7 +146,7 @@ def _run(
                 progress(done, len(split))
     # Outside of inference mode, so that what is handed on are ordinary tensors.
     bright = torch.cat(brightness).numpy() if brightness else None
-    return _Answered(torch.stack(tallies).sum(0), torch.cat(answers), torch.stack(single).sum(0), bright)
+    return _Answered(measured, torch.cat(answers), single, bright)
 
 
 def _mean_bytes(images: torch.Tensor) -> torch.Tensor:
@@ -174,21 +172,3 @@ def _require_finite(where: str, decoded: torch.Tensor, loss: float) -> None:
             "finite answers",
             "train again with a tenth of the learning rate, or load the best checkpoint instead of the last",
         )
-
-
-def _per_class(
-    probabilities: NDArray[Any], targets: NDArray[Any], classes: tuple[str, ...]
-) -> tuple[NDArray[np.int64], tuple[ClassRow, ...]]:
-    """The confusion matrix (true, predicted), and a row for each class."""
-    predicted, numbers = probabilities.argmax(1), range(len(classes))
-    confusion = confusion_matrix(targets, predicted, labels=numbers).astype(np.int64)
-    columns = precision_recall_fscore_support(targets, predicted, labels=numbers, zero_division=np.nan)
-    rows = []
-    for k, (precision, recall, f1, n) in enumerate(zip(*columns, strict=True)):
-        interval = wilson(int(confusion[k, k]), int(n))
-        rows.append(ClassRow(classes[k], int(n), _known(precision), _known(recall), _known(f1), interval))
-    return confusion, tuple(rows)
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from striate.inference.agreement import ReadsOutputs
 from striate.inference.candidates import why_left_alone
 from striate.inference.choose import Trial, agreement_of, choose_way, prepare_way
 from striate.inference.openvino_network import openvino_version
@@ -22,7 +23,6 @@ from striate.inference.torch_network import Network
 from striate.machine.kept import keep_plan, read_plan
 from striate.machine.precision import fp32_products
 from striate.models.untouched import untouched
-from striate.tasks.protocol import Task
 
 LEAST_TOTAL = 1000
 """So few samples are answered plainly: comparing 200 of them would cost more than it gains."""
@@ -71,7 +71,7 @@ def batch_size(input_shape: tuple[int, ...]) -> int:
 
 def plan_answering(
     module: nn.Module,
-    task: Task,
+    task: ReadsOutputs,
     sample: Sample,
     *,
     total: int,
@@ -97,6 +97,8 @@ def plan_answering(
         first = sample(min(batch, _TIMED))
         if not len(first):
             return answer_plainly(module, "no sample can be read")
+        if not isinstance(module(first[:1]), torch.Tensor):
+            return answer_plainly(module, "the network gives more than one tensor")
         seconds = _plain_seconds(module, first, total)
         if seconds < LEAST_SECONDS:
             return answer_plainly(module, f"{seconds:.1f} s of work are too few to look for a faster way")
@@ -133,7 +135,7 @@ def _plain_seconds(network: Network, x: torch.Tensor, total: int) -> float:
     return seconds
 
 
-def _make_trial(module: nn.Module, task: Task, sample: Sample, *, total: int, batch: int) -> Trial:
+def _make_trial(module: nn.Module, task: ReadsOutputs, sample: Sample, *, total: int, batch: int) -> Trial:
     """The samples to compare with, and what plain fp32 answers for them."""
     numbers = max(1, sample(1).numel())
     count = max(_LEAST_SAMPLE, min(_MOST_SAMPLE, total // _SAMPLE_SHARE, _MOST_NUMBERS // numbers))
@@ -174,7 +176,7 @@ def _without_agreement(tried: Tried) -> Tried:
     )
 
 
-def _key(module: nn.Module, task: Task, one: torch.Tensor, batch: int) -> dict[str, Any]:
+def _key(module: nn.Module, task: ReadsOutputs, one: torch.Tensor, batch: int) -> dict[str, Any]:
     """All that a plan depends on: weights too, since whether answers stay the same does."""
     import striate
 

@@ -9,12 +9,11 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from striate.inference.agreement import compare_answers
+from striate.inference.agreement import ReadsOutputs, compare_answers
 from striate.inference.candidates import ways_to_try
 from striate.inference.plan import PLAIN, AnswerAgreement, Tried, Way
 from striate.inference.torch_network import Network, prepare_torch
 from striate.machine.memory import ran_out
-from striate.tasks.protocol import Task
 
 MARGIN = 1.03
 """A way must be this much faster than the best so far, which is nearer to plain fp32."""
@@ -32,7 +31,7 @@ class Trial:
     and `seconds` that plain fp32 needs for the whole job of `total` samples."""
 
     module: nn.Module
-    task: Task
+    task: ReadsOutputs
     batches: Sequence[torch.Tensor]
     reference: torch.Tensor
     total: int

@@ -74,6 +74,16 @@ def build_from_file(text: str, input_shape: tuple[int, ...] | None, outputs: int
     return made
 
 
+def object_from_file(text: str) -> object:
+    """What `file.py` has under the name behind the colon: a class or a function; runs the file, calls nothing.
+
+    What the code prints goes to stderr. Raises ModelError where the file or the name is missing, or the file raises.
+    """
+    path, name = _split(text)
+    with _importable(path.resolve().parent), redirect_stdout(sys.stderr):
+        return _function(_load(path, text), name, text)
+
+
 def _split(text: str) -> tuple[Path, str]:
     """Path and name of the function; ModelError where there is no such file."""
     path_text, _, name = text.rpartition(":")

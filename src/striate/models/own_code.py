@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from striate.errors import ModelError, pasted
+from striate.errors import ModelError, RunError, pasted
 from striate.machine.cache import cache_folder
 from striate.models.from_file import names_file, resolve_name
 
@@ -42,12 +42,9 @@ def remember_named(model: object) -> None:
 def refuse_unnamed(model: object, where: str, input_shape: Sequence[int], outputs: int | None) -> None:
     """Raise ModelError where `model`, which only the file `where` names, is code that the user has not named; for
     inputs of `input_shape` and so many `outputs`, which the remedy names."""
-    if not isinstance(model, str) or not names_file(model):
+    if not isinstance(model, str) or is_named(model):
         return
     name = _whole(model)
-    file = _note(name)
-    if name in _named or (file is not None and _is_mine(file)):
-        return
     form = f"--input {'x'.join(map(str, input_shape))}" + (f" --classes {outputs}" if outputs else "")
     raise ModelError(
         where,
@@ -55,6 +52,27 @@ def refuse_unnamed(model: object, where: str, input_shape: Sequence[int], output
         "code that you have named yourself before, since a run or a configuration may come from somebody else",
         f"read that file; if you trust it, name it once: striate summary {pasted(name)} {form}",
     )
+
+
+def refuse_unnamed_task(task: str, where: str) -> None:
+    """Raise RunError where a task that only the file `where` names is code that the user has not named."""
+    if is_named(task):
+        return
+    raise RunError(
+        where,
+        f"a task that is code: {_whole(task)}, which would be run",
+        "code that you have named yourself before, since a run or a configuration may come from somebody else",
+        f"read that file; if you trust it, name it once: striate train digits --task {pasted(_whole(task))}",
+    )
+
+
+def is_named(text: str) -> bool:
+    """Whether the text names no code, or code that the user has named himself."""
+    if not names_file(text):
+        return True
+    name = _whole(text)
+    file = _note(name)
+    return name in _named or (file is not None and _is_mine(file))
 
 
 def _whole(model: str) -> str:

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from striate.evaluation.baseline import Baseline
-from striate.evaluation.comparison import BaselineComparison, compare_with
-from striate.evaluation.record import Evaluation
-from striate.evaluation.text import LABELS, SHARES
-from striate.report.content import Picture, Table, Worth
-from striate.report.wording import metric, number
-from striate.tasks.protocol import Task
+from striate.report.content import Worth
+from striate.report.wording import columns_of, heading, metric
+from striate.tasks.baseline import Baseline
+from striate.tasks.baseline_comparison import BaselineComparison
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.metric_names import metric_named
+from striate.tasks.task import Task
 from striate.training.prepare import Prepared
 from striate.visualize.baselines import baselines_figure
 from striate.visualize.canvas import of_split, save_figure
+from striate.visualize.page_parts import Picture, Table
 from striate.visualize.themed_svg import themed_svg
+from striate.wording import number
 
 NETWORK = "this network"
-_SHOWN = ("accuracy", "accuracy_interval", "macro_f1", "rmse", "mae", "r2", "iou", "pixel_accuracy")
+_LEFT_OUT = ("n", "loss", "top5")
 _DPI = 144
 
 
@@ -45,7 +47,7 @@ def measure_baselines(
 
     seed = prepared.config.seed
     fitted = fit_baselines(prepared.data, prepared.task, seed=seed, announce=announce)
-    return tuple(Compared(baseline, compare_with(test, baseline, seed)) for baseline in fitted)
+    return tuple(Compared(baseline, prepared.task.compare_baseline(test, baseline, seed)) for baseline in fitted)
 
 
 def baseline_table(baselines: Sequence[Baseline], of: str, network: dict[str, Any] | None = None) -> Table:
@@ -54,7 +56,7 @@ def baseline_table(baselines: Sequence[Baseline], of: str, network: dict[str, An
     rows = [(baseline.name, baseline.to_json()) for baseline in baselines]
     if network is not None:
         rows.insert(0, (NETWORK, network))
-    keys = [key for key in _SHOWN if any(key in values for _, values in rows)]
+    keys = [key for key in columns_of([values for _, values in rows]) if key not in _LEFT_OUT]
     cells = tuple(
         (
             name,
@@ -64,7 +66,7 @@ def baseline_table(baselines: Sequence[Baseline], of: str, network: dict[str, An
         )
         for name, values in rows
     )
-    heads = ("95 % interval" if key == "accuracy_interval" else LABELS[key] for key in keys)
+    heads = (heading(key) for key in keys)
     return Table(f"On the {of}", ("method", *heads, "learned from", "seconds"), cells)
 
 
@@ -102,15 +104,15 @@ def draw_baselines(folder: Path, compared: Sequence[Compared], test: Evaluation,
     """`baselines.png`: the headline metric of the `task` of the network and each baseline."""
     key = task.headline
     measured = [test.metrics, *(entry.baseline.metrics for entry in compared)]
-    intervals = [tuple(values["accuracy_interval"]) if key == "accuracy" else None for values in measured]
+    intervals = [tuple(ends) if (ends := values.get(f"{key}_interval")) else None for values in measured]
     title = of_split(test.data, test.split, test.n)
     figure = baselines_figure(
         [NETWORK, *(entry.baseline.name for entry in compared)],
         [values[key] for values in measured],
         intervals,
-        metric=LABELS[key],
+        metric=metric_named(key).name,
         title=title,
-        share=key in SHARES,
+        share=metric_named(key).is_share,
     )
     way = "Further right is better." if task.higher_is_better else "Further left is better."
     path = save_figure(figure, folder / "baselines.png", _DPI)

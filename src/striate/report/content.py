@@ -3,70 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
-from striate.evaluation.assessment.record import Assessment
-from striate.evaluation.record import Evaluation
 from striate.records import Finding
-
-PictureKind = Literal["curves", "confusion", "scatter", "samples", "baselines", "signal", "filters"]
-
-
-@dataclass(frozen=True)
-class SampleTile:
-    """One sample of a gallery: its image as a PNG in base64, shown at `width` × `height`, `enlarged` from fewer pixels;
-    its `name`, and in words what was answered, what is true, and where it matters the next probable answer."""
-
-    png: str
-    width: int
-    height: int
-    enlarged: bool
-    name: str
-    answer: str
-    truth: str
-    right: bool
-    next: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG with its title and caption; `kind` decides its section and which numbers go with it.
-
-    A page shows instead of the PNG: `panels`, the same as SVG in the page's colors, or `tiles`, the samples one by one.
-    """
-
-    title: str
-    caption: str
-    path: Path
-    kind: PictureKind
-    panels: tuple[str, ...] = ()
-    tiles: tuple[SampleTile, ...] = ()
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of texts and numbers; each row has a cell for each of `columns`, the first names the row. `shades`: how
-    dark each cell of a matrix is, from 0 to 10, without the names of the rows."""
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str | int | float | None, ...], ...]
-    shades: tuple[tuple[int, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a page under a heading of its own: sentences, tables, charts (SVG) with their caption, and the tables
-    `behind` them."""
-
-    title: str
-    sentences: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    charts: tuple[str, ...] = ()
-    caption: str = ""
-    behind: tuple[Table, ...] = ()
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.figures import Assessment
+from striate.visualize.page_parts import Picture, Section, Table
 
 
 @dataclass(frozen=True)
@@ -105,6 +48,7 @@ class ReportContent:
     metrics.csv. `config`: config.yaml as text. `command`: what repeats the run when pasted.
     `target_names` name the numbers of a regression. `worth` is None where no baselines were asked for.
     `signal`: strength of signal and gradient, a row a layer. `assessment`: the record of evaluation.json.
+    `answer`: the result in one figure and its sentence; `tables` and `sections` are those of the task.
     """
 
     title: str
@@ -126,3 +70,6 @@ class ReportContent:
     worth: Worth | None = None
     signal: Table | None = None
     assessment: Assessment | None = None
+    answer: tuple[str, str] | None = None
+    tables: Mapping[str, Table | None] = field(default_factory=dict)
+    sections: Sequence[Section] = ()

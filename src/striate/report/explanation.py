@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from striate.report.content import Table
 from striate.report.explanation_pictures import Pixels, as_png, difference, enlarged, outlined, overlay
 from striate.report.page import page_environment
 from striate.visualize.attribution import text
@@ -15,6 +14,7 @@ from striate.visualize.attribution.explanation import Explanation, as_pixels
 from striate.visualize.attribution.maps import Method
 from striate.visualize.attribution.record import AttributionMap
 from striate.visualize.attribution.removal import removed
+from striate.visualize.page_parts import Table
 from striate.wording import show_sizes
 
 Row = tuple[str | int | float | None, ...]

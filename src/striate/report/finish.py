@@ -16,12 +16,11 @@ from striate.evaluation.assessment.assess import assess_run
 from striate.evaluation.assessment.keep import keep_assessment
 from striate.evaluation.measure import evaluate_trained
 from striate.evaluation.planned import plan_evaluation
-from striate.evaluation.record import Evaluation
 from striate.machine.memory import only_new_garbage
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
-from striate.report.content import Picture, Worth
+from striate.report.content import Worth
 from striate.report.first_filters import draw_first_filters
-from striate.report.pictures import draw_answers, draw_curves
+from striate.report.pictures import draw_curves
 from striate.report.run_content import run_content
 from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.write import write_report
@@ -30,6 +29,10 @@ from striate.runs.digests import note_finished
 from striate.runs.directory import RunDirectory, read_plan_summary
 from striate.runs.events import append_event
 from striate.runs.files import write_json
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.figures import Assessment
+from striate.tasks.metric import Metric
+from striate.tasks.show import drawable_images, slices_section
 from striate.training.config import Config
 from striate.training.config_file import config_to_dict
 from striate.training.events import EpochRow, StepsChanged
@@ -42,6 +45,7 @@ from striate.training.patience import best_epoch, early_end
 from striate.training.prepare import Prepared
 from striate.training.target import TargetOutcome, target_outcome
 from striate.training.trained import Trained
+from striate.visualize.page_parts import Picture
 
 _VIEWS_COST = 0.01  # of the accuracy: below, nobody would choose otherwise
 
@@ -63,10 +67,9 @@ def finish_run(
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
     evaluations = _evaluate(prepared, trained, announce)
-    assessment = assess_run(data, evaluations)
-    if assessment is not None:
-        keep_assessment(run, assessment, data, evaluations, announce)
-    if lost := views_lost(evaluations["test"].metrics, evaluations["test"].n):
+    assessment = assess_run(prepared.task, data, evaluations)
+    keep_assessment(run, assessment, data, evaluations, announce)
+    if lost := views_lost(evaluations["test"].metrics, evaluations["test"].n, prepared.task.metrics[0]):
         announce(lost)
         append_event(run, "note", text=lost)
     ledger = observe(prepared.state.module, data.input_shape)
@@ -88,6 +91,7 @@ def finish_run(
         worth=worth,
         signal=signal_table(start, end),
         assessment=assessment,
+        **_of_task(prepared, evaluations["test"], assessment),
     )
     write_report(run.report, content)
     if (known := read_forecast(run)) is not None:
@@ -113,19 +117,18 @@ def _evaluate(prepared: Prepared, trained: Trained, announce: Callable[[str], No
     }
 
 
-def views_lost(metrics: dict[str, Any], n: int) -> str:
+def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
     """What answers from several views cost, where one view is right more often; empty where it is not, or by
     so little that chance explains it for `n` samples."""
-    alone, several = metrics.get("accuracy_one_view"), metrics.get("accuracy")
+    alone, several = metrics.get(f"{headline.key}_one_view"), metrics.get(headline.key)
     if alone is None or several is None or alone <= several:
         return ""
     # At least this share of the samples changed sides, each by chance either way.
     if alone - several < max(_VIEWS_COST, 2 * math.sqrt((alone - several) / n)):
         return ""
     points = 100 * (alone - several)
-    return (
-        f"{metrics['views']} views cost {points:.1f} points of test accuracy: --evaluation.views none answers from one"
-    )
+    cost = f"{metrics['views']} views cost {points:.1f} points of test {headline.name}"
+    return f"{cost}: --evaluation.views none answers from one"
 
 
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
@@ -225,7 +228,20 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[P
     )
     images = data.splits["test"].inputs if data.kind == "image" else None
     names = data.facts["test"].paths if "test" in data.facts else ()
-    return [curves, *draw_answers(run.plots, test, images, target_names=data.target_names, names=names)]
+    shown = drawable_images(images)
+    return [curves, *prepared.task.pictures(run.plots, test, shown, target_names=data.target_names, names=names)]
+
+
+def _of_task(prepared: Prepared, test: Evaluation, assessment: Assessment) -> dict[str, Any]:
+    """What the task says, tabulates and explains of its test split."""
+    task, figures = prepared.task, assessment.splits.get("test")
+    of = f"test split of {assessment.data}, n = {test.n:,}"
+    own = () if figures is None else task.sections(assessment, figures, of)
+    return {
+        "answer": task.answer(test),
+        "tables": task.tables(test, figures, prepared.data.target_names),
+        "sections": (*own, *(() if figures is None else slices_section(figures, task.metrics[0], of))),
+    }
 
 
 def _worth(prepared: Prepared, compared: Sequence[Compared], test: Evaluation, seconds: float) -> Worth:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from torch import nn
 
-from striate.report.content import Picture
 from striate.visualize.canvas import save_figure
 from striate.visualize.inside.figures.filters import filter_words, filters_figure
 from striate.visualize.inside.filters import filter_layers, find_filters
+from striate.visualize.page_parts import Picture
 
 _DPI = 80
 _SMALLEST = 3

@@ -6,10 +6,10 @@ from base64 import b64encode
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from striate import wording
 from striate.errors import RunError, printable
-from striate.report import wording
-from striate.report.content import Picture
 from striate.report.contents import PageTemplate
+from striate.visualize.page_parts import Picture
 
 
 def page_environment(*packages: str) -> Environment:

@@ -11,16 +11,17 @@ from striate.account.ledger import Ledger
 from striate.account.remarks.teacher import teacher_remarks
 from striate.doctor.own.curves import curve_findings, read_curves
 from striate.errors import pasted
-from striate.evaluation.record import Evaluation
 from striate.records import Finding
-from striate.report.content import ModelFacts, Picture, ReportContent, Table
+from striate.report.content import ModelFacts, ReportContent
 from striate.report.summary import short_layer_table
 from striate.runs.directory import RunDirectory
 from striate.runs.environment import read_environment
 from striate.runs.events import read_notes
+from striate.tasks.evaluation import Evaluation
 from striate.training.config_file import config_to_yaml
 from striate.training.prepare import Prepared
 from striate.visualize.network_diagram import network_diagram
+from striate.visualize.page_parts import Picture, Table
 from striate.wording import show_shape
 
 _DRAWN = 150

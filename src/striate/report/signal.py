@@ -8,15 +8,15 @@ from pathlib import Path
 
 from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal, signal_from_json, signal_to_json
 from striate.machine.memory import in_halves
-from striate.report.charts import signal_charts
-from striate.report.content import Picture, Table
-from striate.report.wording import number, percent
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_json
 from striate.training.execution import training_part
 from striate.training.prepare import Prepared
 from striate.visualize.canvas import save_figure
+from striate.visualize.charts import signal_charts
+from striate.visualize.page_parts import Picture, Table
 from striate.visualize.signal import signal_figure
+from striate.wording import number, percent
 
 ROWS = 200
 """So many layers at most in the table; its caption says how many there are."""

@@ -6,9 +6,9 @@ from striate.account.comparison import LedgerComparison, show_ratio
 from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Row
 from striate.account.table import totals
-from striate.report.content import Table
 from striate.report.page import page_environment
 from striate.visualize.network_diagram import network_diagram
+from striate.visualize.page_parts import Table
 from striate.wording import percent_of, show_shape, show_sizes
 
 # What is looked at first stands first: the rest is pushed aside on most screens.

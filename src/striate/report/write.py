@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from striate.evaluation.assessment.record import ClassificationFigures
 from striate.records import Finding
-from striate.report import numbers, wording
-from striate.report.assessed import assessment_sections, averages_table, class_table, confused_table, figures_of_test
-from striate.report.content import ReportContent, Table
+from striate.report import numbers
+from striate.report.content import ReportContent
 from striate.report.page import as_base64, page_environment
 from striate.report.wording import plain
 from striate.runs.files import write_text
-from striate.visualize.canvas import of_split
+from striate.visualize.page_parts import Table
 
 _KINDS = ("curves", "confusion", "scatter", "samples", "baselines", "signal", "filters")
 
@@ -31,37 +29,20 @@ def write_report(path: str | Path, content: ReportContent) -> Path:
 
 def render_report(content: ReportContent) -> str:
     """The report as HTML text. Raises RunError where a picture cannot be read."""
-    evaluation, assessed = content.evaluation, _assessed(content)
     page = page_environment().get_template("report.html")
     return page.render(
         content=content,
-        answer=None if evaluation is None else wording.answer(evaluation),
+        answer=content.answer,
         pictures={kind: [p for p in content.pictures if p.kind == kind] for kind in _KINDS},
         image=as_base64,
         metrics=numbers.metric_table(content.metrics),
         gap=content.assessment.gap if content.assessment else None,
-        **assessed,
+        **{name: content.tables.get(name) for name in ("averages", "confused", "classes")},
         behind=_behind(content),
         noticed=_noticed(content.findings),
-        sections=() if content.assessment is None else assessment_sections(content.assessment),
+        sections=content.sections,
         environment={name: plain(value) for name, value in content.environment.items()},
     )
-
-
-def _assessed(content: ReportContent) -> dict[str, Table | None]:
-    """What is known of classes: with the record of evaluation.json more than without."""
-    evaluation = content.evaluation
-    if evaluation is None or not evaluation.per_class:
-        return {"averages": None, "confused": None, "classes": None}
-    figures = None if content.assessment is None else figures_of_test(content.assessment)
-    if not isinstance(figures, ClassificationFigures):
-        return {"averages": None, "confused": None, "classes": numbers.class_table(evaluation)}
-    of = of_split(evaluation.data, evaluation.split, evaluation.n)
-    return {
-        "averages": averages_table(figures, of),
-        "confused": confused_table(figures, of),
-        "classes": class_table(figures, of),
-    }
 
 
 def _noticed(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
@@ -73,13 +54,7 @@ def _noticed(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
 
 def _behind(content: ReportContent) -> dict[str, Table | None]:
     """The table that belongs to each kind of picture."""
-    evaluation = content.evaluation
     tables: dict[str, Table | None] = dict.fromkeys(_KINDS)
     if content.history:
         tables["curves"] = numbers.history_table(content.history)
-    tables["signal"] = content.signal
-    if evaluation is not None and evaluation.confusion is not None:
-        tables["confusion"] = numbers.confusion_table(evaluation)
-    if evaluation is not None and evaluation.task == "regress":
-        tables["scatter"] = numbers.answer_table(evaluation, content.target_names)
-    return tables
+    return tables | {"signal": content.signal} | {kind: content.tables.get(kind) for kind in ("confusion", "scatter")}

@@ -58,7 +58,7 @@ class RunDirectory:
 
     @property
     def evaluation(self) -> Path:
-        """How good the network is, in all its parts: `striate.evaluation.assessment.record`."""
+        """How good the network is, in all its parts: `striate.tasks.figures`."""
         return self.path / "evaluation.json"
 
     @property

@@ -18,6 +18,7 @@ MOST_SAMPLES, MOST_VALUES = 200_000, 20_000_000
 """Of larger splits no answers are kept: a file has at most 40 MB of probabilities or 80 MB of numbers, beside ids,
 labels and paths, before it is compressed."""
 _MOST_PATHS = 100_000_000
+_LONGEST_TASK = 4096  # a path and a name
 _LEAST = -1e4  # a log-probability; float16 ends at -65504
 
 
@@ -57,7 +58,7 @@ def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
         "targets": predictions.targets,
     }
     if predictions.predicted is None:
-        arrays["answers"] = predictions.answers.astype(np.float32)
+        arrays["answers"] = predictions.answers
     else:
         with np.errstate(divide="ignore"):
             logs = np.maximum(np.log(predictions.answers.astype(np.float32)), _LEAST)
@@ -126,12 +127,14 @@ def _require_task(
     answers: NDArray[Any],
     predicted: NDArray[Any] | None,
 ) -> None:
-    """Raise ValueError where the arrays are not those of the task: who reads them computes with them as such."""
-    if task != ("regress" if predicted is None else "classify"):
-        raise ValueError(f"a task {task[:40]!r} with answers of another one")
+    """Raise ValueError where the arrays do not belong together: who reads them computes with them as such."""
+    if not task or len(task) > _LONGEST_TASK:
+        raise ValueError(f"a task {task[:40]!r}")
     if predicted is None:
-        if classes or answers.ndim != 2 or answers.shape != targets.shape:
-            raise ValueError("answers that are no numbers for targets")
+        if answers.ndim == targets.ndim and answers.shape != targets.shape:
+            raise ValueError("answers of another shape than their targets")
+        if targets.dtype == np.uint8 and answers.dtype != np.uint8:
+            raise ValueError("answers that are no masks for masks")
         if any(array.dtype.kind not in "fiu" for array in (answers, targets)):
             raise ValueError("targets or answers that are no numbers")
     else:

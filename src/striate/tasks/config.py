@@ -12,10 +12,12 @@ from annotated_types import Ge, Gt, Le, Lt
 class TaskConfig:
     """Fields of `task.*`. A field that does not belong to the chosen task is refused, never ignored."""
 
-    name: Literal["auto", "classify", "regress", "segment"] = "auto"
-    """`auto` follows the annotations: class names, numbers, or masks."""
-    loss: Literal["auto", "cross-entropy", "hinge", "squared", "absolute", "huber"] = "auto"
-    """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers."""
+    name: str = "auto"
+    """`auto` follows the annotations: class names, numbers, or masks. Else `classify`, `regress`, `segment`, the name
+    of a task that an installed package registers, or `file.py:name`, which runs that code."""
+    loss: str = "auto"
+    """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers. Classes: `cross-entropy` or
+    `hinge`; numbers: `squared`, `absolute` or `huber`."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of each target spread evenly over all classes (cross-entropy). None takes 0, or what the recipe decides."""
     class_weights: Literal["none", "balanced"] = "none"

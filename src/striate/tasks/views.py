@@ -7,7 +7,7 @@ crops); the six views of `mirror-shift` are those of Jordan, "94% on CIFAR-10 in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch.nn import functional
@@ -20,24 +20,32 @@ VIEW_COUNTS: dict[Views, int] = {"none": 1, "mirror": 2, "mirror-shift": 6}
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 
-def mean_over_views(network: Network, images: torch.Tensor, views: Views) -> torch.Tensor:
+class Unmoved(Protocol):
+    """Brings outputs for moved images back to where the images are: `Task.unmoved`."""
+
+    def __call__(self, outputs: Any, *, mirrored: bool, shift: tuple[int, int]) -> Any: ...
+
+
+def mean_over_views(network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved) -> torch.Tensor:
     """Outputs (N, K) for images (N, C, H, W): the weighted mean over the views, in float32.
 
     `none`: f(x). `mirror`: (f(x) + f(mirrored x)) / 2. `mirror-shift`: with m for that mean, m(x) / 2 +
     m(x moved up and left by a pixel) / 4 + m(x moved down and right) / 4, what is moved in being the reflection at the
     edge. The mean of logits is that of log-probabilities but for a constant: the normalized geometric mean.
     """
-    return outputs_of_views(network, images, views)[0]
+    return outputs_of_views(network, images, views, unmoved)[0]
 
 
-def outputs_of_views(network: Network, images: torch.Tensor, views: Views) -> tuple[torch.Tensor, torch.Tensor]:
+def outputs_of_views(
+    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The outputs of `mean_over_views`, and those of the image as it is alone; the same tensor for `none`."""
     alone = network(images)
     if views == "none":
         return alone, alone
     total: torch.Tensor | None = None
-    for weight, view in _other_views(images, views):
-        answer = weight * network(view).float()
+    for weight, view, mirrored, shift in _other_views(images, views):
+        answer = weight * unmoved(network(view), mirrored=mirrored, shift=shift).float()
         total = answer if total is None else total + answer
     assert total is not None
     return total + _own_weight(views) * alone.float(), alone
@@ -47,9 +55,10 @@ def _own_weight(views: Views) -> float:
     return 0.5 if views == "mirror" else 0.25
 
 
-def _other_views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, torch.Tensor]]:
-    """All views but the image itself, each with its weight; one exists at a time."""
-    yield _own_weight(views), images.flip(-1)
+def _other_views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, torch.Tensor, bool, tuple[int, int]]]:
+    """All views but the image itself, one at a time: its weight, the view, whether it is mirrored (after it was moved),
+    and by how many pixels it was moved (down, right)."""
+    yield _own_weight(views), images.flip(-1), True, (0, 0)
     if views == "mirror":
         return
     height, width = images.shape[-2:]
@@ -57,5 +66,6 @@ def _other_views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, to
     padded = functional.pad(images, (1, 1, 1, 1), mode=mode)
     for offset in (2, 0):
         moved = padded[..., offset : offset + height, offset : offset + width]
-        yield 0.125, moved
-        yield 0.125, moved.flip(-1)
+        shift = (1 - offset, 1 - offset)
+        yield 0.125, moved, False, shift
+        yield 0.125, moved.flip(-1), True, shift

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
 
@@ -21,13 +21,13 @@ def decide_views(config: Config, asked: Config, data: Dataset, task: Task) -> tu
     evaluation = replace(config.evaluation, views=views)
     if views == "none":
         return replace(config, evaluation=evaluation), []
-    fits = data.kind == "image" and task.name == "classify"
+    fits = data.kind == "image" and task.mean_of_views
     if not fits and asked.evaluation.views is not None and "evaluation.views" not in asked.decided:
         what = f"a {data.kind} a sample" if data.kind != "image" else f"the task {task.name}"
         raise ConfigError(
             "evaluation.views",
             f"{views} for {data.name}, which has {what}",
-            "images with classes: an answer for one view is then one for all",
+            "images, and a task whose predictions for one view are predictions for all",
             "leave out --evaluation.views",
         )
     if not fits:

@@ -21,7 +21,7 @@ from striate.records import Finding
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_seen
 from striate.runs.user_path import user_path
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.target_units import fit_head, head_tensors
 

@@ -13,11 +13,12 @@ from striate.errors import ModelError, StriateError
 from striate.models.untouched import left_alone
 from striate.training.config import Config
 from striate.training.execution import memory_explained
-from striate.training.forecast import Forecast, ShortTraining, duration
+from striate.training.forecast import Forecast, ShortTraining
 from striate.training.in_time import InTime, kept_in_time
 from striate.training.pace import AIM, Pace
 from striate.training.short_trainings import forecast_accuracy, foretells, run_short_trainings
 from striate.training.speed import Work, measure_pace, steps_for_epochs
+from striate.wording import duration
 
 _TELLING = 60.0  # seconds: from here on a run's accuracy is foretold
 _SHORT_SHARE = 0.02  # of a run's time that the trainings for this may take

@@ -13,7 +13,7 @@ from striate.models.first_weights.materialize import materialize
 from striate.models.from_file import resolve_name, source_digest
 from striate.models.own_code import refuse_unnamed
 from striate.models.published_size import size_note
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.training.beginning import Beginning
 from striate.training.config import Config
 from striate.training.recipes.speedrun import network_for

@@ -16,7 +16,7 @@ from striate.errors import ConfigError, ModelError, TrainingError
 from striate.models.tensors import tensors_in
 from striate.models.untouched import left_alone
 from striate.models.weights.auxiliary_outputs import answers
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.training.config import Config
 
 NOTE = "deterministic: nothing is decided by measuring (plan plain), and what has no deterministic form is refused"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from striate.training.events import EpochRow
+from striate.training.measured import Measured
 from striate.training.setup import Setup
 
 
 def epoch_row(setup: Setup, val: dict[str, float]) -> EpochRow:
     """What the state has summed since the epoch began, beside the metrics `val` of its validation."""
     state, seconds = setup.state, setup.state.epoch_seconds
-    assert state.tally is not None, "an epoch has at least one step"
+    assert isinstance(state.tally, Measured), "an epoch has at least one step"
     return EpochRow(
         epoch=setup.epoch + 1,
         step=state.step,
         lr=state.optimizer.param_groups[-1]["lr"],
-        train=setup.objective.summarize(state.tally),
+        train=state.tally.compute(),
         val=val,
         seconds=seconds,
         samples=state.epoch_samples,

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from striate.training.config import Config
-from striate.training.forecast import duration
+from striate.wording import duration
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from striate.wording import duration
+
 # The error of a long training falls more slowly than that of short ones: with these shares of their power (at worst,
 # expected, at best). By the runs of benchmarks/forecast.py.
 _WORST, _EXPECTED, _BEST = 0.35, 0.55, 1.5
@@ -105,13 +107,3 @@ def _power(steps: Sequence[float], errors: Sequence[float]) -> float:
     spread = sum((x - middle) ** 2 for x in xs)
     fitted = -sum((x - middle) * y for x, y in zip(xs, ys, strict=True)) / spread if spread else 0.0
     return min(_POWERS[1], max(_POWERS[0], fitted))
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

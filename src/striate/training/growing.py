@@ -11,7 +11,7 @@ from striate.data.dataset import Dataset
 from striate.data.resize import resize_batch
 from striate.errors import ConfigError
 from striate.models.untouched import untouched, zero_input
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.image_sizes import Size, image_size, smaller_sizes
 

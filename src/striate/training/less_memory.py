@@ -20,16 +20,17 @@ from striate.training.at_step import at_step
 from striate.training.config import Config
 from striate.training.events import EpochDone, Event, MemoryRanOut
 from striate.training.execution import evaluation_batch, training_part
+from striate.training.measured import Measured
 from striate.training.refusals import fewest_at_once
 from striate.training.setup import Setup
 
 
 def within_memory(
     setup: Setup,
-    take: Callable[[Setup, Batch], tuple[torch.Tensor, torch.Tensor]],
+    take: Callable[[Setup, Batch], tuple[torch.Tensor, Measured]],
     batch: Batch,
     again: Callable[[int], Batch],
-) -> Generator[Event, None, tuple[torch.Tensor, torch.Tensor]]:
+) -> Generator[Event, None, tuple[torch.Tensor, Measured]]:
     """`take` a step with its batch. Where memory runs out, say so, and take it from where it began with parts half as
     large, of the same batch, which `again` gives for its step; the configuration of `setup` is another from there on.
 

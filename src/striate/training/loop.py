@@ -12,6 +12,7 @@ from torch import nn
 from striate.data.dataset import Split
 from striate.data.loader import Batch, batches, epoch_order
 from striate.data.normalize import Normalize
+from striate.data.targets import Targets
 from striate.training.config import Config
 from striate.training.epoch_row import epoch_row
 from striate.training.events import EpochDone, Event, StepDone
@@ -19,6 +20,7 @@ from striate.training.execution import autocast, evaluation_batch, make_scaler, 
 from striate.training.head_first import training_mode
 from striate.training.in_time import InTime
 from striate.training.less_memory import updating, validated, within_memory
+from striate.training.measured import Measured
 from striate.training.mix import Mix, mix_batch
 from striate.training.nonfinite import (
     LossWatch,
@@ -63,6 +65,7 @@ def training_events(
     steps, by `state.elapsed`, which is the reader's to keep. Raises NonFiniteLoss.
     """
     setup = Setup(state, objective, splits, config, normalize, processes, in_time)
+    state.begin(objective)
     with training_mode(state.module, config) as set_mode:
         while len(state.history) < setup.epochs:
             if training_is_over(state.history, objective.task, config.budget):
@@ -92,8 +95,8 @@ def epoch_steps(setup: Setup, set_mode: Callable[[int], None]) -> Iterator[Event
             lr = setup.learning_rate
             set_learning_rate(state.optimizer, lr)
             set_mode(state.step)
-            loss, tally = yield from within_memory(setup, training_step, batch, again)
-            state.count_step(tally, batch.whole)
+            loss, measured = yield from within_memory(setup, training_step, batch, again)
+            state.count_step(measured, batch.whole)
             if not looks_each_step(loss.device):
                 watch.add(loss, state.step, epoch, lr, batch.ids, state.fault)
             state.epoch_seconds += perf_counter() - started
@@ -108,8 +111,8 @@ def epoch_steps(setup: Setup, set_mode: Callable[[int], None]) -> Iterator[Event
     watch.look()
 
 
-def training_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """One update of the network from one batch: forward, backward, step. Returns the scalar loss and the tally.
+def training_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]:
+    """One update of the network from one batch: forward, backward, step. Returns the scalar loss and what is measured.
 
     A network that learns by its own rule takes another step: `own_rule_step`.
     """
@@ -124,7 +127,7 @@ def training_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, torch.Tenso
     inputs, passes = step_passes(setup, batch)
     state.epoch_augment += perf_counter() - began
 
-    loss, tally = passes()
+    loss, measured = passes()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     counted = processes.counts(batch.whole)
     processes.sum_gradients(trained, counted=counted)
@@ -141,21 +144,22 @@ def training_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, torch.Tenso
         scaler.update()
         if state.average is not None:
             state.average.update()
-    return processes.summed(loss, tally, counted=counted)
+    return processes.summed(loss, measured, counted=counted)
 
 
-def step_passes(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Callable[[], tuple[torch.Tensor, torch.Tensor]]]:
+def step_passes(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Callable[[], tuple[torch.Tensor, Measured]]]:
     """The prepared inputs (B, …) of a step, and what takes them `forward_and_backward`, more than once if need be."""
     state, config = setup.state, setup.config
     inputs, targets = prepared_inputs(batch, setup.objective.task, config, setup.normalize, setup.epoch, state.step)
-    inputs, targets, mix = mix_batch(inputs, targets, config.augment, config.seed, state.step)
+    paste = setup.objective.task.moves_with_image
+    inputs, targets, mix = mix_batch(inputs, targets, config.augment, config.seed, state.step, paste=paste)
     return inputs, partial(forward_and_backward, setup, batch, inputs, targets, mix)
 
 
 def forward_and_backward(
-    setup: Setup, batch: Batch, inputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both passes of a batch; gradients are added up. Returns the scalar loss and the tally, of this process.
+    setup: Setup, batch: Batch, inputs: torch.Tensor, targets: Targets, mix: Mix | None
+) -> tuple[torch.Tensor, Measured]:
+    """Both passes of a batch; gradients are added up. Returns the scalar loss and what is measured, of this process.
 
     The batch goes through the network in parts of `execution.micro_batch` samples, whose losses and gradients add up to
     those of the whole, as do those of several processes.
@@ -163,7 +167,7 @@ def forward_and_backward(
     state, config, processes, samples = setup.state, setup.config, setup.processes, batch.whole
     module, scaler = state.module, state.scaler or _NO_SCALING
     seed_step(setup, inputs.device)
-    losses, tallies, weight = [], [], part_weight(setup.objective.task, targets, batch, processes)
+    losses, measured, weight = [], setup.objective.empty(), part_weight(setup.objective.task, targets, batch, processes)
     for first, start, stop in bounds_in_step(batch, config, processes):
         x, y, blend = inputs[start:stop], targets[start:stop], mix and mix.part(start, stop)
         with (
@@ -172,11 +176,11 @@ def forward_and_backward(
             pooling_first(module, config.execution),
             whole_batch_statistics(module, processes.divides(samples)),
         ):
-            loss, tally = setup.objective.training_loss(module, x, y, blend, Part(state.step, first, samples, weight))
+            loss, more = setup.objective.training_loss(module, x, y, blend, Part(state.step, first, samples, weight))
         scaler.scale(processes.for_backward(loss, samples)).backward()
         losses.append(loss.detach())
-        tallies.append(tally)
-    return sum(losses[1:], losses[0]), sum(tallies[1:], tallies[0])
+        measured.merge(more)
+    return sum(losses[1:], losses[0]), measured
 
 
 def close_epoch(setup: Setup) -> EpochDone:
@@ -210,17 +214,17 @@ def validate(
     Modes are put back. The final evaluation may compute in another precision.
     """
     modes, device = [(part, part.training) for part in module.modules()], next(module.parameters()).device
-    total: torch.Tensor | None = None
+    total = objective.empty()
     try:
         module.eval()
         at_once = evaluation_batch(config)
         for number, batch, counted in measured_batches(split, at_once, processes):
             inputs = to_memory_format(normalize(batch.inputs), config)
             with autocast(config, device), uncompiled(config):
-                tally = objective.tally(module, inputs, batch.targets, number)
+                measured = objective.measure(module, inputs, batch.targets, number)
             if counted:
-                total = tally if total is None else total + tally
+                total.merge(measured)
     finally:
         for part, training in modes:
             part.training = training
-    return objective.summarize(processes.joined_tally(total, device))
+    return processes.joined(total, device).compute()

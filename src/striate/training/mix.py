@@ -10,6 +10,7 @@ import torch
 
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key
+from striate.data.targets import Targets
 from striate.data.transfer import sent
 
 
@@ -18,7 +19,7 @@ class Mix:
     """What the samples of a batch were blended with: (B, …) `targets` of their partners, and the `share` of the sample
     itself."""
 
-    targets: torch.Tensor
+    targets: Targets
     share: float
 
     def part(self, start: int, stop: int) -> Mix:
@@ -27,14 +28,15 @@ class Mix:
 
 
 def mix_batch(
-    inputs: torch.Tensor, targets: torch.Tensor, config: AugmentConfig, seed: int, step: int
-) -> tuple[torch.Tensor, torch.Tensor, Mix | None]:
+    inputs: torch.Tensor, targets: Targets, config: AugmentConfig, seed: int, step: int, *, paste: bool = False
+) -> tuple[torch.Tensor, Targets, Mix | None]:
     """Inputs (B, C, …) blended with a permutation of themselves, as a function of (seed, step); one share a batch.
     With them their targets, and how the loss has to blend those (None where it has not).
 
     `mixup`: share · x + (1 − share) · x', with share ~ Beta(alpha, alpha) (Zhang et al. 2017). `cutmix`: a box of
-    1 − share of the area of x' is pasted into x; the share is then that of the pixels (Yun et al. 2019). A mask is
-    pasted with its image: each of its pixels still has one class. Where both are on, a coin decides at each step.
+    1 − share of the area of x' is pasted into x; the share is then that of the pixels (Yun et al. 2019). Where
+    `paste` says that targets lie on the grid of the image, they are pasted with it: each pixel of a mask still has one
+    class. Where both are on, a coin decides at each step.
     """
     mixup, cutmix = config.mixup or 0.0, config.cutmix or 0.0
     if not (mixup or cutmix) or len(inputs) < 2:
@@ -49,7 +51,7 @@ def mix_batch(
     grid = inputs.shape[2:]
     box = _box(grid, share, random)
     mixed = _pasted(inputs, partner, (slice(None), slice(None), *box))
-    if targets.shape[1:] == grid and not targets.is_floating_point():
+    if paste:
         return mixed, _pasted(targets, partner, (slice(None), *box)), None
     area = math.prod(s.stop - s.start for s in box) / math.prod(grid)
     return mixed, targets, Mix(targets[partner], 1 - area)

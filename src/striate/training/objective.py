@@ -9,12 +9,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from striate.data.targets import Targets
 from striate.errors import ConfigError
 from striate.models.weights.auxiliary_outputs import answers
-from striate.tasks.protocol import Task
+from striate.tasks.outputs import Outputs, detached, first_samples
+from striate.tasks.task import Task
 from striate.training.auxiliary import AuxiliaryHeads, turned
 from striate.training.config import Config, RegularizeConfig
 from striate.training.hidden_units import Activity, hidden_activity, silent_and_all, sparsity_penalty
+from striate.training.measured import Measured, Saved
 from striate.training.mix import Mix
 
 
@@ -29,7 +32,7 @@ class Part:
     weight: torch.Tensor | float
 
 
-def whole_batch(task: Task, targets: torch.Tensor, step: int = 0) -> Part:
+def whole_batch(task: Task, targets: Targets, step: int = 0) -> Part:
     """The only part of a batch with these targets."""
     return Part(step, 0, len(targets), task.weight(targets))
 
@@ -39,8 +42,8 @@ class Seen:
     """What one pass gave: `outputs` of the network, those of its own `auxiliary` classifiers with their weights, those
     of heads on `inner` layers, logits and truth of `turns`, and the outputs of `hidden` units."""
 
-    outputs: torch.Tensor
-    auxiliary: tuple[tuple[float, torch.Tensor], ...] = ()
+    outputs: Outputs
+    auxiliary: tuple[tuple[float, Outputs], ...] = ()
     inner: tuple[torch.Tensor, ...] = ()
     turns: tuple[torch.Tensor, torch.Tensor] | None = None
     hidden: list[Activity] = field(default_factory=list)
@@ -48,11 +51,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a batch with its tally.
-
-    The tally is the task's, followed, where they are in use, by those of the auxiliary classifiers, by the correct
-    and all answers of the rotation head, and by the silent and all outputs of hidden units: sums, as in `Task`.
-    """
+    """The loss of a batch, with what is measured of it (`Measured`)."""
 
     task: Task
     config: Config
@@ -62,48 +61,48 @@ class Objective:
         self,
         module: nn.Module,
         inputs: torch.Tensor,
-        targets: torch.Tensor,
+        targets: Targets,
         mix: Mix | None = None,
         part: Part | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scalar loss with all its terms, and the tally. Of blended samples the tally counts the larger part's
+    ) -> tuple[torch.Tensor, Measured]:
+        """Scalar loss with all its terms, and what is measured. Of blended samples that is by the larger part's
         target. What is given may be a `part` of a batch: the losses of all parts add up to that of the batch."""
         part = part or whole_batch(self.task, targets)
         seen = self._forward(module, inputs, (part.step, 0), part)
         named = targets if mix is None or mix.share >= 0.5 else mix.targets
         loss, named_sum = self._mixed(seen.outputs, targets, mix, part.weight)
-        tallies = [self.task.tally(seen.outputs.detach(), named, named_sum)]
+        measured = self.empty()
+        measured.own.update(detached(seen.outputs), named, named_sum)
         for weight, outputs in seen.auxiliary:
             loss = loss + weight * self._mixed(outputs, targets, mix, part.weight)[0]
-        for outputs in seen.inner:
+        for inner, outputs in zip(measured.inner, seen.inner, strict=True):
             term, named_sum = self._mixed(outputs, targets, mix, part.weight)
             loss = loss + self.config.auxiliary.weight * term
-            tallies.append(self.task.tally(outputs.detach(), named, named_sum))
+            inner.update(detached(outputs), named, named_sum)
         share = len(inputs) / part.samples
         for term in (*self._terms(seen), *self._weight_penalties(module)):
             loss = loss + share * term
-        return loss, self._joined(tallies, seen)
+        return loss, self._counted(measured, seen)
 
     @torch.no_grad()
-    def tally(self, module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, number: int = 0) -> torch.Tensor:
-        """The tally alone, for validation, of the images as they are: `evaluation.views` are for what is measured once
-        training is over. `number` is that of the batch, from which turns follow."""
-        seen = self._forward(module, inputs, (0, number))
-        return self._joined([self.task.tally(outputs, targets) for outputs in (seen.outputs, *seen.inner)], seen)
+    def measure(self, module: nn.Module, inputs: torch.Tensor, targets: Targets, number: int = 0) -> Measured:
+        """What is measured alone, for validation, of the images as they are: `evaluation.views` are for what is
+        measured once training is over. `number` is that of the batch, from which turns follow."""
+        seen, measured = self._forward(module, inputs, (0, number)), self.empty()
+        for part, outputs in zip((measured.own, *measured.inner), (seen.outputs, *seen.inner), strict=True):
+            part.update(outputs, targets)
+        return self._counted(measured, seen)
 
-    def summarize(self, tally: torch.Tensor) -> dict[str, float]:
-        """The task's epoch metrics, then `<layer>_<headline>`, `rotation_accuracy` and `hidden_sparsity` (the share of
-        hidden outputs that are silent), as far as they are in use."""
-        rotation, sparsity = self._rotates, self._penalizes
+    def empty(self) -> Measured:
+        """Nothing measured yet."""
         layers = self.heads.layers if self.heads is not None else ()
-        size = (len(tally) - 2 * rotation - 2 * sparsity) // (1 + len(layers))
-        metrics = self.task.summarize(tally[:size])
-        for place, layer in enumerate(layers, start=1):
-            own = self.task.summarize(tally[place * size : (place + 1) * size])
-            metrics[f"{layer}_{self.task.headline}"] = own[self.task.headline]
-        rest = tally[(1 + len(layers)) * size :].tolist()
-        names = ["rotation_accuracy"] * rotation + ["hidden_sparsity"] * sparsity
-        return metrics | {name: rest[2 * k] / rest[2 * k + 1] for k, name in enumerate(names)}
+        return Measured(self.task, layers, rotates=self._rotates, penalizes=self._penalizes)
+
+    def restored(self, saved: Saved) -> Measured:
+        """What a checkpoint holds of an epoch in progress."""
+        measured = self.empty()
+        measured.load(saved)
+        return measured
 
     @property
     def _rotates(self) -> bool:
@@ -129,8 +128,8 @@ class Objective:
             found = stack.enter_context(self.heads.watching(module)) if self.heads is not None else {}
             hidden = stack.enter_context(hidden_activity(module)) if self._penalizes else []
             given = answers(module, module(inputs))
-        own = tuple((weight, outputs[:count]) for weight, outputs in given.auxiliary)
-        seen = Seen(given.outputs[:count], own, hidden=hidden)
+        own = tuple((weight, first_samples(outputs, count)) for weight, outputs in given.auxiliary)
+        seen = Seen(first_samples(given.outputs, count), own, hidden=hidden)
         if self.heads is None:
             return seen
         pairs = zip(self.heads.layers, self.heads.classifiers, strict=True)
@@ -141,7 +140,7 @@ class Objective:
         return replace(seen, inner=inner, turns=turns)
 
     def _mixed(
-        self, outputs: torch.Tensor, targets: torch.Tensor, mix: Mix | None, weight: torch.Tensor | float
+        self, outputs: Outputs, targets: Targets, mix: Mix | None, weight: torch.Tensor | float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, by the shares of a blend, and the sum of losses of the target that counts."""
         total = self.task.loss_sum(outputs, targets)
@@ -161,16 +160,16 @@ class Objective:
             terms.append(self.config.regularize.sparsity * sparsity_penalty(seen.hidden))
         return terms
 
-    def _joined(self, tallies: list[torch.Tensor], seen: Seen) -> torch.Tensor:
-        """The whole tally: those of the task, then turns and hidden units."""
-        if seen.turns is not None:
+    def _counted(self, measured: Measured, seen: Seen) -> Measured:
+        """With turns and hidden units."""
+        if measured.rotation is not None and seen.turns is not None:
             logits, quarters = seen.turns
             counts = torch.full((2,), float(len(quarters)), dtype=torch.float64, device=logits.device)
             counts[0] = (logits.argmax(1) == quarters).sum()
-            tallies = [*tallies, counts]
-        if self._penalizes:
-            tallies = [*tallies, silent_and_all(seen.hidden)]
-        return tallies[0] if len(tallies) == 1 else torch.cat(tallies)
+            measured.rotation.add(counts)
+        if measured.hidden is not None:
+            measured.hidden.add(silent_and_all(seen.hidden))
+        return measured
 
     def _weight_penalties(self, module: nn.Module) -> list[torch.Tensor]:
         """L1: Σ|w|. L2: ½ Σw², whose gradient is w. Both over kernels and matrices."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.training.config import BudgetConfig
 from striate.training.events import EpochRow
 from striate.training.target import reaches

@@ -21,8 +21,8 @@ from striate.errors import ChangedDataError
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.machine.memory import in_halves
 from striate.records import Finding
-from striate.tasks.make import make_task
-from striate.tasks.protocol import Task
+from striate.tasks.registry import make_task
+from striate.tasks.task import Task
 from striate.training.answer_views import decide_views
 from striate.training.auxiliary import make_heads
 from striate.training.average import make_average

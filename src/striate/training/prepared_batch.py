@@ -9,7 +9,7 @@ from striate.data.loader import Batch, batch_bounds
 from striate.data.memory_layout import channels_last
 from striate.data.noise import with_noise
 from striate.data.normalize import Normalize
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.growing import at_size_of_step
 

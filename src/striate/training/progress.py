@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut, StepDone
-from striate.training.forecast import duration
 from striate.training.time_left import TimeWatch
+from striate.wording import duration
 
 _REDRAW = 0.1  # seconds
 _WAIT_MATTERS = 0.05  # of the time of a step

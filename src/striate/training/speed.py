@@ -19,7 +19,7 @@ from striate.data.normalize import Normalize
 from striate.machine.memory import in_halves
 from striate.machine.python_speed import python_slowdown
 from striate.models.untouched import copied
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.average import make_average
 from striate.training.config import Config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -11,6 +11,15 @@ from torch import nn
 from striate.training.auxiliary import AuxiliaryHeads
 from striate.training.average import MovingAverage
 from striate.training.events import EpochRow
+from striate.training.measured import Measured, Saved
+
+
+class Restores(Protocol):
+    """What knows how a checkpoint's measurements are read: the objective."""
+
+    def restored(self, saved: Saved) -> Measured:
+        """Of an epoch in progress."""
+        ...
 
 
 @dataclass
@@ -32,7 +41,7 @@ class TrainingState:
     step: int = 0
     history: list[EpochRow] = field(default_factory=list)
     best_score: tuple[float, ...] | None = None
-    tally: torch.Tensor | None = None
+    tally: Measured | Saved | None = None
     epoch_seconds: float = 0.0
     epoch_wait: float = 0.0
     epoch_augment: float = 0.0
@@ -64,7 +73,7 @@ class TrainingState:
             "step": self.step,
             "history": [asdict(row) for row in self.history],
             "best_score": None if self.best_score is None else list(self.best_score),
-            "tally": self.tally,
+            "tally": self.tally.saved() if isinstance(self.tally, Measured) else self.tally,
             "epoch_seconds": self.epoch_seconds,
             "epoch_wait": self.epoch_wait,
             "epoch_augment": self.epoch_augment,
@@ -103,9 +112,17 @@ class TrainingState:
         self.skipped = saved.get("skipped")
         self.elapsed += saved.get("elapsed", 0.0)
 
-    def count_step(self, tally: torch.Tensor, samples: int) -> None:
+    def begin(self, objective: Restores) -> None:
+        """Take up what a checkpoint holds of the epoch in progress, if it does."""
+        if self.tally is not None and not isinstance(self.tally, Measured):
+            self.tally = objective.restored(self.tally)
+
+    def count_step(self, measured: Measured, samples: int) -> None:
         """A step is over, of so many samples."""
-        self.tally = tally if self.tally is None else self.tally + tally
+        if isinstance(self.tally, Measured):
+            self.tally.merge(measured)
+        else:
+            self.tally = measured
         self.step += 1
         self.epoch_samples += samples
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from striate.errors import ConfigError
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.training.events import EpochRow
 
 

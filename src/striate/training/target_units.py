@@ -10,7 +10,7 @@ from torch import nn
 from striate.models.untouched import untouched
 from striate.models.weights.depth import output_layer
 from striate.models.weights.saved import SavedNetwork
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 
 Tensors = dict[str, torch.Tensor]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event
 from striate.training.events import Event, StepDone, StepsChanged
-from striate.training.forecast import duration
 from striate.training.forecast_file import read_forecast
 from striate.training.pace import Pace
 from striate.training.state import TrainingState
+from striate.wording import duration
 
 _WINDOW = 30.0  # seconds over which the speed of now is taken
 _SHORTEST = 1.0  # seconds: less says nothing

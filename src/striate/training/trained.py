@@ -18,8 +18,8 @@ from striate.data.threads import map_ordered
 from striate.errors import DataError, ModelError, RunError
 from striate.inference.answering import Answering, answer_plainly, batch_size, inference, plan_answering
 from striate.inference.plan import Asked
-from striate.tasks.make import task_from_state
-from striate.tasks.protocol import Task
+from striate.tasks.registry import task_from_state, task_to_state
+from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views
 
 if TYPE_CHECKING:
@@ -134,8 +134,8 @@ class Trained:
         plainly)."""
         normalize = self.normalization.on(self.device, raw.ndim)
         with inference(answering or answer_plainly(self.module)) as network:
-            outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views)
-            decoded = self.task.decode(outputs).cpu()
+            outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views, self.task.unmoved)
+            decoded: torch.Tensor = self.task.decode(outputs).cpu()
             finite = not decoded.is_floating_point() or bool(torch.isfinite(decoded).all())
         if not finite:
             raise ModelError(
@@ -187,7 +187,7 @@ def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
     """
     return {
         "network": {"name": model, "input_shape": list(trained.preparation.input_shape)},
-        "task": trained.task.state(),
+        "task": task_to_state(trained.task),
         "preparation": _lists(asdict(trained.preparation)),
         "normalization": _lists(asdict(trained.normalization)),
         "classes": list(trained.classes),
@@ -235,7 +235,7 @@ def trained_from_dict(
                 "striate.load(path, module=your_module)",
             )
         refuse_unnamed(name, where, shape, task.outputs)
-        module = build_model(name, shape, task.outputs, dense=task.name == "segment", new_head=True)
+        module = build_model(name, shape, task.outputs, dense=task.needs == "map", new_head=True)
     try:
         module.load_state_dict(saved.get("ema") or saved["model"])
     except RuntimeError as error:

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from striate.data.dataset import Dataset, Preparation, SampleFacts
 from striate.evaluation.assessment.assess import assess_split
 from striate.evaluation.measure import _per_class
-from striate.evaluation.record import Evaluation
+from striate.tasks.evaluation import Evaluation
 
 
 def calibrated(n=4000, classes=5, *, seed=0, sharpness=1.0, strength=2.0):

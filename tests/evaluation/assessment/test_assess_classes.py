@@ -12,7 +12,7 @@ from answers_made import assessed, calibrated
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
-from striate.evaluation.assessment.by_class import confused_pairs
+from striate.tasks.classify.by_class import confused_pairs
 
 
 @pytest.fixture(scope="module")

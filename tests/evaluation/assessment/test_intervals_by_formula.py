@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from striate.evaluation.assessment.resample import percentile_interval, resampled_means
-from striate.evaluation.intervals import (
+from striate.statistics.intervals import (
     auc_interval,
     average_precision_interval,
     f1_interval,
     sum_interval,
     wilson,
 )
+from striate.statistics.resample import percentile_interval, resampled_means
 
 
 def test_a_difference_of_proportions_is_newcombes():

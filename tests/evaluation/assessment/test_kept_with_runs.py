@@ -18,10 +18,10 @@ from striate.cli.main import main
 from striate.errors import RunError
 from striate.evaluation.assessment.assess import assess_run
 from striate.evaluation.assessment.keep import keep_assessment, kept_whole, read_gap, read_temperature
-from striate.evaluation.assessment.record import plain
 from striate.runs.directory import open_run
 from striate.runs.files import finite
 from striate.runs.predictions import read_predictions
+from striate.tasks.figures import plain
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "evaluation.md"
 

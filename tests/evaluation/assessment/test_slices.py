@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from striate.data.dataset import SampleFacts
-from striate.evaluation.assessment.groups import sample_groups
+from striate.tasks.groups import sample_groups
 
 
 def answers(n=800, *, wrong, seed=0):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from answers_made import assessed, calibrated
 
-from striate.evaluation.assessment.calibration import fit_temperature, measure_calibration, with_temperature
+from striate.statistics.calibration import fit_temperature, measure_calibration, with_temperature
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.5])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -17,7 +17,6 @@ from striate.layers.residual import Residual
 from striate.machine.memory import ran_out
 from striate.models.untouched import on_trial
 from striate.models.weights.auxiliary_outputs import answers
-from striate.tasks.protocol import Task
 
 SAMPLES = 64
 """So many training samples at most: enough for a standard deviation, and no more than a training step costs."""
@@ -55,8 +54,16 @@ class SignalRow:
         return None if self.gradient is None else self.gradient * self.size**0.5
 
 
+class HasLoss(Protocol):
+    """What knows how wrong outputs are: a task."""
+
+    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+        """The scalar mean loss."""
+        ...
+
+
 def measure_signal(
-    module: nn.Module, task: Task, split: Split, normalize: Normalize, samples: int = SAMPLES
+    module: nn.Module, task: HasLoss, split: Split, normalize: Normalize, samples: int = SAMPLES
 ) -> tuple[SignalRow, ...]:
     """The rows of `trace_signal` for at most `samples` of `split`, spread evenly over it, and the task's loss, with
     that of the network's own auxiliary classifiers."""
@@ -64,7 +71,7 @@ def measure_signal(
 
 
 def spread_batch(
-    module: nn.Module, task: Task, split: Split, normalize: Normalize, samples: int = SAMPLES
+    module: nn.Module, task: HasLoss, split: Split, normalize: Normalize, samples: int = SAMPLES
 ) -> tuple[torch.Tensor, Loss]:
     """At most `samples` of `split`, spread evenly over it, as a normalized batch; and the task's loss of the network's
     outputs for it, with that of its own auxiliary classifiers."""

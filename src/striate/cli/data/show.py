@@ -60,8 +60,8 @@ def show(
     """
     from striate.cli.fields import chosen_fields
     from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.report.data_picture import draw_data
     from striate.training.request import merge_request, read_config
-    from striate.visualize.data_picture import draw_data
 
     fields = chosen_fields({"task.name": task, "seed": seed}, set or [])
     _refuse(fields, count, out, force)

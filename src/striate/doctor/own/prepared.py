@@ -18,9 +18,7 @@ from striate.doctor.evidence.clock import Clock
 from striate.doctor.patient.patient import Loss, Patient
 from striate.doctor.patient.unchanged import nothing_changes
 from striate.models.weights.auxiliary_outputs import answers
-from striate.tasks.constants import constants
-from striate.tasks.protocol import Task
-from striate.tasks.regress import Regress
+from striate.tasks.task import Task
 from striate.training.execution import autocast, execution_settings, uncompiled
 from striate.training.objective import Objective
 from striate.training.prepare import Prepared
@@ -77,7 +75,7 @@ class TrainingBatches:
         order = epoch_order(len(self.dataset), config.seed, 0)
         for step, batch in enumerate(batches(self.dataset, config.batch, order=order)):
             inputs, targets = prepared_inputs(batch, given.task, config, given.normalize, 0, step)
-            yield inputs, _learned(given.task, targets)
+            yield inputs, given.task.standardized(targets)
 
 
 @dataclass(frozen=True)
@@ -96,24 +94,11 @@ class ValidationBatches:
         order = epoch_order(len(self.dataset), given.config.seed, 0)
         for batch in batches(self.dataset, _VALIDATED_AT_ONCE, order=order):
             inputs = to_memory_format(given.normalize(batch.inputs), given.config)
-            yield inputs, _learned(given.task, batch.targets)
-
-
-def _learned(task: Task, targets: torch.Tensor) -> torch.Tensor:
-    """Targets as the network learns them: what a check compares outputs with has their units."""
-    if not isinstance(task, Regress):
-        return targets
-    return (targets - constants(task.mean, targets.device)) / constants(task.std, targets.device)
-
-
-def _as_given(task: Task, targets: torch.Tensor) -> torch.Tensor:
-    if not isinstance(task, Regress):
-        return targets
-    return targets * constants(task.std, targets.device) + constants(task.mean, targets.device)
+            yield inputs, given.task.standardized(batch.targets)
 
 
 def _loss(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return task.loss(outputs, _as_given(task, targets))
+    return task.loss(outputs, task.unstandardized(targets))
 
 
 @dataclass
@@ -145,7 +130,7 @@ def _step(
             for weight, outputs in given.auxiliary:
                 value = value + weight * loss(outputs, targets)
         else:
-            value, _ = objective.training_loss(model, inputs, _as_given(objective.task, targets))
+            value, _ = objective.training_loss(model, inputs, objective.task.unstandardized(targets))
     value.backward()
     if config.optim.clip:
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.optim.clip)

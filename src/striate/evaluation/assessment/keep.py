@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from striate.data.dataset import Dataset
-from striate.evaluation.assessment.calibration import LEAST, MOST
-from striate.evaluation.assessment.record import Assessment, Temperature
-from striate.evaluation.record import Evaluation
 from striate.records import Interval
 from striate.runs.directory import RunDirectory
 from striate.runs.files import read_dispensable, write_json
 from striate.runs.predictions import MOST_SAMPLES, MOST_VALUES, Predictions, write_predictions
+from striate.statistics.calibration import LEAST, MOST, Temperature
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.figures import Assessment
 
 
 def keep_assessment(
@@ -34,18 +34,18 @@ def keep_assessment(
 
 
 def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
-    facts, classes = data.facts.get(evaluation.split), evaluation.task == "classify"
+    facts, probable = data.facts.get(evaluation.split), evaluation.confusion is not None
     ids = evaluation.ids
     paths = tuple(map(str, ids.tolist())) if facts is None or len(facts.paths) != len(ids) else facts.paths
     return Predictions(
         evaluation.task,
         evaluation.split,
-        evaluation.classes if classes else (),
+        evaluation.classes,
         ids,
         paths,
         evaluation.targets,
-        np.asarray(evaluation.decoded, np.float32),
-        evaluation.decoded.argmax(1) if classes else None,
+        np.asarray(evaluation.decoded),
+        evaluation.decoded.argmax(1) if probable else None,
     )
 
 

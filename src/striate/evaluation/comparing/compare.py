@@ -11,36 +11,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import DataError, pasted
-from striate.evaluation.comparing.difference import (
-    Difference,
-    difference_of_classes,
-    difference_of_masks,
-    difference_of_numbers,
-    holm,
-)
 from striate.evaluation.comparing.record import ComparedRun, Comparison, Pair
 from striate.evaluation.comparing.text import sentence_of
-from striate.evaluation.comparison import LEVEL, squared_errors
-from striate.evaluation.intervals import wilson
+from striate.statistics.difference import Difference, holm
+from striate.statistics.paired import LEVEL
+from striate.tasks.headline import Rows
+from striate.tasks.task import Task
 
-HEADLINES = {"classify": "accuracy", "regress": "rmse", "segment": "iou"}
 _COSTS = ("params", "macs", "train_seconds", "images_per_second")
 _MOST = 1e18
 
 
 @dataclass(frozen=True, eq=False)
 class RunAnswers:
-    """What a run answered on a split: `answers` for `targets` of `ids`: class numbers (N,), numbers (N, T) or masks
-    (N, H, W). `value` is the headline metric of the split, `costs` the content of its metrics.json (may be empty),
-    `model` and `source` of the data as in its configuration, `splits` the options that split them so, `images` whether
-    the samples are images."""
+    """What a run predicted on a split.
+
+    `answers` for `targets` of `ids`: class numbers (N,), numbers (N, T), masks (N, H, W), or whatever `task` predicts.
+    `value` is the headline metric of the split, `costs` the content of its metrics.json (may be empty), `model` and
+    `source` of the data as in its configuration, `splits` the options that split them so, `images` whether the samples
+    are images.
+    """
 
     path: str
     model: str
     source: str
     splits: str
     data: str
-    task: str
+    task: type[Task]
     classes: tuple[str, ...]
     ids: NDArray[np.int64]
     targets: NDArray[Any]
@@ -48,6 +45,10 @@ class RunAnswers:
     value: float
     costs: Mapping[str, Any]
     images: bool
+
+    def rows(self) -> Rows:
+        """What each sample adds to the headline metric."""
+        return self.task.rows(self.answers, self.targets, len(self.classes))
 
 
 def compare_answers(
@@ -61,7 +62,7 @@ def compare_answers(
     aligned = [first, *(_aligned(first, other, split) for other in answers[1:])]
     names = short_names([run.path for run in aligned])
     runs = tuple(_described(run, name) for run, name in zip(aligned, names, strict=True))
-    metric = HEADLINES[first.task]
+    metric = first.task.metrics[0].key
     things = "images" if first.images else "samples"
     places = list(combinations(range(len(aligned)), 2))
     differences = [_difference(aligned[one], aligned[two], seed) for one, two in places]
@@ -70,14 +71,7 @@ def compare_answers(
         _pair((names[one], names[two]), difference, p, len(places), metric, things)
         for (one, two), difference, p in zip(places, differences, corrected, strict=True)
     )
-    return Comparison(first.data, split, len(first.ids), things, first.task, metric, runs, pairs, tuple(notes))
-
-
-def headline_of(task: str, answers: NDArray[Any], targets: NDArray[Any]) -> float:
-    """The accuracy of class numbers (N,), or the RMSE of numbers (N, T), as the task's own metrics have it."""
-    if task == "classify":
-        return float((answers == targets).mean())
-    return float(np.sqrt(squared_errors(answers, targets).mean()))
+    return Comparison(first.data, split, len(first.ids), things, first.task.name, metric, runs, pairs, tuple(notes))
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
@@ -91,10 +85,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 
 def _described(run: RunAnswers, name: str) -> ComparedRun:
-    metric = HEADLINES[run.task]
-    interval = None
-    if metric == "accuracy":
-        interval = wilson(int((run.answers == run.targets).sum()), len(run.ids))
+    interval = run.task.headline_interval(run.rows())
     costs = {key: _count(run.costs.get(key)) for key in _COSTS}
     device = run.costs.get("device")
     costs["device"] = device if isinstance(device, str) else None
@@ -108,12 +99,7 @@ def _count(value: Any) -> Any:
 
 
 def _difference(first: RunAnswers, second: RunAnswers, seed: int) -> Difference:
-    targets = first.targets
-    if first.task == "classify":
-        return difference_of_classes(first.answers == targets, second.answers == targets, seed)
-    if first.task == "regress":
-        return difference_of_numbers(first.answers, second.answers, targets, seed)
-    return difference_of_masks(first.answers, second.answers, targets, len(first.classes), seed)
+    return first.task.difference(first.rows(), second.rows(), seed)
 
 
 def _pair(
@@ -143,8 +129,10 @@ def _aligned(first: RunAnswers, other: RunAnswers, split: str) -> RunAnswers:
     def refuse(got: str, expected: str) -> DataError:
         return DataError(f"compare {first.path} {other.path}", got, expected, remedy)
 
-    if first.task != other.task or len(first.targets.shape) != len(other.targets.shape):
-        raise refuse(f"{first.path} answers a task {first.task}, {other.path} {other.task}", "runs of one task")
+    if first.task.name != other.task.name or len(first.targets.shape) != len(other.targets.shape):
+        raise refuse(
+            f"{first.path} answers a task {first.task.name}, {other.path} {other.task.name}", "runs of one task"
+        )
     if first.classes != other.classes:
         one, two = (", ".join(run.classes[:5]) + (" …" if len(run.classes) > 5 else "") for run in (first, other))
         raise refuse(f"other classes: {one} in {first.path}, {two} in {other.path}", "runs with the same classes")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from striate import notebook
-from striate.evaluation.comparing.difference import Difference
 from striate.records import Interval
+from striate.statistics.difference import Difference
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from striate.errors import one_line
-from striate.evaluation.comparison import LEVEL, p_text, signed
-from striate.evaluation.text import LABELS, SHARES, metric_text
-from striate.training.forecast import duration
-from striate.wording import paragraph, scaled, shorten_middle
+from striate.statistics.paired import LEVEL, p_text, signed
+from striate.tasks.metric_names import metric_named, metric_text
+from striate.wording import duration, paragraph, scaled, shorten_middle
 
 if TYPE_CHECKING:
-    from striate.evaluation.comparing.difference import Difference
     from striate.evaluation.comparing.record import ComparedRun, Comparison
+    from striate.statistics.difference import Difference
 
 _WIDTH = 80
 _NAME = 24
@@ -40,7 +39,7 @@ def sentence_of(
         return f"{better} is better than {other} by {lead} ({test}): more than noise."
     beginning = f"{better} and {other} cannot be told apart with {difference.n:,} {things}"
     if difference.value == 0:
-        same = f"both have the same {LABELS[metric]}"
+        same = f"both have the same {metric_named(metric).name}"
         if difference.differing:
             same += f", though they differ on {difference.differing:,} {things}"
         return f"{beginning}: {same} ({test})."
@@ -61,11 +60,11 @@ def _rounded(count: int) -> int:
 
 
 def _amount(difference: Difference, metric: str) -> str:
-    if metric not in SHARES:
-        return f"{difference.value:.3g} of {LABELS[metric]}"
+    if not metric_named(metric).is_share:
+        return f"{difference.value:.3g} of {metric_named(metric).name}"
     points = _points(difference.value, difference.n)
     unit = "point" if float(points) == 1 else "points"
-    return f"{points} {unit}" + ("" if metric == "accuracy" else f" of {LABELS[metric]}")
+    return f"{points} {unit}" + ("" if metric == "accuracy" else f" of {metric_named(metric).name}")
 
 
 def _points(share: float, n: int) -> str:
@@ -77,7 +76,7 @@ def _test(difference: Difference, corrected: float, pairs: int, metric: str) -> 
     said = []
     if (interval := difference.interval) is not None:
         ends = (interval.low, interval.high)
-        low, high = (_points(end, difference.n) if metric in SHARES else signed(end) for end in ends)
+        low, high = (_points(end, difference.n) if metric_named(metric).is_share else signed(end) for end in ends)
         said.append(f"95 %: {low} to {high}")
     said.append(f"{difference.test} p {p_text(corrected)}" + (" after Holm" if pairs > 1 else ""))
     return "; ".join(said)
@@ -104,7 +103,7 @@ def _best(comparison: Comparison) -> ComparedRun:
 
 
 def _table(comparison: Comparison) -> list[str]:
-    head = ("run", LABELS[comparison.metric], "95 % interval", "params", "MACs", "train time", "train img/s")
+    head = ("run", metric_named(comparison.metric).name, "95 % interval", "params", "MACs", "train time", "train img/s")
     rows = [head, *(_row(run, comparison.metric) for run in comparison.runs)]
     if not any(row[2] for row in rows[1:]):
         rows = [(*row[:2], *row[3:]) for row in rows]

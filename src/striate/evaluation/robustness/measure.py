@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import Dataset
 from striate.errors import DataError
-from striate.evaluation.intervals import wilson
 from striate.evaluation.robustness.draws import Draws
 from striate.evaluation.robustness.kinds import Kind, kinds_for
 from striate.evaluation.robustness.record import Curve, Level, Robustness
 from striate.inference.answering import batch_size
 from striate.inference.plan import Asked
+from striate.statistics.intervals import wilson
 from striate.training.trained import Trained
 
 MOST = 1000

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from striate.data.decode import decode_samples
 from striate.errors import DataError, StriateError
-from striate.evaluation.assessment.answers import runner_up
 from striate.inference.answering import batch_size
 from striate.lab.exploring.samples import Samples
 from striate.runs.predictions import read_predictions
+from striate.tasks.classify.notable import runner_up
 
 if TYPE_CHECKING:
     from striate.lab.workbench import Lab

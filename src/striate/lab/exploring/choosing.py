@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import UsageError
-from striate.evaluation.intervals import wilson
 from striate.lab.exploring.answers import Answers
 from striate.lab.exploring.samples import Samples
 from striate.lab.images import RUN
+from striate.statistics.intervals import wilson
 
 Show = Literal["all", "mistakes", "unsure"]
 

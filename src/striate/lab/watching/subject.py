@@ -20,7 +20,7 @@ from striate.lab.networks import RUN, input_shape, network_name
 from striate.models.build import build_model
 from striate.models.registry import MODELS
 from striate.models.untouched import same_random_state
-from striate.tasks.classify import Classify
+from striate.tasks.classify.task import Classify
 from striate.tasks.views import VIEW_COUNTS
 from striate.visualize.picture import Picture
 from striate.wording import several, show_shape

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import pasted
-from striate.evaluation.text import LABELS, metric_text
 from striate.records import Finding
-from striate.report.content import Picture, Table
 from striate.report.numbers import environment_table
-from striate.report.wording import metric, number
+from striate.report.wording import metric
 from striate.runs.directory import RunDirectory
 from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.plan import CrossValidation
 from striate.studies.cross_validation.summary import sentences
+from striate.tasks.metric_names import is_known, known_metrics, metric_named, metric_text
 from striate.training.config_file import config_to_yaml
+from striate.visualize.page_parts import Picture, Table
+from striate.wording import number
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def make_content(
     return CvContent(
         title=f"{metrics['model']} on {data.name}: {cv['folds']} × {cv['repeats']} cross-validation",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        answer=f"{LABELS[key]} {metric_text(key, cv['mean'][key], cv['std'][key])}",
+        answer=f"{metric_named(key).name} {metric_text(key, cv['mean'][key], cv['std'][key])}",
         sentences=sentences(cv, cv["held_out"], key),
         network=f"{metrics['model']}: {number(metrics['params'])} parameters{macs}.",
         figures=_figures(cv),
@@ -96,7 +97,7 @@ def _figures(cv: Mapping[str, Any]) -> Table:
     pooled = cv["per_repeat"]
     rows = tuple(
         (
-            LABELS.get(key, key),
+            metric_named(key).name,
             metric(key, cv["mean"][key]),
             metric(key, cv["std"][key]),
             metric(key, pooled["mean"].get(key)),
@@ -113,8 +114,8 @@ def _figures(cv: Mapping[str, Any]) -> Table:
 
 
 def _fold_table(results: Sequence[FoldResult]) -> Table:
-    keys = [key for key in results[0].metrics if key in LABELS]
-    heads = ("repeat · fold", "held out", "trained on", "validated on", *(LABELS[k] for k in keys))
+    keys = [key for key in results[0].metrics if is_known(key)]
+    heads = ("repeat · fold", "held out", "trained on", "validated on", *(metric_named(k).name for k in keys))
     rows: tuple[tuple[str | int, ...], ...] = tuple(
         (
             f"{r.repeat} · {r.fold}",
@@ -132,8 +133,14 @@ def _fold_table(results: Sequence[FoldResult]) -> Table:
 
 def _baseline_table(cv: Mapping[str, Any], compared: Sequence[Mapping[str, Any]]) -> Table:
     methods = [("this network", cv), *((entry["name"], entry) for entry in compared)]
-    keys = [key for key in LABELS if key != "loss" and any(key in values["mean"] for _, values in methods)]
+    keys = [
+        key
+        for key in (m.key for m in known_metrics())
+        if key != "loss" and any(key in values["mean"] for _, values in methods)
+    ]
     rows: tuple[tuple[str, ...], ...] = tuple(
         (name, *(metric_text(k, values["mean"].get(k), values["std"].get(k)) for k in keys)) for name, values in methods
     )
-    return Table("Mean ± standard deviation over the same folds", ("method", *(LABELS[k] for k in keys)), rows)
+    return Table(
+        "Mean ± standard deviation over the same folds", ("method", *(metric_named(k).name for k in keys)), rows
+    )

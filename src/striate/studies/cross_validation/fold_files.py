@@ -15,6 +15,7 @@ from striate.runs.directory import RunDirectory, csv_text
 from striate.runs.files import finite, write_atomic, write_text
 from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.fold_data import Pool
+from striate.tasks.task import Task
 
 FOLDERS = ("folds", "plots")
 """The folders in the directory of a cross-validation."""
@@ -90,7 +91,7 @@ def write_curves(run: RunDirectory, results: Sequence[FoldResult]) -> None:
     write_text(run.metrics_csv, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
 
 
-def write_predictions(run: RunDirectory, pool: Pool, results: Sequence[FoldResult]) -> None:
+def write_predictions(run: RunDirectory, pool: Pool, task: Task, results: Sequence[FoldResult]) -> None:
     """Write predictions.csv: a row for each time that a sample was held out.
 
     `truth` and `answer` are class names (with the answer's `probability`) or numbers (a pair of columns each where
@@ -103,26 +104,6 @@ def write_predictions(run: RunDirectory, pool: Pool, results: Sequence[FoldResul
     for result in results:
         for number, decoded in zip(result.ids.tolist(), result.decoded, strict=True):
             beginning = [data.rows[number].path, result.repeat, result.fold]
-            rows.append(beginning + _answer(truth[places[number]], decoded, data.classes, data.annotation))
-    header = ["path", "repeat", "fold", *_answer_columns(data.annotation, data.target_names)]
+            rows.append(beginning + task.cells(truth[places[number]], decoded))
+    header = ["path", "repeat", "fold", *task.columns(data.target_names)]
     write_text(run.path / "predictions.csv", csv_text(header, rows))
-
-
-def _answer_columns(annotation: str, names: Sequence[str]) -> list[str]:
-    if annotation == "class":
-        return ["truth", "answer", "probability"]
-    if annotation == "mask":
-        return ["right", "labeled"]
-    if len(names) == 1:
-        return ["truth", "answer"]
-    return [f"{what} {name}" for name in names for what in ("truth", "answer")]
-
-
-def _answer(truth: Any, decoded: NDArray[Any], classes: Sequence[str], annotation: str) -> list[Any]:
-    if annotation == "class":
-        said = int(decoded.argmax())
-        return [classes[int(truth)], classes[said], f"{decoded[said]:.6g}"]
-    if annotation == "mask":
-        labeled = truth != 255
-        return [int(((decoded == truth) & labeled).sum()), int(labeled.sum())]
-    return [f"{value:.7g}" for pair in zip(truth.ravel(), decoded.ravel(), strict=True) for value in pair]

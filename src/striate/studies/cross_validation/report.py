@@ -6,12 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 
-from striate.evaluation.text import LABELS, SHARES
-from striate.report.content import Picture, Table
-from striate.report.numbers import MATRIX, shades
 from striate.report.page import as_base64, page_environment
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_text
@@ -19,10 +14,10 @@ from striate.studies.cross_validation.content import make_content
 from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.plan import CrossValidation
 from striate.studies.cross_validation.summary import pooled_answers
-from striate.visualize.canvas import save_figure, shorten
-from striate.visualize.confusion import confusion_figure
+from striate.tasks.metric_names import metric_named
+from striate.visualize.canvas import save_figure
 from striate.visualize.folds import fold_curves_figure, folds_figure
-from striate.visualize.scatter import scatter_figure
+from striate.visualize.page_parts import Picture, Table
 from striate.visualize.themed_svg import themed_svg
 
 _DPI = 144
@@ -46,7 +41,12 @@ def _draw_dots(
     values = [[float(r.metrics[key]) for r in results if r.repeat == k + 1] for k in range(study.repeats)]
     title = _title(study)
     figure = folds_figure(
-        values, metric=LABELS[key], title=title, share=key in SHARES, mean=cv["mean"][key], std=cv["std"][key]
+        values,
+        metric=metric_named(key).name,
+        title=title,
+        share=metric_named(key).is_share,
+        mean=cv["mean"][key],
+        std=cv["std"][key],
     )
     path = save_figure(figure, run.plots / "folds.png", _DPI)
     caption = (
@@ -77,29 +77,7 @@ def _draw_answers(
     truth = np.concatenate([targets] * study.repeats)
     times = "" if study.repeats == 1 else f", each answered {study.repeats} times"
     title = f"{_title(study)}{times}"
-    if data.annotation == "class":
-        counts = confusion_matrix(truth, answers.argmax(1), labels=range(len(data.classes)))
-        figure = confusion_figure(counts, data.classes, title=_title(study))
-        path = save_figure(figure, run.plots / "confusion.png", 100)
-        caption = f"{title}. A row a true class, a column what the fold that held it out said; numbers are answers."
-        panels = (themed_svg(figure, caption, arranged=True),)
-        picture = Picture("Confusion matrix", caption, path, "confusion", panels)
-        return picture, _counts_table(counts, data.classes, title)
-    if data.annotation == "number":
-        figure = scatter_figure(answers, truth, data.target_names, title=_title(study))
-        path = save_figure(figure, run.plots / "scatter.png", _DPI)
-        caption = f"{title}. On the dashed line both are equal."
-        panels = (themed_svg(figure, caption, arranged=True),)
-        return Picture("Predicted and true", caption, path, "scatter", panels), None
-    return None, None
-
-
-def _counts_table(counts: NDArray[Any], classes: Sequence[str], of: str) -> Table | None:
-    if len(classes) > MATRIX:
-        return None
-    rows = tuple((name, *row) for name, row in zip(classes, counts.tolist(), strict=True))
-    columns = ("true", *(shorten(c, 24) for c in classes))
-    return Table(f"Rows: true class; columns: answer; {of}", columns, rows, shades(counts))
+    return study.first.task.pooled(run.plots, truth, answers, _title(study), title, data.target_names)
 
 
 def _title(study: CrossValidation) -> str:

@@ -11,7 +11,6 @@ from rich.console import Console
 from striate.account.count import count_macs, count_parameters
 from striate.data.folds import parse_folds
 from striate.errors import NonFiniteLoss
-from striate.evaluation.text import LABELS, metric_text
 from striate.runs.directory import RunDirectory
 from striate.runs.environment import describe_environment
 from striate.runs.events import append_event
@@ -29,6 +28,7 @@ from striate.studies.cross_validation.fold_progress import fold_progress
 from striate.studies.cross_validation.plan import CrossValidation
 from striate.studies.cross_validation.report import write_cv_report
 from striate.studies.cross_validation.summary import compare_folds, summarize_folds
+from striate.tasks.metric_names import metric_named, metric_text
 from striate.training.config import Config
 from striate.training.config_file import config_to_dict, config_to_yaml
 from striate.training.events import Event
@@ -102,7 +102,7 @@ def finish_cross_validation(run: RunDirectory, study: CrossValidation, results: 
     Returns the content of metrics.json. Raises RunError.
     """
     write_curves(run, results)
-    write_predictions(run, study.pool, results)
+    write_predictions(run, study.pool, study.first.task, results)
     metrics = _metrics(study, results)
     write_cv_report(run, study, results, metrics)
     write_json(run.metrics_json, metrics)
@@ -168,7 +168,7 @@ def _stop_if_asked(run: RunDirectory, asked: Interruption) -> None:
 def _line(result: FoldResult, study: CrossValidation) -> str:
     """One finished fold: `repeat 1/5 fold 2/5  accuracy 96.67 %  of 30  (105 + 15 samples, 4.1 s)`."""
     key = study.first.task.headline
-    shown = f"{LABELS[key]} {metric_text(key, result.metrics[key])}"
+    shown = f"{metric_named(key).name} {metric_text(key, result.metrics[key])}"
     place = f"repeat {result.repeat}/{study.repeats} fold {result.fold}/{study.folds}"
     return f"{place}  {shown}  of {len(result.ids):,} held out, {result.n_train:,} trained on, {result.seconds:.1f} s"
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.evaluation.text import LABELS, SHARES, lead_unit, metric_text
 from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.paired import METHOD, ResampledMean, resampled_mean
-from striate.tasks.protocol import Task
+from striate.tasks.metric_names import is_known, metric_named, metric_text
+from striate.tasks.task import Task
 
 _FEW = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -26,7 +26,7 @@ def summarize_folds(results: Sequence[FoldResult], targets: torch.Tensor, task: 
     gives mean and std of that over repeats (std None for one repeat).
     """
     repeats = sorted({result.repeat for result in results})
-    pooled = [task.metrics(torch.from_numpy(pooled_answers(results, repeat)), targets) for repeat in repeats]
+    pooled = [task.measure(torch.from_numpy(pooled_answers(results, repeat)), targets) for repeat in repeats]
     keys = _keys([result.metrics for result in results])
     center = headline_mean(results, task)
     return {
@@ -65,7 +65,7 @@ def pooled_answers(results: Sequence[FoldResult], repeat: int) -> NDArray[Any]:
 
 def sentences(cv: Mapping[str, Any], sizes: Sequence[int], headline: str) -> tuple[str, ...]:
     """What the figures say, and what they do not. `sizes`: how many samples each fold held out."""
-    label, count = LABELS[headline], len(sizes)
+    label, count = metric_named(headline).name, len(sizes)
     held = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
     over = metric_text(headline, cv["mean"][headline], cv["std"][headline])
     told = [f"{label} {over} over {count} held-out folds of {held} (mean ± standard deviation between folds)."]
@@ -93,9 +93,9 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     cv = metrics["cv"]
     headline = next(iter(cv["interval"]))
     others = [
-        f"{LABELS[key]} {metric_text(key, cv['mean'][key], cv['std'][key])}"
+        f"{metric_named(key).name} {metric_text(key, cv['mean'][key], cv['std'][key])}"
         for key in cv["mean"]
-        if key in LABELS and key not in (headline, "top5")
+        if is_known(key) and key not in (headline, "top5")
     ]
     lines = list(sentences(cv, cv["held_out"], headline))
     lines.insert(1, ", ".join(others))
@@ -126,7 +126,7 @@ def compare_folds(results: Sequence[FoldResult], name: str, task: Task) -> dict[
 
 def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: int) -> str:
     """`sign` is −1 where a lead is a lower figure."""
-    label, (scale, unit) = LABELS[key], lead_unit(key)
+    label, (scale, unit) = metric_named(key).name, metric_named(key).lead
     if lead.mean == 0:
         return f"The mean {label} of the network and of {name} on the same {folds} folds is the same."
 
@@ -164,7 +164,7 @@ def _clipped(interval: tuple[float, float] | None, key: str) -> list[float] | No
     """The ends within what the metric can be: shares end at 1, and no headline metric is negative."""
     if interval is None:
         return None
-    most = 1.0 if key in SHARES else float("inf")
+    most = 1.0 if metric_named(key).is_share else float("inf")
     return [min(most, max(0.0, end)) for end in interval]
 
 

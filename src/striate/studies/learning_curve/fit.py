@@ -65,15 +65,15 @@ def gain_of_twice(
 ) -> Gain | None:
     """What twice the largest size would bring.
 
-    `losses`: for each training its number of samples and (T,) losses of the same test samples in one order; `total`
-    makes one error of them (a mean, or its root), taken to be `least` at least. The interval is that of laws fitted to
-    test samples drawn anew (the same for all trainings) and trainings of each size drawn anew; it is `told` where all
-    of it lies above `resolution`. None where fewer than 5 samples have a loss at the largest size, or there are fewer
+    `losses`: for each training its number of samples and (T, …) a row for each of the same test samples in one order;
+    `total` makes one error of rows (a mean, its root, a share), taken to be `least` at least. The interval is that of
+    laws fitted to test samples drawn anew (the same for all trainings) and trainings of each size drawn anew; it is
+    `told` where all of it lies above `resolution`. None where fewer than 5 samples have a loss at the largest size, or there are fewer
     than 3 sizes.
     """
     sizes = sorted({n for n, _ in losses})
     groups = [np.stack([loss for n, loss in losses if n == size]) for size in sizes]
-    if len(sizes) < 3 or np.count_nonzero(groups[-1].mean(0)) < _LEAST_LOSSES:
+    if len(sizes) < 3 or _imperfect(groups[-1], total) < _LEAST_LOSSES:
         return None
     tests = groups[0].shape[1]
 
@@ -93,6 +93,11 @@ def gain_of_twice(
         drawn.append(_gain(law(rows, np.asarray(rng.integers(0, tests, size=tests))), sizes[-1]))
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Gain(fitted, _gain(fitted, sizes[-1]), (float(low), float(high)), bool(low > resolution))
+
+
+def _imperfect(rows: NDArray[np.float64], total: Callable[[NDArray[np.float64]], float]) -> int:
+    """How many samples any of the trainings (B, T, …) gets wrong, at least in part."""
+    return sum(any(total(training[k : k + 1]) > 0 for training in rows) for k in range(rows.shape[1]))
 
 
 def _gain(law: PowerLaw, n: int) -> float:

@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds
-from striate.errors import ConfigError
-from striate.evaluation.comparison import squared_errors
-from striate.evaluation.text import metric_text
 from striate.studies.cross_validation.fold import train_fold
 from striate.studies.learning_curve.fit import gain_of_twice
 from striate.studies.learning_curve.record import LearningCurve, SizePoint
 from striate.studies.learning_curve.subsets import SHARES, nested_rows, with_training_rows
 from striate.studies.learning_curve.text import share_text, told
+from striate.tasks.headline import Rows
+from striate.tasks.metric import Metric
+from striate.tasks.registry import task_for
+from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.execution import memory_explained
-from striate.training.forecast import duration
 from striate.training.prepare import prepare_data
+from striate.wording import duration
 
 CHEAP = 120.0
 """Seconds of training that three seeds may take together; above, there is one."""
 _SEEDS = 3
-_HEADLINES = {"classify": "accuracy", "regress": "rmse"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,62 +66,48 @@ def measure_learning_curve(
     `announce` gets a line for each training. Raises ConfigError for a task without a learning curve, DataError for too
     few samples, and what training raises.
     """
-    task = {"class": "classify", "number": "regress"}.get(data.annotation)
-    if task is None:
-        raise ConfigError(
-            f"learning curve of {data.name}", "masks", "classes or numbers", "striate eval RUN without --learning-curve"
-        )
+    task = task_for(data, run.config.task)
+    headline = task.headline_figure()
+    metric = headline.metric
     chosen = tuple(seeds or seeds_for(run))
     announce(_plan_text(run, chosen))
     points: list[SizePoint] = []
     losses: list[tuple[int, NDArray[np.float64]]] = []
     test = data.splits["test"]
     for seed in chosen:
-        for share, rows in sorted(nested_rows(data, seed).items()):
-            part = with_training_rows(data, rows)
-            point, answers = _train(run, part, share, seed, _HEADLINES[task])
+        for share, chosen_rows in sorted(nested_rows(data, seed).items()):
+            part = with_training_rows(data, chosen_rows)
+            point, rows = _train(run, part, share, seed, task)
             points.append(point)
-            losses.append((point.n, _losses(answers, test.targets.cpu().numpy(), task)))
-            announce(_news(point, _HEADLINES[task]))
-    if task == "classify":
-        gain = gain_of_twice(losses, _mean, least=0.5 / len(test), resolution=0.5 / len(test))
-    else:
-        gain = gain_of_twice(losses, _root_mean)
+            losses.append((point.n, rows))
+            announce(_news(point, metric))
+
+    def error(rows: Rows) -> float:
+        return 1 - headline.value(rows) if metric.higher_is_better else headline.value(rows)
+
+    # Of shares of few samples no less than half a sample can be told.
+    least = 0.5 / len(test) if metric.higher_is_better else 0.0
+    gain = gain_of_twice(losses, error, least=least or 1e-300, resolution=least)
     points.sort(key=lambda point: (point.n, point.seed))
-    curve = LearningCurve(data.name, _HEADLINES[task], len(test), chosen, tuple(points), gain, "")
+    curve = LearningCurve(data.name, metric.key, len(test), chosen, tuple(points), gain, "")
     return replace(curve, sentence=told(curve))
 
 
-def _mean(losses: NDArray[np.float64]) -> float:
-    return float(losses.mean())
-
-
-def _root_mean(losses: NDArray[np.float64]) -> float:
-    return float(np.sqrt(losses.mean()))
-
-
-def _losses(answers: NDArray[Any], targets: NDArray[Any], task: str) -> NDArray[np.float64]:
-    """(T,) 1 for a wrong answer, or squared errors."""
-    if task == "classify":
-        return np.asarray(answers != targets, np.float64)
-    return squared_errors(answers, targets)
-
-
-def _train(run: FinishedRun, data: Dataset, share: float, seed: int, metric: str) -> tuple[SizePoint, NDArray[Any]]:
-    """One point of the curve and the answers for the test samples, in their order."""
+def _train(run: FinishedRun, data: Dataset, share: float, seed: int, task: type[Task]) -> tuple[SizePoint, Rows]:
+    """One point of the curve, and what each test sample adds to the headline metric."""
     n, steps = len(data.splits["train"]), steps_for(share, run.steps)
-    test = data.splits["test"]
+    test, classes = data.splits["test"], len(data.classes)
     targets = test.targets.cpu().numpy()
+    figure = task.headline_figure()
     if share == 1 and seed == run.config.seed and (answers := _kept(run, test)) is not None:
-        value = _value(answers, targets, metric)
-        return SizePoint(share, n, seed, run.steps, value, run.seconds, of_run=True), answers
+        rows = task.rows(answers, targets, classes)
+        return SizePoint(share, n, seed, run.steps, figure.value(rows), run.seconds, of_run=True), rows
     config = _config_for(run.config, steps, n, seed)
     with memory_explained(config):
         prepared = prepare_data(config, data, asked=config)
         found = train_fold(prepared, repeat=1, fold=1, read=lambda _: None)
-    answers = found.decoded.argmax(1) if metric == "accuracy" else found.decoded
-    value = _value(answers, targets, metric)
-    return SizePoint(share, n, seed, steps, value, found.seconds, of_run=False), answers
+    rows = prepared.task.rows_for(found.decoded, targets)
+    return SizePoint(share, n, seed, steps, figure.value(rows), found.seconds, of_run=False), rows
 
 
 def _kept(run: FinishedRun, test: Split) -> NDArray[Any] | None:
@@ -129,12 +115,6 @@ def _kept(run: FinishedRun, test: Split) -> NDArray[Any] | None:
     if run.answers is None or run.ids is None or not np.array_equal(run.ids, test.ids.cpu().numpy()):
         return None
     return run.answers
-
-
-def _value(answers: NDArray[Any], targets: NDArray[Any], metric: str) -> float:
-    if metric == "accuracy":
-        return float((answers == targets).mean())
-    return _root_mean(squared_errors(answers, targets))
 
 
 def _config_for(config: Config, steps: int, samples: int, seed: int) -> Config:
@@ -152,9 +132,9 @@ def _plan_text(run: FinishedRun, seeds: Sequence[int]) -> str:
     return f"{count} trainings on parts of the training samples, about {duration(seconds)} of training in all"
 
 
-def _news(point: SizePoint, metric: str) -> str:
+def _news(point: SizePoint, metric: Metric) -> str:
     own = " (the run itself)" if point.of_run else ""
     return (
         f"{share_text(point.share)} = {point.n:,} samples, seed {point.seed}, {point.steps:,} steps:"
-        f" {metric_text(metric, point.value)}{own}"
+        f" {metric.text(point.value)}{own}"
     )

@@ -9,7 +9,7 @@ import torch
 
 from striate.data.dataset import Dataset
 from striate.errors import DataError
-from striate.evaluation.baseline_method import stratified_sample
+from striate.tasks.baseline import stratified_sample
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 _LEAST = 64

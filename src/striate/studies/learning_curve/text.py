@@ -6,7 +6,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from striate.errors import one_line
-from striate.evaluation.text import LABELS, metric_text
+from striate.tasks.metric_names import metric_named, metric_text
 from striate.wording import paragraph
 
 if TYPE_CHECKING:
@@ -31,30 +31,41 @@ def told(curve: LearningCurve) -> str:
         )
     low, high = (_amount(end, curve.metric) for end in curve.gain.interval)
     gain, shown = _amount(curve.gain.value, curve.metric), f"(95 %: {low} to {high})"
-    points = curve.metric == "accuracy"
+    metric = metric_named(curve.metric)
+    points = metric.is_share
     luck = "" if len(curve.seeds) > 1 else " One training each: the luck of a training is not in the interval."
     if curve.gain.told:
-        brings = f"bring about {gain} points of test accuracy" if points else f"lower the test RMSE by about {gain}"
+        brings = (
+            f"bring about {gain} points of test {metric.name}"
+            if points
+            else f"lower the test {metric.name} by about {gain}"
+        )
         return f"Twice the labels ({2 * n:,} training samples) would {brings} {shown}, by a power law.{luck}"
     near = f"too near to nothing for {curve.n_test:,} test samples"
     doubt = "which may be nothing" if curve.gain.interval[0] <= 0 else near
-    amount = f"{gain} points of test accuracy" if points else f"an RMSE lower by {gain}"
+    amount = (
+        f"{gain} points of test {metric.name}" if points else f"{_article(metric.name)} {metric.name} lower by {gain}"
+    )
     return (
         f"What twice the labels ({2 * n:,} training samples) would bring cannot be told: by a power law {amount}"
         f" {shown}, {doubt}.{luck}"
     )
 
 
+def _article(name: str) -> str:
+    return "an" if name[0] in "aeiouAEIOUR" else "a"
+
+
 def _amount(value: float, metric: str) -> str:
-    text = f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.3g}"
+    text = f"{100 * value:.1f}" if metric_named(metric).is_share else f"{value:.3g}"
     return text.replace("-", "−") if float(text) else text.lstrip("-")
 
 
 def render(curve: LearningCurve) -> str:
     """A row a size: samples, steps, the figure of each seed, their mean; then the sentence."""
     title = (
-        f"{one_line(curve.data)}: {LABELS[curve.metric]} of {curve.n_test:,} test samples after learning from parts of"
-        " the training samples"
+        f"{one_line(curve.data)}: {metric_named(curve.metric).name} of {curve.n_test:,} test samples after learning"
+        " from parts of the training samples"
     )
     several = len(curve.seeds) > 1
     head = ["part", "samples", "steps", *(f"seed {seed}" for seed in curve.seeds[:_SHOWN_SEEDS])]

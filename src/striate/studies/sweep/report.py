@@ -10,8 +10,6 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from striate.errors import pasted
-from striate.evaluation.text import metric_text
-from striate.report.content import Picture, PictureKind, Table
 from striate.report.numbers import environment_table
 from striate.report.page import as_base64, page_environment
 from striate.runs.files import write_text
@@ -20,7 +18,9 @@ from striate.studies.sweep.search import Search, short
 from striate.studies.sweep.space import Choices
 from striate.studies.sweep.space import Dimension as SpaceDimension
 from striate.studies.sweep.standing import Finalist, comparison, honesty, spread
+from striate.tasks.metric_names import metric_text
 from striate.visualize.canvas import save_figure
+from striate.visualize.page_parts import Picture, PictureKind, Table
 from striate.visualize.search import Dimension, Point, importance_figure, progress_figure, slices_figure
 from striate.visualize.themed_svg import themed_svg
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
-from striate.evaluation.text import lead_unit, metric_text
 from striate.runs.directory import csv_text
 from striate.runs.files import write_text
 from striate.studies.sweep.halving import SHARES
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.search import Search, repeats, seconds_spent, short
 from striate.studies.sweep.train_once import Outcome
+from striate.tasks.metric_names import metric_named, metric_text
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
         return f"Nothing searched had a better {figure} than the recipe: leave these fields to it."
     ours, theirs = ({o.seed: o.val[name] for o in f.repeated if o.score is not None} for f in (best, recipe))
     seeds = sorted(ours.keys() & theirs.keys())
-    scale, unit = lead_unit(name)
+    scale, unit = metric_named(name).lead
     sign = 1 if metrics["study"]["higher_is_better"] else -1
     if len(seeds) < 2:
         gain = sign * scale * (best.trial.rungs[-1].val[name] - recipe.trial.rungs[-1].val[name])

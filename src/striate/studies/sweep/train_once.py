@@ -11,7 +11,7 @@ from typing import Any
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.errors import NonFiniteLoss
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.loop import training_events
@@ -46,7 +46,7 @@ def without_test(announce: Callable[[str], None] | None = None) -> ReadData:
     @lru_cache(maxsize=2)
     def read(source: DataConfig, task: str) -> tuple[DataConfig, Dataset]:
         asked = Config(data=source)
-        config, data = read_data(replace(asked, task=replace(asked.task, name=task)), announce)  # type: ignore[arg-type]
+        config, data = read_data(replace(asked, task=replace(asked.task, name=task)), announce)
         splits = {name: split for name, split in data.splits.items() if name != "test"}
         return config.data, replace(data, splits=splits)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 
 _SAMPLES, _VALUES = 2048, 4_000_000  # at most: a mask has an answer for each pixel
 _ITERATIONS = 60

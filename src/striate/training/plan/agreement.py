@@ -33,7 +33,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from striate.data.loader import Batch
 from striate.models.untouched import same_random_state
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.training.execution import autocast, make_scaler, speed_settings
 from striate.training.objective import Objective
 from striate.training.plan.candidate import Candidate

@@ -8,7 +8,7 @@ from time import perf_counter
 from striate.data.dataset import Split
 from striate.data.loader import Batch, batches, epoch_order
 from striate.data.normalize import Normalize
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.execution import make_scaler, place, speed_settings
 from striate.training.loop import training_step

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from signal import Signals
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import distributed
 from torch.distributed import ReduceOp
+
+from striate.training.measured import Measured
 
 
 class _HasGradient(Protocol):
@@ -60,22 +62,41 @@ class Processes:
         distributed.all_reduce(summed)
         return summed
 
-    def summed(
-        self, loss: torch.Tensor, tally: torch.Tensor, *, counted: bool = True
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`total` of a scalar loss and of the (M,) float64 tally beside it, at once."""
+    def summed(self, loss: torch.Tensor, measured: Measured, *, counted: bool = True) -> tuple[torch.Tensor, Measured]:
+        """`total` of a scalar loss, and what all processes have measured; at once where that is sums."""
         if not self.several:
-            return loss, tally
-        both = self.total(torch.cat([loss.double().view(1), tally]), counted=counted)
-        return both[0].to(loss.dtype), both[1:]
+            return loss, measured
+        vector = measured.vector()
+        if vector is None:
+            return self.total(loss, counted=counted), self._gathered(measured, counted=counted)
+        both = self.total(torch.cat([loss.double().view(1), vector]), counted=counted)
+        measured.load_vector(both[1:])
+        return both[0].to(loss.dtype), measured
 
-    def joined_tally(self, tally: torch.Tensor | None, device: torch.device) -> torch.Tensor:
-        """`total` of (M,) float64 tallies on `device`, of which some processes, but not all, may have none."""
-        if self.several:
-            (size,) = self.largest(0 if tally is None else len(tally))
-            tally = self.total(torch.zeros(size, dtype=torch.float64, device=device) if tally is None else tally)
-        assert tally is not None, "a split is never empty"
-        return tally
+    def joined(self, measured: Measured, device: torch.device) -> Measured:
+        """What all processes have measured, sums of it on `device`; some of them, but not all, may have nothing."""
+        if not self.several:
+            return measured
+        if measured.sums is None:
+            return self._gathered(measured)
+        vector = measured.vector()
+        (size,) = self.largest(0 if vector is None else len(vector))
+        measured.load_vector(
+            self.total(torch.zeros(size, dtype=torch.float64, device=device) if vector is None else vector)
+        )
+        return measured
+
+    def _gathered(self, measured: Measured, *, counted: bool = True) -> Measured:
+        """What all processes have measured, merged in their order, the same in each."""
+        states: list[Any] = [None] * self.count
+        distributed.all_gather_object(states, measured.saved() if counted else None)
+        whole = measured.empty()
+        for state in states:
+            if state is not None:
+                part = measured.empty()
+                part.load(state)
+                whole.merge(part)
+        return whole
 
     def for_backward(self, loss: torch.Tensor, samples: int) -> torch.Tensor:
         """The loss of a part of a batch as the backward pass is to begin with it: a spread network takes the mean of

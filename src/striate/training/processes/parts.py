@@ -8,7 +8,7 @@ import torch
 
 from striate.data.dataset import Split
 from striate.data.loader import Batch, batch_bounds, batches
-from striate.tasks.protocol import Task
+from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.prepared_batch import part_bounds
 from striate.training.processes.group import Processes

@@ -1,0 +1,182 @@
+"""Whether probabilities mean what they say, and the temperature that makes them mean it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import log_softmax
+from scipy.stats import chi2
+
+from striate.records import Interval
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import LEVEL, wilson
+
+BINS = 15
+LEAST, MOST = 0.01, 100.0
+"""Temperatures that can be fitted."""
+_LEAST, _MOST = math.log(LEAST), math.log(MOST)
+_MOST_FITTED = 4_000_000
+"""Probabilities that the temperature is fitted on; of more, those of samples evenly spread over the split."""
+_DRAWS = 2_000_000
+_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Answers whose confidence (the probability of the class named) lies above `low` and up to `high`: their mean
+    `confidence`, and the share that was right. Both are None in an empty bin."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    accuracy: Estimate
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether probabilities mean what they say. `ece`: the mean distance of confidence and accuracy over bins, weighted
+    by samples. `ece_by_chance`: the 95 % range of what perfectly calibrated answers of the same confidences would
+    show on as many samples. `nll`: mean negative log-likelihood in nats; `brier`: summed over classes, 0 to 2."""
+
+    ece: float
+    ece_by_chance: tuple[float, float]
+    nll: float
+    brier: float
+    bins: tuple[ReliabilityBin, ...]
+
+    @property
+    def surplus(self) -> float:
+        """Mean confidence minus accuracy: above 0 the network is too sure of itself, below 0 not sure enough."""
+        return sum(self._shares().values())
+
+    @property
+    def both_ways(self) -> tuple[float, float] | None:
+        """Where too sure and not sure enough cancel by more than half, and by more than chance makes them: the mean
+        confidence of the bin that adds most to the one, and to the other; None elsewhere."""
+        shares = self._shares()
+        total = sum(map(abs, shares.values()))
+        if not shares or abs(self.surplus) >= min(total / 2, total - self.ece_by_chance[1]):
+            return None
+        return max(shares, key=lambda said: shares[said]), min(shares, key=lambda said: shares[said])
+
+    def _shares(self) -> dict[float, float]:
+        """What each bin, by its mean confidence, adds to the surplus."""
+        total = sum(part.n for part in self.bins)
+        known = ((part.n, part.confidence or 0.0, part.accuracy.value or 0.0) for part in self.bins if part.n)
+        return {said: n * (said - true) / total for n, said, true in known}
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """What logits are divided by so that probabilities fit best, found on the split `fitted_on` alone (`n` samples).
+
+    Above 1 the network is too sure of itself. `nll` is that of the split before, `nll_after` after.
+    Source: C. Guo et al., "On calibration of modern neural networks", 2017.
+    """
+
+    value: float
+    interval: Interval
+    fitted_on: str
+    n: int
+    nll: float
+    nll_after: float
+
+
+def measure_calibration(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Calibration:
+    """Bins of equal width of the confidence, and figures over all samples.
+
+    `truth` (N,), `probabilities` (N, K). ECE: M. P. Naeini et al., "Obtaining well calibrated probabilities using
+    Bayesian binning", AAAI 2015, with 15 bins as in Guo et al., 2017.
+    """
+    confidence = probabilities.max(1).astype(np.float64)
+    right = probabilities.argmax(1) == truth
+    edges = np.linspace(0, 1, BINS + 1)
+    places = np.searchsorted(edges[1:-1], confidence)
+    counts, hits = (np.bincount(places, weights, BINS) for weights in (None, right))
+    sums = np.bincount(places, confidence, BINS)
+    bins = tuple(
+        ReliabilityBin(
+            round(float(edges[k]), 6),
+            round(float(edges[k + 1]), 6),
+            int(counts[k]),
+            float(sums[k] / counts[k]) if counts[k] else None,
+            Estimate(float(hits[k] / counts[k]), wilson(int(hits[k]), int(counts[k]))) if counts[k] else Estimate(None),
+        )
+        for k in range(BINS)
+    )
+    own = probabilities[np.arange(len(truth)), truth].astype(np.float64)
+    return Calibration(
+        ece=float(np.abs(hits - sums).sum() / len(truth)),
+        ece_by_chance=_ece_by_chance(confidence, places),
+        nll=float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
+        brier=float((np.einsum("nk,nk->n", probabilities, probabilities) - 2 * own + 1).mean()),
+        bins=bins,
+    )
+
+
+def _ece_by_chance(confidence: NDArray[np.float64], places: NDArray[np.int64]) -> tuple[float, float]:
+    """The middle 95 % of the ECE of answers that are right just as often as they say."""
+    order = np.argsort(places, kind="stable")
+    said = confidence[order]
+    starts = np.flatnonzero(np.diff(places[order], prepend=-1))
+    draw = np.random.default_rng(0)
+    drawn = [
+        np.abs(np.add.reduceat((draw.random(len(said)) < said) - said, starts)).sum() / len(said)
+        for _ in range(max(50, min(200, _DRAWS // len(said))))
+    ]
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def fit_temperature(
+    truth: NDArray[np.int64], probabilities: NDArray[np.float32], fitted_on: str = "val"
+) -> Temperature | None:
+    """The temperature with the highest likelihood of the labels, between 0.01 and 100; the interval is that of the
+    likelihood ratio.
+
+    None where the labels do not tell: every answer is right or every one wrong, or the best lies outside.
+    Source: C. Guo et al., "On calibration of modern neural networks", ICML 2017.
+    """
+    hits = int((probabilities.argmax(1) == truth).sum())
+    if hits in (0, len(truth)):
+        return None
+    rows = max(1, min(len(truth), _MOST_FITTED // probabilities.shape[1]))
+    spread = np.arange(rows) * len(truth) // rows
+    logits, labels = _logits(probabilities[spread]), truth[spread]
+
+    def loss(log_temperature: float) -> float:
+        scaled = log_softmax(logits / math.exp(log_temperature), axis=1)
+        return float(-scaled[np.arange(rows), labels].mean())
+
+    best = minimize_scalar(loss, bounds=(_LEAST, _MOST), method="bounded", options={"xatol": 1e-4})
+    at, least = float(best.x), float(best.fun)
+    if min(at - _LEAST, _MOST - at) < 1e-2:
+        return None
+    allowed = chi2.ppf(LEVEL, 1) / (2 * rows)
+
+    def beyond(log_temperature: float) -> float:
+        return float(loss(log_temperature) - least - allowed)
+
+    low = brentq(beyond, _LEAST, at, xtol=1e-3) if beyond(_LEAST) > 0 else _LEAST
+    high = brentq(beyond, at, _MOST, xtol=1e-3) if beyond(_MOST) > 0 else _MOST
+    interval = Interval(math.exp(low), math.exp(high), LEVEL, "likelihood ratio")
+    return Temperature(math.exp(at), interval, fitted_on, rows, loss(0.0), least)
+
+
+def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """(N, K) probabilities as they are when the logits behind them are divided by `temperature`."""
+    scaled = np.empty(probabilities.shape, np.float32)
+    for first in range(0, len(probabilities), _ROWS):  # a few rows at a time: what is made on the way stays small
+        rows = slice(first, first + _ROWS)
+        scaled[rows] = np.exp(log_softmax(_logits(probabilities[rows]) / temperature, axis=1))
+    return scaled
+
+
+def _logits(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Logits but for a constant a row, which a softmax does not see."""
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float64)

@@ -1,0 +1,46 @@
+"""A figure with its interval, and records as JSON knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from striate.records import Interval
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95 % interval; None where nothing is known, such as the precision of a class never predicted."""
+
+    value: float | None
+    interval: Interval | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"value", "interval": [low, high] or null, "method"}`."""
+        if self.interval is None:
+            return {"value": self.value, "interval": None, "method": None}
+        ends = [self.interval.low, self.interval.high]
+        return {"value": self.value, "interval": ends, "method": self.interval.method}
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it."""
+    if isinstance(value, Estimate):
+        return value.to_json()
+    if isinstance(value, Interval):
+        return [value.low, value.high]
+    if is_dataclass(value) and not isinstance(value, type):
+        return as_object(value)
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def as_object(record: Any) -> dict[str, Any]:
+    """A dataclass as one JSON object."""
+    return {field.name: plain(getattr(record, field.name)) for field in fields(record)}

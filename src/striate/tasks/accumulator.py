@@ -1,0 +1,77 @@
+"""What is measured over many samples, batch by batch: sums, or whatever a metric has to remember."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, Self
+
+import torch
+
+from striate.data.targets import Targets
+from striate.tasks.outputs import Outputs
+
+
+class Accumulator(Protocol):
+    """Takes in batches, adds up with others of its kind (those of other parts, batches and processes), lies in a
+    checkpoint, and becomes metrics at the end."""
+
+    def update(self, outputs: Outputs, targets: Targets, loss_sum: torch.Tensor | None = None) -> None:
+        """Take in a batch. `loss_sum` is the loss of these outputs and targets where it is known already."""
+        ...
+
+    def merge(self, other: Self) -> None:
+        """Take in what another one has; it stays as it is."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values, as a checkpoint holds them."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` gave."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """`loss`, and the metrics that are followed epoch by epoch."""
+        ...
+
+
+class Sums:
+    """An accumulator whose memory is one vector of sums, (M,) float64 on the device of the outputs.
+
+    `count(outputs, targets, loss_sum)` gives the vector of a batch; `compute` of the whole one becomes metrics.
+    """
+
+    def __init__(
+        self,
+        count: Callable[[Outputs, Targets, torch.Tensor | None], torch.Tensor],
+        summarize: Callable[[torch.Tensor], dict[str, float]],
+    ) -> None:
+        self._count, self._summarize = count, summarize
+        self.total: torch.Tensor | None = None
+
+    def update(self, outputs: Outputs, targets: Targets, loss_sum: torch.Tensor | None = None) -> None:
+        """Add the sums of a batch."""
+        self.add(self._count(outputs, targets, loss_sum))
+
+    def add(self, sums: torch.Tensor | None) -> None:
+        """Add sums that were counted elsewhere."""
+        if sums is not None:
+            self.total = sums if self.total is None else self.total + sums
+
+    def merge(self, other: Sums) -> None:
+        """Add the sums of another one."""
+        self.add(other.total)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The vector, None before the first batch."""
+        return {"total": self.total}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the vector over."""
+        self.total = state["total"]
+
+    def compute(self) -> dict[str, float]:
+        """The metrics of everything added. At least one batch must have been."""
+        assert self.total is not None, "nothing was measured"
+        return self._summarize(self.total)

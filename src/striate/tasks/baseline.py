@@ -1,0 +1,145 @@
+"""What a network has to beat: a method before it is fitted, and what came of it once it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from striate.data.dataset import Dataset
+from striate.records import Finding
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """A method that is no network, fitted on the training split and measured on the test split.
+
+    `what` says in a sentence what it does, `features` what it sees. `hyperparameters` are those chosen on the
+    validation split (`{}` where there are none); the test split is never used for a choice. `n_train` samples (pixels,
+    for masks: `features` says so) were learned from; `seconds` covers features, choice, fit and answers. `metrics` has
+    the keys of a network's on the same split, without `loss`; `top5` only where there are probabilities. `note` says
+    what was left out or cut short, or is empty. `decoded`: its answers, as those of an `Evaluation`.
+    """
+
+    name: str
+    what: str
+    features: str
+    hyperparameters: dict[str, Any]
+    n_train: int
+    seconds: float
+    metrics: dict[str, Any]
+    note: str
+    decoded: NDArray[Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The baseline as one JSON object of plain values, its metrics beside its name, without the single answers."""
+        return {
+            "name": self.name,
+            **self.metrics,
+            "what": self.what,
+            "features": self.features,
+            "hyperparameters": dict(self.hyperparameters),
+            "n_train": self.n_train,
+            "seconds": round(self.seconds, 3),
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class DataBaselines:
+    """The baselines of one data set, with the `notes` and `findings` of its reading."""
+
+    data: str
+    baselines: tuple[Baseline, ...]
+    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object of plain values; all figures are of the test split."""
+        return {
+            "data": self.data,
+            "split": "test",
+            "baselines": [entry.to_json() for entry in self.baselines],
+            "notes": list(self.notes),
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+CHOICE = 5_000
+"""So many samples at most are learned from while hyperparameters are chosen, and validated on."""
+MOST = 60_000
+"""So many samples at most are learned from with the chosen ones."""
+
+Value = TypeVar("Value")
+Model = TypeVar("Model")
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What a method hands back: its answers on the test split as `Task.decode` gives them, and how it came to them.
+
+    `ranked`: whether the order of the classes in `decoded` means anything beyond the first.
+    """
+
+    decoded: torch.Tensor
+    features: str
+    n_train: int
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+    ranked: bool = True
+
+
+@dataclass(frozen=True)
+class Method:
+    """A baseline before it is fitted; `fit(data, task, seed)` learns from train, chooses by val, answers for test."""
+
+    name: str
+    what: str
+    fit: Callable[[Dataset, Any, int], Fitted]
+
+
+def stratified_sample(targets: ArrayLike, count: int, seed: int) -> NDArray[np.int64]:
+    """(min(count, N),) positions in rising order, drawn at random so that each class (or each stretch of a number)
+    keeps its share; all of them where there are no more than `count`."""
+    values = np.asarray(targets).reshape(len(np.asarray(targets)), -1)[:, 0]
+    total = len(values)
+    if total <= count:
+        return np.arange(total)
+    order = np.random.default_rng(seed).permutation(total)
+    order = order[np.argsort(values[order], kind="stable")]
+    return np.sort(order[np.arange(count) * total // count])
+
+
+def choose_by_validation(
+    grid: Sequence[Value],
+    fit: Callable[[Value, NDArray[np.int64]], Model],
+    score: Callable[[Model], float],
+    few: NDArray[np.int64],
+    many: NDArray[np.int64],
+) -> tuple[Value, Model]:
+    """The value of `grid` with the highest `score`, the first of equal ones, and its model.
+
+    `fit(value, positions)` learns from the samples at `positions`: `few` while choosing, then once from `many`.
+    """
+    best, chosen, model = -np.inf, None, None
+    for value in grid:
+        tried = fit(value, few)
+        reached = score(tried)
+        if model is None or reached > best:
+            best, chosen, model = reached, value, tried
+    assert chosen is not None and model is not None, "an empty grid"
+    return chosen, model if len(few) == len(many) else fit(chosen, many)
+
+
+def sampling_note(n_train: int, total: int, chosen_on: int, unit: str = "training samples") -> str:
+    """What was cut short: fewer samples than there are, or a choice made on fewer than are fitted."""
+    notes = []
+    if n_train < total:
+        notes.append(f"Learned from {n_train:,} of the {total:,} {unit}, drawn with the share of each class kept.")
+    if chosen_on < n_train:
+        notes.append(f"Hyperparameters were chosen on {chosen_on:,} of them.")
+    return " ".join(notes)

@@ -1,0 +1,158 @@
+"""Baselines of a classification: the commonest class, logistic regression, and HOG (with color) and a linear SVM."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+from striate.data.dataset import Dataset
+from striate.data.normalize import measure_normalization
+from striate.data.store.stored import Inputs, take_rows
+from striate.tasks.baseline import (
+    CHOICE,
+    MOST,
+    Fitted,
+    Method,
+    choose_by_validation,
+    sampling_note,
+    stratified_sample,
+)
+from striate.tasks.baseline_features import (
+    HOG_SIDE,
+    HOG_SMALLEST,
+    INPUTS,
+    color_histograms,
+    describe_inputs,
+    hog_features,
+    standardized_inputs,
+)
+from striate.tasks.task import Task
+
+_LOGISTIC_C = {
+    "table": (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0),
+    "image": (1e-4, 1e-3, 0.01, 0.1, 1.0),
+    "grid": (1e-4, 1e-3, 0.01, 0.1, 1.0),
+}
+_SVM_C = (0.1, 1.0, 10.0, 100.0)
+_ITERATIONS, _TOLERANCE = 100, 1e-3
+_WORK = 800_000_000
+"""Samples × features × classes: about half a minute of one core for one fit."""
+_LEAST = 10_000
+"""So many samples are learned from in any case, where there are as many."""
+_HOG_PIXELS = 50_000_000
+"""Pixels of the training images whose gradients are taken: about half a minute of one core."""
+
+Extract = Callable[[Inputs], NDArray[np.float32]]
+
+
+def classify_methods(data: Dataset) -> tuple[Method, ...]:
+    """The baselines that fit the kind of data."""
+    methods = [
+        Method("majority class", "Always names the commonest class of the training split.", _majority),
+        Method("logistic regression", f"A linear classifier on the standardized {INPUTS[data.kind]}.", _logistic),
+    ]
+    if data.kind == "image" and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
+        seen = "the directions of edges" if data.input_shape[0] == 1 else "the directions of edges and the colors"
+        name = "HOG + linear SVM" if data.input_shape[0] == 1 else "HOG + color + linear SVM"
+        what = f"A linear classifier on histograms of {seen}: how images were classified before networks."
+        methods.append(Method(name, what, _hog_svm))
+    return tuple(methods)
+
+
+def _majority(data: Dataset, task: Task, seed: int) -> Fitted:
+    del seed
+    train, test = data.splits["train"], data.splits["test"]
+    shares = torch.bincount(train.targets.cpu(), minlength=task.outputs).float() / len(train)
+    return Fitted(shares.expand(len(test), -1), "none", len(train))
+
+
+def _logistic(data: Dataset, task: Task, seed: int) -> Fitted:
+    extract = partial(standardized_inputs, normalization=measure_normalization(data.splits["train"]))
+    make = partial(LogisticRegression, class_weight=_class_weights(task))
+    return _fit_linear(data, task, seed, extract, make, _LOGISTIC_C[data.kind], describe_inputs(data))
+
+
+def _hog_svm(data: Dataset, task: Task, seed: int) -> Fitted:
+    features = "histograms of oriented gradients (9 orientations, about 8 × 8 cells, blocks of 2 × 2)"
+    extract: Extract = hog_features
+    if data.input_shape[0] == 3:
+        features += ", and a histogram of hue, saturation and value (12 × 4 × 4 bins)"
+
+        def extract(inputs: Inputs) -> NDArray[np.float32]:
+            return np.concatenate([hog_features(inputs), color_histograms(inputs)], axis=1)
+
+    if max(data.input_shape[1:]) > HOG_SIDE:
+        features += f"; images averaged down to {HOG_SIDE} pixels"
+    make = partial(LinearSVC, random_state=seed, class_weight=_class_weights(task))
+    most = _HOG_PIXELS // int(np.prod(data.input_shape[1:]))
+    return _fit_linear(data, task, seed, extract, make, _SVM_C, features, most)
+
+
+def _fit_linear(
+    data: Dataset,
+    task: Task,
+    seed: int,
+    extract: Extract,
+    make: Callable[..., Any],
+    grid: Sequence[float],
+    features: str,
+    most: int = MOST,
+) -> Fitted:
+    """A linear classifier whose C is chosen by its likelihood (without probabilities: its accuracy) on `val`."""
+    train, val, test = (data.splits[name] for name in ("train", "val", "test"))
+    labels = train.targets.cpu().numpy()
+    width = extract(train.inputs[:1]).shape[1]
+    most = max(_LEAST, min(MOST, most, _WORK // (width * max(1, task.outputs))))
+    used = stratified_sample(labels, most, seed)
+    x, y = extract(take_rows(train.inputs, torch.from_numpy(used))), labels[used]
+    if len(np.unique(y)) < 2:
+        return Fitted(_one_hot(np.full(len(test), y[0]), task.outputs), features, len(y), ranked=False)
+    validated = stratified_sample(val.targets.cpu(), CHOICE, seed)
+    val_x, val_y = extract(take_rows(val.inputs, torch.from_numpy(validated))), val.targets.cpu().numpy()[validated]
+    few = stratified_sample(y, CHOICE, seed)
+
+    def fit(c: float, positions: NDArray[np.int64]) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # said in the note
+            return make(C=c, max_iter=_ITERATIONS, tol=_TOLERANCE).fit(x[positions], y[positions])
+
+    def score(model: Any) -> float:
+        # The log-likelihood is less of a lottery than accuracy on few samples; where answers are 0 or 1 they agree.
+        likelihoods = _decoded(model, val_x, task.outputs).numpy()[np.arange(len(val_y)), val_y]
+        return float(np.log(np.clip(likelihoods, 1e-12, None)).mean())
+
+    c, model = choose_by_validation(grid, fit, score, few, np.arange(len(y)))
+    notes = [sampling_note(len(y), len(train), len(few))]
+    if np.max(model.n_iter_) >= _ITERATIONS:
+        notes.append(f"Stopped after {_ITERATIONS} iterations, before it had fully converged.")
+    decoded = _decoded(model, extract(test.inputs), task.outputs)
+    note = " ".join(filter(None, notes))
+    return Fitted(decoded, features, len(y), {"C": c}, note, ranked=hasattr(model, "predict_proba"))
+
+
+def _decoded(model: Any, x: NDArray[np.float32], classes: int) -> torch.Tensor:
+    """(N, K) probabilities, or 1 for the answer where there are none; 0 for a class that was never seen."""
+    if not hasattr(model, "predict_proba"):
+        return _one_hot(model.predict(x), classes)
+    decoded = torch.zeros(len(x), classes)
+    decoded[:, torch.from_numpy(model.classes_)] = torch.from_numpy(model.predict_proba(x)).float()
+    return decoded
+
+
+def _one_hot(answers: NDArray[np.int64], classes: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.from_numpy(answers), classes).float()
+
+
+def _class_weights(task: Task) -> dict[int, float] | None:
+    """The weights of `task.class_weights`, so that baselines are asked the same as the network."""
+    weights = getattr(task, "class_weights", None)
+    return None if weights is None else dict(enumerate(weights))

@@ -1,0 +1,168 @@
+"""Everything that follows from class probabilities for a split: the records, and their text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.statistics.calibration import Calibration, Temperature
+from striate.statistics.estimate import Estimate, as_object
+from striate.tasks.classify.metrics import ACCURACY
+from striate.tasks.figures import Slice, cut_text, fit_text, slice_lines, span_text
+
+_ANSWERS = 5
+_AVERAGES = {
+    "balanced_accuracy": "balanced accuracy",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "macro_f1": "macro F1",
+    "weighted_precision": "weighted precision",
+    "weighted_f1": "weighted F1",
+    "top2": "top 2",
+    "top3": "top 3",
+}
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class against the rest: `n` samples truly are of it, `predicted` were taken for it. `auc` and
+    `average_precision` are None where they were not computed."""
+
+    name: str
+    n: int
+    predicted: int
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    auc: Estimate | None = None
+    average_precision: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """`n` samples of the class `true` were taken for `predicted`: the `share` of that class."""
+
+    true: str
+    predicted: str
+    n: int
+    share: Estimate
+
+
+@dataclass(frozen=True)
+class RankCurve:
+    """ROC and precision–recall curve of one class against the rest, as points in the order of a falling threshold.
+
+    Each axis from 0 to 1; at most 101 points each, so that a curve is drawn, not recomputed, from them.
+    """
+
+    name: str
+    false_positive_rate: tuple[float, ...]
+    true_positive_rate: tuple[float, ...]
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ClassAnswer:
+    """One answer: `true` class, `predicted` one with its `probability`, and the next probable one."""
+
+    id: int
+    path: str
+    true: str
+    predicted: str
+    probability: float
+    runner_up: str
+    runner_up_probability: float
+
+
+@dataclass(frozen=True)
+class ClassificationFigures:
+    """Everything about one split of a classification.
+
+    `figures`: by name `accuracy`, `balanced_accuracy`, `top2` … `top10`, `macro_` and `weighted_` `precision`,
+    `recall`, `f1`. `confusion`: rows are true classes; None with more than 200. `calibrated`: the same as
+    `calibration` with the temperature that was fitted on validation; None where there is none. `mistakes` begins with
+    the most confident, `unsure` with the hit of the smallest lead. `left_out`: a sentence on each thing not computed.
+    """
+
+    n: int
+    figures: Mapping[str, Estimate]
+    classes: tuple[ClassFigures, ...]
+    confusion: tuple[tuple[int, ...], ...] | None
+    confused: tuple[ConfusedPair, ...]
+    curves: tuple[RankCurve, ...]
+    calibration: Calibration
+    calibrated: Calibration | None
+    mistakes: tuple[ClassAnswer, ...]
+    unsure: tuple[ClassAnswer, ...]
+    slices: tuple[Slice, ...]
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        return as_object(self)
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """Averages over classes, calibration, slices, and predictions worth a look."""
+        return _class_parts(self, temperature)
+
+
+def _class_parts(figures: ClassificationFigures, temperature: Temperature | None) -> list[list[str]]:
+    averages = [
+        f"  {label:<19}{100 * (figure.value or 0):8.2f} %   {span_text(figure, 100, '.2f')}"
+        for name, label in _AVERAGES.items()
+        if (figure := figures.figures.get(name)) is not None
+    ]
+    return [
+        [f"  {'over all classes':<19}{'':>10}   95 % interval", *averages],
+        _calibration_lines(figures, temperature),
+        slice_lines(figures.slices, ACCURACY),
+        _answer_lines("most confident mistakes", figures.mistakes),
+        _answer_lines("least sure hits", figures.unsure),
+    ]
+
+
+def _calibration_lines(figures: ClassificationFigures, temperature: Temperature | None) -> list[str]:
+    raw = figures.calibration
+    low, high = raw.ece_by_chance
+    lines = [
+        f"  calibration: ECE {raw.ece:.4f}; by chance {low:.4f} to {high:.4f} if confidences were true",
+        f"    {_verdict(raw)}",
+    ]
+    if temperature is not None and figures.calibrated is not None:
+        value, ends = temperature.value, temperature.interval
+        fitted, after = f"fitted on {temperature.fitted_on} (n = {temperature.n:,})", figures.calibrated
+        chance = after.ece_by_chance
+        lines += [
+            f"    a temperature of {value:.3g} ({ends.low:.3g} to {ends.high:.3g}), {fitted},",
+            f"    would change ECE {raw.ece:.4f} → {after.ece:.4f}; by chance {chance[0]:.4f} to {chance[1]:.4f}",
+            f"    and log loss {raw.nll:.4f} → {after.nll:.4f}",
+        ]
+        if after.nll >= raw.nll:
+            lines.append("    which is no better: leave the probabilities as they are")
+    return lines
+
+
+def _verdict(calibration: Calibration) -> str:
+    if calibration.ece <= calibration.ece_by_chance[1]:
+        return "confidence and accuracy agree as well as so many samples can tell"
+    if calibration.both_ways is not None:
+        over, under = calibration.both_ways
+        return f"the network is too sure around {100 * over:.0f} %, not sure enough around {100 * under:.0f} %"
+    points = f"{abs(100 * calibration.surplus):.1f} points on average"
+    return f"the network is {'too sure' if calibration.surplus > 0 else 'not sure enough'}: {points}"
+
+
+def _answer_lines(title: str, answers: Sequence[ClassAnswer]) -> list[str]:
+    lines = []
+    for answer in answers[:_ANSWERS]:
+        predicted, true = (one_line(name) for name in (answer.predicted, answer.true))
+        if answer.predicted != answer.true:
+            said = f"{cut_text(true, 18)} taken for {cut_text(predicted, 18)}"
+        else:
+            next_one = f"{cut_text(one_line(answer.runner_up), 18)} {100 * answer.runner_up_probability:.1f} %"
+            said = f"{cut_text(true, 18)} before {next_one}"
+        lines.append(f"  {100 * answer.probability:6.1f} %  {fit_text(said, 47)} {cut_text(one_line(answer.path), 20)}")
+    return [f"  {title}", *lines] if lines else []

@@ -1,0 +1,305 @@
+"""A classification in pictures, tables and sections of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
+
+from striate.statistics.calibration import Calibration, Temperature
+from striate.statistics.estimate import Estimate, plain
+from striate.tasks.classify.figures import ClassificationFigures
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.show import (
+    CHART_DPI,
+    PHOTO_DPI,
+    ROWS,
+    Images,
+    Row,
+    places_at_random,
+    share_cells,
+    split_text,
+)
+from striate.visualize.canvas import save_figure, shorten
+from striate.visualize.charts import chart
+from striate.visualize.confusion import COUNTED, confusion_figure
+from striate.visualize.gallery import Tile, gallery_figure
+from striate.visualize.page_parts import Picture, SampleTile, Section, Table
+from striate.visualize.rank_curves import draw_precision_recall, draw_roc
+from striate.visualize.reliability import draw_reliability
+from striate.visualize.themed_svg import themed_svg
+from striate.visualize.tiles import encode
+from striate.wording import percent
+
+SHOWN = 15
+"""Samples in a gallery."""
+MATRIX = 20
+"""Up to so many classes the whole confusion matrix is a table; of more classes, its mistakes are listed."""
+
+
+def class_table(figures: ClassificationFigures, of: str) -> Table:
+    """A row a class, each figure with its 95 % interval."""
+    ranked = any(row.auc is not None for row in figures.classes)
+    heads = ("precision", "recall", "F1", *(("ROC AUC", "average precision") if ranked else ()))
+    columns = ("class", "n", *(part for head in heads for part in (head, "95 % interval")))
+    rows: list[Row] = []
+    for row in figures.classes:
+        shown = [row.precision, row.recall, row.f1]
+        if ranked:
+            shown += [row.auc or Estimate(None), row.average_precision or Estimate(None)]
+        rows.append((row.name, row.n, *(cell for figure in shown for cell in share_cells(figure))))
+    return Table(f"Each class, {of}", columns, tuple(rows))
+
+
+def confused_table(figures: ClassificationFigures, of: str) -> Table | None:
+    """The most confused pairs; None where there is no mistake."""
+    rows = tuple((pair.true, pair.predicted, pair.n, *share_cells(pair.share)) for pair in figures.confused)
+    columns = ("true class", "taken for", "samples", "of the true class", "95 % interval")
+    return Table(f"Most confused pairs, {of}", columns, rows) if rows else None
+
+
+def averages_table(figures: ClassificationFigures, of: str) -> Table:
+    """Everything over all classes."""
+    rows = tuple((name.replace("_", " "), *share_cells(figure)) for name, figure in figures.figures.items())
+    return Table(f"Over all classes, {of}", ("figure", "value", "95 % interval"), rows)
+
+
+def thresholds_sections(figures: ClassificationFigures, of: str) -> tuple[Section, ...]:
+    """ROC and precision–recall curves, and points of them in numbers."""
+    if not figures.curves:
+        return ()
+    curves, classes = plain(figures.curves), plain(figures.classes)
+    charts = (
+        chart(lambda axes: draw_roc(axes, curves, classes), f"ROC curve of each class against the rest, {of}", 3.4),
+        chart(lambda axes: draw_precision_recall(axes, curves, classes), f"Precision against recall, {of}", 3.4),
+    )
+    false, found = (0.01, 0.05, 0.1), (0.5, 0.8, 0.95)
+    columns = (
+        "class",
+        *(f"found with {100 * rate:g} % false alarms" for rate in false),
+        *(f"precision where {100 * rate:g} % are found" for rate in found),
+    )
+    rows = tuple(
+        (
+            curve.name,
+            *(percent(_at(rate, curve.false_positive_rate, curve.true_positive_rate)) for rate in false),
+            *(percent(_at(rate, curve.recall, curve.precision)) for rate in found),
+        )
+        for curve in figures.curves
+    )
+    caption = (
+        f"{of}. Each class against the rest, over all thresholds on its probability. The classes that are told apart"
+        " the worst are named; the areas of all are in the table of the classes."
+    )
+    return (Section("Thresholds", charts=charts, caption=caption, behind=(Table(f"Points, {of}", columns, rows),)),)
+
+
+def _at(place: float, x: Sequence[float], y: Sequence[float]) -> float:
+    """The height of a curve between its points, which may come in either order."""
+    order = np.argsort(np.asarray(x), kind="stable")
+    return float(np.interp(place, np.asarray(x)[order], np.asarray(y)[order]))
+
+
+def trust_section(figures: ClassificationFigures, temperature: Temperature | None, of: str) -> Section:
+    """How far to trust the percentages: calibration, before and after the temperature."""
+    raw, after = figures.calibration, figures.calibrated
+    low, high = raw.ece_by_chance
+    agrees = raw.ece <= high
+    said = [
+        f"Percentages and shares that were right differ by {100 * raw.ece:.1f} points on average (expected calibration"
+        f" error, {of}). Of percentages that are exactly right, so many samples would show {100 * low:.1f} to"
+        f" {100 * high:.1f} points by chance: {'these agree as well as can be told' if agrees else _direction(raw)}."
+    ]
+    if temperature is not None and after is not None:
+        low, high = temperature.interval.low, temperature.interval.high
+        worse = " That is no better: leave the percentages as they are." if after.nll >= raw.nll else ""
+        said.append(
+            f"Logits divided by a temperature of {temperature.value:.3g} (95 % interval {low:.3g} to {high:.3g}, fitted"
+            f" on {temperature.fitted_on}, n = {temperature.n:,}) would make that {100 * after.ece:.1f} points, and the"
+            f" log loss {after.nll:.4f} instead of {raw.nll:.4f}. Answers stay the same; only their percentages"
+            f" change.{worse}"
+        )
+    bins = plain(raw.bins), () if after is None else plain(after.bins)
+    label = f"Reliability diagram of the {of}: expected calibration error {100 * raw.ece:.1f} points"
+    return Section(
+        "How far to trust the percentages",
+        tuple(said),
+        charts=(chart(lambda axes: draw_reliability(axes, *bins), label, 3.6),),
+        caption=f"{of}. A point: answers of about that confidence, and how many of them are right, with its 95 %"
+        " interval; on the dashed line both agree. Gray: how many answers there are. Pale: fewer than ten.",
+        behind=(_bins(raw, after),),
+    )
+
+
+def _direction(calibration: Calibration) -> str:
+    if calibration.both_ways is not None:
+        over, under = (f"{100 * said:.0f} %" for said in calibration.both_ways)
+        return f"the network is too sure of answers of about {over}, and not sure enough of those of about {under}"
+    return "the network is too sure of itself" if calibration.surplus > 0 else "the network is not sure enough"
+
+
+def _bins(raw: Calibration, after: Calibration | None) -> Table:
+    columns = ("confidence", "samples", "mean confidence", "right", "95 % interval")
+    rows = []
+    for name, calibration in (("", raw), (", with the temperature", after)):
+        for part in calibration.bins if calibration is not None else ():
+            if part.n:
+                span = f"{percent(part.low)} to {percent(part.high)}{name}"
+                rows.append((span, part.n, percent(part.confidence), *share_cells(part.accuracy)))
+    return Table("Answers by their confidence", columns, tuple(rows))
+
+
+def confusion_picture(folder: Path, evaluation: Evaluation, title: str) -> Picture:
+    """`confusion.png`."""
+    assert evaluation.confusion is not None
+    figure = confusion_figure(evaluation.confusion, evaluation.classes, title=title)
+    path = save_figure(figure, folder / "confusion.png", CHART_DPI)
+    what = "numbers are counts, an empty cell is 0" if len(evaluation.classes) <= COUNTED else "no counts shown"
+    caption = f"{title}. A row a true class, a column a predicted one; the darker, the larger its share; {what}."
+    # Of few classes a page shows the matrix as a table.
+    panels = () if len(evaluation.classes) <= MATRIX else (themed_svg(figure, caption, arranged=True),)
+    return Picture("Confusion matrix", caption, path, "confusion", panels)
+
+
+def galleries(
+    folder: Path, evaluation: Evaluation, images: Images, title: str, names: Sequence[str]
+) -> tuple[Picture, ...]:
+    """The most confident mistakes, the least sure hits, and some at random."""
+    sure = evaluation.decoded.max(1)
+    right = evaluation.decoded.argmax(1) == evaluation.targets
+    wrong, hits, drawn = np.flatnonzero(~right), np.flatnonzero(right), places_at_random(evaluation.n, SHOWN)
+    mistakes = wrong[np.argsort(-sure[wrong], kind="stable")[:SHOWN]]
+    highest = -np.partition(-evaluation.decoded[hits], 1, axis=1)[:, :2] if evaluation.decoded.shape[1] > 1 else None
+    lead = sure[hits] if highest is None else highest[:, 0] - highest[:, 1]
+    unsure = hits[np.argsort(lead, kind="stable")[:SHOWN]]
+    marks = "✓ right; ✗ and a thick frame: wrong, with the true class. The percentage is the network's own."
+    galleries = (
+        ("Most confident mistakes", "mistakes.png", mistakes,
+         f"the {len(mistakes)} of {len(wrong):,} mistakes made with the most confidence: look here for wrong labels."),
+        ("Least sure hits", "unsure.png", unsure, f"the {len(unsure)} of {len(hits):,} right answers that led the"
+         " next class by the least: more samples like these would help."),
+        ("Samples", "samples.png", drawn, f"{len(drawn)} drawn at random. {marks}"),
+    )  # fmt: skip
+    pictures = []
+    for name, file, chosen, caption in galleries:
+        if len(chosen):
+            pixels = np.asarray(images[chosen])
+            figure = gallery_figure(_tiles(evaluation, pixels, chosen), title=f"{title}: {name.lower()}")
+            path = save_figure(figure, folder / file, PHOTO_DPI)
+            tiles = sample_tiles(evaluation, pixels, chosen, names, runner_up=chosen is unsure)
+            pictures.append(Picture(name, f"{title}; {caption}", path, "samples", tiles=tiles))
+    return tuple(pictures)
+
+
+def _tiles(evaluation: Evaluation, pixels: NDArray[np.uint8], chosen: NDArray[np.int64]) -> list[Tile]:
+    tiles = []
+    for place, image in zip(chosen, pixels, strict=True):
+        said, true = int(evaluation.decoded[place].argmax()), int(evaluation.targets[place])
+        probability = float(evaluation.decoded[place, said])
+        names = evaluation.classes
+        tiles.append(Tile(image, names[said], probability, names[true], said == true))
+    return tiles
+
+
+def recall_table(evaluation: Evaluation) -> Table:
+    """A row a class."""
+    columns = ("class", "n", "precision", "recall", "95 % interval of the recall", "F1")
+    rows = []
+    for row in evaluation.per_class:
+        interval = row.recall_interval
+        shown = "–" if row.recall is None else f"{percent(interval.low)} to {percent(interval.high)}"
+        rows.append((row.name, row.n, percent(row.precision), percent(row.recall), shown, percent(row.f1)))
+    return Table(f"Each class, {split_text(evaluation)}", columns, tuple(rows))
+
+
+def confusion_table(evaluation: Evaluation) -> Table:
+    """The matrix for few classes, the mistakes by frequency for many."""
+    assert evaluation.confusion is not None
+    if len(evaluation.classes) <= MATRIX:
+        rows = tuple(
+            (name, *counts) for name, counts in zip(evaluation.classes, evaluation.confusion.tolist(), strict=True)
+        )
+        caption = f"Rows: true class; columns: predicted class; {split_text(evaluation)}"
+        # The rows have the names in full; above narrow columns of counts they would push each other out.
+        columns = ("true", *(shorten(name, 24) for name in evaluation.classes))
+        return Table(caption, columns, rows, shades(evaluation.confusion))
+    wrong = evaluation.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    pairs = np.argwhere(wrong)
+    pairs = pairs[np.argsort(-wrong[tuple(pairs.T)], kind="stable")]
+    names = evaluation.classes
+    listed = tuple((names[true], names[said], int(wrong[true, said])) for true, said in pairs[:ROWS])
+    caption = f"The {len(listed):,} most frequent of {len(pairs):,} kinds of mistakes, {split_text(evaluation)}"
+    return Table(caption, ("true class", "predicted class", "count"), listed)
+
+
+def shades(counts: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+    """From 0 for none to 10 for all of a row."""
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    return tuple(tuple(row) for row in np.ceil(10 * shares).astype(int).tolist())
+
+
+def sample_tiles(
+    evaluation: Evaluation,
+    pixels: NDArray[np.uint8],
+    chosen: NDArray[np.int64],
+    names: Sequence[str] = (),
+    *,
+    runner_up: bool = False,
+) -> tuple[SampleTile, ...]:
+    """The samples at the places `chosen` of a classification; `pixels` (len(chosen), C, H, W) with 1 or 3 channels.
+    `names` of all samples of the split, such as their paths; with `runner_up` each says its next probable class."""
+    tiles = []
+    for place, image in zip(chosen, pixels, strict=True):
+        shares, true = evaluation.decoded[place], int(evaluation.targets[place])
+        said, *others = (int(k) for k in np.argsort(-shares, kind="stable")[:2])
+        answer, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (said, *others))
+        name = names[place] if len(names) else f"sample {int(evaluation.ids[place])}"
+        png, width, height, enlarged = encode(image)
+        tiles.append(
+            SampleTile(
+                png,
+                width,
+                height,
+                enlarged,
+                name,
+                answer,
+                evaluation.classes[true],
+                said == true,
+                after[0] if runner_up and after else "",
+            )
+        )
+    return tuple(tiles)
+
+
+def tables(evaluation: Evaluation, figures: ClassificationFigures | None) -> dict[str, Table | None]:
+    """The tables of the report, with the figures of evaluation.json more than without."""
+    found: dict[str, Table | None] = {"confusion": confusion_table(evaluation)}
+    if figures is None:
+        return found | {"classes": recall_table(evaluation)}
+    of = split_text(evaluation)
+    return found | {
+        "averages": averages_table(figures, of),
+        "confused": confused_table(figures, of),
+        "classes": class_table(figures, of),
+    }
+
+
+def pooled_confusion(
+    folder: Path, truth: NDArray[Any], said: NDArray[Any], classes: Sequence[str], title: str, of: str
+) -> tuple[Picture, Table | None]:
+    """`confusion.png` of the pooled predictions of a cross-validation, and its counts."""
+    counts = confusion_matrix(truth, said, labels=range(len(classes)))
+    figure = confusion_figure(counts, classes, title=title)
+    path = save_figure(figure, folder / "confusion.png", CHART_DPI)
+    caption = f"{of}. A row a true class, a column what the fold that held it out said; numbers are answers."
+    picture = Picture("Confusion matrix", caption, path, "confusion", (themed_svg(figure, caption, arranged=True),))
+    if len(classes) > MATRIX:
+        return picture, None
+    rows = tuple((name, *row) for name, row in zip(classes, counts.tolist(), strict=True))
+    columns = ("true", *(shorten(name, 24) for name in classes))
+    return picture, Table(f"Rows: true class; columns: answer; {of}", columns, rows, shades(counts))

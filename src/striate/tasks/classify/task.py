@@ -1,0 +1,284 @@
+"""One class out of K for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from striate.data.dataset import Dataset, SampleFacts
+from striate.data.labeled import class_counts
+from striate.inference.agreement import agreement_of_classes
+from striate.inference.plan import AnswerAgreement
+from striate.records import Interval
+from striate.statistics.calibration import Temperature, fit_temperature
+from striate.statistics.difference import Difference, difference_of_classes
+from striate.statistics.intervals import wilson
+from striate.tasks.baseline import Baseline, Method
+from striate.tasks.baseline_comparison import BaselineComparison
+from striate.tasks.class_weights import balanced_weights
+from striate.tasks.classify.assess import assess_classes, table_of_classes
+from striate.tasks.classify.compare import compare_hits, gap_of_hits
+from striate.tasks.classify.figures import ClassificationFigures
+from striate.tasks.classify.metrics import METRICS
+from striate.tasks.config import TaskConfig
+from striate.tasks.constants import constants
+from striate.tasks.evaluation import ClassRow, Evaluation, views_text
+from striate.tasks.figures import Assessment, Figures, Gap
+from striate.tasks.headline import Rows
+from striate.tasks.task import Explained, Task
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import percent
+
+
+@dataclass(frozen=True)
+class Classify(Task):
+    """Classification over `classes`; logits (N, K), targets (N,) int64, answers class probabilities (N, K).
+
+    `loss_name`: softmax cross-entropy, or the multi-class hinge loss of Weston and Watkins (1999), summed over
+    the wrong classes and averaged over samples. `class_weights`: K factors, or None for equal ones. `temperature`: what
+    logits are divided by before they become probabilities, where calibrated ones were asked for; the loss is of the
+    logits as they are.
+    """
+
+    classes: tuple[str, ...]
+    loss_name: str = "cross-entropy"
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+    margin: float = 1.0
+    temperature: float = 1.0
+
+    name: ClassVar[str] = "classify"
+    metrics = METRICS
+    losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "hinge")
+    mean_of_views: ClassVar[bool] = True
+
+    @classmethod
+    def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
+        """Over the classes of the data, with weights by their frequency in training where these are asked for."""
+        weights = None
+        if config.class_weights == "balanced":
+            weights = balanced_weights(class_counts(data.splits["train"].targets, len(data.classes)), data.classes)
+        return cls(data.classes, loss, config.label_smoothing or 0.0, weights, config.margin)
+
+    @property
+    def outputs(self) -> int:
+        """One logit a class."""
+        return len(self.classes)
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor | float:
+        """The number of samples, or the sum of the weights of their classes."""
+        weights = self._weights(targets.device)
+        return float(len(targets)) if weights is None else weights[targets].sum()
+
+    def _weights(self, device: torch.device) -> torch.Tensor | None:
+        return None if self.class_weights is None else constants(self.class_weights, device)
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum over samples, times the weights of their classes; of smoothed labels where those are asked for."""
+        return self._loss_sum(outputs, targets, self.label_smoothing)
+
+    def _loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+        outputs, weights = outputs.float(), self._weights(outputs.device)
+        if self.loss_name == "hinge":
+            # torch divides by K; the definition does not.
+            total = outputs.shape[1] * functional.multi_margin_loss(
+                outputs, targets, margin=self.margin, weight=weights, reduction="sum"
+            )
+            return total + 0 * outputs.sum()  # torch's hinge of outputs that are not a number is 0
+        return functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing, reduction="sum")
+
+    def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
+        """(4,) samples, summed loss, summed weight, correct answers. The loss is that of the labels as they are, unless
+        `loss_sum` is given: smoothing is a means of training, not what answers are measured by."""
+        tally = torch.full((4,), float(len(targets)), dtype=torch.float64, device=outputs.device)
+        tally[1] = self._loss_sum(outputs, targets, 0.0) if loss_sum is None else loss_sum
+        if self.class_weights is not None:
+            tally[2] = self.weight(targets)
+        tally[3] = (outputs.argmax(1) == targets).sum()
+        return tally
+
+    def summarize(self, tally: torch.Tensor) -> dict[str, float]:
+        """`loss` and `accuracy`."""
+        count, total, weight, correct = tally.tolist()
+        return {"loss": total / weight, "accuracy": correct / count}
+
+    def score(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """The higher accuracy; at equal accuracy the lower loss."""
+        return (metrics["accuracy"], -metrics["loss"])
+
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, K) float32 softmax probabilities."""
+        return (outputs.float() / self.temperature).softmax(1)
+
+    def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """`accuracy`, `top5` (among the min(5, K) most probable) and `macro_f1`, each from 0 to 1."""
+        from sklearn.metrics import accuracy_score, f1_score
+
+        predicted, truth = decoded.argmax(1).cpu().numpy(), targets.cpu().numpy()
+        top = decoded.topk(min(5, self.outputs), dim=1).indices
+        return {
+            "accuracy": float(accuracy_score(truth, predicted)),
+            "top5": float((top == targets[:, None]).any(1).float().mean()),
+            "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        }
+
+    def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
+        """`label`, its `probability`, and the `top` five as [label, probability]."""
+        values, places = decoded.topk(min(5, self.outputs))
+        top = [[self.classes[i], float(p)] for p, i in zip(values.tolist(), places.tolist(), strict=True)]
+        return {"label": top[0][0], "probability": top[0][1], "top": top}
+
+    def line(self, fields: Mapping[str, Any]) -> str:
+        """The class, its percentage, and the next two."""
+        others = ", ".join(f"{label} {100 * p:.1f} %" for label, p in fields["top"][1:3])
+        return f"{fields['label']}  {100 * fields['probability']:.1f} %" + (f"  ({others})" if others else "")
+
+    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> AnswerAgreement:
+        """The share of equal classes, and how far probabilities move."""
+        return agreement_of_classes(self.decode(reference), self.decode(outputs))
+
+    @classmethod
+    def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
+        """(N,) 1 for a hit; `decoded` are probabilities (N, K) or class numbers (N,)."""
+        del classes
+        said = decoded if decoded.ndim == 1 else decoded.argmax(1)
+        return np.asarray(said == targets, np.float64)
+
+    @classmethod
+    def headline_interval(cls, rows: Rows) -> Interval:
+        """Wilson's interval of the accuracy."""
+        return wilson(int(rows.sum()), len(rows))
+
+    def table_of_classes(
+        self, decoded: NDArray[Any], targets: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], tuple[ClassRow, ...]]:
+        """The confusion matrix (true, predicted), and a row for each class."""
+        return table_of_classes(decoded, targets, self.classes)
+
+    def interval(self, decoded: NDArray[Any], targets: NDArray[Any]) -> dict[str, list[float]]:
+        """`accuracy_interval` (Wilson)."""
+        ends = self.headline_interval(self.rows(decoded, targets))
+        return {"accuracy_interval": [ends.low, ends.high]}
+
+    def fit_temperature(self, val: Evaluation) -> Temperature | None:
+        """What validation says of the probabilities; None where it does not tell."""
+        return fit_temperature(val.targets, val.decoded, val.split)
+
+    def assess(
+        self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
+    ) -> Figures:
+        """Classes, calibration, notable predictions and slices."""
+        del names
+        return assess_classes(evaluation, facts, temperature)
+
+    def gap(self, train: Evaluation, val: Evaluation) -> Gap:
+        """The gap in accuracy, with Newcombe's interval."""
+        return gap_of_hits(self.rows_of(train) > 0, self.rows_of(val) > 0)
+
+    @classmethod
+    def difference(cls, ours: Rows, theirs: Rows, seed: int = 0) -> Difference:
+        """McNemar's exact test."""
+        return difference_of_classes(ours > 0, theirs > 0, seed)
+
+    def baselines(self, data: Dataset) -> tuple[Method, ...]:
+        """The commonest class; logistic regression; for images HOG and a linear SVM."""
+        from striate.tasks.classify.baselines import classify_methods  # scikit-image loads only where it is needed
+
+        return classify_methods(data)
+
+    def compare_baseline(self, network: Evaluation, baseline: Baseline, seed: int = 0) -> BaselineComparison:
+        """McNemar's exact test."""
+        del seed
+        theirs = self.rows(baseline.decoded, network.targets) > 0
+        return compare_hits(baseline.name, theirs, self.rows_of(network) > 0)
+
+    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+        """The accuracy, with what naming always one class would reach."""
+        metrics, n = evaluation.metrics, evaluation.n
+        low, high = metrics["accuracy_interval"]
+        most = max(row.n for row in evaluation.per_class) / n
+        of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
+        return percent(metrics["accuracy"]), (
+            f"of the {of} were classified correctly (95 % interval {percent(low)} to {percent(high)}, Wilson)"
+            f"{views_text(metrics, self.metrics[0])}. "
+            f"Naming always the most frequent of the {len(evaluation.classes)} classes would reach {percent(most)}."
+        )
+
+    def pictures(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        images: Any | None,
+        *,
+        target_names: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> tuple[Picture, ...]:
+        """The confusion matrix, and galleries of mistakes, unsure hits and random samples."""
+        from striate.tasks.classify import show  # drawing loads only where it is needed
+
+        del target_names
+        title = f"{evaluation.data}, {evaluation.split} split, n = {evaluation.n:,}"
+        galleries = () if images is None else show.galleries(folder, evaluation, images, title, names)
+        return (show.confusion_picture(folder, evaluation, title), *galleries)
+
+    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+        """Thresholds, and how far to trust the percentages."""
+        from striate.tasks.classify import show
+
+        assert isinstance(figures, ClassificationFigures)
+        return (*show.thresholds_sections(figures, of), show.trust_section(figures, assessment.temperature, of))
+
+    def tables(
+        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+    ) -> dict[str, Table | None]:
+        """Over all classes, each class, the confused pairs, and the confusion matrix."""
+        from striate.tasks.classify import show
+
+        del target_names
+        return show.tables(evaluation, figures if isinstance(figures, ClassificationFigures) else None)
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """Class names, and the probability of the one that is predicted."""
+        del names
+        return ["truth", "answer", "probability"]
+
+    def cells(self, truth: Any, decoded: Any) -> list[Any]:
+        """One sample's row."""
+        said = int(decoded.argmax())
+        return [self.classes[int(truth)], self.classes[said], f"{decoded[said]:.6g}"]
+
+    def pooled(
+        self, folder: Path, truth: Any, decoded: Any, title: str, of: str, names: Sequence[str]
+    ) -> tuple[Picture | None, Table | None]:
+        """The confusion matrix."""
+        from striate.tasks.classify import show
+
+        del names
+        return show.pooled_confusion(folder, truth, decoded.argmax(1), self.classes, title, of)
+
+    def explained(self, decoded: torch.Tensor) -> Explained:
+        """The logit of the class that is predicted."""
+        return Explained(lambda outputs: outputs, int(decoded.argmax()), "logits")
+
+    @cached_property
+    def diagnosed_as(self) -> Literal["classify"]:
+        """One class a sample."""
+        return "classify"
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {
+            "classes": list(self.classes),
+            "loss_name": self.loss_name,
+            "label_smoothing": self.label_smoothing,
+            "class_weights": None if self.class_weights is None else list(self.class_weights),
+            "margin": self.margin,
+        }

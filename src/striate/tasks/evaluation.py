@@ -1,0 +1,240 @@
+"""How good a network is on one split of one data set: a plain record, without torch, and its text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.cells import cell_len, set_cell_size
+
+from striate import notebook
+from striate.errors import one_line
+from striate.inference.plan import InferencePlan
+from striate.records import Finding, Interval
+from striate.statistics.calibration import Temperature
+from striate.statistics.estimate import plain
+from striate.tasks.figures import Figures, gap_lines
+from striate.tasks.metric import Metric, shown_metrics
+
+SHOWN = 20
+"""So many classes are listed; of more, those with the lowest recall."""
+PAIRS = 3
+_NAME_WIDTH = 26
+_METHODS = {"accuracy": "Wilson"}
+"""How the interval of a metric is computed, where not by bootstrap over samples."""
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class of a classification.
+
+    `n` samples truly belong to it. `precision` is None where the class was never predicted, `recall` where it
+    has no samples, `f1` where both hold: a quotient over nothing is unknown, not zero.
+    """
+
+    name: str
+    n: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    recall_interval: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain values, the interval as `[low, high]`."""
+        row = asdict(self)
+        row["recall_interval"] = [self.recall_interval.low, self.recall_interval.high]
+        return row
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a network predicted on one split, and how good that is.
+
+    `data` names the data set, `split` its part, `task` the task. `metrics` has the keys of metrics.json: `n`, `loss`
+    and those of the task, whose records are `shown`. `decoded`: the predictions as the task decodes them (class
+    probabilities (N, K) float32, numbers (N, T) float32, masks (N, H, W) uint8, …); `targets` and `ids` (N,) are those
+    of the split, in the same order. Where each sample has one class, there are `confusion` (K, K) int64, a row a true
+    class, a column a predicted one, and `per_class`. `notes` and `findings` say how the data were read, and what of
+    them could not be; `inference` how the predictions were computed. `brightness` (N,) float32: the mean of each
+    image's bytes, 0 to 255; None where inputs are no images. `figures`: everything that follows from the predictions;
+    `temperature` and `gap`, those of evaluation.json of the run, come from its validation split. None where nobody
+    asked.
+    """
+
+    data: str
+    split: str
+    task: str
+    classes: tuple[str, ...]
+    n: int
+    metrics: dict[str, Any]
+    decoded: Any
+    targets: Any
+    ids: NDArray[np.int64]
+    confusion: NDArray[np.int64] | None = None
+    per_class: tuple[ClassRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    inference: InferencePlan = field(default_factory=InferencePlan)
+    brightness: NDArray[np.float32] | None = None
+    figures: Figures | None = None
+    temperature: Temperature | None = None
+    gap: Mapping[str, Any] | None = None
+    shown: tuple[Metric, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The evaluation as one JSON object of plain values, without the single predictions."""
+        document = {"data": self.data, "split": self.split, "task": self.task, **self.metrics}
+        document["classes"] = list(self.classes)
+        if self.confusion is not None:
+            document["confusion"] = self.confusion.tolist()
+            document["per_class"] = [row.to_json() for row in self.per_class]
+        if self.figures is not None:
+            document["temperature"] = plain(self.temperature)
+            document["gap"] = plain(self.gap)
+            document["assessment"] = self.figures.to_json()
+        document["inference"] = self.inference.to_json()
+        document["notes"] = list(self.notes)
+        document["findings"] = [finding.to_json() for finding in self.findings]
+        return document
+
+    def _repr_html_(self) -> str:
+        parts = [notebook.line(summary_line(self.metrics, self.shown))]
+        if self.per_class:
+            columns = ("class", "n", "precision", "recall", "95 % interval", "F1")
+            parts.append(notebook.table(columns, map(_notebook_row, self.per_class)))
+        if self.gap:
+            parts.append(notebook.line(self.gap.get("sentence", "")))
+        return notebook.page(
+            f"{self.data}, {self.split} split",
+            *parts,
+            notebook.items(self.notes),
+            *(finding._repr_html_() for finding in self.findings),
+        )
+
+    def __str__(self) -> str:
+        """Of which data, how many samples, the metrics with their interval, and the classes, in 80 columns."""
+        title = f"{one_line(self.data)}, {one_line(self.split)} split: {self.n:,} samples"
+        if self.classes:
+            title += f", {len(self.classes)} classes"
+        lines = [_fit(title, 80), *_metric_lines(self)]
+        if self.per_class:
+            lines += ["", *_class_lines(self), *_pair_lines(self)]
+        if self.figures is not None:
+            parts = [*self.figures.lines(self.temperature), gap_lines(self.gap), _left_out_lines(self.figures)]
+            lines += [line for part in parts if part for line in ("", *part)]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def _left_out_lines(figures: Figures) -> list[str]:
+    return [f"  {_fit(sentence, 78)}" for sentence in figures.left_out]
+
+
+def _metric_lines(evaluation: Evaluation) -> list[str]:
+    lines = []
+    metrics = evaluation.metrics
+    for metric in shown_metrics(evaluation.shown) if evaluation.shown else _from_keys(metrics):
+        if metric.key not in metrics:
+            continue
+        value = metrics[metric.key]
+        if value is None:  # such as R² of one sample
+            lines.append(f"  {metric.name:<15}{'–':>9}")
+            continue
+        shown = f"{100 * value:8.2f} %" if metric.is_share else f"{value:9.4g}"
+        line = f"  {metric.name:<15}{shown}"
+        if metric.key == "top5" and len(evaluation.classes) <= 5:
+            line += f" always, with {len(evaluation.classes)} classes"
+        if (interval := metrics.get(f"{metric.key}_interval")) is not None:
+            line += f"   95 % interval {_range(metric, interval, ' % to ')} ({_METHODS.get(metric.key, 'bootstrap')})"
+        lines.append(line)
+        if f"{metric.key}_one_view" in metrics and "views" in metrics:
+            lines.append(f"  {'':<15}{'':>9} with {metrics['views']} views per image")
+    return lines
+
+
+def _range(metric: Metric, interval: Any, between: str) -> str:
+    low, high = interval
+    return f"{100 * low:.2f}{between}{100 * high:.2f} %" if metric.is_share else f"{low:.4g} to {high:.4g}"
+
+
+def _from_keys(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """Of numbers that nobody described, what their keys say."""
+    return tuple(Metric(key) for key, value in metrics.items() if key != "n" and isinstance(value, float))
+
+
+def views_text(metrics: Mapping[str, Any], headline: Metric) -> str:
+    """` with 6 views per image (one view: 93.10 %)`; empty where there is one view."""
+    if "views" not in metrics:
+        return ""
+    alone = headline.text(metrics[f"{headline.key}_one_view"])
+    return f" with {metrics['views']} views per image (one view: {alone})"
+
+
+def summary_line(metrics: Mapping[str, Any], shown: tuple[Metric, ...]) -> str:
+    """The metrics of one split, with the keys of metrics.json, on one line: `accuracy 97.80 % (95 % …), n = 1,000`."""
+    parts = []
+    for metric in shown_metrics(shown) if shown else _from_keys(metrics):
+        if metric.key not in metrics or not metric.brief:
+            continue
+        part = f"{metric.name} {metric.text(metrics[metric.key])}"
+        if (interval := metrics.get(f"{metric.key}_interval")) is not None:
+            part += f" (95 % interval {_range(metric, interval, '–')})"
+        if f"{metric.key}_one_view" in metrics:
+            part += views_text(metrics, metric)
+        parts.append(part)
+    return ", ".join([*parts, f"n = {metrics['n']:,}"])
+
+
+def _class_lines(evaluation: Evaluation) -> list[str]:
+    rows, rest = list(evaluation.per_class), ""
+    if len(rows) > SHOWN:
+        rest = f"  … and {len(rows) - SHOWN} more classes with higher recall"
+        rows = sorted(rows, key=lambda row: 2.0 if row.recall is None else row.recall)[:SHOWN]
+    width = min(_NAME_WIDTH, max(5, *(cell_len(one_line(row.name)) for row in rows)))
+    head = f"  {'class':<{width}} {'n':>9}  precision  recall  95 % interval     F1"
+    lines = [head, *(_class_line(row, width) for row in rows)]
+    return [*lines, rest] if rest else lines
+
+
+def _class_line(row: ClassRow, width: int) -> str:
+    low, high = row.recall_interval.low, row.recall_interval.high
+    interval = "–" if row.recall is None else f"{low:.3f} – {high:.3f}"
+    return (
+        f"  {_fit(one_line(row.name), width)} {row.n:>9,}  {_number(row.precision):>9}"
+        f"  {_number(row.recall):>6}  {interval:>13}  {_number(row.f1):>5}"
+    )
+
+
+def _pair_lines(evaluation: Evaluation) -> list[str]:
+    """Which mistakes are the most frequent."""
+    assert evaluation.confusion is not None
+    wrong = evaluation.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
+    lines = []
+    for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True):
+        count = int(wrong[true, predicted])
+        if count:
+            names = (_fit(one_line(evaluation.classes[k]), 24).rstrip() for k in (true, predicted))
+            lines.append("  {:>7,} × {} taken for {}".format(count, *names))
+    return ["", "  most frequent mistakes", *lines] if lines else ["", "  no mistakes"]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _fit(text: str, width: int) -> str:
+    """Exactly `width` terminal cells where shorter or longer; cut with an ellipsis."""
+    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def _notebook_row(row: ClassRow) -> tuple[notebook.Cell, ...]:
+    interval = None if row.recall is None else f"{row.recall_interval.low:.3f} to {row.recall_interval.high:.3f}"
+    return (row.name, row.n, *(_rounded(row.precision), _rounded(row.recall), interval, _rounded(row.f1)))
+
+
+def _rounded(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"

@@ -1,0 +1,13 @@
+"""The tasks, a line each; free of torch."""
+
+from __future__ import annotations
+
+TASKS: dict[str, str] = {
+    "classify": "striate.tasks.classify.task:Classify",
+    "regress": "striate.tasks.regress.task:Regress",
+    "segment": "striate.tasks.segment.task:Segment",
+}
+"""Name to module and class, in the order in which they are offered."""
+
+NAMES = ("auto", *TASKS)
+"""What `--task` takes, beside `file.py:name`."""

@@ -1,0 +1,119 @@
+"""The headline metric of a task as a figure of rows, one a sample: its interval, its slices, its gap, what leads.
+
+A task says what each sample adds (`Task.rows`: 1 for a hit, a squared error, pixels in intersection and union), and how
+the sum over samples becomes the figure (`Task.headline_of`). Everything else that honesty asks for follows from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
+
+from striate.records import Interval
+from striate.statistics.estimate import Estimate
+from striate.statistics.resample import FEW, percentile_interval, resampled_means
+from striate.tasks.figures import Gap, Slice
+from striate.tasks.groups import Group
+from striate.tasks.metric import Metric
+from striate.tasks.slices import judged_slices
+
+Rows = NDArray[np.float64]
+"""(N, …): what each sample adds."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """`metric`, and how it is computed: `of_total` of the sum of rows and the number of samples."""
+
+    metric: Metric
+    of_total: Callable[[Rows, int], float]
+
+    def value(self, rows: Rows) -> float:
+        """The figure of these samples."""
+        return self.of_total(rows.sum(0), len(rows))
+
+    def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
+        """The figure of as many samples drawn anew with replacement, many times."""
+        means = resampled_means(rows.reshape(len(rows), -1), seed)
+        return np.array([self.of_total(mean.reshape(rows.shape[1:]), 1) for mean in means])
+
+    def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
+        """The figure with its 95 % interval by bootstrap; without one for fewer than 20 samples."""
+        interval = percentile_interval(self.draws(rows, seed)) if len(rows) >= FEW else None
+        return Estimate(self.value(rows), interval)
+
+    def lead(self, theirs: Rows, ours: Rows) -> float:
+        """How much better the second is: above 0 where it leads."""
+        one, two = self.value(theirs), self.value(ours)
+        return two - one if self.metric.higher_is_better else one - two
+
+    def each(self, rows: Rows) -> NDArray[np.float64]:
+        """(N,) the figure of each sample alone."""
+        return np.array([self.of_total(row, 1) for row in rows], np.float64)
+
+    def slices(self, groups: Sequence[Group], rows: Rows) -> tuple[Slice, ...]:
+        """The figure of each group; the rank test of Mann and Whitney against all other samples."""
+        each = self.each(rows) if len(groups) else np.empty(0)
+
+        def measure(members: NDArray[np.bool_]) -> tuple[Estimate, float]:
+            p = float(mannwhitneyu(each[members], each[~members]).pvalue)
+            return self.estimate(rows[members]), p
+
+        return judged_slices(groups, measure)
+
+    def gap(self, train: Rows, val: Rows) -> Gap:
+        """The gap between what was learned from and validation, with its interval by bootstrap."""
+        metric = self.metric
+        # Seeds of their own: the two splits are independent.
+        draws = [self.draws(rows, seed) for seed, rows in enumerate((train, val))]
+        shares = [
+            Estimate(self.value(rows), percentile_interval(drawn) if len(rows) >= FEW else None)
+            for rows, drawn in zip((train, val), draws, strict=True)
+        ]
+        interval = None
+        if min(len(train), len(val)) >= FEW:
+            count, sign = min(map(len, draws)), 1 if metric.higher_is_better else -1
+            interval = percentile_interval(sign * (draws[0][:count] - draws[1][:count]))
+        values = [share.value or 0.0 for share in shares]
+        lead = values[0] - values[1] if metric.higher_is_better else values[1] - values[0]
+        difference = Estimate(lead, interval)
+        trained, validated = (metric.text(value) for value in values)
+        said = f"{_capital(metric.name)} in training {trained}, in validation {validated}: "
+        said += judged_gap(difference, metric.lead[0], _words(metric))
+        return Gap(metric.key, shares[0], len(train), shares[1], len(val), difference, said)
+
+
+def _words(metric: Metric) -> str:
+    unit = metric.lead[1]
+    return f"{unit} {'better' if metric.is_share else 'higher' if metric.higher_is_better else 'lower'}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
+    """The second half of a gap's sentence: by how much, on which side, with its interval."""
+    digits = ".2f" if scale == 100 else ".4g"
+    value = scale * (difference.value or 0.0)
+    size = f"{abs(value):{digits}}{unit}"
+    if difference.interval is None:
+        where = "what it learned from" if value >= 0 else "validation"
+        return f"{size} on {where}; too few samples for an interval."
+    low, high = scale * difference.interval.low, scale * difference.interval.high
+    span = f"(95 % interval {low:{digits}} to {high:{digits}})"
+    if low > 0:
+        return f"{size} on what it learned from {span}."
+    if high < 0:
+        return f"{size} on validation {span}."
+    return f"no gap that so many samples could tell {span}."
+
+
+def interval_of(estimate: Estimate) -> list[float] | None:
+    """`[low, high]`, as metrics.json has it."""
+    interval: Interval | None = estimate.interval
+    return None if interval is None else [interval.low, interval.high]

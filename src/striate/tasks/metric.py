@@ -1,0 +1,68 @@
+"""What a figure is: its key, its label, its unit, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a task.
+
+    `key` is its name in metrics.json; `label` what tables and sentences call it (the key, with spaces, where empty).
+    `unit` is `share` for values of 0 to 1, which are shown in percent, or the text that follows the number.
+    `brief`: whether the one line of a split shows it.
+    """
+
+    key: str
+    label: str = ""
+    unit: Literal["share"] | str = ""
+    higher_is_better: bool = True
+    brief: bool = True
+
+    @property
+    def name(self) -> str:
+        """The label, or the key in words."""
+        return self.label or self.key.replace("_", " ")
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share of 0 to 1."""
+        return self.unit == "share"
+
+    @property
+    def lead(self) -> tuple[float, str]:
+        """By what a difference of two values is multiplied to be read, and its unit: shares differ by points."""
+        return (100, " points") if self.is_share else (1, f" {self.unit}" if self.unit else "")
+
+    def text(self, mean: float | None, std: float | None = None) -> str:
+        """`96.40 ± 2.90 %`, or `3.412 ± 0.51`; without a deviation the mean alone, and a dash where there is none."""
+        if mean is None:
+            return "–"
+        if self.is_share:
+            return f"{100 * mean:.2f} %" if std is None else f"{100 * mean:.2f} ± {100 * std:.2f} %"
+        after = f" {self.unit}" if self.unit else ""
+        return f"{mean:.4g}{after}" if std is None else f"{mean:.4g} ± {std:.2g}{after}"
+
+
+LOSS = Metric("loss", "loss", higher_is_better=False)
+SILENT_UNITS = Metric("hidden_sparsity", "silent units", "share")
+
+
+def one_view(metric: Metric) -> Metric:
+    """The same figure of the image alone, where predictions are the mean over several views of it."""
+    return replace(metric, key=f"{metric.key}_one_view", label="one view", brief=False)
+
+
+def shown_metrics(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """All that a table of a task may show, in its order: the headline, that of one view, the others, the loss."""
+    first, *others = metrics
+    return (first, one_view(first), *others, LOSS, SILENT_UNITS)
+
+
+def metric_of(metrics: Iterable[Metric], key: str) -> Metric:
+    """The record of `key` among those of a task; of a figure that it does not list, one made from the key."""
+    known = {metric.key: metric for metric in (LOSS, SILENT_UNITS, *metrics)}
+    return known.get(key, Metric(key))

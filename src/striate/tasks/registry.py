@@ -1,0 +1,139 @@
+"""From a name to a task; from a data set and a configuration to the task of a run; from a checkpoint back to it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from striate.data.dataset import Dataset
+from striate.errors import ConfigError, RunError, StriateError
+from striate.models.from_file import names_file, object_from_file
+from striate.models.own_code import refuse_unnamed_task, remember_named
+from striate.tasks.config import TaskConfig
+from striate.tasks.every import TASKS
+from striate.tasks.task import Task
+
+ENTRY_POINTS = "striate.tasks"
+"""The group under which installed packages register tasks."""
+
+
+def task_class(name: str) -> type[Task]:
+    """The task of this name: one of `TASKS`, one that an installed package registers, or `file.py:name`, which RUNS
+    that code. Raises ConfigError for another name, with the nearest one."""
+    if name in TASKS:
+        return _built_in(name)
+    if names_file(name):
+        remember_named(name)  # whoever has the name from a file asks `refuse_unnamed_task` first
+        return _of_file(name)
+    registered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name in registered:
+        return as_task_class(registered[name].load(), name)
+    known = [*TASKS, *registered]
+    near = get_close_matches(name, known, 1, 0.5)
+    raise ConfigError(
+        "task.name",
+        repr(name),
+        f"{', '.join(known)}, or file.py:name",
+        f"--task {near[0]}" if near else "leave out --task: it follows from the data",
+    )
+
+
+@cache
+def _built_in(name: str) -> type[Task]:
+    module, _, which = TASKS[name].partition(":")
+    found: type[Task] = getattr(importlib.import_module(module), which)
+    return found
+
+
+@cache
+def _of_file(name: str) -> type[Task]:
+    found = as_task_class(object_from_file(name), name)
+    _LOADED[name] = found
+    return found
+
+
+_LOADED: dict[str, type[Task]] = {}
+
+
+def known_tasks() -> tuple[type[Task], ...]:
+    """The built-in tasks, and those of a user's own that were loaded."""
+    return (*map(_built_in, TASKS), *_LOADED.values())
+
+
+def as_task_class(given: object, name: str) -> type[Task]:
+    """A class of a user's own as a task: what it does not define itself is that of `Task`. It gets `name`, under which
+    a checkpoint finds it again. Raises ConfigError for what is no class, or defines no loss."""
+    if not isinstance(given, type):
+        raise ConfigError("task.name", f"{name}, a {type(given).__name__}", "a class", "class MyTask(striate.Task): …")
+    for part in ("outputs", "loss_sum"):
+        if getattr(given, part, None) is None or getattr(given, part) is getattr(Task, part):
+            raise ConfigError(
+                "task.name",
+                f"{name}, whose class {given.__name__} does not define `{part}`",
+                "a class with `outputs` (how many the network gives) and `loss_sum(outputs, targets)`",
+                "define both, or subclass a task that has them: class MyTask(striate.tasks.classify.task.Classify)",
+            )
+    bases = (given,) if issubclass(given, Task) else (given, Task)
+    return type(given.__name__, bases, {"name": name, "__module__": given.__module__, "__doc__": given.__doc__})
+
+
+def task_for(data: Dataset, config: TaskConfig) -> type[Task]:
+    """The task that is asked for, or that reads the annotations of the data. Raises ConfigError where it cannot."""
+    if config.name == "auto":
+        return next(found for found in map(_built_in, TASKS) if found.annotation == data.annotation)
+    found = task_class(config.name)
+    if found.annotation != data.annotation:
+        fitting = next(name for name in TASKS if _built_in(name).annotation == data.annotation)
+        raise ConfigError(
+            "task.name",
+            f"{config.name!r} for {data.name}, whose targets are {data.targets_word}",
+            f"{fitting!r}",
+            f"leave the task out, or give --task {fitting}",
+        )
+    return found
+
+
+def annotation_for(config: TaskConfig) -> str | None:
+    """The kind of annotation that the task asked for reads; None where the data say."""
+    return None if config.name == "auto" else task_class(config.name).annotation
+
+
+def make_task(data: Dataset, config: TaskConfig) -> Task:
+    """The task that the annotations ask for. Raises ConfigError for a loss of another task, DataError."""
+    found = task_for(data, config)
+    loss = found.losses[0] if config.loss == "auto" else config.loss
+    if loss not in found.losses:
+        raise ConfigError(
+            "task.loss", repr(loss), f"for {found.name}: {' or '.join(found.losses)}", "leave out --task.loss"
+        )
+    return found.make(data, config, loss)
+
+
+def task_to_state(task: Task) -> dict[str, Any]:
+    """Plain values for a checkpoint, from which `task_from_state` makes the same task."""
+    return {"name": task.name, **task.state()}
+
+
+def task_of_run(name: str, where: str) -> type[Task]:
+    """The task that a file of a run names. Raises RunError for an unknown one, and for code that nobody has named."""
+    refuse_unnamed_task(name, where)
+    try:
+        return task_class(name)
+    except StriateError as error:
+        raise RunError(
+            where,
+            f"a checkpoint of the task {name!r}: {error.got}",
+            f"{', '.join(TASKS)}, or a task of your own whose file is there",
+            "use the version of striate that trained this run, or put the file back",
+        ) from None
+
+
+def task_from_state(state: Mapping[str, Any], where: str) -> Task:
+    """The task whose state this is. Raises RunError for an unknown one, and for one of a user's own code that nobody
+    has named."""
+    found = task_of_run(str(state.get("name")), where)
+    return found.from_state({key: value for key, value in state.items() if key != "name"})

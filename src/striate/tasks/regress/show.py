@@ -1,0 +1,88 @@
+"""A regression in pictures, tables and sections of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from striate.statistics.estimate import plain
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.regress.figures import RegressionFigures, TargetFigures
+from striate.tasks.show import FINE_DPI, ROWS, Row, number_text, plain_cells, split_text
+from striate.visualize.canvas import save_figure
+from striate.visualize.charts import chart
+from striate.visualize.estimates import draw_bias
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.visualize.scatter import scatter_figure
+from striate.visualize.themed_svg import themed_svg
+
+
+def scatter_picture(folder: Path, evaluation: Evaluation, title: str, target_names: Sequence[str]) -> Picture:
+    """`scatter.png`: predicted against true."""
+    columns = list(target_names) or [""] * evaluation.decoded.reshape(evaluation.n, -1).shape[1]
+    figure = scatter_figure(evaluation.decoded, evaluation.targets, columns, title=title)
+    path = save_figure(figure, folder / "scatter.png", FINE_DPI)
+    caption = f"{title}. On the dashed line both are equal."
+    return Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption, arranged=True),))
+
+
+def numbers_section(figures: RegressionFigures, of: str) -> Section:
+    """Each number with its intervals, its bias by range, and the largest errors."""
+    tables, charts, behind = [], [], []
+    for target in figures.targets:
+        rows = tuple((_NUMBERS.get(key, key), *plain_cells(figure)) for key, figure in target.figures.items())
+        tables.append(Table(f"{target.name}, {of}", ("figure", "value", "95 % interval"), rows))
+        if len(target.ranges) > 1:
+            ranges, name = plain(target.ranges), target.name
+            draw = partial(draw_bias, ranges=ranges, name=name)
+            charts.append(chart(draw, f"Bias of {name} in each range of its true value", width=4.6))
+            behind.append(_range_table(target))
+    largest = tuple(
+        (a.path, a.target, number_text(a.true), number_text(a.predicted), number_text(a.error)) for a in figures.largest
+    )
+    tables.append(Table(f"Largest errors, {of}", ("sample", "number", "true", "predicted", "error"), largest))
+    said = "Bias: the mean of predicted minus true. All in the units of the data."
+    caption = f"{of}. Mean of predicted minus true in each range of true values, with its 95 % interval."
+    return Section("Each number", (said,), tuple(tables), tuple(charts), caption, tuple(behind))
+
+
+def _range_table(target: TargetFigures) -> Table:
+    heads = ("true value", "n", *(part for key in _RANGES for part in (_NUMBERS[key], "95 % interval")))
+    rows: tuple[Row, ...] = tuple(
+        (f"{r.low:.4g} to {r.high:.4g}", r.n, *(cell for key in _RANGES for cell in plain_cells(r.figures[key])))
+        for r in target.ranges
+    )
+    return Table(f"{target.name} by its true value", heads, rows)
+
+
+_NUMBERS = {"rmse": "RMSE", "mae": "mean absolute error", "bias": "bias", "r2": "R²"}
+
+
+_RANGES = ("bias", "rmse")
+
+
+def answer_table(evaluation: Evaluation, target_names: Sequence[str] = ()) -> Table:
+    """True and predicted numbers of the first samples."""
+    truth, said = (a.reshape(evaluation.n, -1)[:ROWS] for a in (evaluation.targets, evaluation.decoded))
+    names = tuple(target_names) or tuple(f"target {k + 1}" for k in range(truth.shape[1]))
+    columns = ("sample", *(f"{name}, {what}" for name in names for what in ("true", "predicted")))
+    rows: list[tuple[str | float, ...]] = []
+    for sample, true_row, said_row in zip(evaluation.ids, truth, said, strict=False):
+        pairs = (float(f"{v:.6g}") for pair in zip(true_row, said_row, strict=True) for v in pair)
+        rows.append((str(sample), *pairs))
+    caption = f"{'The first ' if evaluation.n > ROWS else ''}{len(rows):,} answers, {split_text(evaluation)}"
+    return Table(caption, columns, tuple(rows))
+
+
+def pooled_scatter(
+    folder: Path, truth: NDArray[Any], decoded: NDArray[Any], title: str, of: str, names: Sequence[str]
+) -> Picture:
+    """`scatter.png` of the pooled predictions of a cross-validation."""
+    figure = scatter_figure(decoded, truth, names, title=title)
+    path = save_figure(figure, folder / "scatter.png", FINE_DPI)
+    caption = f"{of}. On the dashed line both are equal."
+    return Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption, arranged=True),))

@@ -1,0 +1,256 @@
+"""Numbers for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from striate.data.dataset import Dataset, SampleFacts
+from striate.data.normalize import divisor
+from striate.statistics.calibration import Temperature
+from striate.tasks.baseline import Method
+from striate.tasks.config import TaskConfig
+from striate.tasks.constants import constants
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.figures import Assessment, Figures
+from striate.tasks.headline import Rows
+from striate.tasks.regress.assess import assess_numbers
+from striate.tasks.regress.figures import RegressionFigures
+from striate.tasks.regress.metrics import METRICS
+from striate.tasks.task import Explained, Task
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import number
+
+_LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "squared": functional.mse_loss,
+    "absolute": functional.l1_loss,
+    "huber": functional.huber_loss,
+}
+
+
+@dataclass(frozen=True)
+class Regress(Task):
+    """Regression of T numbers; outputs (N, T) standardized, targets and answers (N, T) in the units of the data.
+
+    `mean` and `std` are those of the training targets: the network learns `(t − mean) / std`, so that one
+    learning rate fits targets in dollars and in millimeters. The loss is that of the standardized numbers.
+    """
+
+    target_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    loss_name: str = "squared"
+
+    name: ClassVar[str] = "regress"
+    annotation: ClassVar[str] = "number"
+    metrics = METRICS
+    losses: ClassVar[tuple[str, ...]] = ("squared", "absolute", "huber")
+    survives_moves: ClassVar[bool] = False
+
+    @classmethod
+    def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
+        """For the numbers of the data, standardized by those of the training split."""
+        del config
+        targets = data.splits["train"].targets
+        mean, std = targets.double().mean(0), targets.double().std(0, correction=0)
+        return cls(data.target_names, tuple(mean.tolist()), tuple(divisor(mean, std).tolist()), loss)
+
+    @property
+    def outputs(self) -> int:
+        """One output a number."""
+        return len(self.target_names)
+
+    def weight(self, targets: torch.Tensor) -> float:
+        """The number of samples."""
+        return float(len(targets))
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum over samples of the mean over numbers, in standardized units."""
+        mean, std = self._scale(targets.device)
+        total = _LOSSES[self.loss_name](outputs.float(), (targets - mean) / std, reduction="sum")
+        return total if self.outputs == 1 else total / self.outputs
+
+    def _scale(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        return constants(self.mean, device), constants(self.std, device)
+
+    def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
+        """(4,) samples, summed loss, summed squared and absolute errors in the units of the data."""
+        error = (self.decode(outputs) - targets).double()
+        tally = torch.full((4,), float(len(targets)), dtype=torch.float64, device=outputs.device)
+        tally[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
+        tally[2] = error.square().mean(1).sum()
+        tally[3] = error.abs().mean(1).sum()
+        return tally
+
+    def summarize(self, tally: torch.Tensor) -> dict[str, float]:
+        """`loss`, `rmse` and `mae`."""
+        count, total, squared, absolute = tally.tolist()
+        return {"loss": total / count, "rmse": (squared / count) ** 0.5, "mae": absolute / count}
+
+    def score(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """The lower loss."""
+        return (-metrics["loss"],)
+
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, T) float32 in the units of the data."""
+        mean, std = self._scale(outputs.device)
+        return outputs.float() * std + mean
+
+    def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """`rmse` and `mae` in the units of the data, over all samples and numbers together, and `r2`, averaged over
+        the numbers that vary (1 is perfect, 0 what always naming the mean reaches; None where none varies, as of one
+        sample)."""
+        from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
+        predicted, truth = decoded.double().cpu().numpy(), targets.double().cpu().numpy()
+        varied = truth.min(0) < truth.max(0)
+        return {
+            "rmse": float(mean_squared_error(truth, predicted)) ** 0.5,
+            "mae": float(mean_absolute_error(truth, predicted)),
+            "r2": float(r2_score(truth[:, varied], predicted[:, varied])) if varied.any() else None,
+        }
+
+    def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
+        """`value`, or `values` by name where there are several."""
+        values = [float(v) for v in decoded.tolist()]
+        if len(values) == 1:
+            return {"value": values[0]}
+        return {"values": dict(zip(self.target_names, values, strict=True))}
+
+    def line(self, fields: Mapping[str, Any]) -> str:
+        """The numbers with their names."""
+        values = fields.get("values") or {"": fields.get("value")}
+        return "  ".join(f"{name} {value:.4g}".strip() for name, value in values.items())
+
+    @classmethod
+    def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
+        """(N,) squared error of each sample, the mean over its numbers."""
+        del classes
+        truth = np.asarray(targets, np.float64).reshape(len(targets), -1)
+        errors: Rows = ((np.asarray(decoded, np.float64).reshape(truth.shape) - truth) ** 2).mean(1)
+        return errors
+
+    @classmethod
+    def headline_of(cls, total: Rows, n: int) -> float:
+        """The root mean squared error."""
+        return float(np.sqrt(total / n))
+
+    def interval(self, decoded: Any, targets: Any) -> dict[str, list[float]]:
+        """None in metrics.json: evaluation.json has the interval of every figure."""
+        del decoded, targets
+        return {}
+
+    def assess(
+        self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
+    ) -> Figures:
+        """Each number, the largest errors, and slices."""
+        del temperature
+        return assess_numbers(evaluation, facts, self.headline_figure(), names)
+
+    def baselines(self, data: Dataset) -> tuple[Method, ...]:
+        """The mean; ridge regression; for tables gradient boosting."""
+        from striate.tasks.regress.baselines import regress_methods  # scikit-learn loads only where it is needed
+
+        return regress_methods(data)
+
+    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+        """The RMSE, with what answering always with the mean would have."""
+        metrics, n = evaluation.metrics, evaluation.n
+        of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
+        spread = float(np.asarray(evaluation.targets, dtype=np.float64).reshape(n, -1).std(0).mean())
+        r2 = "–" if metrics["r2"] is None else f"{metrics['r2']:.3f}"
+        return f"RMSE {number(metrics['rmse'])}", (
+            f"root mean squared error on the {of}, in the units of the data "
+            f"(mean absolute error {number(metrics['mae'])}, R² {r2}). "
+            f"Answering always with their mean would have {number(spread)}."
+        )
+
+    def pictures(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        images: Any | None,
+        *,
+        target_names: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> tuple[Picture, ...]:
+        """Predicted against true."""
+        from striate.tasks.regress.show import scatter_picture  # drawing loads only where it is needed
+
+        del images, names
+        title = f"{evaluation.data}, {evaluation.split} split, n = {evaluation.n:,}"
+        return (scatter_picture(folder, evaluation, title, target_names),)
+
+    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+        """Each number."""
+        from striate.tasks.regress.show import numbers_section
+
+        del assessment
+        assert isinstance(figures, RegressionFigures)
+        return (numbers_section(figures, of),)
+
+    def tables(
+        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+    ) -> dict[str, Table | None]:
+        """True and predicted numbers."""
+        from striate.tasks.regress.show import answer_table
+
+        del figures
+        return {"scatter": answer_table(evaluation, target_names)}
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """A pair of columns for each number."""
+        if len(names) == 1:
+            return ["truth", "answer"]
+        return [f"{what} {name}" for name in names for what in ("truth", "answer")]
+
+    def cells(self, truth: Any, decoded: Any) -> list[Any]:
+        """One sample's row."""
+        return [f"{value:.7g}" for pair in zip(truth.ravel(), decoded.ravel(), strict=True) for value in pair]
+
+    def pooled(
+        self, folder: Path, truth: Any, decoded: Any, title: str, of: str, names: Sequence[str]
+    ) -> tuple[Picture | None, Table | None]:
+        """Predicted against true."""
+        from striate.tasks.regress.show import pooled_scatter
+
+        return pooled_scatter(folder, truth, decoded, title, of, names), None
+
+    def standardized(self, targets: torch.Tensor) -> torch.Tensor:
+        """(t − mean) / std."""
+        mean, std = self._scale(targets.device)
+        return (targets - mean) / std
+
+    def unstandardized(self, targets: torch.Tensor) -> torch.Tensor:
+        """t · std + mean."""
+        mean, std = self._scale(targets.device)
+        return targets * std + mean
+
+    def explained(self, decoded: torch.Tensor) -> Explained:
+        """The first number."""
+        del decoded
+        notes = [f"Of {self.outputs} numbers, the first one is explained."] if self.outputs > 1 else []
+        notes.append("Deletion is in standard deviations of the training targets.")
+        return Explained(lambda outputs: outputs, 0, "number", " ".join(notes))
+
+    @cached_property
+    def diagnosed_as(self) -> Literal["regress"]:
+        """Numbers."""
+        return "regress"
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {
+            "target_names": list(self.target_names),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "loss_name": self.loss_name,
+        }

@@ -1,0 +1,256 @@
+"""One class out of K for each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional
+
+from striate.data.dataset import Dataset
+from striate.data.labeled import IGNORED, class_counts
+from striate.data.resize import resize_batch
+from striate.data.warp import Warp
+from striate.inference.agreement import agreement_of_labels
+from striate.inference.plan import AnswerAgreement
+from striate.runs.files import explained, write_atomic
+from striate.tasks.baseline import Method
+from striate.tasks.class_weights import balanced_weights
+from striate.tasks.config import TaskConfig
+from striate.tasks.constants import constants
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.headline import Rows
+from striate.tasks.segment.metrics import METRICS
+from striate.tasks.task import Explained, Feature, Task
+from striate.visualize.page_parts import Picture
+from striate.wording import percent
+
+
+@dataclass(frozen=True)
+class Segment(Task):
+    """Segmentation over `classes`; logits (N, K, H, W), targets and answers (N, H, W) uint8 class numbers.
+
+    Per-pixel softmax cross-entropy; pixels of value 255 count for nothing.
+    """
+
+    classes: tuple[str, ...]
+    class_weights: tuple[float, ...] | None = None
+
+    name: ClassVar[str] = "segment"
+    annotation: ClassVar[str] = "mask"
+    needs: ClassVar[Feature] = "map"
+    metrics = METRICS
+    losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
+    moves_with_image: ClassVar[bool] = True
+    mean_of_views: ClassVar[bool] = True
+    writes_files: ClassVar[bool] = True
+    loss_name: ClassVar[str] = "cross-entropy"  # type: ignore[misc]
+
+    @classmethod
+    def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
+        """Over the values of the masks, with weights by their frequency in training where these are asked for."""
+        del loss
+        weights = None
+        if config.class_weights == "balanced":
+            weights = balanced_weights(class_counts(data.splits["train"].targets, len(data.classes)), data.classes)
+        return cls(data.classes, weights)
+
+    @property
+    def outputs(self) -> int:
+        """One output channel a class."""
+        return len(self.classes)
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        """The number of labeled pixels, or the sum of the weights of their classes; a little above 0 where there are
+        none."""
+        labeled = targets != IGNORED
+        if self.class_weights is None:
+            return labeled.sum().float().clamp(min=1e-12)
+        # Not by picking the labeled ones: how many there are would have to be waited for on an accelerator.
+        weights = constants(self.class_weights, targets.device)[torch.where(labeled, targets, 0).long()]
+        return (weights * labeled).sum().clamp(min=1e-12)
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum over labeled pixels, times the weights of their classes."""
+        weights = None if self.class_weights is None else constants(self.class_weights, outputs.device)
+        return functional.cross_entropy(
+            outputs.float(), targets.long(), weight=weights, ignore_index=IGNORED, reduction="sum"
+        )
+
+    def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
+        """The mask moves with its image; what comes in from outside is ignored."""
+        return warp.apply(targets.unsqueeze(1), nearest=True, fill=IGNORED).squeeze(1)
+
+    def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """The mask is resized with its image; a pixel takes the class at its center."""
+        return resize_batch(targets.unsqueeze(1), size, nearest=True).squeeze(1)
+
+    def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
+        """(3 + K²,) samples, summed loss, summed weight, and the confusion matrix of pixels (truth, answer)."""
+        sums = torch.full((3,), float(len(targets)), dtype=torch.float64, device=outputs.device)
+        sums[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
+        sums[2] = self.weight(targets)
+        return torch.cat([sums, self._confusion(outputs.argmax(1), targets).double()])
+
+    def _confusion(self, predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        pairs = torch.where(targets == IGNORED, self.outputs**2, targets.long() * self.outputs + predicted.long())
+        # All that is not labeled has a last count of its own: nothing is picked, so nothing is waited for.
+        counts = torch.zeros(self.outputs**2 + 1, dtype=torch.int64, device=targets.device)
+        return counts.index_add_(0, pairs.flatten(), counts.new_ones(1).expand(pairs.numel()))[:-1]
+
+    def summarize(self, tally: torch.Tensor) -> dict[str, float]:
+        """`loss`, `iou` and `pixel_accuracy`."""
+        _, total, weight = tally[:3].tolist()
+        return {"loss": total / max(weight, 1e-12), **self._agreement(tally[3:])}
+
+    def _agreement(self, confusion: torch.Tensor) -> dict[str, float]:
+        """Mean intersection over union of the classes that occur in truth or answer; share of right pixels."""
+        matrix = confusion.view(self.outputs, self.outputs).double()
+        hits = matrix.diagonal()
+        union = matrix.sum(0) + matrix.sum(1) - hits
+        present = union > 0
+        return {
+            "iou": float((hits[present] / union[present]).mean()),
+            "pixel_accuracy": float(hits.sum() / matrix.sum()),
+        }
+
+    def score(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """The higher intersection over union; at equal ones the lower loss."""
+        return (metrics["iou"], -metrics["loss"])
+
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, H, W) uint8 class numbers."""
+        return outputs.argmax(1).to(torch.uint8)
+
+    def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """`iou` (mean over classes) and `pixel_accuracy`, over all labeled pixels of the split together."""
+        return dict(self._agreement(self._confusion(decoded, targets)))
+
+    def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
+        """`shares`: the share of pixels of each class that occurs."""
+        counts = torch.bincount(decoded.reshape(-1).long(), minlength=self.outputs) / decoded.numel()
+        return {"shares": {c: float(s) for c, s in zip(self.classes, counts.tolist(), strict=True) if s}}
+
+    def line(self, fields: Mapping[str, Any]) -> str:
+        """The share of each class."""
+        return "  ".join(f"{name} {share:.4g}" for name, share in fields["shares"].items())
+
+    def write_prediction(self, folder: Path, name: str, decoded: torch.Tensor) -> dict[str, Any]:
+        """A PNG whose pixels have the values of the training masks; nothing in the folder is overwritten."""
+        values = np.array([int(value) for value in self.classes], np.uint8)
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        names = (f"{Path(name).stem}{f'-{k}' if k else ''}.png" for k in count())
+        file = next(folder / free for free in names if not (folder / free).exists())
+        mask = Image.fromarray(values[decoded.numpy()])
+        write_atomic(file, lambda temporary: mask.save(temporary, format="PNG"))
+        return {"mask": str(file)}
+
+    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> AnswerAgreement:
+        """The share of equal pixels."""
+        return agreement_of_labels(self.decode(reference), self.decode(outputs))
+
+    def unmoved(self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
+        """Maps turned back to where the image is; what was moved out is taken from the edge."""
+        outputs = outputs.flip(-1) if mirrored else outputs
+        down, right = shift
+        if not (down or right):
+            return outputs
+        height, width = outputs.shape[-2:]
+        rows = (torch.arange(height, device=outputs.device) + down).clamp(0, height - 1)
+        columns = (torch.arange(width, device=outputs.device) + right).clamp(0, width - 1)
+        return outputs[..., rows, :][..., columns]
+
+    @classmethod
+    def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
+        """(N, 2, K): labeled pixels of each image in intersection and union, a column a class."""
+        labeled = targets != IGNORED
+        counts = [
+            [
+                ((decoded == k) & (targets == k) & labeled).sum((1, 2)),
+                (((decoded == k) | (targets == k)) & labeled).sum((1, 2)),
+            ]
+            for k in range(classes)
+        ]
+        return np.asarray(counts, np.float64).transpose(2, 1, 0)
+
+    @classmethod
+    def headline_of(cls, total: Rows, n: int) -> float:
+        """The mean intersection over union of the classes that occur."""
+        del n
+        hits, union = total
+        return float((hits[union > 0] / union[union > 0]).mean()) if (union > 0).any() else 0.0
+
+    def baselines(self, data: Dataset) -> tuple[Method, ...]:
+        """The commonest class; a random forest on each pixel's surroundings."""
+        from striate.tasks.segment.baselines import segment_methods  # scikit-learn loads only where it is needed
+
+        return segment_methods(data)
+
+    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+        """The mean intersection over union, and the share of right pixels."""
+        metrics, n = evaluation.metrics, evaluation.n
+        of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
+        return percent(metrics["iou"]), (
+            f"mean intersection over union of the {len(evaluation.classes)} classes on the {of}; "
+            f"{percent(metrics['pixel_accuracy'])} of the labeled pixels are right."
+        )
+
+    def pictures(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        images: Any | None,
+        *,
+        target_names: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> tuple[Picture, ...]:
+        """Some samples with true and predicted masks."""
+        from striate.tasks.segment.show import masks_picture  # drawing loads only where it is needed
+
+        del target_names, names
+        title = f"{evaluation.data}, {evaluation.split} split, n = {evaluation.n:,}"
+        return () if images is None else (masks_picture(folder, evaluation, images, title),)
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """How many of how many labeled pixels are right."""
+        del names
+        return ["right", "labeled"]
+
+    def cells(self, truth: Any, decoded: Any) -> list[Any]:
+        """One sample's row."""
+        labeled = truth != IGNORED
+        return [int(((decoded == truth) & labeled).sum()), int(labeled.sum())]
+
+    def explained(self, decoded: torch.Tensor) -> Explained:
+        """The mean logits over the pixels of the class that takes most of the image, the first class aside where
+        another occurs: it is the background as a rule."""
+        counts = torch.bincount(decoded.reshape(-1).long(), minlength=self.outputs)
+        others = counts.clone()
+        others[0] = 0
+        target = int(others.argmax() if others.any() else counts.argmax())
+        region = (decoded == target).to(torch.float32)
+
+        def score(outputs: torch.Tensor) -> torch.Tensor:
+            within = region.to(outputs.device)
+            return (outputs * within).sum((-2, -1)) / within.sum().clamp(min=1)
+
+        share = float(region.mean())
+        note = (
+            f"Explained: why the pixels of {self.classes[target]} ({100 * share:.0f} % of the image) are of that class."
+        )
+        return Explained(score, target, "logits", note)
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {
+            "classes": list(self.classes),
+            "class_weights": None if self.class_weights is None else list(self.class_weights),
+        }

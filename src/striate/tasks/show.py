@@ -1,0 +1,112 @@
+"""What tasks show in the same way: slices of the data, cells of tables, and which images are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from striate.data.store.stored import StoredInputs
+from striate.statistics.estimate import Estimate, plain
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.figures import Figures, Slice
+from striate.tasks.metric import Metric
+from striate.visualize.charts import chart
+from striate.visualize.estimates import SHOWN, draw_slices
+from striate.visualize.page_parts import Section, Table
+from striate.wording import number, percent
+
+Images = NDArray[Any] | StoredInputs
+# Photographs make large files; what is only lines and letters may be finer.
+PHOTO_DPI, CHART_DPI, FINE_DPI = 80, 100, 144
+Row = tuple[str | int | float | None, ...]
+
+
+ROWS = 200
+"""So many rows at most in a table of parts of the data."""
+
+
+def slices_section(figures: Figures, metric: Metric, of: str) -> tuple[Section, ...]:
+    """Parts of the data whose headline differs, as a table and a chart; nothing where there are none."""
+    share = metric.is_share
+    # Classes have a table of their own.
+    shown = [entry for entry in figures.slices if entry.by != "class"]
+    differing = [entry for entry in shown if entry.differs]
+    if not shown:
+        return ()
+    sentence = "No part differs from all other samples by more than chance explains."
+    if differing:
+        names = ", ".join(f"{_name(entry)} ({value_text(entry.figure, share)})" for entry in differing[:8])
+        sentence = f"By more than chance explains, these differ from all other samples: {names}."
+    figure = metric.name
+    columns = ("part", "n", figure, "95 % interval", "p", "differs")
+    rows = tuple(
+        (_name(s), s.n, value_text(s.figure, share), span_cell(s.figure, share), f"{s.p_value:.2g}", _yes(s.differs))
+        for s in shown[:ROWS]
+    )
+    overall = figures.figures[metric.key].value or 0.0
+    label = f"{figure} of each part of the {of}. {sentence}"
+    height = 1.1 + 0.22 * min(len(shown), SHOWN)
+    drawn = chart(lambda axes: draw_slices(axes, plain(shown), overall, figure=figure), label, height, 5.0)
+    caption = (
+        f"{of}. Each part with its 95 % interval. p: of the question whether it differs from all others; what differs"
+        " is corrected for how many parts were looked at."
+    )
+    table = Table(f"Parts of the {of}", columns, rows)
+    return (Section("Parts of the data", (sentence,), charts=(drawn,), caption=caption, behind=(table,)),)
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def _name(entry: Slice) -> str:
+    return f"{entry.by}: {entry.name}"
+
+
+def share_cells(figure: Estimate) -> tuple[str, str]:
+    """A share and its interval in percent, as two cells."""
+    return value_text(figure, True), span_cell(figure, True)
+
+
+def plain_cells(figure: Estimate) -> tuple[str, str]:
+    """A number and its interval, as two cells."""
+    return value_text(figure, False), span_cell(figure, False)
+
+
+def value_text(figure: Estimate, share: bool) -> str:
+    """The value in percent where it is a share."""
+    return percent(figure.value) if share else number_text(figure.value)
+
+
+def span_cell(figure: Estimate, share: bool) -> str:
+    """`95.1 % to 97.3 %`, or a dash."""
+    if figure.interval is None:
+        return "–"
+    ends: Sequence[str] = [value_text(Estimate(end), share) for end in (figure.interval.low, figure.interval.high)]
+    return " to ".join(ends)
+
+
+def number_text(value: float | None) -> str:
+    """A number in four digits, or a dash."""
+    return number(None if value is None else float(f"{value:.4g}"))
+
+
+def split_text(evaluation: Evaluation) -> str:
+    """`test split of digits, n = 360`."""
+    return f"{evaluation.split} split of {evaluation.data}, n = {evaluation.n:,}"
+
+
+def drawable_images(inputs: ArrayLike | StoredInputs | None) -> Images | None:
+    """The inputs of a split where they are images that can be drawn: (N, C, H, W) uint8 of one or three channels."""
+    images = inputs if inputs is None or isinstance(inputs, StoredInputs) else np.asarray(inputs)
+    if images is None or images.ndim != 4 or images.shape[1] not in (1, 3):
+        return None
+    return None if isinstance(images, np.ndarray) and images.dtype != np.uint8 else images
+
+
+def places_at_random(n: int, count: int) -> NDArray[np.int64]:
+    """The same places in every run, in rising order."""
+    return np.sort(np.random.default_rng(0).choice(n, min(n, count), replace=False))

@@ -1,0 +1,370 @@
+"""What other rooms know of a task: this class, and nothing more.
+
+A task subclasses `Task`. `loss_sum` and `outputs` have to be written; everything else has a default that is right for a
+task whose predictions are its outputs and whose headline is its loss. docs/extending.md has one of twenty lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.data.dataset import Dataset, SampleFacts
+from striate.data.targets import Targets
+from striate.data.warp import Warp
+from striate.errors import UsageError
+from striate.inference.agreement import agreement_of_numbers
+from striate.inference.plan import AnswerAgreement
+from striate.records import Interval
+from striate.statistics.calibration import Temperature
+from striate.statistics.difference import Difference, difference_of_rows
+from striate.tasks.accumulator import Accumulator, Sums
+from striate.tasks.baseline import Baseline, Method
+from striate.tasks.baseline_comparison import BaselineComparison, compare_rows
+from striate.tasks.config import TaskConfig
+from striate.tasks.evaluation import ClassRow, Evaluation
+from striate.tasks.figures import Assessment, Figures, Gap, PlainFigures
+from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.headline import Headline, Rows, interval_of
+from striate.tasks.metric import LOSS, Metric, shown_metrics
+from striate.tasks.outputs import Outputs, leaves
+from striate.visualize.page_parts import Picture, Section, Table
+
+Feature = Literal["vector", "map", "pyramid", "sequence"]
+"""What a network offers and a task needs: (N, C), (N, C, *positions), several maps, or (N, length, C)."""
+
+Predictions = Any
+"""What `decode` gives: a tensor (N, …), or a tree of them."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What is asked of a network when a prediction is explained: `score(outputs)` (N, K) of the network's outputs, of
+    which number `target` is explained, as `kind`; `note` says which part of the prediction that is."""
+
+    score: Callable[[Outputs], torch.Tensor]
+    target: int
+    kind: Literal["logits", "number"]
+    note: str = ""
+
+
+class Task:
+    """What is asked of a network: how targets are read and moved, the loss, metrics, predictions, and how all of that
+    is shown. Plain values only: `state()` makes the same task again."""
+
+    name: ClassVar[str]
+    """As `--task` names it."""
+    annotation: ClassVar[str] = "class"
+    """The kind of annotation that it reads (`striate.data.dataset.Annotation`)."""
+    needs: ClassVar[Feature] = "vector"
+    """What it needs of a network."""
+    metrics: ClassVar[tuple[Metric, ...]] = (LOSS,)
+    """The figures of metrics.json, the headline first."""
+    losses: ClassVar[tuple[str, ...]] = ("own",)
+    """Names of `--task.loss`, the default first."""
+    moves_with_image: ClassVar[bool] = False
+    """Whether targets lie on the grid of the input: a blend by boxes pastes them with their image."""
+    survives_moves: ClassVar[bool] = True
+    """Whether a moved, cropped or mirrored image keeps its target (moved with it where it lies on the grid)."""
+    mean_of_views: ClassVar[bool] = False
+    """Whether predictions may be the mean over mirrored and moved images."""
+    classes: tuple[str, ...] = ()
+    loss_name: str = "own"
+
+    # Making it
+
+    @classmethod
+    def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
+        """The task for `data`, of which it may look at the training split; `loss` is one of `losses`."""
+        del data, config, loss
+        return cls()
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint: arguments of the class."""
+        return {}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The task whose `state()` this is."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in state.items()})
+
+    # What the network gives, and how wrong it is
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs (channels, where it needs a map) the network must give."""
+        raise NotImplementedError(f"{type(self).__name__}.outputs: how many outputs the network must give")
+
+    def loss(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
+        """Scalar loss, `loss_sum / weight`: what training minimizes."""
+        return self.loss_sum(outputs, targets) / self.weight(targets)
+
+    def loss_sum(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
+        """Scalar sum of the losses of all that counts: sums of the parts of a batch add up to that of the whole."""
+        raise NotImplementedError(f"{type(self).__name__}.loss_sum(outputs, targets): the sum of the losses")
+
+    def weight(self, targets: Targets) -> torch.Tensor | float:
+        """What `loss_sum` is divided by for the mean: how many samples or labeled pixels there are, or the sum of
+        their class weights. A tensor only where it depends on the values of the targets."""
+        return float(len(targets))
+
+    def warp_targets(self, targets: Targets, warp: Warp) -> Targets:
+        """Targets of images that were moved by `warp`."""
+        del warp
+        return targets
+
+    def resize_targets(self, targets: Targets, size: tuple[int, int]) -> Targets:
+        """Targets of images that were made (height, width) `size` pixels large."""
+        del size
+        return targets
+
+    def unmoved(self, outputs: Outputs, *, mirrored: bool, shift: tuple[int, int]) -> Outputs:
+        """Outputs for images that were moved by `shift` (down, right) pixels and `mirrored` from left to right, as they
+        are for the images themselves."""
+        del mirrored, shift
+        return outputs
+
+    # What is measured
+
+    def accumulator(self) -> Accumulator:
+        """A new one, empty: what is measured batch by batch while training. The default adds up `tally`."""
+        return Sums(self.tally, self.summarize)
+
+    def tally(self, outputs: Outputs, targets: Targets, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
+        """(M,) float64 sums over the batch from which `summarize` makes metrics; M does not depend on the batch.
+        `loss_sum` is that of these outputs and targets where it is known already."""
+        device = next(leaves(outputs)).device
+        sums = torch.full((3,), float(len(targets)), dtype=torch.float64, device=device)
+        sums[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
+        sums[2] = self.weight(targets)
+        return sums
+
+    def summarize(self, tally: torch.Tensor) -> dict[str, float]:
+        """`loss` and the one or two metrics that are followed epoch by epoch, from summed tallies."""
+        _, total, weight = tally[:3].tolist()
+        return {"loss": total / weight}
+
+    @property
+    def headline(self) -> str:
+        """The key of the metric that says most."""
+        return self.metrics[0].key
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger value of the headline metric is a better one."""
+        return self.metrics[0].higher_is_better
+
+    @property
+    def shown(self) -> tuple[Metric, ...]:
+        """All that a table of this task may show, in its order."""
+        return shown_metrics(self.metrics)
+
+    def score(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """What "best" means: compared as tuples, higher is better. The headline; where it is equal, the lower loss."""
+        sign = 1 if self.higher_is_better else -1
+        return (sign * metrics.get(self.headline, -sign * metrics["loss"]), -metrics["loss"])
+
+    # Predictions
+
+    def decode(self, outputs: Outputs) -> Predictions:
+        """Predictions from outputs, small enough to keep for a whole split."""
+        return outputs.float() if isinstance(outputs, torch.Tensor) else outputs
+
+    def describe(self, decoded: Predictions) -> dict[str, Any]:
+        """One sample's prediction as the fields of a `predict --json` line."""
+        values = [float(value) for value in torch.as_tensor(decoded).flatten().tolist()]
+        return {"value": values[0]} if len(values) == 1 else {"values": values}
+
+    def line(self, fields: Mapping[str, Any]) -> str:
+        """The fields of `describe` in words, for a terminal."""
+        return "  ".join(f"{key} {value}" for key, value in fields.items())
+
+    def write_prediction(self, folder: Path, name: str, decoded: Predictions) -> dict[str, Any]:
+        """Write what is a file of its own (a mask) into `folder`, named after `name`; further fields of the line.
+        Raises UsageError where the predictions of the task have none."""
+        del folder, name, decoded
+        raise self.no_files()
+
+    def no_files(self) -> UsageError:
+        """What is said where files of predictions are asked for that the task does not have."""
+        return UsageError("--masks", f"a run that predicts {self.headline}", "a segmentation", "leave out --masks")
+
+    writes_files: ClassVar[bool] = False
+    """Whether `write_prediction` does."""
+
+    def agreement(self, reference: Outputs, outputs: Outputs) -> AnswerAgreement:
+        """How far outputs computed in another way are those of plain fp32, `reference`."""
+        return agreement_of_numbers(self.decode(reference), self.decode(outputs))
+
+    # How good predictions are
+
+    def measure(self, decoded: Predictions, targets: Targets) -> dict[str, Any]:
+        """The final metrics of a split under their public names, without `n` and `loss`."""
+        del decoded, targets
+        return {}
+
+    @classmethod
+    def rows(cls, decoded: Any, targets: Any, classes: int = 0) -> Rows:
+        """(N, …) float64: what each sample adds to the headline metric, from predictions and targets as arrays.
+
+        The default is the loss of each sample, where predictions are outputs.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def headline_of(cls, total: Rows, n: int) -> float:
+        """The headline metric from the sum of `rows` over n samples."""
+        return float(total / n)
+
+    @classmethod
+    def headline_figure(cls) -> Headline:
+        """The headline as a figure of rows."""
+        return Headline(cls.metrics[0], cls.headline_of)
+
+    @classmethod
+    def headline_interval(cls, rows: Rows) -> Interval | None:
+        """The 95 % interval of the headline by a formula, from rows; None where there is none but the bootstrap's."""
+        del rows
+        return None
+
+    def rows_of(self, evaluation: Evaluation) -> Rows:
+        """`rows` of all samples of an evaluation."""
+        return self.rows_for(evaluation.decoded, evaluation.targets)
+
+    def rows_for(self, decoded: Any, targets: Any) -> Rows:
+        if type(self).rows.__func__ is not Task.rows.__func__:  # type: ignore[attr-defined]
+            return type(self).rows(decoded, targets, len(self.classes))
+        outputs, truth = torch.as_tensor(decoded), torch.as_tensor(targets)
+        losses = [float(self.loss(outputs[k : k + 1], truth[k : k + 1])) for k in range(len(truth))]
+        return np.array(losses, np.float64)
+
+    def table_of_classes(self, decoded: Any, targets: Any) -> tuple[NDArray[np.int64] | None, tuple[ClassRow, ...]]:
+        """The confusion matrix (K, K) and a row a class, where each sample has one class."""
+        del decoded, targets
+        return None, ()
+
+    def interval(self, decoded: Any, targets: Any) -> dict[str, list[float]]:
+        """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples; nothing for fewer than 20."""
+        ends = interval_of(self.headline_figure().estimate(self.rows_for(decoded, targets)))
+        return {} if ends is None else {f"{self.headline}_interval": ends}
+
+    def fit_temperature(self, val: Evaluation) -> Temperature | None:
+        """What validation says of probabilities; None where the task has none, or it does not tell."""
+        del val
+        return None
+
+    def assess(
+        self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
+    ) -> Figures:
+        """Everything that follows from the predictions for a split. `names` are those of the target's numbers."""
+        del temperature, names
+        rows, figure = self.rows_of(evaluation), self.headline_figure()
+        groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
+        few = f"{evaluation.n} samples are fewer than {FEWEST}."
+        return PlainFigures(
+            self.metrics[0],
+            evaluation.n,
+            {self.headline: figure.estimate(rows)},
+            figure.slices(groups, rows),
+            (f"No intervals and no slices: {few}",) if evaluation.n < FEWEST else (),
+        )
+
+    def gap(self, train: Evaluation, val: Evaluation) -> Gap:
+        """How much better it is on what it learned from."""
+        return self.headline_figure().gap(self.rows_of(train), self.rows_of(val))
+
+    @classmethod
+    def difference(cls, ours: Rows, theirs: Rows, seed: int = 0) -> Difference:
+        """How far one network leads another on the same samples, from the rows of both."""
+        return difference_of_rows(theirs, ours, cls.headline_figure().lead, seed)
+
+    # What it has to beat
+
+    def baselines(self, data: Dataset) -> tuple[Method, ...]:
+        """Methods that are no network, from the plainest to the strongest."""
+        del data
+        return ()
+
+    def compare_baseline(self, network: Evaluation, baseline: Baseline, seed: int = 0) -> BaselineComparison:
+        """How a network stands against a baseline that answered for the same samples."""
+        theirs, ours = self.rows_for(baseline.decoded, network.targets), self.rows_of(network)
+        return compare_rows(self.headline_figure(), baseline.name, theirs, ours, seed)
+
+    # How it is shown
+
+    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+        """The result in one figure, and the sentence that says of what it is."""
+        metric = self.metrics[0]
+        value = metric.text(evaluation.metrics.get(metric.key))
+        of = f"{evaluation.n:,} {evaluation.split} samples of {evaluation.data}"
+        return value, f"{metric.name} on the {of}."
+
+    def pictures(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        images: Any | None,
+        *,
+        target_names: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> tuple[Picture, ...]:
+        """Draw into `folder` what predictions look like. `images` (N, C, H, W) uint8 of the split, None where there are
+        none to be drawn; `names` of the samples."""
+        del folder, evaluation, images, target_names, names
+        return ()
+
+    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+        """Parts of the report on the figures of the test split; `of` says of which samples."""
+        del assessment, figures, of
+        return ()
+
+    def tables(
+        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+    ) -> dict[str, Table | None]:
+        """Tables of the report: `averages`, `confused` and `classes`, and those behind pictures, by their kind."""
+        del evaluation, figures, target_names
+        return {}
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """Columns of predictions.csv of a cross-validation; `names` are those of the target's numbers."""
+        del names
+        return ["truth", "prediction"]
+
+    def cells(self, truth: Any, decoded: Any) -> list[Any]:
+        """One sample's row under these columns, from arrays without batch."""
+        return [" ".join(f"{value:.7g}" for value in np.ravel(part)) for part in (truth, decoded)]
+
+    def pooled(
+        self, folder: Path, truth: Any, decoded: Any, title: str, of: str, names: Sequence[str]
+    ) -> tuple[Picture | None, Table | None]:
+        """The predictions of a cross-validation, each sample's from the fold that held it out, as a picture in `folder`
+        and the table behind it; `title` says of what, `of` how often each was predicted too."""
+        del folder, truth, decoded, title, of, names
+        return None, None
+
+    def standardized(self, targets: Targets) -> Targets:
+        """Targets in the units in which the network learns them."""
+        return targets
+
+    def unstandardized(self, targets: Targets) -> Targets:
+        """Targets in the units of the data again."""
+        return targets
+
+    def explained(self, decoded: Predictions) -> Explained:
+        """What is explained of one sample's prediction. Raises UsageError where nothing can be."""
+        del decoded
+        return Explained(lambda outputs: outputs.flatten(1), 0, "number")
+
+    # The doctor
+
+    @cached_property
+    def diagnosed_as(self) -> Literal["classify", "regress"] | None:
+        """Which of the doctor's questions apply: those of one class a sample (or position), of numbers, or neither."""
+        return None

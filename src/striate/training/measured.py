@@ -1,0 +1,99 @@
+"""What is measured while training: the task's accumulator, those of auxiliary classifiers, and counts of the heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from striate.tasks.accumulator import Accumulator, Sums
+from striate.tasks.task import Task
+
+Saved = torch.Tensor | Mapping[str, Any]
+"""As a checkpoint holds it: one vector where everything is a sum, else the state of each part."""
+
+
+class Measured:
+    """`own`: of the network's outputs; `inner`: of auxiliary classifiers, by layer; `rotation` and `hidden`: (2,) hits
+    of the rotation head and all of its samples, silent hidden outputs and all of them, where these are in use."""
+
+    def __init__(self, task: Task, layers: tuple[str, ...], *, rotates: bool, penalizes: bool) -> None:
+        self.task, self.layers = task, layers
+        self.own = task.accumulator()
+        self.inner = [task.accumulator() for _ in layers]
+        self.rotation = _share_of("rotation_accuracy") if rotates else None
+        self.hidden = _share_of("hidden_sparsity") if penalizes else None
+
+    def empty(self) -> Measured:
+        """Another one of its kind with nothing measured yet."""
+        rotates, penalizes = self.rotation is not None, self.hidden is not None
+        return Measured(self.task, self.layers, rotates=rotates, penalizes=penalizes)
+
+    @property
+    def parts(self) -> list[Accumulator]:
+        """All of them, in the order in which they are saved."""
+        return [self.own, *self.inner, *(part for part in (self.rotation, self.hidden) if part is not None)]
+
+    @property
+    def sums(self) -> list[Sums] | None:
+        """All of them, where each is a sum."""
+        found = [part for part in self.parts if isinstance(part, Sums)]
+        return found if len(found) == len(self.parts) else None
+
+    def merge(self, other: Measured) -> None:
+        """Take in what was measured of other samples."""
+        for part, more in zip(self.parts, other.parts, strict=True):
+            part.merge(more)
+
+    def vector(self) -> torch.Tensor | None:
+        """(M,) float64: all sums one after the other; None where some part is no sum, or nothing was measured."""
+        sums = self.sums
+        totals = [] if sums is None else [part.total for part in sums if part.total is not None]
+        if not totals:
+            return None
+        return totals[0] if len(totals) == 1 else torch.cat(totals)
+
+    def load_vector(self, vector: torch.Tensor) -> None:
+        """Become what `vector` gave."""
+        sums = self.sums
+        assert sums is not None, "only sums are one vector"
+        fixed = [2] * (len(sums) - 1 - len(self.inner))
+        own = (len(vector) - sum(fixed)) // (1 + len(self.inner))
+        for part, total in zip(sums, vector.split([own] * (1 + len(self.inner)) + fixed), strict=True):
+            part.total = total
+
+    def saved(self) -> Saved:
+        """For a checkpoint."""
+        vector = self.vector()
+        return {str(k): part.state_dict() for k, part in enumerate(self.parts)} if vector is None else vector
+
+    def load(self, saved: Saved) -> None:
+        """Become what `saved` gave."""
+        if isinstance(saved, torch.Tensor):
+            self.load_vector(saved)
+        else:
+            for k, part in enumerate(self.parts):
+                part.load_state_dict(saved[str(k)])
+
+    def compute(self) -> dict[str, float]:
+        """The task's epoch metrics, then `<layer>_<headline>`, `rotation_accuracy` and `hidden_sparsity` (the share of
+        hidden outputs that are silent), as far as they are in use."""
+        metrics, headline = self.own.compute(), self.task.headline
+        for layer, part in zip(self.layers, self.inner, strict=True):
+            metrics[f"{layer}_{headline}"] = part.compute()[headline]
+        for counts in (self.rotation, self.hidden):
+            if counts is not None:
+                metrics |= counts.compute()
+        return metrics
+
+
+def _share_of(name: str) -> Sums:
+    def share(total: torch.Tensor) -> dict[str, float]:
+        part, whole = total.tolist()
+        return {name: part / whole}
+
+    def nothing(*_: object) -> torch.Tensor:
+        raise AssertionError("counted elsewhere")
+
+    return Sums(nothing, share)

@@ -1,0 +1,95 @@
+"""Charts of a page: small pictures on one pair of axes each, which lie beside or under one another as there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from striate.account.signal.trace import SignalRow
+from striate.visualize.canvas import FAINT, SMALL, TEXT, new_figure
+from striate.visualize.curves import draw_curve, draw_rate, further_quantities
+from striate.visualize.signal import QUANTITIES, draw_signal_curve, logarithmic_decades, name_layers
+from striate.visualize.themed_svg import themed_svg
+from striate.wording import number
+
+History = Sequence[Mapping[str, float | None]]
+WIDTH, HEIGHT = 3.9, 2.6
+"""Inches: as wide as a telephone, where ten points can still be read."""
+
+
+def chart(draw: Callable[[Axes], object], label: str, height: float = HEIGHT, width: float = WIDTH) -> str:
+    """What `draw` draws on a pair of axes, as an SVG in the colors of the page; `label` is what is heard of it."""
+    figure = new_figure(width, height)
+    draw(figure.subplots())
+    return themed_svg(figure, label)
+
+
+def curve_charts(history: History, metric: str, best_epoch: float | None = None) -> tuple[str, ...]:
+    """Loss, `metric`, what else was followed, and the learning rate against the epoch."""
+    if not history:
+        return ()
+    followed = ["loss", metric, *further_quantities(history, metric)]
+    curves = [
+        chart(partial(_draw_epochs, history=history, quantity=quantity, best_epoch=best_epoch), heard)
+        for quantity, heard in ((name, _heard(history, name)) for name in followed)
+    ]
+    first, last = (number(history[place].get("lr")) for place in (0, -1))
+    rate = partial(_draw_epochs, history=history, quantity="lr", best_epoch=None)
+    return (*curves, chart(rate, f"learning rate against the epoch: {first} in the first, {last} in the last"))
+
+
+def signal_charts(start: Sequence[SignalRow], end: Sequence[SignalRow]) -> tuple[str, ...]:
+    """Strength of signal and of gradient by layer, before the first step and after training, on equal axes."""
+    charts = []
+    for quantity, name in (("std", "standard deviation"), ("gradient", "gradient norm")):
+        value = QUANTITIES[quantity][1]
+        known = [v for v in map(value, (*start, *end)) if v is not None and 0 < v < float("inf")]
+        span = (0.8 * min(known), 1.25 * max(known)) if known else (0.1, 10.0)
+        for when, rows in (("before the first step", start), ("after training", end)):
+            if rows:
+                draw = partial(_draw_signal, rows=rows, quantity=quantity, title=f"{name}, {when}", span=span)
+                charts.append(chart(draw, f"{name} of each layer, {when}", HEIGHT + 0.6))
+    return tuple(charts)
+
+
+def _draw_epochs(axes: Axes, *, history: History, quantity: str, best_epoch: float | None) -> None:
+    if quantity == "lr":
+        draw_rate(axes, history)
+    else:
+        draw_curve(axes, history, quantity, log="auto" if quantity == "loss" else False)
+    if best_epoch is not None:
+        axes.axvline(best_epoch, color=FAINT, linestyle=":", linewidth=1.4, label="best epoch", zorder=1)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize=SMALL, frameon=False, loc="best")
+    axes.set_xlabel("epoch", fontsize=TEXT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if len(history) == 1:
+        only = float(history[0]["epoch"] or 0)
+        axes.set_xlim(only - 1, only + 1)
+
+
+def _draw_signal(
+    axes: Axes, *, rows: Sequence[SignalRow], quantity: str, title: str, span: tuple[float, float]
+) -> None:
+    draw_signal_curve(axes, rows, quantity)
+    axes.set_title(title, loc="left", fontsize=TEXT)
+    name_layers(axes, rows)
+    axes.set_xlabel("")
+    axes.set_ylim(*span)
+    logarithmic_decades(axes)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize=SMALL, frameon=False, loc="best")
+
+
+def _heard(history: History, quantity: str) -> str:
+    """What a curve comes to, in words."""
+    parts = []
+    for part in ("train", "val"):
+        values = [row[key] for row in history if row.get(key := f"{part}_{quantity}") is not None]
+        if values:
+            parts.append(f"{part} from {number(values[0])} to {number(values[-1])}")
+    name = quantity.replace("_", " ")
+    return f"{name} against the epoch: {', '.join(parts) or 'not measured'}"
