@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -126,6 +126,22 @@ class Dataset:
     given: tuple[str, ...] = ()
     store: Store = "memory"
     facts: dict[str, SampleFacts] = field(default_factory=dict)
+
+    @property
+    def has_one_class_each(self) -> bool:
+        """Whether each sample has one class: targets (N,) int64."""
+        return self.annotation == "class"
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether targets lie on the grid of the image: (N, H, W) uint8."""
+        return self.annotation == "mask"
+
+    def target_text(self, target: Any) -> str:
+        """One sample's target in words: its class, its numbers; nothing for a mask."""
+        if self.has_masks:
+            return ""
+        return self.classes[int(target)] if self.has_one_class_each else ", ".join(f"{v:g}" for v in target.tolist())
 
     @property
     def targets_word(self) -> str:

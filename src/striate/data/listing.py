@@ -67,6 +67,26 @@ class Listing:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def has_one_class_each(self) -> bool:
+        """Whether each sample has one class."""
+        return self.annotation == "class"
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether labels are masks."""
+        return self.annotation == "mask"
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether labels are numbers."""
+        return self.annotation == "number"
+
+    @property
+    def targets_word(self) -> str:
+        """What the labels are, in a word."""
+        return {"class": "classes", "number": "numbers", "mask": "masks"}[self.annotation]
+
 
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:
     """Distinct names in the order of class numbers: by value if all are whole numbers, else by code point."""

@@ -61,9 +61,10 @@ def find_label_errors(
     Raises DataError where the labels are no classes, or a class has fewer than two different samples.
     """
     listing = evidence.listing
-    if listing.annotation != "class" or listing.targets is None:
-        what = {"number": "numbers", "mask": "masks"}.get(listing.annotation, listing.annotation)
-        raise DataError(f"data {listing.source}", f"labels that are {what}", "classes", "leave out --labels")
+    if not listing.has_one_class_each or listing.targets is None:
+        raise DataError(
+            f"data {listing.source}", f"labels that are {listing.targets_word}", "classes", "leave out --labels"
+        )
     ids = list(evidence.readable)
     labels = listing.targets[ids]
     if len(np.unique(labels)) < 2:

@@ -257,7 +257,7 @@ def _mixed(position: int, count: int) -> int:
 
 
 def _label(listing: Listing, number: int) -> str:
-    return listing.labels[number] if listing.annotation != "mask" and number < len(listing.labels) else ""
+    return listing.labels[number] if not listing.has_masks and number < len(listing.labels) else ""
 
 
 def _bytes(picture: Picture) -> int:

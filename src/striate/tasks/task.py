@@ -73,6 +73,8 @@ class Task:
     """Whether targets lie on the grid of the input: a blend by boxes pastes them with their image."""
     survives_moves: ClassVar[bool] = True
     """Whether a moved, cropped or mirrored image keeps its target (moved with it where it lies on the grid)."""
+    smooths_labels: ClassVar[bool] = False
+    """Whether `--task.label_smoothing` has a meaning."""
     mean_of_views: ClassVar[bool] = False
     """Whether predictions may be the mean over mirrored and moved images."""
     classes: tuple[str, ...] = ()

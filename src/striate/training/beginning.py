@@ -50,7 +50,7 @@ class Beginning:
             notes = [take_weights(network, self.weights, task.outputs, data.classes, name=name)]
         except ModelError as error:
             if not isinstance(self.weights, SavedNetwork):
-                found = recognize(self.weights, data.input_shape, task.outputs, data.annotation == "mask")
+                found = recognize(self.weights, data.input_shape, task.outputs, task.needs == "map")
                 error.remedy = f"--model {found}, which the file fits" if found else error.remedy
             raise
         if isinstance(self.weights, SavedNetwork):
@@ -130,7 +130,7 @@ def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
     if isinstance(weights, SavedNetwork):
         weights = with_origin(weights)
         return weights, with_outputs(weights.name, data.input_shape, task.outputs)
-    found = recognize(weights, data.input_shape, task.outputs, data.annotation == "mask")
+    found = recognize(weights, data.input_shape, task.outputs, task.needs == "map")
     first = ", ".join(list(weights.tensors)[:3])
     raise ModelError(
         f"weights {weights.path}",

@@ -66,7 +66,7 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, beginning: 
             model,
             data.input_shape,
             task.outputs,
-            dense=data.annotation == "mask",
+            dense=task.needs == "map",
             init=chosen.init,
             new_head=chosen.weights is not None,
             classes=data.classes,

@@ -225,7 +225,7 @@ def _decide_all(
     has_weights = has_own_weights(config, module)
     normalize = normalization.on(device, len(data.input_shape) + 1)
     notes += whiten_first_layer(network, config, splits["train"], normalize, has_weights=has_weights)
-    decision = decide(config, data, gather_facts(data, network, has_weights=has_weights))
+    decision = decide(config, data, gather_facts(data, network, has_weights=has_weights, keeps=task.survives_moves))
     refuse_impossible_target(decision.config.budget.target, task)
     config, size_notes = decide_sizes(decision.config, asked, data, network)
     config, view_notes = decide_views(config, asked, data, task)

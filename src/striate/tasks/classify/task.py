@@ -58,6 +58,7 @@ class Classify(Task):
     name: ClassVar[str] = "classify"
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "hinge")
+    smooths_labels: ClassVar[bool] = True
     mean_of_views: ClassVar[bool] = True
 
     @classmethod

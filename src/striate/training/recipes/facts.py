@@ -35,23 +35,27 @@ class Facts:
     plain_depth: int = 0
     normalizes: bool = False
     own_rule: LearningRule | None = None
+    keeps: bool = True
+    """Whether a moved image keeps its target."""
 
 
-def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Facts:
-    """The facts; the network is left as it is. Raises ModelError where it does not take the data."""
+def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool, keeps: bool = True) -> Facts:
+    """The facts; the network is left as it is. `keeps`: whether a moved image keeps its target. Raises ModelError where
+    the network does not take the data."""
     train = data.splits["train"]
     dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
     return Facts(
         kind=data.kind,
         samples=len(train),
         val_samples=len(data.splits["val"]),
-        imbalance=_imbalance(train.targets, len(data.classes)) if data.annotation == "class" else 1.0,
+        imbalance=_imbalance(train.targets, len(data.classes)) if data.has_one_class_each else 1.0,
         network="dense" if dense else "convolutional",
         macs=count_macs(network, data.input_shape),
         has_weights=has_weights,
         plain_depth=0 if _normalizes(network) else len(weighted_layers(network)),
         normalizes=_normalizes(network),
         own_rule=learning_rule(network),
+        keeps=keeps,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from striate.data.dataset import Dataset
 from striate.models.choose import choose_fast_model, choose_model
+from striate.tasks.registry import task_for
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
 from striate.training.recipes.choice import Choice
@@ -61,7 +62,7 @@ def with_enough_validation(config: Config, asked: Config, data: Dataset) -> Conf
 def before_network(config: Config, data: Dataset) -> Config:
     """With `task.label_smoothing` decided, if the recipe is this one and classes are told by cross-entropy."""
     task = config.task
-    smooth = data.kind != "table" and data.annotation == "class"
+    smooth = data.kind != "table" and task_for(data, task).smooths_labels
     smooth = smooth and task.loss in ("auto", "cross-entropy") and config.optim.name != "own-rule"
     if config.recipe != "speedrun" or task.label_smoothing is not None or not smooth:
         return config
@@ -70,7 +71,7 @@ def before_network(config: Config, data: Dataset) -> Config:
 
 def network_for(config: Config, data: Dataset) -> tuple[str, str]:
     """The network where none is named, and why: with this recipe as wide as `budget.minutes` allow."""
-    about = data.kind, data.input_shape, data.annotation, len(data.splits["train"])
+    about = data.kind, data.input_shape, task_for(data, config.task).needs, len(data.splits["train"])
     if config.recipe != "speedrun":
         return choose_model(*about)
     minutes, execution = config.budget.minutes, config.execution

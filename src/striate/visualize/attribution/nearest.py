@@ -80,5 +80,5 @@ def _neighbor(data: Dataset, row: int, similarity: float) -> Neighbor:
     train = data.splits["train"]
     path = data.facts["train"].paths[row] if data.facts else str(int(train.ids[row]))
     target = train.targets[row]
-    label = data.classes[int(target)] if data.annotation == "class" else ", ".join(f"{v:g}" for v in target.tolist())
+    label = data.target_text(target)
     return Neighbor(path, label, similarity, train.inputs[row].cpu().numpy())
