@@ -175,7 +175,7 @@ def test_masks():
     ]
     pair = compare_answers(runs, "test").pairs[0]
     task = Segment(("a", "b"))
-    iou = [task.metrics(torch.from_numpy(x), torch.from_numpy(targets))["iou"] for x in (good, bad)]
+    iou = [task.measure(torch.from_numpy(x), torch.from_numpy(targets))["iou"] for x in (good, bad)]
     assert pair.difference.value == pytest.approx(iou[0] - iou[1])
     assert pair.sentence.startswith(
         f"good is better than bad by {100 * (iou[0] - iou[1]):.1f} points of mean IoU (95 %: "

@@ -144,7 +144,7 @@ def test_masks():
     import torch
 
     task = Segment(("a", "b"))
-    iou = [task.metrics(torch.from_numpy(x), torch.from_numpy(targets))["iou"] for x in (ours, theirs)]
+    iou = [task.measure(torch.from_numpy(x), torch.from_numpy(targets))["iou"] for x in (ours, theirs)]
     found = compare_with(network("segment", ours, targets), baseline(theirs))
     assert found.difference == pytest.approx(iou[0] - iou[1])
     assert found.beats

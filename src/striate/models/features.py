@@ -28,8 +28,8 @@ class Features:
     """What a network computes of inputs of one shape.
 
     `vector`: how many numbers a sample has before the output layer, None where that is no vector. `pyramid`: of each
-    size of maps with more than one position, the last one, in the order of computation. `sequence`: (length, numbers) of
-    what stands before the output layer where it is (N, length, numbers).
+    size of maps with more than one position, the last one, in the order of computation. `sequence`: (length, numbers)
+    of what stands before the output layer where it is (N, length, numbers).
     """
 
     vector: int | None
@@ -47,8 +47,8 @@ class Features:
 
 
 def network_features(module: nn.Module, x: torch.Tensor, forward: Callable[[], object] | None = None) -> Features:
-    """What `module` offers for a batch like `x` (N, C, *spatial) or (N, F); `forward` runs it where a call with `x` does
-    not. Nothing of the module changes. Raises what the module raises."""
+    """What `module` offers for a batch like `x` (N, C, *spatial) or (N, F); `forward` runs it where a call with `x`
+    does not. Nothing of the module changes. Raises what the module raises."""
     done: list[FeatureMap] = []
     before: list[torch.Size] = []
 

@@ -64,7 +64,7 @@ def test_tallies_of_parts_add_up_to_the_whole(split: int, smoothing: float, weig
 def test_metrics_are_those_of_scikit_learn() -> None:
     logits, targets = answers()
     task = Classify(CLASSES)
-    metrics = task.metrics(task.decode(logits), targets)
+    metrics = task.measure(task.decode(logits), targets)
     predicted = logits.argmax(1).numpy()
     assert metrics["accuracy"] == accuracy_score(targets, predicted)
     assert metrics["macro_f1"] == pytest.approx(f1_score(targets, predicted, average="macro", zero_division=0))
@@ -74,7 +74,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
 def test_top5_of_three_classes_counts_all_three() -> None:
     logits, targets = answers(k=3)
     task = Classify(("a", "b", "c"))
-    assert task.metrics(task.decode(logits), targets)["top5"] == 1.0
+    assert task.measure(task.decode(logits), targets)["top5"] == 1.0
 
 
 def test_describe_gives_the_fields_of_a_predict_line() -> None:

@@ -32,7 +32,7 @@ def test_the_loss_is_that_of_standardized_targets(name: str, function) -> None:
 def test_metrics_are_those_of_scikit_learn_in_the_units_of_the_data() -> None:
     outputs, targets = answers()
     decoded = TASK.decode(outputs)
-    metrics = TASK.metrics(decoded, targets)
+    metrics = TASK.measure(decoded, targets)
     assert metrics["rmse"] == pytest.approx(mean_squared_error(targets, decoded) ** 0.5, rel=1e-5)
     assert metrics["mae"] == pytest.approx(mean_absolute_error(targets, decoded), rel=1e-5)
     assert metrics["r2"] == pytest.approx(r2_score(targets, decoded), rel=1e-4)
@@ -43,14 +43,14 @@ def test_one_number_tallied_in_parts_gives_the_rmse_of_the_whole() -> None:
     task = Regress(("price",), (20.0,), (9.0,))
     outputs, targets = outputs[:, :1], targets[:, :1]
     summary = task.summarize(task.tally(outputs[:7], targets[:7]) + task.tally(outputs[7:], targets[7:]))
-    assert summary["rmse"] == pytest.approx(task.metrics(task.decode(outputs), targets)["rmse"], rel=1e-5)
+    assert summary["rmse"] == pytest.approx(task.measure(task.decode(outputs), targets)["rmse"], rel=1e-5)
     assert summary["loss"] == pytest.approx(float(task.loss(outputs, targets)), rel=1e-5)
 
 
 def test_several_numbers_tallied_give_the_figures_of_the_whole() -> None:
     outputs, targets = answers()
     summary = TASK.summarize(TASK.tally(outputs[:7], targets[:7]) + TASK.tally(outputs[7:], targets[7:]))
-    metrics = TASK.metrics(TASK.decode(outputs), targets)
+    metrics = TASK.measure(TASK.decode(outputs), targets)
     assert summary["rmse"] == pytest.approx(metrics["rmse"], rel=1e-5)
     assert summary["mae"] == pytest.approx(metrics["mae"], rel=1e-5)
 

@@ -24,7 +24,7 @@ def test_metrics_are_those_of_scikit_learn_over_labeled_pixels() -> None:
     outputs, targets = answers()
     labeled = targets != IGNORED
     truth, predicted = targets[labeled].numpy(), outputs.argmax(1)[labeled].numpy()
-    metrics = TASK.metrics(TASK.decode(outputs), targets)
+    metrics = TASK.measure(TASK.decode(outputs), targets)
     assert metrics["iou"] == pytest.approx(jaccard_score(truth, predicted, average="macro"))
     assert metrics["pixel_accuracy"] == pytest.approx(accuracy_score(truth, predicted))
 
@@ -35,7 +35,7 @@ def test_the_loss_is_that_of_torch_and_adds_up_from_parts() -> None:
     assert float(TASK.loss(outputs, targets)) == pytest.approx(expected, rel=1e-6)
     summary = TASK.summarize(TASK.tally(outputs[:2], targets[:2]) + TASK.tally(outputs[2:], targets[2:]))
     assert summary["loss"] == pytest.approx(expected, rel=1e-6)
-    assert summary["iou"] == pytest.approx(TASK.metrics(TASK.decode(outputs), targets)["iou"])
+    assert summary["iou"] == pytest.approx(TASK.measure(TASK.decode(outputs), targets)["iou"])
 
 
 def test_a_batch_without_labeled_pixels_has_no_loss_and_no_nan() -> None:
