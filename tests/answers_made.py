@@ -1,4 +1,4 @@
-"""Answers of a made-up classifier, whose calibration is known."""
+"""Predictions that were made up, among them those of a classifier whose calibration is known."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from scipy.special import softmax
 
 from striate.data.dataset import Dataset, Preparation, SampleFacts
 from striate.evaluation.assessment.assess import assess_split
-from striate.evaluation.measure import _per_class
+from striate.tasks.classify.task import Classify
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.regress.task import Regress
+from striate.tasks.task import Task
 
 
 def calibrated(n=4000, classes=5, *, seed=0, sharpness=1.0, strength=2.0):
@@ -22,7 +24,7 @@ def calibrated(n=4000, classes=5, *, seed=0, sharpness=1.0, strength=2.0):
 
 def evaluated(truth, decoded, *, task="classify", split="test", brightness=None, classes=None):
     names = classes or tuple(f"class {k}" for k in range(decoded.shape[1]))
-    confusion, rows = _per_class(decoded, truth, names) if task == "classify" else (None, ())
+    confusion, rows = Classify(names).table_of_classes(decoded, truth) if task == "classify" else (None, ())
     return Evaluation(
         "made",
         split,
@@ -36,7 +38,16 @@ def evaluated(truth, decoded, *, task="classify", split="test", brightness=None,
         confusion,
         rows,
         brightness=brightness,
+        shown=(Classify if task == "classify" else Regress).metrics,
     )
+
+
+def task_of(evaluation) -> Task:
+    """The task whose predictions `evaluated` holds."""
+    if evaluation.task == "classify":
+        return Classify(evaluation.classes)
+    numbers = evaluation.decoded.reshape(evaluation.n, -1).shape[1]
+    return Regress(tuple(f"number {k}" for k in range(numbers)), (0.0,) * numbers, (1.0,) * numbers)
 
 
 def data_of(n, *, sizes=(), columns=None, split="test", names=()):
@@ -49,4 +60,4 @@ def data_of(n, *, sizes=(), columns=None, split="test", names=()):
 
 def assessed(truth, decoded, temperature=None, *, brightness=None, columns=None, sizes=()):
     evaluation = evaluated(truth, decoded, brightness=brightness)
-    return assess_split(evaluation, data_of(len(truth), sizes=sizes, columns=columns), temperature)
+    return assess_split(task_of(evaluation), evaluation, data_of(len(truth), sizes=sizes, columns=columns), temperature)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from answers_made import assessed, calibrated
 
+from answers_made import assessed, calibrated
 from striate.statistics.calibration import fit_temperature, measure_calibration, with_temperature
 
 

@@ -10,18 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.tasks import baseline_comparison as comparison
+from striate.statistics import paired
+from striate.statistics.paired import mcnemar
 from striate.tasks.baseline import Baseline
-from striate.tasks.baseline_comparison import compare_with, mcnemar
+from striate.tasks.classify.task import Classify
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.regress.task import Regress
 from striate.tasks.segment.task import Segment
 
 COUNT = st.integers(0, 40)
+TASKS = (Classify(("a", "b")), Regress(("y",), (0.0,), (1.0,)), Segment(("a", "b")))
 
 
 def network(task, decoded, targets, classes=("a", "b")):
     n = len(targets)
     return Evaluation("made", "test", task, classes, n, {"n": n}, decoded, targets, np.arange(n))
+
+
+def compare_with(network, baseline):
+    """The comparison by the task that made the network's predictions."""
+    return next(task for task in TASKS if task.name == network.task).compare_baseline(network, baseline)
 
 
 def baseline(decoded):
@@ -115,9 +123,7 @@ def test_one_sample_is_never_more_than_noise():
 @pytest.mark.parametrize("n", [3, 5, 12, 30])
 def test_without_a_difference_hardly_one_in_twenty_is_more_than_noise(n, monkeypatch):
     """Two methods whose errors come from one distribution: 400 comparisons, each with fresh samples."""
-    monkeypatch.setattr(
-        comparison, "_RESAMPLES", 199
-    )  # the level is kept for any number of them, only the power is not
+    monkeypatch.setattr(paired, "_RESAMPLES", 199)  # the level is kept for any number of them, only the power is not
     rng = np.random.default_rng(n)
     wrong = 0
     for _ in range(400):

@@ -9,15 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from made_data import blobs, line, made_dataset, squares, stripes
 from sklearn.linear_model import Ridge
 
+from made_data import blobs, line, made_dataset, squares, stripes
 from striate.data.dataset import Split
 from striate.errors import ConfigError, DataError
-from striate.evaluation import classify_baselines, regress_baselines, segment_baselines
 from striate.evaluation.baselines import fit_baselines, refuse_network_fields
+from striate.tasks.classify import baselines as classify_baselines
 from striate.tasks.config import TaskConfig
 from striate.tasks.registry import make_task
+from striate.tasks.regress import baselines as regress_baselines
+from striate.tasks.segment import baselines as segment_baselines
 
 
 @pytest.fixture(autouse=True)

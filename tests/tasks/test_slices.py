@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from answers_made import assessed
 from hypothesis import given
 from hypothesis import strategies as st
 
+from answers_made import assessed
 from striate.data.dataset import SampleFacts
 from striate.tasks.groups import sample_groups
 

@@ -59,7 +59,9 @@ def test_weight_penalties_are_those_of_kernels_and_matrices(module, batch, field
     for name in before:
         expected = 0.01 * slope(kernels[name]) if name in kernels else 0.0
         assert np.allclose(after[name] - before[name], expected, atol=1e-6), name
-    assert torch.equal(measured.vector(), objective().training_loss(module, *batch)[1].vector()), "the tally is that of the task's loss"
+    assert torch.equal(measured.vector(), objective().training_loss(module, *batch)[1].vector()), (
+        "the tally is that of the task's loss"
+    )
 
 
 def test_the_sparsity_penalty_is_the_mean_absolute_output_of_each_activation(module, batch) -> None:

@@ -62,7 +62,9 @@ def by_hand(module, x, targets) -> torch.Tensor:
 def test_the_loss_is_that_of_the_logits_and_the_weighted_auxiliary_ones(module, batch):
     loss, measured = Objective(TASK, Config()).training_loss(module, *batch)
     torch.testing.assert_close(loss, by_hand(module, *batch))
-    assert torch.equal(measured.vector(), TASK.tally(module(batch[0])[0].detach(), batch[1])), "metrics see the logits only"
+    assert torch.equal(measured.vector(), TASK.tally(module(batch[0])[0].detach(), batch[1])), (
+        "metrics see the logits only"
+    )
 
 
 def test_blended_samples_are_blended_for_every_classifier(module, batch):

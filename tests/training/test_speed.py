@@ -12,6 +12,7 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.training.execution import execution_settings
+from striate.training.measured import Measured
 from striate.training.objective import Objective
 from striate.training.pace import Pace
 from striate.training.prepare import Prepared, prepare

@@ -8,10 +8,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from answers_made import assessed, calibrated
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
+from answers_made import assessed, calibrated, evaluated, task_of
 from striate.tasks.classify.by_class import confused_pairs
 
 
@@ -159,3 +159,15 @@ def test_confused_pairs_begin_with_the_commonest():
     pairs = confused_pairs(np.array([[5, 4, 1], [0, 10, 0], [2, 0, 8]]), ("a", "b", "c"))
     assert [(pair.true, pair.predicted, pair.n) for pair in pairs] == [("a", "b", 4), ("c", "a", 2), ("a", "c", 1)]
     assert pairs[0].share.value == 0.4
+
+
+def test_the_gap_of_hits():
+    truth = np.arange(400) % 2
+    parts = []
+    for split, share in (("train", 0.95), ("val", 0.80)):
+        said = np.where(np.arange(400) < 400 * share, truth, 1 - truth)
+        parts.append(evaluated(truth, np.eye(2, dtype=np.float32)[said], split=split))
+    gap = task_of(parts[0]).gap(*parts)
+    assert gap.difference.value == pytest.approx(0.15)
+    assert gap.difference.interval.low == pytest.approx(0.1055, abs=0.005)
+    assert "15.00 points better on what it learned from" in gap.sentence

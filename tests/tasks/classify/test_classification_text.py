@@ -6,14 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from answers_made import calibrated, data_of, evaluated
 from rich.cells import cell_len
 
+from answers_made import calibrated, data_of, evaluated, task_of
 from striate.evaluation.assessment.assess import assess_split
-from striate.report.assessed import assessment_sections
 from striate.statistics.calibration import fit_temperature, measure_calibration
 from striate.tasks.figures import Assessment
-from striate.tasks.figures_text import assessment_lines
 
 NAMES = [
     "short",
@@ -28,7 +26,7 @@ def text_of(names, columns, scale=1.0, temperature=None):
     evaluation = evaluated(truth, probabilities, classes=tuple(names))
     gap = {"sentence": "Training 99.00 %, validation 90.00 %: 9.00 points better on what it learned from."}
     temperature = temperature or fit_temperature(truth, probabilities)
-    figures = assess_split(evaluation, data_of(400, columns=columns), temperature)
+    figures = assess_split(task_of(evaluation), evaluation, data_of(400, columns=columns), temperature)
     metrics = {**evaluation.metrics, "accuracy": 0.5, "accuracy_interval": [0.4, 0.6]}
     return str(replace(evaluation, metrics=metrics, figures=figures, temperature=temperature, gap=gap))
 
@@ -65,10 +63,12 @@ def test_the_verdict_where_errors_cancel():
     assert calibration.ece == pytest.approx(0.145, abs=1e-3)
     assert calibration.surplus == pytest.approx(0.005, abs=1e-3)
     assert calibration.both_ways == pytest.approx((0.95, 0.6))
-    figures = assess_split(evaluated((~right).astype(np.int64), probabilities), data_of(2000), None)
-    lines = assessment_lines(figures, None, None)
+    evaluation = evaluated((~right).astype(np.int64), probabilities)
+    figures = assess_split(task_of(evaluation), evaluation, data_of(2000), None)
+    lines = [line for part in figures.lines(None) for line in part]
     assert "    the network is too sure around 95 %, not sure enough around 60 %" in lines
-    sections = assessment_sections(Assessment("classify", "made", (), None, None, {"test": figures}))
+    assessment = Assessment("classify", "made", (), None, None, {"test": figures})
+    sections = task_of(evaluation).sections(assessment, figures, "test split of made")
     (said,) = next(section.sentences for section in sections if "trust" in section.title)
     assert said.endswith(
         "the network is too sure of answers of about 95 %, and not sure enough of those of about 60 %."

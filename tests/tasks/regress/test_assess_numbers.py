@@ -6,11 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from answers_made import data_of, evaluated
 from sklearn import metrics
 
+from answers_made import data_of, evaluated, task_of
 from striate.evaluation.assessment.assess import assess_split
-from striate.evaluation.assessment.gap import measure_gap
 
 
 def answered(n=300, targets=2, seed=0, noise=1.0, split="test"):
@@ -20,7 +19,7 @@ def answered(n=300, targets=2, seed=0, noise=1.0, split="test"):
 
 
 def figures_of(evaluation, names=("width", "height")):
-    return assess_split(evaluation, data_of(evaluation.n, names=names))
+    return assess_split(task_of(evaluation), evaluation, data_of(evaluation.n, names=names))
 
 
 @pytest.mark.parametrize("targets", [1, 2])
@@ -72,22 +71,14 @@ def test_equal_true_values_have_no_r2():
     assert figures_of(level, ("width",)).figures["r2"].value is None
 
 
+def gap_between(train, val):
+    return task_of(train).gap(train, val)
+
+
 def test_the_gap_of_errors():
-    gap = measure_gap(answered(noise=1, split="train"), answered(noise=2, seed=1, split="val"))
+    gap = gap_between(answered(noise=1, split="train"), answered(noise=2, seed=1, split="val"))
     assert gap.difference.interval.low < 1.0 < gap.difference.interval.high
     assert gap.difference.interval.low > 0
     assert "lower on what it learned from" in gap.sentence
-    same = measure_gap(answered(split="train"), answered(seed=1, split="val"))
+    same = gap_between(answered(split="train"), answered(seed=1, split="val"))
     assert "no gap that so many samples could tell" in same.sentence
-
-
-def test_the_gap_of_hits():
-    truth = np.arange(400) % 2
-    parts = []
-    for split, share in (("train", 0.95), ("val", 0.80)):
-        said = np.where(np.arange(400) < 400 * share, truth, 1 - truth)
-        parts.append(evaluated(truth, np.eye(2, dtype=np.float32)[said], split=split))
-    gap = measure_gap(*parts)
-    assert gap.difference.value == pytest.approx(0.15)
-    assert gap.difference.interval.low == pytest.approx(0.1055, abs=0.005)
-    assert "15.00 points better on what it learned from" in gap.sentence
