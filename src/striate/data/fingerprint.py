@@ -16,6 +16,7 @@ import torch
 
 from striate.data.config import Store
 from striate.data.dataset import Preparation, Split
+from striate.data.targets import arrays_of
 
 _CONTENTS = "contents-"
 _CHUNK_BYTES = 8 << 20
@@ -43,9 +44,9 @@ def fingerprint_of(
             digest.update("".join(contents[name]).encode())
         else:
             _add_inputs(digest, name, split)
-        targets = np.ascontiguousarray(split.targets.numpy())
-        digest.update(f"{name} {targets.dtype} {targets.shape};".encode())
-        digest.update(targets.data)
+        for field, values in arrays_of(split.targets).items():
+            digest.update(f"{name}{field and f' {field}'} {values.dtype} {values.shape};".encode())
+            digest.update(values.data)
     return (_CONTENTS if by_contents else "") + digest.hexdigest()
 
 

@@ -69,6 +69,9 @@ class Task:
     """The figures of metrics.json, the headline first."""
     losses: ClassVar[tuple[str, ...]] = ("own",)
     """Names of `--task.loss`, the default first."""
+    reads_tree: ClassVar[bool] = False
+    """Whether it reads all that the network gives (a tuple, list or dict of tensors). Where not, that is one tensor, or
+    a tuple whose first is followed by auxiliary classifiers' outputs."""
     moves_with_image: ClassVar[bool] = False
     """Whether targets lie on the grid of the input: a blend by boxes pastes them with their image."""
     survives_moves: ClassVar[bool] = True

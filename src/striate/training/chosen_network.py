@@ -65,7 +65,7 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, beginning: 
         network: nn.Module = build_model(
             model,
             data.input_shape,
-            task.outputs,
+            None if task.reads_tree else task.outputs,
             dense=task.needs == "map",
             init=chosen.init,
             new_head=chosen.weights is not None,

@@ -235,7 +235,9 @@ def trained_from_dict(
                 "striate.load(path, module=your_module)",
             )
         refuse_unnamed(name, where, shape, task.outputs)
-        module = build_model(name, shape, task.outputs, dense=task.needs == "map", new_head=True)
+        module = build_model(
+            name, shape, None if task.reads_tree else task.outputs, dense=task.needs == "map", new_head=True
+        )
     try:
         module.load_state_dict(saved.get("ema") or saved["model"])
     except RuntimeError as error:
