@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "striate"
 
 # Each line may import from the lines above it, and from within its own room. Rooms on one line are strangers.
 ORDER = [
-    {"errors", "loading"},
+    {"errors", "loading", "version"},
     {"notebook"},
     {"records"},
     {"wording"},
