@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from striate.loading import loaded
+from striate.version import VERSION
 
 if TYPE_CHECKING:
     from striate import reference
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from striate.training.trained import Trained
     from striate.visualize.attribution.explanation import Explanation
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _PUBLIC = {
     "train": "striate.api",

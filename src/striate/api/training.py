@@ -230,7 +230,7 @@ def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet
     announce, steps = announcer(console, quiet), prepared.config.budget.steps or 0
     with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
         watch = time_watch(run, prepared.state, steps, announce)
-        together = meeting.together(prepared, run.path)
+        together = meeting.together(prepared.state, prepared.config, run.path)
         with progress_reader(console, quiet, watch) as progress, together as processes:
             readers: list[Reader] = [progress] if watch is None else [watch, progress]
             if not processes.several:

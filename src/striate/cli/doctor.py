@@ -68,7 +68,7 @@ def doctor(
     """
     from striate.api import diagnose_run, diagnose_training, write_diagnosis
     from striate.cli.output import print_json, print_note, print_text, results_only, stdout
-    from striate.doctor.text import diagnosis_text
+    from striate.doctor.diagnosis import diagnosis_text
     from striate.visualize.picture_path import refuse_picture_path
     from striate.wording import filled
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import DataError, pasted
-from striate.evaluation.comparing.record import ComparedRun, Comparison, Pair
-from striate.evaluation.comparing.text import sentence_of
+from striate.evaluation.comparing.record import ComparedRun, Comparison, Pair, sentence_of
 from striate.statistics.difference import Difference, holm
 from striate.statistics.paired import LEVEL
 from striate.tasks.headline import Rows

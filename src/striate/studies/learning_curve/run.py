@@ -14,9 +14,8 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds
 from striate.studies.cross_validation.fold import train_fold
 from striate.studies.learning_curve.fit import gain_of_twice
-from striate.studies.learning_curve.record import LearningCurve, SizePoint
+from striate.studies.learning_curve.record import LearningCurve, SizePoint, share_text, told
 from striate.studies.learning_curve.subsets import SHARES, nested_rows, with_training_rows
-from striate.studies.learning_curve.text import share_text, told
 from striate.tasks.headline import Rows
 from striate.tasks.metric import Metric
 from striate.tasks.registry import task_for
