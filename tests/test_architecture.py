@@ -69,22 +69,7 @@ NAMES_TASKS: set[str] = {
     "studies/sweep/run.py",
     "training/auxiliary.py",
 }
-COMPARES_ANNOTATION: set[str] = {
-    "cli/check_text.py",
-    "evaluation/label_errors.py",
-    "lab/exploring/samples.py",
-    "lab/images.py",
-    "report/data_picture.py",
-    "studies/cross_validation/fold_data.py",
-    "training/beginning.py",
-    "training/chosen_network.py",
-    "training/recipes/augmentation.py",
-    "training/recipes/facts.py",
-    "training/recipes/own_rule.py",
-    "training/recipes/speedrun.py",
-    "visualize/attribution/nearest.py",
-    "visualize/network_view.py",
-}
+COMPARES_ANNOTATION: set[str] = set()
 IGNORES_255: set[str] = {
     "visualize/masks.py",
 }

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from striate.models.weights.depth import output_parameters, parameter_depths
+from striate.models.depth import output_parameters, parameter_depths
 from striate.training.config import Config, OptimizerConfig
 from striate.training.muon import Muon
 

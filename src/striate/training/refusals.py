@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, ModelError, TrainingError
-from striate.models.weights.depth import output_layer
+from striate.models.depth import output_layer
 from striate.tasks.task import Task
 from striate.training.config import BudgetConfig, Config
 from striate.training.execution import refuse_uncompiled_parts

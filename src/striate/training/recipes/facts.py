@@ -10,8 +10,8 @@ from torch import nn
 
 from striate.account.count import count_macs
 from striate.data.dataset import Dataset, Kind
+from striate.models.depth import weighted_layers
 from striate.models.learning_rule import LearningRule, learning_rule
-from striate.models.weights.depth import weighted_layers
 
 IMBALANCED = 3.0
 """From this ratio of the largest to the smallest class on, accuracy alone misleads."""
