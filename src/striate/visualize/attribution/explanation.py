@@ -40,7 +40,8 @@ class Explanation:
     before normalization, (C, *spatial) or (F,); `features` name those of a table. `maps`: the maps with their checks,
     the one to look at first in front. `covering` and `nudge`: what it takes to change the answer; None where nothing
     that was tried changes it, or there are no classes. `nearest`: the training samples most alike. `notes`: what else
-    the reader must know, a sentence each.
+    the reader must know, a sentence each. `said`: the answer in words. `part`: what of the answer is explained, where
+    that is not all of it.
     """
 
     subject: str
@@ -54,6 +55,13 @@ class Explanation:
     nudge: NudgeShown | None
     nearest: Nearest
     notes: tuple[str, ...] = ()
+    said: str = ""
+    part: str = ""
+
+    @property
+    def of_class(self) -> bool:
+        """Whether what is explained is a class, which can change into another one."""
+        return self.label is not None or not self.maps.answer.number
 
     @property
     def label(self) -> str | None:
@@ -93,6 +101,7 @@ class Explanation:
             "change": {"covering": covering, "nudge": None if self.nudge is None else self.nudge.to_json()},
             "nearest": self.nearest.to_json(),
             "notes": list(self.notes),
+            **({"part": self.part} if self.part else {}),
         }
 
     def _repr_html_(self) -> str:
