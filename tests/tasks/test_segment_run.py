@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -84,3 +85,13 @@ def test_robustness_is_drawn(run: Path) -> None:
     written, picture = write_robustness(run, striate.robustness(run, samples=10))
     assert picture.is_file()
     assert json.loads(written.read_text())["curves"][0]["mean_value"] > 0
+
+
+def test_inner_classifiers_of_masks_are_trained_and_are_no_part_of_the_network(shapes: Path, tmp_path: Path) -> None:
+    heads = {**PLAIN, "auxiliary.layers": ["conv1"], "auxiliary.rotation": 0.2}
+    made = striate.train(shapes, NETWORK, epochs=3, lr=0.03, batch=16, out=tmp_path / "once", set=heads)
+    with (tmp_path / "once" / "metrics.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert 0.2 < float(last["val_conv1_iou"]) <= 1
+    assert 0 <= float(last["val_rotation_accuracy"]) <= 1
+    assert not [name for name in striate.load(made.path).module.state_dict() if "classifier" in name]
