@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_data import made_dataset
 from PIL import Image
 from scipy import ndimage
 from torch import nn
 
+from made_data import made_dataset
 from striate.data.normalize import Normalization
 from striate.errors import DataError
 from striate.evaluation.robustness import moving
@@ -211,16 +211,16 @@ def bright_sides(n=40, width=16):
 def test_curves_of_a_network_that_is_known():
     network, data = bright_sides()
     found = measure_robustness(network, data, "test")
-    assert (found.accuracy, found.n, found.of) == (1.0, 40, 40)
+    assert (found.value, found.n, found.of) == (1.0, 40, 40)
     curves = {curve.name: curve for curve in found.curves}
     assert list(curves) == list(KINDS)
     for name in ("illumination", "noise", "blur", "JPEG"):
-        assert curves[name].levels[0].accuracy == 1
+        assert curves[name].levels[0].value == 1
     four = next(level for level in curves["shift"].levels if level.strength == 4)
     # Of the four ways, one takes each bar across the middle: about a quarter of the answers.
-    assert 0.5 <= four.accuracy <= 0.95
-    assert four.accuracy == four.unchanged
-    assert four.interval == wilson(round(40 * four.accuracy), 40)
+    assert 0.5 <= four.value <= 0.95
+    assert four.value == four.unchanged
+    assert four.interval == wilson(round(40 * four.value), 40)
     assert found.worst.mean == min(curve.mean for curve in found.curves)
     assert f"{found.worst.name} costs the most" in found.summary
     again = measure_robustness(network, data, "test")
@@ -237,9 +237,9 @@ def test_a_part_of_the_images_is_spread_over_all():
     assert "10 of 40 images, evenly spaced" in " ".join(str(found).split())
 
 
-def test_other_tasks_are_refused():
+def test_other_media_are_refused():
     network, data = bright_sides()
-    with pytest.raises(DataError, match="images with classes"):
+    with pytest.raises(DataError, match="images: what is changed"):
         measure_robustness(network, replace(data, kind="grid"), "test")
 
 

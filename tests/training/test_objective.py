@@ -89,7 +89,7 @@ def test_the_sparsity_penalty_is_the_mean_absolute_output_of_each_activation(mod
 
 
 def test_no_hook_is_left_behind(module, batch) -> None:
-    heads = make_heads(module, AuxiliaryConfig(rotation=0.5, layers=("conv1",)), "classify", 3, batch[0])
+    heads = make_heads(module, AuxiliaryConfig(rotation=0.5, layers=("conv1",)), "vector", 3, batch[0])
     penalized = objective(heads, auxiliary__rotation=0.5, regularize__sparsity=0.1)
     penalized.training_loss(module, *batch)
     penalized.measure(module, *batch)
@@ -112,7 +112,7 @@ def test_the_loss_of_blended_samples_is_the_blend_of_both_losses(module, batch) 
 def test_auxiliary_terms_are_weighted_losses_of_their_heads(module, batch) -> None:
     x, y = batch
     config = AuxiliaryConfig(rotation=0.5, layers=("conv1",), weight=0.2)
-    heads = make_heads(module, config, "classify", 3, x)
+    heads = make_heads(module, config, "vector", 3, x)
     fields = {"auxiliary__rotation": 0.5, "auxiliary__layers": ["conv1"], "auxiliary__weight": 0.2}
     loss, measured = objective(heads, **fields).training_loss(module, x, y, part=whole_batch(TASK, y, step=4))
 
@@ -134,7 +134,7 @@ def test_auxiliary_terms_are_weighted_losses_of_their_heads(module, batch) -> No
 
 def test_tallies_of_batches_add_up(module, batch) -> None:
     x, y = batch
-    heads = make_heads(module, AuxiliaryConfig(layers=("conv1", "relu1")), "classify", 3, x)
+    heads = make_heads(module, AuxiliaryConfig(layers=("conv1", "relu1")), "vector", 3, x)
     asked = objective(heads)
     whole = asked.measure(module, x, y)
     parts = asked.measure(module, x[:2], y[:2])
@@ -166,7 +166,7 @@ def test_what_is_written_into_a_layers_output_afterwards_changes_neither_penalty
     for inplace in (True, False):
         torch.manual_seed(0)
         module = InPlace(inplace)
-        heads = make_heads(module, AuxiliaryConfig(layers=("fc1",)), "classify", 3, batch[0])
+        heads = make_heads(module, AuxiliaryConfig(layers=("fc1",)), "vector", 3, batch[0])
         loss, measured = objective(heads, regularize__sparsity=0.3).training_loss(module, *batch)
         results.append((*loss_and_gradients(module, loss), measured.vector().tolist()))
     (loss, gradients, tally), (plain_loss, plain_gradients, plain_tally) = results
@@ -176,7 +176,7 @@ def test_what_is_written_into_a_layers_output_afterwards_changes_neither_penalty
 
 
 def test_batches_of_a_validation_are_turned_differently(module, batch) -> None:
-    heads = make_heads(module, AuxiliaryConfig(rotation=0.5), "classify", 3, batch[0])
+    heads = make_heads(module, AuxiliaryConfig(rotation=0.5), "vector", 3, batch[0])
     heads.rotation.weight.data.zero_()
     heads.rotation.bias.data.copy_(torch.tensor([1.0, 0, 0, 0]))  # always answers "not turned"
     asked = objective(heads, auxiliary__rotation=0.5)

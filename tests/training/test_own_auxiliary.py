@@ -77,7 +77,7 @@ def test_blended_samples_are_blended_for_every_classifier(module, batch):
 
 def test_heads_of_the_training_come_on_top(module, batch):
     config = with_fields(Config(), {"auxiliary.layers": ("trunk",), "auxiliary.rotation": 0.5})
-    heads = make_heads(module, AuxiliaryConfig(rotation=0.5, layers=("trunk",)), "classify", 3, batch[0])
+    heads = make_heads(module, AuxiliaryConfig(rotation=0.5, layers=("trunk",)), "vector", 3, batch[0])
     objective = Objective(TASK, config, heads)
     assert heads is not None
     seen: list[torch.Tensor] = []
@@ -85,7 +85,7 @@ def test_heads_of_the_training_come_on_top(module, batch):
     loss, measured = objective.training_loss(module, *batch)
     inner = functional.cross_entropy(heads.classifiers[0](seen[0][:6]), batch[1])
     without = with_fields(Config(), {"auxiliary.rotation": 0.5})
-    rotation_only = Objective(TASK, without, make_heads(module, AuxiliaryConfig(rotation=0.5), "classify", 3, batch[0]))
+    rotation_only = Objective(TASK, without, make_heads(module, AuxiliaryConfig(rotation=0.5), "vector", 3, batch[0]))
     rotation_only.heads.rotation.load_state_dict(heads.rotation.state_dict())
     rotated, _ = rotation_only.training_loss(module, *batch)
     torch.testing.assert_close(loss, rotated + config.auxiliary.weight * inner)

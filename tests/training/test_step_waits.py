@@ -99,7 +99,7 @@ def test_steps_wait_for_nothing(options: str) -> None:
     config = replace(config, augment=VARIED.get(options, config.augment))
     task = Classify(("a", "b", "c", "d"), class_weights=(1.0, 2.0, 1.0, 1.0))
     module = build_model("conv(4,3) relu pool(2) gap fc(4)", (3, 16, 16), 4).to(META)
-    heads = make_heads(module, config.auxiliary, task.name, 4, torch.zeros(2, 3, 16, 16, device=META))
+    heads = make_heads(module, config.auxiliary, task.needs, 4, torch.zeros(2, 3, 16, 16, device=META))
     extra = heads.parameters() if heads is not None else ()
     state = TrainingState(module, make_optimizer(module, config, extra), make_average(module, config.optim.ema), heads)
     normalize = Normalization((100.0,) * 3, (50.0,) * 3).on(META, 4)

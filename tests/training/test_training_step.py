@@ -37,7 +37,7 @@ def step(network: str = "conv(4,3) relu pool(2) fc(3)", task: Task = TASK, **fie
     config = with_fields(Config(), USUAL | {name.replace("__", "."): value for name, value in fields.items()})
     torch.manual_seed(0)
     module, given = build_model(network, (1, 8, 8), task.outputs), batch()
-    heads = make_heads(module, config.auxiliary, task.name, task.outputs, given.inputs)
+    heads = make_heads(module, config.auxiliary, task.needs, task.outputs, given.inputs)
     state = TrainingState(module, make_optimizer(module, config), make_average(module, config.optim.ema), heads)
     if task.name == "regress":
         given = Batch(given.inputs, given.targets[:, None].float(), given.ids)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +48,7 @@ def explain(
     knows no preparation, a normalized tensor (C, H, W) or (F,). `method`: `saliency`, `integrated-gradients`,
     `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of them, and several layers for Grad-CAM. The network is
     left as it is, in every bit.
-    Raises UsageError for a word that is no method, and for a segmentation; DataError for an input that cannot be read;
+    Raises UsageError for a word that is no method; DataError for an input that cannot be read;
     ModelError where the method cannot look into the network.
     """
     require_method(method)
@@ -59,7 +61,7 @@ def _explain(given: str | Path | Run | Trained | nn.Module, image: Any, method: 
         return _explain_module(given, image, method)
     path = given.path if isinstance(given, Run) else given
     trained = path if isinstance(path, Trained) else load(path)
-    refuse_task(trained)
+    _refuse_input(trained)
     network = type(trained.module).__name__ if isinstance(path, Trained) else str(path)
     raw, name = _read(trained, image, network)
     explained = _explain_trained(trained, raw, method, name, network)
@@ -76,12 +78,9 @@ def write_explanation(explained: Explanation, path: str | Path) -> None:
     write_text(Path(path), explanation_page(explained))
 
 
-def refuse_task(trained: Trained) -> None:
-    """Raise UsageError for a network whose answer is no single one, or whose input is no image and no table."""
+def _refuse_input(trained: Trained) -> None:
+    """Raise UsageError for a network whose input is no image and no table."""
     shape = trained.preparation.input_shape
-    if trained.task.name == "segment":
-        got, expected = "a segmentation, which answers for each pixel", "one answer for an image"
-        raise UsageError("RUN", got, expected, "striate predict RUN IMAGE --masks DIR shows what it finds")
     if len(shape) not in (1, 3):
         expected = "images (channels, height, width), or tables"
         raise UsageError("RUN", f"inputs of {show_shape(shape)}", expected, "striate predict answers for them")
@@ -89,13 +88,13 @@ def refuse_task(trained: Trained) -> None:
 
 def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: str, network: str) -> Explanation:
     prediction = trained.answer([raw])[0]
-    classify = trained.task.name == "classify"
-    target = int(prediction.decoded.argmax()) if classify else 0
+    asked = trained.task.explained(prediction.decoded)
     normalize = trained.normalization.on(trained.device, raw.ndim + 1)
     x = normalize(torch.from_numpy(raw)[None].to(trained.device))
     module = trial_copy(trained.module)
-    with on_trial(module), torch.enable_grad():
-        question = ask(module, x, target, kind="logits" if classify else "number")
+    # A hook, not a module around it: the names of the layers, which Grad-CAM tells, stay those of the network.
+    with _answering(module, asked.score), on_trial(module), torch.enable_grad():
+        question = ask(module, x, asked.target, kind=asked.kind)
         maps, covering, nudge = _look(question, method, _bounds(trained, x))
     shown = None if nudge is None else _in_units(nudge, x, trained)
     return Explanation(
@@ -109,8 +108,20 @@ def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: 
         covering,
         shown,
         Nearest(),
-        tuple(_notes(trained)),
+        (*_notes(trained), *asked.notes),
+        trained.task.line(prediction.fields),
+        asked.part,
     )
+
+
+@contextmanager
+def _answering(module: nn.Module, score: Callable[[Any], torch.Tensor]) -> Iterator[None]:
+    """While the body runs, the module gives `score` of its outputs."""
+    handle = module.register_forward_hook(lambda _module, _inputs, outputs: score(outputs))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _look(
@@ -168,10 +179,6 @@ def _notes(trained: Trained) -> list[str]:
             f"The answer is the mean over several views of the image ({trained.views}); maps and changes are "
             "those of the image as it is."
         )
-    if trained.task.name == "regress" and trained.task.outputs > 1:
-        notes.append(f"Of {trained.task.outputs} numbers, the first one is explained.")
-    if trained.task.name == "regress":
-        notes.append("Deletion is in standard deviations of the training targets.")
     return notes
 
 
@@ -185,7 +192,7 @@ def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanat
         return replace(explained, nearest=Nearest(missing=missing))
     raw = torch.from_numpy(explained.input)[None].to(trained.device)
     normalize = trained.normalization.on(trained.device, raw.ndim)
-    nearest = find_nearest(trained.module, normalize(raw), data, normalize)
+    nearest = find_nearest(trained.module, normalize(raw), data, normalize, trained.task.target_text)
     return replace(explained, nearest=nearest, features=data.features or explained.features)
 
 

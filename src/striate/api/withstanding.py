@@ -1,4 +1,4 @@
-"""How the answers of a trained network hold when its images are changed."""
+"""How the predictions of a trained network hold when its images are changed."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def robustness(
     plan: Asked = "auto",
     announce: Announce | None = None,
 ) -> Robustness:
-    """Accuracy of a run's network against shift, rotation, scale, occlusion, deformation, viewpoint, clutter,
-    illumination, noise, blur and JPEG, each at several strengths, with Wilson's intervals.
+    """The headline metric of a run's network (accuracy, mean IoU, …) against shift, rotation, scale, occlusion,
+    deformation, viewpoint, clutter, illumination, noise, blur and JPEG, each at several strengths, with intervals.
+    Where targets move with their image, only the changes after which it is known what is right.
 
     Of the test split, or `val`; of at most `samples` images, evenly spaced. Images are changed as bytes, by a function
     of (seed, kind, sample id). `plan` as in `evaluate`. Nothing is written. Raises UsageError; DataError for data that
-    are no images with classes, or have changed; RunError where there is no run.
+    are no images, or have changed; RunError where there is no run.
     """
     if split not in ("test", "val"):
         raise UsageError("split", repr(split), "test or val", 'split="test"')
@@ -55,7 +56,12 @@ def write_robustness(run: str | Path, found: Robustness) -> tuple[Path, Path]:
 
     opened = open_run(Path(run))
     picture = opened.plots / "robustness.png"
-    figure = robustness_figure(found.to_json(), title=of_split(found.data, found.split, found.n))
+    figure = robustness_figure(
+        found.to_json(),
+        title=of_split(found.data, found.split, found.n),
+        name="right" if found.of_hits else found.metric.name,
+        share=found.metric.is_share,
+    )
     with explained(opened.plots):
         opened.plots.mkdir(exist_ok=True)
 

@@ -16,6 +16,7 @@ from striate.visualize.attribution.explanation import (
     as_pixels,
     covering_line,
     nudge_line,
+    part_lines,
     percent,
     trust_lines,
 )
@@ -67,6 +68,7 @@ def explanation_page(explained: Explanation) -> str:
         explained=explained,
         answer=answer_line(explained).removeprefix(f"{explained.subject}: "),
         lines=trust_lines(explained),
+        part=part_lines(explained),
         legend=LEGEND,
         percent_text=percent,
         picture=_shown(as_pixels(explained.input), f"{explained.subject}, as the network sees it") if image else None,
@@ -91,7 +93,7 @@ def _map(explained: Explanation, one: AttributionMap) -> MapShown:
     check = one.check
     rows = tuple(zip((f"{100 * share:.0f} %" for share in check.shares), check.falling, check.random, strict=True))
     numbers = Table(f"Deletion, {one.name}", ("taken out", "most important first", "random order"), rows)
-    ends = (*check.falling, *check.random, *(() if explained.label is None else (0.0, 1.0)))
+    ends = (*check.falling, *check.random, *((0.0, 1.0) if explained.of_class else ()))
     low, high = min(ends), max(ends)
     falling, random = (_line(values, low, high) for values in (check.falling, check.random))
     return MapShown(one, ABOUT[one.method], picture, falling, random, numbers)
@@ -123,7 +125,7 @@ def _features(explained: Explanation) -> Table:
 
 def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | None]]:
     """What would change the answer: a sentence each, with its pictures, or its table."""
-    if explained.label is None:
+    if not explained.of_class:
         return []
     image, found = explained.input.ndim == 3, []
     if image:

@@ -47,12 +47,14 @@ Predictions = Any
 @dataclass(frozen=True)
 class Explained:
     """What is asked of a network when a prediction is explained: `score(outputs)` (N, K) of the network's outputs, of
-    which number `target` is explained, as `kind`; `note` says which part of the prediction that is."""
+    which number `target` is explained, as `kind`. Where that is only a part of the prediction, `part` names it;
+    `notes`: what else the reader must know, a sentence each."""
 
     score: Callable[[Outputs], torch.Tensor]
     target: int
     kind: Literal["logits", "number"]
-    note: str = ""
+    part: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Task:
@@ -250,6 +252,13 @@ class Task:
         losses = [float(self.loss(outputs[k : k + 1], truth[k : k + 1])) for k in range(len(truth))]
         return np.array(losses, np.float64)
 
+    @classmethod
+    def same(cls, one: Any, other: Any) -> NDArray[np.float64] | None:
+        """(N,) how much of each sample's prediction is the same in both, 0 to 1, from predictions as arrays; None where
+        that has no meaning, as of numbers."""
+        del one, other
+        return None
+
     def table_of_classes(self, decoded: Any, targets: Any) -> tuple[NDArray[np.int64] | None, tuple[ClassRow, ...]]:
         """The confusion matrix (K, K) and a row a class, where each sample has one class."""
         del decoded, targets
@@ -366,6 +375,10 @@ class Task:
         """What is explained of one sample's prediction. Raises UsageError where nothing can be."""
         del decoded
         return Explained(lambda outputs: outputs.flatten(1), 0, "number")
+
+    def target_text(self, target: Any) -> str:
+        """One sample's target in words, beside a small picture of it."""
+        return ", ".join(f"{value:g}" for value in torch.as_tensor(target).flatten().tolist())
 
     # The doctor
 

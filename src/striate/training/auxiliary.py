@@ -7,17 +7,19 @@ Inner classifiers: Szegedy et al., "Going deeper with convolutions", 2014.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from striate.data.counter_random import hash_key
 from striate.data.transfer import sent
 from striate.errors import ConfigError
 from striate.models.depth import output_layer
 from striate.models.untouched import untouched
+from striate.tasks.task import Feature
 from striate.training.config import AuxiliaryConfig
 from striate.wording import show_shape
 
@@ -26,27 +28,63 @@ TURNS = 4
 
 class AuxiliaryHeads(nn.Module):
     """`rotation`: from the features before the output layer to (N, 4) logits of quarter turns. `classifiers`: from the
-    mean of each map of the named inner layers to (N, K) outputs of the task."""
+    mean of each map of the named inner layers to (N, K) outputs of the task; where it needs a map (`dense`), from the
+    maps themselves, by a 1 × 1 convolution, to (N, K, *positions) of the size of the input."""
 
     def __init__(
-        self, output: str, features: int, outputs: int, layers: dict[str, int], *, rotation: bool, device: torch.device
+        self,
+        output: str,
+        features: int,
+        outputs: int,
+        layers: dict[str, int],
+        *,
+        rotation: bool,
+        device: torch.device,
+        dense: int = 0,
     ) -> None:
+        """`dense`: how many axes the maps have, 0 for tasks that need none."""
         super().__init__()
+        self.dense = dense
         self.output = output
         self.layers = tuple(layers)
         self.rotation = nn.Linear(features, TURNS, device=device) if rotation else None
-        self.classifiers = nn.ModuleList(nn.Linear(size, outputs, device=device) for size in layers.values())
+        self.classifiers = nn.ModuleList(_classifier(size, outputs, dense, device) for size in layers.values())
 
     @contextmanager
     def watching(self, module: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
-        """Collects what the heads need from each forward pass of `module` while open: name to pooled (N, C)."""
-        with pooled_features(module, self.output, self.layers) as found:
+        """Collects what the heads need from each forward pass of `module` while open: name to pooled (N, C), or to
+        maps."""
+        with watched_features(module, self.output, self.layers, dense=bool(self.dense)) as found:
             yield found
+
+    def inner_outputs(
+        self, found: Mapping[str, torch.Tensor], count: int, size: tuple[int, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        """What each classifier gives for the first `count` samples of `found`, maps enlarged (linearly) to the `size`
+        of the input."""
+        pairs = zip(self.layers, self.classifiers, strict=True)
+        outputs = [classifier(found[layer][:count].float()) for layer, classifier in pairs]
+        if not self.dense:
+            return tuple(outputs)
+        mode = _MODES[self.dense]
+        return tuple(functional.interpolate(maps, size, mode=mode, align_corners=False) for maps in outputs)
+
+
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def _classifier(size: int, outputs: int, dense: int, device: torch.device) -> nn.Module:
+    return _CONVOLUTIONS[dense](size, outputs, 1, device=device) if dense else nn.Linear(size, outputs, device=device)
 
 
 @contextmanager
-def pooled_features(module: nn.Module, output: str, layers: tuple[str, ...]) -> Iterator[dict[str, torch.Tensor]]:
-    """The input of the layer `output` (under "") and the outputs of `layers`, averaged over positions: (N, C) each."""
+def watched_features(
+    module: nn.Module, output: str, layers: tuple[str, ...], *, dense: bool
+) -> Iterator[dict[str, torch.Tensor]]:
+    """The input of the layer `output` (under ""), averaged over positions to (N, C), and the outputs of `layers`: the
+    same, or, `dense`, as the maps that they are."""
+    least = 3 if dense else 2
     found: dict[str, torch.Tensor] = {}
 
     def before(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -54,14 +92,14 @@ def pooled_features(module: nn.Module, output: str, layers: tuple[str, ...]) -> 
 
     def after(name: str) -> object:
         def keep(_: nn.Module, __: object, result: object) -> None:
-            if not isinstance(result, torch.Tensor) or result.ndim < 2:
+            if not isinstance(result, torch.Tensor) or result.ndim < least:
                 raise ConfigError(
                     "auxiliary.layers",
-                    f"{name!r}, whose output is no batch of features or maps",
+                    f"{name!r}, whose output is no batch of {'maps' if dense else 'features or maps'}",
                     "a layer such as a convolution or its activation",
                     "name another one",
                 )
-            found[name] = _pooled(result)
+            found[name] = result.clone() if dense else _pooled(result)
 
         return keep
 
@@ -80,14 +118,15 @@ def _pooled(features: torch.Tensor) -> torch.Tensor:
 
 
 def make_heads(
-    module: nn.Module, config: AuxiliaryConfig, task: str, outputs: int, sample: torch.Tensor
+    module: nn.Module, config: AuxiliaryConfig, needs: Feature, outputs: int, sample: torch.Tensor
 ) -> AuxiliaryHeads | None:
     """The heads that `config` asks for, sized by one pass of `sample` (a normalized batch); None where it asks for
-    none. Weights are drawn from torch's random state. Raises ConfigError where they cannot be."""
+    none. `needs`: what the task needs of a network. Weights are drawn from torch's random state. Raises ConfigError
+    where they cannot be."""
     if not (config.rotation or config.layers):
         return None
-    output = _check(module, config, task, sample)
-    with pooled_features(module, output, config.layers) as found, untouched(module), torch.no_grad():
+    output, dense = _check(module, config, needs, sample), needs == "map"
+    with watched_features(module, output, config.layers, dense=dense) as found, untouched(module), torch.no_grad():
         module(sample)
     silent = [name for name in config.layers if name not in found]
     if silent or "" not in found:
@@ -99,13 +138,16 @@ def make_heads(
         )
     sizes = {name: found[name].shape[1] for name in config.layers}
     features = found[""].shape[1]
-    return AuxiliaryHeads(output, features, outputs, sizes, rotation=bool(config.rotation), device=sample.device)
+    axes = sample.ndim - 2 if dense else 0
+    rotates = bool(config.rotation)
+    return AuxiliaryHeads(output, features, outputs, sizes, rotation=rotates, device=sample.device, dense=axes)
 
 
-def _check(module: nn.Module, config: AuxiliaryConfig, task: str, sample: torch.Tensor) -> str:
+def _check(module: nn.Module, config: AuxiliaryConfig, needs: Feature, sample: torch.Tensor) -> str:
     """The name of the output layer, when all that is asked for can be."""
-    if task == "segment":
-        raise ConfigError("auxiliary", "auxiliary heads for masks", "classes or numbers", "leave --auxiliary.… out")
+    if config.layers and needs not in ("vector", "map"):
+        got = f"classifiers on inner layers for a task that needs a {needs}"
+        raise ConfigError("auxiliary.layers", got, "one that needs a vector or a map", "leave --auxiliary.layers out")
     if config.rotation and (sample.ndim != 4 or sample.shape[2] != sample.shape[3]):
         size = show_shape(sample.shape[2:]) if sample.ndim > 2 else "a table"
         raise ConfigError(

@@ -86,7 +86,8 @@ class AuxiliaryConfig:
     """Weight of the loss of a second head, which tells by how many quarter turns an image was turned; 0 leaves it
     out."""
     layers: tuple[str, ...] = ()
-    """Names of inner layers that get a classifier of their own, as in GoogLeNet."""
+    """Names of inner layers that get a classifier of their own, as in GoogLeNet; of masks a 1 × 1 convolution, enlarged
+    to the size of the image."""
     weight: Annotated[float, Gt(0), Le(1e3)] = 0.3
     """Weight of the loss of each classifier of `layers`."""
 

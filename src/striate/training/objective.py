@@ -132,8 +132,7 @@ class Objective:
         seen = Seen(first_samples(given.outputs, count), own, hidden=hidden)
         if self.heads is None:
             return seen
-        pairs = zip(self.heads.layers, self.heads.classifiers, strict=True)
-        inner = tuple(classifier(found[layer][:count].float()) for layer, classifier in pairs)
+        inner = self.heads.inner_outputs(found, count, tuple(inputs.shape[2:]))
         turns = None
         if self.heads.rotation is not None and quarters is not None:
             turns = self.heads.rotation(found[""][count:].float()), quarters

@@ -266,6 +266,6 @@ def _begin(network: nn.Module, config: Config, task: Task, train: Split, normali
     """The state before the first step."""
     sample = normalization.on(train.inputs.device, train.inputs.ndim)(train.inputs[:2])
     refuse_invisible_units(network, config.regularize.sparsity, sample)
-    heads = make_heads(network, config.auxiliary, task.name, task.outputs, sample)
+    heads = make_heads(network, config.auxiliary, task.needs, task.outputs, sample)
     optimizer = make_optimizer(network, config, heads.parameters() if heads is not None else ())
     return TrainingState(network, optimizer, make_average(network, config.optim.ema), heads)

@@ -1,4 +1,4 @@
-"""Accuracy against the strength of each kind of change, in small panels."""
+"""A metric against the strength of each kind of change, in small panels."""
 
 from __future__ import annotations
 
@@ -16,31 +16,40 @@ _COLUMNS = 4
 _WIDTH, _HEIGHT = 2.45, 2.1  # inches a panel
 _UNITS = {"°": "degrees", "° tilted": "degrees of tilt", "×": "times as large"}
 Levels = Sequence[Mapping[str, Any]]
-"""Each with `strength`, `accuracy`, `interval`, `unchanged`, `unchanged_interval`, as in robustness.json."""
+"""Each with `strength`, `accuracy` (or `value`), `interval`, `unchanged`, `unchanged_interval`, as in
+robustness.json."""
 
 
-def robustness_figure(found: Mapping[str, Any], *, title: str) -> Figure:
-    """A panel for each of `curves`, then how many answers stay what they were under the first of them, a shift.
+def robustness_figure(found: Mapping[str, Any], *, title: str, name: str = "right", share: bool = True) -> Figure:
+    """A panel for each of `curves`, then how many predictions stay what they were under the first of them, where that
+    is a shift.
 
-    `found` has the keys of robustness.json. All panels share the axis of shares, 0 to 100 %; a dashed line is the
-    accuracy of the images as they are, a dotted one what guessing among all classes would give.
+    `found` has the keys of robustness.json, `name` is that of its metric. All panels share an axis: of a `share`, 0 to
+    100 %. A dashed line is the metric of the images as they are, a dotted one the accuracy of guessing among all
+    classes.
     """
-    curves = found["curves"]
-    count = len(curves) + 1
+    curves, hits = found["curves"], "accuracy" in found
+    key = "accuracy" if hits else "value"
+    shifted = curves[0]["name"] == "shift" and curves[0]["levels"][0]["unchanged"] is not None
+    count = len(curves) + shifted
     rows = -(-count // _COLUMNS)
     figure = new_figure(_COLUMNS * _WIDTH, rows * _HEIGHT + 0.4)
     panels = figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False).ravel()
+    value = found[key]
+    clean, chance = (value, *(found["interval"] or (value, value))), 1 / max(1, found["classes"]) if hits else None
     for axes, curve in zip(panels, curves, strict=False):
-        draw_strengths(axes, curve, clean=(found["accuracy"], *found["interval"]), chance=1 / max(1, found["classes"]))
+        draw_strengths(axes, curve, clean=clean, chance=chance, key=key, percent=share)
         heading(axes, str(curve["name"]))
-    last = panels[len(curves)]
-    draw_strengths(last, curves[0], clean=(1.0, 1.0, 1.0), share="unchanged", color=VERMILION)
-    heading(last, f"{curves[0]['name']}: answer unchanged")
+    if shifted:
+        last = panels[len(curves)]
+        draw_strengths(last, curves[0], clean=(1.0, 1.0, 1.0), key="unchanged", color=VERMILION)
+        heading(last, f"shift: {'answer ' if hits else ''}unchanged")
     for axes in panels[count:]:
         axes.set_visible(False)
     for axes in panels[::_COLUMNS]:
-        axes.set_ylabel("right", fontsize=SMALL)
-    legend = "bands: 95 % intervals (Wilson); dashed: images as they are; dotted: guessing among all classes"
+        axes.set_ylabel(name, fontsize=SMALL)
+    method, guessing = ("Wilson", "; dotted: guessing among all classes") if hits else ("bootstrap", "")
+    legend = f"bands: 95 % intervals ({method}); dashed: images as they are{guessing}"
     figure.supxlabel(legend, fontsize=SMALL, color=FAINT)
     main_title(figure, title)
     return figure
@@ -52,14 +61,16 @@ def draw_strengths(
     *,
     clean: tuple[float, float, float],
     chance: float | None = None,
-    share: str = "accuracy",
+    key: str = "accuracy",
     color: str = BLUE,
+    percent: bool = True,
 ) -> None:
-    """One curve: the `share` (`accuracy` or `unchanged`) against the strength, with a band for its 95 % interval; where
-    the image as it is has a strength, that is a point too: `clean`, with the ends of its interval."""
+    """One curve: what lies under `key` (`accuracy`, `value` or `unchanged`) against the strength, with a band for its
+    95 % interval; where the image as it is has a strength, that is a point too: `clean`, with the ends of its
+    interval."""
     levels: list[Mapping[str, Any]] = list(curve["levels"])
-    ends = "interval" if share == "accuracy" else f"{share}_interval"
-    points = [(level["strength"], level[share], *level[ends]) for level in levels]
+    ends = "unchanged_interval" if key == "unchanged" else "interval"
+    points = [(level["strength"], level[key], *(level[ends] or (level[key],) * 2)) for level in levels]
     if curve["identity"] is not None:
         points.append((curve["identity"], *clean))
     x, middle, low, high = np.array(sorted(points), np.float64).T
@@ -69,8 +80,11 @@ def draw_strengths(
     if chance is not None:
         axes.axhline(chance, color=FAINT, linestyle=":", linewidth=1)
     _scale(axes, levels, curve["identity"])
-    axes.set_ylim(0, 1.03)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    if percent:
+        axes.set_ylim(0, 1.03)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    else:
+        axes.set_ylim(bottom=0)
     axes.set_xlabel(_UNITS.get(curve["unit"], str(curve["unit"])), fontsize=SMALL)
     axes.title.set_fontsize(TEXT)
     quiet_frame(axes)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from striate.data.warp import Warp
 from striate.evaluation.robustness import covering, light, moving
 from striate.evaluation.robustness.draws import Draws
 
@@ -22,8 +24,12 @@ _BLURS = (0.01, 0.02, 0.04, 0.08)
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of change. `unit` follows a strength (`30°`, `4 pixels`); `identity` is the strength that would change
-    nothing, None where there is none; `what` says in a sentence what is done."""
+    """One kind of change.
+
+    `unit` follows a strength (`30°`, `4 pixels`); `identity` is the strength that would change nothing, None where
+    there is none; `what` says in a sentence what is done. `moves`: what lies where is another thing afterwards.
+    `warp`: the same movement as a record, by which targets on the grid of the image are moved too.
+    """
 
     name: str
     unit: str
@@ -31,21 +37,25 @@ class Kind:
     identity: float | None
     what: str
     change: Change
+    moves: bool = False
+    warp: Callable[[float, Draws], Warp] | None = None
 
 
 def kinds_for(height: int, width: int) -> tuple[Kind, ...]:
     """All kinds, with strengths for images of this size: the lectures' list of what recognition has to bear."""
     side = min(height, width)
     edge = "what comes in from outside repeats the edge"
+    moved = partial(Kind, moves=True)
     around = "Fragments of other images put around the middle."
     return (
-        Kind("shift", "pixels", shifts(side), 0, f"Moved up, down, left or right; {edge}.", moving.shift),
-        Kind("rotation", "°", (5, 10, 20, 30, 45), 0, f"Turned about the center, either way; {edge}.", moving.rotate),
-        Kind("scale", "×", (0.5, 0.67, 0.8, 1.25, 1.5, 2), 1, f"About the center; {edge}.", moving.scale),
+        moved("shift", "pixels", shifts(side), 0, f"Moved up, down, left or right; {edge}.", moving.shift,
+              warp=moving.shifted),
+        moved("rotation", "°", (5, 10, 20, 30, 45), 0, f"Turned about the center, either way; {edge}.", moving.rotate),
+        moved("scale", "×", (0.5, 0.67, 0.8, 1.25, 1.5, 2), 1, f"About the center; {edge}.", moving.scale),
         Kind("occlusion", "% covered", (5, 10, 20, 30, 50), 0, "A patch of its mean color on it.", covering.occlude),
-        Kind("deformation", "% of the side", (1, 2, 4, 6, 8), 0, "Pulled along a smooth random field.", moving.deform),
-        Kind("viewpoint", "° tilted", (15, 30, 45, 60), 0, f"Seen as a card that is tilted; {edge}.", moving.tilt),
-        Kind("clutter", "fragments", (1, 2, 4, 8, 16), 0, around, covering.clutter),
+        moved("deformation", "% of the side", (1, 2, 4, 6, 8), 0, "Pulled along a smooth random field.", moving.deform),
+        moved("viewpoint", "° tilted", (15, 30, 45, 60), 0, f"Seen as a card that is tilted; {edge}.", moving.tilt),
+        moved("clutter", "fragments", (1, 2, 4, 8, 16), 0, around, covering.clutter),
         Kind("illumination", "stops", (-4, -3, -2, -1, 1, 2), 0, "A stop doubles the light.", light.relight),
         Kind("noise", "gray levels", (8, 16, 32, 64, 96), 0, "Normal noise, of this deviation.", light.add_noise),
         Kind("blur", "pixels", blurs(side), 0, "A Gaussian blur of this standard deviation.", light.blur),

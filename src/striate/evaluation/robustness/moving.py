@@ -8,7 +8,7 @@ import math
 import torch
 from torch.nn import functional
 
-from striate.data.shift import shift_batch
+from striate.data.warp import Warp
 from striate.evaluation.robustness.draws import Draws
 
 _DISTANCE = 2.0
@@ -19,10 +19,14 @@ _CONTROL = 5
 
 def shift(images: torch.Tensor, pixels: float, draws: Draws) -> torch.Tensor:
     """By whole pixels up, down, left or right: every value is copied."""
+    return shifted(pixels, draws).apply(images)
+
+
+def shifted(pixels: float, draws: Draws) -> Warp:
+    """The movement of `shift`."""
     ways = torch.tensor([[0, 1], [1, 0], [0, -1], [-1, 0]])
     chosen = ways[torch.from_numpy((draws.uniform(1)[:, 0] * 4).astype("int64"))]
-    still = torch.zeros(len(images), dtype=torch.bool)
-    return shift_batch(images, (still, still), int(pixels) * chosen, "edge")
+    return Warp(torch.zeros(len(chosen), dtype=torch.bool), int(pixels) * chosen)
 
 
 def rotate(images: torch.Tensor, degrees: float, draws: Draws) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""How answers hold against changes of the image: a plain record, without torch."""
+"""How predictions hold against changes of the image: a plain record, without torch."""
 
 from __future__ import annotations
 
@@ -6,65 +6,73 @@ from dataclasses import dataclass
 from typing import Any
 
 from striate.records import Interval
+from striate.tasks.metric import Metric
 
 
 @dataclass(frozen=True)
 class Level:
-    """One strength: the share of right answers, and of answers that stayed what they were for the unchanged image,
-    each with its interval (95 %, Wilson)."""
+    """One strength: the headline metric, and the share of predictions that stayed what they were for the unchanged
+    image (None where that has no meaning), each with its 95 % interval (None of few samples)."""
 
     strength: float
-    accuracy: float
-    interval: Interval
-    unchanged: float
-    unchanged_interval: Interval
+    value: float
+    interval: Interval | None
+    unchanged: float | None = None
+    unchanged_interval: Interval | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, intervals as `[low, high]`."""
+    def to_json(self, key: str) -> dict[str, Any]:
+        """Plain values, the metric under `key`, intervals as `[low, high]`."""
         return {
             "strength": self.strength,
-            "accuracy": self.accuracy,
-            "interval": [self.interval.low, self.interval.high],
+            key: self.value,
+            "interval": _ends(self.interval),
             "unchanged": self.unchanged,
-            "unchanged_interval": [self.unchanged_interval.low, self.unchanged_interval.high],
+            "unchanged_interval": _ends(self.unchanged_interval),
         }
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy against the strength of one kind of change; `identity` is the strength that changes nothing."""
+    """The metric against the strength of one kind of change; `identity` is the strength that changes nothing."""
 
     name: str
     unit: str
     what: str
     identity: float | None
     levels: tuple[Level, ...]
+    higher_is_better: bool = True
 
     @property
     def mean(self) -> float:
-        """Mean accuracy over the strengths."""
-        return sum(level.accuracy for level in self.levels) / len(self.levels)
+        """Mean of the metric over the strengths."""
+        return sum(level.value for level in self.levels) / len(self.levels)
 
     @property
-    def lowest(self) -> Level:
-        """Where least is right."""
-        return min(self.levels, key=lambda level: level.accuracy)
+    def worst(self) -> Level:
+        """The strength at which the metric is worst."""
+        sign = 1 if self.higher_is_better else -1
+        return min(self.levels, key=lambda level: sign * level.value)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        levels = [level.to_json() for level in self.levels]
+    def to_json(self, key: str) -> dict[str, Any]:
+        """Plain values, the metric under `key`."""
+        levels = [level.to_json(key) for level in self.levels]
         return {
             "name": self.name, "unit": self.unit, "what": self.what, "identity": self.identity,
-            "mean_accuracy": self.mean, "levels": levels,
+            f"mean_{key}": self.mean, "levels": levels,
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """How a network's answers hold on `n` images of one split that has `of`.
+    """How a network's predictions hold on `n` images of one split that has `of`.
 
-    `accuracy` with its `interval` is that of the images as they are; `curves` has one for each kind of change. What is
-    random follows from `seed`, the kind and the sample's id. `classes` is their number.
+    `value` of `metric` with its `interval` is that of the images as they are; `curves` has one for each kind of change;
+    `left_out` says which kinds were not tried, and why. What is random follows from `seed`, the kind and the sample's
+    id. `classes` is their number.
     """
 
     data: str
@@ -73,24 +81,37 @@ class Robustness:
     of: int
     seed: int
     classes: int
-    accuracy: float
-    interval: Interval
+    value: float
+    interval: Interval | None
     curves: tuple[Curve, ...]
+    metric: Metric
+    left_out: str = ""
+
+    @property
+    def of_hits(self) -> bool:
+        """Whether the metric is the share of predictions that are right."""
+        return self.metric.key == "accuracy"
 
     @property
     def worst(self) -> Curve:
-        """The kind with the lowest mean accuracy over its strengths."""
-        return min(self.curves, key=lambda curve: curve.mean)
+        """The kind that costs the most on average over its strengths."""
+        return max(self.curves, key=self.cost)
+
+    def cost(self, curve: Curve) -> float:
+        """How much worse the metric is than that of the images as they are, on average over the strengths."""
+        lost = self.value - curve.mean
+        return lost if self.metric.higher_is_better else -lost
 
     @property
     def summary(self) -> str:
-        """Sentences: what costs most and least, and how far answers stay when an image is shifted."""
+        """Sentences: what costs most and least, and how far predictions stay when an image is shifted."""
         from striate.evaluation.robustness.text import summarize
 
         return summarize(self)
 
     def to_json(self) -> dict[str, Any]:
         """The content of robustness.json."""
+        key = "accuracy" if self.of_hits else "value"
         return {
             "data": self.data,
             "split": self.split,
@@ -98,11 +119,12 @@ class Robustness:
             "of": self.of,
             "seed": self.seed,
             "classes": self.classes,
-            "accuracy": self.accuracy,
-            "interval": [self.interval.low, self.interval.high],
+            **({} if self.of_hits else {"metric": self.metric.key, "left_out": self.left_out}),
+            key: self.value,
+            "interval": _ends(self.interval),
             "worst": self.worst.name,
             "summary": self.summary,
-            "curves": [curve.to_json() for curve in self.curves],
+            "curves": [curve.to_json(key) for curve in self.curves],
         }
 
     def __str__(self) -> str:

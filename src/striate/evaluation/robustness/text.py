@@ -9,6 +9,7 @@ from striate.wording import paragraph
 
 if TYPE_CHECKING:
     from striate.evaluation.robustness.record import Curve, Robustness
+    from striate.records import Interval
 
 _WIDTH = 80
 _LABEL = 27
@@ -24,60 +25,95 @@ def strength_text(strength: float, unit: str) -> str:
 
 
 def summarize(found: Robustness) -> str:
-    """What costs most and least, and how far answers stay under a shift."""
-    worst, least = found.worst, max(found.curves, key=lambda curve: curve.mean)
-    low = worst.lowest
-    doubt = f", within what {found.n:,} images can tell" if low.interval.high >= found.interval.low else ""
+    """What costs most and least, and how far predictions stay under a shift."""
+    worst, least = found.worst, min(found.curves, key=found.cost)
+    low = worst.worst
+    doubt = f", within what {found.n:,} images can tell" if _reaches(low.interval, found) else ""
+    unit = found.metric.lead[1]
+    right = " right" if found.of_hits else ""
     said = [
-        f"Of what was tried, {worst.name} costs the most: {_points(found.accuracy - worst.mean)} points on average over"
-        f" its strengths, from {_percent(found.accuracy)} % right to {_percent(low.accuracy)} % at"
+        f"Of what was tried, {worst.name} costs the most: {_cost(found, worst)}{unit} on average over"
+        f" its strengths, from {_with_unit(found, found.value)}{right} to {_with_unit(found, low.value)} at"
         f" {strength_text(low.strength, worst.unit)}{doubt}."
     ]
     if least is not worst:
-        said.append(
-            f"{least.name[0].upper()}{least.name[1:]} costs the least ({_points(found.accuracy - least.mean)})."
-        )
+        said.append(f"{least.name[0].upper()}{least.name[1:]} costs the least ({_cost(found, least)}).")
     shift = next((curve for curve in found.curves if curve.name == "shift"), None)
     if shift is not None:
         ends = [shift.levels[0], shift.levels[-1]] if len(shift.levels) > 1 else [shift.levels[0]]
-        parts = " and ".join(f"{_percent(e.unchanged)} % after {strength_text(e.strength, 'pixels')}" for e in ends)
-        said.append(f"Of the answers, {parts} of shift are what they were.")
+        parts = " and ".join(
+            f"{100 * e.unchanged:.1f} % after {strength_text(e.strength, 'pixels')}"
+            for e in ends
+            if e.unchanged is not None
+        )
+        if parts:
+            what = "answers" if found.of_hits else "predictions"
+            said.append(f"Of the {what}, {parts} of shift are what they were.")
     return " ".join(said)
 
 
+def _reaches(interval: Interval | None, found: Robustness) -> bool:
+    """Whether the interval of the worst strength reaches that of the images as they are."""
+    if interval is None or found.interval is None:
+        return False
+    one, two = (interval, found.interval) if found.metric.higher_is_better else (found.interval, interval)
+    return one.high >= two.low
+
+
 def render(found: Robustness) -> str:
-    """Two lines a kind: strengths, and the accuracy at each; then the summary."""
-    low, high = found.interval.low, found.interval.high
+    """Two lines a kind: strengths, and the metric at each; then the summary."""
     count = f"{found.n:,} images" if found.n == found.of else f"{found.n:,} of {found.of:,} images, evenly spaced"
-    title = (
-        f"{one_line(found.data)}, {found.split} split: {count}; as they are, {_percent(found.accuracy)} % are right"
-        f" (95 %: {_percent(low)} to {_percent(high)})."
-    )
-    widest = max(100 * (v.interval.high - v.interval.low) / 2 for curve in found.curves for v in curve.levels)
-    lines = [paragraph(title, _WIDTH), ""]
+    title = f"{one_line(found.data)}, {found.split} split: {count}; as they are, "
+    value = _with_unit(found, found.value)
+    title += f"{value} are right" if found.of_hits else f"the {found.metric.name} is {value}"
+    if found.interval is not None:
+        title += f" (95 %: {_number(found, found.interval.low)} to {_number(found, found.interval.high)})"
+    lines = [paragraph(f"{title}.", _WIDTH), ""]
     for curve in found.curves:
-        lines += _curve_lines(curve)
-    note = (
-        f"Right answers in percent; 95 % intervals (Wilson) reach at most {widest:.1f} points either way."
-        " Averages depend on the strengths that were tried."
-    )
-    return "\n".join([*lines, "", paragraph(found.summary, _WIDTH), paragraph(note, _WIDTH)])
+        lines += _curve_lines(found, curve)
+    metric = found.metric
+    head = "Right answers" if found.of_hits else f"{metric.name[0].upper()}{metric.name[1:]}"
+    note = f"{head}{' in percent' if metric.is_share else ''}{_spans(found)}"
+    note += " Averages depend on the strengths that were tried."
+    after = [found.summary, note, *([found.left_out] if found.left_out else [])]
+    return "\n".join([*lines, "", *(paragraph(text, _WIDTH) for text in after)])
 
 
-def _curve_lines(curve: Curve) -> list[str]:
+def _spans(found: Robustness) -> str:
+    """How far the intervals reach, as the end of a sentence."""
+    spans = [level.interval for curve in found.curves for level in curve.levels if level.interval is not None]
+    if not spans:
+        return "; too few images for intervals."
+    scale, unit = found.metric.lead
+    widest = max(scale * (span.high - span.low) / 2 for span in spans)
+    size = f"{widest:.1f}" if found.metric.is_share else f"{widest:.3g}"
+    method = "Wilson" if found.of_hits else "bootstrap"
+    return f"; 95 % intervals ({method}) reach at most {size}{unit} either way."
+
+
+def _curve_lines(found: Robustness, curve: Curve) -> list[str]:
     def row(label: str, cells: list[str]) -> str:
         return f"{label:<{_LABEL}}" + "".join(f"{cell:>6}" for cell in cells)
 
     head = row(f"{curve.name}, {curve.unit}", [f"{v.strength:g}".replace("-", "−") for v in curve.levels])
-    lines = [head, row("  right", [_percent(v.accuracy) for v in curve.levels])]
-    if curve.name == "shift":
-        lines.append(row("  answer unchanged", [_percent(v.unchanged) for v in curve.levels]))
+    label = "right" if found.of_hits else found.metric.name
+    lines = [head, row(f"  {label[: _LABEL - 3]}", [_number(found, v.value) for v in curve.levels])]
+    shares = [f"{100 * v.unchanged:.1f}" for v in curve.levels if v.unchanged is not None]
+    if curve.name == "shift" and shares:
+        lines.append(row("  answer unchanged" if found.of_hits else "  % unchanged", shares))
     return lines
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+def _number(found: Robustness, value: float) -> str:
+    """As a table shows it: at most five letters."""
+    return f"{100 * value:.1f}" if found.metric.is_share else f"{value:.3g}"
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:.1f}".replace("-", "−")
+def _with_unit(found: Robustness, value: float) -> str:
+    if found.metric.is_share:
+        return f"{_number(found, value)} %"
+    return f"{_number(found, value)} {found.metric.unit}".rstrip()
+
+
+def _cost(found: Robustness, curve: Curve) -> str:
+    return _number(found, found.cost(curve)).replace("-", "−")

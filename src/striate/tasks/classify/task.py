@@ -154,6 +154,11 @@ class Classify(Task):
         return np.asarray(said == targets, np.float64)
 
     @classmethod
+    def same(cls, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+        """1 where the class is the same."""
+        return np.asarray(one.argmax(1) == other.argmax(1), np.float64)
+
+    @classmethod
     def headline_interval(cls, rows: Rows) -> Interval:
         """Wilson's interval of the accuracy."""
         return wilson(int(rows.sum()), len(rows))
@@ -268,6 +273,10 @@ class Classify(Task):
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The logit of the class that is predicted."""
         return Explained(lambda outputs: outputs, int(decoded.argmax()), "logits")
+
+    def target_text(self, target: Any) -> str:
+        """The name of the class."""
+        return self.classes[int(target)]
 
     @cached_property
     def diagnosed_as(self) -> Literal["classify"]:

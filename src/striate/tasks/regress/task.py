@@ -239,7 +239,7 @@ class Regress(Task):
         del decoded
         notes = [f"Of {self.outputs} numbers, the first one is explained."] if self.outputs > 1 else []
         notes.append("Deletion is in standard deviations of the training targets.")
-        return Explained(lambda outputs: outputs, 0, "number", " ".join(notes))
+        return Explained(lambda outputs: outputs, 0, "number", notes=tuple(notes))
 
     @cached_property
     def diagnosed_as(self) -> Literal["regress"]:

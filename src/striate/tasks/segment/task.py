@@ -188,6 +188,13 @@ class Segment(Task):
         hits, union = total
         return float((hits[union > 0] / union[union > 0]).mean()) if (union > 0).any() else 0.0
 
+    @classmethod
+    def same(cls, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+        """The share of pixels of the same class, of those that have one in both."""
+        both = (one != IGNORED) & (other != IGNORED)
+        equal: NDArray[np.float64] = ((one == other) & both).sum((1, 2)) / np.maximum(both.sum((1, 2)), 1)
+        return equal
+
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The commonest class; a random forest on each pixel's surroundings."""
         from striate.tasks.segment.baselines import segment_methods  # scikit-learn loads only where it is needed
@@ -242,11 +249,16 @@ class Segment(Task):
             within = region.to(outputs.device)
             return (outputs * within).sum((-2, -1)) / within.sum().clamp(min=1)
 
-        share = float(region.mean())
-        note = (
-            f"Explained: why the pixels of {self.classes[target]} ({100 * share:.0f} % of the image) are of that class."
-        )
-        return Explained(score, target, "logits", note)
+        part = f"the pixels of class {self.classes[target]}, {100 * float(region.mean()):.3g} % of the image"
+        return Explained(score, target, "logits", part)
+
+    def target_text(self, target: Any) -> str:
+        """The classes that occur, the commonest first, with their shares of the labeled pixels."""
+        labeled = torch.as_tensor(target)
+        labeled = labeled[labeled != IGNORED].long()
+        shares = (torch.bincount(labeled, minlength=self.outputs) / max(1, len(labeled))).tolist()
+        order = sorted(range(self.outputs), key=lambda k: -shares[k])
+        return ", ".join(f"{self.classes[k]} {100 * shares[k]:.0f} %" for k in order if shares[k])
 
     def state(self) -> dict[str, Any]:
         """Plain values for the checkpoint."""

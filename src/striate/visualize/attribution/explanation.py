@@ -48,7 +48,8 @@ class Explanation:
     before normalization, (C, *spatial) or (F,); `features` name those of a table. `maps`: the maps with their checks,
     the one to look at first in front. `covering` and `nudge`: what it takes to change the answer; None where nothing
     that was tried changes it, or there are no classes. `nearest`: the training samples most alike. `notes`: what else
-    the reader must know, a sentence each.
+    the reader must know, a sentence each. `said`: the answer in words. `part`: what of the answer is explained, where
+    that is not all of it.
     """
 
     subject: str
@@ -62,6 +63,13 @@ class Explanation:
     nudge: NudgeShown | None
     nearest: Nearest
     notes: tuple[str, ...] = ()
+    said: str = ""
+    part: str = ""
+
+    @property
+    def of_class(self) -> bool:
+        """Whether what is explained is a class, which can change into another one."""
+        return self.label is not None or not self.maps.answer.number
 
     @property
     def label(self) -> str | None:
@@ -101,6 +109,7 @@ class Explanation:
             "change": {"covering": covering, "nudge": None if self.nudge is None else self.nudge.to_json()},
             "nearest": self.nearest.to_json(),
             "notes": list(self.notes),
+            **({"part": self.part} if self.part else {}),
         }
 
     def _repr_html_(self) -> str:
@@ -125,7 +134,9 @@ def explanation_text(explained: Explanation, width: int = 80) -> str:
     """The answer, the maps with their checks, what would change the answer, and the nearest training samples, in lines
     of at most `width` letters where names allow it."""
     parts = [
-        "\n".join(filled(line, width) for line in (answer_line(explained), *trust_lines(explained))),
+        "\n".join(
+            filled(line, width) for line in (answer_line(explained), *part_lines(explained), *trust_lines(explained))
+        ),
         _map_table(explained, width),
         "\n".join(filled(line, width) for line in change_lines(explained)),
         _nearest(explained, width),
@@ -138,10 +149,17 @@ def answer_line(explained: Explanation) -> str:
     """`subject: cat, 93.1 %; then dog, 5.0 %`."""
     if explained.label is None:
         fields = explained.fields
+        if not fields.keys() & {"value", "values"}:
+            return f"{explained.subject}: {explained.said}"
         values = fields.get("values") or {"": fields.get("value")}
         return f"{explained.subject}: " + ", ".join(f"{name} {value:.4g}".strip() for name, value in values.items())
     then = "" if explained.runner_up is None else f"; then {explained.runner_up[0]}, {percent(explained.runner_up[1])}"
     return f"{explained.subject}: {explained.label}, {percent(explained.fields['probability'])}{then}"
+
+
+def part_lines(explained: Explanation) -> list[str]:
+    """Which part of the answer is explained, where that is not all of it."""
+    return [f"Explained: {explained.part}."] if explained.part else []
 
 
 def percent(share: float) -> str:
@@ -160,7 +178,7 @@ def trust_lines(explained: Explanation) -> list[str]:
 
 def change_lines(explained: Explanation) -> list[str]:
     """What it would take for the answer to be another one, a sentence each."""
-    if explained.label is None:
+    if not explained.of_class:
         return []
     return [line for line in (covering_line(explained), nudge_line(explained)) if line]
 
@@ -174,7 +192,7 @@ def covering_line(explained: Explanation) -> str:
         return "No blurred square up to half of the image's area changes the answer."
     place = f"{show_sizes(found.size)} pixels at row {found.first[0]}, column {found.first[1]}"
     return (
-        f"Blurring a square of {place} ({100 * found.share:.0f} % of the image) makes it "
+        f"Blurring a square of {place} ({100 * found.share:.0f} % of the image) makes {_it(explained)} "
         f"{explained.classes[found.answer]}, {percent(found.probability)}: the smallest of those tried."
     )
 
@@ -186,8 +204,12 @@ def nudge_line(explained: Explanation) -> str:
         return "Gradients find no change that makes the runner-up more probable."
     return (
         f"A change along the gradients of {found.typical:.3g} {found.unit} (root mean square; {found.largest:.3g} at "
-        f"most) makes it {found.answer}, {percent(found.probability)}."
+        f"most) makes {_it(explained)} {found.answer}, {percent(found.probability)}."
     )
+
+
+def _it(explained: Explanation) -> str:
+    return "them" if explained.part else "it"
 
 
 def _map_table(explained: Explanation, width: int) -> str:

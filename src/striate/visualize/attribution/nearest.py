@@ -51,10 +51,15 @@ class Nearest:
 
 
 def find_nearest(
-    module: nn.Module, x: torch.Tensor, data: Dataset, normalize: Callable[[torch.Tensor], torch.Tensor]
+    module: nn.Module,
+    x: torch.Tensor,
+    data: Dataset,
+    normalize: Callable[[torch.Tensor], torch.Tensor],
+    label: Callable[[Any], str],
 ) -> Nearest:
     """The six samples of the training split whose features, as `find_features` takes them, have the smallest angle to
-    those of the normalized `x` (1, …); of at most 5,000 samples, evenly spread. `normalize` takes raw batches."""
+    those of the normalized `x` (1, …); of at most 5,000 samples, evenly spread. `normalize` takes raw batches,
+    `label` says a sample's target in words."""
     train = data.splits["train"]
     rows = spread(len(train), MOST)
     own = find_features(module, x)
@@ -64,7 +69,7 @@ def find_nearest(
     ]
     joined = np.concatenate(cosines)
     order = np.argsort(-joined, kind="stable")[:COUNT]
-    neighbors = tuple(_neighbor(data, int(rows[k]), float(joined[k])) for k in order)
+    neighbors = tuple(_neighbor(data, int(rows[k]), float(joined[k]), label) for k in order)
     return Nearest(neighbors, len(rows), len(train), own.source)
 
 
@@ -76,9 +81,7 @@ def _cosines(values: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[n
     return cosines
 
 
-def _neighbor(data: Dataset, row: int, similarity: float) -> Neighbor:
+def _neighbor(data: Dataset, row: int, similarity: float, label: Callable[[Any], str]) -> Neighbor:
     train = data.splits["train"]
     path = data.facts["train"].paths[row] if data.facts else str(int(train.ids[row]))
-    target = train.targets[row]
-    label = data.target_text(target)
-    return Neighbor(path, label, similarity, train.inputs[row].cpu().numpy())
+    return Neighbor(path, label(train.targets[row]), similarity, train.inputs[row].cpu().numpy())

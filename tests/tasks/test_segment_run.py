@@ -1,0 +1,97 @@
+"""One small run of a segmentation, asked for everything that a run can be asked for."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from made_masks import NETWORK, PLAIN, make_shapes
+
+import striate
+from striate.api import write_explanation
+from striate.tasks.segment.task import Segment
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shapes(tmp_path_factory.mktemp("made") / "shapes", 120)
+
+
+@pytest.fixture(scope="module")
+def run(shapes: Path) -> Path:
+    out = shapes.parent / "run"
+    striate.train(shapes, NETWORK, epochs=8, lr=0.03, batch=16, out=out, set=PLAIN)
+    return out
+
+
+def test_an_explanation_is_of_the_class_that_takes_most_of_the_image(run: Path, shapes: Path, tmp_path: Path) -> None:
+    image = shapes / "images" / "003.png"
+    trained = striate.load(run)
+    before = {name: tensor.clone() for name, tensor in trained.module.state_dict().items()}
+    explained = striate.explain(run, image, "grad-cam")
+    decoded = trained.predict(image).decoded
+    counts = torch.bincount(decoded.flatten().long(), minlength=3)
+    most = 1 + int(counts[1:].argmax())
+    share = f"{100 * float((decoded == most).float().mean()):.3g}"
+    assert explained.part == f"the pixels of class {most}, {share} % of the image"
+    assert explained.maps.chosen.layer in dict(trained.module.named_modules())
+    assert f"Explained: {explained.part}." in str(explained)
+    assert explained.nearest.neighbors[0].label.startswith("0 ")
+    assert explained.to_json()["part"] == explained.part
+    write_explanation(explained, tmp_path / "page.html")
+    assert explained.part in (tmp_path / "page.html").read_text()
+    again = striate.load(run).module.state_dict()
+    assert all(torch.equal(before[name], again[name]) for name in before)
+
+
+def test_what_is_explained_are_the_mean_logits_of_the_region() -> None:
+    task = Segment(("ground", "disk", "square"))
+    outputs = torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    decoded = torch.zeros(4, 5, dtype=torch.uint8)
+    decoded[:2, :2], decoded[3, 0] = 2, 1
+    asked = task.explained(decoded)
+    assert asked.target == 2
+    assert torch.allclose(asked.score(outputs), outputs[:, :, :2, :2].mean((2, 3)))
+    assert task.explained(torch.zeros(4, 5, dtype=torch.uint8)).target == 0
+    assert task.target_text(torch.tensor([[0, 1], [1, 255]])) == "disk 67 %, ground 33 %"
+
+
+def test_robustness_is_of_the_mean_iou_and_masks_move_with_their_images(run: Path) -> None:
+    found = striate.robustness(run, samples=24)
+    document = found.to_json()
+    assert (document["metric"], document["n"], found.metric.key) == ("iou", 24, "iou")
+    kinds = {curve.name: curve for curve in found.curves}
+    assert set(kinds) == {"shift", "occlusion", "illumination", "noise", "blur", "JPEG"}
+    assert "rotation, scale, deformation, viewpoint, clutter" in found.left_out
+    # Convolutions are equivariant: moved with the image, the predictions are nearly what they were.
+    for level in kinds["shift"].levels:
+        assert level.unchanged is not None
+        assert level.unchanged > 0.97
+        assert abs(level.value - found.value) < 0.1
+    assert kinds["occlusion"].levels[-1].value < found.value - 0.1
+    assert found.interval is not None
+    assert found.interval.low <= found.value <= found.interval.high
+    assert max(map(len, str(found).splitlines())) <= 80
+    again = striate.evaluate(run).metrics["iou"]
+    assert striate.robustness(run).value == pytest.approx(again)
+
+
+def test_robustness_is_drawn(run: Path) -> None:
+    from striate.api import write_robustness
+
+    written, picture = write_robustness(run, striate.robustness(run, samples=10))
+    assert picture.is_file()
+    assert json.loads(written.read_text())["curves"][0]["mean_value"] > 0
+
+
+def test_inner_classifiers_of_masks_are_trained_and_are_no_part_of_the_network(shapes: Path, tmp_path: Path) -> None:
+    heads = {**PLAIN, "auxiliary.layers": ["conv1"], "auxiliary.rotation": 0.2}
+    made = striate.train(shapes, NETWORK, epochs=3, lr=0.03, batch=16, out=tmp_path / "once", set=heads)
+    with (tmp_path / "once" / "metrics.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert 0.2 < float(last["val_conv1_iou"]) <= 1
+    assert 0 <= float(last["val_rotation_accuracy"]) <= 1
+    assert not [name for name in striate.load(made.path).module.state_dict() if "classifier" in name]
