@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from striate.tasks.evaluation_text import render, summary_line
 
 from striate.errors import ConfigError
 from striate.evaluation.measure import evaluate_trained
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
-from striate.tasks.evaluation_text import render, summary_line
 from striate.training.config import Config
 from striate.training.loop import validate
 from striate.training.prepare import Prepared, prepare

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_runs import classification, make_content, regression
+from striate.report.assessed import assessment_sections
 
 from striate.records import Interval
-from striate.report.assessed import assessment_sections
 from striate.report.write import render_report
 from striate.statistics.intervals import wilson
 from striate.tasks.figures import (

@@ -7,9 +7,9 @@ from io import BytesIO
 import numpy as np
 from made_runs import classification, images, regression, segmentation
 from PIL import Image
+from striate.visualize.sample_tiles import encode
 
 from striate.report.pictures import draw_answers, draw_curves
-from striate.visualize.sample_tiles import encode
 
 
 def names(pictures):

@@ -77,7 +77,7 @@ def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *
     require_asked(plan, "plan")
     trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
     require_pictures(trained.preparation)
-    files, ignored = list_inputs([Path(path) for path in paths])
+    files, ignored = list_inputs([Path(path) for path in paths], trained.preparation.medium)
     if not files:
         raise DataError(
             ", ".join(map(str, paths)) or "paths",

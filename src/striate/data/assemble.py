@@ -101,8 +101,8 @@ def assemble(
 
 def _facts(listing: Listing, scan: Scan, ids: list[int]) -> SampleFacts:
     """What else is known of the samples `ids`."""
-    headers = scan.headers
-    sizes = tuple((headers[i].height, headers[i].width) for i in ids) if all(i in headers for i in ids) else ()
+    found = [listing.medium.size_of(scan.headers[i]) if i in scan.headers else None for i in ids]
+    sizes = () if None in found else tuple(size for size in found if size is not None)
     columns = {name: tuple(values[i] for i in ids) for name, values in listing.columns.items()}
     if listing.groups:
         columns["group"] = tuple(listing.groups[i] or "" for i in ids)

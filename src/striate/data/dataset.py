@@ -9,11 +9,14 @@ from typing import Literal
 import torch
 
 from striate.data.config import Fit, Layout, Store
+from striate.data.media.every import medium_of
+from striate.data.media.medium import Medium
 from striate.data.store.stored import Inputs, join_inputs, take_rows
 from striate.data.targets import Targets, join_targets
 from striate.records import Finding
 
-Kind = Literal["image", "grid", "table"]
+Kind = str
+"""The name of a medium: `striate.data.media.every`."""
 Annotation = Literal["class", "number", "mask"]
 
 TASK_OF: dict[Annotation, str] = {"class": "classify", "number": "regress", "mask": "segment"}
@@ -93,6 +96,11 @@ class Preparation:
     layout: Layout = "auto"
     reduced: bool = False
 
+    @property
+    def medium(self) -> Medium:
+        """What a sample is."""
+        return medium_of(self.kind)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -126,6 +134,11 @@ class Dataset:
     given: tuple[str, ...] = ()
     store: Store = "memory"
     facts: dict[str, SampleFacts] = field(default_factory=dict)
+
+    @property
+    def medium(self) -> Medium:
+        """What a sample is."""
+        return medium_of(self.kind)
 
     @property
     def targets_word(self) -> str:

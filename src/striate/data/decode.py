@@ -1,4 +1,4 @@
-"""Samples become arrays: pictures decoded in a few threads, into one block of memory or wherever they are kept."""
+"""Samples become arrays: files decoded in a few threads, into one block of memory or wherever they are kept."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from striate.data.dataset import Preparation
-from striate.data.fitting import place_mask
-from striate.data.images import decode_image, decode_mask, read_header, refit
 from striate.data.listing import Listing
+from striate.data.media.image.fitting import place_mask
+from striate.data.media.image.pictures import decode_mask, read_header
 from striate.data.scan import Scan, content_digest, why_unreadable
 from striate.data.store.blocks import ReadRow
 from striate.data.store.stored import StoredInputs
@@ -42,15 +42,13 @@ def decode_samples(
     chosen = np.asarray(ids, dtype=np.int64)
     whole = len(chosen) == len(listing)  # ids are sorted: then nothing is left out and nothing need be copied
     inputs = listing.inputs if whole else listing.inputs[chosen]
-    if preparation.kind == "image":
-        channels, height, width = preparation.input_shape
-        inputs = refit(inputs, channels, (height, width), preparation.fit)
+    inputs = preparation.medium.refit(inputs, preparation)
     if listing.annotation != "mask":
         return Decoded(chosen, inputs, None, frozenset(), {})
     assert listing.targets is not None
     raw = listing.targets[chosen]
     masks = raw.astype(np.int16)
-    if preparation.kind == "image" and raw.shape[1:] != preparation.input_shape[1:]:
+    if raw.shape[1:] != preparation.input_shape[1:]:
         masks = np.stack([place_mask(mask, preparation.input_shape[1:], preparation.fit) for mask in raw])  # type: ignore[arg-type]
     return Decoded(chosen, inputs, masks, frozenset(np.unique(raw).tolist()), {})
 
@@ -61,8 +59,7 @@ def row_reader(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Pr
 
     def from_memory(row: int, out: np.ndarray) -> str | None:
         assert listing.inputs is not None
-        channels, height, width = preparation.input_shape
-        out[...] = refit(listing.inputs[ids[row]][None], channels, (height, width), preparation.fit)[0]
+        out[...] = preparation.medium.refit(listing.inputs[ids[row]][None], preparation)[0]
         return None
 
     def from_file(row: int, out: np.ndarray) -> str | None:
@@ -72,7 +69,7 @@ def row_reader(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Pr
             data = listing.read(number)
             if content_digest(data) != scan.contents[number]:
                 return "not the file that it was: it has changed since the data were first looked at"
-            out[...] = decode_image(data, listing.paths[number], preparation)
+            out[...] = preparation.medium.decode(data, listing.paths[number], preparation)
         except (OSError, DataError) as error:
             return why_unreadable(error)
         return None
@@ -83,20 +80,19 @@ def row_reader(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Pr
 def _decode_files(
     listing: Listing, ids: Sequence[int], preparation: Preparation, progress: Callable[[int], None]
 ) -> Decoded:
-    height, width = preparation.input_shape[1:]
-    inputs = np.empty((len(ids), *preparation.input_shape), np.uint8)
-    masks = np.empty((len(ids), height, width), np.int16) if listing.read_mask else None
+    inputs = np.empty((len(ids), *preparation.input_shape), preparation.medium.dtype)
+    masks = np.empty((len(ids), *preparation.input_shape[1:]), np.int16) if listing.read_mask else None
 
     def work(item: tuple[int, int]) -> tuple[str | None, frozenset[int]]:
         row, number = item
         try:
             assert listing.read is not None
             data = listing.read(number)
-            inputs[row] = decode_image(data, listing.paths[number], preparation)
+            inputs[row] = preparation.medium.decode(data, listing.paths[number], preparation)
             if masks is None:
                 return None, frozenset()
             mask = _read_mask(listing, number, data, preparation)
-            masks[row] = place_mask(mask, (height, width), preparation.fit)
+            masks[row] = place_mask(mask, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
             return None, frozenset(np.unique(mask).tolist())
         except _WrongSizeError:
             raise

@@ -52,7 +52,7 @@ def keep_samples(
     split out. The same pixels come out of each store. Raises DataError where there is no room, ConfigError where a
     store is asked for that the data cannot have: tables, grids and images with masks lie in memory.
     """
-    if preparation.kind != "image":
+    if not preparation.medium.stored:
         _refuse_store(listing, config)
         return Kept(decode_samples(listing, ids, preparation), "memory")
     packable = listing.annotation != "mask"
@@ -75,7 +75,7 @@ def keep_samples(
             remove_unless_whole(damaged, key, shape, announce=announce or (lambda _: None))
             pack = make_pack(listing, scan, ids, preparation, damaged.parent, announce)
     if store == "memory" and pack is None:
-        progress = announce_tenths(f"Reading {listing.name}", len(ids), "images", announce)
+        progress = announce_tenths(f"Reading {listing.name}", len(ids), listing.medium.many, announce)
         if split is not None:
             ids = sorted(ids, key=split.__getitem__)
         return Kept(decode_samples(listing, ids, preparation, progress), store, notes)
@@ -106,7 +106,7 @@ def make_pack(
         row_reader(listing, scan, ids, preparation),
         (len(ids), *preparation.input_shape),
         source=listing.source,
-        progress=announce_tenths(f"Packing {listing.name}", len(ids), "images", announce),
+        progress=announce_tenths(f"Packing {listing.name}", len(ids), listing.medium.many, announce),
         announce=announce or (lambda _: None),
     )
 
@@ -127,7 +127,7 @@ def _streamed(
         len(ids),
         preparation.input_shape,
         named=lambda row: f"data {listing.source}, {listing.paths[ids[row]]}",
-        progress=announce_tenths(f"Reading {listing.name} once", len(ids), "images", announce),
+        progress=announce_tenths(f"Reading {listing.name} once", len(ids), listing.medium.many, announce),
     )
     return _decoded(ids, _stored(stream, unreadable), unreadable)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from striate.data.dataset import ANNOTATION_OF, TASK_OF, Annotation, Kind
+from striate.data.media.every import medium_of
+from striate.data.media.medium import Medium
 from striate.errors import DataError
 
 SPLIT_NAMES = {
@@ -66,6 +68,11 @@ class Listing:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def medium(self) -> Medium:
+        """What a sample is."""
+        return medium_of(self.kind)
 
 
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:

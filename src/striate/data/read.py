@@ -15,7 +15,6 @@ from striate.data.keep import Kept, keep_samples
 from striate.data.labeled import with_labels
 from striate.data.listing import Listing, class_numbers
 from striate.data.membership import assign_membership
-from striate.data.plan import plan_inputs
 from striate.data.scan import Scan, scan_listing
 from striate.data.sources.choose import list_source, takes_layout
 from striate.errors import DataError
@@ -61,7 +60,7 @@ def _decode(
     unreadable = dict(scan.unreadable)
     if len(unreadable) == len(listing):
         refuse_unusable(listing, scan, unreadable, {})
-    preparation, notes, resized = plan_inputs(listing, scan, config)
+    preparation, notes, resized = listing.medium.plan(listing, tuple(scan.headers.values()), config)
     ids = [i for i in range(len(listing)) if i not in unreadable]
     # Where files lie in memory; it holds if all of them can be decoded.
     split = assign_membership(listing, scan.contents, ids, config)[0] if listing.inputs is None else None
@@ -71,7 +70,7 @@ def _decode(
         if len(unreadable) == len(listing):
             refuse_unusable(listing, scan, unreadable, {})
         headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
-        planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config)
+        planned, notes, resized = listing.medium.plan(listing, tuple(headers.values()), config)
         if planned != preparation:
             again = keep_samples(listing, scan, sorted(kept.decoded.ids.tolist()), planned, config, announce)
             reasons = kept.decoded.unreadable | again.decoded.unreadable
@@ -134,7 +133,7 @@ def _check_form(listing: Listing, preparation: Preparation, targets: int | None)
     where = f"data {listing.source}"
     if listing.kind != preparation.kind or (
         listing.inputs is not None
-        and preparation.kind != "image"
+        and not preparation.medium.any_size
         and listing.inputs.shape[1:] != preparation.input_shape
     ):
         shape = "" if listing.inputs is None else f" of shape {listing.inputs.shape[1:]}"

@@ -1,15 +1,16 @@
-"""The first look at every sample: a digest of its content, and of pictures size and color."""
+"""The first look at every sample: a digest of its content, and what its header says."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from striate.data.images import Header, UnreadableImage, read_header
 from striate.data.listing import Listing
+from striate.data.media.medium import Unreadable
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
@@ -17,12 +18,12 @@ from striate.errors import DataError
 @dataclass(frozen=True)
 class Scan:
     """By sample id: `contents`, 16-byte digests that are equal for equal bytes; `answers`, the same for what the
-    label says (class, number, or content of the mask); `headers` of readable picture files; `unreadable`, the
-    reasons."""
+    label says (class, number, or content of the mask); `headers` of readable files, as their medium has them;
+    `unreadable`, the reasons."""
 
     contents: dict[int, bytes]
     answers: dict[int, object]
-    headers: dict[int, Header]
+    headers: dict[int, Any]
     unreadable: dict[int, str]
 
 
@@ -45,11 +46,11 @@ def scan_listing(listing: Listing, ids: Sequence[int], max_pixels: int) -> Scan:
     return scan
 
 
-def _look(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, Header, bytes] | str:
+def _look(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, Any, bytes] | str:
     assert listing.read is not None
     try:
         data = listing.read(number)
-        header = read_header(data, listing.paths[number], max_pixels=max_pixels)
+        header = listing.medium.header(data, listing.paths[number], max_pixels=max_pixels)
         return content_digest(data), header, content_digest(listing.read_mask(number)) if listing.read_mask else b""
     except (OSError, DataError) as error:
         return why_unreadable(error)
@@ -57,7 +58,7 @@ def _look(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, Header
 
 def why_unreadable(error: OSError | DataError) -> str:
     """The reason in a few plain words."""
-    if isinstance(error, UnreadableImage):
+    if isinstance(error, Unreadable):
         return error.reason
     if isinstance(error, DataError):
         return error.got

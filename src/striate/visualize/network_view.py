@@ -24,9 +24,9 @@ _CHOICE = 7  # what the random numbers are for
 
 def refuse_unseen(data: Dataset) -> None:
     """Raise DataError where the data are no images of one or three channels."""
-    if data.kind == "image" and data.input_shape[0] in (1, 3):
+    if data.medium.pictures and data.input_shape[0] in (1, 3):
         return
-    what = f"a {data.kind}" if data.kind != "image" else "images"
+    what = data.medium.many if data.medium.pictures else data.medium.a
     raise DataError(
         f"data {data.source}",
         f"{what} of shape {show_shape(data.input_shape)}",

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from answers_made import data_of, evaluated
 from sklearn import metrics
+from striate.evaluation.assessment.gap import measure_gap
 
 from striate.evaluation.assessment.assess import assess_split
-from striate.evaluation.assessment.gap import measure_gap
 
 
 def answered(n=300, targets=2, seed=0, noise=1.0, split="test"):

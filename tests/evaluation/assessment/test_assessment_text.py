@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from answers_made import calibrated, data_of, evaluated
 from rich.cells import cell_len
+from striate.report.assessed import assessment_sections
+from striate.tasks.figures_text import assessment_lines
 
 from striate.evaluation.assessment.assess import assess_split
-from striate.report.assessed import assessment_sections
 from striate.statistics.calibration import fit_temperature, measure_calibration
 from striate.tasks.figures import Assessment
-from striate.tasks.figures_text import assessment_lines
 
 NAMES = [
     "short",

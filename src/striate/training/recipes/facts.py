@@ -10,6 +10,8 @@ from torch import nn
 
 from striate.account.count import count_macs
 from striate.data.dataset import Dataset, Kind
+from striate.data.media.every import medium_of
+from striate.data.media.medium import Medium
 from striate.models.learning_rule import LearningRule, learning_rule
 from striate.models.weights.depth import weighted_layers
 
@@ -35,6 +37,11 @@ class Facts:
     plain_depth: int = 0
     normalizes: bool = False
     own_rule: LearningRule | None = None
+
+    @property
+    def medium(self) -> Medium:
+        """What a sample is."""
+        return medium_of(self.kind)
 
 
 def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Facts:

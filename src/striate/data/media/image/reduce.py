@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from striate.data.config import Fit
-from striate.data.fitting import Reduced, geometry
+from striate.data.media.image.fitting import Reduced, geometry
 
 if TYPE_CHECKING:
     from striate.data.dataset import Preparation

@@ -1,50 +1,35 @@
-"""What is decided before decoding: channels and size of every input."""
+"""Channels and size of every input, decided before images are decoded."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
 from striate.data.listing import Listing
-from striate.data.scan import Scan
-from striate.errors import ConfigError
+from striate.data.media.image.pictures import Header
+from striate.data.media.medium import Planned
 from striate.records import Finding
 
 
-def plan_inputs(
-    listing: Listing, scan: Scan, config: DataConfig
-) -> tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]:
+def plan_images(listing: Listing, headers: Sequence[Header], config: DataConfig) -> Planned:
     """The preparation of every input, notes on what was decided, and a finding where images must be resized.
 
     Without `config.size` the commonest size is taken (of two equally common ones the larger), without
-    `config.channels` RGB if any image has color. Raises ConfigError for a size or channels of what is no image.
+    `config.channels` RGB if any image has color.
     """
-    if listing.kind != "image":
-        assert listing.inputs is not None
-        for name, value in (("size", config.size), ("channels", config.channels)):
-            if value is not None:
-                shown = "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                raise ConfigError(
-                    f"data.{name}",
-                    shown,
-                    f"nothing, since {listing.source} is a {listing.kind}",
-                    "leave out --size" if name == "size" else f"leave out --data.{name}",
-                )
-        return Preparation(listing.kind, tuple(listing.inputs.shape[1:]), layout=config.layout), (), ()
     if listing.inputs is not None:
         count, channels, height, width = listing.inputs.shape
         sizes = Counter({(height, width): count})
         colored = count if channels == 3 else 0
     else:
-        sizes = Counter((header.height, header.width) for header in scan.headers.values())
-        colored = sum(header.color for header in scan.headers.values())
-    return _plan_images(listing, sizes, colored, config)
+        sizes = Counter((header.height, header.width) for header in headers)
+        colored = sum(header.color for header in headers)
+    return _plan(listing, sizes, colored, config)
 
 
-def _plan_images(
-    listing: Listing, sizes: Counter[tuple[int, int]], colored: int, config: DataConfig
-) -> tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]:
+def _plan(listing: Listing, sizes: Counter[tuple[int, int]], colored: int, config: DataConfig) -> Planned:
     total = sizes.total()
     notes = []
     size = config.size or max(sizes, key=lambda s: (sizes[s], s[0] * s[1], s))

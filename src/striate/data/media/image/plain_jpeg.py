@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from striate.data.reduce import reduction
+from striate.data.media.image.reduce import reduction
 
 if TYPE_CHECKING:
     from striate.data.dataset import Preparation  # which imports torch
