@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from striate.data.dataset import Preparation
-from striate.data.media.every import is_sample
+from striate.data.media.every import is_sample, medium_of
 from striate.data.media.medium import Medium, Unreadable
 from striate.data.scan import why_unreadable
 from striate.data.sources.tree import as_text, walk_folder
@@ -62,11 +62,12 @@ def _mode(path: Path) -> int:
 
 def require_pictures(preparation: Preparation) -> None:
     """Raise DataError if the network does not take files."""
-    if not preparation.medium.suffixes:
+    medium = medium_of(preparation.kind)
+    if not medium.suffixes:
         raise DataError(
             "predict",
             "files of pictures",
-            f"{preparation.medium.a} of numbers of shape {preparation.input_shape}, which this network was trained on",
+            f"{medium.a} of numbers of shape {preparation.input_shape}, which this network was trained on",
             "striate.load(run).predict(numpy_array)",
         )
 
@@ -77,7 +78,7 @@ def read_inputs(files: Sequence[str], preparation: Preparation) -> Generator[Rea
     Raises DataError at once if the network does not take files.
     """
     require_pictures(preparation)
-    decode = preparation.medium.decode
+    decode = medium_of(preparation.kind).decode
 
     def read(path: str) -> ReadInput:
         file, name = Path(path), as_text(path)

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from striate.data.annotations.every import annotation_kind
+from striate.data.config import DataConfig
 from striate.data.listing import Listing
-from striate.data.media.medium import Unreadable
+from striate.data.media.medium import Planned, Unreadable
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
@@ -32,7 +34,7 @@ def scan_listing(listing: Listing, ids: Sequence[int], max_pixels: int) -> Scan:
     if listing.inputs is not None:
         inputs = np.ascontiguousarray(listing.inputs)
         contents = {number: content_digest(inputs[number].data) for number in ids}
-        return Scan(contents, _answers(listing, ids), {}, {})
+        return Scan(contents, annotation_kind(listing.annotation).answers(listing, ids), {}, {})
     found = map_ordered(lambda number: _look(listing, number, max_pixels), ids)
     scan = Scan({}, {}, {}, {})
     for number, seen in zip(ids, found, strict=True):
@@ -41,8 +43,9 @@ def scan_listing(listing: Listing, ids: Sequence[int], max_pixels: int) -> Scan:
             continue
         scan.contents[number], scan.headers[number], mask = seen
         scan.answers[number] = mask
-    if listing.annotation != "mask":
-        scan.answers.update(_answers(listing, [i for i in ids if i in scan.contents]))
+    if listing.read_mask is None:
+        readable = [number for number in ids if number in scan.contents]
+        scan.answers.update(annotation_kind(listing.annotation).answers(listing, readable))
     return scan
 
 
@@ -56,6 +59,12 @@ def _look(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, Any, b
         return why_unreadable(error)
 
 
+def plan_inputs(listing: Listing, scan: Scan, config: DataConfig) -> Planned:
+    """How every input is prepared, as the medium decides by what the headers say; notes, and findings. Raises
+    ConfigError."""
+    return listing.medium.plan(listing.source, listing.inputs, tuple(scan.headers.values()), config)
+
+
 def why_unreadable(error: OSError | DataError) -> str:
     """The reason in a few plain words."""
     if isinstance(error, Unreadable):
@@ -63,13 +72,6 @@ def why_unreadable(error: OSError | DataError) -> str:
     if isinstance(error, DataError):
         return error.got
     return error.strerror or str(error) or type(error).__name__
-
-
-def _answers(listing: Listing, ids: Sequence[int]) -> dict[int, object]:
-    if listing.annotation == "mask":
-        assert listing.targets is not None
-        return {number: content_digest(listing.targets[number].tobytes()) for number in ids}
-    return {number: listing.labels[number] for number in ids}
 
 
 def content_digest(data: bytes | memoryview) -> bytes:

@@ -25,6 +25,7 @@ from striate.data.audit.marked import GRAVE, Marked, alone, some
 from striate.data.dataset import Preparation
 from striate.data.folds import deal_folds
 from striate.data.progress import announce_tenths
+from striate.data.scan import plan_inputs
 from striate.data.threads import map_ordered
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
@@ -135,7 +136,7 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
         rows = listing.inputs[list(ids)].reshape(len(ids), -1)
         spread = rows.std(axis=0)
         return _reduced((rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1))
-    preparation = listing.medium.plan(listing, tuple(evidence.scan.headers.values()), evidence.config)[0]
+    preparation = plan_inputs(listing, evidence.scan, evidence.config)[0]
     channels, height, width = preparation.input_shape
     scale = min(1.0, HOG_SIDE / max(height, width))
     shape = (channels, *(max(HOG_SMALLEST, round(side * scale)) for side in (height, width)))

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from striate.data.dataset import Preparation
+from striate.data.media.every import medium_of
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
 from striate.errors import ModelError, RunError
@@ -148,7 +149,7 @@ class Trained:
 
     def prepare(self, image: Any) -> np.ndarray:
         """One image as `predict` takes it, as a raw input of `preparation.input_shape`. Raises DataError."""
-        return self.preparation.medium.prepare(image, self.preparation)
+        return medium_of(self.preparation.kind).prepare(image, self.preparation)
 
 
 def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:

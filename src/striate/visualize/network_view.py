@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from striate.data.annotations.masks import IGNORED
 from striate.data.augment import augment_batch
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
@@ -12,7 +13,6 @@ from striate.data.dataset import Dataset, Split
 from striate.data.noise import with_noise
 from striate.data.normalize import measure_normalization
 from striate.errors import DataError
-from striate.visualize.masks import IGNORED
 from striate.visualize.samples import SampleRow
 from striate.wording import show_shape
 

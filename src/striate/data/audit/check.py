@@ -24,6 +24,7 @@ from striate.data.audit.torn_groups import find_torn_groups
 from striate.data.audit.unreadable import find_unreadable
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.audit.unused_files import find_hidden, find_misplaced, find_others, find_unread_formats
+from striate.data.scan import plan_inputs
 from striate.errors import DataError
 from striate.records import Finding
 
@@ -46,7 +47,7 @@ def _resized(evidence: Evidence) -> Marked | None:
     """`data.resized`: images that training would scale."""
     if not evidence.splits:
         return None
-    findings = evidence.listing.medium.plan(evidence.listing, tuple(evidence.scan.headers.values()), evidence.config)[2]
+    findings = plan_inputs(evidence.listing, evidence.scan, evidence.config)[2]
     return Marked(findings[0]) if findings else None
 
 

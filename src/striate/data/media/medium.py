@@ -9,23 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from posixpath import splitext
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.config import AugmentConfig, DataConfig
+from striate.data.preparation import Preparation
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
-
-if TYPE_CHECKING:
-    from striate.data.dataset import Preparation  # which imports torch
-    from striate.data.listing import Listing
 
 LARGEST_FILE = 4 << 30
 """A file of more bytes is refused: it would be read into memory whole."""
 
-Planned = tuple["Preparation", tuple[str, ...], tuple[Finding, ...]]
+Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
 """How every input is prepared, notes on what was decided, and findings."""
 
 
@@ -124,11 +121,10 @@ class Medium:
             )
         return raw.astype(dtype)
 
-    def plan(self, listing: Listing, headers: Sequence[Any], config: DataConfig) -> Planned:
-        """What is decided before decoding: how every input is prepared. `headers` are those of readable files, empty
-        for arrays. Raises ConfigError for settings that have no meaning."""
-        from striate.data.dataset import Preparation  # which imports torch
-
+    def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Any], config: DataConfig) -> Planned:
+        """What is decided before decoding: how every input is prepared. `inputs` are arrays (N, …) in memory, where
+        there are any, else `headers` are those of readable files. Raises ConfigError for settings that have no
+        meaning."""
         del headers
         for name, value in (("size", config.size), ("channels", config.channels)):
             if value is not None:
@@ -136,11 +132,11 @@ class Medium:
                 raise ConfigError(
                     f"data.{name}",
                     shown,
-                    f"nothing, since {listing.source} is {self.a}",
+                    f"nothing, since {source} is {self.a}",
                     "leave out --size" if name == "size" else f"leave out --data.{name}",
                 )
-        assert listing.inputs is not None
-        return Preparation(self.name, tuple(listing.inputs.shape[1:]), layout=config.layout), (), ()
+        assert inputs is not None
+        return Preparation(self.name, tuple(inputs.shape[1:]), layout=config.layout), (), ()
 
     def decided(self, config: DataConfig, input_shape: tuple[int, ...]) -> DataConfig:
         """The configuration with what was decided about inputs, as config.yaml keeps it."""

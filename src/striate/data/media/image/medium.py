@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,8 @@ from striate.data.media.image.pictures import (
 )
 from striate.data.media.image.plan import plan_images
 from striate.data.media.medium import Medium, Planned
+from striate.data.preparation import Preparation
 from striate.errors import ConfigError
-
-if TYPE_CHECKING:
-    from striate.data.dataset import Preparation  # which imports torch
-    from striate.data.listing import Listing
 
 
 class Images(Medium):
@@ -71,9 +68,9 @@ class Images(Medium):
             return prepare_image(given, "a PIL image", preparation)
         return super().prepare(given, preparation)
 
-    def plan(self, listing: Listing, headers: Sequence[Header], config: DataConfig) -> Planned:
+    def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
         """Channels and size of every input."""
-        return plan_images(listing, headers, config)
+        return plan_images(source, inputs, headers, config)
 
     def decided(self, config: DataConfig, input_shape: tuple[int, ...]) -> DataConfig:
         """With size and channels."""

@@ -26,7 +26,6 @@ from functools import cache
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -37,9 +36,7 @@ from striate.data.media.image.pillow_ours import pillow_ours
 from striate.data.media.image.plain_jpeg import decode_plain_jpeg, plain_jpeg_header
 from striate.data.media.image.reduce import reduce_decoding
 from striate.data.media.medium import Unreadable
-
-if TYPE_CHECKING:
-    from striate.data.dataset import Preparation  # which imports torch
+from striate.data.preparation import Preparation
 
 SUFFIXES = frozenset(
     (
