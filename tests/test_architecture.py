@@ -67,9 +67,7 @@ NAMES_TASKS: set[str] = {
     "studies/sweep/run.py",
 }
 COMPARES_ANNOTATION: set[str] = set()
-IGNORES_255: set[str] = {
-    "visualize/masks.py",
-}
+IGNORES_255: set[str] = set()
 # Rooms whose folders still import one another in circles.
 CIRCULAR_FOLDERS = {"data"}
 

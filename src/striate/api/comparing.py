@@ -137,7 +137,7 @@ def _asked_now(run: RunDirectory, config: Config, split: Compared, read: ReadDat
     batch = measured_at_once(config)
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, data, (split,), batch=batch)
-        return evaluate_trained(trained, data, split, batch=batch, answering=answering), data.kind == "image"
+        return evaluate_trained(trained, data, split, batch=batch, answering=answering), data.medium.pictures
 
 
 def _notes(runs: Sequence[RunDirectory], split: str) -> tuple[str, ...]:

@@ -31,8 +31,7 @@ def check_text(check: DataCheck, width: int) -> str:
 
 def _what(check: DataCheck) -> str:
     listing = check.evidence.listing
-    what = {"image": "images", "table": "rows", "grid": "samples"}[listing.kind]
     classes = f" of {len(listing.classes):,} classes" if listing.has_one_class_each else ""
     sizes = ", ".join(f"{count:,} {name}" for name, count in check.sizes.items())
     splits = "given splits" if check.evidence.given else "splits as striate train makes them"
-    return f"{listing.name}: {len(listing):,} {what}{classes}; {sizes} ({splits})"
+    return f"{listing.name}: {len(listing):,} {listing.medium.many}{classes}; {sizes} ({splits})"

@@ -22,7 +22,7 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from striate.data.dataset import Preparation
-from striate.data.images import UnreadableImage, decode_image
+from striate.data.media.image.pictures import UnreadableImage, decode_image
 from striate.data.named import catalogue, info, place
 from striate.errors import DataError, StriateError
 from striate.lab.run_data import run_listing

@@ -227,7 +227,7 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[P
         sizes={name: len(split) for name, split in data.splits.items()},
         best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
     )
-    images = data.splits["test"].inputs if data.kind == "image" else None
+    images = data.splits["test"].inputs if data.medium.pictures else None
     names = data.facts["test"].paths if "test" in data.facts else ()
     shown = drawable_images(images)
     return [curves, *prepared.task.pictures(run.plots, test, shown, target_names=data.target_names, names=names)]

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from striate.data.annotations.every import annotation_kind
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, RunError, StriateError
 from striate.models.from_file import names_file, object_from_file
@@ -90,7 +91,7 @@ def task_for(data: Dataset, config: TaskConfig) -> type[Task]:
         fitting = next(name for name in TASKS if _built_in(name).annotation == data.annotation)
         raise ConfigError(
             "task.name",
-            f"{config.name!r} for {data.name}, whose targets are {data.targets_word}",
+            f"{config.name!r} for {data.name}, whose targets are {annotation_kind(data.annotation).word}",
             f"{fitting!r}",
             f"leave the task out, or give --task {fitting}",
         )

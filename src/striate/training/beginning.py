@@ -148,7 +148,7 @@ def _standardization(weights: Weights, data: Dataset) -> Normalization | None:
 
 
 def _normalization(mean: tuple[float, ...], std: tuple[float, ...], data: Dataset) -> Normalization | None:
-    if len(mean) == 3 and data.input_shape[0] == 1 and data.kind == "image":  # color weights for gray images
+    if len(mean) == 3 and data.input_shape[0] == 1 and data.medium.pictures:  # color weights for gray images
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)
     if len(mean) != data.input_shape[0]:
         return None

@@ -72,7 +72,7 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, beginning: 
             classes=data.classes,
         )
     except ModelError as error:
-        if chosen.weights is not None and isinstance(error, InputMisfit) and error.fitting and data.kind == "image":
+        if chosen.weights is not None and isinstance(error, InputMisfit) and error.fitting and data.medium.pictures:
             # Weights of a file fit this form of the network alone.
             error.remedy = f"enlarge the images with --size {'x'.join(map(str, error.fitting[1:]))}"
         if not beginning.owner:

@@ -134,10 +134,7 @@ def read_data(config: Config, announce: Callable[[str], None] | None = None) -> 
             " as on other data",
         )
     decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint)
-    if data.kind == "image":
-        channels, height, width = data.input_shape
-        decided = replace(decided, size=(height, width), channels=3 if channels == 3 else 1 if channels == 1 else None)
-    return replace(config, data=decided), data
+    return replace(config, data=data.medium.decided(decided, data.input_shape)), data
 
 
 def prepare(

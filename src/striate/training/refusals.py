@@ -81,7 +81,7 @@ def _refuse_layout(config: Config, data: Dataset) -> None:
     if config.execution.memory_format == "channels_last" and len(data.input_shape) < 3:
         raise ConfigError(
             "execution.memory_format",
-            "channels_last for a table" if data.kind == "table" else "channels_last for signals",
+            "channels_last for a table" if data.medium.flat else "channels_last for signals",
             "contiguous: there are no images or volumes to lay out in another way",
             "leave out --execution.memory_format",
         )

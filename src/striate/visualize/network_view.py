@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from striate.data.annotations.masks import IGNORED
 from striate.data.augment import augment_batch
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
@@ -12,7 +13,6 @@ from striate.data.dataset import Dataset, Split
 from striate.data.noise import with_noise
 from striate.data.normalize import measure_normalization
 from striate.errors import DataError
-from striate.visualize.masks import IGNORED
 from striate.visualize.samples import SampleRow
 from striate.wording import show_shape
 
@@ -24,9 +24,9 @@ _CHOICE = 7  # what the random numbers are for
 
 def refuse_unseen(data: Dataset) -> None:
     """Raise DataError where the data are no images of one or three channels."""
-    if data.kind == "image" and data.input_shape[0] in (1, 3):
+    if data.medium.pictures and data.input_shape[0] in (1, 3):
         return
-    what = f"a {data.kind}" if data.kind != "image" else "images"
+    what = data.medium.many if data.medium.pictures else data.medium.a
     raise DataError(
         f"data {data.source}",
         f"{what} of shape {show_shape(data.input_shape)}",

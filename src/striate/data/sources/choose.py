@@ -9,10 +9,11 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from striate.data.annotations.every import annotation_kind, kind_for_task
 from striate.data.config import DataConfig
 from striate.data.download import download
 from striate.data.embedded import EMBEDDED
-from striate.data.listing import Listing, check_classes, retarget
+from striate.data.listing import Listing, check_classes
 from striate.data.named import DatasetInfo, catalogue, find, find_own, info
 from striate.data.places import download_folder
 from striate.data.sources.archive import archive_tree, is_archive
@@ -51,7 +52,13 @@ def list_source(config: DataConfig, task: str, announce: Callable[[str], None] |
             listing = _list_named(entry, config, task, announce)
     except OSError as error:  # a disk that fails, a file that vanishes meanwhile
         raise _cannot_read(Path(config.source), error) from None
-    return check_classes(retarget(listing, task))
+    return check_classes(_retarget(listing, task))
+
+
+def _retarget(listing: Listing, task: str) -> Listing:
+    """The listing as `task` reads it. Raises DataError where the annotations are not of that sort."""
+    has, wanted = annotation_kind(listing.annotation), kind_for_task(task)
+    return listing if wanted is None or wanted is has else wanted.retarget(listing, has)
 
 
 def takes_layout(source: str) -> bool:

@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
+from striate.data.media.every import medium_of_files
 from striate.data.sources.tree import check_size, read_file
 from striate.errors import DataError
 from striate.wording import listed
@@ -53,7 +54,7 @@ def list_manifest(path: Path, task: str) -> Listing:
     return Listing(
         name=path.stem,
         source=str(path),
-        kind="image",
+        kind=medium_of_files(paths).name,
         annotation="number" if is_number else "class",
         paths=paths,
         labels=labels,

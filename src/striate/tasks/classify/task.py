@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from striate.data.annotations.masks import class_counts
 from striate.data.dataset import Dataset, SampleFacts
-from striate.data.labeled import class_counts
 from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import AnswerAgreement
 from striate.records import Interval

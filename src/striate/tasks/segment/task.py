@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from striate.data.annotations.masks import IGNORED, class_counts
 from striate.data.dataset import Dataset
-from striate.data.labeled import IGNORED, class_counts
 from striate.data.resize import resize_batch
 from striate.data.warp import Warp
 from striate.inference.agreement import agreement_of_labels

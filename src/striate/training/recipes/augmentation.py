@@ -37,7 +37,7 @@ def decide_augmentation(
     Raises ConfigError on what the data cannot take.
     """
     check_augmentation(augment, data)
-    if data.kind != "image":
+    if not data.medium.pictures:
         return _filled(augment, _OFF), ""
     if own_rule:
         decided = _filled(augment, _OFF)

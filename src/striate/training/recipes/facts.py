@@ -10,6 +10,8 @@ from torch import nn
 
 from striate.account.count import count_macs
 from striate.data.dataset import Dataset, Kind
+from striate.data.media.every import medium_of
+from striate.data.media.medium import Medium
 from striate.models.depth import weighted_layers
 from striate.models.learning_rule import LearningRule, learning_rule
 
@@ -37,6 +39,11 @@ class Facts:
     own_rule: LearningRule | None = None
     keeps: bool = True
     """Whether a moved image keeps its target."""
+
+    @property
+    def medium(self) -> Medium:
+        """What a sample is."""
+        return medium_of(self.kind)
 
 
 def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool, keeps: bool = True) -> Facts:

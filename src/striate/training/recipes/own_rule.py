@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from striate.data.annotations.every import annotation_kind
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError
 from striate.models.learning_rule import LearningRule
@@ -37,7 +38,7 @@ def learns_by_own_rule(config: Config, data: Dataset, rule: LearningRule | None)
     if not data.has_one_class_each:
         raise ConfigError(
             "optim.name",
-            f"own-rule for data whose targets are {data.targets_word}",
+            f"own-rule for data whose targets are {annotation_kind(data.annotation).word}",
             "samples of classes, which these rules are for",
             "--model auto" if data.has_masks else "--model mlp",
         )

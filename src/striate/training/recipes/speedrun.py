@@ -53,7 +53,7 @@ def before_data(config: Config) -> Config:
 def with_enough_validation(config: Config, asked: Config, data: Dataset) -> Config:
     """With the usual share of validation samples, where those of this recipe are so few that they show nothing; for
     tables always. Unchanged where the user `asked` for a share."""
-    few = data.kind == "table" or len(data.splits["val"]) < FEWEST_VALIDATION
+    few = data.medium.flat or len(data.splits["val"]) < FEWEST_VALIDATION
     if config.recipe != "speedrun" or asked.data.val_fraction is not None or not few:
         return config
     return replace(config, data=replace(config.data, val_fraction=None))
@@ -62,7 +62,7 @@ def with_enough_validation(config: Config, asked: Config, data: Dataset) -> Conf
 def before_network(config: Config, data: Dataset) -> Config:
     """With `task.label_smoothing` decided, if the recipe is this one and classes are told by cross-entropy."""
     task = config.task
-    smooth = data.kind != "table" and task_for(data, task).smooths_labels
+    smooth = not data.medium.flat and task_for(data, task).smooths_labels
     smooth = smooth and task.loss in ("auto", "cross-entropy") and config.optim.name != "own-rule"
     if config.recipe != "speedrun" or task.label_smoothing is not None or not smooth:
         return config
@@ -99,7 +99,7 @@ def speedrun(facts: Facts, asked: Config) -> Choice:
     Kernels keep their norms where normalizations make these meaningless. With another optimizer that was asked for,
     its rate, decay and schedule are those of the standard recipe; for a table everything is.
     """
-    if facts.kind == "table":
+    if facts.medium.flat:
         usual = standard(facts, asked)
         return replace(
             usual, why={**usual.why, "optim.name": "a table: speedrun is made for images, values are standard"}
@@ -110,7 +110,7 @@ def speedrun(facts: Facts, asked: Config) -> Choice:
     optim = replace(asked.optim, name=asked.optim.name or "muon")
     usual = standard(facts, replace(asked, optim=optim, batch=batch, budget=budget))
     choice = replace(usual, batch=batch, epochs=epochs, keep="last", train_samples=MEASURED, why={})
-    if facts.kind == "image":
+    if facts.medium.pictures:
         choice = replace(
             choice, first_size=0.75, full_size_from=0.5, views="mirror-shift" if asked.augment.flip else None
         )

@@ -12,15 +12,11 @@ less than nine on average, and by at most 28 in any pixel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from PIL import Image
 
 from striate.data.config import Fit
-from striate.data.fitting import Reduced, geometry
-
-if TYPE_CHECKING:
-    from striate.data.dataset import Preparation
+from striate.data.media.image.fitting import Reduced, geometry
+from striate.data.preparation import Preparation
 
 _KEPT = 2
 """Pixels of the reduced picture for one of the input, at least, on each axis."""

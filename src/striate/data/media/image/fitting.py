@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from striate.data.config import Fit
-from striate.data.scale_bytes import scale_bytes
+from striate.data.media.image.scale_bytes import scale_bytes
 
 BILINEAR, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 

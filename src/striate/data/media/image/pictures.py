@@ -9,7 +9,7 @@
   would be silent. Of 16-bit color Pillow keeps the high byte.
 - **Color** of CMYK, YCbCr, LAB and palettes becomes RGB as Pillow converts it (no embedded profile is applied).
 - **Gray from color** is ITU-R 601 luma (Pillow's mode L); RGB from gray repeats the value.
-- **Size**: see `striate.data.fitting`; large JPEGs may be decoded at a part of theirs, see `striate.data.reduce`.
+- **Size**: see `fitting.py`; large JPEGs may be decoded at a part of theirs, see `reduce.py`.
 
 A picture that is cut off is refused, never filled up with gray. One with too many pixels is refused by its header,
 before it is decoded; so are files that are larger than any such picture, and JPEGs of very many scans.
@@ -26,20 +26,17 @@ from functools import cache
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from striate.data.config import Fit
-from striate.data.fitting import Reduced, pixels_of, place, place_reduced
-from striate.data.pillow_ours import pillow_ours
-from striate.data.plain_jpeg import decode_plain_jpeg, plain_jpeg_header
-from striate.data.reduce import reduce_decoding
-from striate.errors import DataError
-
-if TYPE_CHECKING:
-    from striate.data.dataset import Preparation  # which imports torch
+from striate.data.media.image.fitting import Reduced, pixels_of, place, place_reduced
+from striate.data.media.image.pillow_ours import pillow_ours
+from striate.data.media.image.plain_jpeg import decode_plain_jpeg, plain_jpeg_header
+from striate.data.media.image.reduce import reduce_decoding
+from striate.data.media.medium import Unreadable
+from striate.data.preparation import Preparation
 
 SUFFIXES = frozenset(
     (
@@ -71,11 +68,10 @@ _TURNS = {
 _ORIENTATION = 0x0112
 
 
-class UnreadableImage(DataError):
-    """A picture that cannot be read; `reason` says why in plain words."""
+class UnreadableImage(Unreadable):
+    """A picture that cannot be read."""
 
     def __init__(self, where: str, reason: str, remedy: str = "replace or remove the file") -> None:
-        self.reason = reason
         super().__init__(
             where, reason, "a whole picture (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000, AVIF)", remedy
         )

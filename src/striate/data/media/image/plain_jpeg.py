@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from striate.data.reduce import reduction
-
-if TYPE_CHECKING:
-    from striate.data.dataset import Preparation  # which imports torch
+from striate.data.media.image.reduce import reduction
+from striate.data.preparation import Preparation
 
 _MODES = {"YCbCr": "RGB", "Gray": "GRAY"}
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1

@@ -1,50 +1,37 @@
-"""What is decided before decoding: channels and size of every input."""
+"""Channels and size of every input, decided before images are decoded."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 from striate.data.config import DataConfig
-from striate.data.dataset import Preparation
-from striate.data.listing import Listing
-from striate.data.scan import Scan
-from striate.errors import ConfigError
+from striate.data.media.image.pictures import Header
+from striate.data.media.medium import Planned
+from striate.data.preparation import Preparation
 from striate.records import Finding
 
 
-def plan_inputs(
-    listing: Listing, scan: Scan, config: DataConfig
-) -> tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]:
+def plan_images(source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
     """The preparation of every input, notes on what was decided, and a finding where images must be resized.
 
     Without `config.size` the commonest size is taken (of two equally common ones the larger), without
-    `config.channels` RGB if any image has color. Raises ConfigError for a size or channels of what is no image.
+    `config.channels` RGB if any image has color.
     """
-    if listing.kind != "image":
-        assert listing.inputs is not None
-        for name, value in (("size", config.size), ("channels", config.channels)):
-            if value is not None:
-                shown = "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                raise ConfigError(
-                    f"data.{name}",
-                    shown,
-                    f"nothing, since {listing.source} is a {listing.kind}",
-                    "leave out --size" if name == "size" else f"leave out --data.{name}",
-                )
-        return Preparation(listing.kind, tuple(listing.inputs.shape[1:]), layout=config.layout), (), ()
-    if listing.inputs is not None:
-        count, channels, height, width = listing.inputs.shape
+    if inputs is not None:
+        count, channels, height, width = inputs.shape
         sizes = Counter({(height, width): count})
         colored = count if channels == 3 else 0
     else:
-        sizes = Counter((header.height, header.width) for header in scan.headers.values())
-        colored = sum(header.color for header in scan.headers.values())
-    return _plan_images(listing, sizes, colored, config)
+        sizes = Counter((header.height, header.width) for header in headers)
+        colored = sum(header.color for header in headers)
+    return _plan(source, sizes, colored, config)
 
 
-def _plan_images(
-    listing: Listing, sizes: Counter[tuple[int, int]], colored: int, config: DataConfig
-) -> tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]:
+def _plan(source: str, sizes: Counter[tuple[int, int]], colored: int, config: DataConfig) -> Planned:
     total = sizes.total()
     notes = []
     size = config.size or max(sizes, key=lambda s: (sizes[s], s[0] * s[1], s))
@@ -62,16 +49,16 @@ def _plan_images(
         "image", (channels, *size), config.fit, config.max_pixels, config.layout, config.reduced_decoding
     )
     other = total - sizes[size]
-    return preparation, tuple(notes), (_resized(listing, other, total, preparation),) if other else ()
+    return preparation, tuple(notes), (_resized(source, other, total, preparation),) if other else ()
 
 
-def _resized(listing: Listing, other: int, total: int, preparation: Preparation) -> Finding:
+def _resized(source: str, other: int, total: int, preparation: Preparation) -> Finding:
     how = {"crop": "the center is kept", "stretch": "the whole is stretched", "pad": "the rest is black"}
     _, height, width = preparation.input_shape
     return Finding(
         "data.resized",
         "note",
-        listing.source,
+        source,
         f"{other:,} of {total:,} images are not {height} × {width} pixels and were scaled",
         f"{height} × {width} pixels",
         f"Where the aspect ratio differs, {how[preparation.fit]} (data.fit {preparation.fit}).",
