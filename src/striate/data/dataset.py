@@ -18,13 +18,6 @@ Annotation = Literal["class", "number", "mask"]
 
 TASK_OF: dict[Annotation, str] = {"class": "classify", "number": "regress", "mask": "segment"}
 """The task that reads each sort of annotation."""
-ANNOTATION_OF: dict[str, Annotation] = {task: annotation for annotation, task in TASK_OF.items()}
-"""The sort of annotation that each task reads."""
-
-
-def task_reading(annotation: str) -> str:
-    """The built-in task that reads this sort of annotation."""
-    return next(task for task, kind in ANNOTATION_OF.items() if kind == annotation)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from striate.data.dataset import ANNOTATION_OF, TASK_OF, Annotation, Kind
+from striate.data.dataset import TASK_OF, Annotation, Kind
 from striate.errors import DataError
 
 SPLIT_NAMES = {
@@ -105,23 +105,22 @@ def check_classes(listing: Listing) -> Listing:
     return listing
 
 
-def retarget(listing: Listing, task: str) -> Listing:
-    """The listing as `task` (`auto`, `classify`, `regress`, `segment`) reads it.
+def retarget(listing: Listing, wanted: str | None) -> Listing:
+    """The listing with annotations of the kind `wanted`; None leaves them as they are.
 
     Raises DataError where the annotations are not of that sort.
     """
-    wanted = ANNOTATION_OF.get(task, listing.annotation)
-    if wanted == listing.annotation:
+    if wanted in (None, listing.annotation):
         return listing
     if wanted == "number" and listing.annotation == "class":
         return _as_numbers(listing)
     if wanted == "class" and listing.annotation == "number":
         return _as_classes(listing)
-    has = {"class": "class names", "number": "numbers", "mask": "masks"}
+    has: dict[str | None, str] = {"class": "class names", "number": "numbers", "mask": "masks"}
     raise DataError(
         f"data {listing.source}",
         f"{has[listing.annotation]} as annotations",
-        f"{has[wanted]}, which the task {task} asks for",
+        f"{has.get(wanted, wanted)}, which the task asks for",
         f"--task {TASK_OF[listing.annotation]}" + ("" if wanted != "mask" else ", or a folder with images/ and masks/"),
     )
 
@@ -134,7 +133,7 @@ def _as_numbers(listing: Listing) -> Listing:
         raise DataError(
             f"data {listing.source}, {listing.paths[first]}",
             f"the label {bad[0]!r}",
-            "a finite number, since the task is regress",
+            "a finite number, since the task reads numbers",
             "--task classify, or put numbers in the labels",
         )
     targets = np.array([[values[label]] for label in listing.labels], dtype=np.float32)
@@ -147,7 +146,7 @@ def _as_classes(listing: Listing) -> Listing:
         raise DataError(
             f"data {listing.source}",
             f"numbers with fractions, such as {listing.labels[0]}",
-            "class names or whole numbers, since the task is classify",
+            "class names or whole numbers, since the task reads classes",
             "--task regress",
         )
     labels = tuple(str(int(value)) for value in listing.targets[:, 0])

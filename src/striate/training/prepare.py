@@ -21,7 +21,7 @@ from striate.errors import ChangedDataError
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.machine.memory import in_halves
 from striate.records import Finding
-from striate.tasks.registry import make_task
+from striate.tasks.registry import annotation_for, make_task
 from striate.tasks.task import Task
 from striate.training.answer_views import decide_views
 from striate.training.auxiliary import make_heads
@@ -120,10 +120,11 @@ def read_data(config: Config, announce: Callable[[str], None] | None = None) -> 
     """
     refuse_unused_packs(config)
     asked, config = config, before_data(config)
-    data = load_dataset(config.data, task=config.task.name, announce=announce)
+    annotation = annotation_for(config.task)
+    data = load_dataset(config.data, annotation=annotation, announce=announce)
     if (enough := with_enough_validation(config, asked, data)) != config:
         config = enough
-        data = load_dataset(config.data, task=config.task.name, announce=announce)
+        data = load_dataset(config.data, annotation=annotation, announce=announce)
     expected = config.data.fingerprint
     if expected not in (None, data.fingerprint):
         raise ChangedDataError(

@@ -31,8 +31,13 @@ from striate.errors import ConfigError, DataError
 _FORMS = "a folder, .tar, .tar.gz, .tgz, .zip, .csv, .npz, .mat or idx file"
 
 
-def list_source(config: DataConfig, task: str, announce: Callable[[str], None] | None = None) -> Listing:
-    """What `config.source` holds, as `task` reads it. Raises DataError, or ConfigError for a layout of no array."""
+def list_source(
+    config: DataConfig, annotation: str | None = None, announce: Callable[[str], None] | None = None
+) -> Listing:
+    """What `config.source` holds, with annotations of that kind, or as they are.
+
+    Raises DataError, or ConfigError for a layout of no array.
+    """
     if not config.source:  # as a path it would be the current folder
         raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
     entry = info(config.source)
@@ -42,16 +47,16 @@ def list_source(config: DataConfig, task: str, announce: Callable[[str], None] |
         own = None if entry is not None else find_own(config.source)
         if own is not None:
             # By its name: a recorded command works wherever STRIATE_DATA points to the set.
-            listing = replace(_list_path(own, config, task, ()), name=config.source, source=config.source)
+            listing = replace(_list_path(own, config, annotation, ()), name=config.source, source=config.source)
         elif entry is None:
-            listing = _list_path(Path(config.source), config, task, ())
+            listing = _list_path(Path(config.source), config, annotation, ())
         elif entry.embedded:
             listing = EMBEDDED[entry.name]()
         else:
-            listing = _list_named(entry, config, task, announce)
+            listing = _list_named(entry, config, annotation, announce)
     except OSError as error:  # a disk that fails, a file that vanishes meanwhile
         raise _cannot_read(Path(config.source), error) from None
-    return check_classes(retarget(listing, task))
+    return check_classes(retarget(listing, annotation))
 
 
 def takes_layout(source: str) -> bool:
@@ -62,18 +67,20 @@ def takes_layout(source: str) -> bool:
         return False
 
 
-def _list_named(entry: DatasetInfo, config: DataConfig, task: str, announce: Callable[[str], None] | None) -> Listing:
+def _list_named(
+    entry: DatasetInfo, config: DataConfig, annotation: str | None, announce: Callable[[str], None] | None
+) -> Listing:
     path = find(entry.name)
     if path is None:
         path = download(entry, download_folder(), announce=announce)
-    listing = _list_path(path, config, task, entry.classes)
+    listing = _list_path(path, config, annotation, entry.classes)
     notes = listing.notes
     if "jpeg" in path.name:
         notes += (f"{path.name} holds the images re-encoded as JPEG: accuracy runs a little below the published.",)
     return replace(listing, name=entry.name, source=entry.name, notes=notes)
 
 
-def _list_path(path: Path, config: DataConfig, task: str, class_names: tuple[str, ...]) -> Listing:
+def _list_path(path: Path, config: DataConfig, annotation: str | None, class_names: tuple[str, ...]) -> Listing:
     # Not resolve(): links in the path stay as the user knows them.
     absolute = Path(os.path.abspath(path))  # noqa: PTH100
     if names_shards(path.name) and not absolute.exists():
@@ -92,7 +99,7 @@ def _list_path(path: Path, config: DataConfig, task: str, class_names: tuple[str
             return list_shards([absolute], str(absolute))
         return _list_tree(unwrapped(tree), class_names)
     if name.lower().endswith(".csv"):
-        return list_manifest(absolute, task)
+        return list_manifest(absolute, annotation)
     if name.lower().endswith(".npz"):
         return list_npz(absolute, config.layout)
     if name.lower().endswith(".mat"):
