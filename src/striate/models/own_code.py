@@ -17,10 +17,11 @@ from pathlib import Path
 
 from striate.errors import ModelError, RunError, pasted
 from striate.machine.cache import cache_folder
-from striate.models.from_file import names_file, object_from_file, resolve_name
+from striate.models.from_file import names_file, object_from_file, resolve_name, source_digest
 from striate.models.given import give_as, given, is_given, name_of
 
 _named: set[str] = set()
+_ran: dict[tuple[str, str | None], object] = {}
 
 
 def remember_named(model: object) -> None:
@@ -68,25 +69,34 @@ def refuse_unnamed_code(name: str, what: str, where: str) -> None:
     )
 
 
-def own_code(name: str, what: str, where: str) -> object:
-    """What `name` stands for: what a file has under it, which RUNS the file, or what was given in Python as the
-    argument `where` ends with. `what` says what it is: "a task".
+def names_code(name: str) -> bool:
+    """Whether a field of the configuration stands for code: of a file, or given in Python."""
+    return names_file(name) or is_given(name)
+
+
+def own_code(name: str, what: str, argument: str, digest: str | None = None) -> object:
+    """What `name` stands for: what a file has under it, which RUNS the file, once in each state; or what was given in
+    Python. `what` says what it is ("a task"), `argument` by which argument it is given; `digest` is that
+    of the file where it is known, which is then not read again.
 
     Raises RunError for code of a file that the user has not named, and for what was given in another process;
     ModelError where the file or the name is missing.
     """
     if is_given(name):
-        value, argument = given(name), where.rpartition(".")[2]
+        value = given(name)
         if value is None:
             raise RunError(
-                where,
-                f"{what} that was {name}",
-                f"{what} of that form, since no file names it",
-                f"in Python: striate.load(path, {argument}=…), and then the same call again",
+                argument,
+                f"{what} {name}",
+                "the same one again, since no file names it",
+                f"in Python: striate.load(path, {argument}=…), then the same call; or train with file.py:name",
             )
         return value
-    refuse_unnamed_code(name, what, where)
-    return object_from_file(name)
+    refuse_unnamed_code(name, what, argument)
+    state = name, digest or source_digest(name)
+    if state not in _ran:
+        _ran[state] = object_from_file(name)
+    return _ran[state]
 
 
 def take_as(saved: str, value: object, argument: str) -> None:

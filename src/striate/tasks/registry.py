@@ -13,11 +13,12 @@ from typing import Any, cast
 
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, RunError, StriateError
-from striate.models.from_file import names_file, resolve_name
+from striate.models.from_file import resolve_name
 from striate.models.given import is_given
-from striate.models.own_code import own_code, refuse_unnamed_code
+from striate.models.own_code import names_code, own_code, refuse_unnamed_code
 from striate.tasks.config import TaskConfig
 from striate.tasks.every import TASKS
+from striate.tasks.own_loss import with_loss
 from striate.tasks.task import Task
 
 ENTRY_POINTS = "striate.tasks"
@@ -30,7 +31,7 @@ def task_class(name: str) -> type[Task]:
     name, with the nearest one."""
     if name in TASKS:
         return _built_in(name)
-    if names_file(name) or is_given(name):
+    if names_code(name):
         return _own(resolve_name(name))
     registered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name in registered:
@@ -53,11 +54,7 @@ def _built_in(name: str) -> type[Task]:
 
 
 def _own(name: str) -> type[Task]:
-    """One class for each name and what it stands for, so that a file is run once."""
-    if names_file(name):
-        refuse_unnamed_code(name, "a task", "task")
-        if name in _LOADED:
-            return _LOADED[name][1]
+    """One class for each name and what it stands for."""
     code = own_code(name, "a task", "task")
     if name not in _LOADED or _LOADED[name][0] is not code:
         _LOADED[name] = code, as_task_class(code, name)
@@ -127,17 +124,23 @@ def annotation_for(config: TaskConfig) -> str | None:
 def make_task(data: Dataset, config: TaskConfig) -> Task:
     """The task that the annotations ask for. Raises ConfigError for a loss of another task, DataError."""
     found = task_for(data, config)
-    loss = found.losses[0] if config.loss == "auto" else config.loss
+    own = names_code(config.loss)
+    loss = found.losses[0] if own or config.loss == "auto" else config.loss
     if loss not in found.losses:
         raise ConfigError(
-            "task.loss", repr(loss), f"for {found.name}: {' or '.join(found.losses)}", "leave out --task.loss"
+            "task.loss",
+            repr(loss),
+            f"for {found.name}: {' or '.join(found.losses)}; or file.py:name",
+            "leave out --task.loss",
         )
-    return found.make(data, config, loss)
+    task = found.make(data, config, loss)
+    return with_loss(task, resolve_name(config.loss)) if own else task
 
 
 def task_to_state(task: Task) -> dict[str, Any]:
     """Plain values for a checkpoint, from which `task_from_state` makes the same task."""
-    return {"name": task.name, **task.state()}
+    own = {"own_loss": task.own_loss} if task.own_loss else {}
+    return {"name": task.name, **own, **task.state()}
 
 
 def task_of_run(name: str, where: str) -> type[Task]:
@@ -160,4 +163,6 @@ def task_from_state(state: Mapping[str, Any], where: str) -> Task:
     """The task whose state this is. Raises RunError for an unknown one, and for one of a user's own code that nobody
     has named."""
     found = task_of_run(str(state.get("name")), where)
-    return found.from_state({key: value for key, value in state.items() if key != "name"})
+    task = found.from_state({key: value for key, value in state.items() if key not in ("name", "own_loss")})
+    loss = state.get("own_loss")
+    return task if loss is None else with_loss(task, str(loss))

@@ -75,6 +75,8 @@ class Task:
     """Whether a moved, cropped or mirrored image keeps its target (moved with it where it lies on the grid)."""
     mean_of_views: ClassVar[bool] = False
     """Whether predictions may be the mean over mirrored and moved images."""
+    own_loss: ClassVar[str] = ""
+    """The name of the user's own loss that stands in place of the task's, where one does."""
     classes: tuple[str, ...] = ()
     loss_name: str = "own"
 

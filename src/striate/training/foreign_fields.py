@@ -60,7 +60,7 @@ def refuse_foreign_fields(config: Config, task: str, loss: str, *, has_weights: 
     if optimizer == "own-rule":
         _refuse_gradients(config)
     always = {"name", "lr", "weight_decay", "clip", "ema"}
-    _refuse("optim", config.optim, always | _OPTIMIZER[optimizer], optimizer)
+    _refuse("optim", config.optim, always | _OPTIMIZER.get(optimizer, set()), optimizer)
     sizes = {"first_size", "full_size_from"}
     _refuse("schedule", config.schedule, {"name"} | sizes | _SCHEDULE[schedule], f"the schedule {schedule}")
     allowed = {"name", "loss"} | _TASK.get(f"{loss} {task}", set())

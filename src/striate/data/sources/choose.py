@@ -22,6 +22,7 @@ from striate.data.sources.idx import is_idx, list_idx, list_idx_file
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.masks import holds_masks, list_masks
 from striate.data.sources.npz import list_npz
+from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
 from striate.data.sources.tree import Tree, as_text, folder_tree
@@ -40,6 +41,8 @@ def list_source(
     """
     if not config.source:  # as a path it would be the current folder
         raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
+    if is_given_data(config.source):
+        return check_classes(retarget(list_given(config.source, config.layout), annotation))
     entry = info(config.source)
     if config.layout != "auto" and not takes_layout(config.source):
         raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")
@@ -62,7 +65,7 @@ def list_source(
 def takes_layout(source: str) -> bool:
     """Whether the source is a file of arrays, whose order of axes may be given."""
     try:
-        return source.lower().endswith(".npz") and not Path(source).is_dir()
+        return is_given_data(source) or (source.lower().endswith(".npz") and not Path(source).is_dir())
     except OSError:
         return False
 
