@@ -15,7 +15,7 @@ from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.read import load_for_evaluation
 from striate.data.sources.objects import Data, given_data
-from striate.errors import ChangedDataError, ConfigError, RunError
+from striate.errors import ChangedDataError, ConfigError, RunError, UsageError
 from striate.evaluation.assessment.assess import assess_run, assess_split
 from striate.evaluation.assessment.keep import keep_assessment, kept_whole, read_gap, read_temperature
 from striate.evaluation.measure import evaluate_trained
@@ -130,6 +130,9 @@ def data_baselines(
     say(f"{read.name}: " + ", ".join(f"{len(split):,} {name}" for name, split in read.splits.items()))
     for said in (*read.notes, *read.findings):
         say(str(said))
+    if not task.baselines(read):
+        got = f"{task.name}, a task without methods to compare with"
+        raise UsageError("baseline", got, "one that has some", "define baselines(self, data) in it")
     fitted = fit_baselines(read, task, seed=merged.seed, announce=say)
     return DataBaselines(merged.data.source, fitted, tuple(read.notes), tuple(read.findings))
 

@@ -29,7 +29,7 @@ def refuse_untrainable(
 ) -> None:
     """Raise ConfigError or TrainingError where network, data and the decided `config` do not go together; `asked` is
     the configuration before anything was decided."""
-    refuse_foreign_fields(config, task.name, "own" if task.own_loss else task.loss_name, has_weights=has_weights)
+    refuse_foreign_fields(config, type(task), "own" if task.own_loss else task.loss_name, has_weights=has_weights)
     refuse_empty_penalties(network, config.regularize)
     refuse_uncompiled_parts(config)
     _refuse_changed_steps(config.budget)
