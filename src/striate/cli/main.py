@@ -41,6 +41,7 @@ _VERBS = {
     "pixels": "Show a picture as what it is: numbers.",
     "models": "List the networks that have a name.",
     "datasets": "List the data sets that have a name, and where they are.",
+    "trust": "Say that the code of a file may be run where a run or a configuration names it.",
     "env": "Print what a bug report needs, machine and versions; --measure: what the machine can do.",
 }
 _GROUPS = {

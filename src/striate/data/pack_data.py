@@ -32,7 +32,7 @@ class PackedData:
 
 
 def pack_data(
-    config: DataConfig, *, task: str = "auto", announce: Callable[[str], None] = lambda _: None
+    config: DataConfig, *, annotation: str | None = None, announce: Callable[[str], None] = lambda _: None
 ) -> PackedData:
     """Make the pack of a data set in `config.packs`, or go on making it; one that is there is compared with its
     digests, and made anew where it is damaged.
@@ -41,7 +41,7 @@ def pack_data(
     """
     config = replace(config, store="pack", fingerprint=None)
     try:
-        data = load_dataset(config, task=task, announce=announce)
+        data = load_dataset(config, annotation=annotation, announce=announce)
     except ConfigError as error:
         if error.where != "data.store":
             raise
@@ -50,7 +50,7 @@ def pack_data(
     pack = _pack_of(data)
     if open_pack(pack.path, pack.record.key, pack.shape, check=True) is None:
         remove_unless_whole(pack.path, pack.record.key, pack.shape, announce=announce)
-        data = load_dataset(config, task=task, announce=announce)
+        data = load_dataset(config, annotation=annotation, announce=announce)
         pack = _pack_of(data)
     images = sum(len(split) for split in data.splits.values())
     places = (pack.path,) if pack.masks is None else (pack.path, pack.masks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from striate.data.annotations.every import annotation_kind, task_reading
+from striate.data.annotations.every import annotation_kind
 from striate.data.assemble import assemble
 from striate.data.audit.given_leaks import find_seen
 from striate.data.audit.quick import find_all
@@ -22,13 +22,15 @@ from striate.errors import DataError
 from striate.records import Finding
 
 
-def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[str], None] | None = None) -> Dataset:
+def load_dataset(
+    config: DataConfig, *, annotation: str | None = None, announce: Callable[[str], None] | None = None
+) -> Dataset:
     """The data set that `config` names, decoded and split, ready for training.
 
-    `task` (`auto`, `classify`, `regress`, `segment`) says how labels are read where that is open; `announce` is told
+    `annotation` (`class`, `number`, `mask`) says how labels are read where that is open; `announce` is told
     of a download before it starts. Raises DataError or ConfigError.
     """
-    listing = list_source(config, task, announce)
+    listing = list_source(config, annotation, announce)
     ids = range(len(listing))
     scan = scan_listing(listing, ids, config.max_pixels)
     preparation, kept_in, notes, resized = _decode(listing, scan, config, announce)
@@ -100,7 +102,7 @@ def load_for_evaluation(
     """
     if config.layout == "auto" and takes_layout(config.source):
         config = replace(config, layout=preparation.layout)
-    listing = list_source(config, task_reading(annotation), announce)
+    listing = list_source(config, annotation, announce)
     _check_form(listing, preparation, targets)
     listing, renamed = annotation_kind(listing.annotation).match(listing, classes)
     name = "test" if "test" in listing.given else "all"

@@ -163,7 +163,7 @@ class Images:
             if entry is None or place(data) is None:
                 names = ", ".join(one["name"] for one in self.sets())
                 raise DataError("data", data[:80], f"images that are on this machine: {names}", "mnist5k")
-            listing = list_source(DataConfig(data), "auto")
+            listing = list_source(DataConfig(data))
         if listing.kind != "image":
             raise DataError("data", f"{listing.name}, a {listing.kind}", "a set of images", "mnist5k")
         return listing

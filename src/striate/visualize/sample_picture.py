@@ -47,7 +47,7 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
     if not (digits.isascii() and digits.isdigit()):
         got = f"the number {digits[:20]!r}" if mark else f"the data set {name}, without the number of a sample"
         raise DataError(text[:80], got, "a whole number from 0", f"striate pixels {name}#0")
-    listing = list_source(DataConfig(name), "auto", announce)
+    listing = list_source(DataConfig(name), None, announce)
     number = int(digits) if len(digits) < 12 else len(listing)
     if number >= len(listing):
         remedy = f"striate pixels {name}#{len(listing) - 1}"

@@ -67,7 +67,7 @@ def _as_classes(listing: Listing) -> Listing:
         raise DataError(
             f"data {listing.source}",
             f"numbers with fractions, such as {listing.labels[0]}",
-            "class names or whole numbers, since the task is classify",
+            "class names or whole numbers, since the task reads classes",
             "--task regress",
         )
     labels = tuple(str(int(value)) for value in listing.targets[:, 0])

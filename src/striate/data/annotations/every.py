@@ -23,11 +23,6 @@ def annotation_kind(name: str) -> AnnotationKind:
     return found
 
 
-def kind_for_task(task: str) -> AnnotationKind | None:
-    """What the built-in task of this name reads; None for `auto` and tasks of others."""
-    return next((kind for kind in map(annotation_kind, KINDS) if kind.task == task), None)
-
-
 def task_reading(annotation: str) -> str:
     """The built-in task that reads this kind of annotation."""
     return annotation_kind(annotation).task

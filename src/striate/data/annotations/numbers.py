@@ -71,7 +71,7 @@ def _as_numbers(listing: Listing) -> Listing:
         raise DataError(
             f"data {listing.source}, {listing.paths[first]}",
             f"the label {bad[0]!r}",
-            "a finite number, since the task is regress",
+            "a finite number, since the task reads numbers",
             "--task classify, or put numbers in the labels",
         )
     targets = np.array([[values[label]] for label in listing.labels], dtype=np.float32)

@@ -33,11 +33,11 @@ class _Row(NamedTuple):
     others: tuple[str, ...]
 
 
-def list_manifest(path: Path, task: str) -> Listing:
+def list_manifest(path: Path, annotation: str | None) -> Listing:
     """The rows of a manifest; paths are relative to its folder and stay inside it.
 
-    Labels that are all numbers, with a fraction somewhere (or `task` = "regress"), are numbers; else class names.
-    Raises DataError with the line.
+    Labels that are all numbers, with a fraction somewhere, are numbers, or where `annotation` is "number"; else
+    class names. Raises DataError with the line.
     """
     rows, others = _parse(path)
     root = Path(os.path.realpath(path.parent))
@@ -47,8 +47,10 @@ def list_manifest(path: Path, task: str) -> Listing:
     paths = tuple(row.path for row in rows)
     labels = tuple(row.label for row in rows)
     numbers = [as_number(label) for label in labels]
-    is_number = task == "regress" or (
-        task == "auto" and all(n is not None for n in numbers) and any(n is not None and n != int(n) for n in numbers)
+    is_number = annotation == "number" or (
+        annotation is None
+        and all(n is not None for n in numbers)
+        and any(n is not None and n != int(n) for n in numbers)
     )
     classes = () if is_number else order_classes(labels)
     return Listing(

@@ -58,7 +58,10 @@ class Classify(Task):
     name: ClassVar[str] = "classify"
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "hinge")
-    smooths_labels: ClassVar[bool] = True
+    fields: ClassVar[Mapping[str, frozenset[str]]] = {
+        "cross-entropy": frozenset(("label_smoothing", "class_weights")),
+        "hinge": frozenset(("class_weights", "margin")),
+    }
     mean_of_views: ClassVar[bool] = True
 
     @classmethod

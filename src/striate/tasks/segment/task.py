@@ -48,6 +48,7 @@ class Segment(Task):
     needs: ClassVar[Feature] = "map"
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
+    fields: ClassVar[Mapping[str, frozenset[str]]] = {"cross-entropy": frozenset(("class_weights",))}
     moves_with_image: ClassVar[bool] = True
     mean_of_views: ClassVar[bool] = True
     writes_files: ClassVar[bool] = True

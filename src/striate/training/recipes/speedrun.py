@@ -62,9 +62,11 @@ def with_enough_validation(config: Config, asked: Config, data: Dataset) -> Conf
 def before_network(config: Config, data: Dataset) -> Config:
     """With `task.label_smoothing` decided, if the recipe is this one and classes are told by cross-entropy."""
     task = config.task
-    smooth = not data.medium.flat and task_for(data, task).smooths_labels
-    smooth = smooth and task.loss in ("auto", "cross-entropy") and config.optim.name != "own-rule"
-    if config.recipe != "speedrun" or task.label_smoothing is not None or not smooth:
+    if config.recipe != "speedrun" or task.label_smoothing is not None or config.optim.name == "own-rule":
+        return config
+    found = task_for(data, task)
+    loss = found.losses[0] if task.loss == "auto" else task.loss
+    if data.medium.flat or "label_smoothing" not in found.fields.get(loss, ()):
         return config
     return replace(config, task=replace(task, label_smoothing=SMOOTHING))
 
