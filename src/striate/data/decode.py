@@ -92,6 +92,7 @@ def mask_reader(
 ) -> Callable[[int, MaskPixels, int], str | None]:
     """A function that decodes the mask of the sample `ids[row]` into place `at` of masks, and says why it cannot, as
     `row_reader` does; it raises DataError where a mask is not as large as its image."""
+    read_image = row_reader(listing, scan, ids, preparation)
 
     def read(row: int, masks: MaskPixels, at: int) -> str | None:
         assert listing.read_mask is not None
@@ -103,7 +104,9 @@ def mask_reader(
             size = listing.medium.size_of(scan.headers[number])
             masks.place(at, _decode_mask(listing, number, data, size, preparation), preparation)
         except _WrongSizeError:
-            raise
+            if (why := read_image(row, np.empty(preparation.input_shape, np.uint8))) is None:
+                raise
+            return why  # an image that cannot be read needs no mask
         except (OSError, DataError) as error:
             return why_unreadable(error)
         return None

@@ -16,6 +16,7 @@ from striate.data.dataset import Dataset
 from striate.data.loader import batches, epoch_order
 from striate.data.pack_data import pack_data
 from striate.data.read import load_dataset, load_for_evaluation
+from striate.data.store.decide import Room
 from striate.data.store.pack import Pack, block_digest
 from striate.data.store.stored import StoredInputs
 from striate.errors import DataError
@@ -94,6 +95,7 @@ def test_what_cannot_be_read_is_told_the_same_in_each_store(tmp_path: Path) -> N
         write_masks(root / part, 8, seed=seed)
     for cut in (root / "train" / "masks" / "03.png", root / "test" / "images" / "05.png"):
         cut.write_bytes(cut.read_bytes()[:-100])
+    Image.fromarray(np.zeros((3, 3), np.uint8)).save(root / "test" / "masks" / "05.png")  # no more is asked of it
     trio = [load(root, store, size=(18, 20)) for store in STORES]
     lost = [row.path for row in trio[0].rows if row.split == "unreadable"]
     assert lost == ["test/images/05.png", "train/images/03.png"]
@@ -166,6 +168,20 @@ def test_a_pack_of_masks_goes_with_its_images(tmp_path: Path) -> None:
     Image.fromarray(even).save(mask)
     pack_data(config)
     assert len(packs_of(root)) == 3  # the images are the same: they are not packed again
+
+
+def test_images_go_where_there_is_room_and_masks_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_masks(tmp_path / "streets")
+    inputs = 24 * 3 * 18 * 20
+    for disk, store in ((10 * inputs, "pack"), (0, "stream")):
+        monkeypatch.setattr("striate.data.keep.measure_room", lambda _, disk=disk: Room(inputs, inputs, disk))
+        config = DataConfig(source=str(root), size=(18, 20), packs=str(tmp_path / f"packs {store}"))
+        data = load_dataset(config)
+        assert data.store == store
+        assert isinstance(data.splits["train"].targets, torch.Tensor)
+        assert any("GB of inputs" in note for note in data.notes)
 
 
 def test_other_data_are_read_from_each_store(tmp_path: Path) -> None:

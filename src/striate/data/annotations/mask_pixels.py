@@ -43,6 +43,14 @@ class MaskPixels:
         border = None if self.border is None else self.border[rows]
         return MaskPixels(self.pixels[rows], border, self.occurring[rows])
 
+    def numbered(self, table: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:
+        """(N, H, W) uint8: `table` (256,) of the values, and `border`. The values are lost: masks may be many, and a
+        second copy of all would double what they take."""
+        np.take(table, self.pixels, out=self.pixels, mode="clip")  # any other mode makes a copy
+        if self.border is not None:
+            self.pixels[self.border] = border
+        return self.pixels
+
     @property
     def values(self) -> set[int]:
         """All values that occur in any of them."""

@@ -66,10 +66,7 @@ class Masks(AnnotationKind):
                 f"some of {', '.join(classes)}, or 255 for ignored pixels",
                 "renumber the masks",
             )
-        targets: NDArray[np.uint8] = to_class[masks.pixels]
-        if masks.border is not None:
-            targets[masks.border] = IGNORED
-        return targets
+        return masks.numbered(to_class, IGNORED)
 
     def check(self, data: Dataset) -> None:
         """Each split of masks has a pixel that is labeled: of others there is nothing to learn or to measure."""
