@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -70,7 +69,7 @@ def predict(
             if json:
                 print_json(line, indent=None)
             elif "error" not in line:
-                print_text(one_line(_text(line)))
+                print_text(one_line(f"{line['path']}  {trained.task.line(line)}"))
             advance()
     if ignored := answers.ignored:
         print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not images by their suffix")
@@ -105,38 +104,15 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 
 
 def _mask_writer(trained: Trained, folder: Path | None) -> Keep:
-    """A function that writes an answer's mask into `folder` and gives its path as a field; nothing without a folder."""
+    """A function that writes what of a prediction is a file of its own into `folder` and gives its path as a field;
+    nothing without a folder."""
     if folder is None:
         return lambda *_: {}
-    import numpy as np
-    from PIL import Image
+    from striate.runs.files import explained
 
-    from striate.errors import UsageError
-    from striate.runs.files import explained, write_atomic
-
-    if trained.task.name != "segment":
-        raise UsageError(
-            "--masks", f"a run that answers with {trained.task.headline}", "a segmentation", "leave out --masks"
-        )
-    values = np.array([int(name) for name in trained.classes], np.uint8)
+    task = trained.task
+    if not task.writes_files:
+        raise task.no_files()
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-
-    def keep(path: str, answer: Prediction) -> dict[str, Any]:
-        names = (f"{Path(path).stem}{f'-{k}' if k else ''}.png" for k in count())
-        file = next(folder / name for name in names if not (folder / name).exists())
-        mask = Image.fromarray(values[answer.decoded.numpy()])
-        write_atomic(file, lambda temporary: mask.save(temporary, format="PNG"))
-        return {"mask": str(file)}
-
-    return keep
-
-
-def _text(line: dict[str, Any]) -> str:
-    if "label" in line:
-        others = ", ".join(f"{label} {100 * p:.1f} %" for label, p in line["top"][1:3])
-        return f"{line['path']}  {line['label']}  {100 * line['probability']:.1f} %" + (
-            f"  ({others})" if others else ""
-        )
-    values = line.get("shares") or line.get("values") or {"": line.get("value")}
-    return f"{line['path']}  " + "  ".join(f"{name} {value:.4g}".strip() for name, value in values.items())
+    return lambda path, prediction: task.write_prediction(folder, path, prediction.decoded)
