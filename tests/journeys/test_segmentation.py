@@ -43,7 +43,8 @@ def test_a_layer_string_learns_to_segment(capsys: pytest.CaptureFixture[str]) ->
     assert main([*words, "--out", "run", "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["task"] == "segment"
-    assert set(metrics["test"]) == {"n", "loss", "iou", "pixel_accuracy"}
+    keys = {"n", "loss", "iou", "dice", "pixel_accuracy", "iou_per_class", "iou_interval"}
+    assert set(metrics["test"]) == keys
     assert metrics["test"]["iou"] >= 0.9
     assert (Path("run") / "plots" / "masks.png").exists()
     assert Path("run/classes.txt").read_text() == "0\n1\n2\n"

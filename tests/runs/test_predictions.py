@@ -131,3 +131,32 @@ def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(kept, "_MOST_PATHS", 1)
     with pytest.raises(RunError, match="bytes unpacked"):
         read_predictions(run, "test")
+
+
+def masks(n=12, side=20):
+    rng = np.random.default_rng(0)
+    truth, said = (rng.integers(0, 3, (n, side, side)).astype(np.uint8) for _ in range(2))
+    truth[0, 0] = 255
+    paths = tuple(f"images/{k}.png" for k in range(n))
+    return Predictions("segment", "test", ("0", "1", "2"), np.arange(n), paths, truth, said, None)
+
+
+def test_masks_are_kept_as_they_are_and_counted_in_bytes(tmp_path, monkeypatch):
+    run, written = RunDirectory(tmp_path), masks()
+    monkeypatch.setattr(kept, "MOST_VALUES", 12 * 20 * 20 // 4)
+    assert write_predictions(run, written)
+    read = read_predictions(run, "test")
+    for name in ("targets", "answers", "ids"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
+        assert getattr(read, name).dtype == getattr(written, name).dtype
+    assert read.predicted is None
+    monkeypatch.setattr(kept, "MOST_VALUES", 12 * 20 * 20 // 4 - 1)
+    assert not write_predictions(run, written)
+
+
+@pytest.mark.parametrize("other", [np.zeros((12, 20, 19), np.uint8), np.zeros((12, 20, 20), np.float32)])
+def test_masks_of_another_shape_or_type_are_refused(tmp_path, other):
+    run, written = RunDirectory(tmp_path), masks()
+    write_predictions(run, Predictions(**{**vars(written), "answers": other}))
+    with pytest.raises(RunError, match="damaged"):
+        read_predictions(run, "test")

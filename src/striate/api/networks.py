@@ -16,7 +16,6 @@ from striate.models.untouched import same_random_state
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.studies.cross_validation.content import final_command
-from striate.tasks.classify.task import Classify
 from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained, trained_from_dict
 
@@ -57,17 +56,18 @@ def load(
 
 
 def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:
-    """The network of `run` with calibrated probabilities. Raises RunError where the run has no temperature."""
+    """The network of `run` with calibrated probabilities. Raises UsageError for a task without any, RunError where the
+    run has no temperature."""
+    task = trained.task.calibrated(1.0)
     temperature = read_temperature(run)
-    if temperature is None or not isinstance(trained.task, Classify):
-        why = "" if isinstance(trained.task, Classify) else f": the task is {trained.task.name}"
+    if temperature is None:
         raise RunError(
             str(run.evaluation),
-            f"no temperature{why}",
+            "no temperature",
             "a classification with right and wrong answers in validation, and its evaluation.json",
             f"striate eval {pasted(run.path)} writes the file where it is missing; or leave out --calibrated",
         )
-    return replace(trained, task=replace(trained.task, temperature=temperature.value))
+    return replace(trained, task=task.calibrated(temperature.value))
 
 
 def build(

@@ -106,6 +106,7 @@ def evaluate_split(
         inference=answering.plan,
         brightness=brightness,
         shown=task.metrics,
+        sampled=task.remembered(measured),
     )
 
 
@@ -129,7 +130,7 @@ def _run(
     views: Views,
     progress: Callable[[int, int], None] | None,
 ) -> _Answered:
-    measured, single = task.accumulator(), task.accumulator()
+    measured, single = task.collector(len(split)), task.accumulator()
     answers, brightness = [], []
     done = 0
     with inference(answering) as network, closing(_read(split, batch, device)) as parts:

@@ -15,8 +15,8 @@ from striate.runs.directory import RunDirectory
 from striate.runs.files import write_atomic
 
 MOST_SAMPLES, MOST_VALUES = 200_000, 20_000_000
-"""Of larger splits no answers are kept: a file has at most 40 MB of probabilities or 80 MB of numbers, beside ids,
-labels and paths, before it is compressed."""
+"""Of larger splits no answers are kept: a file has at most 40 MB of probabilities or 80 MB of numbers or masks (a byte
+a pixel), beside ids, labels and paths, before it is compressed."""
 _MOST_PATHS = 100_000_000
 _LONGEST_TASK = 4096  # a path and a name
 _LEAST = -1e4  # a log-probability; float16 ends at -65504
@@ -29,7 +29,8 @@ class Predictions:
     `ids` (N,) int64 are positions in the source's listing, the same in every run on the same data; `paths` N texts
     as in split.csv. Classes: `targets` (N,) int64, `predicted` (N,) int64, `answers` (N, K) float32 probabilities,
     which were kept as float16 logarithms: within 0.1 % for those above 0.4, 1 % above 0.00005. Numbers: `targets` and
-    `answers` (N, T) float32, in the units of the data; `predicted` is None, `classes` empty.
+    `answers` (N, T) float32, in the units of the data; `predicted` is None, `classes` empty. Masks: `targets` and
+    `answers` (N, H, W) uint8. Of other tasks, arrays of numbers.
     """
 
     task: str
@@ -48,7 +49,8 @@ def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
     Raises RunError where it cannot be written.
     """
     paths = "\0".join(predictions.paths).encode("utf-8", "surrogatepass")
-    if len(predictions.ids) > MOST_SAMPLES or predictions.answers.size > MOST_VALUES or len(paths) > _MOST_PATHS:
+    bytes_of_answers = predictions.answers.size * min(4, predictions.answers.itemsize)
+    if len(predictions.ids) > MOST_SAMPLES or bytes_of_answers > 4 * MOST_VALUES or len(paths) > _MOST_PATHS:
         return False
     arrays: dict[str, NDArray[Any]] = {
         "task": _text(predictions.task),
@@ -69,8 +71,8 @@ def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
 
 
 def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
-    """The answers that were kept for `val` or `test`; None where there are none: a run of masks, of an earlier version,
-    or of a split too large. Raises RunError for a damaged file, and for one whose content is not that of a task."""
+    """The answers that were kept for `val` or `test`; None where there are none: a run of an earlier version, or
+    of a split too large. Raises RunError for a damaged file, and for one whose content is not that of a task."""
     path = run.predictions / f"{split}.npz"
     if not path.is_file():
         return None

@@ -61,7 +61,7 @@ class Evaluation:
     them could not be; `inference` how the predictions were computed. `brightness` (N,) float32: the mean of each
     image's bytes, 0 to 255; None where inputs are no images. `figures`: everything that follows from the predictions;
     `temperature` and `gap`, those of evaluation.json of the run, come from its validation split. None where nobody
-    asked.
+    asked. `sampled`: what the task remembers beside `decoded` (`Task.remembered`); None of kept predictions.
     """
 
     data: str
@@ -83,6 +83,7 @@ class Evaluation:
     temperature: Temperature | None = None
     gap: Mapping[str, Any] | None = None
     shown: tuple[Metric, ...] = ()
+    sampled: Any = None
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as one JSON object of plain values, without the single predictions."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from rich.cells import cell_len, set_cell_size
 
 from striate.errors import one_line
-from striate.statistics.calibration import Temperature
+from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, as_object
 from striate.tasks.metric import Metric
 
@@ -128,6 +128,37 @@ def gap_lines(gap: Mapping[str, Any] | None) -> list[str]:
         return []
     said, _, judged = one_line(str(gap.get("sentence", ""))).partition(": ")
     return [f"  {cut_text(said, 76)}:", f"    {cut_text(judged, 76)}"] if judged else []
+
+
+def calibration_lines(raw: Calibration, after: Calibration | None, temperature: Temperature | None) -> list[str]:
+    """The calibration as it is, and what a temperature would make of it, `after`."""
+    low, high = raw.ece_by_chance
+    lines = [
+        f"  calibration: ECE {raw.ece:.4f}; by chance {low:.4f} to {high:.4f} if confidences were true",
+        f"    {_verdict(raw)}",
+    ]
+    if temperature is not None and after is not None:
+        value, ends = temperature.value, temperature.interval
+        fitted = f"fitted on {temperature.fitted_on} (n = {temperature.n:,})"
+        chance = after.ece_by_chance
+        lines += [
+            f"    a temperature of {value:.3g} ({ends.low:.3g} to {ends.high:.3g}), {fitted},",
+            f"    would change ECE {raw.ece:.4f} → {after.ece:.4f}; by chance {chance[0]:.4f} to {chance[1]:.4f}",
+            f"    and log loss {raw.nll:.4f} → {after.nll:.4f}",
+        ]
+        if after.nll >= raw.nll:
+            lines.append("    which is no better: leave the probabilities as they are")
+    return lines
+
+
+def _verdict(calibration: Calibration) -> str:
+    if calibration.ece <= calibration.ece_by_chance[1]:
+        return "confidence and accuracy agree as well as so many samples can tell"
+    if calibration.both_ways is not None:
+        over, under = calibration.both_ways
+        return f"the network is too sure around {100 * over:.0f} %, not sure enough around {100 * under:.0f} %"
+    points = f"{abs(100 * calibration.surplus):.1f} points on average"
+    return f"the network is {'too sure' if calibration.surplus > 0 else 'not sure enough'}: {points}"
 
 
 def span_text(figure: Estimate, scale: float, digits: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from striate.data.store.stored import StoredInputs
+from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, plain
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.figures import Figures, Slice
@@ -16,6 +17,7 @@ from striate.tasks.metric import Metric
 from striate.visualize.charts import chart
 from striate.visualize.estimates import SHOWN, draw_slices
 from striate.visualize.page_parts import Section, Table
+from striate.visualize.reliability import draw_reliability
 from striate.wording import number, percent
 
 Images = NDArray[Any] | StoredInputs
@@ -110,3 +112,53 @@ def drawable_images(inputs: ArrayLike | StoredInputs | None) -> Images | None:
 def places_at_random(n: int, count: int) -> NDArray[np.int64]:
     """The same places in every run, in rising order."""
     return np.sort(np.random.default_rng(0).choice(n, min(n, count), replace=False))
+
+
+def trust_section(
+    raw: Calibration, after: Calibration | None, temperature: Temperature | None, of: str, more: tuple[str, ...] = ()
+) -> Section:
+    """How far to trust the percentages: calibration, before and after the temperature; `more` sentences on it."""
+    low, high = raw.ece_by_chance
+    agrees = raw.ece <= high
+    said = [
+        f"Percentages and shares that were right differ by {100 * raw.ece:.1f} points on average (expected calibration"
+        f" error, {of}). Of percentages that are exactly right, so many samples would show {100 * low:.1f} to"
+        f" {100 * high:.1f} points by chance: {'these agree as well as can be told' if agrees else _direction(raw)}."
+    ]
+    if temperature is not None and after is not None:
+        low, high = temperature.interval.low, temperature.interval.high
+        worse = " That is no better: leave the percentages as they are." if after.nll >= raw.nll else ""
+        said.append(
+            f"Logits divided by a temperature of {temperature.value:.3g} (95 % interval {low:.3g} to {high:.3g}, fitted"
+            f" on {temperature.fitted_on}, n = {temperature.n:,}) would make that {100 * after.ece:.1f} points, and the"
+            f" log loss {after.nll:.4f} instead of {raw.nll:.4f}. Answers stay the same; only their percentages"
+            f" change.{worse}"
+        )
+    bins = plain(raw.bins), () if after is None else plain(after.bins)
+    label = f"Reliability diagram of the {of}: expected calibration error {100 * raw.ece:.1f} points"
+    return Section(
+        "How far to trust the percentages",
+        (*said, *more),
+        charts=(chart(lambda axes: draw_reliability(axes, *bins), label, 3.6),),
+        caption=f"{of}. A point: answers of about that confidence, and how many of them are right, with its 95 %"
+        " interval; on the dashed line both agree. Gray: how many answers there are. Pale: fewer than ten.",
+        behind=(_bins(raw, after),),
+    )
+
+
+def _direction(calibration: Calibration) -> str:
+    if calibration.both_ways is not None:
+        over, under = (f"{100 * said:.0f} %" for said in calibration.both_ways)
+        return f"the network is too sure of answers of about {over}, and not sure enough of those of about {under}"
+    return "the network is too sure of itself" if calibration.surplus > 0 else "the network is not sure enough"
+
+
+def _bins(raw: Calibration, after: Calibration | None) -> Table:
+    columns = ("confidence", "samples", "mean confidence", "right", "95 % interval")
+    rows = []
+    for name, calibration in (("", raw), (", with the temperature", after)):
+        for part in calibration.bins if calibration is not None else ():
+            if part.n:
+                span = f"{percent(part.low)} to {percent(part.high)}{name}"
+                rows.append((span, part.n, percent(part.confidence), *share_cells(part.accuracy)))
+    return Table("Answers by their confidence", columns, tuple(rows))

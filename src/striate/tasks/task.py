@@ -146,6 +146,17 @@ class Task:
         """A new one, empty: what is measured batch by batch while training. The default adds up `tally`."""
         return Sums(self.tally, self.summarize)
 
+    def collector(self, samples: int) -> Accumulator:
+        """A new one, empty: what is measured of a whole split of so many samples, once a network is trained. It may
+        remember more than that of training, for `remembered`."""
+        del samples
+        return self.accumulator()
+
+    def remembered(self, collected: Accumulator) -> Any:
+        """What a collector remembers for `fit_temperature` and `assess`, which find it as `Evaluation.sampled`."""
+        del collected
+        return None
+
     def tally(self, outputs: Outputs, targets: Targets, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
         """(M,) float64 sums over the batch from which `summarize` makes metrics; M does not depend on the batch.
         `loss_sum` is that of these outputs and targets where it is known already."""
@@ -298,6 +309,13 @@ class Task:
         """What validation says of probabilities; None where the task has none, or it does not tell."""
         del val
         return None
+
+    def calibrated(self, temperature: float) -> Self:
+        """The task with probabilities of logits divided by the temperature. Raises UsageError where predictions have
+        none."""
+        del temperature
+        got, expected = f"a run that predicts {self.headline}, no probabilities", "a classification"
+        raise UsageError("--calibrated", got, expected, "leave out --calibrated")
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]

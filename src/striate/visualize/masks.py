@@ -29,9 +29,15 @@ _ALPHA = 0.6
 
 
 def masks_figure(
-    images: ArrayLike, truths: ArrayLike, predictions: ArrayLike, classes: Sequence[str], *, title: str
+    images: ArrayLike,
+    truths: ArrayLike,
+    predictions: ArrayLike,
+    classes: Sequence[str],
+    *,
+    title: str,
+    labels: Sequence[str] = (),
 ) -> Figure:
-    """A row a sample: image, truth, prediction.
+    """A row a sample: image, truth, prediction; `labels` beside the images.
 
     `images`: (N, C, H, W) uint8; `truths`, `predictions`: (N, H, W) class numbers, 255 in `truths` = ignored.
     """
@@ -45,6 +51,8 @@ def masks_figure(
         draw_mask(grid[row, 1], image, truth, len(classes))
         draw_mask(grid[row, 2], image, np.where(truth == IGNORED, IGNORED, prediction), len(classes))
         mark_wrong(grid[row, 2], truth, prediction)
+    for axes, label in zip(grid[:, 0], labels, strict=False):
+        axes.set_ylabel(label, fontsize=SMALL)
     for axes, name in zip(grid[0], ("image", "truth", "prediction (hatched: wrong)"), strict=True):
         heading(axes, name)
     name_classes(figure, classes)

@@ -27,10 +27,12 @@ def keep_assessment(
     announce: Callable[[str], None],
 ) -> None:
     """Write evaluation.json and `predictions/`; `announce` is told of what is too large to be kept. Raises RunError."""
+    left_out = []
     for split in ("val", "test"):
         if not write_predictions(run, _predictions(evaluations[split], data)):
             announce(f"the {evaluations[split].n:,} answers for {split} are not kept: too many")
-    write_json(run.evaluation, assessment.to_json())
+            left_out.append(split)
+    write_json(run.evaluation, assessment.to_json() | ({"not_kept": left_out} if left_out else {}))
 
 
 def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
@@ -55,7 +57,9 @@ def kept_whole(run: RunDirectory) -> bool:
     with suppress(KeyError, TypeError):
         n, classes = document["splits"]["test"]["n"], document["classes"]
         kept = n <= MOST_SAMPLES and n * len(classes) <= MOST_VALUES
-        return not kept or all((run.predictions / f"{split}.npz").is_file() for split in ("val", "test"))
+        left_out = document.get("not_kept", ())
+        files = [run.predictions / f"{split}.npz" for split in ("val", "test") if split not in left_out]
+        return not kept or all(file.is_file() for file in files)
     return False
 
 

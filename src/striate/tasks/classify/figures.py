@@ -10,7 +10,7 @@ from striate.errors import one_line
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, as_object
 from striate.tasks.classify.metrics import ACCURACY
-from striate.tasks.figures import Slice, cut_text, fit_text, slice_lines, span_text
+from striate.tasks.figures import Slice, calibration_lines, cut_text, fit_text, slice_lines, span_text
 
 _ANSWERS = 5
 _AVERAGES = {
@@ -117,42 +117,11 @@ def _class_parts(figures: ClassificationFigures, temperature: Temperature | None
     ]
     return [
         [f"  {'over all classes':<19}{'':>10}   95 % interval", *averages],
-        _calibration_lines(figures, temperature),
+        calibration_lines(figures.calibration, figures.calibrated, temperature),
         slice_lines(figures.slices, ACCURACY),
         _answer_lines("most confident mistakes", figures.mistakes),
         _answer_lines("least sure hits", figures.unsure),
     ]
-
-
-def _calibration_lines(figures: ClassificationFigures, temperature: Temperature | None) -> list[str]:
-    raw = figures.calibration
-    low, high = raw.ece_by_chance
-    lines = [
-        f"  calibration: ECE {raw.ece:.4f}; by chance {low:.4f} to {high:.4f} if confidences were true",
-        f"    {_verdict(raw)}",
-    ]
-    if temperature is not None and figures.calibrated is not None:
-        value, ends = temperature.value, temperature.interval
-        fitted, after = f"fitted on {temperature.fitted_on} (n = {temperature.n:,})", figures.calibrated
-        chance = after.ece_by_chance
-        lines += [
-            f"    a temperature of {value:.3g} ({ends.low:.3g} to {ends.high:.3g}), {fitted},",
-            f"    would change ECE {raw.ece:.4f} → {after.ece:.4f}; by chance {chance[0]:.4f} to {chance[1]:.4f}",
-            f"    and log loss {raw.nll:.4f} → {after.nll:.4f}",
-        ]
-        if after.nll >= raw.nll:
-            lines.append("    which is no better: leave the probabilities as they are")
-    return lines
-
-
-def _verdict(calibration: Calibration) -> str:
-    if calibration.ece <= calibration.ece_by_chance[1]:
-        return "confidence and accuracy agree as well as so many samples can tell"
-    if calibration.both_ways is not None:
-        over, under = calibration.both_ways
-        return f"the network is too sure around {100 * over:.0f} %, not sure enough around {100 * under:.0f} %"
-    points = f"{abs(100 * calibration.surplus):.1f} points on average"
-    return f"the network is {'too sure' if calibration.surplus > 0 else 'not sure enough'}: {points}"
 
 
 def _answer_lines(title: str, answers: Sequence[ClassAnswer]) -> list[str]:

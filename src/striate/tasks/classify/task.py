@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -181,6 +181,10 @@ class Classify(Task):
         """What validation says of the probabilities; None where it does not tell."""
         return fit_temperature(val.targets, val.decoded, val.split)
 
+    def calibrated(self, temperature: float) -> Self:
+        """With probabilities of logits divided by the temperature."""
+        return replace(self, temperature=temperature)
+
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
     ) -> Figures:
@@ -241,9 +245,11 @@ class Classify(Task):
     def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
         """Thresholds, and how far to trust the percentages."""
         from striate.tasks.classify import show
+        from striate.tasks.show import trust_section
 
         assert isinstance(figures, ClassificationFigures)
-        return (*show.thresholds_sections(figures, of), show.trust_section(figures, assessment.temperature, of))
+        trust = trust_section(figures.calibration, figures.calibrated, assessment.temperature, of)
+        return (*show.thresholds_sections(figures, of), trust)
 
     def tables(
         self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]

@@ -5,4 +5,4 @@ from __future__ import annotations
 from striate.tasks.metric import Metric
 
 IOU = Metric("iou", "mean IoU", "share")
-METRICS = (IOU, Metric("pixel_accuracy", "pixel accuracy", "share"))
+METRICS = (IOU, Metric("dice", "mean Dice", "share", brief=False), Metric("pixel_accuracy", "pixel accuracy", "share"))

@@ -2,29 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from striate.statistics.calibration import Temperature
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.show import PHOTO_DPI, Images, places_at_random
+from striate.tasks.segment.figures import AVERAGES, SegmentationFigures
+from striate.tasks.show import PHOTO_DPI, Images, Row, places_at_random, share_cells, split_text, trust_section
 from striate.visualize.canvas import save_figure
 from striate.visualize.masks import masks_figure
-from striate.visualize.page_parts import Picture
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import percent
 
-SHOWN_MASKS = 5
+SHOWN_MASKS, SHOWN_CHOSEN = 5, 3
 
 
-def masks_picture(folder: Path, evaluation: Evaluation, images: Images, title: str) -> Picture:
-    """`masks.png`: some samples at random."""
-    chosen = places_at_random(evaluation.n, SHOWN_MASKS)
-    figure = masks_figure(
-        np.asarray(images[chosen]),
-        evaluation.targets[chosen],
-        evaluation.decoded[chosen],
-        evaluation.classes,
-        title=title,
+def mask_pictures(
+    folder: Path,
+    evaluation: Evaluation,
+    images: Images,
+    each: NDArray[np.float64],
+    title: str,
+    names: Sequence[str],
+) -> tuple[Picture, ...]:
+    """`masks.png` with some samples at random, then those of the lowest IoU, around its median, and of the highest;
+    `each` (N,) is that of each image."""
+    order = np.argsort(each, kind="stable")
+    middle = max(0, (len(order) - SHOWN_CHOSEN) // 2)
+    drawn = places_at_random(evaluation.n, SHOWN_MASKS)
+    galleries = (
+        ("Samples", "masks.png", drawn, f"{len(drawn)} drawn at random"),
+        ("Worst images", "worst.png", order[:SHOWN_CHOSEN], "those with the lowest IoU: look here for wrong masks"),
+        ("Typical images", "typical.png", order[middle : middle + SHOWN_CHOSEN], "those around the median IoU"),
+        ("Best images", "best.png", order[::-1][:SHOWN_CHOSEN], "those with the highest IoU"),
     )
-    path = save_figure(figure, folder / "masks.png", PHOTO_DPI)
-    caption = f"{title}; {len(chosen)} drawn at random. Hatched: wrong. Gray checks: not labeled."
-    return Picture("Samples", caption, path, "samples")
+    pictures = []
+    for name, file, chosen, caption in galleries:
+        figure = masks_figure(
+            np.asarray(images[chosen]),
+            evaluation.targets[chosen],
+            evaluation.decoded[chosen],
+            evaluation.classes,
+            title=title if file == "masks.png" else f"{title}: {name.lower()}",
+            labels=[f"IoU {percent(float(each[k]))}" for k in chosen],
+        )
+        path = save_figure(figure, folder / file, PHOTO_DPI)
+        listed = "" if file == "masks.png" or not len(names) else f" ({', '.join(names[k] for k in chosen)})"
+        said = f"{title}; {caption}{listed}. Hatched: wrong. Gray checks: not labeled."
+        pictures.append(Picture(name, said, path, "samples"))
+    return tuple(pictures)
+
+
+def tables(evaluation: Evaluation, figures: SegmentationFigures) -> dict[str, Table | None]:
+    """Over all labeled pixels, and each class."""
+    of = split_text(evaluation)
+    columns = ("class", "images", "of labeled pixels", "IoU", "95 % interval", "Dice", "95 % interval")
+    rows: tuple[Row, ...] = tuple(
+        (row.name, row.images, percent(row.share), *share_cells(row.iou), *share_cells(row.dice))
+        for row in figures.classes
+    )
+    overall = tuple((AVERAGES[name], *share_cells(figure)) for name, figure in figures.figures.items())
+    return {
+        "averages": Table(f"Over all labeled pixels, {of}", ("figure", "value", "95 % interval"), overall),
+        "classes": Table(f"Each class, {of}", columns, rows),
+    }
+
+
+def calibration_sections(figures: SegmentationFigures, temperature: Temperature | None, of: str) -> tuple[Section, ...]:
+    """How far to trust the probabilities of pixels; nothing where none were kept."""
+    if figures.calibration is None:
+        return ()
+    pixels = f"{figures.pixels:,} labeled pixels of the {of}"
+    dependent = "Pixels of one image are alike: chance makes more than intervals say that count each pixel by itself."
+    return (trust_section(figures.calibration, figures.calibrated, temperature, pixels, (dependent,)),)

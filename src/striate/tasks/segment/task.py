@@ -15,22 +15,31 @@ from PIL import Image
 from torch.nn import functional
 
 from striate.data.annotations.masks import IGNORED, class_counts
-from striate.data.dataset import Dataset
+from striate.data.dataset import Dataset, SampleFacts
 from striate.data.resize import resize_batch
 from striate.data.warp import Warp
+from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_labels
 from striate.inference.plan import AnswerAgreement
 from striate.runs.files import explained, write_atomic
+from striate.statistics.calibration import Temperature, fit_temperature
+from striate.tasks.accumulator import Accumulator
 from striate.tasks.baseline import Method
 from striate.tasks.class_weights import balanced_weights
 from striate.tasks.config import TaskConfig
 from striate.tasks.constants import constants
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.figures import Assessment, Figures
 from striate.tasks.headline import Rows
+from striate.tasks.segment.assess import assess_masks
+from striate.tasks.segment.figures import SegmentationFigures
 from striate.tasks.segment.metrics import METRICS
+from striate.tasks.segment.pixels import Pixels, SampledPixels
 from striate.tasks.task import Explained, Feature, Task
-from striate.visualize.page_parts import Picture
+from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
+
+_LEAVE_OUT = "leave out --calibrated"
 
 
 @dataclass(frozen=True)
@@ -131,8 +140,49 @@ class Segment(Task):
         return outputs.argmax(1).to(torch.uint8)
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """`iou` (mean over classes) and `pixel_accuracy`, over all labeled pixels of the split together."""
-        return dict(self._agreement(self._confusion(decoded, targets)))
+        """`iou` and `dice` (means over the classes that occur), `pixel_accuracy`, and `iou_per_class` by name (None
+        where a class does not occur), over all labeled pixels of the split together."""
+        confusion = self._confusion(decoded, targets)
+        matrix = confusion.view(self.outputs, self.outputs).double()
+        hits, both = matrix.diagonal(), matrix.sum(0) + matrix.sum(1)
+        present = both > 0
+        each = (hits / (both - hits).clamp(min=1)).tolist()
+        return {
+            **self._agreement(confusion),
+            "dice": float((2 * hits[present] / both[present]).mean()),
+            "iou_per_class": {
+                name: iou if occurs else None
+                for name, iou, occurs in zip(self.classes, each, present.tolist(), strict=True)
+            },
+        }
+
+    def collector(self, samples: int) -> SampledPixels:
+        """Sums, and some pixels with their probabilities."""
+        return SampledPixels(self.tally, self.summarize, samples)
+
+    def remembered(self, collected: Accumulator) -> Pixels | None:
+        """The pixels that were kept."""
+        return collected.pixels() if isinstance(collected, SampledPixels) else None
+
+    def fit_temperature(self, val: Evaluation) -> Temperature | None:
+        """What the pixels that were kept say of the probabilities; None where they do not tell."""
+        pixels = val.sampled
+        if not isinstance(pixels, Pixels) or not len(pixels.truth):
+            return None
+        return fit_temperature(pixels.truth, pixels.probabilities, val.split)
+
+    def calibrated(self, temperature: float) -> Self:
+        """Refused: the class of a pixel is the same at every temperature."""
+        del temperature
+        got = "a segmentation: its masks are the same at every temperature"
+        raise UsageError("--calibrated", got, "a classification, whose predictions have probabilities", _LEAVE_OUT)
+
+    def assess(
+        self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
+    ) -> Figures:
+        """Each class, the images with the lowest IoU, slices, and the calibration of pixels."""
+        del names
+        return assess_masks(evaluation, facts, self.headline_figure(), self.rows_of(evaluation), temperature)
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
         """`shares`: the share of pixels of each class that occurs."""
@@ -220,12 +270,31 @@ class Segment(Task):
         target_names: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> tuple[Picture, ...]:
-        """Some samples with true and predicted masks."""
-        from striate.tasks.segment.show import masks_picture  # drawing loads only where it is needed
+        """Samples with true and predicted masks: at random, the worst, typical and the best ones."""
+        from striate.tasks.segment.show import mask_pictures  # drawing loads only where it is needed
 
-        del target_names, names
+        del target_names
         title = f"{evaluation.data}, {evaluation.split} split, n = {evaluation.n:,}"
-        return () if images is None else (masks_picture(folder, evaluation, images, title),)
+        if images is None:
+            return ()
+        each = self.headline_figure().each(self.rows_of(evaluation))
+        return mask_pictures(folder, evaluation, images, each, title, names)
+
+    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+        """How far to trust the probabilities of pixels."""
+        from striate.tasks.segment.show import calibration_sections
+
+        assert isinstance(figures, SegmentationFigures)
+        return calibration_sections(figures, assessment.temperature, of)
+
+    def tables(
+        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+    ) -> dict[str, Table | None]:
+        """Over all labeled pixels, and each class."""
+        from striate.tasks.segment.show import tables
+
+        del target_names
+        return tables(evaluation, figures) if isinstance(figures, SegmentationFigures) else {}
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """How many of how many labeled pixels are right."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from made_masks import NETWORK, PLAIN, make_shapes
 
 import striate
 from striate.api import write_explanation
+from striate.errors import UsageError
+from striate.runs.directory import open_run
+from striate.runs.predictions import read_predictions
 from striate.tasks.segment.task import Segment
 
 
@@ -95,3 +100,43 @@ def test_inner_classifiers_of_masks_are_trained_and_are_no_part_of_the_network(s
     assert 0.2 < float(last["val_conv1_iou"]) <= 1
     assert 0 <= float(last["val_rotation_accuracy"]) <= 1
     assert not [name for name in striate.load(made.path).module.state_dict() if "classifier" in name]
+
+
+def test_evaluation_json_has_each_class_its_interval_and_the_calibration_of_pixels(run: Path) -> None:
+    document = json.loads((run / "evaluation.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text())["test"]
+    assert set(metrics) == {"n", "loss", "iou", "dice", "pixel_accuracy", "iou_per_class", "iou_interval"}
+    test = document["splits"]["test"]
+    assert {row["name"]: row["iou"]["value"] for row in test["classes"]} == pytest.approx(metrics["iou_per_class"])
+    for name in ("iou", "dice", "pixel_accuracy"):
+        figure = test["figures"][name]
+        assert figure["value"] == pytest.approx(metrics[name])
+        assert figure["interval"][0] <= figure["value"] <= figure["interval"][1]
+    assert test["pixels"] == 24 * 256
+    assert test["worst"][0]["iou"] <= test["worst"][-1]["iou"]
+    assert document["temperature"]["fitted_on"] == "val"
+    assert test["calibrated"]["nll"] < test["calibration"]["nll"]
+    assert {picture.name for picture in (run / "plots").iterdir()} >= {"masks.png", "worst.png", "best.png"}
+    report = (run / "report.html").read_text()
+    assert "Worst images" in report
+    assert "labeled pixels of the test split" in report
+    told = str(striate.evaluate(run))
+    assert max(map(len, told.splitlines())) <= 80
+    assert "images with the lowest IoU" in told
+
+
+def test_calibrated_masks_are_refused_with_the_reason(run: Path) -> None:
+    with pytest.raises(UsageError, match="the same at every temperature"):
+        striate.load(run, calibrated=True)
+
+
+def test_two_runs_are_compared_by_the_masks_that_were_kept(run: Path, shapes: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    kept = read_predictions(open_run(run), "test")
+    assert kept is not None
+    assert kept.answers.dtype == np.uint8
+    shutil.rmtree(other / "checkpoints")  # nothing is asked again
+    found = striate.compare([run, other])
+    assert (found.metric, found.pairs[0].difference.value) == ("iou", 0.0)
+    assert all(one.value == pytest.approx(striate.evaluate(run).metrics["iou"]) for one in found.runs)

@@ -1,0 +1,121 @@
+"""Everything that follows from predicted masks for a split."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.masks import IGNORED
+from striate.data.dataset import SampleFacts
+from striate.statistics.calibration import Temperature, measure_calibration, with_temperature
+from striate.statistics.estimate import Estimate
+from striate.statistics.resample import percentile_interval, resampled_means
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.headline import Headline, Rows
+from striate.tasks.segment.figures import ClassPixels, ImageIou, SegmentationFigures
+from striate.tasks.segment.pixels import Pixels
+
+WORST = 10
+"""So many images with the lowest IoU are named."""
+
+
+def assess_masks(
+    evaluation: Evaluation, facts: SampleFacts, headline: Headline, rows: Rows, temperature: Temperature | None
+) -> SegmentationFigures:
+    """Everything that follows from predicted masks; `rows` (N, 2, K) are pixels in intersection and union."""
+    n, pixels = evaluation.n, evaluation.sampled
+    groups = sample_groups(facts, n, brightness=evaluation.brightness)
+    each = headline.each(rows)
+    order = np.argsort(each, kind="stable")[:WORST]
+    calibration = calibrated = None
+    if isinstance(pixels, Pixels) and len(pixels.truth):
+        calibration = measure_calibration(pixels.truth, pixels.probabilities)
+        if temperature is not None:
+            changed = with_temperature(pixels.probabilities, temperature.value)
+            calibrated = measure_calibration(pixels.truth, changed)
+    figures, classes = _figures(rows, evaluation.targets, evaluation.classes)
+    return SegmentationFigures(
+        n=n,
+        figures=figures,
+        classes=classes,
+        worst=tuple(ImageIou(int(evaluation.ids[k]), facts.paths[k], float(each[k])) for k in order),
+        pixels=0 if calibration is None else len(pixels.truth),
+        calibration=calibration,
+        calibrated=calibrated,
+        slices=headline.slices(groups, rows),
+        left_out=_left_out(n, calibration is not None, temperature),
+    )
+
+
+def _left_out(n: int, probable: bool, temperature: Temperature | None) -> tuple[str, ...]:
+    sentences = []
+    if n < FEWEST:
+        sentences.append(f"No intervals and no slices: {n} samples are fewer than {FEWEST}.")
+    if not probable:
+        sentences.append("No calibration: kept masks have no probabilities.")
+    elif temperature is None:
+        sentences.append("No calibrated figures: validation gave no temperature.")
+    return tuple(sentences)
+
+
+def _figures(
+    rows: Rows, targets: NDArray[np.uint8], names: tuple[str, ...]
+) -> tuple[dict[str, Estimate], tuple[ClassPixels, ...]]:
+    """Over all classes, and of each, with intervals by bootstrap over images."""
+    count = rows.shape[2]
+    whole = rows.sum(0)[None]
+    draws = resampled_means(rows.reshape(len(rows), -1)).reshape(-1, 2, count) if len(rows) >= FEWEST else None
+
+    def estimate(of: NDArray[np.float64], drawn: NDArray[np.float64] | None) -> Estimate:
+        if np.isnan(of).all():
+            return Estimate(None)
+        known = None if drawn is None else drawn[~np.isnan(drawn)]
+        return Estimate(float(of[0]), None if known is None or not len(known) else percentile_interval(known))
+
+    iou, dice = (quotients(whole, twice=twice) for twice in (False, True))
+    some_iou, some_dice = (None if draws is None else quotients(draws, twice=twice) for twice in (False, True))
+    figures = {
+        "iou": estimate(_mean(iou), None if some_iou is None else _mean(some_iou)),
+        "dice": estimate(_mean(dice), None if some_dice is None else _mean(some_dice)),
+        "pixel_accuracy": estimate(_hits(whole), None if draws is None else _hits(draws)),
+    }
+    occurs = np.stack([(targets == k).sum((1, 2)) for k in range(count)])
+    labeled = max(1, int((targets != IGNORED).sum()))
+    classes = tuple(
+        ClassPixels(
+            names[k],
+            int((occurs[k] > 0).sum()),
+            float(occurs[k].sum() / labeled),
+            estimate(iou[:, k], None if some_iou is None else some_iou[:, k]),
+            estimate(dice[:, k], None if some_dice is None else some_dice[:, k]),
+        )
+        for k in range(count)
+    )
+    return figures, classes
+
+
+def quotients(sums: NDArray[np.float64], *, twice: bool) -> NDArray[np.float64]:
+    """(B, K) IoU, or Dice where the intersection counts `twice`, from (B, 2, K) pixels in intersection and union; NaN
+    for a class that does not occur."""
+    hits, union = sums[:, 0], sums[:, 1]
+    over = (2 * hits, union + hits) if twice else (hits, union)
+    found: NDArray[np.float64] = np.divide(*over, out=np.full(hits.shape, np.nan), where=union > 0)
+    return found
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,) mean over the classes that occur."""
+    known = ~np.isnan(values)
+    sums = np.where(known, values, 0).sum(1)
+    found: NDArray[np.float64] = np.divide(sums, known.sum(1), out=np.full(len(values), np.nan), where=known.any(1))
+    return found
+
+
+def _hits(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,) right pixels of all labeled ones: each of these lies in the union of its class, and, where it is wrong, in
+    that of the class that was predicted too."""
+    hits, union = sums[:, 0].sum(1), sums[:, 1].sum(1)
+    labeled = (hits + union) / 2
+    found: NDArray[np.float64] = np.divide(hits, labeled, out=np.full(len(sums), np.nan), where=labeled > 0)
+    return found
