@@ -11,6 +11,7 @@ from striate.data.config import AugmentConfig, DataConfig
 from striate.data.dataset import Dataset, Preparation, Split
 from striate.errors import ConfigError
 from striate.models.build import build_model
+from striate.tasks.registry import task_for
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.nonfinite_place import first_nonfinite
@@ -28,7 +29,8 @@ def dataset(name: str = "photos", shape: tuple[int, ...] = (3, 32, 32), kind="im
 
 def decided_for(config: Config, data: Dataset) -> Decision:
     network = build_model("fc(2)" if data.kind == "table" else "conv(4,3) relu fc(2)", data.input_shape, 2)
-    return decide(config, data, gather_facts(data, network, has_weights=False))
+    keeps = task_for(data, config.task).survives_moves
+    return decide(config, data, gather_facts(data, network, has_weights=False, keeps=keeps))
 
 
 OFF = AugmentConfig(

@@ -70,9 +70,9 @@ def test_the_share_of_preparing_inputs_is_measured(monkeypatch) -> None:
     clock = Clock()
     original = loop.mix_batch
 
-    def slow_mix(*given: object):
+    def slow_mix(*given: object, paste: bool):
         clock.now += 1.0
-        return original(*given)
+        return original(*given, paste=paste)
 
     def slow_average(self: object) -> None:
         clock.now += 4.0
