@@ -99,11 +99,11 @@ def _block(data: Any, where: str, announce: Callable[[str], None] | None) -> _Ob
     if hasattr(data, "dataset") and hasattr(data, "batch_size"):
         data = data.dataset
         notes = ("Of the DataLoader its dataset was taken: order and size of batches are those of the run (--batch).",)
-    if isinstance(data, Sequence) or not hasattr(data, "__getitem__") or hasattr(data, "dtype"):
-        endless = hasattr(data, "__iter__") and not hasattr(data, "dtype") and not isinstance(data, Sequence)
+    endless = hasattr(data, "__iter__") and not hasattr(data, "__len__")
+    if endless or isinstance(data, Sequence) or hasattr(data, "dtype") or not hasattr(data, "__getitem__"):
         got = f"a {type(data).__name__}" + (" that can only be iterated over" if endless else "")
         remedy = "give it __len__ and __getitem__(number), which returns (input, target)" if endless else "(x, y)"
-        raise DataError(where, got, _EXPECTED, f"striate.train({remedy})" if remedy == "(x, y)" else remedy)
+        raise DataError(where, got, _EXPECTED, remedy)
     return _from_dataset(data, where, notes, announce)
 
 

@@ -1,0 +1,141 @@
+"""Data that a call of Python gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+import striate
+from striate.api import resume
+from striate.cli.main import main
+from striate.data.config import DataConfig
+from striate.data.read import load_dataset
+from striate.data.sources import objects
+from striate.data.sources.objects import given_data
+from striate.errors import DataError
+
+RNG = np.random.default_rng(0)
+IMAGES, LABELS = RNG.integers(0, 256, (60, 6, 6), dtype=np.uint8), np.arange(60) % 3
+PLAIN = {"execution.plan": "plain"}
+
+
+class Pictures(Dataset):
+    """Pictures of PIL with class numbers, as torchvision's datasets have them."""
+
+    classes = ("cat", "dog", "owl")
+
+    def __len__(self) -> int:
+        return len(IMAGES)
+
+    def __getitem__(self, number: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(IMAGES[number]), int(LABELS[number])
+
+
+def read(data: object) -> striate.data.dataset.Dataset:
+    with given_data(data) as source:
+        return load_dataset(DataConfig(source=source))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (IMAGES, LABELS),
+        [torch.from_numpy(IMAGES), torch.from_numpy(LABELS)],
+        (IMAGES[:, None], LABELS.tolist()),
+        (IMAGES[..., None], LABELS),
+        TensorDataset(torch.from_numpy(IMAGES), torch.from_numpy(LABELS)),
+        DataLoader(TensorDataset(torch.from_numpy(IMAGES)[:, None] / 255, torch.from_numpy(LABELS)), batch_size=7),
+    ],
+    ids=["arrays", "tensors", "channels first", "channels last", "dataset", "loader of floats"],
+)
+def test_all_forms_are_the_same_samples_as_those_of_an_npz(data: object) -> None:
+    np.savez("same.npz", x=IMAGES, y=LABELS)
+    expected, found = load_dataset(DataConfig(source="same.npz")), read(data)
+    assert found.kind == "image"
+    for name, split in expected.splits.items():
+        assert torch.equal(found.splits[name].inputs[:], split.inputs[:])
+        assert torch.equal(found.splits[name].targets, split.targets)
+
+
+def test_a_dataset_names_its_classes() -> None:
+    data = read(Pictures())
+    assert data.classes == ("cat", "dog", "owl")
+    assert data.name == "Pictures"
+
+
+def test_a_loader_says_that_only_its_dataset_counts() -> None:
+    assert any("order and size of batches" in note for note in read(DataLoader(Pictures(), batch_size=4)).notes)
+
+
+def test_splits_are_kept() -> None:
+    data = read({"train": (IMAGES[:40], LABELS[:40]), "validation": Pictures(), "test": (IMAGES[40:], LABELS[40:])})
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 40, "val": 60, "test": 20}
+
+
+class Endless(IterableDataset):
+    def __iter__(self) -> object:
+        return iter(Pictures())
+
+
+class Uneven(Pictures):
+    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
+        return np.zeros((4, 5 if number == 7 else 4), np.uint8), 0
+
+
+class Single(Pictures):
+    def __getitem__(self, number: int) -> np.ndarray:
+        return IMAGES[number]
+
+
+class Empty(Pictures):
+    def __len__(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (Endless(), "can only be iterated over"),
+        (DataLoader(Endless()), "can only be iterated over"),
+        (Uneven(), r"data\[7\](.|\n)*\(4, 5\), and \(4, 4\) in sample 0"),
+        (Single(), r"a ndarray(.|\n)*\(input, target\)"),
+        (Empty(), "without samples"),
+        (IMAGES, r"a ndarray(.|\n)*\(x, y\)"),
+        ((IMAGES, LABELS[:5]), "as many targets"),
+        (({"a": 1}, LABELS), "Python objects"),
+        ({"trian": (IMAGES, LABELS)}, "a mapping with trian"),
+        ({}, "a mapping with nothing"),
+        (3, "an? int"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_what_are_no_data(data: object, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        read(data)
+
+
+def test_a_run_says_so_and_asks_for_them_again(capsys: pytest.CaptureFixture[str]) -> None:
+    run = striate.train((IMAGES, LABELS), "mlp(4)", epochs=1, out="r", set=PLAIN)
+    assert not objects._held
+    source = yaml.safe_load(Path("r/config.yaml").read_text())["data"]["source"]
+    assert source.startswith("given in Python: arrays ")
+    with pytest.raises(DataError, match=r"striate\.evaluate\(run, \(x, y\)\)"):
+        striate.evaluate(run)
+    assert main(["eval", "r"]) == 2
+    assert "given in Python" in capsys.readouterr().err
+    assert striate.evaluate(run, (IMAGES, LABELS)).metrics == run.metrics["test"]
+    assert striate.evaluate(run, (IMAGES[:9], LABELS[:9])).n == 9  # other data, all of them
+    assert resume("r", data=(IMAGES, LABELS), quiet=True).metrics == run.metrics
+    with pytest.raises(DataError, match="other data than those of r"):
+        resume("r", data=(IMAGES[:9], LABELS[:9]), quiet=True)
+
+
+def test_a_cross_validation_of_arrays() -> None:
+    run = striate.train((IMAGES, LABELS), "mlp(4)", epochs=1, out="cv", cv="2x1", set=PLAIN)
+    assert run.metrics["cv"]["n"] == 60
