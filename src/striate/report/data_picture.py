@@ -78,6 +78,8 @@ def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed
     text = f"Augmentation: {what}" + (f"; {why}" if why else "") + "."
     if augment.mixup or augment.cutmix:
         text += " Pairs are mixed within a batch, and not drawn here."
+    if augment.transform:
+        text += f" The transform {augment.transform} is not drawn here."
     if data.has_masks:
         text += " Checks: moved in from outside, and counted for nothing."
     return f"{text} Epochs as a training with seed {seed} sees them."
