@@ -89,8 +89,7 @@ def _text(text):
     [
         ({"log_probabilities": np.full((50, 7), np.nan, np.float16)}, "not a number"),
         ({"log_probabilities": np.full((50, 7), np.inf, np.float16)}, "not a number"),
-        ({"task": _text("foo")}, "task 'foo'"),
-        ({"task": _text("regress")}, "task 'regress'"),
+        ({"task": _text("")}, "task ''"),
         ({"classes": _text("a\0b")}, "different lengths"),
         ({"ids": np.linspace(0, 1, 50)}, "no whole numbers"),
     ],
@@ -108,10 +107,8 @@ def test_answers_that_are_none_of_the_task_are_refused(tmp_path, changed, said):
     ("changed", "said"),
     [
         ({"answers": np.full((2, 2), np.nan, np.float32)}, "not a number"),
-        ({"answers": np.zeros((2, 3), np.float32)}, "no numbers for targets"),
-        ({"classes": _text("a\0b")}, "no numbers for targets"),
+        ({"answers": np.zeros((2, 3), np.float32)}, "another shape than their targets"),
         ({"targets": np.array([["a", "b"], ["c", "d"]])}, "that are no numbers"),
-        ({"task": _text("classify")}, "task 'classify'"),
     ],
 )
 def test_numbers_that_are_none_are_refused(tmp_path, changed, said):

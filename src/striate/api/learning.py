@@ -10,9 +10,9 @@ from striate.api.news import Announce
 from striate.api.training import Run
 from striate.runs.directory import open_run, read_metrics
 from striate.runs.files import explained, write_atomic, write_json
-from striate.runs.predictions import read_predictions
 from striate.studies.learning_curve.record import LearningCurve
 from striate.studies.learning_curve.run import FinishedRun, measure_learning_curve
+from striate.tasks.kept import kept_predictions
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 
@@ -33,7 +33,7 @@ def learning_curve(
     opened = open_run(run.path if isinstance(run, Run) else Path(run))
     load(opened.path)  # says what is missing, where the network cannot be built again
     config, metrics = config_from_yaml(opened.config), read_metrics(opened)
-    kept = read_predictions(opened, "test")
+    kept = kept_predictions(opened, "test")
     answers = None if kept is None else kept.answers if kept.predicted is None else kept.predicted
     finished = FinishedRun(
         config, int(metrics["steps"]), float(metrics["train_seconds"]), None if kept is None else kept.ids, answers

@@ -23,6 +23,7 @@ from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import AnswerAgreement
 from striate.records import Interval
+from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
 from striate.statistics.difference import Difference, difference_of_rows
 from striate.tasks.accumulator import Accumulator, Sums
@@ -341,6 +342,12 @@ class Task:
     def difference(cls, ours: Rows, theirs: Rows, seed: int = 0) -> Difference:
         """How far one network leads another on the same samples, from the rows of both."""
         return difference_of_rows(theirs, ours, cls.headline_figure().lead, seed)
+
+    @classmethod
+    def made(cls, kept: KeptPredictions) -> bool:
+        """Whether predictions from a file of a run are such as this task makes."""
+        del kept
+        return True
 
     # What it has to beat
 

@@ -18,6 +18,7 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import AnswerAgreement
 from striate.records import Interval
+from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
 from striate.statistics.difference import Difference, difference_of_classes
 from striate.statistics.intervals import wilson
@@ -200,6 +201,11 @@ class Classify(Task):
     def difference(cls, ours: Rows, theirs: Rows, seed: int = 0) -> Difference:
         """McNemar's exact test."""
         return difference_of_classes(ours > 0, theirs > 0, seed)
+
+    @classmethod
+    def made(cls, kept: KeptPredictions) -> bool:
+        """Whether there are class numbers."""
+        return kept.predicted is not None
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The commonest class; logistic regression; for images HOG and a linear SVM."""

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.normalize import divisor
+from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
@@ -154,6 +155,12 @@ class Regress(Task):
         """Each number, the largest errors, and slices."""
         del temperature
         return assess_numbers(evaluation, facts, self.headline_figure(), names)
+
+    @classmethod
+    def made(cls, kept: KeptPredictions) -> bool:
+        """Whether there are numbers, as many as targets, and no classes."""
+        numbers = kept.predicted is None and kept.answers.ndim == 2 and kept.answers.shape == kept.targets.shape
+        return numbers and not kept.classes
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The mean; ridge regression; for tables gradient boosting."""

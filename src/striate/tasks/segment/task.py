@@ -22,6 +22,7 @@ from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_labels
 from striate.inference.plan import AnswerAgreement
 from striate.runs.files import explained, write_atomic
+from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
 from striate.tasks.accumulator import Accumulator
 from striate.tasks.baseline import Method
@@ -245,6 +246,12 @@ class Segment(Task):
         both = (one != IGNORED) & (other != IGNORED)
         equal: NDArray[np.float64] = ((one == other) & both).sum((1, 2)) / np.maximum(both.sum((1, 2)), 1)
         return equal
+
+    @classmethod
+    def made(cls, kept: KeptPredictions) -> bool:
+        """Whether there are masks of the size of their targets, with classes."""
+        masks = kept.predicted is None and kept.answers.ndim == 3 and kept.answers.shape == kept.targets.shape
+        return masks and kept.answers.dtype == np.uint8 and bool(kept.classes)
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The commonest class; a random forest on each pixel's surroundings."""
