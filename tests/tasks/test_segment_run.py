@@ -182,3 +182,16 @@ def test_the_lab_ranks_the_images_and_draws_their_masks(run: Path) -> None:
         assert client.get("/api/explore/samples", params={"split": "train"}).status_code == 200
     finally:
         lab.end()
+
+
+def test_a_learning_curve_is_of_the_mean_iou(run: Path) -> None:
+    from striate.visualize.learning_curve import learning_curve_figure
+
+    found = striate.learning_curve(run, seeds=(0,))
+    assert found.metric == "iou"
+    assert "test mean IoU" in found.sentence
+    assert max(map(len, str(found).splitlines())) <= 80
+    axes = learning_curve_figure(found.to_json(), title="", name="mean IoU", share=True).axes[0]
+    assert axes.get_ylabel() == "test mean IoU"
+    low, high = axes.get_ylim()
+    assert all(low <= y <= high for line in axes.lines for y in line.get_ydata())
