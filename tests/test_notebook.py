@@ -20,6 +20,7 @@ from striate.evaluation.comparing.record import ComparedRun, Comparison, Pair
 from striate.records import Finding
 from striate.statistics.difference import Difference
 from striate.statistics.intervals import wilson
+from striate.tasks.classify.task import Classify
 from striate.tasks.evaluation import ClassRow, Evaluation
 from striate.visualize.attribution.explanation import Explanation
 from striate.visualize.attribution.nearest import Nearest
@@ -67,6 +68,7 @@ def evaluation() -> Evaluation:
         *(NASTY, "test", "classify", (NASTY,), 10, metrics, nothing, np.zeros(10, np.int64), np.arange(10)),
         per_class=(row,),
         findings=(finding(),),
+        shown=Classify.metrics,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from striate.loading import loaded
+from striate.version import VERSION
 
 if TYPE_CHECKING:
     from striate import reference
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
     from striate.records import Finding, Interval
     from striate.studies.learning_curve.record import LearningCurve
     from striate.tasks.evaluation import Evaluation
+    from striate.tasks.metric import Metric
+    from striate.tasks.task import Task
     from striate.training.trained import Trained
     from striate.visualize.attribution.explanation import Explanation
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _PUBLIC = {
     "train": "striate.api",
@@ -63,6 +66,8 @@ _PUBLIC = {
     "LearningCurve": "striate.studies.learning_curve.record",
     "Ledger": "striate.account.ledger",
     "Robustness": "striate.evaluation.robustness.record",
+    "Metric": "striate.tasks.metric",
+    "Task": "striate.tasks.task",
     "Trained": "striate.training.trained",
     "Evaluation": "striate.tasks.evaluation",
     "Finding": "striate.records",
@@ -80,8 +85,10 @@ __all__ = [
     "Interval",
     "LearningCurve",
     "Ledger",
+    "Metric",
     "Robustness",
     "StriateError",
+    "Task",
     "Trained",
     "build",
     "check_data",

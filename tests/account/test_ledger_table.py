@@ -8,8 +8,9 @@ import pytest
 from made_ledgers import made_ledger, made_row
 
 from striate.account.comparison import compare_ledgers
+from striate.account.ledger import group_rows, ledger_table, module_output
 from striate.account.summarize import summarize
-from striate.account.table import group_rows, laid_out, ledger_table, module_output
+from striate.account.table import laid_out
 from striate.records import Finding
 
 NETWORKS = ["resnet18", "densenet121", "googlenet(aux=True)", "alexnet", "mnist-cnn"]

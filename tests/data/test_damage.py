@@ -31,8 +31,8 @@ from striate.data.sources.unpickle import load_plain
 from striate.errors import DataError
 
 
-def load(path, task="auto", **fields):
-    return load_dataset(DataConfig(source=str(path), **fields), task=task)
+def load(path, annotation=None, **fields):
+    return load_dataset(DataConfig(source=str(path), **fields), annotation=annotation)
 
 
 def png(value):

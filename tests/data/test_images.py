@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from striate.data.dataset import Preparation
-from striate.data.images import (
+from striate.data.media.image.pictures import (
     UnreadableImage,
     decode_image,
     decode_mask,

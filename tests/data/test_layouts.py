@@ -18,8 +18,8 @@ from striate.data.sources.unwrap import unwrapped
 from striate.errors import DataError
 
 
-def load(path, task="auto", **fields):
-    return load_dataset(DataConfig(source=str(path), **fields), task=task)
+def load(path, annotation=None, **fields):
+    return load_dataset(DataConfig(source=str(path), **fields), annotation=annotation)
 
 
 def picture(path, value=0, size=(6, 4), mode="L"):

@@ -14,8 +14,8 @@ from striate.data.store.decide import Room
 from striate.errors import ConfigError, DataError
 
 
-def load(path, task="auto", **fields):
-    return load_dataset(DataConfig(source=str(path), **fields), task=task)
+def load(path, annotation=None, **fields):
+    return load_dataset(DataConfig(source=str(path), **fields), annotation=annotation)
 
 
 def picture(path, value=0, size=(6, 4), mode="L"):
@@ -162,10 +162,10 @@ def test_duplicates_stay_together_and_have_a_row_each(tmp_path):
 # What cannot be trained on
 
 
-@pytest.mark.parametrize("task", ["auto", "classify"])
-def test_one_class(tmp_path, task):
+@pytest.mark.parametrize("annotation", [None, "class"])
+def test_one_class(tmp_path, annotation):
     with pytest.raises(DataError, match="one class only, 'cat'"):
-        load(folder(tmp_path, classes=("cat",)), task=task)
+        load(folder(tmp_path, classes=("cat",)), annotation=annotation)
 
 
 def test_an_empty_class_and_one_with_nothing_readable(tmp_path):

@@ -28,8 +28,8 @@ from striate.data.sources.unpickle import load_plain
 from striate.errors import ConfigError, DataError
 
 
-def load(path, task="auto", **fields):
-    return load_dataset(DataConfig(source=str(path), **fields), task=task)
+def load(path, annotation=None, **fields):
+    return load_dataset(DataConfig(source=str(path), **fields), annotation=annotation)
 
 
 def picture(path, value=0, size=(6, 4), mode="L"):
@@ -115,14 +115,14 @@ def test_class_folders_are_read_at_any_depth_and_through_links(tmp_path):
 
 
 def test_regress_reads_numeric_class_folders(tmp_path):
-    data = load(class_folder(tmp_path, 5, ("1.5", "20")), task="regress")
+    data = load(class_folder(tmp_path, 5, ("1.5", "20")), annotation="number")
     assert data.annotation == "number"
     assert sorted(set(data.splits["train"].targets.flatten().tolist())) == [1.5, 20.0]
     assert data.splits["train"].targets.ndim == 2
     with pytest.raises(DataError, match="the label 'cat'"):
-        load(class_folder(tmp_path / "x"), task="regress")
-    with pytest.raises(DataError, match="masks, which the task segment asks for"):
-        load(tmp_path / "x", task="segment")
+        load(class_folder(tmp_path / "x"), annotation="number")
+    with pytest.raises(DataError, match="masks, which the task asks for"):
+        load(tmp_path / "x", annotation="mask")
 
 
 # Archives
@@ -295,11 +295,11 @@ def test_manifest_numbers(tmp_path):
     path = manifest(tmp_path, lines("path,label", [1.5, 2, 3, 4, 5, 6, 7, 8]))
     assert load(path).annotation == "number"
     path = manifest(tmp_path, lines("path,label", range(8)))
-    assert load(path, task="regress").splits["train"].targets.dtype == torch.float32
+    assert load(path, annotation="number").splits["train"].targets.dtype == torch.float32
     assert list_manifest(path, "auto").annotation == "class"
     path = manifest(tmp_path, lines("path,label", [1, 2, 3, "x", 5, 6, 7, 8]))
     with pytest.raises(DataError, match=r"line 5\n.*'x'"):
-        load(path, task="regress")
+        load(path, annotation="number")
 
 
 @pytest.mark.parametrize(
@@ -622,9 +622,9 @@ def test_npz_numbers(tmp_path):
     split = data.splits["train"]
     assert (split.targets.numpy() == y[split.ids.numpy()]).all()
     with pytest.raises(DataError, match="numbers with fractions"):
-        load(tmp_path / "d.npz", task="classify")
+        load(tmp_path / "d.npz", annotation="class")
     whole = npz(tmp_path / "w.npz", x=random(12, 5), y=LABELS.astype(float) * 10)
-    assert load(whole, task="classify").classes == ("0", "10", "20")
+    assert load(whole, annotation="class").classes == ("0", "10", "20")
 
 
 def test_npz_masks(tmp_path):

@@ -1,30 +1,33 @@
-"""Stand-ins for the tasks: the protocol in a few lines, with scikit-learn for the numbers."""
+"""Stand-ins for the tasks: a class of `Task` in a few lines, with scikit-learn for the numbers."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 from sklearn.metrics import accuracy_score, f1_score, root_mean_squared_error, top_k_accuracy_score
 from torch.nn import functional
 
+from striate.statistics.intervals import wilson
+from striate.tasks.classify.assess import table_of_classes
+from striate.tasks.metric import Metric
+from striate.tasks.task import Task
 
-class Classify:
+
+class Classify(Task):
     name = "classify"
+    metrics = (Metric("accuracy", unit="share"),)
+    outputs = 0
 
     def __init__(self, classes: int) -> None:
         self.outputs = classes
+        self.classes = tuple("abcd"[:classes])
 
-    def tally(self, outputs, targets):
-        loss = functional.cross_entropy(outputs, targets, reduction="sum")
-        return torch.stack([loss.double(), torch.tensor(float(len(outputs))).double()])
-
-    def summarize(self, tally):
-        return {"loss": float(tally[0] / tally[1])}
+    def loss_sum(self, outputs, targets):
+        return functional.cross_entropy(outputs, targets, reduction="sum")
 
     def decode(self, outputs):
         return outputs.softmax(1)
 
-    def metrics(self, decoded, targets):
+    def measure(self, decoded, targets):
         labels = range(self.outputs)
         return {
             "accuracy": accuracy_score(targets, decoded.argmax(1)),
@@ -32,22 +35,23 @@ class Classify:
             "macro_f1": f1_score(targets, decoded.argmax(1), labels=labels, average="macro", zero_division=0),
         }
 
+    def table_of_classes(self, decoded, targets):
+        return table_of_classes(decoded, targets, self.classes)
 
-class Regress:
+    def interval(self, decoded, targets):
+        ends = wilson(int((decoded.argmax(1) == targets).sum()), len(targets))
+        return {"accuracy_interval": [ends.low, ends.high]}
+
+
+class Regress(Task):
     name = "regress"
+    metrics = (Metric("rmse", higher_is_better=False),)
     outputs = 1
 
-    def tally(self, outputs, targets):
-        loss = ((outputs - targets) ** 2).sum()
-        return torch.stack([loss.double(), torch.tensor(float(len(outputs))).double()])
+    def loss_sum(self, outputs, targets):
+        return ((outputs - targets) ** 2).sum()
 
-    def summarize(self, tally):
-        return {"loss": float(tally[0] / tally[1])}
-
-    def decode(self, outputs):
-        return outputs.float()
-
-    def metrics(self, decoded, targets):
+    def measure(self, decoded, targets):
         return {"rmse": root_mean_squared_error(targets, decoded)}
 
 

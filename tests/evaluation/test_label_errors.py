@@ -29,7 +29,7 @@ def test_no_label_is_doubted_where_the_model_knows_nothing() -> None:
 
 def test_planted_wrong_labels_of_digits_are_found_and_few_others() -> None:
     config = DataConfig("digits")
-    listing = list_source(config, "auto")
+    listing = list_source(config)
     assert listing.targets is not None
     rng = np.random.default_rng(0)
     wrong = set(rng.permutation(len(listing))[:40].tolist())

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_data import made_dataset
 from PIL import Image
 from scipy import ndimage
 from torch import nn
 
+from made_data import made_dataset
 from striate.data.normalize import Normalization
 from striate.errors import DataError
 from striate.evaluation.robustness import moving

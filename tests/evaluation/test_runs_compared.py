@@ -14,9 +14,11 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, root_mean_squared_error
 
 from striate.errors import DataError
-from striate.evaluation.comparing.compare import RunAnswers, compare_answers, headline_of, short_names
-from striate.statistics.difference import difference_of_classes, difference_of_numbers, holm
-from striate.tasks.baseline_comparison import mcnemar
+from striate.evaluation.comparing.compare import RunAnswers, compare_answers, short_names
+from striate.statistics.difference import difference_of_classes, holm
+from striate.statistics.paired import mcnemar
+from striate.tasks.classify.task import Classify
+from striate.tasks.regress.task import Regress
 from striate.tasks.segment.task import Segment
 
 
@@ -32,21 +34,25 @@ def run(right, path="runs/a", ids=None, targets=None, **fields):
     targets = np.zeros(n, np.int64) if targets is None else targets
     values = {
         "path": path, "model": "mnist-cnn", "source": "mnist5k",
-        "splits": "--data.split_seed 0", "data": "made", "task": "classify", "classes": ("a", "b"),
+        "splits": "--data.split_seed 0", "data": "made", "task": Classify, "classes": ("a", "b"),
         "ids": np.arange(n) if ids is None else ids, "targets": targets, "answers": (~right).astype(np.int64),
         "value": float(right.mean()), "costs": {"params": 35_330}, "images": True,
     }  # fmt: skip
     return RunAnswers(**values | fields)
 
 
+def headline_of(task, answers, targets):
+    return task.headline_figure().value(task.rows(answers, targets))
+
+
 def test_headlines_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     answers, targets = rng.normal(5, 3, (2, 40, 3)).astype(np.float32)
-    assert headline_of("regress", answers, targets) == pytest.approx(
+    assert headline_of(Regress, answers, targets) == pytest.approx(
         root_mean_squared_error(targets.ravel(), answers.ravel())
     )
     said, true = rng.integers(0, 4, (2, 40))
-    assert headline_of("classify", said, true) == accuracy_score(true, said)
+    assert headline_of(Classify, said, true) == accuracy_score(true, said)
 
 
 def test_sentences():
@@ -154,9 +160,11 @@ def test_numbers():
     targets = rng.normal(20, 5, (200, 1)).astype(np.float32)
     good, bad = (targets + rng.normal(0, scale, targets.shape).astype(np.float32) for scale in (1, 3))
     rmse = [float(np.sqrt(((np.float64(x) - targets) ** 2).mean())) for x in (good, bad)]
-    assert difference_of_numbers(good, bad, targets).value == pytest.approx(rmse[1] - rmse[0])
+    assert Regress.difference(Regress.rows(good, targets), Regress.rows(bad, targets)).value == pytest.approx(
+        rmse[1] - rmse[0]
+    )
     runs = [
-        run(np.ones(200, bool), path, answers=answers, targets=targets, task="regress", classes=(), value=r)
+        run(np.ones(200, bool), path, answers=answers, targets=targets, task=Regress, classes=(), value=r)
         for path, answers, r in zip(("x/good", "x/bad"), (good, bad), rmse, strict=True)
     ]
     pair = compare_answers(runs, "test").pairs[0]
@@ -170,12 +178,12 @@ def test_masks():
     good, bad = (np.where(rng.random(targets.shape) < wrong, 1 - targets, targets) for wrong in (0.05, 0.3))
     targets[:, 0] = 255
     runs = [
-        run(np.ones(24, bool), path, answers=answers, targets=targets, task="segment", value=iou)
+        run(np.ones(24, bool), path, answers=answers, targets=targets, task=Segment, value=iou)
         for path, answers, iou in (("bad", bad, 0.5), ("good", good, 0.9))
     ]
     pair = compare_answers(runs, "test").pairs[0]
     task = Segment(("a", "b"))
-    iou = [task.metrics(torch.from_numpy(x), torch.from_numpy(targets))["iou"] for x in (good, bad)]
+    iou = [task.measure(torch.from_numpy(x), torch.from_numpy(targets))["iou"] for x in (good, bad)]
     assert pair.difference.value == pytest.approx(iou[0] - iou[1])
     assert pair.sentence.startswith(
         f"good is better than bad by {100 * (iou[0] - iou[1]):.1f} points of mean IoU (95 %: "
@@ -193,7 +201,7 @@ def test_samples_are_matched_by_id():
     ("fields", "got"),
     [
         ({"classes": ("a", "c")}, "other classes: a, b in runs/a, a, c in runs/b"),
-        ({"task": "regress"}, "a task classify, runs/b regress"),
+        ({"task": Regress}, "a task classify, runs/b regress"),
         ({"ids": np.arange(40) + 10}, "40 test samples of made in runs/a, 40 of made in runs/b; 30 have the same"),
         ({"targets": (np.arange(40) < 3).astype(np.int64)}, "3 of 40 test samples with other labels in runs/b"),
     ],

@@ -11,7 +11,8 @@ import torch
 from striate.errors import ConfigError
 from striate.evaluation.measure import evaluate_trained
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
-from striate.tasks.evaluation_text import render, summary_line
+from striate.tasks.classify.task import Classify
+from striate.tasks.evaluation import summary_line
 from striate.training.config import Config
 from striate.training.loop import validate
 from striate.training.prepare import Prepared, prepare
@@ -52,9 +53,9 @@ def test_the_metrics_have_both_figures_and_the_number_of_views(viewed) -> None:
     assert evaluation.metrics["accuracy_one_view"] == pytest.approx(single["accuracy"])
     assert "views" not in single
     assert "accuracy_one_view" not in single
-    assert "with 6 views per image" in render(evaluation)
-    assert "with 6 views per image (one view: " in summary_line(evaluation.metrics)
-    assert "view" not in summary_line(single)
+    assert "with 6 views per image" in str(evaluation)
+    assert "with 6 views per image (one view: " in summary_line(evaluation.metrics, Classify.metrics)
+    assert "view" not in summary_line(single, Classify.metrics)
 
 
 def test_validation_while_training_is_of_the_images_as_they_are(viewed) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from striate.data.dataset import Preparation
-from striate.data.images import decode_image, read_header
+from striate.data.media.image.pictures import decode_image, read_header
 from striate.data.sources.archive import archive_tree
 from striate.data.sources.idx import parse_idx
 from striate.data.sources.manifest import list_manifest

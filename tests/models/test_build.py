@@ -264,24 +264,24 @@ def test_a_missing_file_or_function_suggests_the_nearest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "shape", "annotation", "samples", "name"),
+    ("kind", "shape", "needs", "samples", "name"),
     [
-        ("image", (1, 28, 28), "class", 4000, "mnist-cnn"),
-        ("image", (1, 8, 8), "class", 1400, "small-cnn"),
-        ("image", (3, 32, 32), "class", 50000, "small-resnet"),
-        ("image", (1, 96, 96), "number", 300, "small-resnet"),
-        ("image", (3, 4, 4), "class", 300, "small-cnn"),
-        ("table", (4,), "class", 105, "mlp(16,8)"),
-        ("table", (13,), "number", 350, "mlp(64,32)"),
-        ("table", (5000,), "class", 60, "mlp(8,8)"),
-        ("grid", (2, 500), "class", 60, "small-cnn"),
-        ("grid", (1, 6, 6, 6), "class", 60, "small-cnn"),
-        ("image", (3, 64, 48), "mask", 60, "small-unet"),
-        ("image", (3, 63, 48), "mask", 60, "small-dilated"),
+        ("image", (1, 28, 28), "vector", 4000, "mnist-cnn"),
+        ("image", (1, 8, 8), "vector", 1400, "small-cnn"),
+        ("image", (3, 32, 32), "vector", 50000, "small-resnet"),
+        ("image", (1, 96, 96), "vector", 300, "small-resnet"),
+        ("image", (3, 4, 4), "vector", 300, "small-cnn"),
+        ("table", (4,), "vector", 105, "mlp(16,8)"),
+        ("table", (13,), "vector", 350, "mlp(64,32)"),
+        ("table", (5000,), "vector", 60, "mlp(8,8)"),
+        ("grid", (2, 500), "vector", 60, "small-cnn"),
+        ("grid", (1, 6, 6, 6), "vector", 60, "small-cnn"),
+        ("image", (3, 64, 48), "map", 60, "small-unet"),
+        ("image", (3, 63, 48), "map", 60, "small-dilated"),
     ],
 )
-def test_auto_fits_the_data_and_says_why(kind, shape, annotation, samples, name):
-    chosen, reason = choose_model(kind, shape, annotation, samples)
+def test_auto_fits_the_data_and_says_why(kind, shape, needs, samples, name):
+    chosen, reason = choose_model(kind, shape, needs, samples)
     assert chosen == name
     assert len(reason) > 20
-    build_model(chosen, shape, 3, dense=annotation == "mask")
+    build_model(chosen, shape, 3, dense=needs == "map")

@@ -60,7 +60,8 @@ def test_images_too_small_for_the_network_do_not_hide_it():
 @pytest.fixture
 def built(monkeypatch) -> list[str]:
     names: list[str] = []
-    monkeypatch.setattr(room, "build_model", lambda name, *a, **k: names.append(name) or build_model(name, *a, **k))
+    build = room.build_from_zoo
+    monkeypatch.setattr(room, "build_from_zoo", lambda info, *a: names.append(info.name) or build(info, *a))
     return names
 
 

@@ -7,12 +7,18 @@ from dataclasses import replace
 import numpy as np
 
 from striate.records import Finding
-from striate.report.pictures import draw_answers, draw_curves
+from striate.report.content import ModelFacts, ReportContent
+from striate.report.finish import of_task
+from striate.report.pictures import draw_curves
 from striate.statistics.intervals import wilson
+from striate.tasks.classify.task import Classify
 from striate.tasks.evaluation import ClassRow, Evaluation
-from striate.visualize.page_parts import ModelFacts, ReportContent, Table
+from striate.tasks.figures import Assessment
+from striate.tasks.regress.task import Regress
+from striate.tasks.segment.task import Segment
+from striate.tasks.show import drawable_images
+from striate.visualize.page_parts import Table
 
-METRIC = {"classify": "accuracy", "regress": "rmse", "segment": "iou"}
 NASTY = ("<script>alert(1)</script>", '"><img src=http://evil.example/x.png>', r"$\alpha_1$ & Co", "plain")
 
 
@@ -36,7 +42,20 @@ def classification(names=NASTY, n=60, right=0.7):
     metrics = {"n": n, "loss": 0.5, "accuracy": hits / n, "top5": 1.0, "macro_f1": 0.71}
     metrics["accuracy_interval"] = [interval.low, interval.high]
     ids = np.arange(n)
-    return Evaluation("flow<er>s", "test", "classify", names, n, metrics, decoded, targets, ids, confusion, tuple(rows))
+    return Evaluation(
+        "flow<er>s",
+        "test",
+        "classify",
+        names,
+        n,
+        metrics,
+        decoded,
+        targets,
+        ids,
+        confusion,
+        tuple(rows),
+        shown=Classify.metrics,
+    )
 
 
 def regression(n=250):
@@ -44,7 +63,9 @@ def regression(n=250):
     targets = made.normal(20, 5, (n, 1)).astype(np.float32)
     decoded = targets + made.normal(0, 2, (n, 1)).astype(np.float32)
     metrics = {"n": n, "loss": 0.2, "rmse": 2.013, "mae": 1.6, "r2": 0.8412}
-    return Evaluation("boston", "test", "regress", (), n, metrics, decoded, targets, np.arange(n))
+    return Evaluation(
+        "boston", "test", "regress", (), n, metrics, decoded, targets, np.arange(n), shown=Regress.metrics
+    )
 
 
 def segmentation(n=6):
@@ -52,15 +73,36 @@ def segmentation(n=6):
     targets[:, 2:5, 2:5] = 1
     metrics = {"n": n, "loss": 0.2, "iou": 0.912, "pixel_accuracy": 0.98}
     decoded = np.roll(targets, 1, 1)
-    return Evaluation("shapes", "test", "segment", ("ground", "$disc"), n, metrics, decoded, targets, np.arange(n))
+    names, ids = ("ground", "$disc"), np.arange(n)
+    return Evaluation("shapes", "test", "segment", names, n, metrics, decoded, targets, ids, shown=Segment.metrics)
+
+
+def task_of(evaluation, target_names=("price",)):
+    """The task whose predictions these are."""
+    if evaluation.task == "regress":
+        numbers = len(target_names)
+        return Regress(tuple(target_names), (0.0,) * numbers, (1.0,) * numbers)
+    return (Classify if evaluation.task == "classify" else Segment)(evaluation.classes)
+
+
+def draw_answers(folder, evaluation, inputs=None, **names):
+    """The pictures of the predictions, as the end of a run draws them."""
+    return task_of(evaluation).pictures(folder, evaluation, drawable_images(inputs), **names)
 
 
 def images(n, channels=3, side=12):
     return np.random.default_rng(1).integers(0, 256, (n, channels, side, side), dtype=np.uint8)
 
 
-def make_content(folder, evaluation, inputs="images", **changes):
-    followed = {"classify": "accuracy", "regress": "rmse", "segment": "iou"}[evaluation.task]
+def not_assessed(evaluation):
+    """The record of a run of which nothing but the metrics is known."""
+    return Assessment(evaluation.task, evaluation.data, evaluation.classes, None, None, {})
+
+
+def make_content(folder, evaluation, inputs="images", assessment=None, **changes):
+    target_names = changes.get("target_names", ())
+    task = task_of(evaluation, target_names or ("price",))
+    followed = task.headline
     history = [
         {"epoch": e, "lr": 0.1, "train_loss": 1 / e, "val_loss": None if e == 2 else 1.1 / e, f"val_{followed}": 0.5}
         for e in range(1, 4)
@@ -69,7 +111,7 @@ def make_content(folder, evaluation, inputs="images", **changes):
         inputs = None if evaluation.task == "regress" else images(evaluation.n)
     sizes = {"train": 100, "val": 20}
     pictures = (
-        draw_curves(folder, history, metric=METRIC[evaluation.task], data=evaluation.data, sizes=sizes, best_epoch=3),
+        draw_curves(folder, history, metric=followed, data=evaluation.data, sizes=sizes, best_epoch=3),
         *draw_answers(folder, evaluation, inputs),
     )
     layers = Table(
@@ -91,5 +133,7 @@ def make_content(folder, evaluation, inputs="images", **changes):
         findings=(Finding("data.leak", "warning", "val", "2 images", "0", "Too rosy.", "striate data check"),),
         notes=("Images were made gray.",),
         pictures=pictures,
+        assessment=assessment,
+        **of_task(task, evaluation, assessment or not_assessed(evaluation), target_names),
     )
     return replace(made, **changes)

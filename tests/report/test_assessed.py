@@ -7,30 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_runs import classification, make_content, regression
+from made_runs import classification, make_content, regression, task_of
 
 from striate.records import Interval
-from striate.report.assessed import assessment_sections
+from striate.report.finish import of_task
 from striate.report.write import render_report
+from striate.statistics.calibration import Calibration, ReliabilityBin, Temperature
+from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import wilson
-from striate.tasks.figures import (
-    Assessment,
-    Calibration,
-    ClassFigures,
-    ClassificationFigures,
-    ConfusedPair,
-    Estimate,
-    Figures,
-    Gap,
-    NumberAnswer,
-    RangeFigures,
-    RankCurve,
-    RegressionFigures,
-    ReliabilityBin,
-    Slice,
-    TargetFigures,
-    Temperature,
-)
+from striate.tasks.classify.figures import ClassFigures, ClassificationFigures, ConfusedPair, RankCurve
+from striate.tasks.figures import Assessment, Figures, Gap, Slice
+from striate.tasks.regress.figures import NumberAnswer, RangeFigures, RegressionFigures, TargetFigures
+from striate.visualize.page_parts import Section
 
 SURE = Estimate(0.7, wilson(70, 100))
 NASTY = "<script>alert(1)</script>"
@@ -84,8 +72,8 @@ def assessed(figures: Figures, task: str) -> Assessment:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    content = make_content(tmp_path_factory.mktemp("plots"), classification())
-    return render_report(replace(content, assessment=assessed(classified(), "classify")))
+    known = assessed(classified(), "classify")
+    return render_report(make_content(tmp_path_factory.mktemp("plots"), classification(), assessment=known))
 
 
 def test_every_part_is_there(page: str) -> None:
@@ -108,8 +96,14 @@ def test_names_stay_text(page: str) -> None:
     assert "&lt;script&gt;alert(1)" in page
 
 
+def sections_of(figures: dict[str, Figures]) -> tuple[Section, ...]:
+    evaluation = classification()
+    known = replace(assessed(classified(), "classify"), splits=figures)
+    return of_task(task_of(evaluation), evaluation, known, ())["sections"]
+
+
 def test_charts_have_their_numbers() -> None:
-    sections = assessment_sections(assessed(classified(), "classify"))
+    sections = sections_of({"test": classified()})
     assert [len(section.charts) for section in sections] == [2, 1, 1]
     assert all(section.behind for section in sections)
     points = sections[0].behind[0].rows[0]
@@ -118,8 +112,8 @@ def test_charts_have_their_numbers() -> None:
 
 
 def test_a_regression(tmp_path: Path) -> None:
-    content = make_content(tmp_path, regression(), target_names=("price",))
-    page = render_report(replace(content, assessment=assessed(regressed(), "regress")))
+    known = assessed(regressed(), "regress")
+    page = render_report(make_content(tmp_path, regression(), assessment=known, target_names=("price",)))
     assert ">Each number</h2>" in page
     assert "Largest errors, test split of flow&lt;er&gt;s, n = 250" in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;.png" in page
@@ -127,4 +121,4 @@ def test_a_regression(tmp_path: Path) -> None:
 
 
 def test_without_a_test_split_nothing_is_said() -> None:
-    assert assessment_sections(replace(assessed(classified(), "classify"), splits={})) == ()
+    assert sections_of({}) == ()

@@ -5,11 +5,11 @@ from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
-from made_runs import classification, images, regression, segmentation
+from made_runs import classification, draw_answers, images, regression, segmentation
 from PIL import Image
 
-from striate.report.pictures import draw_answers, draw_curves
-from striate.visualize.sample_tiles import encode
+from striate.report.pictures import draw_curves
+from striate.visualize.tiles import encode
 
 
 def names(pictures):

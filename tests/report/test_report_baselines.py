@@ -6,17 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_runs import classification, make_content, regression, segmentation
+from made_runs import classification, make_content, regression, segmentation, task_of
 from markupsafe import escape
 from PIL import Image
 
 from striate.report.baselines import Compared, baseline_table, describe_baselines, draw_baselines, explain_baseline
 from striate.report.write import render_report
 from striate.tasks.baseline import Baseline
-from striate.tasks.baseline_comparison import compare_with
-from striate.tasks.classify.task import Classify
-from striate.tasks.regress.task import Regress
-from striate.tasks.segment.task import Segment
 
 TITLE = "Is the network worth it?"
 OF = "test split of made"
@@ -29,7 +25,7 @@ def made_baselines(evaluation, note=""):
         decoded = np.repeat(evaluation.decoded[:1], evaluation.n, 0)
         metrics = {key: value for key, value in evaluation.metrics.items() if key not in ("loss", "top5")}
         made = Baseline(name, "What it is.", "edges", {"C": 0.1, "trees": 50}, 1234, 5.25, metrics, note, decoded)
-        found.append(Compared(made, compare_with(evaluation, made)))
+        found.append(Compared(made, task_of(evaluation).compare_baseline(evaluation, made)))
     return found
 
 
@@ -41,8 +37,7 @@ def network(evaluation):
 def test_the_page_has_the_table_the_sentences_and_the_picture(tmp_path, evaluation):
     compared = made_baselines(evaluation)
     content = make_content(tmp_path, evaluation)
-    tasks = (Classify(("a", "b")), Regress(("y",), (0.0,), (1.0,)), Segment(("a", "b")))
-    task = next(task for task in tasks if task.name == evaluation.task)
+    task = task_of(evaluation)
     picture = draw_baselines(tmp_path, compared, evaluation, task)
     assert picture.caption.endswith("left is better." if task.name == "regress" else "right is better.")
     with Image.open(picture.path) as image:

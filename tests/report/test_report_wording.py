@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_runs import classification, regression
+from made_runs import classification, regression, task_of
 
-from striate.report.numbers import class_table, confusion_table, history_table, metric_table
-from striate.report.wording import answer, metric
+from striate.report.numbers import history_table, metric_table
+from striate.report.wording import metric
+from striate.tasks.classify.show import confusion_table, recall_table
 from striate.wording import number, percent
 
 
@@ -25,6 +26,10 @@ def test_shares_are_percent_and_the_sign_stays_with_the_number():
     assert metric("r2", None) == "–"
 
 
+def answer(evaluation):
+    return task_of(evaluation).answer(evaluation)
+
+
 def test_the_answer_names_what_guessing_would_reach():
     assert "most frequent of the 4 classes would reach 25.0\u00a0%" in answer(classification())[1]
     evaluation = regression()
@@ -35,7 +40,7 @@ def test_tables_hold_the_evaluation():
     evaluation = classification()
     matrix = confusion_table(evaluation)
     assert [list(row[1:]) for row in matrix.rows] == evaluation.confusion.tolist()
-    assert [row[0] for row in class_table(evaluation).rows] == list(evaluation.classes)
+    assert [row[0] for row in recall_table(evaluation).rows] == list(evaluation.classes)
     assert metric_table({"val": {"n": 3, "loss": 1.0}, "test": evaluation.metrics}).rows[0][2:] == ("1", *("–",) * 4)
 
 

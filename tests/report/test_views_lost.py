@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from striate.report.finish import views_lost
+from striate.tasks.metric_names import metric_named
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from striate.report.finish import views_lost
     ],
 )
 def test_views_that_cost_accuracy_are_told_with_what_to_do(metrics, n, said) -> None:
-    told = views_lost(metrics, n)
+    told = views_lost(metrics, n, metric_named(next(iter(metrics))))
     assert told.startswith(said)
     assert bool(told) == bool(said)
     assert not said or "--evaluation.views none" in told

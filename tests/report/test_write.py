@@ -164,7 +164,11 @@ def test_segmentation(tmp_path):
 
 
 def test_without_a_test_split(content):
-    page = Page(render_report(replace(content, evaluation=None, pictures=(), history=(), findings=(), notes=())))
+    page = Page(
+        render_report(
+            replace(content, evaluation=None, answer=None, tables={}, pictures=(), history=(), findings=(), notes=())
+        )
+    )
     assert "There is no test split" in page.text
     assert not page.images
     assert not page.count("svg")

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 import striate as package
-from striate.errors import ModelError
+from striate.errors import ModelError, RunError
 from striate.machine.cache import cache_folder
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 
@@ -114,3 +114,120 @@ def test_ones_own_training_asks_nothing(striate, photos) -> None:
     assert striate("predict", "r", data).code == 0
     assert striate("train", "--resume", "r").code == 0
     assert striate("train", "--config", "r/config.yaml", "--out", "r2").code == 0
+
+
+# A task, a loss, an optimizer, a transform
+
+PARTS = """
+from pathlib import Path
+import striate, torch
+Path("ran").touch()
+class Own(striate.Task):
+    outputs = 2
+    def loss_sum(self, outputs, targets):
+        return torch.nn.functional.cross_entropy(outputs, targets, reduction="sum")
+def loss(outputs, targets):
+    return torch.nn.functional.cross_entropy(outputs, targets)
+def optimizer(params):
+    return torch.optim.SGD(params, lr=0.1)
+def transform(images):
+    return images.flip(-1)
+"""
+FIELDS = {
+    "task.name": "Own",
+    "task.loss": "loss",
+    "optim.name": "optimizer",
+    "augment.transform": "transform",
+}
+
+
+@pytest.fixture
+def strange_part(request, small_run) -> str:
+    """A run with such code beside it in its config.yaml, and a task or loss in its checkpoints too; the code's name."""
+    field = request.param
+    shutil.copytree(small_run, "run")
+    Path("run/parts.py").write_text(PARTS)
+    name = f"{Path('run/parts.py').absolute()}:{FIELDS[field]}"
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    section, key = field.split(".")
+    config[section][key] = name
+    config["optim"]["weight_decay"] = None  # an optimizer of one's own has its own
+    config["decided"] = []
+    Path("run/config.yaml").write_text(yaml.safe_dump(config))
+    for file in ("best.pt", "last.pt"):
+        path = Path("run/checkpoints") / file
+        content = load_checkpoint(path)
+        content.pop("format")
+        if field == "task.name":
+            content["task"] = {"name": name}
+        elif field == "task.loss":
+            content["task"]["own_loss"] = name
+        save_checkpoint(path, content)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("x.png")
+    return name
+
+
+@pytest.mark.parametrize("strange_part", FIELDS, indirect=True)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--config", "run/config.yaml", "--out", "again"),
+        ("train", "digits", "--config", "run/config.yaml", "--epochs", "3", "--out", "again"),
+        ("plan", "--config", "run/config.yaml"),
+        ("sweep", "--config", "run/config.yaml", "--trials", "2", "--out", "again"),
+        ("lr-find", "--config", "run/config.yaml"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_part_of_a_strangers_configuration_is_run(striate, strange_part, words) -> None:
+    striate(*words).refused("that is code", "striate trust")
+    assert not Path("ran").exists()
+    assert not Path("again").exists()
+
+
+@pytest.mark.parametrize("strange_part", ["task.name", "task.loss"], indirect=True)
+def test_no_part_of_a_strangers_run_is_run(striate, strange_part) -> None:
+    commands = [("eval", "run"), ("eval", "run", "mnist5k"), ("doctor", "run"), ("compare", "run", "run/../run2")]
+    shutil.copytree("run", "run2")
+    if strange_part.endswith(":Own"):
+        commands += [("predict", "run", "x.png"), ("predict", "run/checkpoints/best.pt", "x.png"), ("verify", "run")]
+        commands += [("train", "--resume", "run")]
+    for words in commands:
+        told = striate(*words)
+        assert told.code == 2 or "code" not in told.err, words
+        assert not Path("ran").exists(), words
+    if strange_part.endswith(":Own"):
+        with pytest.raises(RunError, match="a task that is code"):
+            package.load("run")
+
+
+@pytest.mark.parametrize("strange_part", ["task.name"], indirect=True)
+def test_the_remedy_for_a_task_works(striate, strange_part) -> None:
+    told = striate("predict", "run", "x.png")
+    told.refused("a task that is code")
+    words = told.err.partition("name it once: striate ")[2].strip().split()
+    assert striate(*words).code == 0
+    assert not Path("ran").exists()  # it is named, and run only where it is needed
+    assert striate("predict", "run", "x.png").code == 0
+    assert Path("ran").exists()
+
+
+@pytest.mark.parametrize("strange_part", ["optim.name"], indirect=True)
+def test_the_remedy_for_a_configuration_works(striate, strange_part) -> None:
+    told = striate("train", "--config", "run/config.yaml", "--out", "again")
+    words = told.err.partition("name it once: striate ")[2].strip().split()
+    assert striate(*words).code == 0
+    assert striate("train", "--config", "run/config.yaml", "--out", "again").code == 0
+
+
+def test_what_is_typed_is_named(striate) -> None:
+    Path("parts.py").write_text(PARTS)
+    options = ("--task.loss", "parts.py:loss", "--optim.name", "parts.py:optimizer")
+    first = ("train", "iris", "--model", "mlp(4)", "--epochs", "1", "--plan", "plain", *options)
+    assert striate(*first, "--out", "r").code == 0
+    assert striate("train", "--config", "r/config.yaml", "--out", "r2").code == 0
+
+
+def test_trust_names_a_file_that_is_there(striate) -> None:
+    striate("trust", "nothing.py:f").refused("no file")
+    striate("trust", "resnet18").refused("path/to/file.py:name")

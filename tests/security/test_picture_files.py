@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from striate.data.dataset import Preparation
-from striate.data.images import UnreadableImage, decode_image, read_header
+from striate.data.media.image.pictures import UnreadableImage, decode_image, read_header
 
 SMALL = Preparation("image", (3, 8, 8))
 

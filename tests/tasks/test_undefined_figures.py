@@ -29,17 +29,17 @@ def regress(numbers: int) -> Regress:
 def test_r2_of_targets_that_do_not_vary_is_not_known() -> None:
     """scikit-learn says 0, or 1 for a perfect answer: neither is measured."""
     truth = torch.full((4, 1), 3.0)
-    assert regress(1).metrics(truth.clone(), truth)["r2"] is None
-    assert regress(1).metrics(truth[:1], truth[:1])["r2"] is None
+    assert regress(1).measure(truth.clone(), truth)["r2"] is None
+    assert regress(1).measure(truth[:1], truth[:1])["r2"] is None
 
 
 def test_r2_is_of_the_numbers_that_vary() -> None:
     random = torch.Generator().manual_seed(0)
     truth, predicted = torch.randn(9, 3, generator=random), torch.randn(9, 3, generator=random)
-    whole = regress(3).metrics(predicted, truth)["r2"]
+    whole = regress(3).measure(predicted, truth)["r2"]
     assert whole == pytest.approx(r2_score(truth, predicted))
     truth[:, 1] = 5.0
-    assert regress(3).metrics(predicted, truth)["r2"] == pytest.approx(r2_score(truth[:, ::2], predicted[:, ::2]))
+    assert regress(3).measure(predicted, truth)["r2"] == pytest.approx(r2_score(truth[:, ::2], predicted[:, ::2]))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e30, 3e-39])
@@ -69,7 +69,7 @@ def test_a_small_spread_that_float32_can_tell_counts() -> None:
 def test_a_class_that_a_split_lacks_leaves_all_figures_finite() -> None:
     task = Classify(("a", "b", "c"))
     probabilities = torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]])
-    metrics = task.metrics(probabilities, torch.tensor([0, 1]))
+    metrics = task.measure(probabilities, torch.tensor([0, 1]))
     assert metrics == {"accuracy": 1.0, "top5": 1.0, "macro_f1": 1.0}
 
 

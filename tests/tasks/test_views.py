@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from striate.tasks.classify.task import Classify
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views, outputs_of_views
 
+UNMOVED = Classify(("a", "b", "c")).unmoved
 ALL: tuple[Views, ...] = ("none", "mirror", "mirror-shift")
 
 
@@ -47,7 +49,7 @@ def by_the_formula(module: nn.Module, x: torch.Tensor, views: Views) -> torch.Te
 def test_answers_are_the_stated_mean(views, channels, height, width) -> None:
     module = network(channels, height, width)
     images = torch.randn(4, channels, height, width, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(mean_over_views(module, images, views), by_the_formula(module, images, views))
+    torch.testing.assert_close(mean_over_views(module, images, views, UNMOVED), by_the_formula(module, images, views))
 
 
 @pytest.mark.parametrize("views", ALL)
@@ -55,7 +57,7 @@ def test_the_network_looks_as_often_as_is_stated_and_one_answer_is_that_of_the_i
     module, calls = network(1, 4, 5), []
     hook = module.register_forward_pre_hook(lambda _, inputs: calls.append(inputs[0].clone()))
     images = torch.randn(2, 1, 4, 5)
-    outputs, alone = outputs_of_views(module, images, views)
+    outputs, alone = outputs_of_views(module, images, views, UNMOVED)
     hook.remove()
     assert len(calls) == VIEW_COUNTS[views]
     assert torch.equal(alone, module(images))
@@ -67,18 +69,18 @@ def test_a_mirrored_image_has_the_same_answer(views) -> None:
     module, images = network(3, 6, 6), torch.randn(5, 3, 6, 6)
     if views == "mirror":
         torch.testing.assert_close(
-            mean_over_views(module, images, views), mean_over_views(module, images.flip(-1), views)
+            mean_over_views(module, images, views, UNMOVED), mean_over_views(module, images.flip(-1), views, UNMOVED)
         )
     else:  # the diagonals are not mirrored into each other: only an image that does not change when shifted
         flat = torch.randn(5, 3, 1, 1).expand(5, 3, 6, 6)
-        torch.testing.assert_close(mean_over_views(module, flat, views), module(flat))
+        torch.testing.assert_close(mean_over_views(module, flat, views, UNMOVED), module(flat))
 
 
 def test_an_image_of_one_pixel_has_views_too() -> None:
     module, images = network(1, 1, 1), torch.randn(3, 1, 1, 1)
-    torch.testing.assert_close(mean_over_views(module, images, "mirror-shift"), module(images))
+    torch.testing.assert_close(mean_over_views(module, images, "mirror-shift", UNMOVED), module(images))
 
 
 def test_answers_at_low_precision_are_added_up_in_float32() -> None:
     module, images = network(1, 4, 4).bfloat16(), torch.randn(3, 1, 4, 4).bfloat16()
-    assert mean_over_views(module, images, "mirror").dtype == torch.float32
+    assert mean_over_views(module, images, "mirror", UNMOVED).dtype == torch.float32

@@ -65,7 +65,7 @@ def test_a_mask_is_pasted_with_its_image() -> None:
     x = images()
     masks = x[:, 0].to(torch.uint8)
     for step in range(10):
-        mixed, targets, mix = mix_batch(x, masks, CUTMIX, 0, step)
+        mixed, targets, mix = mix_batch(x, masks, CUTMIX, 0, step, paste=True)
         assert mix is None
         assert torch.equal(targets, mixed[:, 0].to(torch.uint8))
     assert not torch.equal(targets, masks)

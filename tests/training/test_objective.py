@@ -52,14 +52,16 @@ def loss_and_gradients(module: nn.Module, loss: torch.Tensor) -> tuple[float, di
 )
 def test_weight_penalties_are_those_of_kernels_and_matrices(module, batch, field, term, slope) -> None:
     plain, before = loss_and_gradients(module, objective().training_loss(module, *batch)[0])
-    loss, tally = objective(**{field: 0.01}).training_loss(module, *batch)
+    loss, measured = objective(**{field: 0.01}).training_loss(module, *batch)
     penalized, after = loss_and_gradients(module, loss)
     kernels = {name: p.detach().double().numpy() for name, p in module.named_parameters() if p.ndim > 1}
     assert penalized - plain == pytest.approx(0.01 * sum(term(w) for w in kernels.values()), rel=1e-4)
     for name in before:
         expected = 0.01 * slope(kernels[name]) if name in kernels else 0.0
         assert np.allclose(after[name] - before[name], expected, atol=1e-6), name
-    assert torch.equal(tally, objective().training_loss(module, *batch)[1]), "the tally is that of the task's loss"
+    assert torch.equal(measured.vector(), objective().training_loss(module, *batch)[1].vector()), (
+        "the tally is that of the task's loss"
+    )
 
 
 def test_the_sparsity_penalty_is_the_mean_absolute_output_of_each_activation(module, batch) -> None:
@@ -71,7 +73,7 @@ def test_the_sparsity_penalty_is_the_mean_absolute_output_of_each_activation(mod
     plain = objective().training_loss(module, *batch)[0]
     handle.remove()
     expected = plain + 0.3 * (first.abs().mean() + outputs[0].abs().mean())
-    loss, tally = objective(regularize__sparsity=0.3).training_loss(module, *batch)
+    loss, measured = objective(regularize__sparsity=0.3).training_loss(module, *batch)
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
     _, a = loss_and_gradients(module, loss)
     _, b = loss_and_gradients(module, expected)
@@ -80,8 +82,8 @@ def test_the_sparsity_penalty_is_the_mean_absolute_output_of_each_activation(mod
     silent = 0
     for output in (first.detach().numpy(), outputs[0].detach().numpy()):
         silent += (np.abs(output) <= 0.01 * np.sqrt((output.astype(np.float64) ** 2).mean())).sum()
-    assert tally[-2:].tolist() == [silent, first.numel() + outputs[0].numel()]
-    metrics = objective(regularize__sparsity=0.3).summarize(tally)
+    assert measured.vector()[-2:].tolist() == [silent, first.numel() + outputs[0].numel()]
+    metrics = measured.compute()
     assert metrics["hidden_sparsity"] == pytest.approx(silent / (first.numel() + outputs[0].numel()))
     assert set(metrics) == {"loss", "accuracy", "hidden_sparsity"}
 
@@ -90,7 +92,7 @@ def test_no_hook_is_left_behind(module, batch) -> None:
     heads = make_heads(module, AuxiliaryConfig(rotation=0.5, layers=("conv1",)), "vector", 3, batch[0])
     penalized = objective(heads, auxiliary__rotation=0.5, regularize__sparsity=0.1)
     penalized.training_loss(module, *batch)
-    penalized.tally(module, *batch)
+    penalized.measure(module, *batch)
     with pytest.raises(RuntimeError):
         penalized.training_loss(module, batch[0][:, :, :3], batch[1])
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
@@ -99,12 +101,12 @@ def test_no_hook_is_left_behind(module, batch) -> None:
 def test_the_loss_of_blended_samples_is_the_blend_of_both_losses(module, batch) -> None:
     x, y = batch
     mix = Mix(y.flip(0), 0.3)
-    loss, tally = objective().training_loss(module, x, y, mix)
+    loss, measured = objective().training_loss(module, x, y, mix)
     soft = 0.3 * functional.one_hot(y, 3) + 0.7 * functional.one_hot(mix.targets, 3)
     expected = -(soft * functional.log_softmax(module(x), 1)).sum(1).mean()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
     named = TASK.tally(module(x).detach(), mix.targets)
-    assert torch.equal(tally, named), "the larger part's class is the one that counts"
+    assert torch.equal(measured.vector(), named), "the larger part's class is the one that counts"
 
 
 def test_auxiliary_terms_are_weighted_losses_of_their_heads(module, batch) -> None:
@@ -112,7 +114,7 @@ def test_auxiliary_terms_are_weighted_losses_of_their_heads(module, batch) -> No
     config = AuxiliaryConfig(rotation=0.5, layers=("conv1",), weight=0.2)
     heads = make_heads(module, config, "vector", 3, x)
     fields = {"auxiliary__rotation": 0.5, "auxiliary__layers": ["conv1"], "auxiliary__weight": 0.2}
-    loss, tally = objective(heads, **fields).training_loss(module, x, y, part=whole_batch(TASK, y, step=4))
+    loss, measured = objective(heads, **fields).training_loss(module, x, y, part=whole_batch(TASK, y, step=4))
 
     images, quarters = turned(x, 0, 4, 0, 6)
     hidden = nn.Sequential(*list(module.children())[:-1])
@@ -122,7 +124,7 @@ def test_auxiliary_terms_are_weighted_losses_of_their_heads(module, batch) -> No
     expected = expected + 0.5 * functional.cross_entropy(rotation, quarters)
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
-    metrics = objective(heads, **fields).summarize(tally)
+    metrics = measured.compute()
     assert set(metrics) == {"loss", "accuracy", "conv1_accuracy", "rotation_accuracy"}
     assert metrics["conv1_accuracy"] == pytest.approx(float((inner.argmax(1) == y).float().mean()))
     assert metrics["rotation_accuracy"] == pytest.approx(float((rotation.argmax(1) == quarters).float().mean()))
@@ -134,10 +136,11 @@ def test_tallies_of_batches_add_up(module, batch) -> None:
     x, y = batch
     heads = make_heads(module, AuxiliaryConfig(layers=("conv1", "relu1")), "vector", 3, x)
     asked = objective(heads)
-    whole = asked.tally(module, x, y)
-    parts = asked.tally(module, x[:2], y[:2]) + asked.tally(module, x[2:], y[2:])
-    assert torch.allclose(whole, parts)
-    assert list(asked.summarize(whole)) == ["loss", "accuracy", "conv1_accuracy", "relu1_accuracy"]
+    whole = asked.measure(module, x, y)
+    parts = asked.measure(module, x[:2], y[:2])
+    parts.merge(asked.measure(module, x[2:], y[2:]))
+    assert torch.allclose(whole.vector(), parts.vector())
+    assert list(whole.compute()) == ["loss", "accuracy", "conv1_accuracy", "relu1_accuracy"]
 
 
 class InPlace(nn.Module):
@@ -164,8 +167,8 @@ def test_what_is_written_into_a_layers_output_afterwards_changes_neither_penalty
         torch.manual_seed(0)
         module = InPlace(inplace)
         heads = make_heads(module, AuxiliaryConfig(layers=("fc1",)), "vector", 3, batch[0])
-        loss, tally = objective(heads, regularize__sparsity=0.3).training_loss(module, *batch)
-        results.append((*loss_and_gradients(module, loss), tally.tolist()))
+        loss, measured = objective(heads, regularize__sparsity=0.3).training_loss(module, *batch)
+        results.append((*loss_and_gradients(module, loss), measured.vector().tolist()))
     (loss, gradients, tally), (plain_loss, plain_gradients, plain_tally) = results
     assert loss == pytest.approx(plain_loss, rel=1e-6)
     assert tally == plain_tally
@@ -177,7 +180,7 @@ def test_batches_of_a_validation_are_turned_differently(module, batch) -> None:
     heads.rotation.weight.data.zero_()
     heads.rotation.bias.data.copy_(torch.tensor([1.0, 0, 0, 0]))  # always answers "not turned"
     asked = objective(heads, auxiliary__rotation=0.5)
-    counts = [asked.tally(module, *batch, number)[-2:].tolist() for number in range(8)]
+    counts = [asked.measure(module, *batch, number).vector()[-2:].tolist() for number in range(8)]
     expected = [[float((turned(batch[0], 0, 0, number, 6)[1] == 0).sum()), 6.0] for number in range(8)]
     assert counts == expected
     assert len({count for count, _ in counts}) > 1

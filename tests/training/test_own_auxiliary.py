@@ -60,9 +60,11 @@ def by_hand(module, x, targets) -> torch.Tensor:
 
 
 def test_the_loss_is_that_of_the_logits_and_the_weighted_auxiliary_ones(module, batch):
-    loss, tally = Objective(TASK, Config()).training_loss(module, *batch)
+    loss, measured = Objective(TASK, Config()).training_loss(module, *batch)
     torch.testing.assert_close(loss, by_hand(module, *batch))
-    assert torch.equal(tally, TASK.tally(module(batch[0])[0].detach(), batch[1])), "metrics see the logits only"
+    assert torch.equal(measured.vector(), TASK.tally(module(batch[0])[0].detach(), batch[1])), (
+        "metrics see the logits only"
+    )
 
 
 def test_blended_samples_are_blended_for_every_classifier(module, batch):
@@ -80,7 +82,7 @@ def test_heads_of_the_training_come_on_top(module, batch):
     assert heads is not None
     seen: list[torch.Tensor] = []
     module.trunk.register_forward_hook(lambda _m, _i, out: seen.append(out))
-    loss, tally = objective.training_loss(module, *batch)
+    loss, measured = objective.training_loss(module, *batch)
     inner = functional.cross_entropy(heads.classifiers[0](seen[0][:6]), batch[1])
     without = with_fields(Config(), {"auxiliary.rotation": 0.5})
     rotation_only = Objective(TASK, without, make_heads(module, AuxiliaryConfig(rotation=0.5), "vector", 3, batch[0]))
@@ -90,7 +92,7 @@ def test_heads_of_the_training_come_on_top(module, batch):
     seen_once = rotation_only._forward(module, batch[0], (0, 0))
     assert (len(seen_once.auxiliary), len(seen_once.inner)) == (2, 0), "two of the network's own"
     assert seen_once.turns is not None
-    metrics = objective.summarize(tally)
+    metrics = measured.compute()
     assert {"trunk_accuracy", "rotation_accuracy"} <= set(metrics)
 
 

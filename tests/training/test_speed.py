@@ -12,6 +12,7 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.training.execution import execution_settings
+from striate.training.measured import Measured
 from striate.training.objective import Objective
 from striate.training.pace import Pace
 from striate.training.prepare import Prepared, prepare
@@ -44,14 +45,14 @@ def test_a_network_that_cannot_be_copied_is_refused_only_where_it_has_to_be(fiel
 
 
 def test_validation_is_measured_with_its_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    original, numbers = Objective.tally, []
+    original, numbers = Objective.measure, []
 
-    def tally(self: Objective, *given: object) -> torch.Tensor:
+    def measure(self: Objective, *given: object) -> Measured:
         result = original(self, *given)
-        numbers.append((self.heads is not None, len(result)))
+        numbers.append((self.heads is not None, len(result.vector())))
         return result
 
-    monkeypatch.setattr(Objective, "tally", tally)
+    monkeypatch.setattr(Objective, "measure", measure)
     prepared = prepare(asked_for(**MINUTES, auxiliary__rotation=0.5))
     assert prepared.state.heads is not None
     plain = prepare(asked_for()).objective.task

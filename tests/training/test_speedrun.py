@@ -144,24 +144,22 @@ def test_what_has_no_cross_entropy_of_classes_is_not_smoothed(fields, annotation
 
 
 @pytest.mark.parametrize(
-    ("kind", "shape", "annotation", "begins"),
+    ("kind", "shape", "needs", "begins"),
     [
-        ("image", (3, 32, 32), "class", "airbench"),
-        ("image", (1, 28, 28), "class", "airbench(width="),
-        ("image", (3, 224, 224), "class", "airbench"),
-        ("image", (1, 8, 8), "class", None),
-        ("image", (3, 64, 64), "mask", None),
-        ("grid", (2, 100), "class", None),
-        ("table", (4,), "class", None),
+        ("image", (3, 32, 32), "vector", "airbench"),
+        ("image", (1, 28, 28), "vector", "airbench(width="),
+        ("image", (3, 224, 224), "vector", "airbench"),
+        ("image", (1, 8, 8), "vector", None),
+        ("image", (3, 64, 64), "map", None),
+        ("grid", (2, 100), "vector", None),
+        ("table", (4,), "vector", None),
     ],
 )
-def test_the_network_is_airbench_for_images_that_it_takes_and_the_usual_one_else(
-    kind, shape, annotation, begins
-) -> None:
-    name, why = choose_fast_model(kind, shape, annotation, 1000)
+def test_the_network_is_airbench_for_images_that_it_takes_and_the_usual_one_else(kind, shape, needs, begins) -> None:
+    name, why = choose_fast_model(kind, shape, needs, 1000)
     assert why
     if begins is None:
-        assert (name, why) == choose_model(kind, shape, annotation, 1000)
+        assert (name, why) == choose_model(kind, shape, needs, 1000)
     else:
         assert name.startswith(begins)
         build_model(name, shape, 10)

@@ -127,8 +127,8 @@ def test_a_step_that_computes_otherwise_is_found_at_that_step(run: Path, monkeyp
     original = objective.Objective.training_loss
 
     def drifting(self, module: nn.Module, x: torch.Tensor, y: torch.Tensor, blend, part):
-        loss, tally = original(self, module, x, y, blend, part)
-        return (loss * (1 + 1e-5) if part.step == 9 else loss), tally  # counts from 0
+        loss, measured = original(self, module, x, y, blend, part)
+        return (loss * (1 + 1e-5) if part.step == 9 else loss), measured  # counts from 0
 
     monkeypatch.setattr(objective.Objective, "training_loss", drifting)
     found = verify(run)

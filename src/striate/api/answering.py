@@ -14,6 +14,7 @@ import torch
 from striate.api.networks import load
 from striate.api.training import Run
 from striate.data.inputs import ReadInput, list_inputs, read_inputs, require_pictures
+from striate.data.media.every import medium_of
 from striate.errors import DataError
 from striate.inference.answering import Answering, batch_size
 from striate.inference.plan import Asked, InferencePlan, require_asked
@@ -77,7 +78,7 @@ def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *
     require_asked(plan, "plan")
     trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
     require_pictures(trained.preparation)
-    files, ignored = list_inputs([Path(path) for path in paths])
+    files, ignored = list_inputs([Path(path) for path in paths], medium_of(trained.preparation.kind))
     if not files:
         raise DataError(
             ", ".join(map(str, paths)) or "paths",

@@ -15,6 +15,7 @@ from striate.data.audit.record import DataCheck, grave_first
 from striate.data.sources.choose import list_source
 from striate.errors import RunError, UsageError, pasted
 from striate.runs.files import write_text
+from striate.tasks.registry import annotation_for
 from striate.training.request import ConfigSource, merge_request, read_config
 
 _FIELDS = ("size", "channels", "fit", "layout", "val_fraction", "test_fraction", "split_seed", "max_pixels")
@@ -44,7 +45,7 @@ def check_data(
     _refuse_fields(fields)
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
-    listing = list_source(merged.data, merged.task.name, announce)
+    listing = list_source(merged.data, annotation_for(merged.task), announce)
     if quarantine is not None:
         refuse_quarantine(listing, Path(quarantine))
     if sheet is not None:

@@ -91,6 +91,12 @@ def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
     if kept is not None and len(kept.ids):
         data, answers = costs.get("data"), kept.answers if kept.predicted is None else kept.predicted
         task = task_of_run(kept.task, str(run.path))
+        made = None if task.has_rows() else load(run.path).task
+        rows = (
+            task.rows(answers, kept.targets, len(kept.classes))
+            if made is None
+            else made.rows_for(answers, kept.targets)
+        )
         return RunAnswers(
             path=str(run.path),
             model=config.model.name,
@@ -102,18 +108,21 @@ def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
             ids=kept.ids,
             targets=kept.targets,
             answers=answers,
-            value=task.headline_figure().value(task.rows(answers, kept.targets, len(kept.classes))),
+            value=task.headline_figure().value(rows),
             costs=costs,
             images=config.data.channels is not None,
+            made=made,
         )
     found, images = _asked_now(run, config, split, read)
+    task = task_of_run(found.task, str(run.path))
+    made = None if task.has_rows() else load(run.path).task
     return RunAnswers(
         path=str(run.path),
         model=config.model.name,
         source=config.data.source,
         splits=_split_options(config),
         data=found.data,
-        task=task_of_run(found.task, str(run.path)),
+        task=task,
         classes=found.classes,
         ids=found.ids,
         targets=found.targets,
@@ -121,6 +130,7 @@ def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
         value=float(found.metrics[found.shown[0].key]),
         costs=costs,
         images=images,
+        made=made,
     )
 
 
@@ -137,7 +147,7 @@ def _asked_now(run: RunDirectory, config: Config, split: Compared, read: ReadDat
     batch = measured_at_once(config)
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, data, (split,), batch=batch)
-        return evaluate_trained(trained, data, split, batch=batch, answering=answering), data.kind == "image"
+        return evaluate_trained(trained, data, split, batch=batch, answering=answering), data.medium.pictures
 
 
 def _notes(runs: Sequence[RunDirectory], split: str) -> tuple[str, ...]:

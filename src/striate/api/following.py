@@ -10,10 +10,14 @@ from torch import nn
 
 from striate.runs.directory import RunDirectory
 from striate.training.config_file import config_from_dict, config_to_dict
+from striate.training.events import EpochDone
 from striate.training.execution import execution_settings, memory_explained
+from striate.training.interruption import Interrupted, watch_signals
+from striate.training.loop import training_events
 from striate.training.prepare import Prepared, prepare
-from striate.training.processes.follow import follow_training
+from striate.training.processes.group import Processes
 from striate.training.processes.meeting import Meeting
+from striate.training.processes.sharding import gathered
 
 _BEGUN, _ENDED = "begun", "ended"
 
@@ -45,8 +49,22 @@ def follow_run(meeting: Meeting, module: nn.Module | None) -> tuple[Path, dict[s
             run = RunDirectory(Path(told["run"]))
             with (
                 execution_settings(prepared.config),
-                meeting.together(prepared, run.path) as processes,
+                meeting.together(prepared.state, prepared.config, run.path) as processes,
             ):
-                follow_training(run, prepared, processes)
+                _follow_training(run, prepared, processes)
     ended = json.loads(meeting.hear(_ENDED))
     return Path(ended["run"]), ended["metrics"]
+
+
+def _follow_training(run: RunDirectory, prepared: Prepared, processes: Processes) -> None:
+    """Train this process's part to the end, or to the first signal; files and screen are left to the first process.
+    Raises Interrupted, NonFiniteLoss."""
+    with watch_signals(quiet=True) as asked:
+        for event in training_events(
+            prepared.state, prepared.objective, prepared.splits, prepared.config, prepared.normalize, processes
+        ):
+            stop, due = processes.agreed(asked.signal_name)
+            if processes.sharded and (stop or due or isinstance(event, EpochDone)):
+                gathered(prepared.state)  # for the first one, which saves it
+            if stop:
+                raise Interrupted(run.path, stop)

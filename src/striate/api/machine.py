@@ -16,7 +16,7 @@ def measure_machine() -> tuple[Rate, ...]:
     import torch
 
     from striate.data.dataset import Preparation
-    from striate.data.images import decode_image
+    from striate.data.media.image.pictures import decode_image
 
     def decode(data: bytes, shape: tuple[int, int, int]) -> object:
         return decode_image(data, "a photograph", Preparation("image", shape))

@@ -14,7 +14,8 @@ from striate.api.training import Run
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.read import load_for_evaluation
-from striate.errors import ChangedDataError, ConfigError, RunError
+from striate.data.sources.objects import Data, given_data
+from striate.errors import ChangedDataError, ConfigError, RunError, UsageError
 from striate.evaluation.assessment.assess import assess_run, assess_split
 from striate.evaluation.assessment.keep import keep_assessment, kept_whole, read_gap, read_temperature
 from striate.evaluation.measure import evaluate_trained
@@ -37,12 +38,14 @@ from striate.training.trained import Trained
 
 def evaluate(
     run: str | Path | Run | Trained,
-    data: str | Path | None = None,
+    data: Data = None,
     *,
     plan: Asked = "auto",
     announce: Announce | None = None,
 ) -> Evaluation:
     """How good a trained network is on `data`, prepared as in its training; the run's own test split by default.
+
+    `data` as `train` takes them, arrays and datasets too.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
     was trained on are a finding. A `Trained` needs `data`. Many samples are answered in the fastest way whose answers
@@ -54,12 +57,17 @@ def evaluate(
     Raises DataError, also when classes do not match; UsageError for a `plan` that is no word of these.
     """
     require_asked(plan, "plan")
+    with given_data(data, announce) as source:
+        return _evaluate(run, source, plan, announce)
+
+
+def _evaluate(run: str | Path | Run | Trained, data: str | None, plan: Asked, announce: Announce | None) -> Evaluation:
     if isinstance(run, Trained):
         if data is None:
             raise RunError(
                 "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
             )
-        return _evaluate_on(run, *_foreign_data(run, str(data), frozenset(), announce), plan)
+        return _evaluate_on(run, *_foreign_data(run, data, frozenset(), announce), plan)
     given: object = run
     if not isinstance(given, Run | str | Path):
         got = f"a {type(given).__name__}, whose preparation and classes are not known"
@@ -68,7 +76,7 @@ def evaluate(
     opened, trained = open_run(path), load(path)
     config = config_from_yaml(opened.config)
     batch = measured_at_once(config)
-    if data is None or _same_source(str(data), config.data.source):
+    if data is None or _same_source(data, config.data.source):
         try:
             own = read_data(config, announce)[1]
         except ChangedDataError:
@@ -78,7 +86,7 @@ def evaluate(
             _complete(opened, config, trained, own, plan, announce)
             measured = _evaluate_on(trained, own, "test", plan, batch, read_temperature(opened))
             return replace(measured, gap=read_gap(opened))
-    foreign, split = _foreign_data(trained, str(data), read_seen(opened), announce)
+    foreign, split = _foreign_data(trained, data, read_seen(opened), announce)
     return _evaluate_on(trained, foreign, split, plan, batch, read_temperature(opened))
 
 
@@ -122,6 +130,9 @@ def data_baselines(
     say(f"{read.name}: " + ", ".join(f"{len(split):,} {name}" for name, split in read.splits.items()))
     for said in (*read.notes, *read.findings):
         say(str(said))
+    if not task.baselines(read):
+        got = f"{task.name}, a task without methods to compare with"
+        raise UsageError("baseline", got, "one that has some", "define baselines(self, data) in it")
     fitted = fit_baselines(read, task, seed=merged.seed, announce=say)
     return DataBaselines(merged.data.source, fitted, tuple(read.notes), tuple(read.findings))
 

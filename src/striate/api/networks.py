@@ -11,6 +11,7 @@ from torch import nn
 from striate.errors import RunError, pasted
 from striate.evaluation.assessment.keep import read_temperature
 from striate.models.build import build_model
+from striate.models.own_code import take_as
 from striate.models.untouched import same_random_state
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
@@ -20,15 +21,21 @@ from striate.training.trained import Trained, trained_from_dict
 
 
 def load(
-    path: str | Path, *, module: nn.Module | None = None, device: str = "cpu", calibrated: bool = False
+    path: str | Path,
+    *,
+    module: nn.Module | None = None,
+    task: object | None = None,
+    loss: object | None = None,
+    device: str = "cpu",
+    calibrated: bool = False,
 ) -> Trained:
     """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to answer.
 
     Nothing of the file is executed. A run of `file.py:function` runs that function again, if you have named it yourself
-    before; a run of an `nn.Module` made in Python needs one of the same form as `module`. `calibrated`: logits are
-    divided by the temperature that was fitted on validation (evaluation.json), which changes probabilities and no
-    answer. No random state is changed. Raises RunError, also where there is no temperature; ModelError for code that
-    you have not named.
+    before; a run of an `nn.Module` made in Python needs one of the same form as `module`, and so does one with a
+    `task` or `loss` given in Python (answering needs no loss). `calibrated`: logits are divided by the temperature that
+    was fitted on validation (evaluation.json), which changes probabilities and no answer. No random state is changed.
+    Raises RunError, also where there is no temperature; ModelError for code that you have not named.
     """
     path = Path(path)
     file = path if path.is_file() else open_run(path).best
@@ -40,7 +47,11 @@ def load(
             str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {pasted(path)}"
         )
     with same_random_state():  # a network has weights of its own before it gets those of the file
-        trained = trained_from_dict(load_checkpoint(file, device), str(file), torch.device(device), module)
+        saved = load_checkpoint(file, device)
+        if isinstance(state := saved.get("task"), dict):  # else it is refused below
+            take_as(str(state.get("name")), task, "task")
+            take_as(str(state.get("own_loss")), loss, "loss")
+        trained = trained_from_dict(saved, str(file), torch.device(device), module)
     return with_temperature_of(open_run(path), trained) if calibrated else trained
 
 

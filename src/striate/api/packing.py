@@ -10,6 +10,7 @@ from typing import Any
 from striate.api.news import Announce
 from striate.data.pack_data import PackedData, pack_data
 from striate.errors import DataError, UsageError
+from striate.tasks.registry import annotation_for
 from striate.training.request import ConfigSource, merge_request, read_config
 
 _MATTERS = ("source", "size", "channels", "fit", "layout", "max_pixels", "reduced_decoding", "packs")
@@ -38,7 +39,7 @@ def pack(
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
     wanted = replace(merged.data, packs=merged.data.packs if out is None else str(out))
     try:
-        return pack_data(wanted, task=merged.task.name, announce=announce or (lambda _: None))
+        return pack_data(wanted, annotation=annotation_for(merged.task), announce=announce or (lambda _: None))
     except DataError as error:
         if not error.remedy.startswith("--data.packs FOLDER"):
             raise

@@ -18,8 +18,8 @@ from striate.account.summarize import summarize
 from striate.api.networks import load
 from striate.api.news import Announce
 from striate.data.dataset import Dataset, Kind, Preparation, Split, join_splits
-from striate.data.images import decode_image, prepare_image
 from striate.data.inputs import require_pictures
+from striate.data.media.image.pictures import decode_image, prepare_image
 from striate.data.normalize import Normalization
 from striate.errors import DataError, ModelError, NoImage, RunError, UsageError, pasted
 from striate.models.build import build_model

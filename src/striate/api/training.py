@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
+import torch
 from rich.console import Console
 from torch import nn
 
@@ -17,7 +20,10 @@ from striate.api.first_look import looked_at
 from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.networks import load
 from striate.api.news import announce_decisions, announcer
-from striate.errors import RunError, pasted
+from striate.data.sources.objects import Data, given_data
+from striate.errors import DataError, RunError, UsageError, pasted
+from striate.models.given import name_of
+from striate.models.own_code import take_as
 from striate.report.finish import finish_run
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import append_event, cut_torn_end
@@ -34,10 +40,11 @@ from striate.studies.cross_validation.run import (
 from striate.tasks.metric_names import split_line
 from striate.training.asked_fields import asked_fields
 from striate.training.config import Config
-from striate.training.config_file import config_from_yaml
+from striate.training.config_file import config_from_yaml, get_field
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.interruption import Interrupted, terminating_interrupts
 from striate.training.looks import Looks
+from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE
 from striate.training.prepare import Prepared, prepare
 from striate.training.processes.decide import among_processes, resumed_among
 from striate.training.processes.launch import launched
@@ -79,9 +86,13 @@ class Run:
 
 
 def train(
-    data: str | Path | None = None,
+    data: Data = None,
     model: str | nn.Module = "auto",
     *,
+    task: str | type | object | None = None,
+    loss: str | Callable[[Any, Any], torch.Tensor] | None = None,
+    optimizer: str | Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    transform: str | Callable[[torch.Tensor], torch.Tensor] | None = None,
     weights: str | Path | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
@@ -96,12 +107,18 @@ def train(
     cv: str | None = None,
     config: ConfigSource = None,
     set: Mapping[str, Any] | None = None,
+    **misspelt: Any,
 ) -> Run:
     """Train a network on `data`, evaluate it, and write a run directory.
 
-    `data`: a name, folder, archive, manifest, idx folder or `.npz`; `mnist5k` if neither it nor `config` says.
+    `data`: a name, folder, archive, manifest, idx folder or `.npz`; arrays or tensors (x, y), or `{"train": (x, y),
+    "val": …, "test": …}`; a map-style `torch.utils.data.Dataset`, or the `DataLoader` of one. `mnist5k` if neither it
+    nor `config` says.
     `model`: a zoo name, layer string, `file.py:function`, a run, or an `nn.Module`. `weights`: a run, checkpoint,
-    state_dict or `.safetensors` that it begins with. `epochs` or `minutes`, not both. `target`: end as soon as
+    state_dict or `.safetensors` that it begins with.
+    `task`, `loss`, `optimizer`, `transform`: a name, `file.py:name`, or the thing itself: a class or instance of a task
+    (docs/extending.md); `loss(outputs, targets)`, a scalar mean; `optimizer(parameters)`; `transform(images)` of each
+    training batch, which keeps shape and type. `epochs` or `minutes`, not both. `target`: end as soon as
     validation reaches it (accuracy or IoU as a share, RMSE in the units of the numbers).
     `size`: pixels, or (height, width). `baseline`: also fit what the network has to beat, on the same splits.
     `cv`: folds × repeats of cross-validation (`"5x5"`) instead of one training; no network is kept then.
@@ -110,22 +127,39 @@ def train(
     Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
     with the state saved.
     """
+    _refuse_misspelt(misspelt)
     given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
     given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
     given |= {"baseline": baseline or None, "model.name": model if isinstance(model, str) and model != "auto" else None}
     given |= {"budget.target": target}
     given |= {"model.weights": None if weights is None else str(weights), "cv": cv}
+    given |= {"task.name": task, "task.loss": loss, "optim.name": optimizer, "augment.transform": transform}
+    given |= {name: name_of(given[name]) for name in NAMES_OF_CODE if given[name] is not None}
     fields = asked_fields(given, set or {})
-    source = None if data is None else str(data)
-    merged = merge_request(read_config(config), data=source, epochs=epochs, minutes=minutes, size=size, fields=fields)
     console = Console(stderr=True)
-    return train_config(
-        merged,
-        module=model if isinstance(model, nn.Module) else None,
-        out=None if out is None else Path(out),
-        console=console,
-        quiet=not console.is_terminal,
-    )
+    quiet = not console.is_terminal
+    with given_data(data, announcer(console, quiet)) as source:
+        merged = merge_request(
+            read_config(config), data=source, epochs=epochs, minutes=minutes, size=size, fields=fields
+        )
+        return train_config(
+            merged,
+            module=model if isinstance(model, nn.Module) else None,
+            out=None if out is None else Path(out),
+            console=console,
+            quiet=quiet,
+        )
+
+
+def _refuse_misspelt(misspelt: Mapping[str, Any]) -> None:
+    for name in misspelt:
+        known = [*signature(train).parameters][:-1]
+        near = {"learning_rate": ["lr"], "batch_size": ["batch"], "network": ["model"], "criterion": ["loss"]}.get(
+            name
+        ) or get_close_matches(name, known, 1)
+        raise UsageError(
+            f"striate.train({name}=…)", "no such argument", ", ".join(known), f"{near[0]}=…" if near else "leave it out"
+        )
 
 
 def train_config(
@@ -183,17 +217,36 @@ def _train(
 
 
 def resume(
-    path: str | Path, *, module: nn.Module | None = None, console: Console | None = None, quiet: bool = False
+    path: str | Path,
+    *,
+    module: nn.Module | None = None,
+    data: Data = None,
+    task: object | None = None,
+    loss: object | None = None,
+    optimizer: object | None = None,
+    transform: object | None = None,
+    console: Console | None = None,
+    quiet: bool = False,
 ) -> Run:
     """Go on with an interrupted run, bit for bit as if it had never stopped; start over where it had no checkpoint.
 
-    On a finished run: verify its checkpoints and return it. `module` for a run of an `nn.Module` made in Python.
+    On a finished run: verify its checkpoints and return it. `module` for a run of an `nn.Module` made in Python;
+    likewise `data`, `task`, `loss`, `optimizer` and `transform` that were given in Python.
     Raises RunError when the checkpoint is damaged, DataError when the data have changed since.
     """
     with met(launched()) as meeting:
         if meeting.follows:
             return Run(*follow_run(meeting, module))
-        return _resume(Path(path), module, console or Console(stderr=True), quiet, meeting)
+        console = console or Console(stderr=True)
+        config = config_from_yaml(open_run(Path(path)).config)
+        own = {"task.name": task, "task.loss": loss, "optim.name": optimizer, "augment.transform": transform}
+        for name, value in own.items():
+            take_as(str(get_field(config, name)), value, ARGUMENTS[name])
+        with given_data(data, announcer(console, quiet)) as source:
+            if source not in (None, config.data.source):
+                got = f"other data than those of {path}: {source}"
+                raise DataError("resume, data", got, config.data.source, "give the data of the run, unchanged")
+            return _resume(Path(path), module, console, quiet, meeting)
 
 
 def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool, meeting: Meeting) -> Run:
@@ -230,7 +283,7 @@ def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet
     announce, steps = announcer(console, quiet), prepared.config.budget.steps or 0
     with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
         watch = time_watch(run, prepared.state, steps, announce)
-        together = meeting.together(prepared, run.path)
+        together = meeting.together(prepared.state, prepared.config, run.path)
         with progress_reader(console, quiet, watch) as progress, together as processes:
             readers: list[Reader] = [progress] if watch is None else [watch, progress]
             if not processes.several:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from striate.cli.fields import chosen_fields
+from striate.cli.fields import TaskName, chosen_fields
 
 
 def baseline(
     data: str | None = None,
     /,
     *,
-    task: Literal["auto", "classify", "regress", "segment"] | None = None,
+    task: TaskName = None,
     size: str | None = None,
     seed: int | None = None,
     config: Path | None = None,
@@ -33,8 +33,6 @@ def baseline(
     ----------
     data
         Data in any form that `striate train` takes. Default: mnist5k.
-    task
-        classify, regress or segment; by default what the labels are.
     size
         Height and width of the images in pixels: 96, or 96x128.
     seed

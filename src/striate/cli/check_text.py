@@ -16,7 +16,7 @@ def check_text(check: DataCheck, width: int) -> str:
     parts.append(found or "Nothing was found.")
     if check.quarantine is not None:
         rows = check.quarantine.read_text(encoding="utf-8").count("\n") - 1
-        task = " --task regress" if check.evidence.listing.annotation == "number" else ""
+        task = " --task regress" if check.evidence.listing.has_numbers else ""
         parts.append(
             f"{check.quarantine}: {rows:,} samples. Train on them:\n  striate train {pasted(check.quarantine)}{task}"
         )
@@ -31,8 +31,7 @@ def check_text(check: DataCheck, width: int) -> str:
 
 def _what(check: DataCheck) -> str:
     listing = check.evidence.listing
-    what = {"image": "images", "table": "rows", "grid": "samples"}[listing.kind]
-    classes = f" of {len(listing.classes):,} classes" if listing.annotation == "class" else ""
+    classes = f" of {len(listing.classes):,} classes" if listing.has_one_class_each else ""
     sizes = ", ".join(f"{count:,} {name}" for name, count in check.sizes.items())
     splits = "given splits" if check.evidence.given else "splits as striate train makes them"
-    return f"{listing.name}: {len(listing):,} {what}{classes}; {sizes} ({splits})"
+    return f"{listing.name}: {len(listing):,} {listing.medium.many}{classes}; {sizes} ({splits})"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from striate.cli.fields import chosen_fields
+from striate.cli.fields import TaskName, chosen_fields
 
 
 def doctor(
@@ -16,7 +16,7 @@ def doctor(
     *,
     model: str | None = None,
     recipe: Literal["quick", "standard", "fine-tune", "speedrun"] | None = None,
-    task: Literal["auto", "classify", "regress", "segment"] | None = None,
+    task: TaskName = None,
     batch: int | None = None,
     lr: float | None = None,
     seed: int | None = None,
@@ -43,8 +43,6 @@ def doctor(
         As for `striate train`. Default: chosen by the shape of the data.
     recipe
         How everything left open is chosen, as for `striate train`.
-    task
-        classify, regress or segment; by default what the labels are.
     batch
         Samples in one step.
     lr
@@ -68,7 +66,7 @@ def doctor(
     """
     from striate.api import diagnose_run, diagnose_training, write_diagnosis
     from striate.cli.output import print_json, print_note, print_text, results_only, stdout
-    from striate.doctor.text import diagnosis_text
+    from striate.doctor.diagnosis import diagnosis_text
     from striate.visualize.picture_path import refuse_picture_path
     from striate.wording import filled
 

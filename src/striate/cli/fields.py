@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from striate.errors import UsageError
+from striate.tasks.every import TASKS
 from striate.training.asked_fields import asked_fields
+
+TaskName = Annotated[
+    str | None,
+    Parameter(
+        help=f"{', '.join(TASKS)}, one that an installed package registers, or file.py:name, which RUNS that file."
+        " Default: what the labels are."
+    ),
+]
+"""`--task` of every verb that reads data as a task does."""
 
 
 def chosen_fields(given: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from striate.cli.fields import chosen_fields
+from striate.cli.fields import TaskName, chosen_fields
 
 
 def lr_find(
@@ -18,7 +18,7 @@ def lr_find(
     epochs: int | None = None,
     minutes: float | None = None,
     recipe: Literal["quick", "standard", "speedrun", "fine-tune"] | None = None,
-    task: Literal["auto", "classify", "regress", "segment"] | None = None,
+    task: TaskName = None,
     batch: int | None = None,
     size: str | None = None,
     seed: int | None = None,
@@ -46,8 +46,6 @@ def lr_find(
         The same in wall-clock minutes.
     recipe
         How everything left open is chosen, as for `striate train`.
-    task
-        classify, regress or segment; by default what the labels are.
     batch
         Samples in one step.
     size

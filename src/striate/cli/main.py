@@ -13,12 +13,12 @@ from time import sleep
 
 from cyclopts import App, CoercionError, CycloptsError
 
-import striate
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
 from striate.errors import SaidElsewhere, StriateError, UsageError
 from striate.machine.allocator import keep_by_default
 from striate.machine.waiting import share_the_cores
 from striate.training.processes.launch import first_process
+from striate.version import VERSION
 
 _PATIENCE = 10.0  # seconds
 _VERBS = {
@@ -41,6 +41,7 @@ _VERBS = {
     "pixels": "Show a picture as what it is: numbers.",
     "models": "List the networks that have a name.",
     "datasets": "List the data sets that have a name, and where they are.",
+    "trust": "Say that the code of a file may be run where a run or a configuration names it.",
     "env": "Print what a bug report needs, machine and versions; --measure: what the machine can do.",
 }
 _GROUPS = {
@@ -60,7 +61,7 @@ def make_app() -> App:
     app = App(
         name="striate",
         help="A workbench for convolutional networks: train one, see how good it is, use it.",
-        version=striate.__version__,
+        version=VERSION,
         help_format="plaintext",
         version_flags=["--version"],
         help_flags=["--help", "-h"],

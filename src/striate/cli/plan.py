@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
-from striate.cli.fields import chosen_fields
+from striate.cli.fields import TaskName, chosen_fields
 from striate.errors import one_line
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def plan(
     *,
     model: str | None = None,
     recipe: Literal["quick", "standard", "fine-tune", "speedrun"] | None = None,
-    task: Literal["auto", "classify", "regress", "segment"] | None = None,
+    task: TaskName = None,
     batch: int | None = None,
     size: str | None = None,
     config: Path | None = None,
@@ -43,8 +43,6 @@ def plan(
         As for `striate train`. Default: chosen by the shape of the data.
     recipe
         How everything left open is chosen, as for `striate train`.
-    task
-        classify, regress or segment; by default what the labels are.
     batch
         Samples in one step.
     size

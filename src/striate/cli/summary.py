@@ -147,7 +147,8 @@ def _text(found: Summary, depth: int | None) -> str:
     from shutil import get_terminal_size
 
     from striate.account.comparison import comparison_table
-    from striate.account.table import WIDTH, ledger_table
+    from striate.account.ledger import ledger_table
+    from striate.account.table import WIDTH
 
     # Wider where the terminal is, so that names stay whole; a pipe gets what a page takes.
     width = max(WIDTH, min(120, get_terminal_size((WIDTH, 24)).columns))

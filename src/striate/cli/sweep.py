@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from striate.cli.fields import chosen_fields
+from striate.cli.fields import TaskName, chosen_fields
 from striate.errors import UsageError, pasted
 
 
@@ -22,7 +22,7 @@ def sweep(
     model: str | None = None,
     epochs: int | None = None,
     recipe: Literal["quick", "standard", "speedrun", "fine-tune"] | None = None,
-    task: Literal["auto", "classify", "regress", "segment"] | None = None,
+    task: TaskName = None,
     batch: int | None = None,
     lr: float | None = None,
     size: str | None = None,
@@ -59,8 +59,6 @@ def sweep(
     epochs
         Passes over the training data of the longest trainings. Default: the recipe's for each trial.
     recipe
-        As for `striate train`.
-    task
         As for `striate train`.
     batch
         Samples in one step.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from striate.cli.fields import chosen_fields
+from striate.cli.fields import TaskName, chosen_fields
 from striate.errors import UsageError, pasted
 from striate.training.processes.launch import first_process
 
@@ -22,7 +22,7 @@ def train(
     minutes: float | None = None,
     target: float | None = None,
     recipe: Literal["quick", "standard", "speedrun", "fine-tune"] | None = None,
-    task: Literal["auto", "classify", "regress", "segment"] | None = None,
+    task: TaskName = None,
     batch: int | None = None,
     lr: float | None = None,
     size: str | None = None,
@@ -66,8 +66,6 @@ def train(
         How everything left open is chosen: standard (the default), quick, with a quarter of the epochs,
         speedrun, for the best network in little time (with --minutes), or fine-tune, for a network that begins with
         weights (the default there).
-    task
-        classify, regress or segment; by default what the labels are.
     batch
         Samples in one step.
     lr

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from striate.data.annotations.every import annotation_kind
 from striate.data.config import Store
 from striate.data.dataset import Dataset, Preparation, SampleFacts, Split, SplitRow
 from striate.data.decode import Decoded
@@ -14,27 +15,7 @@ from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.data.store.stored import Inputs, StoredInputs
-from striate.errors import DataError
 from striate.records import Finding
-
-_IGNORED_PIXEL = 255
-
-
-def _mask_targets(listing: Listing, decoded: Decoded, classes: tuple[str, ...]) -> np.ndarray:
-    assert decoded.masks is not None
-    to_class = np.full(257, _IGNORED_PIXEL, np.uint8)  # at value + 1, since -1 is border
-    for number, name in enumerate(classes):
-        to_class[int(name) + 1] = number
-    unknown = sorted({str(v) for v in decoded.mask_values} - set(classes) - {str(_IGNORED_PIXEL)})
-    if unknown:
-        raise DataError(
-            f"data {listing.source}, masks",
-            f"values that the network does not know: {', '.join(unknown[:10])}",
-            f"some of {', '.join(classes)}, or 255 for ignored pixels",
-            "renumber the masks",
-        )
-    targets: np.ndarray = to_class[decoded.masks + 1]
-    return targets
 
 
 def assemble(
@@ -57,11 +38,7 @@ def assemble(
 
     Raises DataError for mask values that are not among `classes`.
     """
-    if listing.annotation == "mask":
-        targets = _mask_targets(listing, decoded, classes)
-    else:
-        assert listing.targets is not None
-        targets = listing.targets[decoded.ids]
+    targets = annotation_kind(listing.annotation).targets(listing, decoded.ids, decoded.masks, classes)
     names = np.array([split[i] for i in decoded.ids.tolist()])
     splits, contents, kept_together, facts = {}, {}, {}, {}
     for name in ("train", "val", "test", "all"):
@@ -101,8 +78,8 @@ def assemble(
 
 def _facts(listing: Listing, scan: Scan, ids: list[int]) -> SampleFacts:
     """What else is known of the samples `ids`."""
-    headers = scan.headers
-    sizes = tuple((headers[i].height, headers[i].width) for i in ids) if all(i in headers for i in ids) else ()
+    found = [listing.medium.size_of(scan.headers[i]) if i in scan.headers else None for i in ids]
+    sizes = () if None in found else tuple(size for size in found if size is not None)
     columns = {name: tuple(values[i] for i in ids) for name, values in listing.columns.items()}
     if listing.groups:
         columns["group"] = tuple(listing.groups[i] or "" for i in ids)
@@ -115,18 +92,3 @@ def _inputs_of(listing: Listing, decoded: Decoded, rows: np.ndarray) -> Inputs:
     start, stop = int(rows[0]), int(rows[-1]) + 1
     together = listing.inputs is None and stop - start == len(rows)  # given arrays are not ours to share
     return torch.from_numpy(decoded.inputs[start:stop] if together else decoded.inputs[rows])
-
-
-def mask_classes(listing: Listing, decoded: Decoded) -> tuple[str, ...]:
-    """Values of the masks; 255 is "ignored" where the others number more than one."""
-    values = set(decoded.mask_values)
-    if len(values - {_IGNORED_PIXEL}) > 1:
-        values.discard(_IGNORED_PIXEL)
-    if len(values) < 2:
-        raise DataError(
-            f"data {listing.source}, masks",
-            f"the one value {', '.join(map(str, values))} in all masks",
-            "two values or more, one for each class",
-            "check that the masks were saved with their class numbers",
-        )
-    return tuple(str(value) for value in sorted(values))

@@ -7,7 +7,6 @@ from striate.data.dataset import Dataset
 from striate.errors import ConfigError
 
 _OFF = {"crop": 1, "policy": "none", "fill": "edge"}  # the value of others that turns them off is 0 or false
-_ANY_DATA = {"noise", "mixup"}  # the others move or paint pixels
 
 
 def check_augmentation(config: AugmentConfig, data: Dataset) -> None:
@@ -16,27 +15,7 @@ def check_augmentation(config: AugmentConfig, data: Dataset) -> None:
     Tables and grids take `noise` and `mixup`. Shift and blur stay below the shorter side of the image.
     """
     asked = [name for name, value in vars(config).items() if value not in (None, False, 0, _OFF.get(name))]
-    if data.kind != "image":
-        for name in asked:
-            if name not in _ANY_DATA:
-                raise ConfigError(
-                    f"augment.{name}",
-                    f"{getattr(config, name)} for {data.name}, a {data.kind}",
-                    f"images; a {data.kind} takes augment.noise and augment.mixup",
-                    f"leave out --augment.{name}",
-                )
-        return
-    _, height, width = data.input_shape
-    side = min(height, width)
-    for name in ("shift", "blur"):
-        value = getattr(config, name)
-        if value is not None and value >= side:
-            raise ConfigError(
-                f"augment.{name}",
-                f"{value:g} pixels for images of {height}×{width}",
-                "less than the shorter side of the image",
-                f"--augment.{name} {side // 8}",
-            )
+    data.medium.check_augmentation(config, asked, data.name, data.input_shape)
 
 
 def check_fill(decided: AugmentConfig) -> None:

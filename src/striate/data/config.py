@@ -18,7 +18,8 @@ class DataConfig:
     """Fields of `data.*`. `None` means decided from the data; what was decided is written to config.yaml."""
 
     source: str = "mnist5k"
-    """A name (`mnist5k`), folder, archive, manifest, idx folder, CIFAR pickles or `.npz`."""
+    """A name (`mnist5k`), folder, archive, manifest, idx folder, CIFAR pickles or `.npz`. Data given in Python have
+    a name with their digest, by which only a call that gives them again finds them."""
     size: tuple[Annotated[int, Ge(1), Le(8192)], Annotated[int, Ge(1), Le(8192)]] | None = None
     """Height and width in pixels of every input; None takes the commonest size found."""
     channels: Literal[1, 3] | None = None
@@ -92,3 +93,6 @@ class AugmentConfig:
     """Parameter alpha of the Beta distribution by which pairs of images are blended; 0 turns it off."""
     cutmix: Annotated[float, Ge(0), Le(100)] | None = None
     """Parameter alpha of the Beta distribution by which a box of one image is pasted into another."""
+    transform: str | None = None
+    """`file.py:name`, which runs that code: a function of a training batch (B, C, H, W), after all of the above and
+    before it is standardized, that gives one of the same shape and type."""

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
 import torch
 
-from striate.data.config import Fit, Layout, Store
+from striate.data.config import Store
+from striate.data.media.every import medium_of
+from striate.data.media.medium import Medium
+from striate.data.preparation import Kind as Kind
+from striate.data.preparation import Preparation as Preparation
 from striate.data.store.stored import Inputs, join_inputs, take_rows
 from striate.data.targets import Targets, join_targets
 from striate.records import Finding
 
-Kind = Literal["image", "grid", "table"]
-Annotation = Literal["class", "number", "mask"]
-
-TASK_OF: dict[Annotation, str] = {"class": "classify", "number": "regress", "mask": "segment"}
-"""The task that reads each sort of annotation."""
-ANNOTATION_OF: dict[str, Annotation] = {task: annotation for annotation, task in TASK_OF.items()}
-"""The sort of annotation that each task reads."""
-
-
-def task_reading(annotation: str) -> str:
-    """The built-in task that reads this sort of annotation."""
-    return next(task for task, kind in ANNOTATION_OF.items() if kind == annotation)
+Annotation = str
+"""The name of a kind of annotation: `striate.data.annotations.every`."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +73,6 @@ class SampleFacts:
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """How one file becomes one input: all that `predict` must repeat.
-
-    `channels`, `size` (height, width) and `fit` belong to images; a table or grid has only `input_shape`. `layout` is
-    the order of axes in which arrays were read; `reduced`: large JPEGs are decoded at a part of their size.
-    """
-
-    kind: Kind
-    input_shape: tuple[int, ...]
-    fit: Fit = "crop"
-    max_pixels: int = 64_000_000
-    layout: Layout = "auto"
-    reduced: bool = False
-
-
-@dataclass(frozen=True)
 class Dataset:
     """A data set ready for training.
 
@@ -128,9 +106,25 @@ class Dataset:
     facts: dict[str, SampleFacts] = field(default_factory=dict)
 
     @property
-    def targets_word(self) -> str:
-        """What the targets are, in a word: `classes`, `numbers` or `masks`."""
-        return {"class": "classes", "number": "numbers", "mask": "masks"}[self.annotation]
+    def has_one_class_each(self) -> bool:
+        """Whether each sample has one class: targets (N,) int64."""
+        return self.annotation == "class"
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether targets lie on the grid of the image: (N, H, W) uint8."""
+        return self.annotation == "mask"
+
+    def target_text(self, target: Any) -> str:
+        """One sample's target in words: its class, its numbers; nothing for a mask."""
+        if self.has_masks:
+            return ""
+        return self.classes[int(target)] if self.has_one_class_each else ", ".join(f"{v:g}" for v in target.tolist())
+
+    @property
+    def medium(self) -> Medium:
+        """What a sample is."""
+        return medium_of(self.kind)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Samples become arrays: pictures decoded in a few threads, into one block of memory or wherever they are kept."""
+"""Samples become arrays: files decoded in a few threads, into one block of memory or wherever they are kept."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from striate.data.dataset import Preparation
-from striate.data.fitting import place_mask
-from striate.data.images import decode_image, decode_mask, read_header, refit
+from striate.data.annotations.mask_pixels import MaskPixels
+from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
-from striate.data.scan import Scan, content_digest, why_unreadable
+from striate.data.media.every import medium_of
+from striate.data.media.image.pictures import decode_mask
+from striate.data.preparation import Preparation
+from striate.data.scan import Scan, why_unreadable
 from striate.data.store.blocks import ReadRow
 from striate.data.store.stored import StoredInputs
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
+_CHANGED = "not the file that it was: it has changed since the data were first looked at"
+
 
 @dataclass(frozen=True)
 class Decoded:
-    """Samples `ids` with `inputs` as in `Split`, as an array or stored; `masks` (N, H, W) int16 hold values of the
-    source, -1 for border, and `mask_values` all values that occur before resizing. `unreadable`: reasons by id."""
+    """Samples `ids` with `inputs` as in `Split`, as an array or stored, and their `masks`, where they have any.
+    `unreadable`: reasons by id."""
 
-    ids: np.ndarray
+    ids: NDArray[np.int64]
     inputs: np.ndarray | StoredInputs
-    masks: np.ndarray | None
-    mask_values: frozenset[int]
+    masks: MaskPixels | None
     unreadable: dict[int, str]
 
 
@@ -42,27 +46,30 @@ def decode_samples(
     chosen = np.asarray(ids, dtype=np.int64)
     whole = len(chosen) == len(listing)  # ids are sorted: then nothing is left out and nothing need be copied
     inputs = listing.inputs if whole else listing.inputs[chosen]
-    if preparation.kind == "image":
-        channels, height, width = preparation.input_shape
-        inputs = refit(inputs, channels, (height, width), preparation.fit)
-    if listing.annotation != "mask":
-        return Decoded(chosen, inputs, None, frozenset(), {})
+    return Decoded(
+        chosen, medium_of(preparation.kind).refit(inputs, preparation), array_masks(listing, ids, preparation), {}
+    )
+
+
+def array_masks(listing: Listing, ids: Sequence[int], preparation: Preparation) -> MaskPixels | None:
+    """The masks of samples that lie in memory; None where there are none."""
+    if listing.inputs is None or listing.annotation != "mask":
+        return None
     assert listing.targets is not None
-    raw = listing.targets[chosen]
-    masks = raw.astype(np.int16)
-    if preparation.kind == "image" and raw.shape[1:] != preparation.input_shape[1:]:
-        masks = np.stack([place_mask(mask, preparation.input_shape[1:], preparation.fit) for mask in raw])  # type: ignore[arg-type]
-    return Decoded(chosen, inputs, masks, frozenset(np.unique(raw).tolist()), {})
+    masks = MaskPixels.empty(len(ids), preparation)
+    for row, number in enumerate(ids):
+        masks.place(row, listing.targets[number], preparation)
+    return masks
 
 
 def row_reader(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation) -> ReadRow:
     """A function that decodes the sample `ids[row]` into an array, and says why it cannot, also where the file is not
     the one that was scanned."""
+    medium = medium_of(preparation.kind)
 
     def from_memory(row: int, out: np.ndarray) -> str | None:
         assert listing.inputs is not None
-        channels, height, width = preparation.input_shape
-        out[...] = refit(listing.inputs[ids[row]][None], channels, (height, width), preparation.fit)[0]
+        out[...] = medium.refit(listing.inputs[ids[row]][None], preparation)[0]
         return None
 
     def from_file(row: int, out: np.ndarray) -> str | None:
@@ -71,8 +78,8 @@ def row_reader(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Pr
         try:
             data = listing.read(number)
             if content_digest(data) != scan.contents[number]:
-                return "not the file that it was: it has changed since the data were first looked at"
-            out[...] = decode_image(data, listing.paths[number], preparation)
+                return _CHANGED
+            out[...] = medium.decode(data, listing.paths[number], preparation)
         except (OSError, DataError) as error:
             return why_unreadable(error)
         return None
@@ -80,57 +87,103 @@ def row_reader(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Pr
     return from_file if listing.inputs is None else from_memory
 
 
+def mask_reader(
+    listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation
+) -> Callable[[int, MaskPixels, int], str | None]:
+    """A function that decodes the mask of the sample `ids[row]` into place `at` of masks, and says why it cannot, as
+    `row_reader` does; it raises DataError where a mask is not as large as its image."""
+    read_image = row_reader(listing, scan, ids, preparation)
+
+    def read(row: int, masks: MaskPixels, at: int) -> str | None:
+        assert listing.read_mask is not None
+        number = ids[row]
+        try:
+            data = listing.read_mask(number)
+            if content_digest(data) != scan.answers[number]:
+                return f"mask {listing.labels[number]}: {_CHANGED}"
+            size = listing.medium.size_of(scan.headers[number])
+            masks.place(at, _decode_mask(listing, number, data, size, preparation), preparation)
+        except _WrongSizeError:
+            if (why := read_image(row, np.empty(preparation.input_shape, np.uint8))) is None:
+                raise
+            return why  # an image that cannot be read needs no mask
+        except (OSError, DataError) as error:
+            return why_unreadable(error)
+        return None
+
+    return read
+
+
+def read_masks(
+    listing: Listing,
+    scan: Scan,
+    ids: Sequence[int],
+    preparation: Preparation,
+    progress: Callable[[int], None] = lambda _: None,
+) -> tuple[MaskPixels, dict[int, str]]:
+    """The masks of the files `ids` in memory, and reasons by row for those that cannot be read.
+
+    Raises DataError where a mask is not as large as its image.
+    """
+    masks, read = MaskPixels.empty(len(ids), preparation), mask_reader(listing, scan, ids, preparation)
+    unreadable = {}
+    for row, why in enumerate(map_ordered(lambda row: read(row, masks, row), range(len(ids)))):
+        if why is not None:
+            unreadable[row] = why
+        progress(1)
+    return masks, unreadable
+
+
 def _decode_files(
     listing: Listing, ids: Sequence[int], preparation: Preparation, progress: Callable[[int], None]
 ) -> Decoded:
-    height, width = preparation.input_shape[1:]
-    inputs = np.empty((len(ids), *preparation.input_shape), np.uint8)
-    masks = np.empty((len(ids), height, width), np.int16) if listing.read_mask else None
+    medium = medium_of(preparation.kind)
+    inputs = np.empty((len(ids), *preparation.input_shape), medium.dtype)
+    masks = MaskPixels.empty(len(ids), preparation) if listing.read_mask else None
 
-    def work(item: tuple[int, int]) -> tuple[str | None, frozenset[int]]:
+    def work(item: tuple[int, int]) -> str | None:
         row, number = item
         try:
             assert listing.read is not None
             data = listing.read(number)
-            inputs[row] = decode_image(data, listing.paths[number], preparation)
-            if masks is None:
-                return None, frozenset()
-            mask = _read_mask(listing, number, data, preparation)
-            masks[row] = place_mask(mask, (height, width), preparation.fit)
-            return None, frozenset(np.unique(mask).tolist())
+            inputs[row] = medium.decode(data, listing.paths[number], preparation)
+            if masks is not None and listing.read_mask is not None:
+                header = medium.header(data, listing.paths[number], max_pixels=preparation.max_pixels)
+                mask = _decode_mask(listing, number, listing.read_mask(number), medium.size_of(header), preparation)
+                masks.place(row, mask, preparation)
         except _WrongSizeError:
             raise
         except (OSError, DataError) as error:
-            return why_unreadable(error), frozenset()
+            return why_unreadable(error)
+        return None
 
     results = []
     for result in map_ordered(work, enumerate(ids)):
         results.append(result)
         progress(1)
-    values = frozenset().union(*(found for _, found in results))
-    unreadable = {number: why for number, (why, _) in zip(ids, results, strict=True) if why is not None}
-    kept = np.array([why is None for why, _ in results], dtype=bool)
+    unreadable = {number: why for number, why in zip(ids, results, strict=True) if why is not None}
+    kept = np.array([why is None for why in results], dtype=bool)
     chosen = np.asarray(ids, dtype=np.int64)
     if unreadable:
         inputs, chosen = inputs[kept], chosen[kept]
-        masks = None if masks is None else masks[kept]
-    return Decoded(chosen, inputs, masks, values, unreadable)
+        masks = None if masks is None else masks.take(kept)
+    return Decoded(chosen, inputs, masks, unreadable)
 
 
 class _WrongSizeError(DataError):
     """A mask that is not as large as its image."""
 
 
-def _read_mask(listing: Listing, number: int, data: bytes, preparation: Preparation) -> np.ndarray:
-    assert listing.read_mask is not None
+def _decode_mask(
+    listing: Listing, number: int, data: bytes, size: tuple[int, int] | None, preparation: Preparation
+) -> NDArray[np.uint8]:
     where = listing.labels[number]
-    mask = decode_mask(listing.read_mask(number), where, max_pixels=preparation.max_pixels)
-    header = read_header(data, listing.paths[number], max_pixels=preparation.max_pixels)
-    if mask.shape != (header.height, header.width):
+    mask = decode_mask(data, where, max_pixels=preparation.max_pixels)
+    if size is not None and mask.shape != size:
         raise _WrongSizeError(
             f"data {listing.source}, mask {where}",
             f"{mask.shape[0]} × {mask.shape[1]} pixels (height × width)",
-            f"{header.height} × {header.width}, as its image {listing.paths[number]}",
+            f"{size[0]} × {size[1]}, as its image {listing.paths[number]}",
             "save the mask in the size of its image",
         )
     return mask

@@ -16,6 +16,7 @@ import torch
 
 from striate.data.config import Store
 from striate.data.dataset import Preparation, Split
+from striate.data.targets import arrays_of
 
 _CONTENTS = "contents-"
 _CHUNK_BYTES = 8 << 20
@@ -43,9 +44,9 @@ def fingerprint_of(
             digest.update("".join(contents[name]).encode())
         else:
             _add_inputs(digest, name, split)
-        targets = np.ascontiguousarray(split.targets.numpy())
-        digest.update(f"{name} {targets.dtype} {targets.shape};".encode())
-        digest.update(targets.data)
+        for field, values in arrays_of(split.targets).items():
+            digest.update(f"{name}{field and f' {field}'} {values.dtype} {values.shape};".encode())
+            digest.update(values.data)
     return (_CONTENTS if by_contents else "") + digest.hexdigest()
 
 
@@ -57,3 +58,8 @@ def _add_inputs(digest: hashlib._Hash, name: str, split: Split) -> None:
     step = max(1, _CHUNK_BYTES // max(1, int(np.prod(x.shape[1:])) * x.dtype.itemsize))
     for start in range(0, len(x), step):
         digest.update(np.ascontiguousarray(x[start : start + step].numpy()).data)
+
+
+def content_digest(data: bytes | memoryview) -> bytes:
+    """16 bytes that are equal for equal bytes."""
+    return hashlib.blake2b(data, digest_size=16).digest()

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from striate.data.annotations.every import annotation_kind
 from striate.errors import ConfigError
 
 _MOST = 1000
 _REMEDY = "--cv 5x5: five folds, dealt anew five times; --cv 10x1: ten folds once"
-_QUANTILES = 10
 _BALANCED = 5_000
 """Up to so many units the folds are balanced sample by sample, which takes time in proportion; of more units the sizes
 even out by themselves."""
@@ -75,23 +75,7 @@ def strata_of(targets: ArrayLike, annotation: str, folds: int, units: Sequence[H
     Of numbers fewer than ten parts are made where one would have fewer than two samples, or not one of the `units`
     that stay together (each sample, where none are given), for each fold.
     """
-    values = np.asarray(targets)
-    if annotation == "class":
-        return values.astype(np.int64)
-    if annotation == "mask":
-        return np.zeros(len(values), np.int64)
-    numbers = values.reshape(len(values), -1).astype(np.float64)
-    spread = numbers.std(0)
-    order = ((numbers - numbers.mean(0)) / np.where(spread > 0, spread, 1)).mean(1)
-    parts = max(1, min(_QUANTILES, len(order) // (2 * folds)))
-    keys = np.unique(np.asarray(units), return_inverse=True)[1] if len(units) else np.arange(len(order))
-    while parts > 1:
-        edges = np.quantile(order, np.arange(1, parts) / parts)
-        strata: NDArray[np.int64] = np.searchsorted(edges, order, side="right").astype(np.int64)
-        if all(len(np.unique(keys[strata == stratum])) >= folds for stratum in np.unique(strata)):
-            return strata
-        parts //= 2
-    return np.zeros(len(order), np.int64)
+    return annotation_kind(annotation).strata(np.asarray(targets), folds, units)
 
 
 def _deal(

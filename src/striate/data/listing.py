@@ -6,11 +6,13 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from striate.data.dataset import ANNOTATION_OF, TASK_OF, Annotation, Kind
+from striate.data.dataset import Annotation, Kind
+from striate.data.media.every import medium_of
+from striate.data.media.medium import Medium
 from striate.errors import DataError
 
 SPLIT_NAMES = {
@@ -67,6 +69,26 @@ class Listing:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def has_one_class_each(self) -> bool:
+        """Whether each sample has one class."""
+        return self.annotation == "class"
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether labels are masks."""
+        return self.annotation == "mask"
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether labels are numbers."""
+        return self.annotation == "number"
+
+    @property
+    def medium(self) -> Medium:
+        """What a sample is."""
+        return medium_of(self.kind)
+
 
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:
     """Distinct names in the order of class numbers: by value if all are whole numbers, else by code point."""
@@ -103,61 +125,3 @@ def check_classes(listing: Listing) -> Listing:
                 "rename the class (its folder, or the label in the manifest or array)",
             )
     return listing
-
-
-def retarget(listing: Listing, task: str) -> Listing:
-    """The listing as `task` (`auto`, `classify`, `regress`, `segment`) reads it.
-
-    Raises DataError where the annotations are not of that sort.
-    """
-    wanted = ANNOTATION_OF.get(task, listing.annotation)
-    if wanted == listing.annotation:
-        return listing
-    if wanted == "number" and listing.annotation == "class":
-        return _as_numbers(listing)
-    if wanted == "class" and listing.annotation == "number":
-        return _as_classes(listing)
-    has = {"class": "class names", "number": "numbers", "mask": "masks"}
-    raise DataError(
-        f"data {listing.source}",
-        f"{has[listing.annotation]} as annotations",
-        f"{has[wanted]}, which the task {task} asks for",
-        f"--task {TASK_OF[listing.annotation]}" + ("" if wanted != "mask" else ", or a folder with images/ and masks/"),
-    )
-
-
-def _as_numbers(listing: Listing) -> Listing:
-    values = {label: as_number(label) for label in set(listing.labels)}
-    bad = sorted(label for label, value in values.items() if value is None)
-    if bad:
-        first = listing.labels.index(bad[0])
-        raise DataError(
-            f"data {listing.source}, {listing.paths[first]}",
-            f"the label {bad[0]!r}",
-            "a finite number, since the task is regress",
-            "--task classify, or put numbers in the labels",
-        )
-    targets = np.array([[values[label]] for label in listing.labels], dtype=np.float32)
-    return replace(listing, annotation="number", targets=targets, classes=(), indexed=False, target_names=("label",))
-
-
-def _as_classes(listing: Listing) -> Listing:
-    assert listing.targets is not None
-    if listing.targets.shape[1] != 1 or not np.array_equal(listing.targets, np.round(listing.targets)):
-        raise DataError(
-            f"data {listing.source}",
-            f"numbers with fractions, such as {listing.labels[0]}",
-            "class names or whole numbers, since the task is classify",
-            "--task regress",
-        )
-    labels = tuple(str(int(value)) for value in listing.targets[:, 0])
-    classes = order_classes(labels)
-    return replace(
-        listing,
-        annotation="class",
-        labels=labels,
-        targets=class_numbers(labels, classes),
-        classes=classes,
-        indexed=True,
-        target_names=(),
-    )

@@ -14,6 +14,7 @@ from striate.data.dataset import Split
 from striate.data.store.ahead import read_ahead
 from striate.data.store.host import HostImages
 from striate.data.store.stored import Inputs, StoredInputs
+from striate.data.targets import Targets
 from striate.data.transfer import copied_ahead, fits_on, sent
 
 
@@ -24,7 +25,7 @@ class Batch:
     They may be a part of the batch: from sample number `start` on, of `samples` in all (None: these are all)."""
 
     inputs: torch.Tensor
-    targets: torch.Tensor
+    targets: Targets
     ids: torch.Tensor
     start: int = 0
     samples: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from striate.data.annotations.every import annotation_kind
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.splits import assign_splits
@@ -21,7 +22,7 @@ def assign_membership(
     groups = [listing.groups[i] for i in kept] if listing.groups else []
     names = assign_splits(
         find_units(digests, as_given(groups, given)),
-        _split_classes(listing, kept),
+        annotation_kind(listing.annotation).split_strata(listing, kept),
         given,
         val_fraction=config.validation_share,
         test_fraction=config.test_fraction,
@@ -29,11 +30,3 @@ def assign_membership(
     )
     units = find_units(digests, groups)
     return dict(zip(kept, names, strict=True)), dict(zip(kept, units, strict=True))
-
-
-def _split_classes(listing: Listing, ids: Sequence[int]) -> list[int]:
-    if listing.annotation != "class":
-        return [0] * len(ids)
-    assert listing.targets is not None
-    numbers: list[int] = listing.targets[list(ids)].tolist()
-    return numbers

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from striate.data.places import data_folders
+from striate.data.preparation import Kind
 from striate.data.sources.archive import SUFFIXES
 
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -37,7 +37,7 @@ class DatasetInfo:
 
     name: str
     title: str
-    kind: Literal["image", "table"]
+    kind: Kind
     samples: tuple[int, int]
     classes: tuple[str, ...]
     shape: tuple[int, ...]

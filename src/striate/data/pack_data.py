@@ -18,8 +18,8 @@ from striate.records import Finding
 
 @dataclass(frozen=True)
 class PackedData:
-    """A whole pack at `path`: `images` decoded images of `shape` (C, H, W), `bytes` on the disk, of the `data` from
-    `source`; `notes` and `findings` of the data."""
+    """A whole pack at `path`: `images` decoded images of `shape` (C, H, W), `bytes` on the disk, with those of the
+    pack of their masks, of the `data` from `source`; `notes` and `findings` of the data."""
 
     path: Path
     data: str
@@ -32,7 +32,7 @@ class PackedData:
 
 
 def pack_data(
-    config: DataConfig, *, task: str = "auto", announce: Callable[[str], None] = lambda _: None
+    config: DataConfig, *, annotation: str | None = None, announce: Callable[[str], None] = lambda _: None
 ) -> PackedData:
     """Make the pack of a data set in `config.packs`, or go on making it; one that is there is compared with its
     digests, and made anew where it is damaged.
@@ -41,21 +41,20 @@ def pack_data(
     """
     config = replace(config, store="pack", fingerprint=None)
     try:
-        data = load_dataset(config, task=task, announce=announce)
+        data = load_dataset(config, annotation=annotation, announce=announce)
     except ConfigError as error:
         if error.where != "data.store":
             raise
         remedy = f"train on it as it is: striate train {pasted(config.source)}"
-        raise DataError(
-            f"data {config.source}", error.expected.removeprefix("memory: "), "images without masks", remedy
-        ) from None
+        raise DataError(f"data {config.source}", error.expected.removeprefix("memory: "), "images", remedy) from None
     pack = _pack_of(data)
     if open_pack(pack.path, pack.record.key, pack.shape, check=True) is None:
         remove_unless_whole(pack.path, pack.record.key, pack.shape, announce=announce)
-        data = load_dataset(config, task=task, announce=announce)
+        data = load_dataset(config, annotation=annotation, announce=announce)
         pack = _pack_of(data)
     images = sum(len(split) for split in data.splits.values())
-    size = sum(file.stat().st_size for file in pack.path.iterdir())
+    places = (pack.path,) if pack.masks is None else (pack.path, pack.masks)
+    size = sum(file.stat().st_size for place in places for file in place.iterdir())
     return PackedData(pack.path, data.name, data.source, images, data.input_shape, size, data.notes, data.findings)
 
 

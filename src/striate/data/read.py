@@ -5,30 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from striate.data.assemble import assemble, mask_classes
+from striate.data.annotations.every import annotation_kind
+from striate.data.assemble import assemble
 from striate.data.audit.given_leaks import find_seen
 from striate.data.audit.quick import find_all
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.config import DataConfig
-from striate.data.dataset import Dataset, Preparation, task_reading
+from striate.data.dataset import Dataset, Preparation
 from striate.data.keep import Kept, keep_samples
-from striate.data.labeled import with_labels
-from striate.data.listing import Listing, class_numbers
+from striate.data.listing import Listing
+from striate.data.media.every import medium_of
 from striate.data.membership import assign_membership
-from striate.data.plan import plan_inputs
-from striate.data.scan import Scan, scan_listing
+from striate.data.scan import Scan, plan_inputs, scan_listing
 from striate.data.sources.choose import list_source, takes_layout
 from striate.errors import DataError
 from striate.records import Finding
 
 
-def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[str], None] | None = None) -> Dataset:
+def load_dataset(
+    config: DataConfig, *, annotation: str | None = None, announce: Callable[[str], None] | None = None
+) -> Dataset:
     """The data set that `config` names, decoded and split, ready for training.
 
-    `task` (`auto`, `classify`, `regress`, `segment`) says how labels are read where that is open; `announce` is told
+    `annotation` (`class`, `number`, `mask`) says how labels are read where that is open; `announce` is told
     of a download before it starts. Raises DataError or ConfigError.
     """
-    listing = list_source(config, task, announce)
+    listing = list_source(config, annotation, announce)
     ids = range(len(listing))
     scan = scan_listing(listing, ids, config.max_pixels)
     preparation, kept_in, notes, resized = _decode(listing, scan, config, announce)
@@ -43,7 +45,7 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
         preparation,
         decoded,
         split,
-        classes=mask_classes(listing, decoded) if listing.annotation == "mask" else listing.classes,
+        classes=annotation_kind(listing.annotation).classes_of(listing, decoded.masks),
         unreadable=unreadable,
         notes=(*listing.notes, *notes, *_split_notes(listing, config)),
         findings=(*find_all(listing, scan, unreadable), *resized),
@@ -51,7 +53,8 @@ def load_dataset(config: DataConfig, *, task: str = "auto", announce: Callable[[
         store=kept_in.store,
         known=config.fingerprint,
     )
-    return with_labels(data)
+    annotation_kind(listing.annotation).check(data)
+    return data
 
 
 def _decode(
@@ -99,9 +102,9 @@ def load_for_evaluation(
     """
     if config.layout == "auto" and takes_layout(config.source):
         config = replace(config, layout=preparation.layout)
-    listing = list_source(config, task_reading(annotation), announce)
+    listing = list_source(config, annotation, announce)
     _check_form(listing, preparation, targets)
-    listing, renamed = _match_classes(listing, classes)
+    listing, renamed = annotation_kind(listing.annotation).match(listing, classes)
     name = "test" if "test" in listing.given else "all"
     ids = [i for i, given in enumerate(listing.given) if name == "all" or given == name]
     what = "the test split that the source gives"
@@ -127,14 +130,15 @@ def load_for_evaluation(
         findings=(*known, *find_all(listing, scan, unreadable)),
         store=kept.store,
     )
-    return with_labels(data)
+    annotation_kind(listing.annotation).check(data)
+    return data
 
 
 def _check_form(listing: Listing, preparation: Preparation, targets: int | None) -> None:
     where = f"data {listing.source}"
     if listing.kind != preparation.kind or (
         listing.inputs is not None
-        and preparation.kind != "image"
+        and not medium_of(preparation.kind).any_size
         and listing.inputs.shape[1:] != preparation.input_shape
     ):
         shape = "" if listing.inputs is None else f" of shape {listing.inputs.shape[1:]}"
@@ -144,16 +148,8 @@ def _check_form(listing: Listing, preparation: Preparation, targets: int | None)
             f"{preparation.kind} inputs of shape {preparation.input_shape}, which the network was trained on",
             "evaluate it on data of the same form",
         )
-    if targets is not None and listing.annotation == "number":
-        assert listing.targets is not None
-        count = listing.targets.shape[1]
-        if count != targets:
-            raise DataError(
-                where,
-                f"{count} numbers for each sample: {', '.join(listing.target_names[:10])}",
-                f"{targets}, as many as the network answers with",
-                "evaluate it on data with the same targets",
-            )
+    if targets is not None:
+        annotation_kind(listing.annotation).check_count(listing, targets)
 
 
 def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
@@ -162,30 +158,6 @@ def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
     if not cut:
         return ()
     whole = "train" if any(listing.given) else "the data"
-    each = " of each class" if listing.annotation == "class" else ""
     groups = len(set(filter(None, listing.groups)))
     how = f"by group ({groups:,} groups, none of them in two splits)" if groups else "by content"
-    return (f"Splits: {' and '.join(cut)}{each} cut from {whole} {how}.",)
-
-
-def _match_classes(listing: Listing, classes: tuple[str, ...]) -> tuple[Listing, tuple[str, ...]]:
-    """The listing with class numbers as positions in `classes`."""
-    if listing.annotation != "class":
-        return listing, ()
-    labels = listing.labels
-    notes: tuple[str, ...] = ()
-    if listing.indexed and not set(classes) & set(listing.classes):
-        positions = {name: int(name) for name in listing.classes}
-        if all(0 <= number < len(classes) for number in positions.values()):
-            labels = tuple(classes[positions[label]] for label in labels)
-            notes = (f"The labels are bare numbers, read as positions: 0 is {classes[0]}.",)
-    unknown = sorted(set(labels) - set(classes))
-    if unknown:
-        raise DataError(
-            f"data {listing.source}",
-            f"classes that the network does not know: {', '.join(unknown[:5])}"
-            + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""),
-            f"some of its {len(classes)} classes: {', '.join(classes[:10])}{', …' if classes[10:] else ''}",
-            "rename the classes, or leave those out",
-        )
-    return replace(listing, labels=labels, targets=class_numbers(labels, classes), classes=classes), notes
+    return (f"Splits: {' and '.join(cut)}{annotation_kind(listing.annotation).share} cut from {whole} {how}.",)

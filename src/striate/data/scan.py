@@ -1,15 +1,18 @@
-"""The first look at every sample: a digest of its content, and of pictures size and color."""
+"""The first look at every sample: a digest of its content, and what its header says."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from striate.data.images import Header, UnreadableImage, read_header
+from striate.data.annotations.every import annotation_kind
+from striate.data.config import DataConfig
+from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
+from striate.data.media.medium import Planned, Unreadable
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
@@ -17,12 +20,12 @@ from striate.errors import DataError
 @dataclass(frozen=True)
 class Scan:
     """By sample id: `contents`, 16-byte digests that are equal for equal bytes; `answers`, the same for what the
-    label says (class, number, or content of the mask); `headers` of readable picture files; `unreadable`, the
-    reasons."""
+    label says (class, number, or content of the mask); `headers` of readable files, as their medium has them;
+    `unreadable`, the reasons."""
 
     contents: dict[int, bytes]
     answers: dict[int, object]
-    headers: dict[int, Header]
+    headers: dict[int, Any]
     unreadable: dict[int, str]
 
 
@@ -31,7 +34,7 @@ def scan_listing(listing: Listing, ids: Sequence[int], max_pixels: int) -> Scan:
     if listing.inputs is not None:
         inputs = np.ascontiguousarray(listing.inputs)
         contents = {number: content_digest(inputs[number].data) for number in ids}
-        return Scan(contents, _answers(listing, ids), {}, {})
+        return Scan(contents, annotation_kind(listing.annotation).answers(listing, ids), {}, {})
     found = map_ordered(lambda number: _look(listing, number, max_pixels), ids)
     scan = Scan({}, {}, {}, {})
     for number, seen in zip(ids, found, strict=True):
@@ -40,37 +43,32 @@ def scan_listing(listing: Listing, ids: Sequence[int], max_pixels: int) -> Scan:
             continue
         scan.contents[number], scan.headers[number], mask = seen
         scan.answers[number] = mask
-    if listing.annotation != "mask":
-        scan.answers.update(_answers(listing, [i for i in ids if i in scan.contents]))
+    if listing.read_mask is None:
+        readable = [number for number in ids if number in scan.contents]
+        scan.answers.update(annotation_kind(listing.annotation).answers(listing, readable))
     return scan
 
 
-def _look(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, Header, bytes] | str:
+def _look(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, Any, bytes] | str:
     assert listing.read is not None
     try:
         data = listing.read(number)
-        header = read_header(data, listing.paths[number], max_pixels=max_pixels)
+        header = listing.medium.header(data, listing.paths[number], max_pixels=max_pixels)
         return content_digest(data), header, content_digest(listing.read_mask(number)) if listing.read_mask else b""
     except (OSError, DataError) as error:
         return why_unreadable(error)
 
 
+def plan_inputs(listing: Listing, scan: Scan, config: DataConfig) -> Planned:
+    """How every input is prepared, as the medium decides by what the headers say; notes, and findings. Raises
+    ConfigError."""
+    return listing.medium.plan(listing.source, listing.inputs, tuple(scan.headers.values()), config)
+
+
 def why_unreadable(error: OSError | DataError) -> str:
     """The reason in a few plain words."""
-    if isinstance(error, UnreadableImage):
+    if isinstance(error, Unreadable):
         return error.reason
     if isinstance(error, DataError):
         return error.got
     return error.strerror or str(error) or type(error).__name__
-
-
-def _answers(listing: Listing, ids: Sequence[int]) -> dict[int, object]:
-    if listing.annotation == "mask":
-        assert listing.targets is not None
-        return {number: content_digest(listing.targets[number].tobytes()) for number in ids}
-    return {number: listing.labels[number] for number in ids}
-
-
-def content_digest(data: bytes | memoryview) -> bytes:
-    """16 bytes that are equal for equal bytes."""
-    return hashlib.blake2b(data, digest_size=16).digest()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -41,6 +42,15 @@ class Ragged:
         places = entries + torch.repeat_interleave(chosen - before, counts)
         return Ragged({name: values[places] for name, values in self.fields.items()}, counts)
 
+    def index_select(self, dim: int, rows: torch.Tensor) -> Ragged:
+        """The samples at these positions; `dim` is 0."""
+        assert dim == 0, "samples are on the first axis"
+        return self[rows]
+
+    def clone(self) -> Ragged:
+        """A copy."""
+        return Ragged({name: values.clone() for name, values in self.fields.items()}, self.counts.clone())
+
     def of(self, sample: int) -> dict[str, torch.Tensor]:
         """The entries of one sample, by field."""
         start = int(self.counts[:sample].sum())
@@ -59,6 +69,14 @@ class Ragged:
 
 Targets = Any
 """(N,) class numbers, (N, T) numbers, (N, H, W) masks, or `Ragged` entries: which, the task knows that reads them."""
+
+
+def arrays_of(targets: Targets) -> dict[str, np.ndarray]:
+    """Targets as arrays in memory: dense ones under an empty name, ragged ones by field, with their `counts`."""
+    if isinstance(targets, Ragged):
+        fields = {name: np.ascontiguousarray(values.cpu().numpy()) for name, values in targets.fields.items()}
+        return fields | {"counts": targets.counts.cpu().numpy()}
+    return {"": np.ascontiguousarray(targets.cpu().numpy())}
 
 
 def join_targets(parts: Sequence[Targets]) -> Targets:

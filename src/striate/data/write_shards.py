@@ -42,9 +42,9 @@ def write_shards(
     Samples are in an order drawn from nothing but their number, so that whoever reads a shard from its start gets
     the classes mixed. Arrays become PNG. What was written before a failure is removed. Raises DataError.
     """
-    listing = list_source(config, "classify", announce)
-    if listing.annotation != "class" or listing.kind != "image":
-        kind = listing.annotation if listing.kind == "image" else listing.kind
+    listing = list_source(config, "class", announce)
+    if listing.annotation != "class" or not listing.medium.pictures:
+        kind = listing.annotation if listing.medium.pictures else listing.kind
         raise DataError(f"data {config.source}", f"{kind} data", "pictures with a class each", "train on it as it is")
     made: list[Path] = []
     try:

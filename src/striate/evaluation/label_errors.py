@@ -20,13 +20,13 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from striate.data.annotations.every import annotation_kind
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import GRAVE, Marked, alone, some
 from striate.data.dataset import Preparation
 from striate.data.folds import deal_folds
-from striate.data.images import decode_image, refit
-from striate.data.plan import plan_inputs
 from striate.data.progress import announce_tenths
+from striate.data.scan import plan_inputs
 from striate.data.threads import map_ordered
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
@@ -61,9 +61,13 @@ def find_label_errors(
     Raises DataError where the labels are no classes, or a class has fewer than two different samples.
     """
     listing = evidence.listing
-    if listing.annotation != "class" or listing.targets is None:
-        what = {"number": "numbers", "mask": "masks"}.get(listing.annotation, listing.annotation)
-        raise DataError(f"data {listing.source}", f"labels that are {what}", "classes", "leave out --labels")
+    if not listing.has_one_class_each or listing.targets is None:
+        raise DataError(
+            f"data {listing.source}",
+            f"labels that are {annotation_kind(listing.annotation).word}",
+            "classes",
+            "leave out --labels",
+        )
     ids = list(evidence.readable)
     labels = listing.targets[ids]
     if len(np.unique(labels)) < 2:
@@ -132,7 +136,7 @@ def _folds(evidence: Evidence, ids: Sequence[int], labels: NDArray[np.int64], se
 def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], None] | None) -> NDArray[np.float32]:
     """(N, F) numbers of each sample, 256 principal components at most; a chunk of images is in memory at a time."""
     listing = evidence.listing
-    if listing.kind != "image":
+    if not listing.medium.pictures:
         assert listing.inputs is not None
         rows = listing.inputs[list(ids)].reshape(len(ids), -1)
         spread = rows.std(axis=0)
@@ -141,8 +145,10 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
     channels, height, width = preparation.input_shape
     scale = min(1.0, HOG_SIDE / max(height, width))
     shape = (channels, *(max(HOG_SMALLEST, round(side * scale)) for side in (height, width)))
-    read = _reader(evidence, Preparation("image", shape, evidence.config.fit, evidence.config.max_pixels, reduced=True))
-    progress = announce_tenths(f"Looking at the labels of {listing.name}", len(ids), "images", announce)
+    read = _reader(
+        evidence, Preparation(listing.kind, shape, evidence.config.fit, evidence.config.max_pixels, reduced=True)
+    )
+    progress = announce_tenths(f"Looking at the labels of {listing.name}", len(ids), listing.medium.many, announce)
     sample = np.random.default_rng(0).permutation(len(ids))[:_FITTED]
     few = np.concatenate([_describe(read([ids[i] for i in part])) for part in _chunks(sample.tolist())])
     basis = PCA(min(_COMPONENTS, *few.shape), random_state=0).fit(few)
@@ -168,15 +174,14 @@ def _describe(x_NCHW: torch.Tensor) -> NDArray[np.float32]:
 
 def _reader(evidence: Evidence, preparation: Preparation) -> Callable[[Sequence[int]], torch.Tensor]:
     listing = evidence.listing
-    channels, height, width = preparation.input_shape
 
     def read(ids: Sequence[int]) -> torch.Tensor:
         if listing.inputs is not None:
-            images = refit(listing.inputs[list(ids)], channels, (height, width), preparation.fit)
+            images = listing.medium.refit(listing.inputs[list(ids)], preparation)
         else:
             source = listing.read
             assert source is not None
-            decoded = map_ordered(lambda i: decode_image(source(i), listing.paths[i], preparation), ids)
+            decoded = map_ordered(lambda i: listing.medium.decode(source(i), listing.paths[i], preparation), ids)
             images = np.stack(list(decoded))
         return torch.from_numpy(np.ascontiguousarray(images))
 

@@ -20,6 +20,7 @@ from striate.inference.answering import Answering, answer_plainly, batch_size, i
 from striate.machine.memory import in_halves
 from striate.tasks.accumulator import Accumulator
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.outputs import as_arrays, joined, leaves, on_cpu
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, outputs_of_views
 from striate.training.trained import Trained
@@ -82,12 +83,12 @@ def evaluate_split(
 
     measured, decoded, alone, brightness = in_halves(batch, run)
     loss = float(measured.compute()["loss"])
-    _require_finite(where, decoded, loss)
+    _require_finite(where, decoded, loss, len(split))
     metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.measure(decoded, split.targets.cpu())}
     if views != "none":
         metrics[f"{task.headline}_one_view"] = alone.compute()[task.headline]
         metrics["views"] = VIEW_COUNTS[views]
-    answers, targets = decoded.numpy(), split.targets.cpu().numpy()
+    answers, targets = as_arrays(decoded), as_arrays(split.targets.cpu())
     confusion, per_class = task.table_of_classes(answers, targets)
     metrics |= task.interval(answers, targets)
     return Evaluation(
@@ -114,7 +115,7 @@ class _Answered(NamedTuple):
     the images are."""
 
     measured: Accumulator
-    decoded: torch.Tensor
+    decoded: Any
     alone: Accumulator
     brightness: NDArray[np.float32] | None
 
@@ -139,7 +140,7 @@ def _run(
             measured.update(outputs, targets)
             if alone is not outputs:
                 single.update(alone, targets)
-            answers.append(task.decode(outputs).cpu())
+            answers.append(on_cpu(task.decode(outputs)))
             if part.inputs.dtype == torch.uint8 and part.inputs.ndim == 4:
                 brightness.append(_mean_bytes(part.inputs))
             done += len(targets)
@@ -147,7 +148,7 @@ def _run(
                 progress(done, len(split))
     # Outside of inference mode, so that what is handed on are ordinary tensors.
     bright = torch.cat(brightness).numpy() if brightness else None
-    return _Answered(measured, torch.cat(answers), single, bright)
+    return _Answered(measured, joined(answers), single, bright)
 
 
 def _mean_bytes(images: torch.Tensor) -> torch.Tensor:
@@ -162,14 +163,13 @@ def _read(split: Split, batch: int, device: torch.device) -> Generator[Batch, No
     yield from batches(split, batch)
 
 
-def _require_finite(where: str, decoded: torch.Tensor, loss: float) -> None:
-    bad = 0
-    if decoded.is_floating_point():
-        bad = int((~decoded.flatten(1).isfinite()).any(1).sum())
+def _require_finite(where: str, decoded: Any, loss: float, samples: int) -> None:
+    floating = [part for part in leaves(decoded) if part.is_floating_point()]
+    bad = max((int((~part.reshape(len(part), -1).isfinite()).any(1).sum()) for part in floating), default=0)
     if bad or not np.isfinite(loss):
         raise ModelError(
             where,
-            f"answers that are infinite or not a number for {bad} of {len(decoded)} samples, loss {loss}",
+            f"answers that are infinite or not a number for {bad} of {samples} samples, loss {loss}",
             "finite answers",
             "train again with a tenth of the learning rate, or load the best checkpoint instead of the last",
         )

@@ -23,6 +23,7 @@ from striate.inference.torch_network import Network
 from striate.machine.kept import keep_plan, read_plan
 from striate.machine.precision import fp32_products
 from striate.models.untouched import untouched
+from striate.version import VERSION
 
 LEAST_TOTAL = 1000
 """So few samples are answered plainly: comparing 200 of them would cost more than it gains."""
@@ -178,8 +179,6 @@ def _without_agreement(tried: Tried) -> Tried:
 
 def _key(module: nn.Module, task: ReadsOutputs, one: torch.Tensor, batch: int) -> dict[str, Any]:
     """All that a plan depends on: weights too, since whether answers stay the same does."""
-    import striate
-
     gpu = torch.cuda.get_device_name(one.device) if one.device.type == "cuda" else ""
     return {
         "network": _digest(module),
@@ -189,7 +188,7 @@ def _key(module: nn.Module, task: ReadsOutputs, one: torch.Tensor, batch: int) -
         "device": one.device.type,
         "processor": [platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability(), gpu],
         "threads": torch.get_num_threads(),
-        "versions": [striate.__version__, torch.__version__, openvino_version()],
+        "versions": [VERSION, torch.__version__, openvino_version()],
     }
 
 

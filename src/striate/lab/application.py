@@ -13,7 +13,6 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from striate import __version__
 from striate.errors import StriateError
 from striate.lab.pages import PAGES, Page
 from striate.lab.problems import fault_record, problem_record
@@ -21,6 +20,7 @@ from striate.lab.security import Guard, TooLarge, too_large
 from striate.lab.workbench import Lab
 from striate.report.page import page_environment
 from striate.runs.files import finite
+from striate.version import VERSION
 
 _STATIC = Path(str(files("striate.lab") / "static"))
 
@@ -62,7 +62,7 @@ def make_application(lab: Lab, port: int = 0) -> ASGIApp:
 
 def _html(lab: Lab, page: Page | None) -> str:
     template = page_environment("striate.lab").get_template("lab.html")
-    return template.render(pages=PAGES, page=page, run=lab.run, version=__version__)
+    return template.render(pages=PAGES, page=page, run=lab.run, version=VERSION)
 
 
 def _explain(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from striate.account.ledger import Ledger, Row
+from striate.account.ledger import Ledger, Row, totals
 from striate.errors import StriateError
 from striate.lab.networks import LONGEST, RUN, input_shape, network_name
 from striate.lab.problems import problem_record
@@ -94,7 +94,6 @@ def routes(lab: Lab) -> APIRouter:
 
 def drawing(ledger: Ledger) -> dict[str, Any]:
     """A ledger as the page draws it: totals, boxes from the input to the output, all layers, remarks."""
-    from striate.account.table import totals
     from striate.visualize.network_boxes import network_boxes
 
     sides = [_side(ledger.input), *(_side(row.out_shape) for row in ledger.rows)]

@@ -22,7 +22,7 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from striate.data.dataset import Preparation
-from striate.data.images import UnreadableImage, decode_image
+from striate.data.media.image.pictures import UnreadableImage, decode_image
 from striate.data.named import catalogue, info, place
 from striate.errors import DataError, StriateError
 from striate.lab.run_data import run_listing
@@ -163,7 +163,7 @@ class Images:
             if entry is None or place(data) is None:
                 names = ", ".join(one["name"] for one in self.sets())
                 raise DataError("data", data[:80], f"images that are on this machine: {names}", "mnist5k")
-            listing = list_source(DataConfig(data), "auto")
+            listing = list_source(DataConfig(data))
         if listing.kind != "image":
             raise DataError("data", f"{listing.name}, a {listing.kind}", "a set of images", "mnist5k")
         return listing
@@ -257,7 +257,7 @@ def _mixed(position: int, count: int) -> int:
 
 
 def _label(listing: Listing, number: int) -> str:
-    return listing.labels[number] if listing.annotation != "mask" and number < len(listing.labels) else ""
+    return listing.labels[number] if not listing.has_masks and number < len(listing.labels) else ""
 
 
 def _bytes(picture: Picture) -> int:

@@ -25,6 +25,7 @@ def run_config(lab: Lab) -> Config:
 def run_listing(lab: Lab) -> Listing:
     """The samples of the run's data. Raises DataError where they are not there any more, RunError without a run."""
     from striate.data.sources.choose import list_source
+    from striate.tasks.registry import annotation_for
 
     config = run_config(lab)
-    return list_source(config.data, config.task.name)
+    return list_source(config.data, annotation_for(config.task))

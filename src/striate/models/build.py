@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
-import math
 import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import nn
 
-from striate.errors import ConfigError, InputMisfit, LayerStringError, ModelError, NoInputShape
+from striate.errors import ConfigError, InputMisfit, ModelError, NoInputShape
 from striate.models.check import check_outputs
 from striate.models.config import Initialization
 from striate.models.first_weights.reinitialize import reinitialize
 from striate.models.from_file import build_from_file, names_file
 from striate.models.from_run import names_run, read_network
+from striate.models.from_spec import build_plan
+from striate.models.from_zoo import build_from_zoo
 from striate.models.input_shape import read_input_shape
-from striate.models.layer_strings.from_spec import build_plan
-from striate.models.layer_strings.layer_string import parse_call
 from striate.models.layer_strings.outputs import plan_outputs, with_outputs
 from striate.models.layer_strings.shapes import MAX_PARAMETERS
-from striate.models.layer_strings.words import WORDS, Value
-from striate.models.model_info import ModelInfo
+from striate.models.layer_strings.words import WORDS
 from striate.models.own_code import refuse_unnamed, remember_named
 from striate.models.registry import MODELS
-from striate.models.shape_error import not_without_batch
 from striate.models.unknown_model import means_path, no_network_named, no_network_there, unknown_name
 from striate.models.weights.replace_head import replace_head
 from striate.models.weights.take_weights import take_weights
-from striate.wording import several, show_shape
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*+")
 _ONE_CALL = re.compile(r"[A-Za-z_][\w.-]*+\s*+(\([^()]*+\)?+)?+\s*+")
@@ -131,7 +125,7 @@ def _from_text(request: _Request) -> tuple[nn.Module, _Request]:
     if kind == "zoo":
         info = MODELS[_leading_name(text)]
         shape, dense = request.input_shape or info.input_shape, _first(request.dense, info.dense)
-        network = _from_zoo(info, text, shape, request.outputs or info.outputs)
+        network = build_from_zoo(info, text, shape, request.outputs or info.outputs)
         return network, replace(request, input_shape=shape, dense=dense)
     if request.input_shape is None:
         remedy = "give it: input_shape=(1, 28, 28) in Python, --input 1x28x28 on the command line"
@@ -198,39 +192,6 @@ def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
         raise InputMisfit(where, error.got, error.expected, error.remedy, fitting=saved.input_shape) from None
     request.announce(take_weights(network, saved, count, request.classes))
     return network, replace(request, input_shape=shape, outputs=count, dense=dense)
-
-
-def _from_zoo(info: ModelInfo, text: str, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    given = parse_call(text, info.parameters)
-    defaults: dict[str, Value] = {p.name: p.default for p in info.parameters if not isinstance(p.default, type(...))}
-    module, _, function = info.path.partition(":")
-    make: Any = getattr(importlib.import_module(module), function)
-    try:
-        if given or outputs > info.outputs or math.prod(input_shape) > math.prod(info.input_shape):
-            _refuse_huge(make, info, text, input_shape, outputs, defaults | given)
-        network: nn.Module = make(input_shape, outputs, **(defaults | given))
-    except LayerStringError as error:
-        if len(input_shape) == len(info.input_shape) + 1 and input_shape[0] == 1:
-            raise not_without_batch(info.name, input_shape) from None
-        # The layers are the zoo's, not the user's: no character to point at, but the remedy is a string that fits.
-        where = f"{info.name} on inputs of {show_shape(input_shape)}"
-        raise ModelError(where, error.got, error.expected, error.remedy) from None
-    except InputMisfit as error:
-        error.fitting = error.fitting or info.input_shape
-        raise
-    return network
-
-
-def _refuse_huge(
-    make: Any, info: ModelInfo, text: str, input_shape: tuple[int, ...], outputs: int, arguments: dict[str, Value]
-) -> None:
-    """ModelError before memory is taken for more parameters than any machine here would train."""
-    with torch.device("meta"):
-        count = sum(p.numel() for p in make(input_shape, outputs, **arguments).parameters())
-    if count > MAX_PARAMETERS:
-        got = f"{count:,} parameters with {several(outputs, 'output')} on inputs of {show_shape(input_shape)}"
-        published = f"{info.name}, with {several(info.outputs, 'output')} on inputs of {show_shape(info.input_shape)}"
-        raise ModelError(text[:80], got, f"at most {MAX_PARAMETERS:,}", f"start from what was published: {published}")
 
 
 def _leading_name(text: str) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError, ShapeError, StriateError
+from striate.models.features import network_features
 from striate.models.layer_strings.outputs import show_expected
 from striate.models.shape_error import Failure, shape_error
 from striate.models.untouched import is_lazy, on_trial, trial_copy, without_numbers, zero_input
@@ -49,8 +50,18 @@ def check_outputs(
     # A map where a vector is wanted, or the other way round: a network for another task.
     if not (isinstance(result, torch.Tensor) and result.ndim == len(wanted)):
         remedy += f", or use --model {'small-unet' if dense else 'auto'}"
+        got += _offered(module, input_shape)
     expected = show_expected(outputs, input_shape, dense, classes)
     raise ModelError(f"output of {type(module).__name__}", got, expected, remedy)
+
+
+def _offered(module: nn.Module, input_shape: tuple[int, ...]) -> str:
+    """What the network has instead, for the message."""
+    try:
+        copy = trial_copy(module)
+        return f"; the network offers {network_features(copy, zero_input(copy, input_shape, BATCH))}"
+    except Exception:  # whatever a network of the user's own raises: the message is about something else
+        return ""
 
 
 def _forward(module: nn.Module, input_shape: tuple[int, ...]) -> object:

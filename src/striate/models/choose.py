@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from striate.data.media.every import medium_of
 from striate.wording import show_shape
 
 SMALL_GRAY = 32
@@ -12,16 +13,16 @@ PASSES = 5
 _WIDTHS = (16, 32, 64, 96, 128)
 
 
-def choose_model(kind: str, input_shape: tuple[int, ...], annotation: str, samples: int) -> tuple[str, str]:
+def choose_model(kind: str, input_shape: tuple[int, ...], needs: str, samples: int) -> tuple[str, str]:
     """A zoo model with its arguments, and one sentence that says why.
 
-    `kind` is `image`, `grid` or `table`, `annotation` `class`, `number` or `mask`, `samples` the size of the training
-    split.
+    `kind` is the name of a medium, `needs` what the task needs of a network (`vector`, `map`), `samples` the size of
+    the training split.
     """
     size = show_shape(input_shape)
-    if annotation == "mask":
+    if needs == "map":
         return _for_masks(input_shape)
-    if kind == "table" or len(input_shape) == 1:
+    if medium_of(kind).flat or len(input_shape) == 1:
         return _for_table(input_shape, samples)
     if len(input_shape) != 3:
         axes = len(input_shape) - 1
@@ -39,7 +40,7 @@ def choose_model(kind: str, input_shape: tuple[int, ...], annotation: str, sampl
 def choose_fast_model(
     kind: str,
     input_shape: tuple[int, ...],
-    annotation: str,
+    needs: str,
     samples: int,
     macs: float | None = None,
     beside: float = 0.0,
@@ -50,9 +51,9 @@ def choose_fast_model(
     samples of a training step. The network is the widest of which five passes over the
     samples then fit, `airbench(width=16)` at least; without a limit of the published width, half of it for gray images.
     """
-    image = kind == "image" and len(input_shape) == 3 and annotation != "mask"
+    image = medium_of(kind).pictures and len(input_shape) == 3 and needs != "map"
     if not image or min(input_shape[1:]) < SMALLEST_FOR_AIRBENCH:
-        return choose_model(kind, input_shape, annotation, samples)
+        return choose_model(kind, input_shape, needs, samples)
     why = "made for short trainings: its first layer whitens patches of the images, the others begin as identities"
     width = 32 if input_shape[0] == 1 else 64
     if macs is not None:

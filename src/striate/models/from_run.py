@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from striate.errors import ModelError, RunError, pasted
+from striate.errors import ModelError, RunError
 from striate.models.from_file import names_file
 from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
-from striate.models.saved_content import check_content
-from striate.models.unknown_model import nameless_weights
-from striate.models.weights.saved import SavedNetwork
-from striate.runs.checkpoint import load_checkpoint
-from striate.runs.directory import open_run
-from striate.runs.user_path import user_path
+from striate.models.weights.recognize import nameless_weights
+from striate.models.weights.saved import SavedNetwork, load_run, network_of
 
 
 def names_run(text: str) -> bool:
@@ -47,50 +42,11 @@ def read_network(text: str) -> SavedNetwork:
     return with_origin(network_of(text, file, content))
 
 
-def network_of(text: str, file: Path, content: dict[str, Any]) -> SavedNetwork:
-    """The network of a checkpoint that has been read from `file`, which the user named as `text`; its name as it is
-    there, "" where there is none. Raises RunError where something is missing."""
-    check_content(content, str(file))
-    try:
-        task, network, standardized = content["task"], content["network"], content.get("normalization", {})
-        return SavedNetwork(
-            path=text.strip(),
-            file=file,
-            tensors=content.get("ema") or content["model"],
-            name=network["name"] or "",
-            input_shape=tuple(network["input_shape"]),
-            outputs=len(task["classes"] if "classes" in task else task["target_names"]),
-            # Checkpoints of earlier versions do not say: those of masks had classes and no choice of losses.
-            dense=bool(network.get("dense", "classes" in task and "loss_name" not in task)),
-            classes=tuple(content["classes"]),
-            kind=content.get("preparation", {}).get("kind", ""),
-            mean=tuple(standardized.get("mean", ())),
-            std=tuple(standardized.get("std", ())),
-            task=task["name"],
-            target_scale=(tuple(task.get("mean", ())), tuple(task.get("std", ()))),
-        )
-    except (AttributeError, KeyError, TypeError) as error:
-        raise RunError(str(file), f"a checkpoint without {error}", "one of this version", "train again") from None
-
-
 def with_origin(saved: SavedNetwork) -> SavedNetwork:
     """The same with a name that builds it, also when it began with the weights of another run: that one's.
 
     Raises ModelError where there is none."""
     return replace(saved, name=_origin(saved.name, saved.path, {saved.file.resolve()}))
-
-
-def load_run(text: str) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint that a path stands for, and its content. Raises RunError."""
-    path = user_path(text)
-    if path.is_file():
-        return path, load_checkpoint(path)
-    run = open_run(path)
-    file = next((file for file in (run.best, run.last) if file.is_file()), None)
-    if file is None:
-        remedy = f"striate train --resume {pasted(path)}"
-        raise RunError(str(path), "a run without a checkpoint yet", "a run with at least one epoch", remedy)
-    return file, load_checkpoint(file)
 
 
 def _origin(name: str | None, text: str, seen: set[Path]) -> str:

@@ -1,8 +1,9 @@
-"""Which `file.py:function` may be run: what the user has named himself, never what only a file names.
+"""Which `file.py:name` may be run: what the user has named himself, never what only a file names.
 
-A run and a configuration file say by name what network they are of, and both may come from a stranger, with a file of
-code beside them. Code is run only where somebody typed its name: as `--model`, as MODEL, or in a call of Python. That
-is remembered, by path and function, in the cache folder; from then on runs that name it are loaded without asking.
+A run and a configuration file say by name what network, task, loss, optimizer and transform they are of, and may come
+from a stranger, with a file of code beside them. Code is run only where somebody typed its name: as an option, as
+MODEL, in `striate trust`, or in a call of Python. That is remembered, by path and name, in the cache folder; from then
+on runs that name it are loaded without asking.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from pathlib import Path
 
 from striate.errors import ModelError, RunError, pasted
 from striate.machine.cache import cache_folder
-from striate.models.from_file import names_file, resolve_name
+from striate.models.from_file import names_file, object_from_file, resolve_name, source_digest
+from striate.models.given import give_as, given, is_given, name_of
 
 _named: set[str] = set()
+_ran: dict[tuple[str, str | None], object] = {}
 
 
 def remember_named(model: object) -> None:
-    """Note that the user has named this network himself; nothing for what is no `file.py:function`."""
+    """Note that the user has named this code himself; nothing for what is no `file.py:name`."""
     if not isinstance(model, str) or not names_file(model):
         return
     name = _whole(model)
@@ -54,16 +57,61 @@ def refuse_unnamed(model: object, where: str, input_shape: Sequence[int], output
     )
 
 
-def refuse_unnamed_task(task: str, where: str) -> None:
-    """Raise RunError where a task that only the file `where` names is code that the user has not named."""
-    if is_named(task):
+def refuse_unnamed_code(name: str, what: str, where: str) -> None:
+    """Raise RunError where `what` (a task, a loss) is code that only the file `where` names, not the user."""
+    if is_named(name):
         return
     raise RunError(
         where,
-        f"a task that is code: {_whole(task)}, which would be run",
+        f"{what} that is code: {_whole(name)}, which would be run",
         "code that you have named yourself before, since a run or a configuration may come from somebody else",
-        f"read that file; if you trust it, name it once: striate train digits --task {pasted(_whole(task))}",
+        f"read that file; if you trust it, name it once: striate trust {pasted(_whole(name))}",
     )
+
+
+def names_code(name: str) -> bool:
+    """Whether a field of the configuration stands for code: of a file, or given in Python."""
+    return names_file(name) or is_given(name)
+
+
+def own_code(name: str, what: str, argument: str, digest: str | None = None) -> object:
+    """What `name` stands for: what a file has under it, which RUNS the file, once in each state; or what was given in
+    Python. `what` says what it is ("a task"), `argument` by which argument it is given; `digest` is that
+    of the file where it is known, which is then not read again.
+
+    Raises RunError for code of a file that the user has not named, and for what was given in another process;
+    ModelError where the file or the name is missing.
+    """
+    if is_given(name):
+        value = given(name)
+        if value is None:
+            raise RunError(
+                argument,
+                f"{what} {name}",
+                "the same one again, since no file names it",
+                f"in Python: striate.load(path, {argument}=…), then the same call; or train with file.py:name",
+            )
+        return value
+    refuse_unnamed_code(name, what, argument)
+    state = name, digest or source_digest(name)
+    if state not in _ran:
+        _ran[state] = object_from_file(name)
+    return _ran[state]
+
+
+def take_as(saved: str, value: object, argument: str) -> None:
+    """Let a run that speaks of `saved` have `value`, which a call of Python gives as `argument`; nothing for None.
+
+    A text names code of a file, which may be run from now on. Raises RunError where the run has no such thing.
+    """
+    if value is None:
+        return
+    if isinstance(value, str):
+        remember_named(value)
+    elif is_given(saved):
+        give_as(saved, value)
+    elif name_of(value) != saved:
+        raise RunError(argument, f"one for a run that has {saved}", "the run's own", f"leave out {argument}=")
 
 
 def is_named(text: str) -> bool:

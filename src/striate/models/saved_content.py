@@ -9,7 +9,7 @@ from typing import Any, get_args
 import torch
 
 from striate.data.config import Fit, Layout
-from striate.data.dataset import Kind
+from striate.data.media.every import MEDIA
 from striate.errors import RunError
 
 _LONGEST_NAME = 25_000
@@ -52,7 +52,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task.std": (_are_numbers, "finite numbers"),
     "classes": (_are(str), "names"),
     "preparation": (lambda v: isinstance(v, Mapping), "a mapping"),
-    "preparation.kind": (lambda v: v in get_args(Kind), "image, grid or table"),
+    "preparation.kind": (lambda v: isinstance(v, str) and v in MEDIA, " or ".join(", ".join(MEDIA).rsplit(", ", 1))),
     "preparation.input_shape": (_is_shape, "whole numbers, the sizes of an input"),
     "preparation.fit": (lambda v: v in get_args(Fit), "crop, stretch or pad"),
     "preparation.layout": (lambda v: v in get_args(Layout), "an order of axes"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from striate.errors import LayerStringError, ModelError, StriateError
+from striate.errors import LayerStringError, ModelError
 from striate.models.layer_strings.arguments import nearest, nearest_few
 from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
-from striate.wording import listed
+from striate.models.weights.recognize import nameless_weights
 
 _EXPECTED = "a name of `striate models`, a layer string, path/to/file.py:function, a run directory or a checkpoint"
 _HOW = "check the path; of a Python file, add the function: path/to/file.py:build"
@@ -51,29 +51,6 @@ def _what_is_there(text: str) -> Literal["file", "folder"] | None:
         return "file" if path.is_file() else "folder" if path.is_dir() else None
     except (OSError, RuntimeError, ValueError):  # longer than a path may be; of nobody's home
         return None
-
-
-def nameless_weights(text: str) -> ModelError | None:
-    """The error for a file of weights that does not say of which network they are; None for all other files.
-
-    Its remedy is the network of the zoo that takes them, where there is one.
-    """
-    # Recognizing builds networks, which imports this file.
-    from striate.models.weights.recognize import recognize
-    from striate.models.weights.saved import SavedNetwork
-    from striate.models.weights.weights_file import read_weights
-
-    try:
-        weights = read_weights(text)
-    except StriateError:
-        return None
-    if isinstance(weights, SavedNetwork):
-        return None
-    asked = (((3, 224, 224), False), ((1, 28, 28), False), ((3, 224, 224), True))
-    found = next(filter(None, (recognize(weights, shape, 1000, dense) for shape, dense in asked)), None)
-    got = f"weights without the name of their network: {listed(list(weights.tensors))}"
-    remedy = f"write {found}, the network that they are of" if found else "name the network (striate models lists them)"
-    return ModelError(text[:80], got, "the name of a network, or a run or checkpoint, which knows its own", remedy)
 
 
 def unknown_name(text: str, name: str) -> LayerStringError:

@@ -11,6 +11,7 @@ from striate.data.augment_words import describe_augmentation
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset
 from striate.records import Finding
+from striate.tasks.registry import task_for
 from striate.training.config import Config
 from striate.training.prepare import read_data
 from striate.training.recipes.augmentation import decide_augmentation
@@ -53,7 +54,7 @@ def draw_data(
     augment = None
     if augmented:
         check_augmentation(config.augment, data)
-        augment, reason = decide_augmentation(config.augment, data)
+        augment, reason = decide_augmentation(config.augment, data, keeps=task_for(data, config.task).survives_moves)
         rows = rows_by_epoch(data, augment, count=count, epochs=epochs, seed=config.seed)
         words = _augmentation_words(augment, reason, data, config.seed)
     else:
@@ -64,7 +65,7 @@ def draw_data(
         title=of_split(data.name, "train", len(data.splits["train"])),
         words=words,
         columns=["original", *(f"epoch {k + 1}" for k in range(epochs))] if augmented else [],
-        classes=data.classes if data.annotation == "mask" else [],
+        classes=data.classes if data.has_masks else [],
     )
     samples = len(rows) if augmented else sum(len(row.images) for row in rows)
     return DataPicture(save_figure(figure, out), data.name, samples, words, augment, data.notes, data.findings)
@@ -77,7 +78,7 @@ def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed
     text = f"Augmentation: {what}" + (f"; {why}" if why else "") + "."
     if augment.mixup or augment.cutmix:
         text += " Pairs are mixed within a batch, and not drawn here."
-    if data.annotation == "mask":
+    if data.has_masks:
         text += " Checks: moved in from outside, and counted for nothing."
     return f"{text} Epochs as a training with seed {seed} sees them."
 
@@ -85,6 +86,6 @@ def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed
 def _class_words(data: Dataset, rows: list[SampleRow]) -> str:
     shape = show_shape(data.input_shape[1:])
     text = f"Inputs of {shape} pixels, {'color' if data.input_shape[0] == 3 else 'gray'}."
-    if data.annotation == "class" and len(data.classes) > MOST_CLASSES:
+    if data.has_one_class_each and len(data.classes) > MOST_CLASSES:
         text += f" The first {len(rows)} of {len(data.classes)} classes."
     return text

@@ -9,8 +9,17 @@ import torch
 
 from striate.report.explanation_pictures import Pixels, as_png, difference, enlarged, outlined, overlay
 from striate.report.page import page_environment
-from striate.visualize.attribution import text
-from striate.visualize.attribution.explanation import Explanation, as_pixels
+from striate.visualize.attribution.explanation import (
+    LEGEND,
+    Explanation,
+    answer_line,
+    as_pixels,
+    covering_line,
+    nudge_line,
+    part_lines,
+    percent,
+    trust_lines,
+)
 from striate.visualize.attribution.maps import Method
 from striate.visualize.attribution.record import AttributionMap
 from striate.visualize.attribution.removal import removed
@@ -57,11 +66,11 @@ def explanation_page(explained: Explanation) -> str:
     page = page_environment().get_template("explanation.html")
     return page.render(
         explained=explained,
-        answer=text.answer_line(explained).removeprefix(f"{explained.subject}: "),
-        lines=text.trust_lines(explained),
-        part=text.part_lines(explained),
-        legend=text.LEGEND,
-        percent_text=text.percent,
+        answer=answer_line(explained).removeprefix(f"{explained.subject}: "),
+        lines=trust_lines(explained),
+        part=part_lines(explained),
+        legend=LEGEND,
+        percent_text=percent,
         picture=_shown(as_pixels(explained.input), f"{explained.subject}, as the network sees it") if image else None,
         maps=[_map(explained, one) for one in explained.maps.maps],
         table=None if image else _features(explained),
@@ -120,7 +129,7 @@ def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | Non
         return []
     image, found = explained.input.ndim == 3, []
     if image:
-        found.append((text.covering_line(explained), _covering_pictures(explained), None))
+        found.append((covering_line(explained), _covering_pictures(explained), None))
     pictures, table, nudge = [], None, explained.nudge
     if nudge is not None and image:
         pictures.append(_shown(as_pixels(nudge.changed), f"The image after the change: {nudge.answer}"))
@@ -132,7 +141,7 @@ def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | Non
             for name, before, after in zip(explained.features, explained.input, nudge.changed, strict=True)
         )
         table = Table("The change", ("feature", "now", f"then: {nudge.answer}"), rows)
-    return [*found, (text.nudge_line(explained), pictures, table)]
+    return [*found, (nudge_line(explained), pictures, table)]
 
 
 def _covering_pictures(explained: Explanation) -> list[Shown]:

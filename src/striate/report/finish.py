@@ -33,6 +33,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.figures import Assessment
 from striate.tasks.metric import Metric
 from striate.tasks.show import drawable_images, slices_section
+from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.config_file import config_to_dict
 from striate.training.events import EpochRow, StepsChanged
@@ -91,7 +92,7 @@ def finish_run(
         worth=worth,
         signal=signal_table(start, end),
         assessment=assessment,
-        **_of_task(prepared, evaluations["test"], assessment),
+        **of_task(prepared.task, evaluations["test"], assessment, data.target_names),
     )
     write_report(run.report, content)
     if (known := read_forecast(run)) is not None:
@@ -226,20 +227,20 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[P
         sizes={name: len(split) for name, split in data.splits.items()},
         best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
     )
-    images = data.splits["test"].inputs if data.kind == "image" else None
+    images = data.splits["test"].inputs if data.medium.pictures else None
     names = data.facts["test"].paths if "test" in data.facts else ()
     shown = drawable_images(images)
     return [curves, *prepared.task.pictures(run.plots, test, shown, target_names=data.target_names, names=names)]
 
 
-def _of_task(prepared: Prepared, test: Evaluation, assessment: Assessment) -> dict[str, Any]:
-    """What the task says, tabulates and explains of its test split."""
-    task, figures = prepared.task, assessment.splits.get("test")
+def of_task(task: Task, test: Evaluation, assessment: Assessment, target_names: Sequence[str]) -> dict[str, Any]:
+    """What the task says, tabulates and explains of its test split: fields of `ReportContent`."""
+    figures = assessment.splits.get("test")
     of = f"test split of {assessment.data}, n = {test.n:,}"
     own = () if figures is None else task.sections(assessment, figures, of)
     return {
         "answer": task.answer(test),
-        "tables": task.tables(test, figures, prepared.data.target_names),
+        "tables": task.tables(test, figures, target_names),
         "sections": (*own, *(() if figures is None else slices_section(figures, task.metrics[0], of))),
     }
 

@@ -40,13 +40,12 @@ def run_content(
     """Everything but what was measured apart; `endings` say how training ended, where not simply with its budget."""
     data, config = prepared.data, prepared.config
     notes = read_notes(run) + endings
-    kind = "an image" if data.kind == "image" else f"a {data.kind}"
     counts = tuple((name, len(split)) for name, split in data.splits.items())
     return ReportContent(
         title=f"{config.model.name} on {data.name}",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         task=prepared.task.name,
-        data=(f"{data.name} from {data.source}; each input is {show_shape(data.input_shape)}, {kind}.",),
+        data=(f"{data.name} from {data.source}; each input is {show_shape(data.input_shape)}, {data.medium.a}.",),
         splits=Table("Samples in each split", ("split", "samples"), counts),
         model=_model_facts(config.model.name, notes, metrics, ledger),
         metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from striate.account.comparison import LedgerComparison, show_ratio
 from striate.account.field.effective import EffectiveField
-from striate.account.ledger import Ledger, Row
-from striate.account.table import totals
+from striate.account.ledger import Ledger, Row, totals
 from striate.report.page import page_environment
 from striate.visualize.network_diagram import network_diagram
 from striate.visualize.page_parts import Table

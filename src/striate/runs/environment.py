@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from striate.version import VERSION
+
 _PACKAGES = (
     "torch",
     "numpy",
@@ -28,10 +30,8 @@ def describe_environment() -> dict[str, Any]:
     """Plain values: versions of striate, Python and its packages; processor, memory, GPUs, threads."""
     import torch
 
-    import striate
-
     return {
-        "striate": striate.__version__,
+        "striate": VERSION,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),

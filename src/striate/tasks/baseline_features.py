@@ -17,8 +17,6 @@ from striate.data.store.stored import Inputs
 
 Features = NDArray[np.float32]
 
-INPUTS = {"table": "features", "image": "pixels", "grid": "values"}
-"""What the numbers of each kind of data are called."""
 POSITIONS = 1024
 """So many positions at most of each channel: images become at most 32 × 32, signals 1,024 steps long."""
 HOG_SIDE = 128
@@ -32,7 +30,7 @@ _CHUNK = 512
 
 def describe_inputs(data: Dataset) -> str:
     """What `standardized_inputs` gives of a data set, in words."""
-    what = f"standardized {INPUTS[data.kind]}"
+    what = f"standardized {data.medium.values}"
     if math.prod(data.input_shape[1:]) > POSITIONS:
         what += f", each channel averaged down to at most {POSITIONS:,} positions"
     return what

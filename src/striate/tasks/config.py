@@ -17,7 +17,8 @@ class TaskConfig:
     of a task that an installed package registers, or `file.py:name`, which runs that code."""
     loss: str = "auto"
     """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers. Classes: `cross-entropy` or
-    `hinge`; numbers: `squared`, `absolute` or `huber`."""
+    `hinge`; numbers: `squared`, `absolute` or `huber`. Or `file.py:name`, which runs that code: a function of (outputs,
+    targets) that gives their mean loss."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of each target spread evenly over all classes (cross-entropy). None takes 0, or what the recipe decides."""
     class_weights: Literal["none", "balanced"] = "none"

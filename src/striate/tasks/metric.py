@@ -59,7 +59,7 @@ def one_view(metric: Metric) -> Metric:
 def shown_metrics(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
     """All that a table of a task may show, in its order: the headline, that of one view, the others, the loss."""
     first, *others = metrics
-    return (first, one_view(first), *others, LOSS, SILENT_UNITS)
+    return tuple(dict.fromkeys((first, one_view(first), *others, LOSS, SILENT_UNITS)))
 
 
 def metric_of(metrics: Iterable[Metric], key: str) -> Metric:

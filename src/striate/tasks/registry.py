@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from copy import copy
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import Any, cast
 
+from striate.data.annotations.every import annotation_kind
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, RunError, StriateError
-from striate.models.from_file import names_file, object_from_file
-from striate.models.own_code import refuse_unnamed_task, remember_named
+from striate.models.from_file import resolve_name
+from striate.models.given import is_given
+from striate.models.own_code import names_code, own_code, refuse_unnamed_code
 from striate.tasks.config import TaskConfig
 from striate.tasks.every import TASKS
+from striate.tasks.own_loss import with_loss
 from striate.tasks.task import Task
 
 ENTRY_POINTS = "striate.tasks"
@@ -22,13 +27,13 @@ ENTRY_POINTS = "striate.tasks"
 
 
 def task_class(name: str) -> type[Task]:
-    """The task of this name: one of `TASKS`, one that an installed package registers, or `file.py:name`, which RUNS
-    that code. Raises ConfigError for another name, with the nearest one."""
+    """The task of this name: one of `TASKS`, one that an installed package registers, `file.py:name`, which RUNS that
+    code, or one that was given in Python. Raises RunError for code that the user has not named, ConfigError for another
+    name, with the nearest one."""
     if name in TASKS:
         return _built_in(name)
-    if names_file(name):
-        remember_named(name)  # whoever has the name from a file asks `refuse_unnamed_task` first
-        return _of_file(name)
+    if names_code(name):
+        return _own(resolve_name(name))
     registered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name in registered:
         return as_task_class(registered[name].load(), name)
@@ -49,36 +54,51 @@ def _built_in(name: str) -> type[Task]:
     return found
 
 
-@cache
-def _of_file(name: str) -> type[Task]:
-    found = as_task_class(object_from_file(name), name)
-    _LOADED[name] = found
-    return found
+def _own(name: str) -> type[Task]:
+    """One class for each name and what it stands for."""
+    code = own_code(name, "a task", "task")
+    if name not in _LOADED or _LOADED[name][0] is not code:
+        _LOADED[name] = code, as_task_class(code, name)
+    return _LOADED[name][1]
 
 
-_LOADED: dict[str, type[Task]] = {}
+_LOADED: dict[str, tuple[object, type[Task]]] = {}
 
 
 def known_tasks() -> tuple[type[Task], ...]:
     """The built-in tasks, and those of a user's own that were loaded."""
-    return (*map(_built_in, TASKS), *_LOADED.values())
+    return (*map(_built_in, TASKS), *(found for _, found in _LOADED.values()))
 
 
 def as_task_class(given: object, name: str) -> type[Task]:
     """A class of a user's own as a task: what it does not define itself is that of `Task`. It gets `name`, under which
     a checkpoint finds it again. Raises ConfigError for what is no class, or defines no loss."""
     if not isinstance(given, type):
-        raise ConfigError("task.name", f"{name}, a {type(given).__name__}", "a class", "class MyTask(striate.Task): …")
+        return _of_instance(given, name)
     for part in ("outputs", "loss_sum"):
         if getattr(given, part, None) is None or getattr(given, part) is getattr(Task, part):
             raise ConfigError(
                 "task.name",
                 f"{name}, whose class {given.__name__} does not define `{part}`",
                 "a class with `outputs` (how many the network gives) and `loss_sum(outputs, targets)`",
-                "define both, or subclass a task that has them: class MyTask(striate.tasks.classify.task.Classify)",
+                "define both, or subclass a task that has them: from striate.tasks.classify.task import Classify",
             )
     bases = (given,) if issubclass(given, Task) else (given, Task)
     return type(given.__name__, bases, {"name": name, "__module__": given.__module__, "__doc__": given.__doc__})
+
+
+def _of_instance(given: object, name: str) -> type[Task]:
+    """The class of a task that was made already: making one for any data, or from any state, gives a copy of it."""
+    if isinstance(given, FunctionType | ModuleType | str | int):
+        raise ConfigError("task.name", f"{name}, a {type(given).__name__}", "a class", "class MyTask(striate.Task): …")
+    found = as_task_class(type(given), name)
+
+    def copied(*_: object) -> Task:
+        task = copy(given)
+        object.__setattr__(task, "__class__", found)
+        return cast(Task, task)
+
+    return type(found.__name__, (found,), {"make": copied, "from_state": copied, "__module__": found.__module__})
 
 
 def task_for(data: Dataset, config: TaskConfig) -> type[Task]:
@@ -90,7 +110,7 @@ def task_for(data: Dataset, config: TaskConfig) -> type[Task]:
         fitting = next(name for name in TASKS if _built_in(name).annotation == data.annotation)
         raise ConfigError(
             "task.name",
-            f"{config.name!r} for {data.name}, whose targets are {data.targets_word}",
+            f"{config.name!r} for {data.name}, whose targets are {annotation_kind(data.annotation).word}",
             f"{fitting!r}",
             f"leave the task out, or give --task {fitting}",
         )
@@ -105,22 +125,30 @@ def annotation_for(config: TaskConfig) -> str | None:
 def make_task(data: Dataset, config: TaskConfig) -> Task:
     """The task that the annotations ask for. Raises ConfigError for a loss of another task, DataError."""
     found = task_for(data, config)
-    loss = found.losses[0] if config.loss == "auto" else config.loss
+    own = names_code(config.loss)
+    loss = found.losses[0] if own or config.loss == "auto" else config.loss
     if loss not in found.losses:
         raise ConfigError(
-            "task.loss", repr(loss), f"for {found.name}: {' or '.join(found.losses)}", "leave out --task.loss"
+            "task.loss",
+            repr(loss),
+            f"for {found.name}: {' or '.join(found.losses)}; or file.py:name",
+            "leave out --task.loss",
         )
-    return found.make(data, config, loss)
+    task = found.make(data, config, loss)
+    return with_loss(task, resolve_name(config.loss)) if own else task
 
 
 def task_to_state(task: Task) -> dict[str, Any]:
     """Plain values for a checkpoint, from which `task_from_state` makes the same task."""
-    return {"name": task.name, **task.state()}
+    own = {"own_loss": task.own_loss} if task.own_loss else {}
+    return {"name": task.name, **own, **task.state()}
 
 
 def task_of_run(name: str, where: str) -> type[Task]:
     """The task that a file of a run names. Raises RunError for an unknown one, and for code that nobody has named."""
-    refuse_unnamed_task(name, where)
+    refuse_unnamed_code(name, "a task", where)
+    if is_given(name):
+        return task_class(name)
     try:
         return task_class(name)
     except StriateError as error:
@@ -136,4 +164,6 @@ def task_from_state(state: Mapping[str, Any], where: str) -> Task:
     """The task whose state this is. Raises RunError for an unknown one, and for one of a user's own code that nobody
     has named."""
     found = task_of_run(str(state.get("name")), where)
-    return found.from_state({key: value for key, value in state.items() if key != "name"})
+    task = found.from_state({key: value for key, value in state.items() if key not in ("name", "own_loss")})
+    loss = state.get("own_loss")
+    return task if loss is None else with_loss(task, str(loss))

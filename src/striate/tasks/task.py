@@ -33,7 +33,7 @@ from striate.tasks.figures import Assessment, Figures, Gap, PlainFigures
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.metric import LOSS, Metric, shown_metrics
-from striate.tasks.outputs import Outputs, leaves
+from striate.tasks.outputs import Outputs, leaves, map_outputs
 from striate.visualize.page_parts import Picture, Section, Table
 
 Feature = Literal["vector", "map", "pyramid", "sequence"]
@@ -81,6 +81,11 @@ class Task:
     """The figures of metrics.json, the headline first."""
     losses: ClassVar[tuple[str, ...]] = ("own",)
     """Names of `--task.loss`, the default first."""
+    reads_tree: ClassVar[bool] = False
+    """Whether it reads all that the network gives (a tuple, list or dict of tensors). Where not, that is one tensor, or
+    a tuple whose first is followed by auxiliary classifiers' outputs."""
+    fields: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """Further fields of `task.*` that have a meaning, by loss."""
     moves_with_image: ClassVar[bool] = False
     """Whether targets lie on the grid of the input: a blend by boxes pastes them with their image."""
     survives_moves: ClassVar[bool] = True
@@ -89,6 +94,8 @@ class Task:
     """Whether predictions may be the mean over mirrored and moved images."""
     diagnosed_as: ClassVar[Diagnosed | None] = None
     """What the doctor's checks of targets have to know; None leaves them out."""
+    own_loss: ClassVar[str] = ""
+    """The name of the user's own loss that stands in place of the task's, where one does."""
     classes: tuple[str, ...] = ()
     loss_name: str = "own"
 
@@ -169,12 +176,27 @@ class Task:
         sums = torch.full((3,), float(len(targets)), dtype=torch.float64, device=device)
         sums[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
         sums[2] = self.weight(targets)
-        return sums
+        if not self._follows_headline:
+            return sums
+        decoded, truth = (map_outputs(torch.Tensor.cpu, part) for part in (self.decode(outputs), targets))
+        rows = self.rows_for(decoded, truth)
+        return torch.cat([sums, torch.as_tensor(rows.sum(0).reshape(-1), dtype=torch.float64).to(device)])
+
+    @property
+    def _follows_headline(self) -> bool:
+        """Whether the headline is followed epoch by epoch: where `rows` says what each sample adds to it."""
+        return self.headline != LOSS.key and self.has_rows()
 
     def summarize(self, tally: torch.Tensor) -> dict[str, float]:
         """`loss` and the one or two metrics that are followed epoch by epoch, from summed tallies."""
-        _, total, weight = tally[:3].tolist()
-        return {"loss": total / weight}
+        count, total, weight = tally[:3].tolist()
+        if not self._follows_headline:
+            return {"loss": total / weight}
+        added = tally[3:].cpu().numpy()
+        return {
+            "loss": total / weight,
+            self.headline: self.headline_of(added if len(added) > 1 else added[0], int(count)),
+        }
 
     @property
     def headline(self) -> str:
@@ -214,7 +236,7 @@ class Task:
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The fields of `describe` in words, for a terminal."""
-        return "  ".join(f"{key} {value}" for key, value in fields.items())
+        return "  ".join(f"{key} {value}" for key, value in fields.items() if key != "path")
 
     def write_prediction(self, folder: Path, name: str, decoded: Predictions) -> dict[str, Any]:
         """Write what is a file of its own (a mask) into `folder`, named after `name`; further fields of the line.
@@ -244,13 +266,14 @@ class Task:
     # How good predictions are
 
     def measure(self, decoded: Predictions, targets: Targets) -> dict[str, Any]:
-        """The final metrics of a split under their public names, without `n` and `loss`."""
-        del decoded, targets
-        return {}
+        """The final metrics of a split under their public names, without `n` and `loss`: the headline, of `rows`."""
+        if self.headline == LOSS.key:
+            return {}
+        return {self.headline: self.headline_figure().value(self.rows_for(decoded, targets))}
 
     @classmethod
     def rows(cls, decoded: Any, targets: Any, classes: int = 0) -> Rows:
-        """(N, …) float64: what each sample adds to the headline metric, from predictions and targets as arrays.
+        """(N,) or (N, M) float64: what each sample adds to the headline metric, from predictions and targets as arrays.
 
         The default is the loss of each sample, where predictions are outputs.
         """
@@ -258,7 +281,7 @@ class Task:
 
     @classmethod
     def headline_of(cls, total: Rows, n: int) -> float:
-        """The headline metric from the sum of `rows` over n samples."""
+        """The headline metric from the sum of `rows` over n samples: their mean."""
         return float(total / n)
 
     @classmethod
@@ -276,8 +299,15 @@ class Task:
         """`rows` of all samples of an evaluation."""
         return self.rows_for(evaluation.decoded, evaluation.targets)
 
+    @classmethod
+    def has_rows(cls) -> bool:
+        """Whether `rows` is defined, so that predictions are measured without a task that was made."""
+        return cls.rows.__func__ is not Task.rows.__func__  # type: ignore[attr-defined]
+
     def rows_for(self, decoded: Any, targets: Any) -> Rows:
-        if type(self).rows.__func__ is not Task.rows.__func__:  # type: ignore[attr-defined]
+        """`rows` of predictions and targets, as arrays or tensors."""
+        if self.has_rows():
+            decoded, targets = (x.cpu().numpy() if isinstance(x, torch.Tensor) else x for x in (decoded, targets))
             return type(self).rows(decoded, targets, len(self.classes))
         outputs, truth = torch.as_tensor(decoded), torch.as_tensor(targets)
         losses = [float(self.loss(outputs[k : k + 1], truth[k : k + 1])) for k in range(len(truth))]

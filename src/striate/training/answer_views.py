@@ -21,9 +21,9 @@ def decide_views(config: Config, asked: Config, data: Dataset, task: Task) -> tu
     evaluation = replace(config.evaluation, views=views)
     if views == "none":
         return replace(config, evaluation=evaluation), []
-    fits = data.kind == "image" and task.mean_of_views
+    fits = data.medium.pictures and task.mean_of_views
     if not fits and asked.evaluation.views is not None and "evaluation.views" not in asked.decided:
-        what = f"a {data.kind} a sample" if data.kind != "image" else f"the task {task.name}"
+        what = f"{data.medium.a} a sample" if not data.medium.pictures else f"the task {task.name}"
         raise ConfigError(
             "evaluation.views",
             f"{views} for {data.name}, which has {what}",

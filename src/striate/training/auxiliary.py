@@ -17,8 +17,8 @@ from torch.nn import functional
 from striate.data.counter_random import hash_key
 from striate.data.transfer import sent
 from striate.errors import ConfigError
+from striate.models.depth import output_layer
 from striate.models.untouched import untouched
-from striate.models.weights.depth import output_layer
 from striate.tasks.task import Feature
 from striate.training.config import AuxiliaryConfig
 from striate.wording import show_shape

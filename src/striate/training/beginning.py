@@ -50,7 +50,7 @@ class Beginning:
             notes = [take_weights(network, self.weights, task.outputs, data.classes, name=name)]
         except ModelError as error:
             if not isinstance(self.weights, SavedNetwork):
-                found = recognize(self.weights, data.input_shape, task.outputs, data.annotation == "mask")
+                found = recognize(self.weights, data.input_shape, task.outputs, task.needs == "map")
                 error.remedy = f"--model {found}, which the file fits" if found else error.remedy
             raise
         if isinstance(self.weights, SavedNetwork):
@@ -130,7 +130,7 @@ def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
     if isinstance(weights, SavedNetwork):
         weights = with_origin(weights)
         return weights, with_outputs(weights.name, data.input_shape, task.outputs)
-    found = recognize(weights, data.input_shape, task.outputs, data.annotation == "mask")
+    found = recognize(weights, data.input_shape, task.outputs, task.needs == "map")
     first = ", ".join(list(weights.tensors)[:3])
     raise ModelError(
         f"weights {weights.path}",
@@ -148,7 +148,7 @@ def _standardization(weights: Weights, data: Dataset) -> Normalization | None:
 
 
 def _normalization(mean: tuple[float, ...], std: tuple[float, ...], data: Dataset) -> Normalization | None:
-    if len(mean) == 3 and data.input_shape[0] == 1 and data.kind == "image":  # color weights for gray images
+    if len(mean) == 3 and data.input_shape[0] == 1 and data.medium.pictures:  # color weights for gray images
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)
     if len(mean) != data.input_shape[0]:
         return None

@@ -65,14 +65,14 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, beginning: 
         network: nn.Module = build_model(
             model,
             data.input_shape,
-            task.outputs,
-            dense=data.annotation == "mask",
+            None if task.reads_tree else task.outputs,
+            dense=task.needs == "map",
             init=chosen.init,
             new_head=chosen.weights is not None,
             classes=data.classes,
         )
     except ModelError as error:
-        if chosen.weights is not None and isinstance(error, InputMisfit) and error.fitting and data.kind == "image":
+        if chosen.weights is not None and isinstance(error, InputMisfit) and error.fitting and data.medium.pictures:
             # Weights of a file fit this form of the network alone.
             error.remedy = f"enlarge the images with --size {'x'.join(map(str, error.fitting[1:]))}"
         if not beginning.owner:

@@ -9,21 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, Predicate
 
 from striate.data.config import AugmentConfig, DataConfig
 from striate.models.config import ModelConfig
+from striate.models.own_code import names_code
 from striate.tasks.config import TaskConfig
+
+Code = Annotated[str, Predicate(names_code)]
+"""`file.py:name`, or the name of what was given in Python."""
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """Fields of `optim.*`."""
 
-    name: Literal["sgd", "adamw", "muon", "lamb", "lars", "own-rule"] | None = None
-    """`own-rule`: no gradient, but the learning rule of the network itself."""
+    name: Literal["sgd", "adamw", "muon", "lamb", "lars", "own-rule"] | Code | None = None
+    """`own-rule`: no gradient, but the learning rule of the network itself. Or `file.py:name`, which runs that code: a
+    function of the parameters that gives their torch.optim.Optimizer."""
     lr: Annotated[float, Gt(0), Le(1e30)] | None = None
-    """Peak learning rate; the schedule scales it."""
+    """Peak learning rate; the schedule scales it. None takes what the recipe decides, or what an optimizer of your own
+    has."""
     weight_decay: Annotated[float, Ge(0), Le(1e6)] | None = None
     """Decay of weights (never of biases and normalization parameters)."""
     momentum: Annotated[float, Ge(0), Lt(1)] | None = None
@@ -205,5 +211,8 @@ class Config:
     save_seconds: Annotated[float, Gt(0), Le(86_400)] = 2.0
     """Seconds between two checkpoints; also at the ends of epochs longer than 2 s; more where saving would take over
     1 % of the time."""
+    code: tuple[tuple[str, str], ...] = ()
+    """What was decided: pairs of a `file.py:name` that a field names and the SHA-256 of its file. A run goes on only
+    with the same code."""
     decided: tuple[str, ...] = ()
     """Which fields the recipe or the data decided: open again when what they follow from is replaced."""

@@ -244,6 +244,8 @@ def _unknown(name: str, where: str) -> ConfigError:
 
 
 def _expectation(message: str) -> str:
+    if message.startswith("Predicate"):
+        return "file.py:name"
     text = message.removeprefix("Input should be ").removeprefix("Value error, ")
     text = text.replace("a valid boolean, unable to interpret input", "true or false")
     return text[0].lower() + text[1:]

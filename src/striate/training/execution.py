@@ -31,7 +31,7 @@ def decide_execution(config: Config, data: Dataset) -> Config:
     device = execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
     # A matrix of a few hundred numbers is done before a second thread has woken up.
-    threads = execution.threads or (1 if data.kind == "table" else _usual_threads(execution.plan))
+    threads = execution.threads or (1 if data.medium.flat else _usual_threads(execution.plan))
     execution = replace(execution, device=device, threads=threads)
     refuse_foreign_execution(execution)
     return replace(config, execution=as_plain(execution) if execution.plan == "plain" else execution)

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from striate.errors import ConfigError
+from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.config_file import get_field
 
@@ -42,29 +43,24 @@ _NO_GRADIENT = {
     "execution.precision": "fp32",
 }
 """What changes a loss or its gradient, and the value that turns it off: a network's own rule knows neither."""
-_TASK = {
-    "cross-entropy classify": {"label_smoothing", "class_weights"},
-    "hinge classify": {"class_weights", "margin"},
-    "cross-entropy segment": {"class_weights"},
-}
 
 
-def refuse_foreign_fields(config: Config, task: str, loss: str, *, has_weights: bool = False) -> None:
+def refuse_foreign_fields(config: Config, task: type[Task], loss: str, *, has_weights: bool = False) -> None:
     """Raise ConfigError for the first field of optimizer, schedule, task, auxiliary heads or fine-tuning that was set
     and would do nothing.
 
-    `config.optim.name` must be decided; `task` and `loss` are the names of those in use; `has_weights` is whether the
+    `config.optim.name` must be decided; `task` and `loss` are those in use; `has_weights` is whether the
     network begins with learned ones.
     """
     optimizer, schedule = config.optim.name or "adamw", config.schedule.name or "one-cycle"
     if optimizer == "own-rule":
         _refuse_gradients(config)
     always = {"name", "lr", "weight_decay", "clip", "ema"}
-    _refuse("optim", config.optim, always | _OPTIMIZER[optimizer], optimizer)
+    _refuse("optim", config.optim, always | _OPTIMIZER.get(optimizer, set()), optimizer)
     sizes = {"first_size", "full_size_from"}
     _refuse("schedule", config.schedule, {"name"} | sizes | _SCHEDULE[schedule], f"the schedule {schedule}")
-    allowed = {"name", "loss"} | _TASK.get(f"{loss} {task}", set())
-    _refuse("task", config.task, allowed, f"{task} with {loss} loss")
+    allowed = {"name", "loss"} | task.fields.get(loss, frozenset())
+    _refuse("task", config.task, allowed, f"{task.name} with {loss} loss")
     if not config.auxiliary.layers:
         _refuse("auxiliary", config.auxiliary, {"rotation", "layers"}, "no auxiliary.layers")
     if not has_weights:

@@ -57,8 +57,8 @@ def _wished(asked: Config, field: str) -> bool:
 
 def _problem(first_size: float | None, data: Dataset, network: nn.Module) -> tuple[str, str, str] | None:
     """What is in the way of images that begin at this share: got, expected, remedy."""
-    if data.kind != "image":
-        return f"{data.name} has no images but a {data.kind} a sample", "images", "leave out --schedule.first_size"
+    if not data.medium.pictures:
+        return f"{data.name} has no images but {data.medium.a} a sample", "images", "leave out --schedule.first_size"
     full = (data.input_shape[1], data.input_shape[2])
     sizes = smaller_sizes(first_size or 1.0, full)
     if not sizes:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from striate.models.depth import output_layer
 from striate.models.weights.auxiliary_outputs import auxiliary_layers
-from striate.models.weights.depth import output_layer
 from striate.training.at_step import at_step
 from striate.training.config import Config
 

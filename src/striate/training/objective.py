@@ -117,7 +117,7 @@ class Objective:
     ) -> Seen:
         """One pass through the network and its heads; random turns follow from `place`."""
         if self.heads is None and not self._penalizes:
-            given = answers(module, module(inputs))
+            given = answers(module, module(inputs), whole=self.task.reads_tree)
             return Seen(given.outputs, given.auxiliary)
         count, quarters = len(inputs), None
         if self._rotates:
@@ -127,7 +127,7 @@ class Objective:
         with ExitStack() as stack:
             found = stack.enter_context(self.heads.watching(module)) if self.heads is not None else {}
             hidden = stack.enter_context(hidden_activity(module)) if self._penalizes else []
-            given = answers(module, module(inputs))
+            given = answers(module, module(inputs), whole=self.task.reads_tree)
         own = tuple((weight, first_samples(outputs, count)) for weight, outputs in given.auxiliary)
         seen = Seen(first_samples(given.outputs, count), own, hidden=hidden)
         if self.heads is None:

@@ -8,9 +8,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from striate.models.weights.depth import output_parameters, parameter_depths
+from striate.models.depth import output_parameters, parameter_depths
+from striate.models.own_code import names_code
 from striate.training.config import Config, OptimizerConfig
 from striate.training.muon import Muon
+from striate.training.own_optimizer import make_own_optimizer
 
 USUAL_MOMENTUM = 0.9
 
@@ -27,6 +29,9 @@ def make_optimizer(module: nn.Module, config: Config, extra: Iterable[nn.Paramet
     """
     optim = config.optim
     assert optim.name is not None, "recipes decide it"
+    if names_code(optim.name):
+        assert optim.lr is not None, "it has been asked for its own"
+        return make_own_optimizer(module, optim.name, optim.lr, extra)
     groups = _groups(module, optim, config.fine_tune.layer_decay or 1.0)
     heads = [p for p in extra if p.requires_grad]
     groups += _split(

@@ -21,7 +21,7 @@ from striate.errors import ChangedDataError
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.machine.memory import in_halves
 from striate.records import Finding
-from striate.tasks.registry import make_task
+from striate.tasks.registry import annotation_for, make_task
 from striate.tasks.task import Task
 from striate.training.answer_views import decide_views
 from striate.training.auxiliary import make_heads
@@ -45,6 +45,8 @@ from striate.training.hidden_units import refuse_invisible_units
 from striate.training.in_time import InTime
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
+from striate.training.own_names import with_code
+from striate.training.own_optimizer import with_own_optimizer
 from striate.training.pace import Pace
 from striate.training.plan.apply import apply_plan, expected_length
 from striate.training.plan.record import PlanRecord
@@ -53,7 +55,12 @@ from striate.training.processes.decide import refuse_undivided
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import before_data, before_network, with_enough_validation
-from striate.training.refusals import number_format_explained, refuse_untrainable, refuse_unused_packs
+from striate.training.refusals import (
+    number_format_explained,
+    refuse_untrainable,
+    refuse_unused_packs,
+    refuse_wrong_loss,
+)
 from striate.training.request import decided_fields
 from striate.training.speed import Work
 from striate.training.state import TrainingState
@@ -120,10 +127,11 @@ def read_data(config: Config, announce: Callable[[str], None] | None = None) -> 
     """
     refuse_unused_packs(config)
     asked, config = config, before_data(config)
-    data = load_dataset(config.data, task=config.task.name, announce=announce)
+    annotation = annotation_for(config.task)
+    data = load_dataset(config.data, annotation=annotation, announce=announce)
     if (enough := with_enough_validation(config, asked, data)) != config:
         config = enough
-        data = load_dataset(config.data, task=config.task.name, announce=announce)
+        data = load_dataset(config.data, annotation=annotation, announce=announce)
     expected = config.data.fingerprint
     if expected not in (None, data.fingerprint):
         raise ChangedDataError(
@@ -134,10 +142,7 @@ def read_data(config: Config, announce: Callable[[str], None] | None = None) -> 
             " as on other data",
         )
     decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint)
-    if data.kind == "image":
-        channels, height, width = data.input_shape
-        decided = replace(decided, size=(height, width), channels=3 if channels == 3 else 1 if channels == 1 else None)
-    return replace(config, data=decided), data
+    return replace(config, data=data.medium.decided(decided, data.input_shape)), data
 
 
 def prepare(
@@ -177,7 +182,7 @@ def prepare_data(
     `plan_seconds`: how long the execution plan may be measured, whatever the run takes; None lets the run decide.
     `forecast`: whether to find out what a long run will come to."""
     asked = asked or config
-    config = without_measuring(before_network(config, data))
+    config = with_code(without_measuring(before_network(config, data)))
     task = make_task(data, config.task)
     open_execution, most_threads = config.execution, torch.get_num_threads()
     beginning = find_beginning(decide_execution(config, data), data, task, module, begun)
@@ -225,13 +230,15 @@ def _decide_all(
     has_weights = has_own_weights(config, module)
     normalize = normalization.on(device, len(data.input_shape) + 1)
     notes += whiten_first_layer(network, config, splits["train"], normalize, has_weights=has_weights)
-    decision = decide(config, data, gather_facts(data, network, has_weights=has_weights))
+    config = with_own_optimizer(config, network)
+    decision = decide(config, data, gather_facts(data, network, has_weights=has_weights, keeps=task.survives_moves))
     refuse_impossible_target(decision.config.budget.target, task)
     config, size_notes = decide_sizes(decision.config, asked, data, network)
     config, view_notes = decide_views(config, asked, data, task)
     refuse_untrainable(config, asked, data, task, network, has_weights=has_weights)
     network = place(network, config, device)
     refuse_nondeterministic(network, config, task, splits["train"], normalize)
+    refuse_wrong_loss(network, task, splits["train"], normalize)
     samples = training_part(config, SAMPLES)
     measure = partial(measure_signal, network, task, splits["train"], normalize)
     with number_format_explained(network):

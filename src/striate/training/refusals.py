@@ -9,9 +9,14 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from striate.data.dataset import Dataset
+from striate.data.dataset import Dataset, Split
+from striate.data.normalize import Normalize
 from striate.errors import ConfigError, ModelError, TrainingError
-from striate.models.weights.depth import output_layer
+from striate.models.depth import output_layer
+from striate.models.untouched import on_trial
+from striate.models.weights.auxiliary_outputs import answers
+from striate.tasks.every import TASKS
+from striate.tasks.own_loss import scalar
 from striate.tasks.task import Task
 from striate.training.config import BudgetConfig, Config
 from striate.training.execution import refuse_uncompiled_parts
@@ -24,13 +29,17 @@ def refuse_untrainable(
 ) -> None:
     """Raise ConfigError or TrainingError where network, data and the decided `config` do not go together; `asked` is
     the configuration before anything was decided."""
-    refuse_foreign_fields(config, task.name, task.loss_name, has_weights=has_weights)
+    refuse_foreign_fields(config, type(task), "own" if task.own_loss else task.loss_name, has_weights=has_weights)
     refuse_empty_penalties(network, config.regularize)
     refuse_uncompiled_parts(config)
     _refuse_changed_steps(config.budget)
     _refuse_layout(config, data)
     _refuse_lone_samples(config, data, network)
     _refuse_missing_head(network, asked)
+
+
+LOOKED_AT = 8
+"""Training samples for which a loss of the user's own is tried."""
 
 
 @contextmanager
@@ -50,6 +59,28 @@ def number_format_explained(network: nn.Module) -> Iterator[None]:
             "weights in float32, as its inputs are",
             "torch.set_default_dtype(torch.float32), before the network is made" if double else "model.float()",
         ) from None
+
+
+def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: Normalize) -> None:
+    """Raise ConfigError where a loss of the user's own is no scalar, is not finite before the first step, or does not
+    depend on the network."""
+    if not task.own_loss and task.name in TASKS:
+        return
+    whose = task.own_loss or f"the loss_sum of {task.name}"
+    with on_trial(network):
+        targets = train.targets[:LOOKED_AT]
+        outputs = answers(network, network(normalize(train.inputs[:LOOKED_AT]))).outputs
+        loss = scalar(task.loss_sum(outputs, targets), "task.loss", whose) / task.weight(targets)
+    if not torch.isfinite(loss).item():
+        got = f"{loss.item():g} from {whose} before the first step"
+        raise ConfigError(
+            "task.loss", got, "a finite number", "check its logarithms, divisions and the units of targets"
+        )
+    if not loss.requires_grad:
+        got = f"a number from {whose} that does not depend on the network"
+        raise ConfigError(
+            "task.loss", got, "one computed from the outputs by torch alone", "leave out detach and argmax"
+        )
 
 
 def refuse_unused_packs(asked: Config) -> None:
@@ -81,7 +112,7 @@ def _refuse_layout(config: Config, data: Dataset) -> None:
     if config.execution.memory_format == "channels_last" and len(data.input_shape) < 3:
         raise ConfigError(
             "execution.memory_format",
-            "channels_last for a table" if data.kind == "table" else "channels_last for signals",
+            "channels_last for a table" if data.medium.flat else "channels_last for signals",
             "contiguous: there are no images or volumes to lay out in another way",
             "leave out --execution.memory_format",
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import UsageError
+from striate.models.from_file import resolve_name
 from striate.models.own_code import remember_named
 from striate.training.config import Config
 from striate.training.config_file import (
@@ -18,6 +19,7 @@ from striate.training.config_file import (
     option_of,
     with_fields,
 )
+from striate.training.own_names import NAMES_OF_CODE
 
 ConfigSource = Config | Path | str | Mapping[str, Any] | None
 
@@ -60,13 +62,17 @@ def read_config(source: ConfigSource) -> Config:
     if source is None:
         return Config()
     if isinstance(source, Config):
-        remember_named(source.model.name)
-        return source
+        return _remembered(source)
     if isinstance(source, Mapping):
-        config = config_from_dict(source, "config")
-        remember_named(config.model.name)
-        return config
+        return _remembered(config_from_dict(source, "config"))
     return config_from_yaml(Path(source))
+
+
+def _remembered(config: Config) -> Config:
+    """A configuration that was given in Python: so was all code that it names."""
+    for name in ("model.name", *NAMES_OF_CODE):
+        remember_named(get_field(config, name))
+    return config
 
 
 def merge_request(
@@ -84,7 +90,11 @@ def merge_request(
     minutes, steps) is given, ConfigError for a wrong value.
     """
     asked = dict(fields)
-    remember_named(asked.get("model.name"))
+    for name in ("model.name", *NAMES_OF_CODE):
+        remember_named(asked.get(name))
+    for name in NAMES_OF_CODE:
+        if isinstance(asked.get(name), str):
+            asked[name] = resolve_name(asked[name])
     short = {"data.source": data, "data.size": None if size is None else _pair(size)}
     short |= {"budget.epochs": epochs, "budget.minutes": minutes}
     for name, value in short.items():
@@ -141,7 +151,7 @@ def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
 def decided_fields(asked: Config, decided: Config) -> tuple[str, ...]:
     """The fields that were open in `asked` and have a value in `decided`, with those decided before, in order."""
     # A run as the network is asked for as its weights, though under another field.
-    never = {"decided", "data.fingerprint", "data.source", "budget.steps", "budget.steps_before"}
+    never = {"code", "decided", "data.fingerprint", "data.source", "budget.steps", "budget.steps_before"}
     never |= {"model.digest", "model.weights", "model.weights_digest"}
     default = Config()
     new = {

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from striate.models.depth import output_layer
 from striate.models.untouched import untouched
-from striate.models.weights.depth import output_layer
 from striate.models.weights.saved import SavedNetwork
 from striate.tasks.task import Task
 

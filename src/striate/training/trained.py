@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from striate.data.dataset import Preparation
+from striate.data.media.every import medium_of
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
-from striate.errors import DataError, ModelError, RunError
+from striate.errors import ModelError, RunError
 from striate.inference.answering import Answering, answer_plainly, batch_size, inference, plan_answering
 from striate.inference.plan import Asked
 from striate.tasks.registry import task_from_state, task_to_state
@@ -148,36 +149,7 @@ class Trained:
 
     def prepare(self, image: Any) -> np.ndarray:
         """One image as `predict` takes it, as a raw input of `preparation.input_shape`. Raises DataError."""
-        from striate.data.images import decode_image, prepare_image
-
-        if isinstance(image, str | Path):
-            self._need_images(str(image))
-            return decode_image(Path(image), str(image), self.preparation)
-        if hasattr(image, "getexif"):
-            self._need_images("a PIL image")
-            return prepare_image(image, "a PIL image", self.preparation)
-        raw = np.asarray(image)
-        shape = self.preparation.input_shape
-        if raw.shape == shape[1:] and shape[0] == 1:
-            raw = raw[None]
-        kind = np.dtype("uint8" if self.preparation.kind == "image" else "float32")
-        if raw.shape != shape or (kind == np.uint8 and raw.dtype != kind):
-            raise DataError(
-                "predict",
-                f"an array of shape {raw.shape} and type {raw.dtype}",
-                f"shape {shape} and type {kind}",
-                "give a path or a PIL image, which are resized; or an array of exactly this shape",
-            )
-        return raw.astype(kind)
-
-    def _need_images(self, what: str) -> None:
-        if self.preparation.kind != "image":
-            raise DataError(
-                "predict",
-                f"{what} for a network trained on a {self.preparation.kind}",
-                f"numbers of shape {self.preparation.input_shape}",
-                "striate.load(run).predict(numpy_array)",
-            )
+        return medium_of(self.preparation.kind).prepare(image, self.preparation)
 
 
 def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
@@ -239,7 +211,9 @@ def trained_from_dict(
                 "striate.load(path, module=your_module)",
             )
         refuse_unnamed(name, where, shape, task.outputs)
-        module = build_model(name, shape, task.outputs, dense=task.needs == "map", new_head=True)
+        module = build_model(
+            name, shape, None if task.reads_tree else task.outputs, dense=task.needs == "map", new_head=True
+        )
     try:
         module.load_state_dict(saved.get("ema") or saved["model"])
     except RuntimeError as error:

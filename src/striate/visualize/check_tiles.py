@@ -13,7 +13,7 @@ from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked
 from striate.data.audit.record import DataCheck
 from striate.data.dataset import Preparation
-from striate.data.images import decode_image
+from striate.data.media.every import medium_of
 from striate.errors import DataError, UsageError
 from striate.visualize.canvas import save_figure
 from striate.visualize.check_sheet import COLUMNS, SheetRow, SheetTile, sheet_figure
@@ -24,8 +24,10 @@ _ROWS = 24
 
 def refuse_sheet(kind: str, option: str = "--sheet") -> None:
     """Raise UsageError for data that are no images."""
-    if kind != "image":
-        raise UsageError(option, f"a {kind}, which has no pictures", "data that are images", f"leave out {option}")
+    if not medium_of(kind).pictures:
+        raise UsageError(
+            option, f"{medium_of(kind).a}, which has no pictures", "data that are images", f"leave out {option}"
+        )
 
 
 def draw_sheet(check: DataCheck, out: Path) -> Path | None:
@@ -82,8 +84,8 @@ def _pixels(evidence: Evidence, number: int) -> NDArray[np.uint8] | None:
     scale = min(1.0, _SIDE / max(size))
     color = evidence.scan.headers[number].color
     shape = (3 if color else 1, *(max(1, round(side * scale)) for side in size.tolist()))
-    preparation = Preparation("image", shape, "stretch", evidence.config.max_pixels, reduced=True)
+    preparation = Preparation(listing.kind, shape, "stretch", evidence.config.max_pixels, reduced=True)
     try:
-        return decode_image(listing.read(number), listing.paths[number], preparation)
+        return listing.medium.decode(listing.read(number), listing.paths[number], preparation)
     except (OSError, DataError):  # gone since it was looked at
         return None

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
+from striate.data.annotations.masks import IGNORED
 from striate.visualize.canvas import (
     INK,
     SMALL,
@@ -22,7 +23,6 @@ from striate.visualize.canvas import (
     show_image,
 )
 
-IGNORED = 255
 LEGEND = 24
 """So many classes are named under the picture."""
 _ALPHA = 0.6

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from striate.account.ledger import Ledger, Row, Shape
-from striate.account.table import module_output
+from striate.account.ledger import Ledger, Row, Shape, module_output
 from striate.visualize.box_text import chain_text, module_text
 
 MOST_BOXES = 32

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from striate.data.annotations.masks import IGNORED
 from striate.data.augment import augment_batch
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
@@ -12,7 +13,6 @@ from striate.data.dataset import Dataset, Split
 from striate.data.noise import with_noise
 from striate.data.normalize import measure_normalization
 from striate.errors import DataError
-from striate.visualize.masks import IGNORED
 from striate.visualize.samples import SampleRow
 from striate.wording import show_shape
 
@@ -24,9 +24,9 @@ _CHOICE = 7  # what the random numbers are for
 
 def refuse_unseen(data: Dataset) -> None:
     """Raise DataError where the data are no images of one or three channels."""
-    if data.kind == "image" and data.input_shape[0] in (1, 3):
+    if data.medium.pictures and data.input_shape[0] in (1, 3):
         return
-    what = f"a {data.kind}" if data.kind != "image" else "images"
+    what = data.medium.many if data.medium.pictures else data.medium.a
     raise DataError(
         f"data {data.source}",
         f"{what} of shape {show_shape(data.input_shape)}",
@@ -40,7 +40,7 @@ def rows_by_class(data: Dataset, *, count: int, seed: int) -> list[SampleRow]:
     rows of eight. Which ones, follows from `seed`."""
     train = data.splits["train"]
     ranked = _ranked(train, seed)
-    if data.annotation != "class":
+    if not data.has_one_class_each:
         chosen = [ranked[i : i + _ACROSS] for i in range(0, min(count, len(ranked)), _ACROSS)]
         chosen[-1] = chosen[-1][: (count - 1) % _ACROSS + 1] if count < len(ranked) else chosen[-1]
         return [_row("", data, train, rows, captions=True) for rows in chosen]
@@ -61,13 +61,14 @@ def rows_by_epoch(data: Dataset, augment: AugmentConfig, *, count: int, epochs: 
     for epoch in range(epochs):
         moved, warp = augment_batch(inputs, augment, seed, epoch, ids)
         images.append(_with_visible_noise(moved, train, augment, seed, epoch, ids))
-        if data.annotation == "mask":
+        if data.has_masks:
             unmoved = targets[:, None]
             masks.append((unmoved if warp is None else warp.apply(unmoved, nearest=True, fill=IGNORED))[:, 0])
     shown = np.stack([image.numpy() for image in images], axis=1)
-    layers = np.stack([mask.numpy() for mask in masks], axis=1) if data.annotation == "mask" else None
+    layers = np.stack([mask.numpy() for mask in masks], axis=1) if data.has_masks else None
     return [
-        SampleRow(_name(data, targets[k]), shown[k], None if layers is None else layers[k]) for k in range(len(chosen))
+        SampleRow(data.target_text(targets[k]), shown[k], None if layers is None else layers[k])
+        for k in range(len(chosen))
     ]
 
 
@@ -92,7 +93,7 @@ def _ranked(split: Split, seed: int) -> np.ndarray:
 def _in_turn(data: Dataset, split: Split, count: int, seed: int) -> np.ndarray:
     """`count` rows of the split: one of each class, then a second of each, and so on; rows of a class together."""
     ranked = _ranked(split, seed)
-    if data.annotation != "class":
+    if not data.has_one_class_each:
         return ranked[:count]
     classes = split.targets.cpu().numpy()[ranked]
     turn = np.zeros(len(ranked), dtype=np.int64)
@@ -105,12 +106,6 @@ def _in_turn(data: Dataset, split: Split, count: int, seed: int) -> np.ndarray:
 
 def _row(name: str, data: Dataset, split: Split, rows: np.ndarray, captions: bool = False) -> SampleRow:
     targets = split.targets[rows].cpu()
-    masks = targets.numpy() if data.annotation == "mask" else None
-    names = tuple(_name(data, target) for target in targets) if captions else ()
+    masks = targets.numpy() if data.has_masks else None
+    names = tuple(data.target_text(target) for target in targets) if captions else ()
     return SampleRow(name, split.inputs[rows].cpu().numpy(), masks, names)
-
-
-def _name(data: Dataset, target: torch.Tensor) -> str:
-    if data.annotation == "class":
-        return data.classes[int(target)]
-    return ", ".join(f"{value:g}" for value in target.tolist()) if data.annotation == "number" else ""

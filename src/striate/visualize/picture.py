@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from striate.data.images import UnreadableImage, from_deep, open_picture, turn_of
+from striate.data.media.image.pictures import UnreadableImage, from_deep, open_picture, turn_of
 from striate.errors import pasted
 from striate.runs.user_path import user_path
 

@@ -31,20 +31,23 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
     Raises DataError where there is no such set or sample, or it holds no images.
     """
     from striate.data.config import DataConfig
+    from striate.data.media.every import medium_of
     from striate.data.named import catalogue, info
     from striate.data.sources.choose import list_source
 
     name, mark, digits = text.partition("#")
     entry = info(name)
     if entry is None:
-        images = ", ".join(known.name for known in catalogue() if known.kind == "image")
+        images = ", ".join(known.name for known in catalogue() if medium_of(known.kind).pictures)
         raise DataError(text, f"no data set named {name!r}, and no such file", images, "striate pixels mnist5k#17")
-    if entry.kind != "image":
-        raise DataError(text, f"a {entry.kind}, no images", "a data set of images", "striate pixels mnist5k#17")
+    if not medium_of(entry.kind).pictures:
+        raise DataError(
+            text, f"{medium_of(entry.kind).a}, no images", "a data set of images", "striate pixels mnist5k#17"
+        )
     if not (digits.isascii() and digits.isdigit()):
         got = f"the number {digits[:20]!r}" if mark else f"the data set {name}, without the number of a sample"
         raise DataError(text[:80], got, "a whole number from 0", f"striate pixels {name}#0")
-    listing = list_source(DataConfig(name), "auto", announce)
+    listing = list_source(DataConfig(name), None, announce)
     number = int(digits) if len(digits) < 12 else len(listing)
     if number >= len(listing):
         remedy = f"striate pixels {name}#{len(listing) - 1}"

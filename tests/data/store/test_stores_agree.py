@@ -160,19 +160,10 @@ def test_splits_are_joined_without_reading(trio: dict[str, Dataset]) -> None:
         assert torch.equal(joined.inputs[:], both[[4, 0]])
 
 
-def test_what_is_no_plain_image_stays_in_memory(tmp_path: Path) -> None:
+def test_what_is_no_image_stays_in_memory() -> None:
     for store in ("pack", "stream"):
         with pytest.raises(ConfigError, match="a table of numbers"):
             load_dataset(DataConfig(source="iris", store=store))
-    for folder, mode in (("images", "RGB"), ("masks", "L")):
-        (tmp_path / folder).mkdir()
-        for i in range(9):
-            pixels = np.full((4, 4, 3) if mode == "RGB" else (4, 4), 20 * i if mode == "RGB" else 0, np.uint8)
-            pixels[:2] = 1
-            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
-    assert load_dataset(DataConfig(source=str(tmp_path))).store == "memory"
-    with pytest.raises(ConfigError, match="images with masks"):
-        load_dataset(DataConfig(source=str(tmp_path), store="pack"))
 
 
 def test_a_stream_refuses_a_file_that_has_changed(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from answers_made import calibrated, data_of, evaluated
 from PIL import Image
 
 import striate
+from answers_made import calibrated, data_of, evaluated, task_of
 from striate.cli.main import main
 from striate.errors import RunError
 from striate.evaluation.assessment.assess import assess_run
@@ -21,7 +21,7 @@ from striate.evaluation.assessment.keep import keep_assessment, kept_whole, read
 from striate.runs.directory import open_run
 from striate.runs.files import finite
 from striate.runs.predictions import read_predictions
-from striate.tasks.figures import plain
+from striate.statistics.estimate import plain
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "evaluation.md"
 
@@ -135,7 +135,9 @@ def test_test_data_choose_nothing():
         name: evaluated(*calibrated(300, 3, seed=k), split=name) for k, name in enumerate(("train", "val", "test"))
     }
     other = parts | {"test": evaluated(parts["test"].targets[::-1].copy(), parts["test"].decoded)}
-    ours, theirs = (assess_run(data_of(300), evaluations) for evaluations in (parts, other))
+    ours, theirs = (
+        assess_run(task_of(evaluations["test"]), data_of(300), evaluations) for evaluations in (parts, other)
+    )
     assert ours.splits["val"] == theirs.splits["val"]
     assert (ours.temperature, ours.gap) == (theirs.temperature, theirs.gap)
     assert ours.splits["test"].figures != theirs.splits["test"].figures
@@ -189,7 +191,7 @@ def test_numbers_are_kept_too(tmp_path):
     parts = {name: evaluated(values, values + 1, task="regress", split=name) for name, values in truth.items()}
     (tmp_path / "config.yaml").write_text("")
     opened, data = open_run(tmp_path), data_of(60, names=("price",))
-    assessment = assess_run(data, parts)
+    assessment = assess_run(task_of(parts["test"]), data, parts)
     keep_assessment(opened, assessment, data, parts, print)
     kept = read_predictions(opened, "test")
     np.testing.assert_array_equal(kept.answers - kept.targets, 1)

@@ -60,7 +60,7 @@ def train(case: str) -> dict[str, Any]:
         prepared = prepare(among_processes(config_of(case, meeting.launch.several), meeting.launch))
         with (
             execution_settings(prepared.config),
-            meeting.together(prepared, Path()) as processes,
+            meeting.together(prepared.state, prepared.config, Path()) as processes,
         ):
             state, events = prepared.state, []
             seen.clear()

@@ -10,7 +10,7 @@ import torch
 from striate.account.field import intervals, rules_of_shapes, rules_of_sums, rules_of_windows
 from striate.account.field.noted import Rule, forget_fields, get_fields, set_fields
 from striate.account.field.window import Window
-from striate.account.observing.operation import Operation, is_pointwise, short_name
+from striate.account.operation import Operation, is_pointwise, short_name
 
 _RULES: dict[str, Rule] = {
     name: rule

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from striate.account.field.intervals import Fields
-from striate.account.observing.operation import Operation
+from striate.account.operation import Operation
 
 Rule = Callable[[Operation, list[Fields]], Any]
 """From what the inputs of an operation see to what its results see: one `Fields` for all of them, or a list."""

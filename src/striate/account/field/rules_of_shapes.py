@@ -8,7 +8,7 @@ from striate.account.field import intervals
 from striate.account.field.intervals import Fields
 from striate.account.field.noted import Rule, get_fields, set_fields
 from striate.account.field.reshaped import reshaped
-from striate.account.observing.operation import Operation
+from striate.account.operation import Operation
 
 
 def _viewed(operation: Operation, given: list[Fields]) -> Fields:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from striate.account.field import intervals
 from striate.account.field.intervals import Fields
 from striate.account.field.noted import Rule
-from striate.account.observing.operation import Operation, dims_of
+from striate.account.operation import Operation, dims_of
 
 
 def pointwise(operation: Operation, given: list[Fields]) -> Fields:

@@ -12,7 +12,7 @@ from striate.account.field.intervals import Fields
 from striate.account.field.noted import Rule
 from striate.account.field.reshaped import reshaped
 from striate.account.field.window import CONVOLUTIONS, POOLS, Window, read_window
-from striate.account.observing.operation import Operation
+from striate.account.operation import Operation
 
 
 def through(fields: Fields, window: Window, ndim: int, out_ndim: int) -> Fields:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from striate.account.field.intervals import Index, Shape, sliding, spreading
-from striate.account.observing.operation import Operation
+from striate.account.operation import Operation
 
 POOLS = {
     "max_pool1d",

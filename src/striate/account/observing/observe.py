@@ -19,9 +19,9 @@ from striate.account.observing.arithmetic import arithmetic
 from striate.account.observing.entries import Entries, Entry, Tally, sample_shape
 from striate.account.observing.kinds import function_kind, layer_kind
 from striate.account.observing.live_memory import LiveMemory, storage_key
-from striate.account.observing.operation import Operation
 from striate.account.observing.shapes_only import ShapesOnly, shapes_only
 from striate.account.observing.sources import Sources, follow_sources, set_sources, sources_of
+from striate.account.operation import Operation
 from striate.layers.locally_connected import LocallyConnected
 from striate.models.tensors import tensors_in
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from striate.account.observing.operation import Operation
+from striate.account.operation import Operation
 
 if TYPE_CHECKING:
     from striate.account.observing.entries import Entry

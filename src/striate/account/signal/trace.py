@@ -57,6 +57,11 @@ class SignalRow:
 class HasLoss(Protocol):
     """What knows how wrong outputs are: a task."""
 
+    @property
+    def reads_tree(self) -> bool:
+        """Whether it reads all that the network gives."""
+        ...
+
     def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
         """The scalar mean loss."""
         ...
@@ -79,7 +84,7 @@ def spread_batch(
     inputs, targets = normalize(split.inputs[chosen]), split.targets[chosen]
 
     def loss(result: object) -> torch.Tensor:
-        given = answers(module, result)
+        given = answers(module, result, whole=task.reads_tree)
         total = task.loss(given.outputs, targets)
         for weight, more in given.auxiliary:
             total = total + weight * task.loss(more, targets)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from striate.cli.fields import TaskName
 from striate.errors import UsageError, one_line
 
 _ASKED = ("data.", "augment.", "task.name", "seed")
@@ -18,7 +19,7 @@ def show(
     *,
     augment: Annotated[bool, Parameter(negative=())] = False,
     size: str | None = None,
-    task: Literal["auto", "classify", "regress", "segment"] | None = None,
+    task: TaskName = None,
     count: int = 8,
     out: Path = Path("data-show.png"),
     force: Annotated[bool, Parameter(negative=())] = False,
@@ -41,8 +42,6 @@ def show(
         Show how training images vary: as the recipe decides, with any field on top (--augment.rotate 15).
     size
         Height and width of the inputs in pixels: 96, or 96x128.
-    task
-        classify, regress or segment; by default what the labels are.
     count
         Samples of each class; with --augment, samples in all. 1 to 40.
     out

@@ -24,7 +24,7 @@ from striate.data.audit.torn_groups import find_torn_groups
 from striate.data.audit.unreadable import find_unreadable
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.audit.unused_files import find_hidden, find_misplaced, find_others, find_unread_formats
-from striate.data.plan import plan_inputs
+from striate.data.scan import plan_inputs
 from striate.errors import DataError
 from striate.records import Finding
 

@@ -12,7 +12,7 @@ from striate.records import Finding
 def find_constant_columns(evidence: Evidence) -> Marked | None:
     """`data.constant-columns`: columns with one value in all rows."""
     inputs = evidence.listing.inputs
-    if evidence.listing.kind != "table" or inputs is None or len(inputs) < 2:
+    if not evidence.listing.medium.flat or inputs is None or len(inputs) < 2:
         return None
     places = np.flatnonzero((inputs == inputs[:1]).all(axis=0)).tolist()
     if not places:

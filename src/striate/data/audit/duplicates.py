@@ -53,7 +53,7 @@ def _told(
         return None
     total = len(evidence.splits)
     # Rows of a table of few values may well be equal.
-    many = extra >= GRAVE * total and evidence.listing.kind == "image"
+    many = extra >= GRAVE * total and evidence.listing.medium.pictures
     severity: Severity = "warning" if many else "note"
     named = [sign.join(evidence.named(number) for number in group[:2]) for group in groups]
     finding = Finding(

@@ -57,9 +57,9 @@ def gather(
     """Look twice at every sample: at its bytes, and at its pixels."""
     scan = scan_listing(listing, range(len(listing)), config.max_pixels)
     unreadable, looks = dict(scan.unreadable), None
-    if listing.kind == "image":
+    if listing.medium.pictures:
         ids = [i for i in range(len(listing)) if i not in unreadable]
-        progress = announce_tenths(f"Checking {listing.name}", len(ids), "images", announce)
+        progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
         looks = look_at(listing, ids, config.max_pixels, progress)
         unreadable |= looks.unreadable
     kept = [i for i in range(len(listing)) if i not in unreadable]

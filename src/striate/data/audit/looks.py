@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from striate.data.audit.perceptual import LENGTH, describe, luma_of
 from striate.data.dataset import Preparation
-from striate.data.images import decode_image, decode_mask, open_picture, read_header, refit, turn_of
 from striate.data.listing import Listing
+from striate.data.media.image.pictures import decode_image, decode_mask, open_picture, read_header, refit, turn_of
 from striate.data.scan import why_unreadable
 from striate.data.threads import map_ordered
 from striate.errors import DataError

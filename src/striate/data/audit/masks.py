@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+from striate.data.annotations.masks import IGNORED
 from striate.data.audit.class_sizes import missing_class
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, alone, some
 from striate.records import Finding
-
-_IGNORED = 255
 
 
 def find_misfitting_masks(evidence: Evidence) -> Marked | None:
@@ -35,10 +34,10 @@ def find_even_masks(evidence: Evidence) -> Marked | None:
     """`data.constant-masks`: masks of one value; an error where all have the same."""
     if evidence.looks is None:
         return None
-    ids = [i for i, values in sorted(evidence.looks.masks.items()) if len(values - {_IGNORED}) < 2]
+    ids = [i for i, values in sorted(evidence.looks.masks.items()) if len(values - {IGNORED}) < 2]
     if not ids:
         return None
-    every = frozenset().union(*evidence.looks.masks.values()) - {_IGNORED}
+    every = frozenset().union(*evidence.looks.masks.values()) - {IGNORED}
     finding = Finding(
         "data.constant-masks",
         "error" if len(every) < 2 else "note",
@@ -59,7 +58,7 @@ def find_missing_mask_values(evidence: Evidence) -> Marked | None:
     found: dict[str, Counter[int]] = {}
     for number, split in evidence.splits.items():
         found.setdefault(split, Counter()).update(evidence.looks.masks[number])
-    values = set().union(*found.values()) - {_IGNORED}
+    values = set().union(*found.values()) - {IGNORED}
     lacking = {name: [str(v) for v in sorted(values - set(found[name]))] for name in ORDER if name in found}
     known = f"{len(values)} values of masks"
     return missing_class(evidence, known, lacking, "Add images with these classes, or move some from another split.")

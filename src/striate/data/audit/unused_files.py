@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.ignored import find_ignored
 from striate.data.audit.marked import Marked, some
-from striate.data.sources.tree import is_hidden, is_picture
+from striate.data.media.every import is_sample
+from striate.data.sources.tree import is_hidden
 from striate.records import Finding
 from striate.wording import several
 
@@ -61,7 +62,7 @@ def find_unread_formats(evidence: Evidence) -> Marked | None:
 
 def find_misplaced(evidence: Evidence) -> Marked | None:
     """`data.misplaced`: pictures that lie where none are looked for."""
-    names = [name for name in evidence.listing.ignored if not _hidden(name) and is_picture(name)]
+    names = [name for name in evidence.listing.ignored if not _hidden(name) and is_sample(name)]
     if not names:
         return None
     return Marked(
@@ -79,7 +80,7 @@ def find_misplaced(evidence: Evidence) -> Marked | None:
 
 def find_others(evidence: Evidence) -> Marked | None:
     """`data.ignored`: what else is not used."""
-    names = [n for n in evidence.listing.ignored if not _hidden(n) and not _unread(n) and not is_picture(n)]
+    names = [n for n in evidence.listing.ignored if not _hidden(n) and not _unread(n) and not is_sample(n)]
     finding = find_ignored(replace(evidence.listing, ignored=tuple(names)))
     return None if finding is None else Marked(replace(finding, why="They are no pictures by their suffix."))
 

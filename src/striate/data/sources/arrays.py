@@ -9,6 +9,7 @@ import numpy as np
 from striate.data.config import Layout
 from striate.data.dataset import Annotation, Kind
 from striate.data.listing import Listing, order_classes
+from striate.data.media.every import medium_of
 from striate.errors import DataError
 
 _AXES = {2: "NF", 3: "NHW", 5: "NCDHW"}
@@ -183,7 +184,7 @@ def _plain(value: np.generic) -> object:
 def _as_masks(
     y: np.ndarray, inputs: np.ndarray, kind: Kind, where: str, paths: Sequence[str]
 ) -> tuple[Annotation, tuple[str, ...], np.ndarray, tuple[str, ...]]:
-    if kind == "table" or y.shape[1:] != inputs.shape[2:]:
+    if medium_of(kind).flat or y.shape[1:] != inputs.shape[2:]:
         raise DataError(
             where,
             f"masks of {y.shape[1:]} for inputs of {inputs.shape[1:]}",

@@ -9,10 +9,11 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from striate.data.annotations.every import annotation_kind
 from striate.data.config import DataConfig
 from striate.data.download import download
 from striate.data.embedded import EMBEDDED
-from striate.data.listing import Listing, check_classes, retarget
+from striate.data.listing import Listing, check_classes
 from striate.data.named import DatasetInfo, catalogue, find, find_own, info
 from striate.data.places import download_folder
 from striate.data.sources.archive import archive_tree, is_archive
@@ -22,6 +23,7 @@ from striate.data.sources.idx import is_idx, list_idx, list_idx_file
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.masks import holds_masks, list_masks
 from striate.data.sources.npz import list_npz
+from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
 from striate.data.sources.tree import Tree, as_text, folder_tree
@@ -31,10 +33,17 @@ from striate.errors import ConfigError, DataError
 _FORMS = "a folder, .tar, .tar.gz, .tgz, .zip, .csv, .npz, .mat or idx file"
 
 
-def list_source(config: DataConfig, task: str, announce: Callable[[str], None] | None = None) -> Listing:
-    """What `config.source` holds, as `task` reads it. Raises DataError, or ConfigError for a layout of no array."""
+def list_source(
+    config: DataConfig, annotation: str | None = None, announce: Callable[[str], None] | None = None
+) -> Listing:
+    """What `config.source` holds, with annotations of that kind, or as they are.
+
+    Raises DataError, or ConfigError for a layout of no array.
+    """
     if not config.source:  # as a path it would be the current folder
         raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
+    if is_given_data(config.source):
+        return check_classes(_retarget(list_given(config.source, config.layout), annotation))
     entry = info(config.source)
     if config.layout != "auto" and not takes_layout(config.source):
         raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")
@@ -42,38 +51,48 @@ def list_source(config: DataConfig, task: str, announce: Callable[[str], None] |
         own = None if entry is not None else find_own(config.source)
         if own is not None:
             # By its name: a recorded command works wherever STRIATE_DATA points to the set.
-            listing = replace(_list_path(own, config, task, ()), name=config.source, source=config.source)
+            listing = replace(_list_path(own, config, annotation, ()), name=config.source, source=config.source)
         elif entry is None:
-            listing = _list_path(Path(config.source), config, task, ())
+            listing = _list_path(Path(config.source), config, annotation, ())
         elif entry.embedded:
             listing = EMBEDDED[entry.name]()
         else:
-            listing = _list_named(entry, config, task, announce)
+            listing = _list_named(entry, config, annotation, announce)
     except OSError as error:  # a disk that fails, a file that vanishes meanwhile
         raise _cannot_read(Path(config.source), error) from None
-    return check_classes(retarget(listing, task))
+    return check_classes(_retarget(listing, annotation))
+
+
+def _retarget(listing: Listing, annotation: str | None) -> Listing:
+    """The listing with annotations of this kind; None leaves them as they are. Raises DataError where the annotations
+    are not of that kind."""
+    if annotation in (None, listing.annotation):
+        return listing
+    return annotation_kind(annotation).retarget(listing, annotation_kind(listing.annotation))
 
 
 def takes_layout(source: str) -> bool:
     """Whether the source is a file of arrays, whose order of axes may be given."""
     try:
-        return source.lower().endswith(".npz") and not Path(source).is_dir()
+        return is_given_data(source) or (source.lower().endswith(".npz") and not Path(source).is_dir())
     except OSError:
         return False
 
 
-def _list_named(entry: DatasetInfo, config: DataConfig, task: str, announce: Callable[[str], None] | None) -> Listing:
+def _list_named(
+    entry: DatasetInfo, config: DataConfig, annotation: str | None, announce: Callable[[str], None] | None
+) -> Listing:
     path = find(entry.name)
     if path is None:
         path = download(entry, download_folder(), announce=announce)
-    listing = _list_path(path, config, task, entry.classes)
+    listing = _list_path(path, config, annotation, entry.classes)
     notes = listing.notes
     if "jpeg" in path.name:
         notes += (f"{path.name} holds the images re-encoded as JPEG: accuracy runs a little below the published.",)
     return replace(listing, name=entry.name, source=entry.name, notes=notes)
 
 
-def _list_path(path: Path, config: DataConfig, task: str, class_names: tuple[str, ...]) -> Listing:
+def _list_path(path: Path, config: DataConfig, annotation: str | None, class_names: tuple[str, ...]) -> Listing:
     # Not resolve(): links in the path stay as the user knows them.
     absolute = Path(os.path.abspath(path))  # noqa: PTH100
     if names_shards(path.name) and not absolute.exists():
@@ -92,7 +111,7 @@ def _list_path(path: Path, config: DataConfig, task: str, class_names: tuple[str
             return list_shards([absolute], str(absolute))
         return _list_tree(unwrapped(tree), class_names)
     if name.lower().endswith(".csv"):
-        return list_manifest(absolute, task)
+        return list_manifest(absolute, annotation)
     if name.lower().endswith(".npz"):
         return list_npz(absolute, config.layout)
     if name.lower().endswith(".mat"):

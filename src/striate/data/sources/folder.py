@@ -5,26 +5,32 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from striate.data.listing import Listing, class_numbers, order_classes
+from striate.data.media.every import is_sample, medium_of_files
 from striate.data.sources.layout import given_splits, note_spellings
-from striate.data.sources.tree import Tree, is_picture, summarize_suffixes
+from striate.data.sources.tree import Tree, summarize_suffixes
 from striate.errors import DataError
 
 
 def list_classes(tree: Tree) -> Listing:
-    """Every picture under a class folder, at any depth. Raises DataError where there is no such thing, or where some of
-    the folders are named as splits and others are not."""
+    """Every sample under a class folder, at any depth; of several media the one that most files are of.
+
+    Raises DataError where there is no such thing, or where some of the folders are named as splits and others are not.
+    """
     splits = given_splits(tree, "a folder for each class")
     depth = 1 if splits else 0
     taken: list[tuple[str, str, str | None]] = []
     ignored = list(tree.hidden)
     for file in tree.files:
         parts = file.split("/")
-        if not is_picture(file) or len(parts) < depth + 2:
+        if not is_sample(file) or len(parts) < depth + 2:
             ignored.append(file)
             continue
         taken.append((file, parts[depth], splits.get(parts[0])))
     if not taken:
         raise _no_images(tree)
+    medium = medium_of_files(file for file, _, _ in taken)
+    ignored += [file for file, _, _ in taken if not medium.owns(file)]
+    taken = [sample for sample in taken if medium.owns(sample[0])]
     folders = {folder.split("/")[depth] for folder in tree.folders if folder.count("/") == depth}
     _refuse_empty(tree, folders - {label for _, label, _ in taken}, depth)
     paths, labels, given = zip(*taken, strict=True)
@@ -32,7 +38,7 @@ def list_classes(tree: Tree) -> Listing:
     return Listing(
         name=tree.name,
         source=tree.where,
-        kind="image",
+        kind=medium.name,
         annotation="class",
         paths=paths,
         labels=labels,
@@ -48,7 +54,7 @@ def list_classes(tree: Tree) -> Listing:
 def _no_images(tree: Tree) -> DataError:
     where = f"data {tree.where}"
     expected = "one subfolder a class with pictures in it, such as cats/1.jpg and dogs/1.jpg"
-    loose = [file for file in tree.files if is_picture(file)]
+    loose = [file for file in tree.files if is_sample(file)]
     if loose:
         first = PurePosixPath(loose[0]).name
         return DataError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from striate.data.listing import SPLIT_NAMES, UNCLEAR_SPLITS, is_split
-from striate.data.sources.tree import Tree, is_picture
+from striate.data.media.every import is_sample
+from striate.data.sources.tree import Tree
 from striate.errors import DataError
 
 
@@ -50,7 +51,7 @@ def _listed(tops: list[str]) -> str:
 
 
 def _pictures(tree: Tree, top: str) -> list[str]:
-    return [file for file in tree.files if file.startswith(top + "/") and is_picture(file)]
+    return [file for file in tree.files if file.startswith(top + "/") and is_sample(file)]
 
 
 def _what_lies_in(tree: Tree, top: str) -> str:

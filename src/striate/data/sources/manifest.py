@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
+from striate.data.media.every import medium_of_files
 from striate.data.sources.tree import check_size, read_file
 from striate.errors import DataError
 from striate.wording import listed
@@ -32,11 +33,11 @@ class _Row(NamedTuple):
     others: tuple[str, ...]
 
 
-def list_manifest(path: Path, task: str) -> Listing:
+def list_manifest(path: Path, annotation: str | None) -> Listing:
     """The rows of a manifest; paths are relative to its folder and stay inside it.
 
-    Labels that are all numbers, with a fraction somewhere (or `task` = "regress"), are numbers; else class names.
-    Raises DataError with the line.
+    Labels that are all numbers, with a fraction somewhere, are numbers, or where `annotation` is "number"; else
+    class names. Raises DataError with the line.
     """
     rows, others = _parse(path)
     root = Path(os.path.realpath(path.parent))
@@ -46,14 +47,16 @@ def list_manifest(path: Path, task: str) -> Listing:
     paths = tuple(row.path for row in rows)
     labels = tuple(row.label for row in rows)
     numbers = [as_number(label) for label in labels]
-    is_number = task == "regress" or (
-        task == "auto" and all(n is not None for n in numbers) and any(n is not None and n != int(n) for n in numbers)
+    is_number = annotation == "number" or (
+        annotation is None
+        and all(n is not None for n in numbers)
+        and any(n is not None and n != int(n) for n in numbers)
     )
     classes = () if is_number else order_classes(labels)
     return Listing(
         name=path.stem,
         source=str(path),
-        kind="image",
+        kind=medium_of_files(paths).name,
         annotation="number" if is_number else "class",
         paths=paths,
         labels=labels,

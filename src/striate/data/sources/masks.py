@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from striate.data.listing import Listing, is_split
+from striate.data.media.every import medium_of
 from striate.data.sources.layout import given_splits, note_spellings
-from striate.data.sources.tree import Tree, is_picture
+from striate.data.sources.tree import Tree
 from striate.errors import DataError
 
 _PAIR = {"images", "masks"}
@@ -30,13 +31,14 @@ def list_masks(tree: Tree) -> Listing:
             raise DataError(
                 f"data {tree.where}", f"{top}/ without images/", "images/ and masks/ in every split", "add the folder"
             )
+    image = medium_of("image")
     images: dict[tuple[str, str], str] = {}
     masks: dict[tuple[str, str], str] = {}
     ignored = list(tree.hidden)
     for file in tree.files:
         parts = file.split("/")
         side = {"images": images, "masks": masks}.get(parts[depth] if len(parts) > depth + 1 else "")
-        if side is None or not is_picture(file):
+        if side is None or not image.owns(file):
             ignored.append(file)
             continue
         stem = PurePosixPath(*parts[depth + 1 :]).with_suffix("").as_posix()
@@ -53,7 +55,7 @@ def list_masks(tree: Tree) -> Listing:
     return Listing(
         name=tree.name,
         source=tree.where,
-        kind="image",
+        kind=image.name,
         annotation="mask",
         paths=paths,
         labels=mask_paths,

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from striate.data.images import SUFFIXES
 from striate.data.listing import SPLIT_NAMES, Listing, class_numbers, order_classes
+from striate.data.media.every import is_sample, medium_of_files
 from striate.data.sources.archive import tar_places
 from striate.data.sources.tree import Tree, as_text, check_size, read_file
 from striate.data.threads import map_ordered
@@ -86,7 +86,7 @@ def list_shards(paths: Sequence[Path], source: str) -> Listing:
     return Listing(
         name=_name_of(paths),
         source=source,
-        kind="image",
+        kind=medium_of_files(sample.name for sample in found).name,
         annotation="class",
         paths=tuple(f"{as_text(sample.shard.name)}/{sample.name}" for sample in found),
         labels=labels,
@@ -122,7 +122,7 @@ def _samples(shard: Path) -> list[_Sample]:
     samples = []
     with shard.open("rb") as file:
         for key, parts in keyed.items():
-            pictures = [parts[extension] for extension in parts if f".{extension}" in SUFFIXES]
+            pictures = [parts[extension] for extension in parts if is_sample(f"sample.{extension}")]
             if not pictures and "cls" not in parts:
                 continue
             if len(pictures) != 1 or "cls" not in parts:

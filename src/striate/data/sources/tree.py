@@ -13,11 +13,10 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 from typing import IO, NoReturn
 
-from striate.data.images import MAX_PICTURE_BYTES, SUFFIXES
+from striate.data.media.every import medium_of_file
+from striate.data.media.medium import LARGEST_FILE
 from striate.errors import DataError
 
-MAX_FILE_BYTES = 4 << 30
-"""A single file that is larger is refused: it would be read into memory whole."""
 MAX_MEMBERS = 2_000_000
 """An archive of more files is refused; ImageNet has 1.3 million. Each takes some hundred bytes of memory."""
 SMALLEST_LIMIT = 1 << 30
@@ -107,11 +106,6 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def is_picture(path: str) -> bool:
-    """Whether the suffix is that of a picture."""
-    return PurePosixPath(path).suffix.lower() in SUFFIXES
-
-
 def read_file(path: Path) -> bytes:
     """The bytes of a regular file; OSError where there is none, DataError where it is too large."""
     # A named pipe or device would block or never end.
@@ -126,9 +120,10 @@ def read_file(path: Path) -> bytes:
 
 
 def check_size(size: int, where: str) -> None:
-    """Raise DataError where a file of `size` bytes is too large to be read into memory whole, a picture (by the suffix
+    """Raise DataError where a file of `size` bytes is too large to be read into memory whole, a sample (by the suffix
     of `where`) sooner than others: several are read at once."""
-    limit = MAX_PICTURE_BYTES if is_picture(where) else MAX_FILE_BYTES
+    medium = medium_of_file(where)
+    limit = LARGEST_FILE if medium is None else medium.largest_file
     if size > limit:
         raise DataError(
             where, f"a file of {size:,} bytes", f"at most {limit:,} bytes a file", "split or remove the file"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from striate.data.listing import is_split
+from striate.data.media.every import is_sample
 from striate.data.sources.cifar import holds_cifar
 from striate.data.sources.idx import is_idx
 from striate.data.sources.svhn import holds_svhn
-from striate.data.sources.tree import Tree, is_picture
+from striate.data.sources.tree import Tree
 
 
 def unwrapped(tree: Tree) -> Tree:
@@ -35,11 +36,11 @@ def unwrapped(tree: Tree) -> Tree:
 
 def _wrapping(tree: Tree) -> str | None:
     tops, loose = tree.tops(), tree.loose()
-    if len(tops) != 1 or any(is_picture(file) or is_idx(file) for file in loose):
+    if len(tops) != 1 or any(is_sample(file) or is_idx(file) for file in loose):
         return None
     (top,) = tops
     if holds_cifar(tree) or holds_svhn(tree) or is_split(top):
         return None
     inside = [file.removeprefix(top + "/") for file in tree.files if file.startswith(top + "/")]
     deeper = any(folder.startswith(top + "/") for folder in tree.folders)
-    return top if deeper or not any(is_picture(file) for file in inside) else None
+    return top if deeper or not any(is_sample(file) for file in inside) else None

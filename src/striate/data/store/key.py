@@ -11,7 +11,7 @@ from pathlib import Path
 import PIL
 import torch
 
-from striate.data.dataset import Preparation
+from striate.data.preparation import Preparation
 from striate.data.store.pack import FORMAT
 from striate.errors import ConfigError
 from striate.machine.cache import cache_folder
@@ -33,11 +33,11 @@ def packs_folder(chosen: str | None) -> Path | None:
         ) from None
 
 
-def pack_key(contents: Iterable[bytes], form: tuple[int, ...], preparation: Preparation) -> str:
+def pack_key(contents: Iterable[bytes], form: tuple[int | str, ...], preparation: Preparation) -> str:
     """32 hexadecimal digits that are the same for the same pixels.
 
-    They follow from the digests of the samples in their order, their `form` where they are arrays (empty for files),
-    how they are prepared, and by which decoder.
+    They follow from the digests of the samples in their order, their `form` where they are arrays (empty for files; of
+    masks, that they are such), how they are prepared, and by which decoder.
     """
     how: list[object] = [preparation.input_shape, preparation.fit, preparation.max_pixels, preparation.reduced, form]
     how += [FORMAT, _DECODING, PIL.__version__, _simplejpeg(), torch.__version__]

@@ -45,11 +45,12 @@ class PackRecord:
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """An open pack, as a `Source`."""
+    """An open pack, as a `Source`. `masks` is the path of the pack of their masks, where the images have any."""
 
     path: Path
     record: PackRecord
     mapped: mmap.mmap = field(repr=False)
+    masks: Path | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

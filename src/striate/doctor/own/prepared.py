@@ -126,7 +126,7 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     with autocast(config, inputs.device):
         if objective.heads is None and not config.regularize.sparsity:
-            given = answers(model, model(inputs))
+            given = answers(model, model(inputs), whole=objective.task.reads_tree)
             value = loss(given.outputs, targets)
             for weight, outputs in given.auxiliary:
                 value = value + weight * loss(outputs, targets)

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import DataError, pasted
-from striate.evaluation.comparing.record import ComparedRun, Comparison, Pair
-from striate.evaluation.comparing.text import sentence_of
+from striate.evaluation.comparing.record import ComparedRun, Comparison, Pair, sentence_of
 from striate.statistics.difference import Difference, holm
 from striate.statistics.paired import LEVEL
 from striate.tasks.headline import Rows
@@ -29,7 +28,8 @@ class RunAnswers:
     `answers` for `targets` of `ids`: class numbers (N,), numbers (N, T), masks (N, H, W), or whatever `task` predicts.
     `value` is the headline metric of the split, `costs` the content of its metrics.json (may be empty), `model` and
     `source` of the data as in its configuration, `splits` the options that split them so, `images` whether the samples
-    are images.
+    are images. `made`: the task, where its class alone
+    cannot measure predictions.
     """
 
     path: str
@@ -45,9 +45,12 @@ class RunAnswers:
     value: float
     costs: Mapping[str, Any]
     images: bool
+    made: Task | None = None
 
     def rows(self) -> Rows:
         """What each sample adds to the headline metric."""
+        if self.made is not None:
+            return self.made.rows_for(self.answers, self.targets)
         return self.task.rows(self.answers, self.targets, len(self.classes))
 
 

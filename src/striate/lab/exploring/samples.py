@@ -72,7 +72,7 @@ def read_samples(lab: Lab) -> Samples:
             f"put the files back, or see how it does on them: striate eval {pasted(run.path)} {pasted(listing.source)}",
         )
     columns: Sequence[NDArray[np.str_]] = [np.array([row[k] for row in rows]) for k in (1, 2)]
-    return Samples(run, listing, columns[1], columns[0], listing.classes if listing.annotation == "class" else ())
+    return Samples(run, listing, columns[1], columns[0], listing.classes if listing.has_one_class_each else ())
 
 
 def _read_rows(path: Path) -> list[list[str]]:

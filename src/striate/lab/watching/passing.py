@@ -14,7 +14,7 @@ from striate.account.field.noted import get_fields
 from striate.account.observing.arithmetic import Arithmetic, arithmetic
 from striate.account.observing.entries import Entry
 from striate.account.observing.observe import Observer
-from striate.account.observing.operation import Operation
+from striate.account.operation import Operation
 from striate.lab.watching.kept_tensors import BeforeWrites, KeptTensors, Slot
 from striate.models.tensors import tensors_in
 from striate.models.untouched import on_trial

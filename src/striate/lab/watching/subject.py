@@ -13,7 +13,7 @@ from torch import nn
 
 from striate.account.observing.shapes_only import ShapesOnly
 from striate.data.dataset import Preparation
-from striate.data.images import prepare_image
+from striate.data.media.image.pictures import prepare_image
 from striate.data.normalize import Normalization
 from striate.errors import ModelError
 from striate.lab.networks import RUN, input_shape, network_name

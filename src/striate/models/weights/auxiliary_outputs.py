@@ -8,6 +8,7 @@ was made without them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,15 +18,17 @@ from striate.errors import ModelError
 
 @dataclass(frozen=True)
 class Answers:
-    """What one forward pass gave: `outputs` (N, …), and each auxiliary output of that shape with its weight."""
+    """What one forward pass gave: `outputs` (N, …), or a tree of such for a task that reads one, and each auxiliary
+    output of that shape with its weight."""
 
-    outputs: torch.Tensor
+    outputs: Any
     auxiliary: tuple[tuple[float, torch.Tensor], ...] = ()
 
 
-def answers(module: nn.Module, result: object) -> Answers:
-    """What `module` gave, taken apart. Raises ModelError where that is neither a tensor nor as this file says."""
-    if isinstance(result, torch.Tensor):
+def answers(module: nn.Module, result: Any, *, whole: bool = False) -> Answers:
+    """What `module` gave, taken apart; for a task that reads all of it, `whole`. Raises ModelError where that is
+    neither a tensor nor as this file says."""
+    if whole or isinstance(result, torch.Tensor):
         return Answers(result)
     given = tuple(result) if isinstance(result, tuple | list) else (result,)
     weights = getattr(module, "auxiliary_weights", None)

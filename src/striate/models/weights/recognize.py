@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from striate.errors import StriateError
-from striate.models.build import build_model
+from striate.errors import ModelError, StriateError
+from striate.models.check import check_outputs
+from striate.models.from_zoo import build_from_zoo
 from striate.models.layer_strings.shapes import Shape
 from striate.models.model_info import ModelInfo
 from striate.models.registry import MODELS
-from striate.models.weights.saved import Weights
+from striate.models.weights.saved import SavedNetwork, Weights
 from striate.models.weights.take_weights import take_weights
+from striate.models.weights.weights_file import read_weights
+from striate.wording import listed
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "n_averaged")
 _ABOUT, _ROUGHLY = 2.5, 10.0
@@ -40,14 +41,33 @@ def recognize(weights: Weights, input_shape: Shape, outputs: int, dense: bool) -
     return None
 
 
+def nameless_weights(text: str) -> ModelError | None:
+    """The error for a file of weights that does not say of which network they are; None for all other files.
+
+    Its remedy is the network of the zoo that takes them, where there is one.
+    """
+    try:
+        weights = read_weights(text)
+    except StriateError:
+        return None
+    if isinstance(weights, SavedNetwork):
+        return None
+    asked = (((3, 224, 224), False), ((1, 28, 28), False), ((3, 224, 224), True))
+    found = next(filter(None, (recognize(weights, shape, 1000, dense) for shape, dense in asked)), None)
+    got = f"weights without the name of their network: {listed(list(weights.tensors))}"
+    remedy = f"write {found}, the network that they are of" if found else "name the network (striate models lists them)"
+    return ModelError(text[:80], got, "the name of a network, or a run or checkpoint, which knows its own", remedy)
+
+
 def _built(info: ModelInfo, input_shape: Shape, outputs: int, dense: bool) -> nn.Module | None:
     """The network without memory for its weights; None where it does not take such inputs at any size."""
-    arguments: dict[str, Any] = {"dense": dense}
     published = (*input_shape[:1], *info.input_shape[1:])
     for shape in dict.fromkeys((input_shape, published)):
         try:
             with torch.device("meta"):
-                return build_model(info.name, shape, outputs, **arguments)
+                network = build_from_zoo(info, info.name, shape, outputs)
+                check_outputs(network, shape, outputs, dense)
+                return network
         except StriateError:
             continue
     return None

@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from striate.errors import ModelError
+from striate.models.depth import output_layer
 from striate.models.first_weights.initialize import initialize_output
 from striate.models.weights.auxiliary_outputs import auxiliary_layers
-from striate.models.weights.depth import output_layer
 
 
 def replace_head(module: nn.Module, outputs: int) -> nn.Module:

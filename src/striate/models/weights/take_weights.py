@@ -10,7 +10,7 @@ from torch import nn
 
 from striate.errors import InputMisfit, ModelError
 from striate.layers.locally_connected import LocallyConnected
-from striate.models.weights.depth import output_layer, weighted_layers
+from striate.models.depth import output_layer, weighted_layers
 from striate.models.weights.saved import SavedNetwork, Weights
 from striate.models.weights.take_auxiliary import layers_of_outputs, without_lone_auxiliary
 from striate.wording import listed, show_shape

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from striate.errors import ModelError
-from striate.models.from_run import load_run, network_of
 from striate.models.layer_strings.arguments import nearest
-from striate.models.weights.saved import Weights
+from striate.models.weights.saved import Weights, load_run, network_of
 from striate.runs.checkpoint import FORMAT
 from striate.runs.plain_load import load_plainly
 from striate.runs.user_path import user_path

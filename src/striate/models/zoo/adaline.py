@@ -12,7 +12,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from striate.models.layer_strings.from_spec import build_network
+from striate.models.from_spec import build_network
 from striate.models.learning_rule import LearningRule
 from striate.models.rules.least_mean_squares import least_mean_squares, signs_of_classes
 from striate.models.zoo.perceptron import linear_units, rounded

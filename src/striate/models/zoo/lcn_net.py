@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from striate.models.layer_strings.from_spec import build_network
+from striate.models.from_spec import build_network
 from striate.models.layer_strings.shapes import Shape
 from striate.models.zoo.image_size import Slide, check_image
 

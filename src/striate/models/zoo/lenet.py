@@ -27,7 +27,7 @@ from striate.layers.partial_convolution import PartialConvolution
 from striate.layers.radial_basis import RadialBasis
 from striate.layers.scaled_tanh import ScaledTanh
 from striate.layers.subsampling import Subsampling
-from striate.models.layer_strings.from_spec import build_network
+from striate.models.from_spec import build_network
 from striate.models.layer_strings.shapes import Shape
 from striate.models.zoo.digit_codes import COLUMNS, ROWS, output_codes
 from striate.models.zoo.image_size import Slide, chain_sizes, check_image

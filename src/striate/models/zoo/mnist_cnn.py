@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from striate.models.layer_strings.from_spec import build_network
+from striate.models.from_spec import build_network
 
 LAYERS = "conv(16,5) relu pool(2) conv(24,5) relu pool(2) fc(64) relu dropout(0.5)"
 SMALLEST = 16

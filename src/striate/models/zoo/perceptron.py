@@ -11,7 +11,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from striate.models.layer_strings.from_spec import build_network
+from striate.models.from_spec import build_network
 from striate.models.learning_rule import LearningRule
 from striate.models.rules.perceptron_rule import perceptron_rule
 

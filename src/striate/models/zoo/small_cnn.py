@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from striate.models.layer_strings.from_spec import build_network
+from striate.models.from_spec import build_network
 
 STAGES = 4
 

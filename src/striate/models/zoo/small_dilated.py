@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from striate.models.layer_strings.from_spec import build_network
+from striate.models.from_spec import build_network
 
 DILATIONS = (1, 1, 2, 4, 8, 1)
 

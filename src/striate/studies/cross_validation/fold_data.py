@@ -49,7 +49,7 @@ def pool_samples(data: Dataset) -> Pool:
 def deal_repeats(pool: Pool, folds: int, repeats: int, split_seed: int) -> NDArray[np.int64]:
     """(repeats, N): in which fold, from 0, each sample of the pool is held out. Raises ConfigError."""
     strata = strata_of(pool.samples.targets.numpy(), pool.data.annotation, folds, pool.units)
-    names = pool.data.classes if pool.data.annotation == "class" else ()
+    names = pool.data.classes if pool.data.has_one_class_each else ()
     dealt = [deal_folds(pool.units, strata, folds, dealing_seed(split_seed, r), names=names) for r in range(repeats)]
     return np.stack(dealt)
 
@@ -83,7 +83,7 @@ def _split_names(
     pool: Pool, held: NDArray[np.bool_], *, repeat: int, fold: int, split_seed: int, val: float
 ) -> list[str]:
     """The split of each sample in one fold. Raises ConfigError."""
-    classes = pool.samples.targets.tolist() if pool.data.annotation == "class" else [0] * len(pool)
+    classes = pool.samples.targets.tolist() if pool.data.has_one_class_each else [0] * len(pool)
     names = assign_splits(
         [bytes.fromhex(unit) for unit in pool.units],
         classes,
@@ -102,7 +102,7 @@ def _refuse_unusable(data: Dataset, names: list[str], classes: list[int], repeat
     for name, what in (("train", "train"), ("val", "validate")):
         if name not in names:
             raise ConfigError(where, f"no samples left to {what} on", "some of each", remedy)
-    if data.annotation == "class":
+    if data.has_one_class_each:
         learned = {number for number, name in zip(classes, names, strict=True) if name == "train"}
         missing = [name for number, name in enumerate(data.classes) if number not in learned]
         if missing:

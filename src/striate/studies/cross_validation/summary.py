@@ -26,7 +26,7 @@ def summarize_folds(results: Sequence[FoldResult], targets: torch.Tensor, task: 
     gives mean and std of that over repeats (std None for one repeat).
     """
     repeats = sorted({result.repeat for result in results})
-    pooled = [task.measure(torch.from_numpy(pooled_answers(results, repeat)), targets) for repeat in repeats]
+    pooled = [_pooled(torch.from_numpy(pooled_answers(results, repeat)), targets, task) for repeat in repeats]
     keys = _keys([result.metrics for result in results])
     center = headline_mean(results, task)
     return {
@@ -43,6 +43,13 @@ def summarize_folds(results: Sequence[FoldResult], targets: torch.Tensor, task: 
             "values": pooled,
         },
     }
+
+
+def _pooled(decoded: torch.Tensor, targets: torch.Tensor, task: Task) -> dict[str, Any]:
+    measured = task.measure(decoded, targets)
+    if task.headline in measured:
+        return measured
+    return {task.headline: task.headline_figure().value(task.rows_for(decoded, targets)), **measured}
 
 
 def headline_mean(results: Sequence[FoldResult], task: Task) -> ResampledMean:

@@ -68,8 +68,8 @@ def gain_of_twice(
     `losses`: for each training its number of samples and (T, …) a row for each of the same test samples in one order;
     `total` makes one error of rows (a mean, its root, a share), taken to be `least` at least. The interval is that of
     laws fitted to test samples drawn anew (the same for all trainings) and trainings of each size drawn anew; it is
-    `told` where all of it lies above `resolution`. None where fewer than 5 samples have a loss at the largest size, or there are fewer
-    than 3 sizes.
+    `told` where all of it lies above `resolution`. None where fewer than 5 samples have a loss at the largest size, or
+    there are fewer than 3 sizes.
     """
     sizes = sorted({n for n, _ in losses})
     groups = [np.stack([loss for n, loss in losses if n == size]) for size in sizes]

@@ -14,12 +14,11 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds
 from striate.studies.cross_validation.fold import train_fold
 from striate.studies.learning_curve.fit import gain_of_twice
-from striate.studies.learning_curve.record import LearningCurve, SizePoint
+from striate.studies.learning_curve.record import LearningCurve, SizePoint, share_text, told
 from striate.studies.learning_curve.subsets import SHARES, nested_rows, with_training_rows
-from striate.studies.learning_curve.text import share_text, told
 from striate.tasks.headline import Rows
 from striate.tasks.metric import Metric
-from striate.tasks.registry import task_for
+from striate.tasks.registry import make_task, task_for
 from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.execution import memory_explained
@@ -96,11 +95,11 @@ def measure_learning_curve(
 def _train(run: FinishedRun, data: Dataset, share: float, seed: int, task: type[Task]) -> tuple[SizePoint, Rows]:
     """One point of the curve, and what each test sample adds to the headline metric."""
     n, steps = len(data.splits["train"]), steps_for(share, run.steps)
-    test, classes = data.splits["test"], len(data.classes)
+    test = data.splits["test"]
     targets = test.targets.cpu().numpy()
     figure = task.headline_figure()
     if share == 1 and seed == run.config.seed and (answers := _kept(run, test)) is not None:
-        rows = task.rows(answers, targets, classes)
+        rows = make_task(data, run.config.task).rows_for(answers, targets)
         return SizePoint(share, n, seed, run.steps, figure.value(rows), run.seconds, of_run=True), rows
     config = _config_for(run.config, steps, n, seed)
     with memory_explained(config):

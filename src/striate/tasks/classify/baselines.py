@@ -29,7 +29,6 @@ from striate.tasks.baseline import (
 from striate.tasks.baseline_features import (
     HOG_SIDE,
     HOG_SMALLEST,
-    INPUTS,
     color_histograms,
     describe_inputs,
     hog_features,
@@ -37,11 +36,8 @@ from striate.tasks.baseline_features import (
 )
 from striate.tasks.task import Task
 
-_LOGISTIC_C = {
-    "table": (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0),
-    "image": (1e-4, 1e-3, 0.01, 0.1, 1.0),
-    "grid": (1e-4, 1e-3, 0.01, 0.1, 1.0),
-}
+_LOGISTIC_C = (1e-4, 1e-3, 0.01, 0.1, 1.0)
+_LOGISTIC_C_OF_ROWS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 _SVM_C = (0.1, 1.0, 10.0, 100.0)
 _ITERATIONS, _TOLERANCE = 100, 1e-3
 _WORK = 800_000_000
@@ -58,9 +54,9 @@ def classify_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines that fit the kind of data."""
     methods = [
         Method("majority class", "Always names the commonest class of the training split.", _majority),
-        Method("logistic regression", f"A linear classifier on the standardized {INPUTS[data.kind]}.", _logistic),
+        Method("logistic regression", f"A linear classifier on the standardized {data.medium.values}.", _logistic),
     ]
-    if data.kind == "image" and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
+    if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
         seen = "the directions of edges" if data.input_shape[0] == 1 else "the directions of edges and the colors"
         name = "HOG + linear SVM" if data.input_shape[0] == 1 else "HOG + color + linear SVM"
         what = f"A linear classifier on histograms of {seen}: how images were classified before networks."
@@ -78,7 +74,8 @@ def _majority(data: Dataset, task: Task, seed: int) -> Fitted:
 def _logistic(data: Dataset, task: Task, seed: int) -> Fitted:
     extract = partial(standardized_inputs, normalization=measure_normalization(data.splits["train"]))
     make = partial(LogisticRegression, class_weight=_class_weights(task))
-    return _fit_linear(data, task, seed, extract, make, _LOGISTIC_C[data.kind], describe_inputs(data))
+    strengths = _LOGISTIC_C_OF_ROWS if data.medium.flat else _LOGISTIC_C
+    return _fit_linear(data, task, seed, extract, make, strengths, describe_inputs(data))
 
 
 def _hog_svm(data: Dataset, task: Task, seed: int) -> Fitted:

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from striate.data.annotations.masks import class_counts
 from striate.data.dataset import Dataset, SampleFacts
-from striate.data.labeled import class_counts
 from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import AnswerAgreement
 from striate.records import Interval
@@ -58,6 +58,10 @@ class Classify(Task):
     diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("labels", functional.cross_entropy)
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "hinge")
+    fields: ClassVar[Mapping[str, frozenset[str]]] = {
+        "cross-entropy": frozenset(("label_smoothing", "class_weights")),
+        "hinge": frozenset(("class_weights", "margin")),
+    }
     mean_of_views: ClassVar[bool] = True
 
     @classmethod

@@ -23,7 +23,7 @@ from striate.tasks.baseline import (
     sampling_note,
     stratified_sample,
 )
-from striate.tasks.baseline_features import INPUTS, describe_inputs, standardized_inputs
+from striate.tasks.baseline_features import describe_inputs, standardized_inputs
 from striate.tasks.task import Task
 
 _ALPHAS = (1e5, 1e4, 1e3, 100.0, 10.0, 1.0, 0.1, 0.01)
@@ -37,10 +37,12 @@ def regress_methods(data: Dataset) -> tuple[Method, ...]:
     methods = [
         Method("mean", "Always names the mean of the training targets.", _mean),
         Method(
-            "ridge regression", f"A linear function of the standardized {INPUTS[data.kind]}, its weights small.", _ridge
+            "ridge regression",
+            f"A linear function of the standardized {data.medium.values}, its weights small.",
+            _ridge,
         ),
     ]
-    if data.kind == "table":
+    if data.medium.flat:
         what = "Many small decision trees, each correcting those before it: the usual strong method for tables."
         methods.append(Method("gradient boosting", what, _boosting))
     return tuple(methods)

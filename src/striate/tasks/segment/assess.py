@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.data.annotations.masks import IGNORED
 from striate.data.dataset import SampleFacts
-from striate.data.labeled import IGNORED
 from striate.statistics.calibration import Temperature, measure_calibration, with_temperature
 from striate.statistics.estimate import Estimate
 from striate.statistics.resample import percentile_interval, resampled_means

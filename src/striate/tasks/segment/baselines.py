@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from torch.nn import functional
 
+from striate.data.annotations.masks import IGNORED
 from striate.data.dataset import Dataset, Split
-from striate.data.labeled import IGNORED
 from striate.data.normalize import Normalization, measure_normalization
 from striate.tasks.baseline import Fitted, Method, choose_by_validation
 from striate.tasks.task import Task

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.data.labeled import IGNORED
+from striate.data.annotations.masks import IGNORED
 from striate.tasks.accumulator import Sums
 
 MOST_PIXELS = 200_000

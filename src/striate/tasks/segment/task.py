@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from striate.data.annotations.masks import IGNORED, class_counts
 from striate.data.dataset import Dataset, SampleFacts
-from striate.data.labeled import IGNORED, class_counts
 from striate.data.resize import resize_batch
 from striate.data.warp import Warp
 from striate.errors import UsageError
@@ -63,6 +63,7 @@ class Segment(Task):
     needs: ClassVar[Feature] = "map"
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
+    fields: ClassVar[Mapping[str, frozenset[str]]] = {"cross-entropy": frozenset(("class_weights",))}
     moves_with_image: ClassVar[bool] = True
     mean_of_views: ClassVar[bool] = True
     writes_files: ClassVar[bool] = True

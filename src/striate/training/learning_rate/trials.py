@@ -130,7 +130,7 @@ def _constant_rate(prepared: Prepared, fold: Fold, lr: float) -> Halving:
 
 
 def _trial_config(prepared: Prepared, lr: float, steps: int, seed: int) -> Config:
-    return miniature(prepared.config, steps, lr=lr, seed=seed, table=prepared.data.kind == "table")
+    return miniature(prepared.config, steps, lr=lr, seed=seed, table=prepared.data.medium.flat)
 
 
 def _events(prepared: Prepared, fold: Fold, config: Config) -> Generator[Event, None, None]:

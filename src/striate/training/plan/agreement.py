@@ -32,7 +32,9 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from striate.data.loader import Batch
+from striate.data.targets import Targets
 from striate.models.untouched import same_random_state
+from striate.tasks.outputs import Outputs, leaves
 from striate.tasks.task import Task
 from striate.training.execution import autocast, make_scaler, speed_settings
 from striate.training.objective import Objective
@@ -187,9 +189,9 @@ class _Recorder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 
-    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def loss_sum(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
         """The task's."""
-        self._seen.append(outputs.detach().float().flatten())
+        self._seen += [part.detach().float().flatten() for part in leaves(outputs)]
         return self._task.loss_sum(outputs, targets)
 
     def outputs(self) -> torch.Tensor:

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-import striate
 from striate.machine.load import Load, own_cores
 from striate.training.config import ExecutionConfig
 from striate.training.plan.offers import Offers
 from striate.training.plan.trial import Workload
+from striate.version import VERSION
 
 _FORM = 1  # of what is kept: another number where older plans would be misread
 
@@ -42,7 +42,7 @@ def plan_key(work: Workload, asked: ExecutionConfig, offers: Offers, load: Load)
         "regularize": [value > 0 for value in asdict(config.regularize).values()],
         "task": work.task.name,
         "machine": _machine(device),
-        "versions": [striate.__version__, torch.__version__, platform.python_version()],
+        "versions": [VERSION, torch.__version__, platform.python_version()],
         "load": load.name,
     }
 

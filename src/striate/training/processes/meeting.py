@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from striate.errors import SaidElsewhere, StriateError, TrainingError, pasted
 from striate.machine.load import own_cores
-from striate.training.prepare import Prepared
+from striate.training.config import Config
 from striate.training.processes.group import ALONE, Processes
 from striate.training.processes.launch import Launch
 from striate.training.processes.sharding import shard, unshard
@@ -69,13 +69,13 @@ class Meeting:
             return False
 
     @contextmanager
-    def together(self, prepared: Prepared, run: Path) -> Iterator[Processes]:
-        """The processes, once all have come so far, all with the first one's state, to train `run`; the network is
+    def together(self, state: TrainingState, config: Config, run: Path) -> Iterator[Processes]:
+        """The processes, once all have come so far, all with the first one's `state`, to train `run`; the network is
         spread over them meanwhile where the configuration says so. Raises TrainingError when another one is gone."""
         if self.store is None:
             yield ALONE
             return
-        launch, state, spread = self.launch, prepared.state, prepared.config.execution.fsdp
+        launch, spread = self.launch, config.execution.fsdp
         self.tell(f"ready {launch.rank}", "")
         for rank in range(launch.count):
             self.hear(f"ready {rank}")
@@ -83,7 +83,7 @@ class Meeting:
         distributed.init_process_group(backend, store=self.store, rank=launch.rank, world_size=launch.count)
         try:
             _share(state, launch.rank)
-            plain = shard(state, prepared.config, launch.count) if spread else None
+            plain = shard(state, config, launch.count) if spread else None
             yield Processes(launch.rank, launch.count, spread)
             if plain is not None:
                 unshard(state, plain)

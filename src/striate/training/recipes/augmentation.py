@@ -19,7 +19,13 @@ _OFF = AugmentConfig(
 
 
 def decide_augmentation(
-    augment: AugmentConfig, data: Dataset, *, dense: bool = False, own_rule: bool = False, fast: bool = False
+    augment: AugmentConfig,
+    data: Dataset,
+    *,
+    dense: bool = False,
+    own_rule: bool = False,
+    fast: bool = False,
+    keeps: bool = True,
 ) -> tuple[AugmentConfig, str]:
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
@@ -27,10 +33,11 @@ def decide_augmentation(
     `own_rule`: for a network that learns by its own rule, which is made for samples that come again as they were.
     `fast`: for a training of few epochs: mirrored in turns rather than by chance, so that in two epochs each image is
     seen both ways; crops of a third of the area at least.
+    `keeps`: whether a moved, mirrored or cropped image keeps its target; of a number nobody knows.
     Raises ConfigError on what the data cannot take.
     """
     check_augmentation(augment, data)
-    if data.kind != "image":
+    if not data.medium.pictures:
         return _filled(augment, _OFF), ""
     if own_rule:
         decided = _filled(augment, _OFF)
@@ -39,8 +46,6 @@ def decide_augmentation(
         return decided, f"augmentation: {named}" if named else "augmentation: none, as these rules are published"
     channels, height, width = data.input_shape
     small = min(height, width) <= _SMALL
-    # Moved, mirrored or cropped, an image keeps its class; whether it keeps its number, nobody knows.
-    keeps = data.annotation != "number"
     mirrors = data.name in _MIRROR_SAFE or (channels == 3 and data.name not in _MIRROR_UNSAFE)
     usual = replace(
         _OFF,
@@ -52,7 +57,7 @@ def decide_augmentation(
         usual = replace(usual, fill="reflect")
     decided = _filled(augment, usual)
     check_fill(decided)
-    return decided, _reason(decided, augment, data)
+    return decided, _reason(decided, augment, data, keeps=keeps)
 
 
 def _filled(asked: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
@@ -61,11 +66,11 @@ def _filled(asked: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
     )
 
 
-def _reason(decided: AugmentConfig, asked: AugmentConfig, data: Dataset) -> str:
+def _reason(decided: AugmentConfig, asked: AugmentConfig, data: Dataset, *, keeps: bool) -> str:
     text = "augmentation: " + (", ".join(describe_augmentation(decided, data.input_shape[0])) or "none")
     if not decided.flip and asked.flip is None:
         why = "gray images may be letters or digits" if data.input_shape[0] == 1 else "these are digits"
-        if data.annotation == "number":
+        if not keeps:
             why = "a moved image may have another number"
         text += f"; no mirroring ({why}; --augment.flip true adds it)"
     return text

@@ -17,7 +17,7 @@ class Choice:
     reasons that a user should be told, by dotted field.
     """
 
-    optimizer: Literal["sgd", "adamw", "muon", "lamb", "lars", "own-rule"]
+    optimizer: str
     lr: float
     weight_decay: float
     batch: int

@@ -62,7 +62,12 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
     rule = facts.own_rule if learns_by_own_rule(config, data, facts.own_rule) else None
     recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" and rule is None else config.recipe
     augment, reason = decide_augmentation(
-        config.augment, data, dense=facts.network == "dense", own_rule=rule is not None, fast=recipe == "speedrun"
+        config.augment,
+        data,
+        dense=facts.network == "dense",
+        own_rule=rule is not None,
+        fast=recipe == "speedrun",
+        keeps=facts.keeps,
     )
     with_augmentation = replace(config, augment=augment)
     choice = RECIPES[recipe](facts, with_augmentation) if rule is None else own_rule(rule, facts, config)

@@ -10,8 +10,10 @@ from torch import nn
 
 from striate.account.count import count_macs
 from striate.data.dataset import Dataset, Kind
+from striate.data.media.every import medium_of
+from striate.data.media.medium import Medium
+from striate.models.depth import weighted_layers
 from striate.models.learning_rule import LearningRule, learning_rule
-from striate.models.weights.depth import weighted_layers
 
 IMBALANCED = 3.0
 """From this ratio of the largest to the smallest class on, accuracy alone misleads."""
@@ -35,23 +37,32 @@ class Facts:
     plain_depth: int = 0
     normalizes: bool = False
     own_rule: LearningRule | None = None
+    keeps: bool = True
+    """Whether a moved image keeps its target."""
+
+    @property
+    def medium(self) -> Medium:
+        """What a sample is."""
+        return medium_of(self.kind)
 
 
-def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool) -> Facts:
-    """The facts; the network is left as it is. Raises ModelError where it does not take the data."""
+def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool, keeps: bool = True) -> Facts:
+    """The facts; the network is left as it is. `keeps`: whether a moved image keeps its target. Raises ModelError where
+    the network does not take the data."""
     train = data.splits["train"]
     dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
     return Facts(
         kind=data.kind,
         samples=len(train),
         val_samples=len(data.splits["val"]),
-        imbalance=_imbalance(train.targets, len(data.classes)) if data.annotation == "class" else 1.0,
+        imbalance=_imbalance(train.targets, len(data.classes)) if data.has_one_class_each else 1.0,
         network="dense" if dense else "convolutional",
         macs=count_macs(network, data.input_shape),
         has_weights=has_weights,
         plain_depth=0 if _normalizes(network) else len(weighted_layers(network)),
         normalizes=_normalizes(network),
         own_rule=learning_rule(network),
+        keeps=keeps,
     )
 
 

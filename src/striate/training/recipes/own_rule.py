@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from striate.data.annotations.every import annotation_kind
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError
 from striate.models.learning_rule import LearningRule
@@ -34,12 +35,12 @@ def learns_by_own_rule(config: Config, data: Dataset, rule: LearningRule | None)
         )
     if not (rule.only or asked == "own-rule"):
         return False
-    if data.annotation != "class":
+    if not data.has_one_class_each:
         raise ConfigError(
             "optim.name",
-            f"own-rule for data whose annotation is a {data.annotation}",
+            f"own-rule for data whose targets are {annotation_kind(data.annotation).word}",
             "samples of classes, which these rules are for",
-            "--model mlp" if data.annotation == "number" else "--model auto",
+            "--model auto" if data.has_masks else "--model mlp",
         )
     if config.recipe == "fine-tune":
         raise ConfigError("recipe", "fine-tune with own-rule", "a recipe without stages by depth", "--recipe standard")

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from striate.data.dataset import Dataset
 from striate.models.choose import choose_fast_model, choose_model
+from striate.tasks.registry import task_for
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
 from striate.training.recipes.choice import Choice
@@ -52,7 +53,7 @@ def before_data(config: Config) -> Config:
 def with_enough_validation(config: Config, asked: Config, data: Dataset) -> Config:
     """With the usual share of validation samples, where those of this recipe are so few that they show nothing; for
     tables always. Unchanged where the user `asked` for a share."""
-    few = data.kind == "table" or len(data.splits["val"]) < FEWEST_VALIDATION
+    few = data.medium.flat or len(data.splits["val"]) < FEWEST_VALIDATION
     if config.recipe != "speedrun" or asked.data.val_fraction is not None or not few:
         return config
     return replace(config, data=replace(config.data, val_fraction=None))
@@ -61,16 +62,18 @@ def with_enough_validation(config: Config, asked: Config, data: Dataset) -> Conf
 def before_network(config: Config, data: Dataset) -> Config:
     """With `task.label_smoothing` decided, if the recipe is this one and classes are told by cross-entropy."""
     task = config.task
-    smooth = data.kind != "table" and data.annotation == "class"
-    smooth = smooth and task.loss in ("auto", "cross-entropy") and config.optim.name != "own-rule"
-    if config.recipe != "speedrun" or task.label_smoothing is not None or not smooth:
+    if config.recipe != "speedrun" or task.label_smoothing is not None or config.optim.name == "own-rule":
+        return config
+    found = task_for(data, task)
+    loss = found.losses[0] if task.loss == "auto" else task.loss
+    if data.medium.flat or "label_smoothing" not in found.fields.get(loss, ()):
         return config
     return replace(config, task=replace(task, label_smoothing=SMOOTHING))
 
 
 def network_for(config: Config, data: Dataset) -> tuple[str, str]:
     """The network where none is named, and why: with this recipe as wide as `budget.minutes` allow."""
-    about = data.kind, data.input_shape, data.annotation, len(data.splits["train"])
+    about = data.kind, data.input_shape, task_for(data, config.task).needs, len(data.splits["train"])
     if config.recipe != "speedrun":
         return choose_model(*about)
     minutes, execution = config.budget.minutes, config.execution
@@ -98,7 +101,7 @@ def speedrun(facts: Facts, asked: Config) -> Choice:
     Kernels keep their norms where normalizations make these meaningless. With another optimizer that was asked for,
     its rate, decay and schedule are those of the standard recipe; for a table everything is.
     """
-    if facts.kind == "table":
+    if facts.medium.flat:
         usual = standard(facts, asked)
         return replace(
             usual, why={**usual.why, "optim.name": "a table: speedrun is made for images, values are standard"}
@@ -109,7 +112,7 @@ def speedrun(facts: Facts, asked: Config) -> Choice:
     optim = replace(asked.optim, name=asked.optim.name or "muon")
     usual = standard(facts, replace(asked, optim=optim, batch=batch, budget=budget))
     choice = replace(usual, batch=batch, epochs=epochs, keep="last", train_samples=MEASURED, why={})
-    if facts.kind == "image":
+    if facts.medium.pictures:
         choice = replace(
             choice, first_size=0.75, full_size_from=0.5, views="mirror-shift" if asked.augment.flip else None
         )

@@ -25,7 +25,7 @@ def standard(facts: Facts, asked: Config) -> Choice:
     why: dict[str, str] = {}
     name = asked.optim.name or "adamw"
     # AdamW's rate hardly depends on the network; tables of a hundred rows bear, and need, a larger one.
-    lr = 0.01 if name == "adamw" and facts.kind == "table" else RATES[name]
+    lr = 0.01 if name == "adamw" and facts.medium.flat else RATES.get(name) or asked.optim.lr or 0.0
     if facts.plain_depth > DEEP:
         lr = lr / 3
         why["optim.lr"] = f"a third of the usual rate: {facts.plain_depth} layers without normalization"
@@ -37,7 +37,7 @@ def standard(facts: Facts, asked: Config) -> Choice:
     return Choice(
         optimizer=name,
         lr=lr,
-        weight_decay=weight_decay(name, asked.optim.lr or lr, steps, table=facts.kind == "table"),
+        weight_decay=weight_decay(name, asked.optim.lr or lr, steps, table=facts.medium.flat),
         batch=batch,
         epochs=passes,
         ema=0.0,

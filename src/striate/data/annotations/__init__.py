@@ -1,0 +1,1 @@
+"""What a sample is annotated with: one file a kind of annotation."""

@@ -1,0 +1,93 @@
+"""What the rest of `data/` knows of a kind of annotation: this class, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.mask_pixels import MaskPixels
+from striate.data.dataset import Dataset
+from striate.data.listing import Listing
+from striate.errors import DataError
+
+
+class AnnotationKind:
+    """How annotations become targets. The defaults are right for targets that a listing holds as an array."""
+
+    name: ClassVar[str]
+    """As in `Dataset.annotation`."""
+    word: ClassVar[str]
+    """What the targets are, in a word: "classes"."""
+    texts: ClassVar[str]
+    """What the annotations of a source are called in messages: "class names"."""
+    task: ClassVar[str]
+    """The built-in task that reads it, as `--task` names it."""
+    layout: ClassVar[str] = ""
+    """Added to the remedy where data have no such annotations: how they are laid out."""
+    share: ClassVar[str] = ""
+    """Of what each split gets its share: " of each class"."""
+
+    # From a source to targets
+
+    def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
+        """The listing with annotations of this kind, made of those that it `has`. Raises DataError where that cannot
+        be."""
+        raise self.none_of(listing, has)
+
+    def none_of(self, listing: Listing, has: AnnotationKind) -> DataError:
+        """What is said of data that have other annotations."""
+        return DataError(
+            f"data {listing.source}",
+            f"{has.texts} as annotations",
+            f"{self.texts}, which the task asks for",
+            f"--task {has.task}{self.layout}",
+        )
+
+    def answers(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
+        """What the label of each sample says, equal for equal annotations; not of annotations in files."""
+        return {number: listing.labels[number] for number in ids}
+
+    def classes_of(self, listing: Listing, masks: MaskPixels | None) -> tuple[str, ...]:
+        """Names in the order of class numbers; empty for numbers. `masks` are those of readable samples. Raises
+        DataError."""
+        del masks
+        return listing.classes
+
+    def targets(
+        self, listing: Listing, ids: NDArray[np.int64], masks: MaskPixels | None, classes: tuple[str, ...]
+    ) -> NDArray[Any]:
+        """(N, …) targets of the samples `ids`. Raises DataError for what is not among `classes`."""
+        del masks, classes
+        assert listing.targets is not None
+        targets: NDArray[Any] = listing.targets[ids]
+        return targets
+
+    def check(self, data: Dataset) -> None:
+        """Raise DataError where a split has nothing to learn from, or to measure."""
+        del data
+
+    # Splits
+
+    def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
+        """What each split should have its share of, a number a sample."""
+        del listing
+        return [0] * len(ids)
+
+    def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
+        """(N,) what folds should have equal shares of; `units` say what stays together."""
+        del folds, units
+        return np.zeros(len(targets), np.int64)
+
+    # Other data for a trained network
+
+    def match(self, listing: Listing, classes: tuple[str, ...]) -> tuple[Listing, tuple[str, ...]]:
+        """The listing with targets as positions in `classes`, and notes. Raises DataError."""
+        del classes
+        return listing, ()
+
+    def check_count(self, listing: Listing, targets: int) -> None:
+        """Raise DataError where a network with so many `targets` cannot be measured on the listing."""
+        del listing, targets

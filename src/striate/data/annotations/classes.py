@@ -1,0 +1,83 @@
+"""One class a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.annotation import AnnotationKind
+from striate.data.listing import Listing, class_numbers, order_classes
+from striate.errors import DataError
+
+
+class Classes(AnnotationKind):
+    """(N,) int64 class numbers."""
+
+    name: ClassVar[str] = "class"
+    word: ClassVar[str] = "classes"
+    texts: ClassVar[str] = "class names"
+    task: ClassVar[str] = "classify"
+    share: ClassVar[str] = " of each class"
+
+    def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
+        """Whole numbers as class names."""
+        if has.name == "number":
+            return _as_classes(listing)
+        raise self.none_of(listing, has)
+
+    def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
+        """The class."""
+        assert listing.targets is not None
+        numbers: list[int] = listing.targets[list(ids)].tolist()
+        return numbers
+
+    def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
+        """The class."""
+        del folds, units
+        return targets.astype(np.int64)
+
+    def match(self, listing: Listing, classes: tuple[str, ...]) -> tuple[Listing, tuple[str, ...]]:
+        """By name; bare numbers that match no name are positions."""
+        labels = listing.labels
+        notes: tuple[str, ...] = ()
+        if listing.indexed and not set(classes) & set(listing.classes):
+            positions = {name: int(name) for name in listing.classes}
+            if all(0 <= number < len(classes) for number in positions.values()):
+                labels = tuple(classes[positions[label]] for label in labels)
+                notes = (f"The labels are bare numbers, read as positions: 0 is {classes[0]}.",)
+        unknown = sorted(set(labels) - set(classes))
+        if unknown:
+            raise DataError(
+                f"data {listing.source}",
+                f"classes that the network does not know: {', '.join(unknown[:5])}"
+                + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""),
+                f"some of its {len(classes)} classes: {', '.join(classes[:10])}{', …' if classes[10:] else ''}",
+                "rename the classes, or leave those out",
+            )
+        return replace(listing, labels=labels, targets=class_numbers(labels, classes), classes=classes), notes
+
+
+def _as_classes(listing: Listing) -> Listing:
+    assert listing.targets is not None
+    if listing.targets.shape[1] != 1 or not np.array_equal(listing.targets, np.round(listing.targets)):
+        raise DataError(
+            f"data {listing.source}",
+            f"numbers with fractions, such as {listing.labels[0]}",
+            "class names or whole numbers, since the task reads classes",
+            "--task regress",
+        )
+    labels = tuple(str(int(value)) for value in listing.targets[:, 0])
+    classes = order_classes(labels)
+    return replace(
+        listing,
+        annotation="class",
+        labels=labels,
+        targets=class_numbers(labels, classes),
+        classes=classes,
+        indexed=True,
+        target_names=(),
+    )

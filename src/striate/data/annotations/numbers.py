@@ -1,0 +1,78 @@
+"""Numbers a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.annotation import AnnotationKind
+from striate.data.listing import Listing, as_number
+from striate.errors import DataError
+
+_QUANTILES = 10
+
+
+class Numbers(AnnotationKind):
+    """(N, T) float32 numbers."""
+
+    name: ClassVar[str] = "number"
+    word: ClassVar[str] = "numbers"
+    texts: ClassVar[str] = "numbers"
+    task: ClassVar[str] = "regress"
+
+    def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
+        """Class names that are numbers."""
+        if has.name == "class":
+            return _as_numbers(listing)
+        raise self.none_of(listing, has)
+
+    def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
+        """The tenth of the samples, ordered by the mean of their standardized numbers.
+
+        Fewer than ten parts are made where one would have fewer than two samples, or not one of the `units` that stay
+        together (each sample, where none are given), for each fold.
+        """
+        numbers = targets.reshape(len(targets), -1).astype(np.float64)
+        spread = numbers.std(0)
+        order = ((numbers - numbers.mean(0)) / np.where(spread > 0, spread, 1)).mean(1)
+        parts = max(1, min(_QUANTILES, len(order) // (2 * folds)))
+        keys = np.unique(np.asarray(units), return_inverse=True)[1] if len(units) else np.arange(len(order))
+        while parts > 1:
+            edges = np.quantile(order, np.arange(1, parts) / parts)
+            strata: NDArray[np.int64] = np.searchsorted(edges, order, side="right").astype(np.int64)
+            if all(len(np.unique(keys[strata == stratum])) >= folds for stratum in np.unique(strata)):
+                return strata
+            parts //= 2
+        return np.zeros(len(order), np.int64)
+
+    def check_count(self, listing: Listing, targets: int) -> None:
+        """As many numbers as the network answers with."""
+        where = f"data {listing.source}"
+        assert listing.targets is not None
+        count = listing.targets.shape[1]
+        if count != targets:
+            raise DataError(
+                where,
+                f"{count} numbers for each sample: {', '.join(listing.target_names[:10])}",
+                f"{targets}, as many as the network answers with",
+                "evaluate it on data with the same targets",
+            )
+
+
+def _as_numbers(listing: Listing) -> Listing:
+    values = {label: as_number(label) for label in set(listing.labels)}
+    bad = sorted(label for label, value in values.items() if value is None)
+    if bad:
+        first = listing.labels.index(bad[0])
+        raise DataError(
+            f"data {listing.source}, {listing.paths[first]}",
+            f"the label {bad[0]!r}",
+            "a finite number, since the task reads numbers",
+            "--task classify, or put numbers in the labels",
+        )
+    targets = np.array([[values[label]] for label in listing.labels], dtype=np.float32)
+    return replace(listing, annotation="number", targets=targets, classes=(), indexed=False, target_names=("label",))

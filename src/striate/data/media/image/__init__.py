@@ -1,0 +1,1 @@
+"""Images: pictures in files, or arrays of bytes."""

@@ -1,0 +1,121 @@
+"""How a picture of one size becomes one of another: the same geometry for images and masks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from striate.data.config import Fit
+from striate.data.media.image.scale_bytes import scale_bytes
+
+BILINEAR, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The part `box` (left, top, right, bottom in source pixels) is scaled to `inner` (width, height) and laid
+    at `offset` (left, top) on the canvas."""
+
+    box: tuple[int, int, int, int]
+    inner: tuple[int, int]
+    offset: tuple[int, int]
+
+
+def geometry(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geometry:
+    """How a picture of `source` (height, width) is placed on a canvas of `size` (height, width).
+
+    `crop` scales until the canvas is covered and keeps the center, `stretch` scales each axis by itself, `pad`
+    scales until all of the picture is inside and centers it.
+    """
+    (height, width), (to_height, to_width) = source, size
+    whole = (0, 0, width, height)
+    if fit == "stretch":
+        return Geometry(whole, (to_width, to_height), (0, 0))
+    if fit == "pad":
+        scale = min(to_width / width, to_height / height)
+        inner = (
+            min(to_width, max(1, round(width * scale))),
+            min(to_height, max(1, round(height * scale))),
+        )
+        return Geometry(whole, inner, ((to_width - inner[0]) // 2, (to_height - inner[1]) // 2))
+    scale = max(to_width / width, to_height / height)
+    # Whole pixels: half of one more or less on a side is no matter, and the fast filter takes nothing else.
+    kept_width = min(width, max(1, round(to_width / scale)))
+    kept_height = min(height, max(1, round(to_height / scale)))
+    left, top = (width - kept_width) // 2, (height - kept_height) // 2
+    return Geometry((left, top, left + kept_width, top + kept_height), (to_width, to_height), (0, 0))
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """How a picture that was decoded at a part of its size lies in the whole.
+
+    The whole has `size` (height, width); a pixel of the picture is `factor` × `factor` of the whole, whose origin is at
+    `origin` (left, top) of the picture, in pixels of the whole.
+    """
+
+    size: tuple[int, int]
+    factor: int
+    origin: tuple[int, int] = (0, 0)
+
+    def box(self, box: tuple[int, int, int, int], picture: tuple[int, int]) -> tuple[float, ...]:
+        """A box of the whole in pixels of the `picture` (width, height)."""
+        places = zip(box, self.origin * 2, picture * 2, strict=True)
+        return tuple(min((place + start) / self.factor, float(end)) for place, start, end in places)
+
+
+def place(pixels: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    """The uint8 picture (H, W) or (H, W, C) on a black canvas of `size`: (C, H, W), the caller's own.
+
+    Bilinear with antialiasing, as Pillow has it, of the kept part alone; a picture of the right size is untouched.
+    """
+    planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    if pixels.shape[:2] == size:
+        return np.array(planes, order="C")
+    how = geometry(pixels.shape[:2], size, fit)
+    left, top, right, bottom = how.box
+    return _on_canvas(scale_bytes(planes[:, top:bottom, left:right], how.inner[::-1]), how, size)
+
+
+def place_reduced(image: Image.Image, size: tuple[int, int], fit: Fit, reduced: Reduced) -> np.ndarray:
+    """`place` of a picture in mode L or RGB that was decoded at a part of its size."""
+    how = geometry(reduced.size, size, fit)
+    left, top, right, bottom = reduced.box(how.box, image.size)
+    part = image.crop((math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)))
+    box = (left - math.floor(left), top - math.floor(top), right - math.floor(left), bottom - math.floor(top))
+    scaled = pixels_of(part.resize(how.inner, BILINEAR, box=box))
+    planes = scaled[None] if scaled.ndim == 2 else np.moveaxis(scaled, -1, 0)
+    return _on_canvas(np.array(planes, order="C"), how, size)
+
+
+def _on_canvas(planes: np.ndarray, how: Geometry, size: tuple[int, int]) -> np.ndarray:
+    if planes.shape[1:] == size:
+        return planes
+    canvas = np.zeros((len(planes), *size), planes.dtype)
+    (left, top), (width, height) = how.offset, how.inner
+    canvas[:, top : top + height, left : left + width] = planes
+    return canvas
+
+
+def place_mask(values: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    """The mask (H, W) uint8 on a canvas of `size`, as int16: nearest values, and -1 where there is only border."""
+    if values.shape == size:
+        return values.astype(np.int16)
+    how = geometry(values.shape, size, fit)
+    canvas = np.full(size, -1, np.int16)
+    (left, top), (width, height) = how.offset, how.inner
+    scaled = Image.fromarray(values).resize(how.inner, NEAREST, box=how.box)
+    canvas[top : top + height, left : left + width] = np.asarray(scaled)
+    return canvas
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """(H, W) or (H, W, 3) uint8 of a picture in mode L or RGB, to be read only."""
+    if image.mode != "RGB":
+        return np.asarray(image)
+    # Pillow keeps four bytes for a color: to copy them all is four times as fast as to leave out the fourth.
+    padded = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint8)
+    return padded.reshape(image.height, image.width, 4)[..., :3]

@@ -1,0 +1,101 @@
+"""Images as a medium."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.config import AugmentConfig, DataConfig
+from striate.data.media.image.pictures import (
+    MAX_PICTURE_BYTES,
+    SUFFIXES,
+    Header,
+    decode_image,
+    prepare_image,
+    read_header,
+    refit,
+)
+from striate.data.media.image.plan import plan_images
+from striate.data.media.medium import Medium, Planned
+from striate.data.preparation import Preparation
+from striate.errors import ConfigError
+
+
+class Images(Medium):
+    """Pictures in files, or arrays of bytes: (C, H, W) uint8, C = 1 for gray, 3 for RGB."""
+
+    name: ClassVar[str] = "image"
+    a: ClassVar[str] = "an image"
+    many: ClassVar[str] = "images"
+    values: ClassVar[str] = "pixels"
+    dtype: ClassVar[str] = "uint8"
+    suffixes: ClassVar[frozenset[str]] = SUFFIXES
+    largest_file: ClassVar[int] = MAX_PICTURE_BYTES
+    pictures: ClassVar[bool] = True
+    any_size: ClassVar[bool] = True
+    stored: ClassVar[bool] = True
+    augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__)
+    bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)
+    unit: ClassVar[str] = "levels of 0 to 255"
+
+    def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> Header:
+        """Size and color of a picture."""
+        return read_header(data, where, max_pixels=max_pixels)
+
+    def size_of(self, header: Header) -> tuple[int, int]:
+        """Height and width as the picture is seen."""
+        return header.height, header.width
+
+    def decode(self, data: bytes | Path, where: str, preparation: Preparation) -> NDArray[np.uint8]:
+        """The picture at the size and in the colors of the inputs."""
+        return decode_image(data, where, preparation)
+
+    def refit(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
+        """Images in memory at the size and in the colors of the inputs."""
+        channels, height, width = preparation.input_shape
+        return refit(inputs, channels, (height, width), preparation.fit)
+
+    def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
+        """A path, a PIL image, or an array of exactly the input's shape."""
+        if isinstance(given, str | Path):
+            return decode_image(Path(given), str(given), preparation)
+        if hasattr(given, "getexif"):
+            return prepare_image(given, "a PIL image", preparation)
+        return super().prepare(given, preparation)
+
+    def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
+        """Channels and size of every input."""
+        return plan_images(source, inputs, headers, config)
+
+    def decided(self, config: DataConfig, input_shape: tuple[int, ...]) -> DataConfig:
+        """With size and channels."""
+        channels, height, width = input_shape
+        return replace(config, size=(height, width), channels=3 if channels == 3 else 1 if channels == 1 else None)
+
+    def check_augmentation(
+        self, config: AugmentConfig, asked: Sequence[str], name: str, shape: tuple[int, ...]
+    ) -> None:
+        """Everything has a meaning; shift and blur stay below the shorter side of the image."""
+        del asked, name
+        _, height, width = shape
+        side = min(height, width)
+        for field in ("shift", "blur"):
+            value = getattr(config, field)
+            if value is not None and value >= side:
+                raise ConfigError(
+                    f"augment.{field}",
+                    f"{value:g} pixels for images of {height}×{width}",
+                    "less than the shorter side of the image",
+                    f"--augment.{field} {side // 8}",
+                )
+
+    def drawn(self, raw: NDArray[Any]) -> NDArray[np.uint8] | None:
+        """The pixels as they are; None with other than one or three channels."""
+        if raw.ndim != 3 or raw.shape[0] not in (1, 3) or raw.dtype != np.uint8:
+            return None
+        return raw[0] if raw.shape[0] == 1 else np.ascontiguousarray(np.moveaxis(raw, 0, -1))

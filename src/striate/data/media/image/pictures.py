@@ -1,0 +1,310 @@
+"""From a picture file to bytes, in one defined way.
+
+- **Formats**: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM/PGM/PBM, JPEG 2000 and AVIF, recognized by content. Of an
+  animation or a multi-page file the first picture is taken.
+- **Orientation** in EXIF is applied.
+- **Alpha**, also in palettes and as a single transparent color, is composited over white.
+- **16-bit gray** is scaled by 1/257 and rounded, so that 65535 becomes 255; 32-bit integers are read on the same
+  scale; floating-point pictures are read as 0 to 1. Values outside those ranges make a picture unreadable: a guess
+  would be silent. Of 16-bit color Pillow keeps the high byte.
+- **Color** of CMYK, YCbCr, LAB and palettes becomes RGB as Pillow converts it (no embedded profile is applied).
+- **Gray from color** is ITU-R 601 luma (Pillow's mode L); RGB from gray repeats the value.
+- **Size**: see `fitting.py`; large JPEGs may be decoded at a part of theirs, see `reduce.py`.
+
+A picture that is cut off is refused, never filled up with gray. One with too many pixels is refused by its header,
+before it is decoded; so are files that are larger than any such picture, and JPEGs of very many scans.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from striate.data.config import Fit
+from striate.data.media.image.fitting import Reduced, pixels_of, place, place_reduced
+from striate.data.media.image.pillow_ours import pillow_ours
+from striate.data.media.image.plain_jpeg import decode_plain_jpeg, plain_jpeg_header
+from striate.data.media.image.reduce import reduce_decoding
+from striate.data.media.medium import Unreadable
+from striate.data.preparation import Preparation
+
+SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+        *(".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif"),
+    )
+)
+"""Suffixes (lower case) of the files that are taken for pictures."""
+
+MAX_PICTURE_BYTES = 1 << 29
+"""A file of a picture that is larger is refused: eight bytes for each of 64 million pixels."""
+MOST_SCANS = 500
+"""Scans of a JPEG: a camera writes 1, a progressive one has about 10. Each goes over the whole picture, and a few bytes
+are enough for one."""
+
+_SCAN = re.compile(b"\xff\xda")  # within the data of a scan these two bytes never follow one another
+# Named one by one: Pillow's other formats run programs (EPS), or take nearly any bytes for a picture (TGA).
+_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+_COLOR_MODES = frozenset(("RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"))
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+
+
+class UnreadableImage(Unreadable):
+    """A picture that cannot be read."""
+
+    def __init__(self, where: str, reason: str, remedy: str = "replace or remove the file") -> None:
+        super().__init__(
+            where, reason, "a whole picture (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000, AVIF)", remedy
+        )
+
+
+@dataclass(frozen=True)
+class Header:
+    """Height and width in pixels as the picture is seen (EXIF orientation applied), and whether it has color."""
+
+    height: int
+    width: int
+    color: bool
+
+
+def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000) -> Header:
+    """Size and color of a picture; pixels are decoded only for palettes, whose colors decide.
+
+    Raises UnreadableImage.
+    """
+    data = _read(data, where)
+    if _few_scans(data) and (plain := plain_jpeg_header(data)) is not None and 0 < plain[0] * plain[1] <= max_pixels:
+        return Header(plain[0], plain[1], plain[2] == "RGB")
+    with open_picture(data, where, max_pixels) as image:
+        width, height = image.size
+        # Pillow already turns the size of a TIFF. A PNG would be decoded whole to look for EXIF behind its pixels.
+        turned = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        if turned and _orientation(image) >= 5:
+            width, height = height, width
+        if image.mode in ("P", "PA"):
+            pixels = np.asarray(_flatten(image, where))
+            color = pixels.ndim == 3 and bool((pixels != pixels[..., :1]).any())
+        else:
+            color = image.mode in _COLOR_MODES
+        return Header(height, width, color)
+
+
+def decode_image(data: bytes | Path, where: str, preparation: Preparation) -> np.ndarray:
+    """The picture as uint8 of `preparation.input_shape`: (C, H, W), C = 1 for gray, 3 for RGB.
+
+    Raises UnreadableImage.
+    """
+    data = _read(data, where)
+    if _few_scans(data) and (pixels := decode_plain_jpeg(data, preparation)) is not None:
+        return place(pixels, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
+    with open_picture(data, where, preparation.max_pixels) as image:
+        turn = turn_of(image) if image.format == "JPEG" else None
+        reduced = reduce_decoding(image, turn, preparation) if preparation.reduced else None
+        return _prepared(image, where, preparation, reduced)
+
+
+def prepare_image(image: Image.Image, where: str, preparation: Preparation) -> np.ndarray:
+    """A Pillow image as uint8 of `preparation.input_shape`, as its file would be, but for large JPEGs, which are
+    decoded whole here; the image is left as it is.
+
+    Raises UnreadableImage.
+    """
+    with _explained(where, None):
+        _check_pixels(image, where, preparation.max_pixels)
+        return _prepared(image, where, preparation, None)
+
+
+def _prepared(image: Image.Image, where: str, preparation: Preparation, reduced: Reduced | None) -> np.ndarray:
+    channels, height, width = preparation.input_shape
+    image.load()
+    turn = turn_of(image)
+    flat, mode = _flatten(image, where), "L" if channels == 1 else "RGB"
+    flat = flat if flat.mode == mode else flat.convert(mode)
+    upright = flat if turn is None else flat.transpose(turn)
+    if reduced is not None:
+        return place_reduced(upright, (height, width), preparation.fit, reduced)
+    return place(pixels_of(upright), (height, width), preparation.fit)
+
+
+def decode_mask(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000) -> np.ndarray:
+    """The values of a mask as (H, W) uint8: gray levels, or indices of a palette (its colors do not matter).
+
+    Raises UnreadableImage for what is no picture, and for color, alpha and values above 255.
+    """
+    with open_picture(data, where, max_pixels) as image:
+        image.load()
+        turn = turn_of(image)
+        values = np.asarray(image)
+        if values.ndim == 3:
+            if image.mode != "RGB" or (values != values[..., :1]).any():
+                raise UnreadableImage(where, f"a mask in mode {image.mode}", "save it as a gray or palette PNG")
+            values = values[..., 0]
+        if values.dtype.kind == "f" or int(values.min()) < 0 or int(values.max()) > 255:
+            raise UnreadableImage(
+                where, f"mask values from {values.min()} to {values.max()}", "number the classes 0 to 254"
+            )
+        upright = Image.fromarray(values.astype(np.uint8))
+        return np.asarray(upright if turn is None else upright.transpose(turn))
+
+
+def refit(inputs: np.ndarray, channels: int, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    """Images (N, C, H, W) uint8 that lie in memory, brought to `channels` and `size` as files would be."""
+    if inputs.shape[1:] == (channels, *size):
+        return inputs
+    out = np.empty((len(inputs), channels, *size), np.uint8)
+    mode = "L" if channels == 1 else "RGB"
+    for number, x_CHW in enumerate(inputs):
+        pixels = x_CHW[0] if len(x_CHW) == 1 else np.moveaxis(x_CHW, 0, -1)
+        if len(x_CHW) != channels:
+            pixels = pixels_of(Image.fromarray(np.ascontiguousarray(pixels)).convert(mode))
+        out[number] = place(pixels, size, fit)
+    return out
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How a loaded picture has to be transposed to stand as its EXIF says; None where it does already."""
+    return _TURNS.get(_orientation(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _flatten(image: Image.Image, where: str) -> Image.Image:
+    """The picture in mode L or RGB, without alpha; the picture itself where it is that."""
+    image.load()
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return from_deep(image, where)
+    if image.has_transparency_data:
+        if image.mode == "La":
+            image = image.convert("LA")
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.convert("RGB")
+
+
+def from_deep(image: Image.Image, where: str) -> Image.Image:
+    """A gray picture of 16 or 32 bits or floats in eight bits, by the rules above. Raises UnreadableImage."""
+    values = np.asarray(image)
+    top = 1.0 if image.mode == "F" else 65535
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high) and low >= 0 and high <= top):
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise UnreadableImage(
+            where, f"{kind} values from {low:g} to {high:g}", f"scale its values to 0 to {top:g} and save it again"
+        )
+    if image.mode == "F":
+        return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        values = np.where(values == transparent, 65535, values)
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+@contextmanager
+def open_picture(data: bytes | Path, where: str, max_pixels: int) -> Iterator[Image.Image]:
+    """The picture with only its header read, as Pillow has it; whatever goes wrong inside is an UnreadableImage."""
+    data = _read(data, where)
+    with _explained(where, data), Image.open(BytesIO(data), formats=_formats()) as image:
+        _check_pixels(image, where, max_pixels)
+        if not _few_scans(data):
+            raise UnreadableImage(where, f"a JPEG of more than {MOST_SCANS} scans", "save it again")
+        yield image
+
+
+def _read(data: bytes | Path, where: str) -> bytes:
+    """The bytes of a picture's file. Raises UnreadableImage, also for what is no file and would never end."""
+    if isinstance(data, bytes):
+        return data
+    with _explained(where, None):
+        status = data.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImage(where, "no regular file")
+        if status.st_size > MAX_PICTURE_BYTES:
+            raise UnreadableImage(where, f"a file of {status.st_size:,} bytes, more than {MAX_PICTURE_BYTES:,}")
+        return data.read_bytes()
+
+
+def _few_scans(data: bytes) -> bool:
+    if not data.startswith(b"\xff\xd8"):
+        return True
+    # `bytes.count` takes three times as long: a JPEG is full of the first byte.
+    return sum(1 for _ in islice(_SCAN.finditer(data), MOST_SCANS + 1)) <= MOST_SCANS
+
+
+@contextmanager
+def _explained(where: str, data: bytes | None) -> Iterator[None]:
+    with pillow_ours():
+        try:
+            yield
+        except UnreadableImage:
+            raise
+        except UnidentifiedImageError:
+            raise UnreadableImage(where, _what_it_is(data)) from None
+        except Exception as error:  # decoders raise anything on damaged files: SyntaxError, struct.error, …
+            raise UnreadableImage(where, _in_plain_words(error)) from None
+
+
+def _check_pixels(image: Image.Image, where: str, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise UnreadableImage(
+            where,
+            f"{image.width} × {image.height} = {pixels:,} pixels, more than the {max_pixels:,} allowed",
+            f"make it smaller, or allow it with --data.max_pixels {pixels}",
+        )
+    if pixels == 0:
+        raise UnreadableImage(where, "a picture without pixels")
+
+
+def _what_it_is(data: bytes | None) -> str:
+    if not data:
+        return "an empty file"
+    return f"not a picture: the file begins with {data[:12]!r}"
+
+
+def _in_plain_words(error: Exception) -> str:
+    text = str(error).split("\n")[0][:200]
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, PermissionError):
+        return "no permission to read the file"
+    if isinstance(error, MemoryError):
+        return "too large for the memory of this machine"
+    if "runcated" in text or "ended unexpectedly" in text or isinstance(error, EOFError):
+        return "cut off: the file ends before the picture does"
+    return f"damaged, or of a kind that is not supported ({type(error).__name__}: {text})"
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)

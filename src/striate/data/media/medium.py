@@ -1,0 +1,169 @@
+"""What the rest of the program knows of a medium: this class, and nothing more.
+
+A medium subclasses `Medium` and says what differs. Without any change it is an array of numbers, which is given whole.
+One that lies in files says their `suffixes`, and writes `header` and `decode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from posixpath import splitext
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.config import AugmentConfig, DataConfig
+from striate.data.preparation import Preparation
+from striate.errors import ConfigError, DataError
+from striate.records import Finding
+
+LARGEST_FILE = 4 << 30
+"""A file of more bytes is refused: it would be read into memory whole."""
+
+Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
+"""How every input is prepared, notes on what was decided, and findings."""
+
+
+class Unreadable(DataError):
+    """A file that cannot be read; `reason` says why in plain words."""
+
+    def __init__(self, where: str, reason: str, expected: str, remedy: str = "replace or remove the file") -> None:
+        self.reason = reason
+        super().__init__(where, reason, expected, remedy)
+
+
+class Medium:
+    """What a sample is, and how it becomes an input of a network."""
+
+    name: ClassVar[str]
+    """As in `Dataset.kind`, and in checkpoints."""
+    a: ClassVar[str]
+    """One of them, with its article: "an image"."""
+    many: ClassVar[str] = "samples"
+    """Several of them, in a word."""
+    values: ClassVar[str] = "values"
+    """What the numbers of one input are called."""
+    dtype: ClassVar[str] = "float32"
+    """NumPy's name of the type of inputs."""
+    suffixes: ClassVar[frozenset[str]] = frozenset()
+    """Those (lower case) of its files; empty where it does not lie in files of its own."""
+    largest_file: ClassVar[int] = LARGEST_FILE
+    """Bytes that one of its files may have."""
+    pictures: ClassVar[bool] = False
+    """Whether inputs are pictures, (C, H, W) bytes: looked at, drawn, scaled to a size, moved and mirrored."""
+    flat: ClassVar[bool] = False
+    """Whether an input is a row of numbers (F,) without positions."""
+    any_size: ClassVar[bool] = False
+    """Whether a sample of any shape can be prepared for a network; else it must have the shape of the inputs."""
+    stored: ClassVar[bool] = False
+    """Whether inputs, which are then uint8 (C, H, W), may lie in packs and streams."""
+    augmentations: ClassVar[frozenset[str]] = frozenset(("noise", "mixup"))
+    """Fields of `AugmentConfig` that have a meaning for it."""
+    bounds: ClassVar[tuple[float, float] | None] = None
+    """The least and the largest value that an input can have; None where there are none."""
+    unit: ClassVar[str] = "standard deviations"
+    """In what a change of an input is measured: in levels of its values where it has bounds."""
+
+    # Files
+
+    def owns(self, path: str) -> bool:
+        """Whether the suffix is that of its files."""
+        return splitext(path)[1].lower() in self.suffixes
+
+    def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> Any:
+        """What is known of a file before it is decoded, for `plan` and `size_of`. Raises Unreadable."""
+        raise NotImplementedError(f"{type(self).__name__}.header: what a file says before it is decoded")
+
+    def size_of(self, header: Any) -> tuple[int, int] | None:
+        """Height and width in pixels of a file; None where it has none."""
+        del header
+        return None
+
+    def decode(self, data: bytes | Path, where: str, preparation: Preparation) -> NDArray[Any]:
+        """A file as an input of `preparation.input_shape` and `dtype`, the caller's own. Raises Unreadable."""
+        del data
+        raise self.no_files(where, preparation)
+
+    def no_files(self, what: str, preparation: Preparation) -> DataError:
+        """What is said to a file where the network takes none."""
+        return DataError(
+            "predict",
+            f"{what} for a network trained on {self.a}",
+            f"numbers of shape {preparation.input_shape}",
+            "striate.load(run).predict(numpy_array)",
+        )
+
+    # Inputs
+
+    def refit(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
+        """Arrays (N, …) that lie in memory, as files of them would be prepared."""
+        del preparation
+        return inputs
+
+    def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
+        """One sample as `predict` takes it, as a raw input: an array of exactly the input's shape; media of files take
+        paths too. Raises DataError."""
+        if isinstance(given, str | Path):
+            raise self.no_files(str(given), preparation)
+        if hasattr(given, "getexif"):
+            raise self.no_files("a PIL image", preparation)
+        raw, shape, dtype = np.asarray(given), preparation.input_shape, np.dtype(self.dtype)
+        if raw.shape == shape[1:] and shape[0] == 1:
+            raw = raw[None]
+        if raw.shape != shape or (dtype == np.uint8 and raw.dtype != dtype):
+            raise DataError(
+                "predict",
+                f"an array of shape {raw.shape} and type {raw.dtype}",
+                f"shape {shape} and type {dtype}",
+                "give a path or a PIL image, which are resized; or an array of exactly this shape",
+            )
+        return raw.astype(dtype)
+
+    def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Any], config: DataConfig) -> Planned:
+        """What is decided before decoding: how every input is prepared. `inputs` are arrays (N, …) in memory, where
+        there are any, else `headers` are those of readable files. Raises ConfigError for settings that have no
+        meaning."""
+        del headers
+        for name, value in (("size", config.size), ("channels", config.channels)):
+            if value is not None:
+                shown = "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                raise ConfigError(
+                    f"data.{name}",
+                    shown,
+                    f"nothing, since {source} is {self.a}",
+                    "leave out --size" if name == "size" else f"leave out --data.{name}",
+                )
+        assert inputs is not None
+        return Preparation(self.name, tuple(inputs.shape[1:]), layout=config.layout), (), ()
+
+    def decided(self, config: DataConfig, input_shape: tuple[int, ...]) -> DataConfig:
+        """The configuration with what was decided about inputs, as config.yaml keeps it."""
+        del input_shape
+        return config
+
+    # Augmentation
+
+    def check_augmentation(
+        self, config: AugmentConfig, asked: Sequence[str], name: str, shape: tuple[int, ...]
+    ) -> None:
+        """Raise ConfigError for the first of the fields that are `asked` for that inputs of `shape` cannot take; `name`
+        is that of the data."""
+        del shape
+        for field in asked:
+            if field not in self.augmentations:
+                takes = " and ".join(f"augment.{known}" for known in ("noise", "mixup") if known in self.augmentations)
+                raise ConfigError(
+                    f"augment.{field}",
+                    f"{getattr(config, field)} for {name}, {self.a}",
+                    f"images; {self.a} takes {takes}",
+                    f"leave out --augment.{field}",
+                )
+
+    # Drawing
+
+    def drawn(self, raw: NDArray[Any]) -> NDArray[np.uint8] | None:
+        """A raw input as a picture, (H, W) or (H, W, 3) uint8; None where it cannot be drawn."""
+        del raw
+        return None

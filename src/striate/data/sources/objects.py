@@ -1,0 +1,160 @@
+"""Data that a call of Python gives: arrays, tensors, a torch Dataset or DataLoader."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from striate.data.config import Layout
+from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.progress import announce_tenths
+from striate.data.sources.arrays import list_arrays
+from striate.errors import DataError
+
+Data = Any
+"""A name or path; (x, y), a torch Dataset or a DataLoader; a mapping from `train`, `val`, `test` to these; None."""
+
+_GIVEN = "given in Python: "
+_EXPECTED = 'a name or path, (x, y), {"train": (x, y), "test": (x, y)}, a torch Dataset or a DataLoader'
+_Blocks = dict[str | None, tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """What was given, as arrays by split, the names of its classes where it has them, and notes."""
+
+    name: str
+    blocks: _Blocks
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+_held: dict[str, _Objects] = {}
+
+
+def is_given_data(source: str) -> bool:
+    """Whether a configuration speaks of data that were given in Python."""
+    return source.startswith(_GIVEN)
+
+
+@contextmanager
+def given_data(data: Data, announce: Callable[[str], None] | None = None) -> Iterator[str | None]:
+    """The source by which a configuration speaks of `data` while the body runs; None for none. Arrays are held for so
+    long and no longer. Raises DataError for what are no data."""
+    if data is None or isinstance(data, str | Path):
+        yield None if data is None else str(data)
+        return
+    objects = _read(data, announce)
+    source = f"{_GIVEN}{objects.name} {_digest(objects.blocks)}"
+    before = _held.get(source)
+    _held[source] = objects
+    try:
+        yield source
+    finally:
+        if before is None:
+            del _held[source]
+
+
+def list_given(source: str, layout: Layout) -> Listing:
+    """The samples that are given under this name. Raises DataError where they are not, in this call or process."""
+    found = _held.get(source)
+    if found is None:
+        raise DataError(
+            f"data {source}",
+            "data that were given in Python, and lie in no file",
+            "the same data again, as an argument",
+            "striate.evaluate(run, (x, y)), or striate.api.resume(run, data=(x, y))",
+        )
+    return list_arrays(found.name, source, found.blocks, layout=layout, class_names=found.classes, notes=found.notes)
+
+
+def _read(data: Any, announce: Callable[[str], None] | None) -> _Objects:
+    if isinstance(data, Mapping):
+        unknown = [str(name) for name in data if str(name).lower() not in SPLIT_NAMES]
+        if unknown or not data:
+            got = f"a mapping with {', '.join(unknown) or 'nothing'}"
+            raise DataError("data", got, "the splits train, val and test", '{"train": (x, y), "test": (x, y)}')
+        parts: dict[str | None, _Objects] = {
+            SPLIT_NAMES[name.lower()]: _block(part, f"data[{name!r}]", announce) for name, part in data.items()
+        }
+    else:
+        parts = {None: _block(data, "data", announce)}
+    first = next(iter(parts.values()))
+    notes = tuple(dict.fromkeys(note for part in parts.values() for note in part.notes))
+    return _Objects(first.name, {split: part.blocks[None] for split, part in parts.items()}, first.classes, notes)
+
+
+def _block(data: Any, where: str, announce: Callable[[str], None] | None) -> _Objects:
+    """One split."""
+    if isinstance(data, tuple | list) and len(data) == 2 and not isinstance(data[0], tuple | list):
+        return _Objects("arrays", {None: (_array(data[0], where), _array(data[1], where))}, (), ())
+    notes: tuple[str, ...] = ()
+    # torch takes a second to load: a loader is known by what it has.
+    if hasattr(data, "dataset") and hasattr(data, "batch_size"):
+        data = data.dataset
+        notes = ("Of the DataLoader its dataset was taken: order and size of batches are those of the run (--batch).",)
+    if isinstance(data, Sequence) or not hasattr(data, "__getitem__") or hasattr(data, "dtype"):
+        endless = hasattr(data, "__iter__") and not hasattr(data, "dtype") and not isinstance(data, Sequence)
+        got = f"a {type(data).__name__}" + (" that can only be iterated over" if endless else "")
+        remedy = "give it __len__ and __getitem__(number), which returns (input, target)" if endless else "(x, y)"
+        raise DataError(where, got, _EXPECTED, f"striate.train({remedy})" if remedy == "(x, y)" else remedy)
+    return _from_dataset(data, where, notes, announce)
+
+
+def _from_dataset(data: Any, where: str, notes: tuple[str, ...], announce: Callable[[str], None] | None) -> _Objects:
+    """The samples of a map-style dataset, read once."""
+    name = type(data).__name__
+    try:
+        count = len(data)
+    except (TypeError, NotImplementedError):
+        raise DataError(where, f"a {name} without a length", "a map-style Dataset", "give it __len__") from None
+    if not count:
+        raise DataError(where, f"a {name} without samples", "at least one", "check how it was made")
+    progress = announce_tenths(f"Reading {name}", count, "samples", announce)
+    inputs, targets = [], []
+    for number in range(count):
+        sample = data[number]
+        if not isinstance(sample, tuple | list) or len(sample) != 2:
+            got = f"a {type(sample).__name__}" + (f" of {len(sample)}" if isinstance(sample, tuple | list) else "")
+            raise DataError(f"{where}[{number}]", got, "(input, target)", "return both, and nothing else")
+        inputs.append(_array(sample[0], f"{where}[{number}]"))
+        targets.append(_array(sample[1], f"{where}[{number}]"))
+        progress(1)
+    for what, found in (("inputs", inputs), ("targets", targets)):
+        odd = next((k for k, one in enumerate(found) if one.shape != found[0].shape), None)
+        if odd is not None:
+            got = f"{what} of shape {found[odd].shape}, and {found[0].shape} in sample 0"
+            raise DataError(f"{where}[{odd}]", got, "one shape in all samples", "resize them in the Dataset")
+    classes = getattr(data, "classes", ())
+    named = isinstance(classes, list | tuple) and all(isinstance(one, str) for one in classes)
+    return _Objects(name, {None: (np.stack(inputs), np.stack(targets))}, tuple(classes) if named else (), notes)
+
+
+def _array(values: Any, where: str) -> np.ndarray:
+    """Of a tensor, picture, number or nested list."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(where, f"{type(values).__name__}: {reason}", "an array of numbers", "stack it first") from None
+    if array.dtype == object:
+        raise DataError(where, f"{type(values).__name__} of Python objects", "an array of numbers", "stack it first")
+    return array
+
+
+def _digest(blocks: _Blocks) -> str:
+    """Of shapes, types and content; 12 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for split, arrays in sorted(blocks.items(), key=lambda item: item[0] or ""):
+        for array in arrays:
+            digest.update(f"{split} {array.shape} {array.dtype.str};".encode())
+            digest.update(np.ascontiguousarray(array).data if array.size else b"")
+    return digest.hexdigest()[:12]

@@ -1,0 +1,48 @@
+"""The fields that may name code of a file, beside the network's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from striate.errors import ConfigError
+from striate.models.from_file import names_file, resolve_name, source_digest
+from striate.models.own_code import refuse_unnamed_code
+from striate.training.config import Config
+from striate.training.config_file import get_field, option_of, with_fields
+
+NAMES_OF_CODE = {
+    "task.name": "a task",
+    "task.loss": "a loss",
+    "optim.name": "an optimizer",
+    "augment.transform": "a transform",
+}
+"""Each with what it names."""
+ARGUMENTS = {
+    "task.name": "task",
+    "task.loss": "loss",
+    "optim.name": "optimizer",
+    "augment.transform": "transform",
+}
+"""Each with the argument of Python that gives it."""
+
+
+def with_code(config: Config) -> Config:
+    """The configuration with whole paths of code and the digests of its files. Raises RunError for code that the user
+    has not named, ConfigError for a file that has changed since the run was started."""
+    named = {name: get_field(config, name) for name in NAMES_OF_CODE}
+    files = {name: value for name, value in named.items() if isinstance(value, str) and names_file(value)}
+    if not files:
+        return replace(config, code=()) if config.code else config
+    known, code = dict(config.code), {}
+    for field, name in files.items():
+        refuse_unnamed_code(name, NAMES_OF_CODE[field], option_of(field))
+        files[field] = whole = resolve_name(name)
+        code[whole] = source_digest(whole) or ""
+        if known.get(whole, code[whole]) != code[whole]:
+            raise ConfigError(
+                option_of(field),
+                f"{whole}, whose file has changed since the run was started",
+                f"the file with the SHA-256 {known[whole][:12]}…",
+                "put the old file back, or train anew with --set code=[]",
+            )
+    return with_fields(config, {**files, "code": tuple(code.items())})

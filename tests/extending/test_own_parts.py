@@ -1,0 +1,201 @@
+"""A loss, an optimizer and a transform of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.nn import functional
+
+import striate
+from striate.api import resume
+from striate.errors import ConfigError, RunError
+from striate.runs.checkpoint import load_checkpoint
+
+CODE = """
+import torch
+from torch.nn import functional
+
+def loss(outputs, targets):
+    return functional.cross_entropy(outputs, targets)
+
+def optimizer(params):
+    return torch.optim.RMSprop(params, lr=0.002, momentum=0.5)
+
+def transform(images):
+    return images.flip(-1)
+"""
+PLAIN = {"execution.plan": "plain"}
+
+
+def train(data: object = "digits", model: str = "mlp(8)", **named: object) -> striate.api.training.Run:
+    named.setdefault("epochs", 1)
+    return striate.train(data, model, set=PLAIN | dict(named.pop("set", {})), **named)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load_checkpoint(path / "checkpoints" / "last.pt")["model"]
+    return found
+
+
+def same(one: Path, two: Path) -> bool:
+    first, second = weights(one), weights(two)
+    return all(first[name].equal(second[name]) for name in first)
+
+
+def mean_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(outputs, targets)
+
+
+def test_the_loss_of_the_task_written_anew_gives_the_same_training() -> None:
+    own, usual = train(loss=mean_loss, out="own"), train(out="usual")
+    for name, value in weights(usual.path).items():
+        torch.testing.assert_close(weights(own.path)[name], value)
+    assert own.metrics["test"]["loss"] == pytest.approx(usual.metrics["test"]["loss"], rel=1e-5)
+    assert striate.evaluate(own).metrics == own.metrics["test"]
+
+
+def test_numbers_are_standardized_for_the_loss() -> None:
+    own = train("boston", loss=functional.mse_loss, out="own")
+    for name, value in weights(train("boston", out="usual").path).items():
+        torch.testing.assert_close(weights(own.path)[name], value)
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (lambda o, t: functional.cross_entropy(o, t, reduction="none"), r"shape \(8,\)"),
+        (lambda o, t: functional.cross_entropy(o, t).item(), "a float"),
+        (lambda o, t: functional.cross_entropy(o, t) / 0, "inf from .* before the first step"),
+        (lambda o, _: o.argmax(1).float().mean(), "does not depend on the network"),
+        (3, "an? int"),
+    ],
+)
+def test_what_is_no_loss(loss: object, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        train("iris", loss=loss)
+
+
+def test_answering_needs_no_loss_and_measuring_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from striate.models import given
+
+    run = train("iris", "mlp(4)", loss=mean_loss, out="r")
+    monkeypatch.setattr(given, "_objects", {})
+    assert striate.load("r").predict(np.zeros(4, np.float32)).label
+    with pytest.raises(RunError, match=r"load\(path, loss=…\)"):
+        striate.evaluate("r")
+    striate.load("r", loss=mean_loss)
+    assert striate.evaluate("r").metrics == run.metrics["test"]
+
+
+def rmsprop(params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop([{"params": params[:1], "lr": 0.001}, {"params": params[1:]}], lr=0.002, momentum=0.5)
+
+
+def test_an_optimizer_brings_its_rate_and_goes_on_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from striate.training import session
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    whole = train(optimizer=rmsprop, epochs=2, out="whole")
+    config = yaml.safe_load((whole.path / "config.yaml").read_text())
+    assert config["optim"]["name"] == "given in Python: rmsprop"
+    assert config["optim"]["lr"] == 0.002
+    saved = load_checkpoint(whole.path / "checkpoints" / "last.pt")["optimizer"]["param_groups"]
+    assert [group["rate_scale"] for group in saved] == [0.5, 1.0]
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_append_row", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(optimizer=rmsprop, epochs=2, out="part", set={"save_seconds": 0.001})
+    resume("part", optimizer=rmsprop, quiet=True)
+    assert same(whole.path, Path("part"))
+
+
+def test_a_rate_that_is_asked_for_scales_all_groups() -> None:
+    run = train("iris", "mlp(4)", optimizer=rmsprop, lr=0.01, out="r", set={"schedule.name": "constant"})
+    saved = load_checkpoint(run.path / "checkpoints" / "last.pt")["optimizer"]["param_groups"]
+    assert [group["lr"] for group in saved] == [0.005, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "told"),
+    [
+        (lambda params: params, "a list from"),
+        (torch.optim.LBFGS, "LBFGS"),
+        (lambda _: torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), "not the network's"),
+        (lambda params: torch.optim.SGD(params, lr=0.0), "no learning rate above 0"),
+        ("adm", "input should be|did you mean --optim.name adamw|file.py:name"),
+    ],
+)
+def test_what_is_no_optimizer(optimizer: object, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        train("iris", "mlp(4)", optimizer=optimizer)
+
+
+def test_decay_belongs_into_the_function() -> None:
+    with pytest.raises(ConfigError, match="weight_decay"):
+        train("iris", "mlp(4)", optimizer=rmsprop, set={"optim.weight_decay": 0.1})
+
+
+def flipped(images: torch.Tensor) -> torch.Tensor:
+    assert images.dtype == torch.uint8
+    return images.flip(-1)
+
+
+def test_a_transform_sees_training_batches_alone() -> None:
+    data = np.random.default_rng(0).integers(0, 256, (60, 6, 6), dtype=np.uint8), np.arange(60) % 2
+    off = {"augment.shift": 0, "augment.flip": False}
+    turned = data[0][..., ::-1].copy(), data[1]
+    splits = {"train": (turned[0][:40], data[1][:40]), "val": (data[0][40:50], data[1][40:50])}
+    splits["test"] = data[0][50:], data[1][50:]
+    by_hand = train(splits, "mlp(4)", out="hand", set=off)
+    given = train(splits | {"train": (data[0][:40], data[1][:40])}, "mlp(4)", transform=flipped, out="own", set=off)
+    assert same(by_hand.path, given.path)
+    assert by_hand.metrics["val"] == given.metrics["val"]
+
+
+def test_what_is_no_transform() -> None:
+    with pytest.raises(ConfigError, match=r"torch.float32 from .*gray"):
+        train("digits", "mlp(4)", transform=gray)
+
+
+def gray(images: torch.Tensor) -> torch.Tensor:
+    return images.float()
+
+
+def test_all_of_a_file(tmp_path: Path) -> None:
+    Path("parts.py").write_text(CODE)
+    named = {"loss": "parts.py:loss", "optimizer": "parts.py:optimizer", "transform": "parts.py:transform"}
+    run = train(**named, out="r")
+    config = yaml.safe_load((run.path / "config.yaml").read_text())
+    whole = str(tmp_path / "parts.py")
+    assert config["task"]["loss"] == f"{whole}:loss"
+    assert config["optim"]["name"] == f"{whole}:optimizer"
+    assert [name for name, _ in config["code"]] == [f"{whole}:{name}" for name in ("loss", "optimizer", "transform")]
+    again = striate.train(config=run.path / "config.yaml", out="again")
+    assert same(run.path, again.path)
+
+
+@pytest.mark.parametrize(
+    ("named", "near"),
+    [
+        ({"learning_rate": 1}, "lr=…"),
+        ({"optimiser": "sgd"}, "optimizer=…"),
+        ({"epoch": 1}, "epochs=…"),
+        ({"batch_size": 1}, "batch=…"),
+    ],
+)
+def test_a_misspelt_argument(named: dict[str, object], near: str) -> None:
+    with pytest.raises(striate.StriateError) as caught:
+        striate.train("iris", **named)
+    assert caught.value.remedy == near
+
+
+def test_the_name_of_a_task_as_in_the_libraries() -> None:
+    with pytest.raises(ConfigError) as caught:
+        striate.train("iris", task="classification")
+    assert caught.value.remedy == "--task classify"

@@ -1,0 +1,140 @@
+"""What the tests of all tasks need to know of each: small data, a network, and annotations that are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE = 16
+"""Pixels of a side of every image."""
+COUNT = 120
+"""Images of a set."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One task as its tests meet it.
+
+    `make(folder)` writes `COUNT` images with their annotations, which a few epochs learn from, and gives the
+    source; `network` is the layer string that learns it; `ask(source)` names three images to predict. `spoil(source)`
+    damages one annotation and gives what the message must name: the file, and the line where it has lines. `keys` are
+    those of a split in metrics.json beside `n` and `loss`, `fields` those of a line of `predict --json` beside `path`.
+    `train` are further options of the training.
+    """
+
+    make: Callable[[Path], Path]
+    network: str
+    ask: Callable[[Path], list[Path]]
+    spoil: Callable[[Path], tuple[str, ...]]
+    keys: frozenset[str]
+    fields: frozenset[str]
+    headline: str
+    train: tuple[str, ...] = field(default=())
+
+
+def _images(count: int = COUNT) -> list[tuple[np.ndarray, tuple[int, int, int], int]]:
+    """Disks and squares on noise: the image (H, W, 3), center and radius, and 0 for a disk, 1 for a square."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    made = []
+    for number in range(count):
+        kind = number % 2
+        cy, cx, radius = (int(value) for value in (rng.integers(5, 11), rng.integers(5, 11), rng.integers(3, 5)))
+        inside = np.hypot(y - cy, x - cx) <= radius if kind == 0 else np.maximum(abs(y - cy), abs(x - cx)) <= radius
+        image = rng.integers(40, 90, (SIZE, SIZE, 3))
+        image[inside] += 120 if kind == 0 else 60
+        made.append((image.astype(np.uint8), (cy, cx, radius), kind))
+    return made
+
+
+def _inside(place: tuple[int, int, int], kind: int) -> np.ndarray:
+    y, x = np.mgrid[:SIZE, :SIZE]
+    cy, cx, radius = place
+    distance = np.hypot(y - cy, x - cx) if kind == 0 else np.maximum(abs(y - cy), abs(x - cx))
+    return distance <= radius
+
+
+def _save(image: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+def _class_folders(folder: Path) -> Path:
+    for number, (image, _, kind) in enumerate(_images()):
+        _save(image, folder / ("disk", "square")[kind] / f"{number:03}.png")
+    return folder
+
+
+def _manifest_of_numbers(folder: Path) -> Path:
+    rows = ["path,label"]
+    for number, (image, (_, _, radius), kind) in enumerate(_images()):
+        _save(image, folder / f"{number:03}.png")
+        rows.append(f"{number:03}.png,{radius + 0.5 * kind}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder / "labels.csv"
+
+
+def _images_and_masks(folder: Path) -> Path:
+    for number, (image, place, kind) in enumerate(_images()):
+        mask = np.zeros((SIZE, SIZE), np.uint8)
+        mask[_inside(place, kind)] = 1
+        mask[0, :2] = 255  # nobody labeled these
+        _save(image, folder / "images" / f"{number:03}.png")
+        _save(mask, folder / "masks" / f"{number:03}.png")
+    return folder
+
+
+def _cut_image(source: Path) -> tuple[str, ...]:
+    """A class needs no file of its own: what can be wrong is the image under it."""
+    file = sorted(source.rglob("*.png"))[3]
+    file.write_bytes(file.read_bytes()[:40])
+    return (file.name,)
+
+
+def _word_for_a_number(source: Path) -> tuple[str, ...]:
+    lines = source.read_text().splitlines()
+    lines[5] = lines[5].rpartition(",")[0] + ",many"
+    source.write_text("\n".join(lines) + "\n")
+    return ("line 6", "many")
+
+
+def _mask_of_another_size(source: Path) -> tuple[str, ...]:
+    Image.fromarray(np.zeros((SIZE // 2, SIZE), np.uint8)).save(source / "masks" / "004.png")
+    return ("004.png", f"{SIZE // 2} × {SIZE}")
+
+
+EXAMPLES: dict[str, Example] = {
+    "classify": Example(
+        _class_folders,
+        "conv(8,3,pad=1) bn relu pool(2) conv(8,3,pad=1) bn relu gap dropout(0.1) fc(2)",
+        lambda source: sorted(source.rglob("*.png"))[:3],
+        _cut_image,
+        frozenset(("accuracy", "accuracy_interval", "top5", "macro_f1")),
+        frozenset(("label", "probability", "top")),
+        "accuracy",
+    ),
+    "regress": Example(
+        _manifest_of_numbers,
+        "conv(8,3,pad=1) bn relu pool(2) conv(8,3,pad=1) bn relu gap dropout(0.1) fc(1)",
+        lambda source: sorted(source.parent.glob("*.png"))[:3],
+        _word_for_a_number,
+        frozenset(("rmse", "mae", "r2")),
+        frozenset(("value",)),
+        "RMSE",
+        ("--task", "regress"),
+    ),
+    "segment": Example(
+        _images_and_masks,
+        "conv(8,3,pad=1) bn relu conv(8,3,pad=1) bn relu dropout(0.1) conv(2,1)",
+        lambda source: sorted((source / "images").glob("*.png"))[:3],
+        _mask_of_another_size,
+        frozenset(("iou", "pixel_accuracy")),
+        frozenset(("shares",)),
+        "mean IoU",
+    ),
+}
+"""A new task gets its entry here; without one `test_every_task_has_an_example` fails."""
