@@ -26,7 +26,9 @@ def save(path, name=LAYERS, shape=SHAPE, outputs=10, *, file="best", dense=False
     content = {
         "model": weights,
         "network": {"name": name, "input_shape": list(shape)},
-        "task": {"name": "segment" if dense else "classify", "classes": classes},
+        "task": {"name": "segment", "classes": classes}
+        if dense
+        else {"name": "classify", "classes": classes, "loss_name": "cross-entropy"},
         "classes": classes,
     }
     if ema:

@@ -157,8 +157,9 @@ def test_segmentation(tmp_path):
     content = make_content(tmp_path, segmentation())
     page = Page(render_report(content))
     assert "91.2\u00a0%" in page.text
-    masks = next(picture for picture in content.pictures if picture.kind == "samples")
-    (shown,) = page.images
+    masks, *chosen = (picture for picture in content.pictures if picture.kind == "samples")
+    shown, *others = page.images
+    assert len(others) == len(chosen) == 3
     assert base64.b64decode(shown["src"].removeprefix("data:image/png;base64,")) == masks.path.read_bytes()
     assert masks.caption in shown["alt"]
 

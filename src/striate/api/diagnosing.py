@@ -122,7 +122,8 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
     known = list(prepared.findings)
     told = ""
     if run is not None:
-        classes = len(prepared.data.classes) if prepared.task.name == "classify" else 0
+        targets = prepared.task.diagnosed_as
+        classes = len(prepared.data.classes) if targets is not None and targets.targets == "labels" else 0
         curves = read_curves(run, classes)
         known += curve_findings(curves)
         told = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "

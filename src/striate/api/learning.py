@@ -13,6 +13,7 @@ from striate.runs.files import explained, write_atomic, write_json
 from striate.studies.learning_curve.record import LearningCurve
 from striate.studies.learning_curve.run import FinishedRun, measure_learning_curve
 from striate.tasks.kept import kept_predictions
+from striate.tasks.metric_names import metric_named
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 
@@ -27,7 +28,7 @@ def learning_curve(
 
     The network is trained anew on each part, with the run's configuration; steps as in `steps_for`. `seeds`: three from
     that of the run on where that takes two minutes at most, else its own. Nothing is written.
-    Raises RunError for a run that is not complete or has no network, ConfigError for masks, DataError.
+    Raises RunError for a run that is not complete or has no network, DataError.
     """
     say = announce or (lambda _: None)
     opened = open_run(run.path if isinstance(run, Run) else Path(run))
@@ -48,7 +49,8 @@ def write_learning_curve(run: str | Path, found: LearningCurve) -> tuple[Path, P
 
     opened = open_run(Path(run))
     picture = opened.plots / "learning-curve.png"
-    figure = learning_curve_figure(found.to_json(), title=of_split(found.data, "test", found.n_test))
+    metric, title = metric_named(found.metric), of_split(found.data, "test", found.n_test)
+    figure = learning_curve_figure(found.to_json(), title=title, name=metric.name, share=metric.is_share)
 
     def draw(path: Path) -> None:
         save_figure(figure, path, _DPI)

@@ -31,7 +31,8 @@ def diagnose(
     """Find out why a network does not learn, and what to change; nothing of what is given is changed.
 
     `train`, `val`: a DataLoader or a pair (x, y) each. `loss(outputs, targets)` gives a scalar; none given: cross
-    entropy, or for `task="regress"` the mean squared error. `optimizer`: an Optimizer over the model's parameters, a
+    entropy, for `task="regress"` the mean squared error, for `task="segment"` cross entropy over pixels, of which those
+    of class 255 count for nothing. `optimizer`: an Optimizer over the model's parameters, a
     function that makes one of parameters, or None. `step(model, batch, optimizer, loss)` makes one training step as the
     user's own loop does and returns the loss; it is called on copies only. `budget_seconds`: at most so long, but for a
     step that itself takes longer; what there was no time for is in `.skipped`.

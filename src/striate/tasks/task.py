@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -58,6 +57,17 @@ class Explained:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Diagnosed:
+    """What the doctor has to know of targets: whether they are `labels` (a class number for each sample or position),
+    so that outputs (N, K, …) are scores of K classes, or `numbers` of the shape of the outputs; the usual loss of
+    (outputs, targets); and the label of positions that count for nothing."""
+
+    targets: Literal["labels", "numbers"]
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    unlabeled: int | None = None
+
+
 class Task:
     """What is asked of a network: how targets are read and moved, the loss, metrics, predictions, and how all of that
     is shown. Plain values only: `state()` makes the same task again."""
@@ -83,6 +93,8 @@ class Task:
     """Whether a moved, cropped or mirrored image keeps its target (moved with it where it lies on the grid)."""
     mean_of_views: ClassVar[bool] = False
     """Whether predictions may be the mean over mirrored and moved images."""
+    diagnosed_as: ClassVar[Diagnosed | None] = None
+    """What the doctor's checks of targets have to know; None leaves them out."""
     own_loss: ClassVar[str] = ""
     """The name of the user's own loss that stands in place of the task's, where one does."""
     classes: tuple[str, ...] = ()
@@ -198,6 +210,11 @@ class Task:
         return self.metrics[0].higher_is_better
 
     @property
+    def scored_by_loss(self) -> bool:
+        """Whether the best is what has the lowest loss: scores of different losses cannot be compared then."""
+        return self.metrics[0] is LOSS
+
+    @property
     def shown(self) -> tuple[Metric, ...]:
         """All that a table of this task may show, in its order."""
         return shown_metrics(self.metrics)
@@ -234,6 +251,14 @@ class Task:
 
     writes_files: ClassVar[bool] = False
     """Whether `write_prediction` does."""
+
+    draws: ClassVar[bool] = False
+    """Whether `draw` does."""
+
+    def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
+        """The image (C, H, W) with a prediction, or a target, drawn over it: (H, W, 3); where `truth` is given, with
+        what is wrong marked."""
+        raise NotImplementedError(f"{type(self).__name__}.draw")
 
     def agreement(self, reference: Outputs, outputs: Outputs) -> AnswerAgreement:
         """How far outputs computed in another way are those of plain fp32, `reference`."""
@@ -429,10 +454,3 @@ class Task:
     def target_text(self, target: Any) -> str:
         """One sample's target in words, beside a small picture of it."""
         return ", ".join(f"{value:g}" for value in torch.as_tensor(target).flatten().tolist())
-
-    # The doctor
-
-    @cached_property
-    def diagnosed_as(self) -> Literal["classify", "regress"] | None:
-        """Which of the doctor's questions apply: those of one class a sample (or position), of numbers, or neither."""
-        return None

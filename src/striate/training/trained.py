@@ -158,7 +158,11 @@ def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
     `model` is how to build the network again, or None where no name does.
     """
     return {
-        "network": {"name": model, "input_shape": list(trained.preparation.input_shape)},
+        "network": {
+            "name": model,
+            "input_shape": list(trained.preparation.input_shape),
+            "dense": trained.task.needs == "map",
+        },
         "task": task_to_state(trained.task),
         "preparation": _lists(asdict(trained.preparation)),
         "normalization": _lists(asdict(trained.normalization)),

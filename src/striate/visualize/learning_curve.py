@@ -13,18 +13,17 @@ from matplotlib.ticker import FuncFormatter
 from striate.visualize.canvas import BLUE, FAINT, SMALL, TEXT, VERMILION, main_title, new_figure, quiet_frame
 
 
-def learning_curve_figure(found: Mapping[str, Any], *, title: str) -> Figure:
+def learning_curve_figure(found: Mapping[str, Any], *, title: str, name: str, share: bool) -> Figure:
     """The learning curve with the keys of learning-curve.json, as a figure of its own."""
     figure = new_figure(5.8, 3.9)
-    draw_learning_curve(figure.subplots(), found)
+    draw_learning_curve(figure.subplots(), found, name=name, share=share)
     main_title(figure, title)
     return figure
 
 
-def draw_learning_curve(axes: Axes, found: Mapping[str, Any]) -> None:
+def draw_learning_curve(axes: Axes, found: Mapping[str, Any], *, name: str, share: bool) -> None:
     """A dot a training, their means as a line; dashed the power law on to twice the samples, where a bar is its 95 %
-    interval. Accuracy is drawn in percent."""
-    share = found["metric"] == "accuracy"
+    interval. `name`: that of the metric; a `share` is drawn in percent, and what the law lowers is what it lacks."""
     sizes = sorted({point["n"] for point in found["points"]})
     groups = [[point["value"] for point in found["points"] if point["n"] == n] for n in sizes]
     for n, values in zip(sizes, groups, strict=True):
@@ -40,7 +39,7 @@ def draw_learning_curve(axes: Axes, found: Mapping[str, Any]) -> None:
     axes.minorticks_off()
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes.set_xlabel("training samples", fontsize=TEXT)
-    axes.set_ylabel(f"test {'accuracy' if share else 'RMSE'}", fontsize=TEXT)
+    axes.set_ylabel(f"test {name}", fontsize=TEXT)
     if share:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     quiet_frame(axes)

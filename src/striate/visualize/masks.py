@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from striate.data.annotations.masks import IGNORED
 from striate.visualize.canvas import (
@@ -98,3 +98,19 @@ def name_classes(figure: Figure, classes: Sequence[str]) -> None:
     figure.legend(
         handles=patches, loc="outside lower center", ncols=min(4, len(patches)), fontsize=SMALL, frameon=False
     )
+
+
+def colored(image: ArrayLike, mask: ArrayLike, classes: int, truth: ArrayLike | None = None) -> NDArray[np.uint8]:
+    """(H, W, 3) the image (C, H, W) uint8 in gray under the mask's colors; gray where `mask` or `truth` is 255, black
+    and white in turns where they differ."""
+    planes, numbers = np.asarray(image, np.float64), np.asarray(mask).astype(np.int64)
+    table = 255 * np.array([to_rgb(color) for color in class_colors(classes)])
+    found = (1 - _ALPHA) * planes.mean(0)[..., None] + _ALPHA * table[np.minimum(numbers, classes - 1)]
+    known = numbers != IGNORED
+    if truth is not None:
+        known &= np.asarray(truth) != IGNORED
+        down, across = np.indices(numbers.shape)
+        found[known & (numbers != np.asarray(truth))] = 0
+        found[known & (numbers != np.asarray(truth)) & ((down + across) % 2 == 0)] = 255
+    found[~known] = 128
+    return np.asarray(found.round().clip(0, 255), np.uint8)

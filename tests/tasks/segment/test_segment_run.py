@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from made_masks import NETWORK, PLAIN, make_shapes
+from PIL import Image
 
 import striate
 from striate.api import write_explanation
@@ -140,3 +142,56 @@ def test_two_runs_are_compared_by_the_masks_that_were_kept(run: Path, shapes: Pa
     found = striate.compare([run, other])
     assert (found.metric, found.pairs[0].difference.value) == ("iou", 0.0)
     assert all(one.value == pytest.approx(striate.evaluate(run).metrics["iou"]) for one in found.runs)
+
+
+def test_the_lab_ranks_the_images_and_draws_their_masks(run: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from striate.lab.application import make_application
+    from striate.lab.workbench import Lab
+
+    lab = Lab(run)
+    try:
+        client = TestClient(make_application(lab), base_url="http://127.0.0.1")
+        client.get("/", params={"token": lab.token})
+        about = client.get("/api/explore/about").json()
+        assert about["draws"]
+        assert {one["name"]: one["ranked"] for one in about["splits"]} == {"train": False, "val": True, "test": True}
+        asked = {"split": "test", "show": "worst"}
+        worst = client.get("/api/explore/samples", params=asked).json()["samples"]
+        document = json.loads((run / "evaluation.json").read_text())["splits"]["test"]["worst"]
+        assert [one["path"] for one in worst[: len(document)]] == [one["path"] for one in document]
+        assert worst[0]["label"] == f"mean IoU {100 * document[0]['iou']:.2f} %"
+        best = client.get("/api/explore/samples", params={**asked, "show": "best"}).json()["samples"]
+        assert sorted(best, key=lambda one: one["path"]) == sorted(worst, key=lambda one: one["path"])
+        assert (best[0]["label"], best[-1]["label"]) == (worst[-1]["label"], worst[0]["label"])
+        kept = read_predictions(open_run(run), "test")
+        number = int(worst[0]["name"].split("#")[1])
+        row = int(np.flatnonzero(kept.ids == number)[0])
+        for truth in (False, True):
+            place = {"split": "test", "sample": number, "truth": truth}
+            got = client.get("/api/explore/drawn", params=place)
+            assert got.headers["content-type"] == "image/png"
+            pixels = np.asarray(Image.open(BytesIO(got.content)))
+            assert pixels.shape == (16, 16, 3)
+            wrong = kept.targets[row] != kept.answers[row]
+            black_and_white = np.isin(pixels, (0, 255)).all(2) & (np.ptp(pixels, axis=2) == 0)
+            assert (black_and_white == wrong).all() or truth
+        assert client.get("/api/explore/samples", params={"split": "train", "show": "worst"}).status_code >= 400
+        assert client.get("/api/explore/map", params={"split": "test"}).status_code == 200
+        assert client.get("/api/explore/samples", params={"split": "train"}).status_code == 200
+    finally:
+        lab.end()
+
+
+def test_a_learning_curve_is_of_the_mean_iou(run: Path) -> None:
+    from striate.visualize.learning_curve import learning_curve_figure
+
+    found = striate.learning_curve(run, seeds=(0,))
+    assert found.metric == "iou"
+    assert "test mean IoU" in found.sentence
+    assert max(map(len, str(found).splitlines())) <= 80
+    axes = learning_curve_figure(found.to_json(), title="", name="mean IoU", share=True).axes[0]
+    assert axes.get_ylabel() == "test mean IoU"
+    low, high = axes.get_ylim()
+    assert all(low <= y <= high for line in axes.lines for y in line.get_ydata())

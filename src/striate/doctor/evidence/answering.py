@@ -16,7 +16,7 @@ def answers_targets(evidence: Evidence) -> bool:
     targets = main_tensor(parts(evidence.train.raw[0])[1])
     if outputs is None or targets is None or not targets.ndim:
         return False
-    if evidence.patient.task not in ("classify", "regress") and targets.ndim < 2:
+    if not evidence.patient.compares and targets.ndim < 2:
         return False  # class numbers beside embeddings
     compared = evidence.first.loss_targets
     if isinstance(compared, torch.Tensor) and len(compared) == len(targets) and compared.ndim <= outputs.ndim:

@@ -62,7 +62,7 @@ class Evidence:
     @Kept
     def samples(self) -> Samples:
         """What the training loader yields, sample by sample."""
-        return training_samples(self.train, self.first, self.patient.classifies)
+        return training_samples(self.train, self.first, self.patient.classifies, self.patient.unlabeled)
 
     @Kept
     def val_samples(self) -> Samples:

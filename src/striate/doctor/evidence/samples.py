@@ -23,7 +23,8 @@ class Samples:
     `x`: what the network is given; None where that is not one tensor of one shape. `y`: targets; None likewise.
     `x_path`, `y_path`: where they lie in a batch. `alone`: whether `x` is all that the network is given. `plain`:
     whether the loss is given `y` as it is; None where the step does not call it. `batch`: of each sample the number of
-    its batch. `whole`: whether this is a whole epoch. `classifies`: whether the task is to tell classes apart.
+    its batch. `whole`: whether this is a whole epoch. `classifies`: whether the task is to tell classes apart;
+    `unlabeled`: the label that stands for none.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Samples:
     batch: torch.Tensor
     whole: bool
     classifies: bool
+    unlabeled: int | None = None
 
     @property
     def inputs(self) -> torch.Tensor:
@@ -57,8 +59,19 @@ class Samples:
         NoEvidence where they are none."""
         found = _labels(self.y) if self.classifies else None
         if found is None:
-            raise NoEvidence("the targets are no class numbers")
+            dense = "a class number for each position, not one a sample"
+            raise NoEvidence(f"the targets are {'no class numbers' if self.maps is None else dense}")
         return found
+
+    @cached_property
+    def maps(self) -> torch.Tensor | None:
+        """The targets (N, *positions) int64 where they are a class number for each position; those that are not labeled
+        are -1. None elsewhere."""
+        y = self.y
+        if not self.classifies or y is None or y.ndim < 3 or y.is_floating_point() or y.is_complex() or not y.numel():
+            return None
+        y = y.long()
+        return y if self.unlabeled is None else torch.where(y == self.unlabeled, -1, y)
 
     @cached_property
     def values(self) -> torch.Tensor:
@@ -72,7 +85,7 @@ class Samples:
         return flat[:, 0].double()
 
 
-def training_samples(batches: Batches, first: Passage, classifies: bool) -> Samples:
+def training_samples(batches: Batches, first: Passage, classifies: bool, unlabeled: int | None = None) -> Samples:
     """What is trained on; the watched step tells which of a batch's tensors go where."""
     batch = batches.raw[0]
     inputs, targets = (main_tensor(part) for part in parts(batch))
@@ -88,7 +101,9 @@ def training_samples(batches: Batches, first: Passage, classifies: bool) -> Samp
         tensor for tensor in arguments if answers is None or not _equal(tensor, answers)
     ]  # some take the labels too
     alone = len(given) <= 1 and _others(batch, x_path, y_path) == 0
-    found = Samples("train", None, None, x_path, y_path, alone, plain, _numbers(batches), batches.whole, classifies)
+    found = Samples(
+        "train", None, None, x_path, y_path, alone, plain, _numbers(batches), batches.whole, classifies, unlabeled
+    )
     return replace(found, x=_gathered(batches.raw, x_path), y=_gathered(batches.raw, y_path))
 
 

@@ -52,6 +52,7 @@ def patient_of(prepared: Prepared) -> Patient:
         prepared.state.optimizer,
         cast(Any, step),
         prepared.task.name,
+        prepared.task.diagnosed_as,
         arrays=False,
         own_loss=False,
         own_optimizer=False,

@@ -17,13 +17,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.patient.batch import call, main_tensor, parts, placed
 from striate.errors import UsageError
 from striate.models.untouched import is_lazy
+from striate.tasks.every import TASKS
+from striate.tasks.registry import task_class
+from striate.tasks.task import Diagnosed
 
 Loss = Callable[..., torch.Tensor]
 Step = Callable[[nn.Module, Any, Optimizer, Loss], Any]
 
 OWN_RATE = 1e-3
 OWN_BATCH = 64
-_TASKS = ("classify", "regress")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Patient:
     """A network with all that it is trained with.
 
     `train`, `val`: what yields batches. `arrays`: whether the training data came as (x, y), with no loader of the
-    user's. `own_loss`, `own_optimizer`, `own_step`: whether the doctor's own stand in for none given.
+    user's. `own_loss`, `own_optimizer`, `own_step`: whether the doctor's own stand in for none given. `task` is its
+    name, `targets` what is known of its targets; None where outputs and targets need not be comparable.
     """
 
     model: nn.Module
@@ -41,6 +44,7 @@ class Patient:
     optimizer: Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer]
     step: Step
     task: str
+    targets: Diagnosed | None
     arrays: bool
     own_loss: bool
     own_optimizer: bool
@@ -49,7 +53,22 @@ class Patient:
     @property
     def classifies(self) -> bool:
         """Whether the task is to tell classes apart."""
-        return self.task == "classify"
+        return self.targets is not None and self.targets.targets == "labels"
+
+    @property
+    def measures(self) -> bool:
+        """Whether the task is to name numbers."""
+        return self.targets is not None and self.targets.targets == "numbers"
+
+    @property
+    def compares(self) -> bool:
+        """Whether outputs are to be what the targets say."""
+        return self.targets is not None
+
+    @property
+    def unlabeled(self) -> int | None:
+        """The label that stands for none."""
+        return None if self.targets is None else self.targets.unlabeled
 
     @property
     def device(self) -> torch.device:
@@ -75,26 +94,29 @@ def make_patient(
         remedy = "with torch.no_grad(): model(next(iter(train))[0])"
         raise UsageError("model", "a network with layers that have no shape yet", "one that has seen a batch", remedy)
     if not isinstance(task, str) or not task:
-        raise UsageError("task", repr(task), " or ".join(_TASKS), 'task="classify"')
+        raise UsageError("task", repr(task), "one of " + ", ".join(TASKS), 'task="classify"')
     for name, value in (("loss", loss), ("step", step)):
         if value is not None and not callable(value):
             raise UsageError(name, type(value).__name__, "a function", f"leave {name} out, or give a function")
     if optimizer is not None and not isinstance(optimizer, Optimizer) and not callable(optimizer):
         remedy = "optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
         raise UsageError("optimizer", type(optimizer).__name__, "an Optimizer, or a function that makes one", remedy)
-    if loss is None and step is None and task not in _TASKS:
+    targets = task_class(task).diagnosed_as if task in TASKS else None
+    if loss is None and step is None and targets is None:
         remedy = "loss=torch.nn.MSELoss()"
-        raise UsageError("loss", f"none, for task {task!r}", "one, where the task is another than these two", remedy)
+        expected = f"one, where the task is another than {', '.join(TASKS)}"
+        raise UsageError("loss", f"none, for task {task!r}", expected, remedy)
     if not isinstance(optimizer, Optimizer):
         _load_optimizers()
     return Patient(
         model,
         _batches(train, "train", model, shuffled=True),
         None if val is None else _batches(val, "val", model, shuffled=False),
-        cast(Loss, loss) if loss is not None else _usual_loss(task),
+        cast(Loss, loss) if loss is not None else _usual_loss(targets),
         cast(Any, optimizer) if optimizer is not None else _own_optimizer,
         cast(Step, step) if step is not None else usual_step,
         task,
+        targets,
         arrays=_is_pair(train),
         own_loss=loss is None,
         own_optimizer=optimizer is None,
@@ -123,12 +145,9 @@ def usual_step(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss) -
     return value.detach()
 
 
-def _usual_loss(task: str) -> Loss:
-    return _cross_entropy if task == "classify" else functional.mse_loss
-
-
-def _cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(outputs, targets)
+def _usual_loss(targets: Diagnosed | None) -> Loss:
+    """That of the task, called by name, so that it is seen."""
+    return functional.mse_loss if targets is None else lambda outputs, wanted: targets.loss(outputs, wanted)
 
 
 def _own_optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:

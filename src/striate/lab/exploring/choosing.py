@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,14 +15,14 @@ from striate.lab.exploring.samples import Samples
 from striate.lab.images import RUN
 from striate.statistics.intervals import wilson
 
-Show = Literal["all", "mistakes", "unsure"]
+Show = Literal["all", "mistakes", "unsure", "worst", "best"]
 
 
 @dataclass(frozen=True)
 class Choice:
     """What a page asks for: a `split`, the class that samples truly are of and the one that the network says (None:
     any), and which of them: `all`, `mistakes` with the most confident first, `unsure` hits with the smallest lead
-    first."""
+    first; where samples have no class, the `worst` or the `best` first."""
 
     split: str
     true: int | None = None
@@ -31,7 +32,12 @@ class Choice:
     @property
     def needs_answers(self) -> bool:
         """Whether the network has to be asked."""
-        return self.said is not None or self.show != "all"
+        return self.said is not None or self.show in ("mistakes", "unsure")
+
+    @property
+    def ranks(self) -> bool:
+        """Whether samples are to be in the order of their metric."""
+        return self.show in ("worst", "best")
 
 
 def chosen_ids(choice: Choice, samples: Samples, answers: Answers | None) -> NDArray[np.int64]:
@@ -57,13 +63,17 @@ def chosen_ids(choice: Choice, samples: Samples, answers: Answers | None) -> NDA
     return ordered
 
 
-def describe(ids: NDArray[np.int64], samples: Samples, answers: Answers | None) -> list[dict[str, Any]]:
+def describe(
+    ids: NDArray[np.int64], samples: Samples, answers: Answers | None, figures: Mapping[int, str] | None = None
+) -> list[dict[str, Any]]:
     """Each sample as a page needs it: the `name` of its image in addresses, `path`, `label`, and where answers are
-    there `said`, `probability` and whether it is `right`."""
+    there `said`, `probability` and whether it is `right`; of `figures`, its own as `figure`."""
     rows = {} if answers is None else dict(zip(answers.ids.tolist(), range(len(answers.ids)), strict=True))
     told = []
     for number in ids.tolist():
         one = {"name": f"{RUN}#{number}", "path": samples.listing.paths[number], "label": str(samples.labels[number])}
+        if figures is not None and number in figures:
+            one |= {"label": figures[number], "figure": True}
         if answers is not None and number in rows:
             row = rows[number]
             said = samples.classes[int(answers.said[row])]

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from striate.lab.exploring.answers import Answers, find_answers
 from striate.lab.exploring.choosing import Choice, Show, chosen_ids, confusion, describe
 from striate.lab.exploring.mapping import Features, features_of, make_map
+from striate.lab.exploring.ranked import Ranked, drawn, find_ranked
 from striate.lab.exploring.samples import Samples, read_samples
 from striate.lab.workbench import Lab
 from striate.visualize.inside.embedding import Method
@@ -44,6 +45,15 @@ class Explorer:
         kept = self.samples.classes and (self.samples.run.predictions / f"{split}.npz").is_file()
         return self.answers(split) if kept or ("answers", split) in self._kept else None
 
+    def ranked(self, split: str) -> Ranked:
+        """The samples of a split in the order of their metric."""
+        return self._once(("ranked", split), lambda: find_ranked(self._lab, self.samples, split))
+
+    def ranks(self, split: str) -> bool:
+        """Whether the run keeps what the order of a split without classes needs."""
+        samples = self.samples
+        return not samples.classes and (samples.run.predictions / f"{split}.npz").is_file()
+
     def features(self, split: str) -> Features:
         """What the map of a split is made from."""
         return self._once(("features", split), lambda: features_of(self._lab, self.samples, split))
@@ -73,8 +83,10 @@ def routes(lab: Lab) -> APIRouter:
         return {
             "data": samples.listing.name,
             "classes": samples.classes,
+            "draws": lab.trained is not None and lab.trained.task.draws,
             "splits": [
-                {"name": name, "n": n, "classes": samples.class_counts(name)} for name, n in samples.counts().items()
+                {"name": name, "n": n, "classes": samples.class_counts(name), "ranked": explorer.ranks(name)}
+                for name, n in samples.counts().items()
             ],
         }
 
@@ -90,8 +102,20 @@ def routes(lab: Lab) -> APIRouter:
         """A page of the samples that were asked for."""
         choice, samples = Choice(split, true, said, show), explorer.samples
         answers = explorer.answers(split) if choice.needs_answers else explorer.known_answers(split)
-        ids = chosen_ids(choice, samples, answers)
-        return {"total": len(ids), "start": start, "samples": describe(ids[start : start + count], samples, answers)}
+        ranked = explorer.ranked(split) if choice.ranks or explorer.ranks(split) else None
+        if ranked is not None and choice.ranks:
+            ids = ranked.ordered(best=show == "best")
+        else:
+            ids = chosen_ids(choice, samples, answers)
+        figures = None if ranked is None else ranked.words()
+        told = describe(ids[start : start + count], samples, answers, figures)
+        return {"total": len(ids), "start": start, "samples": told}
+
+    @router.get("/drawn")
+    def over(split: str, sample: int, truth: bool = False) -> Response:
+        """A sample with what was predicted, or what is true, drawn over it."""
+        picture = drawn(lab, explorer.samples, explorer.ranked(split), sample, truth=truth)
+        return Response(picture, media_type="image/png")
 
     @router.get("/confusion")
     def confused(split: str) -> dict[str, Any]:

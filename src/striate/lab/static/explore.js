@@ -7,6 +7,7 @@ import { imageGrid } from "./explore_grid.js";
 import { mapView } from "./explore_map.js";
 import { problem } from "./problem.js";
 
+const RANKED = [{ value: "all", text: "all" }, { value: "worst", text: "the worst first" }, { value: "best", text: "the best first" }];
 const VIEWS = { images: "Images", confusion: "Confusion matrix", map: "Map" };
 const DRAWN = { images: imageGrid, confusion: confusionView, map: mapView };
 
@@ -62,10 +63,16 @@ function read(about) {
 function drawControls(about, asked, go) {
   const split = choice(about.splits.map((one) => ({ value: one.name, text: `${one.name} (${number(one.n)})` })), asked.split, (value) => go({ split: value }));
   split.id = "explore-split";
-  const views = make("div", { class: "row", role: "group", "aria-label": "View" }, Object.entries(VIEWS).map(([name, title]) =>
+  const offered = Object.entries(VIEWS).filter(([name]) => name !== "confusion" || about.classes.length);
+  const views = make("div", { class: "row", role: "group", "aria-label": "View" }, offered.map(([name, title]) =>
     make("button", { type: "button", id: `explore-${name}`, "aria-pressed": String(name === asked.view), onclick: () => go({ view: name, true: null, said: null, show: null }) }, title)));
   const fields = [labeled("Split", split)];
   if (asked.view === "images" && about.classes.length) fields.push(...classFields(about, asked, go));
+  if (asked.view === "images" && about.splits.find((one) => one.name === asked.split).ranked) {
+    const order = choice(RANKED, asked.show, (value) => go({ show: value === "all" ? null : value }));
+    order.id = "explore-show";
+    fields.push(labeled("Order", order));
+  }
   if (asked.view === "map") {
     const method = choice([{ value: "pca", text: "principal components, at once" }, { value: "tsne", text: "t-SNE, some seconds" }], asked.method, (value) => go({ method: value }));
     method.id = "explore-method";

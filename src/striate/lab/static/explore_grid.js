@@ -9,7 +9,7 @@ const PER_PAGE = 60;
 export async function imageGrid(asked, about, go) {
   const { split, show, start } = asked;
   const answer = await ask("explore/samples", { split, show, start, true: asked.true, said: asked.said, count: PER_PAGE });
-  const list = make("ul", { class: "gallery", "aria-label": "Images" }, answer.samples.map((sample) => make("li", {}, tile(sample))));
+  const list = make("ul", { class: "gallery", "aria-label": "Images" }, answer.samples.map((sample) => make("li", {}, tile(sample, about.draws ? split : null))));
   moveByKeys(list);
   const last = Math.min(answer.total, start + PER_PAGE);
   const said = answer.total ? `${number(start + 1)} to ${number(last)} of ${number(answer.total)}` : "None.";
@@ -21,15 +21,18 @@ export async function imageGrid(asked, about, go) {
   return { element: make("div", {}, list, ...(pages ? [pages] : [])), said };
 }
 
-function tile(sample) {
+function tile(sample, split) {
   const words = [make("span", { class: "name" }, sample.label)];
   if (sample.said !== undefined) {
     const sure = `${number(Math.round(1000 * sample.probability) / 10)}\u00a0%`;
     words.push(sample.right ? make("span", { class: "good" }, `✓ ${sure}`) : make("span", { class: "error" }, `✗ says ${sample.said}, ${sure}`));
   }
+  const over = sample.figure && split ? [false, true].map((truth) => make("img", { loading: "lazy", class: "pixels", width: 96, height: 96, onload: smooth,
+    alt: truth ? "what is true" : "what is predicted; wrong pixels are checkered", title: truth ? "true" : "predicted; wrong pixels are checkered",
+    src: answerAddress("explore/drawn", { split, sample: sample.name.split("#").pop(), truth }) })) : [];
   return [
     make("a", { href: pageAddress("watch", { image: sample.name }), title: sample.path },
-      make("img", { class: "pixels", loading: "lazy", alt: "", width: 96, height: 96, onload: smooth, src: answerAddress("images/picture", { name: sample.name, side: 192 }) }), words),
+      make("img", { class: "pixels", loading: "lazy", alt: "", width: 96, height: 96, onload: smooth, src: answerAddress("images/picture", { name: sample.name, side: 192 }) }), over, words),
     make("a", { class: "small", href: pageAddress("pixels", { image: sample.name }), "aria-label": `${sample.label}, as pixels` }, "pixels"),
   ];
 }

@@ -20,7 +20,6 @@ from striate.lab.networks import RUN, input_shape, network_name
 from striate.models.build import build_model
 from striate.models.registry import MODELS
 from striate.models.untouched import same_random_state
-from striate.tasks.classify.task import Classify
 from striate.tasks.views import VIEW_COUNTS
 from striate.visualize.picture import Picture
 from striate.wording import several, show_shape
@@ -94,10 +93,12 @@ def _of_run(lab: Lab) -> Subject:
     if trained.views != "none":
         count = VIEW_COUNTS[trained.views]
         notes = (f"This run answers with the mean over {several(count, 'view')} of an image; one of them is watched.",)
-    classify = isinstance(trained.task, Classify)
+    targets = trained.task.diagnosed_as
+    probable = targets is not None and targets.targets == "labels"
+    one = probable and trained.task.needs == "vector"
     return Subject(
-        *(RUN, trained.module, trained.preparation, trained.normalization, trained.classes if classify else ()),
-        probable=classify or trained.task.name == "segment",
+        *(RUN, trained.module, trained.preparation, trained.normalization, trained.classes if one else ()),
+        probable=probable,
         notes=notes,
         parameters=sum(p.numel() for p in trained.module.parameters()),
     )

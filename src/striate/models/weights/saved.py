@@ -71,7 +71,8 @@ def network_of(text: str, file: Path, content: dict[str, Any]) -> SavedNetwork:
             name=network["name"] or "",
             input_shape=tuple(network["input_shape"]),
             outputs=len(task["classes"] if "classes" in task else task["target_names"]),
-            dense=task["name"] == "segment",
+            # Checkpoints of earlier versions do not say: those of masks had classes and no choice of losses.
+            dense=bool(network.get("dense", "classes" in task and "loss_name" not in task)),
             classes=tuple(content["classes"]),
             kind=content.get("preparation", {}).get("kind", ""),
             mean=tuple(standardized.get("mean", ())),

@@ -258,9 +258,9 @@ def _announced(space: tuple[Dimension, ...], say: Say) -> tuple[Dimension, ...]:
 
 
 def _search(request: SweepRequest, decided: Prepared, space: tuple[Dimension, ...]) -> Search:
-    if decided.task.name == "regress" and any(d.field == "task.loss" for d in space):
+    if decided.task.scored_by_loss and any(d.field == "task.loss" for d in space):
         raise ConfigError(
-            "--over task.loss", "several losses", "one: scores of a regression are losses", "--task.loss huber"
+            "--over task.loss", "several losses", "one: the scores of this task are losses", "--task.loss huber"
         )
     trials = TRIALS if request.trials is None and request.minutes is None else request.trials
     return Search(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ from striate.tasks.constants import constants
 from striate.tasks.evaluation import ClassRow, Evaluation, views_text
 from striate.tasks.figures import Assessment, Figures, Gap
 from striate.tasks.headline import Rows
-from striate.tasks.task import Explained, Task
+from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
 
@@ -57,6 +56,7 @@ class Classify(Task):
     temperature: float = 1.0
 
     name: ClassVar[str] = "classify"
+    diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("labels", functional.cross_entropy)
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "hinge")
     fields: ClassVar[Mapping[str, frozenset[str]]] = {
@@ -292,11 +292,6 @@ class Classify(Task):
     def target_text(self, target: Any) -> str:
         """The name of the class."""
         return self.classes[int(target)]
-
-    @cached_property
-    def diagnosed_as(self) -> Literal["classify"]:
-        """One class a sample."""
-        return "classify"
 
     def state(self) -> dict[str, Any]:
         """Plain values for the checkpoint."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from striate.tasks.headline import Rows
 from striate.tasks.regress.assess import assess_numbers
 from striate.tasks.regress.figures import RegressionFigures
 from striate.tasks.regress.metrics import METRICS
-from striate.tasks.task import Explained, Task
+from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import number
 
@@ -51,6 +50,7 @@ class Regress(Task):
     loss_name: str = "squared"
 
     name: ClassVar[str] = "regress"
+    diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("numbers", functional.mse_loss)
     annotation: ClassVar[str] = "number"
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("squared", "absolute", "huber")
@@ -99,6 +99,11 @@ class Regress(Task):
     def score(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
         """The lower loss."""
         return (-metrics["loss"],)
+
+    @property
+    def scored_by_loss(self) -> bool:
+        """It is, as `score` has it."""
+        return True
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, T) float32 in the units of the data."""
@@ -247,11 +252,6 @@ class Regress(Task):
         notes = [f"Of {self.outputs} numbers, the first one is explained."] if self.outputs > 1 else []
         notes.append("Deletion is in standard deviations of the training targets.")
         return Explained(lambda outputs: outputs, 0, "number", notes=tuple(notes))
-
-    @cached_property
-    def diagnosed_as(self) -> Literal["regress"]:
-        """Numbers."""
-        return "regress"
 
     def state(self) -> dict[str, Any]:
         """Plain values for the checkpoint."""

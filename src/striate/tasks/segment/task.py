@@ -36,9 +36,14 @@ from striate.tasks.segment.assess import assess_masks
 from striate.tasks.segment.figures import SegmentationFigures
 from striate.tasks.segment.metrics import METRICS
 from striate.tasks.segment.pixels import Pixels, SampledPixels
-from striate.tasks.task import Explained, Feature, Task
+from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
+
+
+def _usual_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(outputs, targets.long(), ignore_index=IGNORED)
+
 
 _LEAVE_OUT = "leave out --calibrated"
 
@@ -54,6 +59,7 @@ class Segment(Task):
     class_weights: tuple[float, ...] | None = None
 
     name: ClassVar[str] = "segment"
+    diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("labels", _usual_loss, IGNORED)
     annotation: ClassVar[str] = "mask"
     needs: ClassVar[Feature] = "map"
     metrics = METRICS
@@ -62,6 +68,7 @@ class Segment(Task):
     moves_with_image: ClassVar[bool] = True
     mean_of_views: ClassVar[bool] = True
     writes_files: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
     loss_name: ClassVar[str] = "cross-entropy"  # type: ignore[misc]
 
     @classmethod
@@ -208,6 +215,12 @@ class Segment(Task):
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> AnswerAgreement:
         """The share of equal pixels."""
         return agreement_of_labels(self.decode(reference), self.decode(outputs))
+
+    def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
+        """The colors of the classes over the image; wrong pixels are checkered, those without a label gray."""
+        from striate.visualize.masks import colored
+
+        return colored(image, decoded, len(self.classes), truth)
 
     def unmoved(self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
         """Maps turned back to where the image is; what was moved out is taken from the edge."""

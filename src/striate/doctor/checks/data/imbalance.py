@@ -22,7 +22,36 @@ THRESHOLD = (
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
-    counts = class_counts(evidence).train
+    counted = class_counts(evidence)
+    if counted.positions is not None:
+        return _of_positions(evidence, counted.positions)
+    return _of_samples(evidence, counted.train)
+
+
+def _of_positions(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
+    """Maps have large and small things: only what the network does not find at all is told."""
+    present = counts.nonzero().flatten()
+    if len(present) < 2:
+        return
+    most, least = int(present[counts[present].argmax()]), int(present[counts[present].argmin()])
+    ratio = float(counts[most] / counts[least])
+    found, words = _recall(evidence, least)
+    if ratio < RATIO or found is None or found >= 0.5:
+        return
+    yield Finding(
+        "data.imbalance",
+        "note",
+        "training loader",
+        f"{ratio:.0f} times as many positions of class {most} as of class {least} "
+        f"({int(counts[least]):,}){words.replace('samples', 'positions')}",
+        THRESHOLD,
+        "The network does best by hardly ever answering the rare class; the share of right positions looks good.",
+        "Weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`, or cut the images around "
+        "what is rare. Report the IoU of each class.",
+    )
+
+
+def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     present = counts.nonzero().flatten()
     if len(present) < 2:
         return

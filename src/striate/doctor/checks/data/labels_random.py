@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 
 import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.answers import Answers
+from striate.doctor.evidence.belonging import answers_belong, belonging
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.describing import channels_first
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.leaves import dealt_anew
 from striate.doctor.evidence.numbers import related
@@ -21,7 +24,7 @@ SLIGHT = 0.05
 """Part of what there is to gain over chance; less is met now and then by one of several models."""
 LEAST = 0.12
 LEAST_NUMBERS = 0.25
-_FEWEST = 60
+_FEWEST, _FEWEST_MAPS = 60, 20
 _TO_GAIN = 0.3
 THRESHOLD = (
     f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to, though "
@@ -39,6 +42,8 @@ _REMEDY = (
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
+    if evidence.samples.maps is not None:
+        return _maps(evidence, evidence.samples.maps)
     try:
         labels = evidence.samples.labels
     except NoEvidence:
@@ -101,6 +106,44 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
         _WHY,
         _REMEDY,
     )
+
+
+def _maps(evidence: Evidence, maps: torch.Tensor) -> Iterable[Finding]:
+    """Maps of classes against inputs: do they fit their own better than those of other samples?"""
+    x = channels_first(evidence.samples.sole_inputs)
+    if x.shape[2:] != maps.shape[1:] or not x.is_floating_point():
+        raise NoEvidence("the targets are maps of another size than the inputs")
+    if len(maps) < _FEWEST_MAPS:
+        raise NoEvidence(f"{len(maps)} maps are too few to tell whether they belong to their inputs")
+    own, others = belonging(x, maps)
+    if not others or own > max(others) or _network_sees(evidence):
+        return
+    beaten = sum(other >= own for other in others)
+    yield Finding(
+        "data.labels-random",
+        "error",
+        "training targets",
+        f"brightness and texture tell the classes of positions apart no better than with the maps of other samples: "
+        f"{beaten} of {len(others)} random pairings of {len(maps)} inputs and maps fit as well or better",
+        "the own maps fit better than all random pairings",
+        _WHY,
+        "Look at ten inputs with their maps drawn over them. Usual reasons: one of both was shuffled or sorted alone, "
+        "files are listed in different orders (match them by their names), only one of both was flipped or cut.",
+    )
+
+
+def _network_sees(evidence: Evidence) -> bool:
+    """Whether the trial's network answers about maps that it was not trained on as if they belonged to their inputs: it
+    may see more than brightness and texture."""
+    answers, maps = _val(evidence), None
+    with suppress(NoEvidence):
+        maps = evidence.val_samples.maps
+    if answers is None or maps is None:
+        return False
+    with suppress(NoEvidence):
+        predicted = answers.predictions
+        return predicted.shape == maps[: len(predicted)].shape and answers_belong(predicted, maps[: len(predicted)])
+    return False
 
 
 def _val(evidence: Evidence) -> Answers | None:

@@ -16,6 +16,16 @@ THRESHOLD = (
 )
 
 
+_MAPS = (
+    "Look at a few maps beside their inputs: a scale of 0 to 1 that became whole numbers (`(mask * 255).long()`), an "
+    "empty folder, maps of another data set. `torch.bincount(y.flatten())` counts what the loader yields."
+)
+_SAMPLES = (
+    "Look at what the loader draws from: weights of 0 in a `WeightedRandomSampler`, a folder left out, a split by "
+    "position instead of at random. `torch.bincount(torch.cat([y for _, y in train]))` counts what it yields."
+)
+
+
 def _run(evidence: Evidence) -> Iterable[Finding]:
     counts = class_counts(evidence)
     whole = evidence.train.whole
@@ -33,28 +43,33 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         "data.missing-class",
         "error" if certain else "warning",
         "training loader",
-        f"of {int(counts.train.sum()):,} samples of {'an epoch' if whole else 'the first batches'}, none is of class "
+        f"of {_seen(counts):,} {counts.things} of {'an epoch' if whole else 'the first batches'}, none is of class "
         f"{named}{beside or f', though there are {counts.outputs} outputs'}",
         THRESHOLD,
         "What is never shown cannot be learned: every such sample will be taken for something else.",
-        "Look at what the loader draws from: weights of 0 in a `WeightedRandomSampler`, a folder left out, a split by "
-        "position instead of at random. `torch.bincount(torch.cat([y for _, y in train]))` counts what it yields.",
+        _SAMPLES if counts.positions is None else _MAPS,
     )
+
+
+def _seen(counts: ClassCounts) -> int:
+    """How many samples, or maps, there are: most classes of maps lie in several."""
+    return int(counts.train.sum() if counts.positions is None else counts.train.max())
 
 
 def _of_validation(counts: ClassCounts, whole: bool) -> list[int]:
     """Classes of validation that training lacks, and would not by chance."""
     if counts.val is None or (not whole and int((counts.train > 0).sum()) < 2):
         return []  # the beginning of a sorted set shows one class: that is another fault
-    share = counts.val.double() / max(int(counts.val.sum()), 1)
-    unlikely = (1 - share) ** int(counts.train.sum()) < 1e-3
+    seen, held = _seen(counts), int(counts.val.sum() if counts.positions is None else counts.val.max())
+    share = (counts.val.double() / max(held, 1)).clamp(max=1)
+    unlikely = (1 - share) ** seen < 1e-3
     found: list[int] = ((counts.train == 0) & (counts.val > 0) & unlikely).nonzero().flatten().tolist()
     return found
 
 
 def _of_outputs(counts: ClassCounts, outputs: int) -> list[int]:
     """Outputs without a class, where most have one: a head for more classes than there are is common."""
-    total, absent = int(counts.train.sum()), counts.train[:outputs] == 0
+    total, absent = _seen(counts), counts.train[:outputs] == 0
     found: list[int] = absent.nonzero().flatten().tolist()
     if int((counts.train > 0).sum()) == 1 and total >= _ROWS and outputs > 1:
         return found

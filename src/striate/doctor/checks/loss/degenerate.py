@@ -155,7 +155,7 @@ def _spread(outputs: torch.Tensor) -> float:
 def _remedy(evidence: Evidence) -> str:
     if evidence.patient.classifies:
         return "use `nn.CrossEntropyLoss()` on the scores of all samples and classes, without factors, masks or limits"
-    if evidence.patient.task == "regress":
+    if evidence.patient.measures:
         return (
             "use `nn.MSELoss()`, or keep what may shrink from doing so: add `torch.log(scale)` for a scale that the "
             "error is divided by; average over a mask that is not empty"

@@ -95,7 +95,7 @@ def _some_cut(evidence: Evidence, cut: Call, names: list[str], numbers: int, sha
     off = _is_off(cut)
     detaches = cut.name in ("detach", "data")
     remedy = tried(evidence, "not detached", replaced((cut,), first_argument)) if detaches else None
-    known = evidence.patient.task in ("classify", "regress")
+    known = evidence.patient.compares
     loud = "error" if known and share >= SHARE else "warning"
     how = f"gradients are switched off where {cut.name} runs in {cut.place}" if off else f"they end at {_call(cut)}"
     return Finding(

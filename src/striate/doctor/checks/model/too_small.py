@@ -70,7 +70,7 @@ def _needed(evidence: Evidence) -> float:
     """Units that are on or off and tell the classes apart: log₂ of their number; for numbers, more than one."""
     if evidence.patient.classifies:
         return math.log2(evidence.classes)
-    if evidence.patient.task != "regress":
+    if not evidence.patient.measures:
         raise NoEvidence(f"the task is {evidence.patient.task}: a narrow layer may be its purpose")
     return 2.0
 
