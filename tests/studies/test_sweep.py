@@ -394,7 +394,7 @@ def test_each_network_trains_for_its_own_recipes_epochs() -> None:
 
 def test_losses_of_a_regression_are_not_compared_with_one_another() -> None:
     fields = {"data.source": "boston", "model.name": "mlp(4)"}
-    with pytest.raises(ConfigError, match="scores of a regression"):
+    with pytest.raises(ConfigError, match="the scores of this task are losses"):
         run("sweep", request(over=("task.loss=squared|huber",), **fields))
 
 

@@ -34,6 +34,7 @@ _REFUSED = {
     "model.digest": ("it is decided, not chosen", "leave it out"),
     "model.weights_digest": ("it is decided, not chosen", "leave it out"),
     "decided": ("it is decided, not chosen", "leave it out"),
+    "code": ("it is noted, not chosen", "leave it out"),
     "task.name": ("scores of other tasks cannot be compared", "--task classify for all"),
     "budget.epochs": ("the rungs of a sweep share out the epochs", "--epochs 12 for the longest trainings"),
     "budget.minutes": ("the rungs of a sweep share out the epochs", "--epochs 12, or --minutes 10 for the whole sweep"),
