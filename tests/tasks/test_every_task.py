@@ -314,10 +314,13 @@ def test_two_processes_end_as_one(example: Example, source: Path, run: Path, nam
         [*launcher, *_train(example, source, Path("two"))], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    headline = task_class(name).metrics[0].key
-    one, two = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (run, Path("two")))
-    assert two["n"] == one["n"]
-    assert two[headline] == pytest.approx(one[headline], abs=0.1, rel=0.1)
+    one, two = (json.loads((folder / "metrics.json").read_text()) for folder in (run, Path("two")))
+    assert two["task"] == name
+    assert two["test"]["n"] == one["test"]["n"]
+    # Later ones tell less: sums in another order and other dropout masks are made larger by every step.
+    first = [(folder / "metrics.csv").read_text().splitlines()[1].split(",") for folder in (run, Path("two"))]
+    assert first[0][:2] == first[1][:2], "epoch and step"
+    assert float(first[1][3]) == pytest.approx(float(first[0][3]), rel=0.1), "the loss of the first epoch"
 
 
 # Studies
