@@ -242,9 +242,10 @@ class Classify(Task):
     ) -> tuple[Picture, ...]:
         """The confusion matrix, and galleries of mistakes, unsure hits and random samples."""
         from striate.tasks.classify import show  # drawing loads only where it is needed
+        from striate.visualize.canvas import of_split
 
         del target_names
-        title = f"{evaluation.data}, {evaluation.split} split, n = {evaluation.n:,}"
+        title = of_split(evaluation.data, evaluation.split, evaluation.n)
         galleries = () if images is None else show.galleries(folder, evaluation, images, title, names)
         return (show.confusion_picture(folder, evaluation, title), *galleries)
 

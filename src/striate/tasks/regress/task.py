@@ -196,9 +196,10 @@ class Regress(Task):
     ) -> tuple[Picture, ...]:
         """Predicted against true."""
         from striate.tasks.regress.show import scatter_picture  # drawing loads only where it is needed
+        from striate.visualize.canvas import of_split
 
         del images, names
-        title = f"{evaluation.data}, {evaluation.split} split, n = {evaluation.n:,}"
+        title = of_split(evaluation.data, evaluation.split, evaluation.n)
         return (scatter_picture(folder, evaluation, title, target_names),)
 
     def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:

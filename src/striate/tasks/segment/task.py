@@ -292,9 +292,10 @@ class Segment(Task):
     ) -> tuple[Picture, ...]:
         """Samples with true and predicted masks: at random, the worst, typical and the best ones."""
         from striate.tasks.segment.show import mask_pictures  # drawing loads only where it is needed
+        from striate.visualize.canvas import of_split
 
         del target_names
-        title = f"{evaluation.data}, {evaluation.split} split, n = {evaluation.n:,}"
+        title = of_split(evaluation.data, evaluation.split, evaluation.n)
         if images is None:
             return ()
         each = self.headline_figure().each(self.rows_of(evaluation))
