@@ -21,8 +21,3 @@ def annotation_kind(name: str) -> AnnotationKind:
     module, _, which = KINDS[name].partition(":")
     found: AnnotationKind = getattr(importlib.import_module(module), which)()
     return found
-
-
-def task_reading(annotation: str) -> str:
-    """The built-in task that reads this kind of annotation."""
-    return annotation_kind(annotation).task
