@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 
 import striate
 from striate import notebook
-from striate.data.audit.record import DataCheck
+from striate.data.audit.data_check import DataCheck
 from striate.doctor.diagnosis import Diagnosis
-from striate.evaluation.comparing.record import ComparedRun, Comparison, Pair
+from striate.evaluation.comparison import ComparedRun, Comparison, Pair
 from striate.records import Finding
-from striate.statistics.difference import Difference
 from striate.statistics.intervals import wilson
+from striate.statistics.paired import Difference
 from striate.tasks.classify.task import Classify
 from striate.tasks.evaluation import ClassRow, Evaluation
+from striate.visualize.attribution.attributions import AnswerCheck, AttributionMap, MapCheck, Maps
 from striate.visualize.attribution.explanation import Explanation
 from striate.visualize.attribution.nearest import Nearest
-from striate.visualize.attribution.record import AnswerCheck, AttributionMap, MapCheck, Maps
 
 NASTY = "<script>alert(1)</script>\x1b[31m"
 

@@ -14,7 +14,7 @@ from torch import nn
 from striate import summarize
 from striate.account.field.effective import effective_receptive_field
 from striate.account.observing import observe
-from striate.account.observing.trial import trying
+from striate.account.observing.observation import trying
 from striate.errors import ModelError
 from striate.models.check import check_forward
 from striate.models.untouched import on_trial

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from striate.cli import main
-from striate.cli.model_tables import comparable_error, model_list
+from striate.cli.models import comparable_error, model_list
 from striate.models.catalog.history import HISTORY
 from striate.models.model_info import PublishedError
 from striate.models.registry import GROUPS, MODELS

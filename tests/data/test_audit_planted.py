@@ -11,7 +11,7 @@ import pytest
 from defects import KINDS, plant, write_clean
 
 import striate
-from striate.data.audit.record import DataCheck
+from striate.data.audit.data_check import DataCheck
 
 
 def found_of(check: DataCheck) -> dict[str, set[str]]:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from striate.data.augment import Augmentation, augment_batch, draw_augmentation
+from striate.data.augment.augment import Augmentation, augment_batch, draw_augmentation
 from striate.data.config import AugmentConfig
 
 EVERYTHING = AugmentConfig(
@@ -231,7 +231,7 @@ def test_crops_are_whole_pixels_inside_the_image() -> None:
 
 @pytest.mark.parametrize("option", [None, *OPTIONS])
 def test_large_images_in_parts_do_not_depend_on_their_batch(option: str | None, monkeypatch) -> None:
-    monkeypatch.setattr("striate.data.parts._VALUES", 2000)
+    monkeypatch.setattr("striate.data.memory_layout._VALUES", 2000)
     config = EVERYTHING if option is None else only(option)
     x, ids = images(3, 16), torch.arange(16)
     whole, _ = augment_batch(x, config, 0, 3, ids)

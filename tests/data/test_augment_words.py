@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from striate.data.augment_words import describe_augmentation
+from striate.data.augment.augment import describe_augmentation
 from striate.data.config import AugmentConfig
 
 

@@ -105,7 +105,7 @@ class Reading:
 
 
 def test_stored_images_are_read_while_the_network_computes(classify, monkeypatch):
-    monkeypatch.setattr("striate.data.store.ahead._WINDOW_BATCHES", 1)
+    monkeypatch.setattr("striate.data.loader._WINDOW_BATCHES", 1)
     split = images()
     source = Reading(split.inputs, batch=10)
     stored = replace(split, inputs=StoredInputs(source, np.arange(50)))

@@ -14,9 +14,8 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, root_mean_squared_error
 
 from striate.errors import DataError
-from striate.evaluation.comparing.compare import RunAnswers, compare_answers, short_names
-from striate.statistics.difference import difference_of_classes, holm
-from striate.statistics.paired import mcnemar
+from striate.evaluation.compare import RunAnswers, compare_answers, short_names
+from striate.statistics.paired import difference_of_classes, holm, mcnemar
 from striate.tasks.classify.task import Classify
 from striate.tasks.regress.task import Regress
 from striate.tasks.segment.task import Segment

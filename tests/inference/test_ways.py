@@ -9,13 +9,10 @@ import torch
 from small_networks import SHAPE, Block, network, samples, with_statistics
 from torch import fx, nn
 
-from striate.inference.candidates import why_left_alone
-from striate.inference.choose import prepare_way
-from striate.inference.fused_convolution import FusedConvolution
+from striate.inference.choose import prepare_way, why_left_alone
 from striate.inference.openvino_network import openvino_installed
 from striate.inference.plan import Way
-from striate.inference.torch_network import prepare_torch
-from striate.inference.traced import fold_normalization, traced
+from striate.inference.torch_network import FusedConvolution, fold_normalization, prepare_torch, traced
 from striate.models.build import build_model
 
 FP32, BF16 = Way(memory_format="channels_last", fused=True), Way("torch", "bf16", "channels_last", True)

@@ -18,10 +18,10 @@ import striate
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
 from striate.errors import ModelError
-from striate.lab.watching.input_arithmetic import explain_input
 from striate.lab.watching.kept_passes import KeptPasses
 from striate.lab.watching.maps import map_pictures
 from striate.lab.watching.passing import run_pass
+from striate.lab.watching.pointwise_arithmetic import explain_input
 from striate.lab.workbench import Lab
 from striate.models.build import build_model
 from striate.tasks.classify.task import Classify

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from striate.lab.page_words import in_page_words
+from striate.lab.problems import in_page_words
 
 
 def test_a_region_beyond_the_picture_is_told_without_options(client: TestClient) -> None:

@@ -15,21 +15,13 @@ import torch
 from torch import nn
 
 import striate.layers
-from striate.layers.c_cell import CCell
-from striate.layers.channel_l2_pool import ChannelL2Pool
-from striate.layers.contrast_cells import ContrastCells
+from striate.layers.activations import Maxout
+from striate.layers.blocks import Residual, SqueezeExcitation
+from striate.layers.convolution import LocallyConnected, SamePadding, WhiteningConv2d
 from striate.layers.fixed_filter import FixedFilter
-from striate.layers.global_average_pool import GlobalAveragePool
-from striate.layers.group_norm import OneChannelGroupNorm
-from striate.layers.l2_pool import L2Pool
-from striate.layers.local_contrast_norm import LocalContrastNorm
-from striate.layers.locally_connected import LocallyConnected
-from striate.layers.maxout import Maxout
-from striate.layers.residual import Residual
-from striate.layers.s_cell import SCell
-from striate.layers.same_padding import SamePadding
-from striate.layers.squeeze_excitation import SqueezeExcitation
-from striate.layers.whitening import WhiteningConv2d
+from striate.layers.neocognitron import CCell, ContrastCells, SCell
+from striate.layers.normalization import LocalContrastNorm, OneChannelGroupNorm
+from striate.layers.pooling import ChannelL2Pool, GlobalAveragePool, L2Pool
 
 SHAPE = (4, 7, 6)
 

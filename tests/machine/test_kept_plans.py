@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from striate.machine.kept import keep_plan, read_plan
+from striate.machine.cache import keep_plan, read_plan
 
 KEY = {"network": "a", "shape": (3, 32, 32), "machine": {"cores": 2}}
 
@@ -45,6 +45,6 @@ def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, monkeypatc
 
 
 def test_without_a_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("striate.machine.kept.cache_folder", lambda: None)
+    monkeypatch.setattr("striate.machine.cache.cache_folder", lambda: None)
     assert not keep_plan("inference", KEY, {"precision": "bf16"})
     assert read_plan("inference", KEY) is None

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from striate.errors import LayerStringError, ModelError
-from striate.models.first_weights.initialize import OUTPUT_SCALE
 from striate.models.from_spec import build_network, build_plan
+from striate.models.initialization.initialize import OUTPUT_SCALE
 from striate.models.layer_strings.fault import Fault
 from striate.models.layer_strings.layer_string import parse_layers, read_layers
 from striate.models.layer_strings.shapes import plan_network, read_plan

@@ -13,13 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from striate.layers.hard_threshold import hard_threshold
+from striate.layers.activations import hard_threshold
 from striate.models.build import build_model
 from striate.models.learning_rule import OwnRule, learning_rule
-from striate.models.rules.least_mean_squares import least_mean_squares, signs_of_classes
-from striate.models.rules.majority_rule import majority_rule
-from striate.models.rules.minimal_disturbance import minimal_disturbance
-from striate.models.rules.perceptron_rule import CHUNK, perceptron_rule
+from striate.models.rules.madaline import majority_rule, minimal_disturbance
+from striate.models.rules.single_layer import CHUNK, least_mean_squares, perceptron_rule, signs_of_classes
 
 NAMES = ("perceptron", "adaline", "madaline(units=12)", "madaline(units=30,logic=majority)", "neocognitron(planes=3)")
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from striate.errors import InputMisfit, ModelError, ShapeError
-from striate.layers.global_average_pool import GlobalAveragePool
-from striate.layers.locally_connected import LocallyConnected
+from striate.layers.convolution import LocallyConnected
+from striate.layers.pooling import GlobalAveragePool
 from striate.models.check import check_forward
 from striate.models.shape_error import smallest_size
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.account.count import count_macs
+from striate.account.summarize import count_macs
 from striate.errors import ModelError
 from striate.models.build import build_model
 from striate.models.registry import MODELS, describe_model

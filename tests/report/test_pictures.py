@@ -9,7 +9,7 @@ from made_runs import classification, draw_answers, images, regression, segmenta
 from PIL import Image
 
 from striate.report.pictures import draw_curves
-from striate.visualize.tiles import encode
+from striate.visualize.gallery import encode
 
 
 def names(pictures):

@@ -16,7 +16,7 @@ from striate.data import download as download_module
 from striate.data.download import download
 from striate.data.named import DatasetInfo, RemoteFile
 from striate.errors import DataError
-from striate.machine.kept import keep_plan, read_plan
+from striate.machine.cache import keep_plan, read_plan
 
 
 class Place(BaseHTTPRequestHandler):

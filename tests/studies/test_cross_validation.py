@@ -307,7 +307,7 @@ def test_minutes_are_those_of_the_whole_study(monkeypatch) -> None:
         def seconds(self, _):
             return 0.0
 
-    monkeypatch.setattr("striate.training.budget.measure_pace", lambda *_, **__: Enough())
+    monkeypatch.setattr("striate.training.budget.steps.measure_pace", lambda *_, **__: Enough())
     config = request(table(), "3x2", **{"budget.epochs": None, "budget.minutes": 3.0})
     plan = plan_cross_validation(config)
     assert asked[0] == pytest.approx(30, abs=3)  # a sixth of 180 s

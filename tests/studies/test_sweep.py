@@ -26,7 +26,7 @@ from striate.studies.sweep.journal import Journal, locked
 from striate.studies.sweep.run import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
 from striate.studies.sweep.space import parse_space
 from striate.studies.sweep.train_once import plan, without_test
-from striate.training import budget as budget_module
+from striate.training.budget import steps as budget_module
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, with_fields
 from striate.training.prepare import Prepared

@@ -19,10 +19,10 @@ from every_task import COUNT, EXAMPLES, Example
 
 import striate
 from striate.cli import main
-from striate.data.augment import augment_batch
+from striate.data.augment.augment import augment_batch
+from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.targets import Ragged
-from striate.data.warp import Warp
 from striate.report import finish
 from striate.runs.checkpoint import load_checkpoint
 from striate.tasks.accumulator import Accumulator

@@ -8,7 +8,7 @@ import pytest
 
 import striate
 from striate.errors import UsageError
-from striate.training.asked_fields import asked_fields
+from striate.training.request import asked_fields
 
 
 def test_arguments_and_fields_make_one_request() -> None:

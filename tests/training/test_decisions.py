@@ -14,7 +14,7 @@ from striate.models.build import build_model
 from striate.tasks.registry import task_for
 from striate.training.config import Config
 from striate.training.config_file import with_fields
-from striate.training.nonfinite_place import first_nonfinite
+from striate.training.nonfinite.locate import first_nonfinite
 from striate.training.recipes.decide import Decision, decide
 from striate.training.recipes.facts import Facts, gather_facts
 from striate.training.recipes.standard import standard

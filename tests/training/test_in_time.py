@@ -20,17 +20,17 @@ from striate.api import resume, verify
 from striate.cli.main import main
 from striate.runs.directory import RunDirectory
 from striate.runs.events import read_events
-from striate.training import budget, session
+from striate.training import session
 from striate.training.at_step import at_step as config_at
+from striate.training.budget import steps as budget
+from striate.training.budget.pace import Pace, Phase
 from striate.training.config import BudgetConfig, Config
 from striate.training.config_file import config_from_yaml
+from striate.training.deadline import InTime, TimeLeft, TimeWatch, kept_in_time
 from striate.training.events import StepsChanged
-from striate.training.in_time import InTime, kept_in_time
 from striate.training.interruption import Interrupted
-from striate.training.pace import Pace, Phase
 from striate.training.request import merge_request
 from striate.training.state import TrainingState
-from striate.training.time_left import TimeLeft, TimeWatch
 
 START = 5.0  # seconds that are over before the first step
 

@@ -20,7 +20,7 @@ from striate.tasks.classify.task import Classify
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.events import EpochDone, EpochRow
-from striate.training.nonfinite import LossWatch
+from striate.training.nonfinite.detect import LossWatch
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
 from striate.training.prepare import prepare

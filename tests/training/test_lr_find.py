@@ -25,10 +25,9 @@ from striate.tasks.segment.task import Segment
 from striate.training.config import Config
 from striate.training.learning_rate import find as lr_find
 from striate.training.learning_rate import trials
-from striate.training.learning_rate.constant_answer import constant_answer_loss
 from striate.training.learning_rate.find import Plan, search_learning_rate
 from striate.training.learning_rate.range_test import LOWEST, range_test
-from striate.training.learning_rate.trials import halve_until_stable, make_fold, run_trial
+from striate.training.learning_rate.trials import constant_answer_loss, halve_until_stable, make_fold, run_trial
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request, read_config
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from striate.api.planning import plan_training
-from striate.api.searching import find_learning_rate, sweep
+from striate.api.studies import find_learning_rate, sweep
 from striate.api.training import train
 from striate.data.dataset import Dataset, Split
 from striate.report import finish
-from striate.training import budget, loop, prepare
+from striate.training import loop, prepare
+from striate.training.budget import steps
 from striate.training.recipes import facts
 
 MODEL = "conv(4,3) relu pool(2) fc(4)"
@@ -109,7 +110,7 @@ def test_training_reads_it_once_it_is_over(way: str, arrays) -> None:
 
 def test_a_forecast_does_not(arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_TELLING", "_MEASURED"):
-        monkeypatch.setattr(budget, name, 0.0)
+        monkeypatch.setattr(steps, name, 0.0)
     run = train(arrays(), MODEL, epochs=8, out="run", set=PLAIN)
     assert "forecast" in run.metrics
     assert Guard.peeks == ()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from striate.data.augment import augment_batch
+from striate.data.augment.augment import augment_batch
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Annotation, Dataset, Kind, Preparation, Split
 from striate.errors import DataError

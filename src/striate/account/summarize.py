@@ -1,4 +1,6 @@
-"""The account of a network: `summarize("resnet18", (3, 224, 224))`."""
+"""The account of a network: `summarize("resnet18", (3, 224, 224))`.
+What one sample costs: parameters and multiply–accumulates.
+"""
 
 from __future__ import annotations
 
@@ -92,3 +94,16 @@ def _input_shape(model: object, given: Shape | None) -> Shape:
     where = f"model {model if isinstance(model, str) else type(model).__name__}"[:120]
     remedy = "give it: input_shape=(1, 28, 28) in Python, --input 1x28x28 on the command line"
     raise NoInputShape(where, "no input shape", "the shape of one input", remedy)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Numbers in all parameters, shared ones once."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply–accumulates of convolutions and matrix products for one sample in eval mode, biases excluded.
+
+    The same number as `summarize` gives. Raises ModelError where the network does not take the input.
+    """
+    return observe_network(module, input_shape, memory=False).macs

@@ -11,10 +11,9 @@ from striate.api.news import Announce
 from striate.api.training import Run
 from striate.data.dataset import Dataset
 from striate.errors import UsageError, pasted
-from striate.evaluation.comparing.compare import RunAnswers, compare_answers
-from striate.evaluation.comparing.record import Comparison
-from striate.evaluation.measure import evaluate_trained
-from striate.evaluation.planned import plan_evaluation
+from striate.evaluation.compare import RunAnswers, compare_answers
+from striate.evaluation.comparison import Comparison
+from striate.evaluation.measure import evaluate_trained, plan_evaluation
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import read_dispensable

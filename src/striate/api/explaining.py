@@ -23,11 +23,11 @@ from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.training.trained import Trained
 from striate.visualize.attribution.attribute import Asked, attribute, require_method
+from striate.visualize.attribution.attributions import Maps
 from striate.visualize.attribution.change import Covering, Nudge, smallest_covering, smallest_nudge
 from striate.visualize.attribution.explanation import Explanation, NudgeShown
 from striate.visualize.attribution.nearest import Nearest, find_nearest
 from striate.visualize.attribution.question import Question, ask
-from striate.visualize.attribution.record import Maps
 from striate.visualize.inside.passes import as_input
 from striate.wording import several, show_shape
 

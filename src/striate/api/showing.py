@@ -100,8 +100,7 @@ def _shown(asked: _Asked, what: str, words: str, record: Any, figure: Figure) ->
 
 
 def _filters(asked: _Asked) -> Shown:
-    from striate.visualize.inside.figures.filters import filter_words, filters_figure
-    from striate.visualize.inside.filters import find_filters
+    from striate.visualize.inside.filters import filter_words, filters_figure, find_filters
 
     subject = asked.subject
     bank = find_filters(subject.module, asked.layer, unit=asked.unit, input_shape=subject.input_shape)
@@ -110,8 +109,7 @@ def _filters(asked: _Asked) -> Shown:
 
 
 def _maps(asked: _Asked) -> Shown:
-    from striate.visualize.inside.feature_maps import MOST, feature_maps
-    from striate.visualize.inside.figures.feature_maps import ACROSS, feature_maps_figure
+    from striate.visualize.inside.feature_maps import ACROSS, MOST, feature_maps, feature_maps_figure
 
     subject = asked.subject
     raw, name = subject.input(asked.image)
@@ -123,8 +121,7 @@ def _maps(asked: _Asked) -> Shown:
 
 
 def _patches(asked: _Asked) -> Shown:
-    from striate.visualize.inside.figures.patches import patches_figure, patches_words
-    from striate.visualize.inside.patches import EACH, OF_ONE, exciting_patches
+    from striate.visualize.inside.patches import EACH, OF_ONE, exciting_patches, patches_figure, patches_words
 
     subject = asked.subject
     split, x, of = subject.samples(_SEARCHED)
@@ -140,8 +137,7 @@ def _patches(asked: _Asked) -> Shown:
 
 
 def _maximize(asked: _Asked) -> Shown:
-    from striate.visualize.inside.figures.synthesis import maximized_figure
-    from striate.visualize.inside.synthesis import maximize_units
+    from striate.visualize.inside.synthesis import maximize_units, maximized_figure
 
     subject = asked.subject
     units = None if asked.unit is None else [asked.unit]
@@ -153,8 +149,7 @@ def _maximize(asked: _Asked) -> Shown:
 
 
 def _invert(asked: _Asked) -> Shown:
-    from striate.visualize.inside.figures.synthesis import inverted_figure
-    from striate.visualize.inside.synthesis import invert_layers
+    from striate.visualize.inside.synthesis import invert_layers, inverted_figure
 
     subject = asked.subject
     raw, name = subject.input(asked.image)
@@ -169,9 +164,8 @@ def _invert(asked: _Asked) -> Shown:
 
 
 def _embedding(asked: _Asked) -> Shown:
-    from striate.visualize.inside.embedding import BothEmbeddings, embed_features
+    from striate.visualize.inside.embedding import BothEmbeddings, embed_features, embedding_figure
     from striate.visualize.inside.features import find_features
-    from striate.visualize.inside.figures.embedding import embedding_figure
 
     subject = asked.subject
     split, x, of = subject.samples(_EMBEDDED)
@@ -194,8 +188,7 @@ def _embedding(asked: _Asked) -> Shown:
 
 
 def _correlation(asked: _Asked) -> Shown:
-    from striate.visualize.inside.correlation import correlate_maps
-    from striate.visualize.inside.figures.correlation import correlation_figure
+    from striate.visualize.inside.correlation import correlate_maps, correlation_figure
 
     subject = asked.subject
     _, x, of = subject.samples(_CORRELATED)
@@ -206,8 +199,7 @@ def _correlation(asked: _Asked) -> Shown:
 
 
 def _tuning(asked: _Asked) -> Shown:
-    from striate.visualize.inside.figures.tuning import tuning_figure, tuning_words
-    from striate.visualize.inside.tuning import tune
+    from striate.visualize.inside.tuning import tune, tuning_figure, tuning_words
 
     subject = asked.subject
     units = None if asked.unit is None else [asked.unit]
@@ -217,8 +209,7 @@ def _tuning(asked: _Asked) -> Shown:
 
 
 def _field(asked: _Asked) -> Shown:
-    from striate.visualize.inside.fields import find_fields
-    from striate.visualize.inside.figures.fields import fields_figure
+    from striate.visualize.inside.fields import fields_figure, find_fields
 
     subject = asked.subject
     raw, name = subject.input(asked.image)
@@ -233,8 +224,7 @@ def _field(asked: _Asked) -> Shown:
 
 def _landscape(asked: _Asked) -> Shown:
     from striate.account.summarize import observe
-    from striate.visualize.inside.figures.landscape import landscape_figure, landscape_words
-    from striate.visualize.inside.landscape import LINE, PLANE, loss_landscape
+    from striate.visualize.inside.landscape import LINE, PLANE, landscape_figure, landscape_words, loss_landscape
 
     subject = asked.subject
     macs = observe(subject.module, subject.input_shape).macs

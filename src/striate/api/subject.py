@@ -27,7 +27,7 @@ from striate.models.from_file import names_file
 from striate.models.from_run import names_run
 from striate.models.untouched import TRIALS
 from striate.runs.directory import RunDirectory, open_run
-from striate.runs.user_path import user_path
+from striate.runs.files import user_path
 from striate.tasks.registry import make_task
 from striate.tasks.task import Task
 from striate.training.config_file import config_from_yaml

@@ -16,19 +16,18 @@ from rich.console import Console
 from torch import nn
 
 from striate import notebook
-from striate.api.first_look import looked_at
+from striate.api.diagnosing import looked_at
 from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.networks import load
 from striate.api.news import announce_decisions, announcer
 from striate.data.sources.objects import Data, given_data
 from striate.errors import DataError, RunError, UsageError, pasted
-from striate.models.given import name_of
-from striate.models.own_code import take_as
+from striate.models.own_code import name_of, take_as
 from striate.report.finish import finish_run
+from striate.runs.checkpoint import take_up
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import append_event, cut_torn_end
 from striate.runs.lock import owned
-from striate.runs.newest import take_up
 from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
 from striate.studies.cross_validation.plan import CrossValidation, plan_cross_validation
 from striate.studies.cross_validation.run import (
@@ -38,21 +37,20 @@ from striate.studies.cross_validation.run import (
     write_cv_beginning,
 )
 from striate.tasks.metric_names import split_line
-from striate.training.asked_fields import asked_fields
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field
+from striate.training.deadline import time_watch
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.interruption import Interrupted, terminating_interrupts
-from striate.training.looks import Looks
 from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE
 from striate.training.prepare import Prepared, prepare
 from striate.training.processes.decide import among_processes, resumed_among
 from striate.training.processes.launch import launched
 from striate.training.processes.meeting import Meeting, met
 from striate.training.progress import progress_reader
-from striate.training.request import ConfigSource, merge_request, read_config
+from striate.training.request import ConfigSource, asked_fields, merge_request, read_config
 from striate.training.session import Reader, restore, run_training, write_beginning
-from striate.training.time_left import time_watch
+from striate.training.snapshots import Looks
 from striate.training.trained import Trained
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from striate.cli.sizes import read_sizes
+from striate.cli.fields import read_sizes
 
 if TYPE_CHECKING:
     from striate.account.connectivity import Connectivity

@@ -44,7 +44,7 @@ def env(
 
 
 def _measured() -> tuple[Rate, ...]:
-    from striate.api.machine import measure_machine
+    from striate.api.planning import measure_machine
 
     return measure_machine()
 

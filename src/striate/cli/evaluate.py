@@ -1,14 +1,39 @@
-"""`striate eval`."""
+"""`striate eval`.
+What `striate eval` measures of a run only when asked, and keeps in it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from cyclopts import Parameter
 
-from striate.cli.kept_measure import print_kept_measure
+
+class _Measured(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+
+
+Found = TypeVar("Found", bound=_Measured)
+
+
+def print_kept_measure(
+    run: Path, measure: Callable[..., Found], write: Callable[[Path, Found], tuple[Path, ...]], *, json: bool
+) -> int:
+    """Measure the run, write what was found into it, print it."""
+    from striate.cli.output import print_json, print_note, print_text, results_only
+
+    with results_only(json):
+        found = measure(run, announce=print_note)
+        for written in write(run, found):
+            print_note(f"written: {written}")
+    if json:
+        print_json(found.to_json())
+    else:
+        print_text(str(found))
+    return 0
 
 
 def evaluate(

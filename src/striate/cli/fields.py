@@ -1,7 +1,10 @@
-"""Fields of the configuration as a user types them: named options, and `--set FIELD=VALUE`."""
+"""Fields of the configuration as a user types them: named options, and `--set FIELD=VALUE`.
+Sizes as a user types them: `3x224x224`, `13`, `1x2`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -9,7 +12,7 @@ from cyclopts import Parameter
 
 from striate.errors import UsageError
 from striate.tasks.every import TASKS
-from striate.training.asked_fields import asked_fields
+from striate.training.request import asked_fields
 
 TaskName = Annotated[
     str | None,
@@ -35,3 +38,14 @@ def _parse(assignments: Sequence[str]) -> dict[str, str | None]:
             raise UsageError("--set", repr(assignment), "FIELD=VALUE", "--set optim.lr=0.01")
         fields[name] = None if value in ("null", "None") else value
     return fields
+
+
+def read_sizes(option: str, text: str, example: str) -> tuple[int, ...]:
+    """Whole numbers with x or × between them. Raises UsageError with `example` as the remedy: what follows the option,
+    or, for an argument that is none, the whole command."""
+    parts = re.split("[x×]", text.strip().lower())
+    # Nine digits are more than any limit behind this.
+    if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
+        remedy = f"{option} {example}" if option.startswith("-") else example
+        raise UsageError(option, repr(text[:60]), "whole numbers with x between them", remedy)
+    return tuple(map(int, parts))

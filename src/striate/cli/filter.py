@@ -83,11 +83,11 @@ class _Request:
 
 def _filter(request: _Request) -> tuple[dict[str, Any], str, PixelArithmetic | None]:
     """What was done, which kernel it was done with in words, and the arithmetic of the pixel that was asked for."""
-    from striate.runs.user_path import user_path
+    from striate.runs.files import user_path
     from striate.visualize.filter_arithmetic import explain_pixel
     from striate.visualize.filter_picture import filter_picture
     from striate.visualize.kernel_text import choose_kernel
-    from striate.visualize.save_picture import save_picture
+    from striate.visualize.picture_path import save_picture
 
     out = None if request.out is None else user_path(str(request.out))
     chosen = choose_kernel(request.kernel)
@@ -114,7 +114,7 @@ def _filter(request: _Request) -> tuple[dict[str, Any], str, PixelArithmetic | N
 def _read(request: _Request, out: Path | None) -> Picture:
     """The picture, once it is clear that what comes of it can be written."""
     from striate.visualize.picture import read_picture, to_gray
-    from striate.visualize.save_picture import refuse_out
+    from striate.visualize.picture_path import refuse_out
 
     if out is not None:
         refuse_out(out, force=request.force)

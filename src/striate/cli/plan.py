@@ -12,7 +12,7 @@ from striate.cli.fields import TaskName, chosen_fields
 from striate.errors import one_line
 
 if TYPE_CHECKING:
-    from striate.training.plan.record import PlanRecord, PlanRow
+    from striate.training.plan.plan_table import PlanRecord, PlanRow
 
 
 def plan(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from striate.cli.sizes import read_sizes
+from striate.cli.fields import read_sizes
 from striate.errors import NoImage, NoInputShape, UsageError, one_line, pasted
 
 _OUT = Path("show.png")

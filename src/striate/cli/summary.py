@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from striate.cli.sizes import read_sizes
+from striate.cli.fields import read_sizes
 from striate.errors import InputMisfit, NoInputShape, UsageError, pasted
 
 if TYPE_CHECKING:
-    from striate.api.summarizing import Summary
+    from striate.api.networks import Summary
 
 
 def summary(
@@ -71,7 +71,7 @@ def summary(
 def _summarize(
     model: str, shape: tuple[int, ...] | None, classes: int | None, against: str | None, effective: bool
 ) -> Summary:
-    from striate.api.summarizing import summary as account
+    from striate.api.networks import summary as account
 
     try:
         return account(model, shape, outputs=classes, against=against, effective=effective)
@@ -132,7 +132,7 @@ def _write(found: Summary, html: Path | None, svg: Path | None) -> None:
 
     for option, path in (("html", html), ("svg", svg)):
         if path is not None:
-            from striate.api.summarizing import write_summary
+            from striate.api.networks import write_summary
 
             try:
                 write_summary(found, **{option: path})

@@ -13,10 +13,9 @@ from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
 from striate.data.media.every import medium_of
 from striate.data.media.image.pictures import decode_mask
-from striate.data.preparation import Preparation
+from striate.data.media.medium import Preparation
 from striate.data.scan import Scan, why_unreadable
-from striate.data.store.blocks import ReadRow
-from striate.data.store.stored import StoredInputs
+from striate.data.store.stored import ReadRow, StoredInputs
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 

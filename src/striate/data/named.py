@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from striate.data.media.medium import Kind
 from striate.data.places import data_folders
-from striate.data.preparation import Kind
 from striate.data.sources.archive import SUFFIXES
 
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"

@@ -1,8 +1,10 @@
-"""Runs a network over a split and measures its answers."""
+"""Runs a network over a split and measures its answers.
+How splits of a data set are best answered by a trained network.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ from striate.data.loader import Batch, batches
 from striate.data.store.stored import StoredInputs
 from striate.errors import DataError, ModelError, UsageError
 from striate.inference.answering import Answering, answer_plainly, batch_size, inference
+from striate.inference.plan import Asked
 from striate.machine.memory import in_halves
 from striate.tasks.accumulator import Accumulator
 from striate.tasks.evaluation import Evaluation
@@ -173,3 +176,20 @@ def _require_finite(where: str, decoded: Any, loss: float, samples: int) -> None
             "finite answers",
             "train again with a tenth of the learning rate, or load the best checkpoint instead of the last",
         )
+
+
+def plan_evaluation(
+    trained: Trained, data: Dataset, splits: Sequence[str], *, batch: int | None = None, asked: Asked = "auto"
+) -> Answering:
+    """The trained network as it is best computed for all samples of `splits` together; answers are compared with those
+    of plain fp32 on samples of validation, evenly spread, so that test data choose nothing; without it of the largest
+    split that the network was not trained on. `batch` as in `evaluate_trained`."""
+    kept = [name for name in splits if name == "val"] or [name for name in splits if name != "train"] or ["train"]
+    largest = max((data.splits[name] for name in kept), key=len)
+
+    def spread(count: int) -> torch.Tensor:
+        count = min(count, len(largest))
+        return largest.inputs[torch.arange(count) * len(largest) // max(1, count)]
+
+    total = sum(len(data.splits[name]) for name in splits)
+    return trained.planned(spread, total, batch=batch, asked=asked)

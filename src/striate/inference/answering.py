@@ -15,12 +15,11 @@ import torch
 from torch import nn
 
 from striate.inference.agreement import ReadsOutputs
-from striate.inference.candidates import why_left_alone
-from striate.inference.choose import Trial, agreement_of, choose_way, prepare_way
+from striate.inference.choose import Trial, agreement_of, choose_way, prepare_way, why_left_alone
 from striate.inference.openvino_network import openvino_version
 from striate.inference.plan import PLAIN, Asked, InferencePlan, Tried, plan_from_json, require_asked
 from striate.inference.torch_network import Network
-from striate.machine.kept import keep_plan, read_plan
+from striate.machine.cache import keep_plan, read_plan
 from striate.machine.precision import fp32_products
 from striate.models.untouched import untouched
 from striate.version import VERSION

@@ -3,6 +3,7 @@
 An image has a name that stands in addresses: `mnist5k#17` is a sample of a named set on this machine, `run#17` one of
 the run's own data, in the order of split.csv, and `upload:DIGEST` a picture that was sent: an upload, a photograph of
 the webcam, a drawing.
+The data of the run that the lab was opened with.
 """
 
 from __future__ import annotations
@@ -24,14 +25,34 @@ from starlette.concurrency import run_in_threadpool
 from striate.data.dataset import Preparation
 from striate.data.media.image.pictures import UnreadableImage, decode_image
 from striate.data.named import catalogue, info, place
-from striate.errors import DataError, StriateError
-from striate.lab.run_data import run_listing
+from striate.errors import DataError, RunError, StriateError
 from striate.visualize.picture import Picture, read_picture_bytes, to_gray
 from striate.visualize.sample_picture import listed_picture
 
 if TYPE_CHECKING:
     from striate.data.listing import Listing
     from striate.lab.workbench import Lab
+    from striate.training.config import Config
+
+
+def run_config(lab: Lab) -> Config:
+    """The configuration of the run. Raises RunError where the lab has none, or only a checkpoint."""
+    from striate.runs.directory import open_run
+    from striate.training.config_file import config_from_yaml
+
+    if lab.run is None:
+        raise RunError("the lab", "no run", "a run directory", "striate lab RUN")
+    return config_from_yaml(open_run(lab.run).config)
+
+
+def run_listing(lab: Lab) -> Listing:
+    """The samples of the run's data. Raises DataError where they are not there any more, RunError without a run."""
+    from striate.data.sources.choose import list_source
+    from striate.tasks.registry import annotation_for
+
+    config = run_config(lab)
+    return list_source(config.data, annotation_for(config.task))
+
 
 MAX_PIXELS = 24_000_000
 """Pictures that are sent and have more pixels are refused before they are decoded."""

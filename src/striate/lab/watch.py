@@ -83,7 +83,7 @@ def _choices(lab: Lab) -> dict[str, Any]:
 
 def _unit(watched: Watched, layer: int, place: tuple[int, int, int]) -> dict[str, Any]:
     """One number's arithmetic, and what it sees."""
-    from striate.lab.watching.input_arithmetic import explain_input
+    from striate.lab.watching.pointwise_arithmetic import explain_input
     from striate.lab.watching.unit import explain_unit
 
     if layer < 0:

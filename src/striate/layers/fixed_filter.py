@@ -11,9 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import ShapeError, UsageError
-from striate.layers.kernel_form import check_form
-from striate.layers.kernels import KERNELS, Kernel
-from striate.layers.padding_modes import PADDING_MODES, furthest_reach
+from striate.layers.axis_windows import PADDING_MODES, furthest_reach
+from striate.layers.kernels import KERNELS, Kernel, check_form
 
 
 class FixedFilter(nn.Module):

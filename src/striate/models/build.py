@@ -13,11 +13,11 @@ from torch import nn
 from striate.errors import ConfigError, InputMisfit, ModelError, NoInputShape
 from striate.models.check import check_outputs
 from striate.models.config import Initialization
-from striate.models.first_weights.reinitialize import reinitialize
 from striate.models.from_file import build_from_file, names_file
 from striate.models.from_run import names_run, read_network
 from striate.models.from_spec import build_plan
 from striate.models.from_zoo import build_from_zoo
+from striate.models.initialization.reinitialize import reinitialize
 from striate.models.input_shape import read_input_shape
 from striate.models.layer_strings.outputs import plan_outputs, with_outputs
 from striate.models.layer_strings.shapes import MAX_PARAMETERS

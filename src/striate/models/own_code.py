@@ -4,6 +4,7 @@ A run and a configuration file say by name what network, task, loss, optimizer a
 from a stranger, with a file of code beside them. Code is run only where somebody typed its name: as an option, as
 MODEL, in `striate trust`, or in a call of Python. That is remembered, by path and name, in the cache folder; from then
 on runs that name it are loaded without asking.
+Classes and functions that a call of Python gives: the names under which a configuration speaks of them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,40 @@ from pathlib import Path
 from striate.errors import ModelError, RunError, pasted
 from striate.machine.cache import cache_folder
 from striate.models.from_file import names_file, object_from_file, resolve_name, source_digest
-from striate.models.given import give_as, given, is_given, name_of
+
+_GIVEN = "given in Python: "
+_objects: dict[str, object] = {}
+
+
+def is_given(name: str) -> bool:
+    """Whether a configuration names something that was given in Python, which no file names."""
+    return name.startswith(_GIVEN)
+
+
+def name_of(value: object) -> str:
+    """The name of `value` in a configuration, by which this process finds it again; of a text the text itself."""
+    if isinstance(value, str):
+        return value
+    for name, known in _objects.items():
+        if known is value:
+            return name
+    whose = getattr(value, "__name__", None) or type(value).__name__
+    name, number = f"{_GIVEN}{whose}", 2
+    while name in _objects:  # another one, such as the class of a notebook's cell that was run again
+        name, number = f"{_GIVEN}{whose} ({number})", number + 1
+    _objects[name] = value
+    return name
+
+
+def given(name: str) -> object | None:
+    """What was given under this name; None where that was in another process."""
+    return _objects.get(name)
+
+
+def give_as(name: str, value: object) -> None:
+    """Let `value` be what a run calls `name`: it was given when the run was trained, in another process."""
+    _objects[name] = value
+
 
 _named: set[str] = set()
 _ran: dict[tuple[str, str | None], object] = {}

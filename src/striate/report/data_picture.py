@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from striate.data.augment_check import check_augmentation
-from striate.data.augment_words import describe_augmentation
+from striate.data.augment.augment import check_augmentation, describe_augmentation
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset
 from striate.records import Finding

@@ -8,43 +8,35 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from striate.account.count import count_parameters
 from striate.account.ledger import Ledger
-from striate.account.summarize import observe
+from striate.account.summarize import count_parameters, observe
 from striate.data.loader import batch_bounds
-from striate.evaluation.assessment.assess import assess_run
-from striate.evaluation.assessment.keep import keep_assessment
-from striate.evaluation.measure import evaluate_trained
-from striate.evaluation.planned import plan_evaluation
+from striate.evaluation.assessment import assess_run, keep_assessment
+from striate.evaluation.measure import evaluate_trained, plan_evaluation
 from striate.machine.memory import only_new_garbage
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
-from striate.report.content import Worth
-from striate.report.first_filters import draw_first_filters
-from striate.report.pictures import draw_curves
-from striate.report.run_content import run_content
+from striate.report.content import Worth, run_content
+from striate.report.pictures import draw_curves, draw_first_filters
 from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.digests import note_finished
 from striate.runs.directory import RunDirectory, read_plan_summary
-from striate.runs.events import append_event
+from striate.runs.events import append_event, note_finished
 from striate.runs.files import write_json
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.figures import Assessment
 from striate.tasks.metric import Metric
 from striate.tasks.show import drawable_images, slices_section
 from striate.tasks.task import Task
+from striate.training.budget.forecast import read_forecast, with_outcome
 from striate.training.config import Config
 from striate.training.config_file import config_to_dict
+from striate.training.early_stop import TargetOutcome, best_epoch, early_end, target_outcome
 from striate.training.events import EpochRow, StepsChanged
 from striate.training.execution import measured_at_once
-from striate.training.forecast import with_outcome
-from striate.training.forecast_file import read_forecast
 from striate.training.loop import validate
 from striate.training.measured_part import measured_part
-from striate.training.patience import best_epoch, early_end
 from striate.training.prepare import Prepared
-from striate.training.target import TargetOutcome, target_outcome
 from striate.training.trained import Trained
 from striate.visualize.page_parts import Picture
 

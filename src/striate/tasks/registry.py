@@ -15,8 +15,7 @@ from striate.data.annotations.every import annotation_kind
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, RunError, StriateError
 from striate.models.from_file import resolve_name
-from striate.models.given import is_given
-from striate.models.own_code import names_code, own_code, refuse_unnamed_code
+from striate.models.own_code import is_given, names_code, own_code, refuse_unnamed_code
 from striate.tasks.config import TaskConfig
 from striate.tasks.every import TASKS
 from striate.tasks.own_loss import with_loss

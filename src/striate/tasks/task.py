@@ -15,19 +15,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.targets import Targets
-from striate.data.warp import Warp
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import AnswerAgreement
 from striate.records import Interval
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
-from striate.statistics.difference import Difference, difference_of_rows
+from striate.statistics.paired import Difference, difference_of_rows
 from striate.tasks.accumulator import Accumulator, Sums
-from striate.tasks.baseline import Baseline, Method
-from striate.tasks.baseline_comparison import BaselineComparison, compare_rows
+from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare_rows
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import ClassRow, Evaluation
 from striate.tasks.figures import Assessment, Figures, Gap, PlainFigures

@@ -9,13 +9,13 @@ from torch import nn
 from striate.data.dataset import Dataset
 from striate.errors import InputMisfit, ModelError, TrainingError
 from striate.models.build import build_model
-from striate.models.first_weights.materialize import materialize
 from striate.models.from_file import resolve_name, source_digest
+from striate.models.initialization.materialize import materialize
 from striate.models.own_code import refuse_unnamed
 from striate.models.published_size import size_note
 from striate.tasks.task import Task
-from striate.training.beginning import Beginning
 from striate.training.config import Config
+from striate.training.initial_weights import Beginning
 from striate.training.recipes.speedrun import network_for
 
 _GIVEN = "a module given in Python: "

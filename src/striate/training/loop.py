@@ -14,28 +14,28 @@ from striate.data.loader import Batch, batches, epoch_order
 from striate.data.normalize import Normalize
 from striate.data.targets import Targets
 from striate.training.config import Config
+from striate.training.deadline import InTime
+from striate.training.early_stop import training_is_over
 from striate.training.epoch_row import epoch_row
 from striate.training.events import EpochDone, Event, StepDone
 from striate.training.execution import autocast, evaluation_batch, make_scaler, uncompiled, whole_batch_compiled
-from striate.training.head_first import training_mode
-from striate.training.in_time import InTime
+from striate.training.head_warm_up import training_mode
 from striate.training.less_memory import updating, validated, within_memory
 from striate.training.measured import Measured
 from striate.training.mix import Mix, mix_batch
-from striate.training.nonfinite import (
+from striate.training.nonfinite.detect import (
     LossWatch,
     count_skipped,
     looks_each_step,
     mark_nonfinite,
+    place_of_step,
     refuse_nonfinite_epoch,
     refuse_nonfinite_step,
     refuse_only_skipped,
 )
-from striate.training.nonfinite_later import place_of_step
 from striate.training.objective import Objective, Part
 from striate.training.optimizers import set_learning_rate
 from striate.training.own_rule import own_rule_step
-from striate.training.patience import training_is_over
 from striate.training.pool_first import pooling_first
 from striate.training.prepared_batch import prepared_inputs, to_memory_format
 from striate.training.processes.batch_norm import whole_batch_statistics

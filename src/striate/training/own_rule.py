@@ -9,7 +9,7 @@ import torch
 from striate.data.loader import Batch
 from striate.models.learning_rule import OwnRule
 from striate.training.measured import Measured
-from striate.training.nonfinite import refuse_nonfinite
+from striate.training.nonfinite.detect import refuse_nonfinite
 from striate.training.objective import Part
 from striate.training.prepared_batch import part_bounds, prepared_inputs
 from striate.training.setup import Setup

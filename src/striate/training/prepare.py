@@ -26,11 +26,15 @@ from striate.tasks.task import Task
 from striate.training.answer_views import decide_views
 from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
-from striate.training.beginning import Beginning, find_beginning
-from striate.training.budget import decide_budget
+from striate.training.budget.forecast import Forecast
+from striate.training.budget.pace import Pace
+from striate.training.budget.speed import Work
+from striate.training.budget.steps import decide_budget
 from striate.training.chosen_network import build_network, choose_network, has_own_weights
 from striate.training.config import Config
+from striate.training.deadline import InTime
 from striate.training.deterministic import NOTE, refuse_nondeterministic, without_measuring
+from striate.training.early_stop import refuse_impossible_target
 from striate.training.execution import (
     decide_execution,
     execution_settings,
@@ -38,20 +42,16 @@ from striate.training.execution import (
     training_part,
     without_plan,
 )
-from striate.training.first_layer import whiten_first_layer
-from striate.training.forecast import Forecast
-from striate.training.growing import decide_sizes
 from striate.training.hidden_units import refuse_invisible_units
-from striate.training.in_time import InTime
+from striate.training.initial_weights import Beginning, find_beginning, whiten_first_layer
 from striate.training.objective import Objective
-from striate.training.optimizers import make_optimizer
+from striate.training.optimizers import make_optimizer, with_own_optimizer
 from striate.training.own_names import with_code
-from striate.training.own_optimizer import with_own_optimizer
-from striate.training.pace import Pace
-from striate.training.plan.apply import apply_plan, expected_length
-from striate.training.plan.record import PlanRecord
+from striate.training.plan.decide import apply_plan, expected_length
+from striate.training.plan.plan_table import PlanRecord
 from striate.training.plan.trial import Workload
 from striate.training.processes.decide import refuse_undivided
+from striate.training.progressive_resizing import decide_sizes
 from striate.training.recipes.decide import decide
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import before_data, before_network, with_enough_validation
@@ -62,9 +62,7 @@ from striate.training.refusals import (
     refuse_wrong_loss,
 )
 from striate.training.request import decided_fields
-from striate.training.speed import Work
 from striate.training.state import TrainingState
-from striate.training.target import refuse_impossible_target
 from striate.training.trained import Trained, trained_to_dict
 
 

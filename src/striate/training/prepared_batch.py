@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from striate.data.augment import augment_batch
+from striate.data.augment.augment import augment_batch
+from striate.data.augment.pixels import with_noise
 from striate.data.loader import Batch, batch_bounds
 from striate.data.memory_layout import channels_last
-from striate.data.noise import with_noise
 from striate.data.normalize import Normalize
 from striate.errors import ConfigError
 from striate.models.own_code import own_code
 from striate.tasks.task import Task
 from striate.training.config import Config
-from striate.training.growing import at_size_of_step
+from striate.training.progressive_resizing import at_size_of_step
 
 
 def part_bounds(samples: int, most: int | None) -> list[tuple[int, int]]:

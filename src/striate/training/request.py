@@ -1,4 +1,6 @@
-"""From what a user typed to one configuration: a file or the defaults, and the fields set on top."""
+"""From what a user typed to one configuration: a file or the defaults, and the fields set on top.
+Named arguments and dotted fields as one request, in which nothing is said twice.
+"""
 
 from __future__ import annotations
 
@@ -166,3 +168,17 @@ def _pair(size: object) -> object:
             raise UsageError("--size", repr(size), "pixels: a number, or HEIGHTxWIDTH", "--size 96, or --size 96x128")
         return size.split("x") if "x" in size else [size, size]
     return [size, size] if isinstance(size, int) else size
+
+
+def asked_fields(
+    given: Mapping[str, Any], fields: Mapping[str, Any], remedy: str = 'leave out set["{}"]'
+) -> dict[str, Any]:
+    """The dotted fields that were asked for: those of `given`, named arguments, that are not None, and `fields`.
+
+    `remedy` has {} where the field's name belongs. Raises UsageError where the two contradict each other.
+    """
+    asked = {name: value for name, value in given.items() if value is not None}
+    for name in fields.keys() & asked.keys():
+        if str(fields[name]).lower() != str(asked[name]).lower():
+            raise UsageError(name, f"both {asked[name]} and {fields[name]}", "one value", remedy.format(name))
+    return asked | dict(fields)

@@ -12,19 +12,18 @@ from typing import Any
 from striate.account.signal.trace import signal_to_json
 from striate.errors import DataError, NonFiniteLoss, RunError, pasted
 from striate.runs.checkpoint import check_archive, load_checkpoint
-from striate.runs.digests import note_files
 from striate.runs.directory import RunDirectory, csv_text, open_run, read_seen, write_splits
 from striate.runs.environment import describe_environment
-from striate.runs.events import append_event, event_line
+from striate.runs.events import append_event, event_line, note_files
 from striate.runs.files import append_text, write_json, write_text
+from striate.training.budget.forecast import write_forecast
 from striate.training.config import Config
 from striate.training.config_file import config_to_yaml
+from striate.training.early_stop import training_is_over
 from striate.training.events import ConfigChanged, EpochDone, EpochRow, Event, StepsChanged
-from striate.training.forecast_file import write_forecast
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.loop import training_events
-from striate.training.nonfinite import refuse_nonfinite_state
-from striate.training.patience import training_is_over
+from striate.training.nonfinite.detect import refuse_nonfinite_state
 from striate.training.prepare import Prepared
 from striate.training.processes.group import ALONE, Processes
 from striate.training.processes.sharding import gathered

@@ -1,23 +1,55 @@
-"""What the steps of a training are taken with, handed on as one."""
+"""What the steps of a training are taken with, handed on as one.
+What a forward pass changes in a network, kept to be put back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+
+import torch
+from torch import nn
 
 from striate.data.dataset import Split
 from striate.data.loader import batch_bounds
 from striate.data.normalize import Normalize
 from striate.training.at_step import at_step
 from striate.training.config import Config
-from striate.training.in_time import InTime
-from striate.training.kept_buffers import KeptBuffers
+from striate.training.deadline import InTime
 from striate.training.objective import Objective
 from striate.training.processes.group import ALONE, Processes
 from striate.training.processes.parts import whole_for_mixing
 from striate.training.schedules import learning_rate_factor
 from striate.training.state import TrainingState
+
+
+class KeptBuffers:
+    """Buffers of networks as they were before a step: what a forward pass changes (statistics of normalizations)."""
+
+    def __init__(self, modules: Iterable[nn.Module | None]) -> None:
+        parts = [part for module in modules if module is not None for part in module.modules()]
+        self._places = [(part, name) for part in parts for name, _ in part.named_buffers(recurse=False)]
+        self._kept: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Copy them as they are now."""
+        if not self._places:
+            return
+        now = [part._buffers[name] for part, name in self._places]
+        tensors = [tensor for tensor in now if tensor is not None]
+        if [(t.shape, t.dtype) for t in self._kept] == [(t.shape, t.dtype) for t in tensors]:
+            torch._foreach_copy_(self._kept, tensors)
+        else:
+            self._kept = [tensor.clone() for tensor in tensors]
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Make them what they were when they were taken."""
+        now = [part._buffers[name] for part, name in self._places]
+        for tensor, kept in zip([tensor for tensor in now if tensor is not None], self._kept, strict=True):
+            tensor.copy_(kept)
 
 
 @dataclass

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.signal import oaconvolve
 
 from striate.errors import UsageError
+from striate.layers.axis_windows import PADDING_MODES, furthest_reach
 from striate.layers.kernels import Kernel
-from striate.layers.padding_modes import PADDING_MODES, furthest_reach
 from striate.visualize.picture import Bytes, Picture
 
 NUMPY_MODES: dict[str, Any] = {"replicate": "edge", "zeros": "constant", "reflect": "reflect", "circular": "wrap"}

@@ -1,13 +1,20 @@
-"""Samples with what the network said and what is true."""
+"""Samples with what the network said and what is true.
+Images for a page, one by one, so that they find room on any screen.
+"""
 
 from __future__ import annotations
 
+import io
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from striate.visualize.canvas import GREEN, INK, SMALL, VERMILION, main_title, new_figure, shorten, show_image
 
@@ -53,3 +60,20 @@ def draw_tile(axes: Axes, tile: Tile) -> None:
         parse_math=False,
     )
     axes.spines[:].set(color=GREEN if tile.right else VERMILION, linewidth=1.0 if tile.right else 3.5)
+
+
+SIDE = 96
+"""Pixels of the longer side: larger images are made smaller, smaller ones are shown in whole multiples."""
+
+
+def encode(image: NDArray[Any], side: int = SIDE) -> tuple[str, int, int, bool]:
+    """An image (C, H, W) uint8 as a PNG in base64, the width and height at which it is shown, and whether that is more
+    than it has."""
+    picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
+    if max(picture.size) > side:
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    times = max(1, side // max(picture.size))
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    width, height = picture.size
+    return b64encode(file.getvalue()).decode("ascii"), times * width, times * height, times > 1

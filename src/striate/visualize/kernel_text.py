@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from striate.errors import UsageError
-from striate.layers.kernel_form import Words, check_form
-from striate.layers.kernels import KERNELS, LONGEST_SIDE, Kernel
+from striate.layers.kernels import KERNELS, LONGEST_SIDE, Kernel, Words, check_form
 
 EXAMPLE = '"0 -1 0; -1 5 -1; 0 -1 0"'
 _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")

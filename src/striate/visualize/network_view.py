@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from striate.data.annotations.masks import IGNORED
-from striate.data.augment import augment_batch
+from striate.data.augment.augment import augment_batch
+from striate.data.augment.pixels import with_noise
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
 from striate.data.dataset import Dataset, Split
-from striate.data.noise import with_noise
 from striate.data.normalize import measure_normalization
 from striate.errors import DataError
 from striate.visualize.samples import SampleRow

@@ -12,7 +12,7 @@ from PIL import Image
 
 from striate.data.media.image.pictures import UnreadableImage, from_deep, open_picture, turn_of
 from striate.errors import pasted
-from striate.runs.user_path import user_path
+from striate.runs.files import user_path
 
 Bytes = NDArray[np.uint8]
 

@@ -1,4 +1,6 @@
-"""A figure as SVG for an HTML page: its colors are the page's, in the light and in the dark."""
+"""A figure as SVG for an HTML page: its colors are the page's, in the light and in the dark.
+Text in an SVG picture.
+"""
 
 from __future__ import annotations
 
@@ -126,3 +128,9 @@ def _style(text: str, tag: str) -> dict[str, str]:
 
 def _shorter(number: re.Match[str]) -> str:
     return f"{float(number[0]):.1f}".removesuffix(".0")
+
+
+def add_text(svg: ElementTree.Element, x: float, y: float, text: str, kind: str) -> None:
+    """Write one line from (x, y) on, in the style of class `kind`. XML knows no control characters: they are shown."""
+    element = ElementTree.SubElement(svg, "text", {"class": kind, "x": f"{x:g}", "y": f"{y:.1f}"})
+    element.text = one_line(text)

@@ -8,7 +8,7 @@ from asked import asked, digits, perceptron
 from torch import Tensor, nn
 
 from striate.doctor.checks.data import label_noise, labels_random
-from striate.doctor.evidence.reference import consult
+from striate.doctor.evidence.simple_models import consult
 
 
 def pixels() -> tuple[Tensor, Tensor]:

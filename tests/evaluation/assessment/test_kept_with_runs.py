@@ -16,8 +16,7 @@ import striate
 from answers_made import calibrated, data_of, evaluated, task_of
 from striate.cli.main import main
 from striate.errors import RunError
-from striate.evaluation.assessment.assess import assess_run
-from striate.evaluation.assessment.keep import keep_assessment, kept_whole, read_gap, read_temperature
+from striate.evaluation.assessment import assess_run, keep_assessment, kept_whole, read_gap, read_temperature
 from striate.runs.directory import open_run
 from striate.runs.files import finite
 from striate.runs.predictions import read_predictions

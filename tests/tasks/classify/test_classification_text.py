@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from answers_made import calibrated, data_of, evaluated, task_of
-from striate.evaluation.assessment.assess import assess_split
+from striate.evaluation.assessment import assess_split
 from striate.statistics.calibration import fit_temperature, measure_calibration
 from striate.tasks.figures import Assessment
 

@@ -14,11 +14,10 @@ from striate.errors import ModelError, UsageError
 from striate.models.build import build_model
 from striate.models.untouched import on_trial
 from striate.visualize.attribution.attribute import attribute
+from striate.visualize.attribution.attributions import AnswerCheck, MapCheck, Maps
 from striate.visualize.attribution.change import smallest_covering, smallest_nudge
-from striate.visualize.attribution.checks import alike, check_answer, deletion_of
+from striate.visualize.attribution.checks import alike, check_answer, deletion_of, shuffled
 from striate.visualize.attribution.question import ask
-from striate.visualize.attribution.record import AnswerCheck, MapCheck, Maps
-from striate.visualize.attribution.shuffled import shuffled
 
 NETWORKS = ("conv(8,3) relu pool(2) conv(12,3) relu gap fc(6)", "conv(6,5) tanh pool(2) fc(6)", "mlp(24)", "lenet5")
 

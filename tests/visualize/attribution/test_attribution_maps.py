@@ -9,8 +9,14 @@ from torch import nn
 from torch.nn import functional
 
 from striate.models.untouched import on_trial
-from striate.visualize.attribution.layers import grad_cam_layers
-from striate.visualize.attribution.maps import grad_cam, integrated_gradients, occlusion, saliency, smooth_grad
+from striate.visualize.attribution.maps import (
+    grad_cam,
+    grad_cam_layers,
+    integrated_gradients,
+    occlusion,
+    saliency,
+    smooth_grad,
+)
 from striate.visualize.attribution.question import LogOdds, ask
 from striate.visualize.attribution.removal import cell_means, cell_numbers, grid_of, removed, without
 

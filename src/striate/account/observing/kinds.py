@@ -9,11 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from striate.account.signal.activations import activation_kind
-from striate.layers.channel_l2_pool import ChannelL2Pool
-from striate.layers.global_average_pool import GlobalAveragePool
-from striate.layers.l2_pool import L2Pool
-from striate.layers.local_contrast_norm import LocalContrastNorm
-from striate.layers.locally_connected import LocallyConnected
+from striate.layers.convolution import LocallyConnected
+from striate.layers.normalization import LocalContrastNorm
+from striate.layers.pooling import ChannelL2Pool, GlobalAveragePool, L2Pool
 from striate.models.layer_strings.words import WORDS
 
 _WORDS: tuple[tuple[str, tuple[type[nn.Module], ...]], ...] = (

@@ -22,7 +22,7 @@ from striate.account.observing.live_memory import LiveMemory, storage_key
 from striate.account.observing.shapes_only import ShapesOnly, shapes_only
 from striate.account.observing.sources import Sources, follow_sources, set_sources, sources_of
 from striate.account.operation import Operation
-from striate.layers.locally_connected import LocallyConnected
+from striate.layers.convolution import LocallyConnected
 from striate.models.tensors import tensors_in
 
 

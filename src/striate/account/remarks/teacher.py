@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from striate.account.ledger import Ledger
-from striate.account.remarks.costs import cost_remarks
-from striate.account.remarks.parts import part_remarks
-from striate.account.remarks.view import view_remarks
-from striate.account.remarks.windows import window_remarks
+from striate.account.remarks.parts import cost_remarks, part_remarks
+from striate.account.remarks.windows import view_remarks, window_remarks
 from striate.records import Finding
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from striate.layers.maxout import Maxout
+from striate.layers.activations import Maxout
 
 Note = Callable[[str, str, object], None]
 """Is called with a name, a kind and the output."""

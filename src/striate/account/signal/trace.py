@@ -13,7 +13,7 @@ from torch import nn
 from striate.account.signal.activations import Note, activation_kind, watch_activations
 from striate.data.dataset import Split
 from striate.data.normalize import Normalize
-from striate.layers.residual import Residual
+from striate.layers.blocks import Residual
 from striate.machine.memory import ran_out
 from striate.models.untouched import on_trial
 from striate.models.weights.auxiliary_outputs import answers

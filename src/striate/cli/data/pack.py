@@ -107,7 +107,7 @@ def _write_shards(
 
 
 def _words(packed: PackedData) -> str:
-    from striate.data.store.key import packs_folder
+    from striate.data.store.pack import packs_folder
 
     _, height, width = packed.shape
     folder = packed.path.parent

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from striate.data.audit.alike import find_alike
-from striate.data.audit.equal import equal_groups
+from striate.data.audit.alike import equal_groups, find_alike
 from striate.data.audit.looks import Looks, look_at
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
-from striate.data.membership import assign_membership
 from striate.data.progress import announce_tenths
 from striate.data.scan import Scan, scan_listing
+from striate.data.splits import assign_membership
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from striate.data.annotations.masks import IGNORED
-from striate.data.audit.class_sizes import missing_class
+from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, alone, some

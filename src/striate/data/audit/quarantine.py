@@ -7,8 +7,8 @@ import os
 from io import StringIO
 from pathlib import Path
 
+from striate.data.audit.data_check import DataCheck
 from striate.data.audit.marked import Marked
-from striate.data.audit.record import DataCheck
 from striate.data.listing import Listing
 from striate.data.named import find_own, info
 from striate.errors import DataError, UsageError, pasted

@@ -18,7 +18,7 @@ from striate.data.named import DatasetInfo, catalogue, find, find_own, info
 from striate.data.places import download_folder
 from striate.data.sources.archive import archive_tree, is_archive
 from striate.data.sources.cifar import holds_cifar, list_cifar
-from striate.data.sources.folder import list_classes
+from striate.data.sources.folder import list_classes, unwrapped
 from striate.data.sources.idx import is_idx, list_idx, list_idx_file
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.masks import holds_masks, list_masks
@@ -27,7 +27,6 @@ from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
 from striate.data.sources.tree import Tree, as_text, folder_tree
-from striate.data.sources.unwrap import unwrapped
 from striate.errors import ConfigError, DataError
 
 _FORMS = "a folder, .tar, .tar.gz, .tgz, .zip, .csv, .npz, .mat or idx file"

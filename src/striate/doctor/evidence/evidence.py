@@ -1,10 +1,12 @@
-"""All that is measured of a patient: each piece when a check first asks for it, then shared."""
+"""All that is measured of a patient: each piece when a check first asks for it, then shared.
+A piece of evidence that is measured once, or found not to be measurable once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -13,19 +15,51 @@ from striate.doctor.evidence.answers import Answers, answer, output_of
 from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.flow import Flow
-from striate.doctor.evidence.kept import Kept
 from striate.doctor.evidence.passage import Passage
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
-from striate.doctor.evidence.reference import Reference, consult
 from striate.doctor.evidence.samples import Samples, training_samples, validation_samples
+from striate.doctor.evidence.simple_models import Reference, consult
 from striate.doctor.evidence.tracing import trace_answer, trace_step
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run_trial
 from striate.doctor.patient.batch import copied, size_of
 from striate.doctor.patient.copies import Double, make_double
 from striate.doctor.patient.patient import Patient
-from striate.errors import DataError, UsageError
+from striate.errors import DataError, StriateError, UsageError
+from striate.machine.memory import ran_out
 from striate.models.untouched import same_random_state, untouched
+
+Value = TypeVar("Value")
+
+
+class Kept(Generic[Value]):
+    """A cached property that remembers errors too: what failed for one check is not tried again for the next."""
+
+    def __init__(self, measure: Callable[[Any], Value]) -> None:
+        self.measure, self.__doc__ = measure, measure.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, evidence: Any, owner: type) -> Value:
+        if evidence is None:
+            return self  # type: ignore[return-value]
+        kept: dict[str, Any] = vars(evidence).setdefault("kept", {})
+        if self.name not in kept:
+            try:
+                kept[self.name] = self.measure(evidence)
+            except (NoEvidence, StriateError) as reason:
+                kept[self.name] = reason
+            except Exception as error:  # whatever nobody thought of costs time once, not once a check
+                if ran_out(error):
+                    raise
+                kept[self.name] = NoEvidence(f"measuring {self.name} failed: {type(error).__name__}: {error}")
+        value = kept[self.name]
+        if isinstance(value, NoEvidence | StriateError):
+            raise value
+        found: Value = value
+        return found
+
 
 _IGNORED = -100  # which cross entropy leaves out
 

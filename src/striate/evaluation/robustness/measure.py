@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from striate.data.dataset import Dataset
 from striate.data.targets import Targets
 from striate.errors import DataError
-from striate.evaluation.robustness.draws import Draws
+from striate.evaluation.robustness.changes import Draws
 from striate.evaluation.robustness.kinds import Kind, kinds_for
-from striate.evaluation.robustness.record import Curve, Level, Robustness
+from striate.evaluation.robustness.robustness import Curve, Level, Robustness
 from striate.inference.answering import batch_size
 from striate.inference.plan import Asked
 from striate.records import Interval
-from striate.statistics.intervals import wilson
-from striate.statistics.resample import FEW, percentile_interval, resampled_means
+from striate.statistics.intervals import FEW, percentile_interval, resampled_means, wilson
 from striate.tasks.headline import Rows
 from striate.tasks.task import Predictions, Task
 from striate.training.trained import Trained

@@ -10,9 +10,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from striate.lab.exploring.answers import Answers, find_answers
-from striate.lab.exploring.choosing import Choice, Show, chosen_ids, confusion, describe
+from striate.lab.exploring.choosing import Choice, Ranked, Show, chosen_ids, confusion, describe, drawn, find_ranked
 from striate.lab.exploring.mapping import Features, features_of, make_map
-from striate.lab.exploring.ranked import Ranked, drawn, find_ranked
 from striate.lab.exploring.samples import Samples, read_samples
 from striate.lab.workbench import Lab
 from striate.visualize.inside.embedding import Method

@@ -10,7 +10,7 @@ from typing import Any
 
 from striate.doctor.own.curves import Curves, curve_findings, read_curves
 from striate.errors import StriateError
-from striate.lab.page_words import in_page_words
+from striate.lab.problems import in_page_words
 from striate.lab.training.process import Ended, TrainingProcess
 from striate.runs.directory import RunDirectory
 from striate.runs.files import read_dispensable
@@ -59,7 +59,7 @@ def follow(run: RunDirectory, own: TrainingProcess | None, kept: KeptLooks, epoc
     `state`: `preparing training finishing stopping paused stopped finished failed`, or `elsewhere` for a training that
     this lab has not started; `stopped` is before there was anything to save. `own`: whether this lab trains it. `data
     model epochs steps batch lr optimizer` are as decided, `rows` those of metrics.csv after the first `epochs_known`.
-    `saved_step`: where it was last paused. `look`: as in `training/looks.py`; `looks`: the steps of those that are
+    `saved_step`: where it was last paused. `look`: as in `training/snapshots.py`; `looks`: the steps of those that are
     kept. `notes`, `findings`; `result` (metrics.json); `said` by the process, and its `refusal`, an error as a record.
     """
     ended = None if own is None else own.ended()  # first: who has ended has written all of its files

@@ -1,4 +1,6 @@
-"""The arithmetic of what is computed place by place: activations, normalization with given figures, sums of layers."""
+"""The arithmetic of what is computed place by place: activations, normalization with given figures, sums of layers.
+How a byte of the image becomes a number that the network gets.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ from typing import Any
 
 import torch
 
+from striate.lab.watching.kept_passes import Watched
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, Term, UnitArithmetic, in_sum, written
+from striate.lab.watching.records import Line, Seen, Term, UnitArithmetic, in_sum, written
 
 Formula = Callable[[float, Call], tuple[str, float]]
 """From the number that goes in to the formula written out, and its result."""
@@ -191,3 +194,19 @@ def explain_joined(call: Call, at: tuple[int, ...], name: Callable[[torch.Tensor
             return UnitArithmetic("copy", words, float(call.out[at]), value, terms=terms)
         left -= side
     return None
+
+
+def explain_input(watched: Watched, unit: tuple[int, int, int]) -> tuple[UnitArithmetic, Seen]:
+    """The normalized number at (channel, row, column), and the place it comes from. It has to be on the image."""
+    normalization = watched.subject.normalization
+    byte = int(watched.raw[unit])
+    mean, spread = normalization.mean[unit[0]], normalization.std[unit[0]]
+    lines = (
+        Line("minus the mean", f"{byte} − {in_sum(mean)}", byte - mean),
+        Line("over the spread", f"{written(byte - mean)} / {written(spread)}", (byte - mean) / spread),
+    )
+    words = "A byte of the image, brought to the scale that the network was made for."
+    terms = (Term("byte of the image", byte, None, byte),)
+    output = float(watched.x[(0, *unit)])
+    found = UnitArithmetic("function", words, output, lines[-1].value, terms=terms, lines=lines)
+    return found, Seen((unit[1], unit[1]), (unit[2], unit[2]))

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from striate.errors import UsageError
-from striate.lab.watching.kept_tensors import Slot
 from striate.lab.watching.normalization_arithmetic import (
     BATCH_NORMS,
     explain_batch_norm,
@@ -20,7 +19,7 @@ from striate.lab.watching.normalization_arithmetic import (
     explain_layer_norm,
     explain_local_response,
 )
-from striate.lab.watching.passing import MOVEMENTS, Call
+from striate.lab.watching.passing import MOVEMENTS, Call, Slot
 from striate.lab.watching.pointwise_arithmetic import (
     explain_function,
     explain_joined,
@@ -43,10 +42,9 @@ from striate.lab.watching.sum_arithmetic import (
     explain_softmax,
 )
 from striate.lab.watching.window_arithmetic import explain_convolution, explain_local
-from striate.layers.channel_l2_pool import ChannelL2Pool
-from striate.layers.l2_pool import L2Pool
-from striate.layers.locally_connected import LocallyConnected
-from striate.layers.maxout import Maxout
+from striate.layers.activations import Maxout
+from striate.layers.convolution import LocallyConnected
+from striate.layers.pooling import ChannelL2Pool, L2Pool
 from striate.layers.radial_basis import RadialBasis
 
 Place = tuple[int, ...]

@@ -12,7 +12,7 @@ from torch import nn
 
 from striate.lab.watching.passing import Call
 from striate.lab.watching.records import Line, Patch, UnitArithmetic, in_sum, written
-from striate.layers.locally_connected import LocallyConnected
+from striate.layers.convolution import LocallyConnected
 from striate.wording import several
 
 Array = NDArray[np.float64]

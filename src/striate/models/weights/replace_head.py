@@ -8,7 +8,7 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.models.depth import output_layer
-from striate.models.first_weights.initialize import initialize_output
+from striate.models.initialization.initialize import initialize_output
 from striate.models.weights.auxiliary_outputs import auxiliary_layers
 
 

@@ -11,7 +11,7 @@ from striate.models.layer_strings.shapes import Shape
 from striate.models.saved_content import check_content
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import open_run
-from striate.runs.user_path import user_path
+from striate.runs.files import user_path
 
 
 @dataclass(frozen=True)

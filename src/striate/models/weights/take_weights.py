@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from striate.errors import InputMisfit, ModelError
-from striate.layers.locally_connected import LocallyConnected
+from striate.layers.convolution import LocallyConnected
 from striate.models.depth import output_layer, weighted_layers
+from striate.models.weights.auxiliary_outputs import layers_of_outputs, without_lone_auxiliary
 from striate.models.weights.saved import SavedNetwork, Weights
-from striate.models.weights.take_auxiliary import layers_of_outputs, without_lone_auxiliary
 from striate.wording import listed, show_shape
 
 MOST_SHOWN = 4

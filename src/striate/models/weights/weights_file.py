@@ -14,8 +14,8 @@ from striate.errors import ModelError
 from striate.models.layer_strings.arguments import nearest
 from striate.models.weights.saved import Weights, load_run, network_of
 from striate.runs.checkpoint import FORMAT
+from striate.runs.files import user_path
 from striate.runs.plain_load import load_plainly
-from striate.runs.user_path import user_path
 
 # Where training scripts keep the state_dict in their checkpoints, the commonest first.
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")

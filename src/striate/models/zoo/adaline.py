@@ -14,7 +14,7 @@ from torch import nn
 
 from striate.models.from_spec import build_network
 from striate.models.learning_rule import LearningRule
-from striate.models.rules.least_mean_squares import least_mean_squares, signs_of_classes
+from striate.models.rules.single_layer import least_mean_squares, signs_of_classes
 from striate.models.zoo.perceptron import linear_units, rounded
 
 

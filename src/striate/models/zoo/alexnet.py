@@ -19,7 +19,7 @@ from typing import Literal
 
 from torch import nn
 
-from striate.models.first_weights.initialize import initialize_output
+from striate.models.initialization.initialize import initialize_output
 from striate.models.layer_strings.shapes import Shape
 from striate.models.zoo.image_size import Slide, chain_sizes, check_image
 

@@ -15,7 +15,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from striate.models.first_weights.initialize import initialize_output
+from striate.models.initialization.initialize import initialize_output
 from striate.models.model_info import Form
 from striate.models.zoo.image_size import Slide, check_image, smallest_size
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError
-from striate.models.first_weights.initialize import initialize_output
+from striate.models.initialization.initialize import initialize_output
 from striate.wording import show_shape
 
 # Of photographs from 0 to 1, red, green, blue: what files of torchvision's other networks are standardized with.

@@ -13,12 +13,11 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError
-from striate.layers.cells import full_precision
-from striate.layers.hard_threshold import HardThreshold
-from striate.models.first_weights.initialize import initialize_output
+from striate.layers.activations import HardThreshold
+from striate.layers.neocognitron import full_precision
+from striate.models.initialization.initialize import initialize_output
 from striate.models.learning_rule import LearningRule
-from striate.models.rules.majority_rule import majority_rule
-from striate.models.rules.minimal_disturbance import minimal_disturbance
+from striate.models.rules.madaline import majority_rule, minimal_disturbance
 
 _RATE = 0.3
 _WHY = "a unit that has to change gets an analog sum of ±0.3; hidden sums begin with a standard deviation of 1"

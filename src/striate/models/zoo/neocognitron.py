@@ -13,12 +13,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from striate.layers.c_cell import CCell
-from striate.layers.contrast_cells import ContrastCells
-from striate.layers.s_cell import SCell
+from striate.layers.neocognitron import CCell, ContrastCells, SCell
 from striate.models.learning_rule import LearningRule
-from striate.models.rules.competition import compete
-from striate.models.rules.recruiting import recruit
+from striate.models.rules.neocognitron import compete, recruit
 from striate.models.zoo.image_size import check_image
 
 COLUMNS = (7, 5)

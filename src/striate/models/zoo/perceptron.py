@@ -13,7 +13,7 @@ from torch import nn
 
 from striate.models.from_spec import build_network
 from striate.models.learning_rule import LearningRule
-from striate.models.rules.perceptron_rule import perceptron_rule
+from striate.models.rules.single_layer import perceptron_rule
 
 
 class Perceptron(nn.Sequential):

@@ -21,8 +21,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from striate.layers.global_average_pool import GlobalAveragePool
-from striate.models.first_weights.initialize import initialize_output
+from striate.layers.pooling import GlobalAveragePool
+from striate.models.initialization.initialize import initialize_output
 from striate.models.model_info import Form
 from striate.models.zoo.image_size import check_image
 

@@ -21,7 +21,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from striate.models.first_weights.initialize import initialize_output
+from striate.models.initialization.initialize import initialize_output
 from striate.models.layer_strings.shapes import Shape
 from striate.models.model_info import Form
 from striate.models.zoo.image_size import Slide, check_image

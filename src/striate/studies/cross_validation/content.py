@@ -10,8 +10,7 @@ from typing import Any
 
 from striate.errors import pasted
 from striate.records import Finding
-from striate.report.numbers import environment_table
-from striate.report.wording import metric
+from striate.report.numbers import environment_table, metric
 from striate.runs.directory import RunDirectory
 from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.plan import CrossValidation

@@ -16,7 +16,8 @@ from striate.models.from_run import names_run
 from striate.models.untouched import copied
 from striate.records import Finding
 from striate.runs.directory import open_run, read_seen
-from striate.runs.user_path import user_path
+from striate.runs.files import user_path
+from striate.studies.cross_validation.fold import training_seed
 from striate.studies.cross_validation.fold_data import (
     Pool,
     deal_repeats,
@@ -24,7 +25,6 @@ from striate.studies.cross_validation.fold_data import (
     pool_samples,
     refuse_unusable_folds,
 )
-from striate.studies.cross_validation.fold_seeds import training_seed
 from striate.training.config import Config
 from striate.training.prepare import Prepared, prepare_data, read_data
 from striate.training.request import decided_fields

@@ -8,14 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
-from striate.account.count import count_macs, count_parameters
+from striate.account.summarize import count_macs, count_parameters
 from striate.data.folds import parse_folds
 from striate.errors import NonFiniteLoss
 from striate.runs.directory import RunDirectory
 from striate.runs.environment import describe_environment
 from striate.runs.events import append_event
 from striate.runs.files import write_json, write_text
-from striate.studies.cross_validation.fold import FoldResult, train_fold
+from striate.studies.cross_validation.fold import FoldResult, fold_progress, train_fold
 from striate.studies.cross_validation.fold_files import (
     load_folds,
     save_fold,
@@ -24,7 +24,6 @@ from striate.studies.cross_validation.fold_files import (
     write_folds,
     write_predictions,
 )
-from striate.studies.cross_validation.fold_progress import fold_progress
 from striate.studies.cross_validation.plan import CrossValidation
 from striate.studies.cross_validation.report import write_cv_report
 from striate.studies.cross_validation.summary import compare_folds, summarize_folds

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
-from striate.studies.learning_curve.record import Gain, PowerLaw
+from striate.studies.learning_curve.learning_curve import Gain, PowerLaw
 
 LEVEL = 0.95
 _DRAWS = 400

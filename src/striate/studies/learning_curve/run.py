@@ -1,4 +1,6 @@
-"""The trainings of a learning curve, one after another."""
+"""The trainings of a learning curve, one after another.
+Parts of the training samples, each within the next larger one, with each class in its share.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds
+from striate.errors import DataError
 from striate.studies.cross_validation.fold import train_fold
 from striate.studies.learning_curve.fit import gain_of_twice
-from striate.studies.learning_curve.record import LearningCurve, SizePoint, share_text, told
-from striate.studies.learning_curve.subsets import SHARES, nested_rows, with_training_rows
+from striate.studies.learning_curve.learning_curve import LearningCurve, SizePoint, share_text, told
+from striate.tasks.baseline import stratified_sample
 from striate.tasks.headline import Rows
 from striate.tasks.metric import Metric
 from striate.tasks.registry import make_task, task_for
@@ -24,6 +28,38 @@ from striate.training.config import Config
 from striate.training.execution import memory_explained
 from striate.training.prepare import prepare_data
 from striate.wording import duration
+
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
+_LEAST = 64
+"""Training samples, below which an eighth of them teaches nothing."""
+
+
+def nested_rows(data: Dataset, seed: int) -> dict[float, torch.Tensor]:
+    """For each share the positions in the training split, in rising order. Raises DataError for fewer than 64."""
+    train = data.splits["train"]
+    if len(train) < _LEAST:
+        got, expected = f"{len(train)} training samples", f"{_LEAST} or more, so that an eighth of them is something"
+        raise DataError(f"learning curve of {data.name}", got, expected, "add samples, then train again")
+    rows = torch.arange(len(train))
+    found = {1.0: rows}
+    for share in sorted(SHARES[:-1], reverse=True):
+        count = max(1, round(share * len(train)))
+        rows = rows[torch.from_numpy(stratified_sample(train.targets[rows].cpu(), count, seed))]
+        found[share] = rows
+    return found
+
+
+def with_training_rows(data: Dataset, rows: torch.Tensor) -> Dataset:
+    """The data set with these of its training samples; all else stays."""
+    places = rows.tolist()
+
+    def only(of: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        return of | {"train": tuple(of["train"][k] for k in places)} if "train" in of else of
+
+    splits = data.splits | {"train": data.splits["train"].take(rows)}
+    facts = {name: value for name, value in data.facts.items() if name != "train"}
+    return replace(data, splits=splits, contents=only(data.contents), units=only(data.units), facts=facts)
+
 
 CHEAP = 120.0
 """Seconds of training that three seeds may take together; above, there is one."""

@@ -14,16 +14,15 @@ from rich.console import Console
 from striate.errors import ConfigError, RunError, UsageError, pasted
 from striate.models.own_code import remember_named
 from striate.report.finish import finish_run
+from striate.runs.checkpoint import take_up
 from striate.runs.directory import RunDirectory, create_run, read_metrics, refuse_occupied
 from striate.runs.environment import describe_environment
 from striate.runs.files import explained, write_json, write_text
 from striate.runs.lock import owned
-from striate.runs.newest import take_up
-from striate.studies.sweep.halving import rung_epochs
 from striate.studies.sweep.journal import Journal, load_optuna, locked
 from striate.studies.sweep.report import write_sweep_report
 from striate.studies.sweep.search import FINALISTS, Search, check_space, repeat_best, run_trials
-from striate.studies.sweep.space import Choices, Dimension, default_space, parse_space
+from striate.studies.sweep.space import Choices, Dimension, default_space, parse_space, rung_epochs
 from striate.studies.sweep.standing import describe, finalists, summarize, write_trials
 from striate.studies.sweep.train_once import ReadData, plan, without_test
 from striate.training.config import Config

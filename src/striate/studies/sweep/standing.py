@@ -14,9 +14,9 @@ from scipy.stats import t as student_t
 
 from striate.runs.directory import csv_text
 from striate.runs.files import write_text
-from striate.studies.sweep.halving import SHARES
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.search import Search, repeats, seconds_spent, short
+from striate.studies.sweep.space import SHARES
 from striate.studies.sweep.train_once import Outcome
 from striate.tasks.metric_names import metric_named, metric_text
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import sum_interval, wilson
 from striate.statistics.paired import LEVEL, mcnemar, p_text
-from striate.tasks.baseline_comparison import BaselineComparison, called, samples_word
+from striate.tasks.baseline import BaselineComparison, called, samples_word
 from striate.tasks.figures import Gap
 from striate.tasks.headline import judged_gap
 

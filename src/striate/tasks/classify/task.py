@@ -19,20 +19,18 @@ from striate.inference.plan import AnswerAgreement
 from striate.records import Interval
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
-from striate.statistics.difference import Difference, difference_of_classes
 from striate.statistics.intervals import wilson
-from striate.tasks.baseline import Baseline, Method
-from striate.tasks.baseline_comparison import BaselineComparison
+from striate.statistics.paired import Difference, difference_of_classes
+from striate.tasks.baseline import Baseline, BaselineComparison, Method
 from striate.tasks.class_weights import balanced_weights
-from striate.tasks.classify.assess import assess_classes, table_of_classes
 from striate.tasks.classify.compare import compare_hits, gap_of_hits
 from striate.tasks.classify.figures import ClassificationFigures
 from striate.tasks.classify.metrics import METRICS
 from striate.tasks.config import TaskConfig
-from striate.tasks.constants import constants
 from striate.tasks.evaluation import ClassRow, Evaluation, views_text
 from striate.tasks.figures import Assessment, Figures, Gap
 from striate.tasks.headline import Rows
+from striate.tasks.outputs import constants
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
@@ -171,6 +169,8 @@ class Classify(Task):
         self, decoded: NDArray[Any], targets: NDArray[Any]
     ) -> tuple[NDArray[np.int64], tuple[ClassRow, ...]]:
         """The confusion matrix (true, predicted), and a row for each class."""
+        from striate.tasks.classify.assess import table_of_classes  # scikit-learn loads when training is over
+
         return table_of_classes(decoded, targets, self.classes)
 
     def interval(self, decoded: NDArray[Any], targets: NDArray[Any]) -> dict[str, list[float]]:
@@ -190,6 +190,8 @@ class Classify(Task):
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
     ) -> Figures:
         """Classes, calibration, notable predictions and slices."""
+        from striate.tasks.classify.assess import assess_classes
+
         del names
         return assess_classes(evaluation, facts, temperature)
 

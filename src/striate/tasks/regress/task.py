@@ -18,11 +18,10 @@ from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
-from striate.tasks.constants import constants
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.figures import Assessment, Figures
 from striate.tasks.headline import Rows
-from striate.tasks.regress.assess import assess_numbers
+from striate.tasks.outputs import constants
 from striate.tasks.regress.figures import RegressionFigures
 from striate.tasks.regress.metrics import METRICS
 from striate.tasks.task import Diagnosed, Explained, Task
@@ -158,6 +157,8 @@ class Regress(Task):
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
     ) -> Figures:
         """Each number, the largest errors, and slices."""
+        from striate.tasks.regress.assess import assess_numbers  # scikit-learn loads when training is over
+
         del temperature
         return assess_numbers(evaluation, facts, self.headline_figure(), names)
 

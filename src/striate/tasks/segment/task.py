@@ -15,9 +15,9 @@ from PIL import Image
 from torch.nn import functional
 
 from striate.data.annotations.masks import IGNORED, class_counts
+from striate.data.augment.crop import resize_batch
+from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
-from striate.data.resize import resize_batch
-from striate.data.warp import Warp
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_labels
 from striate.inference.plan import AnswerAgreement
@@ -28,14 +28,13 @@ from striate.tasks.accumulator import Accumulator
 from striate.tasks.baseline import Method
 from striate.tasks.class_weights import balanced_weights
 from striate.tasks.config import TaskConfig
-from striate.tasks.constants import constants
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.figures import Assessment, Figures
 from striate.tasks.headline import Rows
-from striate.tasks.segment.assess import assess_masks
+from striate.tasks.outputs import constants
+from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
 from striate.tasks.segment.figures import SegmentationFigures
 from striate.tasks.segment.metrics import METRICS
-from striate.tasks.segment.pixels import Pixels, SampledPixels
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent

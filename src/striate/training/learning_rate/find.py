@@ -13,6 +13,7 @@ import numpy as np
 
 from striate.data.loader import batch_bounds
 from striate.errors import ConfigError, UsageError, pasted
+from striate.training.budget.speed import trial_state
 from striate.training.execution import execution_settings
 from striate.training.learning_rate.judge import Verdict, judge, mean_scores
 from striate.training.learning_rate.range_test import LOWEST, range_test
@@ -20,7 +21,6 @@ from striate.training.learning_rate.records import Halving, LearningRateSearch, 
 from striate.training.learning_rate.trials import Fold, halve_until_stable, make_fold, objective_of, run_trial
 from striate.training.loop import validate
 from striate.training.prepare import Prepared
-from striate.training.speed import trial_state
 
 SECONDS = 45.0
 HORIZON = 0.32

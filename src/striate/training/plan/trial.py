@@ -9,6 +9,7 @@ from striate.data.dataset import Split
 from striate.data.loader import Batch, batches, epoch_order
 from striate.data.normalize import Normalize
 from striate.tasks.task import Task
+from striate.training.budget.speed import trial_state
 from striate.training.config import Config
 from striate.training.execution import make_scaler, place, speed_settings
 from striate.training.loop import training_step
@@ -16,7 +17,6 @@ from striate.training.objective import Objective
 from striate.training.optimizers import set_learning_rate
 from striate.training.plan.candidate import Candidate
 from striate.training.setup import Setup
-from striate.training.speed import trial_state
 from striate.training.state import TrainingState
 
 

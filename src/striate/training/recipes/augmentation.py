@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from striate.data.augment_check import check_augmentation, check_fill
-from striate.data.augment_words import describe_augmentation
+from striate.data.augment.augment import check_augmentation, check_fill, describe_augmentation
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset
 

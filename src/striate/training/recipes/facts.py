@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from striate.account.count import count_macs
+from striate.account.summarize import count_macs
 from striate.data.dataset import Dataset, Kind
 from striate.data.media.every import medium_of
 from striate.data.media.medium import Medium

@@ -10,20 +10,20 @@ import torch
 
 from striate.errors import ModelError, UsageError
 from striate.machine.memory import ran_out
+from striate.visualize.attribution.attributions import AnswerCheck, AttributionMap, MapCheck, Maps
 from striate.visualize.attribution.checks import MAP_COPIES, SHARES, Deletion, alike, check_answer, deletion_of
-from striate.visualize.attribution.layers import grad_cam_layers
 from striate.visualize.attribution.maps import (
     METHODS,
     SIGNED,
     Method,
     grad_cam,
+    grad_cam_layers,
     integrated_gradients,
     occlusion,
     saliency,
     smooth_grad,
 )
 from striate.visualize.attribution.question import LogOdds, Question
-from striate.visualize.attribution.record import AnswerCheck, AttributionMap, MapCheck, Maps
 from striate.wording import several
 
 Asked = Literal["auto", "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"]

@@ -1,19 +1,40 @@
-"""The figures that say how far a map can be trusted."""
+"""The figures that say how far a map can be trusted.
+A network whose weights have been shuffled: what it would be if it had learned nothing.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from scipy.stats import spearmanr
+from torch import nn
 
+from striate.visualize.attribution.attributions import AnswerCheck
 from striate.visualize.attribution.question import Question
-from striate.visualize.attribution.record import AnswerCheck
 from striate.visualize.attribution.removal import cell_means, cell_numbers, removed, without
-from striate.visualize.attribution.shuffled import shuffled
+
+
+@contextmanager
+def shuffled(module: nn.Module, seed: int) -> Iterator[None]:
+    """While the body runs, the numbers of each parameter lie in another, random order; what they say is lost, how large
+    they are is not. Of a network with random weights this is another one of its kind. Parameters get other memory
+    meanwhile, so that no bit of theirs is ever written."""
+    generator = torch.Generator().manual_seed(seed)
+    before = [(parameter, parameter.data) for parameter in module.parameters()]
+    try:
+        for parameter, values in before:
+            order = torch.randperm(values.numel(), generator=generator).to(values.device)
+            parameter.data = values.reshape(-1)[order].view(values.shape)
+        yield
+    finally:
+        for parameter, values in before:
+            parameter.data = values
+
 
 ANSWER_COPIES, MAP_COPIES = 20, 6
 SHARES = tuple(k / 20 for k in range(1, 11))

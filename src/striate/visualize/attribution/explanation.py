@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate import notebook
+from striate.visualize.attribution.attributions import NOT_TRUSTED, Maps
 from striate.visualize.attribution.change import Covering
 from striate.visualize.attribution.nearest import Nearest
-from striate.visualize.attribution.record import NOT_TRUSTED, Maps
 from striate.wording import filled, several, shorten_middle, show_sizes
 
 _SIDE = 160  # pixels of a picture in a notebook

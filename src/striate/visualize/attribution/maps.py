@@ -2,6 +2,7 @@
 
 `x` is a normalized batch of one, (1, C, *spatial) or (1, F); what comes back has the shape of its positions,
 (*spatial) or (F,), float32 on the CPU. The module is used as it is: call them within `on_trial`.
+At which layers Grad-CAM can look.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from striate.models.features import network_features
 from striate.visualize.attribution.question import outputs_of
 from striate.visualize.attribution.removal import removed
 
@@ -101,3 +103,14 @@ def _over_channels(found: torch.Tensor, reduce: Callable[..., torch.Tensor]) -> 
     if values.ndim > 1:
         values = reduce(values, 0)
     return values
+
+
+_MOST = 4
+
+
+def grad_cam_layers(module: nn.Module, x: torch.Tensor) -> tuple[str, ...]:
+    """The names of up to four modules whose maps Grad-CAM can weigh for `x` (1, C, *spatial), the last one first: of
+    each size of maps with more than one position, the module that is done last. Modules that run more than once have
+    no maps of their own. Empty for networks without such maps."""
+    maps = network_features(module, x, lambda: outputs_of(module, x)).pyramid
+    return tuple(part.name for part in reversed(maps))[:_MOST]

@@ -14,7 +14,7 @@ from torch import nn
 from striate.account.observing.kinds import layer_kind
 from striate.account.signal.activations import activation_kind, watch_activations
 from striate.errors import DataError, ModelError, UsageError, one_line
-from striate.layers.residual import Residual
+from striate.layers.blocks import Residual
 from striate.models.untouched import on_trial, zero_input
 from striate.wording import show_shape
 

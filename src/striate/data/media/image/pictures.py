@@ -32,11 +32,9 @@ from PIL import Image, UnidentifiedImageError
 
 from striate.data.config import Fit
 from striate.data.media.image.fitting import Reduced, pixels_of, place, place_reduced
+from striate.data.media.image.jpeg import decode_plain_jpeg, plain_jpeg_header, reduce_decoding
 from striate.data.media.image.pillow_ours import pillow_ours
-from striate.data.media.image.plain_jpeg import decode_plain_jpeg, plain_jpeg_header
-from striate.data.media.image.reduce import reduce_decoding
-from striate.data.media.medium import Unreadable
-from striate.data.preparation import Preparation
+from striate.data.media.medium import Preparation, Unreadable
 
 SUFFIXES = frozenset(
     (

@@ -16,7 +16,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import copies_in
-from striate.doctor.evidence.reference import Reference
+from striate.doctor.evidence.simple_models import Reference
 from striate.records import Finding
 
 NOISE, SURELY = 0.12, 0.08

@@ -10,12 +10,11 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.answers import Answers
-from striate.doctor.evidence.belonging import answers_belong, belonging
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import channels_first
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.leaves import dealt_anew
-from striate.doctor.evidence.numbers import related
+from striate.doctor.evidence.simple_models import answers_belong, belonging, related
 from striate.doctor.evidence.trial import Change
 from striate.records import Finding
 

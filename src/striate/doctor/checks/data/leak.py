@@ -13,7 +13,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import MOST, columns_dealt, comparable, neighbors, same_in
-from striate.doctor.evidence.positions import shared_positions
+from striate.doctor.evidence.reading import shared_positions
 from striate.records import Finding
 from striate.wording import several
 

@@ -9,9 +9,8 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
-from striate.doctor.evidence.distinct import first_of_each
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.nearness import columns_dealt
+from striate.doctor.evidence.nearness import columns_dealt, first_of_each
 from striate.records import Finding
 from striate.wording import several
 

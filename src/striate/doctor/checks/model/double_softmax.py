@@ -19,7 +19,7 @@ from striate.doctor.checks.model.heads import (
 from striate.doctor.checks.model.remedies import said, tried
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Head
-from striate.doctor.evidence.replacing import first_argument, replaced
+from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding
 
 CODE = "model.double-softmax"

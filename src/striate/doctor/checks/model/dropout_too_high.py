@@ -11,8 +11,8 @@ from striate.doctor.checks.model.remedies import tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call
-from striate.doctor.evidence.replacing import replaced
 from striate.doctor.evidence.trial import Trial
+from striate.doctor.evidence.trial_variants import replaced
 from striate.records import Finding
 
 CODE = "model.dropout-too-high"

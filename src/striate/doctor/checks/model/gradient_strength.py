@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.fresh_weights import with_fresh_weights
 from striate.doctor.evidence.passage import LayerView, Passage
+from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED
 from striate.records import Finding
 

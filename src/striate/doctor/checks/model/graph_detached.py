@@ -11,7 +11,7 @@ from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.checks.model.remedies import said, tried
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import PRODUCTS, Call, Flow
-from striate.doctor.evidence.replacing import first_argument, replaced
+from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding
 from striate.wording import listed
 

@@ -12,7 +12,7 @@ from striate.doctor.checks.model.heads import REGRESSION, SCORES, axis_of, last_
 from striate.doctor.checks.model.remedies import Tried, said, tried
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
-from striate.doctor.evidence.replacing import first_argument, replaced
+from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding
 
 CODE = "model.last-layer-clipped"

@@ -9,8 +9,8 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.fresh_weights import with_fresh_weights
 from striate.doctor.evidence.passage import LayerView
+from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import hidden
 from striate.records import Finding
 from striate.wording import listed

@@ -9,7 +9,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.fresh_weights import with_fresh_weights
+from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED, hidden
 from striate.records import Finding
 from striate.wording import listed

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.moved import optimized, unmoved
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Trial
+from striate.doctor.evidence.trial_variants import optimized, unmoved
 from striate.records import Finding
 
 SMALL = 1e-5

@@ -8,8 +8,8 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.moved import optimized, unmoved
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change
+from striate.doctor.evidence.trial_variants import optimized, unmoved
 from striate.doctor.patient.copies import Double
 from striate.records import Finding
 from striate.wording import listed

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.own_gradient import OwnGradient
 from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.evidence.trial_variants import OwnGradient
 from striate.doctor.patient.copies import Double
 from striate.doctor.patient.patient import Step
 from striate.records import Finding
