@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from striate.inference.agreement import compare_answers
-from striate.inference.plan import LEAST_EQUAL, MOST_MOVED, MOST_ROUNDING, AnswerAgreement
+from striate.inference.plan import LEAST_EQUAL, MOST_MOVED, TOLERANCES, AnswerAgreement
 from striate.tasks.classify.task import Classify
 from striate.tasks.regress.task import Regress
 from striate.tasks.segment.task import Segment
@@ -88,6 +88,6 @@ def test_other_shapes_never_agree() -> None:
 
 def test_fp32_in_another_order_may_differ_by_rounding_only() -> None:
     bounds = {"samples": 200, "equal": 1.0, "moved": MOST_MOVED / 2}
-    assert AnswerAgreement(**bounds, rounding=MOST_ROUNDING / 2).fault("fp32") == ""
-    assert "more than rounding" in AnswerAgreement(**bounds, rounding=MOST_ROUNDING * 2).fault("fp32")
-    assert AnswerAgreement(**bounds, rounding=MOST_ROUNDING * 2).fault("bf16") == ""
+    assert AnswerAgreement(**bounds, rounding=TOLERANCES["fp32"].outputs / 2).fault("fp32") == ""
+    assert "more than rounding" in AnswerAgreement(**bounds, rounding=TOLERANCES["fp32"].outputs * 2).fault("fp32")
+    assert AnswerAgreement(**bounds, rounding=TOLERANCES["fp32"].outputs * 2).fault("bf16") == ""

@@ -21,15 +21,15 @@ from striate.cli.main import main
 from striate.runs.directory import RunDirectory
 from striate.runs.events import read_events
 from striate.training import session
-from striate.training.at_step import at_step as config_at
 from striate.training.budget import steps as budget
 from striate.training.budget.pace import Pace, Phase
 from striate.training.config import BudgetConfig, Config
 from striate.training.config_file import config_from_yaml
-from striate.training.deadline import InTime, TimeLeft, TimeWatch, kept_in_time
+from striate.training.deadline import Deadline, TimeLeft, TimeWatch, deadline_for
 from striate.training.events import StepsChanged
 from striate.training.interruption import Interrupted
 from striate.training.request import merge_request
+from striate.training.setup import at_step as config_at
 from striate.training.state import TrainingState
 
 START = 5.0  # seconds that are over before the first step
@@ -39,7 +39,7 @@ def simulated(pace: Pace, seconds: float, slower: Callable[[float], float]) -> t
     """A run by the clock: `slower` says how much longer than measured everything takes at a time. Returns when it
     ended, its number of steps at the start, and the configuration in the end."""
     steps = pace.steps_within(0.975 * seconds - START)
-    config, in_time = Config(budget=BudgetConfig(steps=steps)), kept_in_time(pace, steps, seconds)
+    config, in_time = Config(budget=BudgetConfig(steps=steps)), deadline_for(pace, steps, seconds)
     clock, step = START, 0
     while step < (config.budget.steps or 0):
         done = step / (config.budget.steps or 1)
@@ -70,7 +70,7 @@ def test_another_speed_than_measured_gives_another_number_of_steps(factor: float
 
 
 def test_without_the_change_the_same_slowdown_would_take_far_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(InTime, "change", lambda *_: None)
+    monkeypatch.setattr(Deadline, "change", lambda *_: None)
     assert simulated(PACE, 60.0, lambda _: 1.3)[0] > 1.2 * 60
 
 
@@ -125,7 +125,7 @@ def test_a_pace_that_was_measured_ten_times_too_fast_is_noticed(monkeypatch) -> 
 
 
 class Scripted:
-    """An `InTime` that changes the number of steps where a script says so."""
+    """An `Deadline` that changes the number of steps where a script says so."""
 
     def __init__(self, script: dict[int, int]) -> None:
         self.script = script

@@ -20,13 +20,13 @@ from torch import nn
 from striate.api import train_config
 from striate.errors import TrainingError
 from striate.machine.memory import in_halves
-from striate.training.at_step import at_step
 from striate.training.config import Config
 from striate.training.config_file import config_from_dict, config_from_yaml, config_to_dict
 from striate.training.events import EpochDone, Event, MemoryRanOut, StepDone
 from striate.training.execution import evaluation_batch, measured_at_once, training_part
 from striate.training.plan import decide
 from striate.training.prepare import Prepared, prepare
+from striate.training.setup import at_step
 
 
 class Greedy(nn.Module):

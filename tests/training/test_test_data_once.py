@@ -173,13 +173,13 @@ def _decides_by_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _standardizes_by_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, split = prepare.measure_normalization, prepare._decide_all
+    measure, initialize = prepare.measure_normalization, prepare._initialize
 
-    def peeking(config: Any, asked: Any, data: Dataset, *rest: Any, **named: Any) -> Any:
+    def peeking(config: Any, data: Dataset, *rest: Any, **named: Any) -> Any:
         monkeypatch.setattr(prepare, "measure_normalization", lambda _: measure(data.splits["test"]))
-        return split(config, asked, data, *rest, **named)
+        return initialize(config, data, *rest, **named)
 
-    monkeypatch.setattr(prepare, "_decide_all", peeking)
+    monkeypatch.setattr(prepare, "_initialize", peeking)
 
 
 @pytest.mark.parametrize("bug", [_validates_on_test, _decides_by_test, _standardizes_by_test])

@@ -31,8 +31,15 @@ def compare_answers(task: ReadsOutputs, reference: torch.Tensor, outputs: torch.
     if outputs.shape != reference.shape:
         return AnswerAgreement(len(reference), 0.0, float("inf"), float("inf"))
     reference, outputs = reference.float(), outputs.float()
-    rounding = float((outputs - reference).abs().max() / reference.abs().max().clamp(min=1e-30))
-    return replace(task.agreement(reference, outputs), rounding=rounding)
+    return replace(task.agreement(reference, outputs), rounding=relative_error(outputs, reference))
+
+
+def relative_error(outputs: torch.Tensor, reference: torch.Tensor) -> float:
+    """The L2 norm of the difference over that of the reference; 0 where nothing differs, infinite for other shapes."""
+    if outputs.shape != reference.shape:
+        return float("inf")
+    error = float(torch.linalg.vector_norm((outputs - reference).float()))
+    return error / max(float(torch.linalg.vector_norm(reference.float())), 1e-6) if error else 0.0
 
 
 def agreement_of_labels(right: torch.Tensor, other: torch.Tensor) -> AnswerAgreement:

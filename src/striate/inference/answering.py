@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
 from time import perf_counter
 from typing import Any
 
@@ -18,11 +15,11 @@ from striate.inference.agreement import ReadsOutputs
 from striate.inference.choose import Trial, agreement_of, choose_way, prepare_way, why_left_alone
 from striate.inference.openvino_network import openvino_version
 from striate.inference.plan import PLAIN, Asked, InferencePlan, Tried, plan_from_json, require_asked
+from striate.inference.plan_key import machine_facts, network_digest
 from striate.inference.torch_network import Network
-from striate.machine.cache import keep_plan, read_plan
+from striate.machine.cache import read_plan, save_plan
 from striate.machine.precision import fp32_products
 from striate.models.untouched import untouched
-from striate.version import VERSION
 
 LEAST_TOTAL = 1000
 """So few samples are answered plainly: comparing 200 of them would cost more than it gains."""
@@ -119,7 +116,7 @@ def _look(trial: Trial, key: dict[str, Any]) -> Answering:
     found = "the fastest way with the answers of fp32"
     reason = found if choice.way != PLAIN else "no other way was faster with the same answers"
     plan = InferencePlan(choice.way, reason, choice.tried, perf_counter() - began)
-    keep_plan("inference", key, replace(plan, tried=tuple(map(_without_agreement, plan.tried))).to_json())
+    save_plan("inference", key, replace(plan, tried=tuple(map(_without_agreement, plan.tried))).to_json())
     return Answering(trial.module, choice.network, plan)
 
 
@@ -178,22 +175,13 @@ def _without_agreement(tried: Tried) -> Tried:
 
 def _key(module: nn.Module, task: ReadsOutputs, one: torch.Tensor, batch: int) -> dict[str, Any]:
     """All that a plan depends on: weights too, since whether answers stay the same does."""
-    gpu = torch.cuda.get_device_name(one.device) if one.device.type == "cuda" else ""
     return {
-        "network": _digest(module),
+        "network": network_digest(module, weights=True),
         "task": task.name,
         "input": list(one.shape[1:]),
         "batch": batch,
         "device": one.device.type,
-        "processor": [platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability(), gpu],
+        "machine": machine_facts(one.device),
         "threads": torch.get_num_threads(),
-        "versions": [VERSION, torch.__version__, openvino_version()],
+        "openvino": openvino_version(),
     }
-
-
-def _digest(module: nn.Module) -> str:
-    digest = hashlib.sha256(str(module).encode())
-    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

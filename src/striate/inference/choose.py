@@ -14,6 +14,7 @@ from torch import nn
 from striate.inference.agreement import ReadsOutputs, compare_answers
 from striate.inference.openvino_network import openvino_installed
 from striate.inference.plan import PLAIN, AnswerAgreement, Tried, Way
+from striate.inference.race import AHEAD, race
 from striate.inference.torch_network import Network, prepare_torch
 from striate.machine.memory import ran_out
 from striate.models.untouched import has_forward_of_its_own, is_lazy
@@ -59,8 +60,6 @@ def _has_hooks(part: nn.Module) -> bool:
     return bool(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
 
 
-MARGIN = 1.03
-"""A way must be this much faster than the best so far, which is nearer to plain fp32."""
 _PAIRS = 3
 _SLOWER = "not faster than the way before it"
 _COMPARISON_SHARE = 0.02  # of the plain seconds of the whole job, for timing one way
@@ -129,7 +128,7 @@ def _try(way: Way, trial: Trial, plain: Network, best: Network) -> tuple[Tried, 
         network(timed)  # what is done once is not timed
         rate, best_rate, plain_rate = _rates(timed, (network, best, plain), _COMPARISON_SHARE * trial.seconds)
         found = Tried(way, rate, plain_rate)
-        if rate < MARGIN * best_rate:
+        if rate < (1 + AHEAD) * best_rate:
             return replace(found, refused=_SLOWER), None
         agreement = agreement_of(network, trial)
     except Exception as error:  # whatever a network of one's own, or a library that reads it, raises
@@ -164,14 +163,16 @@ def agreement_of(network: Network, trial: Trial) -> AnswerAgreement:
 
 
 def _rates(batch: torch.Tensor, networks: Sequence[Network], seconds: float) -> tuple[float, ...]:
-    """Samples a second of each network, the best of up to three interleaved repeats in about `seconds`."""
-    best, began = [float("inf")] * len(networks), perf_counter()
-    for _ in range(_PAIRS):
-        for number, network in enumerate(networks):
-            best[number] = min(best[number], _seconds(batch, network))
-        if perf_counter() - began > seconds:
-            break
-    return tuple(len(batch) / took for took in best)
+    """Samples a second of each network, the best of up to three rounds in about `seconds`."""
+
+    def measure(number: int, count: int) -> float:
+        return sum(_seconds(batch, networks[number]) for _ in range(count))
+
+    about = seconds / (_PAIRS * len(networks))
+    timings, failed = race(measure, range(len(networks)), seconds, about, fewest=1, most=_PAIRS, warm=True)
+    if failed:
+        raise RuntimeError(next(iter(failed.values())))
+    return tuple(len(batch) / timings[number].fastest for number in range(len(networks)))
 
 
 def _seconds(batch: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor]) -> float:

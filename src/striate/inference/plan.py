@@ -18,8 +18,26 @@ LEAST_EQUAL = 0.995
 MOST_MOVED = 0.01
 """How far answers may move on average: total variation of class probabilities (0 to 1), or root mean square of the
 difference of numbers over the standard deviation of the answers."""
-MOST_ROUNDING = 1e-4
-"""Largest difference of an output in fp32 computed in another order, over the largest output."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Allowed relative errors (L2 norm) beside plain fp32: of outputs, in training also of loss and gradient.
+
+    `noise` is a share of how much the gradient would differ for other samples."""
+
+    outputs: float
+    loss: float
+    gradient: float
+    noise: float
+
+
+TOLERANCES = {
+    "fp32": Tolerance(outputs=1e-4, loss=1e-4, gradient=1e-4, noise=0.02),
+    "tf32": Tolerance(outputs=0.01, loss=0.004, gradient=0.03, noise=0.1),
+    "fp16": Tolerance(outputs=0.01, loss=0.004, gradient=0.03, noise=0.1),
+    "bf16": Tolerance(outputs=0.06, loss=0.015, gradient=0.15, noise=0.5),
+}
 
 
 def require_asked(asked: str, where: str) -> None:
@@ -58,7 +76,7 @@ class AnswerAgreement:
     """Answers of a way against those of plain fp32 for the same `samples`.
 
     `equal`: share of equal classes or pixels, None for numbers. `moved`: as in `MOST_MOVED`, 0 for masks. `rounding`:
-    largest difference of an output over the largest output.
+    relative error of the outputs (L2 norm).
     """
 
     samples: int
@@ -68,8 +86,9 @@ class AnswerAgreement:
 
     def fault(self, precision: Precision) -> str:
         """Why the way must not be taken, in plain words; "" where it may."""
-        if precision == "fp32" and not self.rounding <= MOST_ROUNDING:
-            return f"outputs differ by {self.rounding:.1e} of the largest, more than rounding ({MOST_ROUNDING:g})"
+        allowed = TOLERANCES["fp32"].outputs
+        if precision == "fp32" and not self.rounding <= allowed:
+            return f"outputs off by {self.rounding:.1e}, more than rounding ({allowed:g})"
         if self.equal is not None and not self.equal >= LEAST_EQUAL:
             return f"only {100 * self.equal:.2f} % of the answers are those of fp32, {100 * LEAST_EQUAL:g} % are needed"
         if not self.moved <= MOST_MOVED:

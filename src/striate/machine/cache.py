@@ -1,8 +1,7 @@
-"""Where plans and packs are kept between runs.
-Plans that were measured once, kept for later: of training (`training/plan/`) and of inference (`inference/`).
+"""The cache folder, and the plans in it: of training (`training/plan/`) and of inference (`inference/`).
 
 A plan is found again under everything that it depends on: network, shapes, machine, versions. It is advice, never
-needed: what cannot be read counts as not there, and where nothing can be written nothing is kept.
+needed: what cannot be read counts as not there, and where nothing can be written nothing is cached.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def cache_folder() -> Path | None:
 
 
 def read_plan(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What was kept as `kind` under `key` (plain values); None where there is nothing, or nothing whole."""
+    """What was saved as `kind` under `key` (plain values); None where there is nothing, or nothing whole."""
     file = _file(kind, key)
     if file is None:
         return None
@@ -50,8 +49,8 @@ def read_plan(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
     return plan if isinstance(plan, dict) else None
 
 
-def keep_plan(kind: str, key: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
-    """Keep a plan (plain values) under everything that it depends on. False where it could not be written."""
+def save_plan(kind: str, key: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+    """Save a plan (plain values) under everything that it depends on. False where it could not be written."""
     file = _file(kind, key)
     if file is None:
         return False

@@ -1,6 +1,4 @@
-"""Minutes that are kept: fewer steps where they become slower than measured, more where they become faster.
-How much longer a run takes, kept true while it goes: the measured pace, corrected by what steps take now.
-"""
+"""How long a run still takes, and its deadline: fewer steps where they become slower, more where they become faster."""
 
 from __future__ import annotations
 
@@ -132,8 +130,8 @@ _SHORTEST, _LONGEST = 2.0, 30.0  # seconds of that patience
 
 
 @dataclass
-class InTime:
-    """Keeps a run that may take `seconds` in all, by what its steps take now. Fed with each step."""
+class Deadline:
+    """Changes the number of steps of a run so that it ends within `seconds`, by what steps take now."""
 
     time: TimeLeft
     seconds: float
@@ -165,6 +163,6 @@ class InTime:
         return min(_LONGEST, max(_SHORTEST, _PATIENCE * self.seconds))
 
 
-def kept_in_time(pace: Pace, steps: int, seconds: float) -> InTime:
+def deadline_for(pace: Pace, steps: int, seconds: float) -> Deadline:
     """What keeps a run of `steps` steps at `pace` within `seconds`."""
-    return InTime(TimeLeft(pace, steps, max(2 * _SHORTEST, _WINDOW * seconds)), seconds)
+    return Deadline(TimeLeft(pace, steps, max(2 * _SHORTEST, _WINDOW * seconds)), seconds)

@@ -9,8 +9,8 @@ from torch import nn
 
 from striate.models.depth import output_layer
 from striate.models.weights.auxiliary_outputs import auxiliary_layers
-from striate.training.at_step import at_step
 from striate.training.config import Config
+from striate.training.setup import at_step
 
 
 def head_steps(config: Config) -> int:

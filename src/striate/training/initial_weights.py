@@ -98,7 +98,7 @@ def _scale(state: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialWeights:
     """`config` with `model.name`, `weights` and `weights_digest` decided; `weights` to give the network, if any;
     `normalization` that comes with them, if any; `owner` where the file named the network; `findings` where it has
     learned from what it will be measured on."""
@@ -133,9 +133,9 @@ class Beginning:
         return notes
 
 
-def find_beginning(
+def find_initial_weights(
     config: Config, data: Dataset, task: Task, module: nn.Module | None, begun: Path | None
-) -> Beginning:
+) -> InitialWeights:
     """Read the weights that `config.model` names: a file, or a run as the network.
 
     `begun` is the checkpoint of a run that goes on: it has everything, and the file may be gone. A run or checkpoint
@@ -151,12 +151,12 @@ def find_beginning(
             raise ConfigError("model.weights", f"{path} beside {name}, which brings its own", "one of them", remedy)
         name, path = "auto", name
     if path is None:
-        return Beginning(config)
+        return InitialWeights(config)
     refuse_init(model.init, f"a network that begins with the weights of {path}")
     if begun is not None:
         values = load_checkpoint(begun).get("normalization", {})
         known = _normalization(values.get("mean", ()), values.get("std", ()), data)
-        return Beginning(config, None, known, findings=_leak(path, data))
+        return InitialWeights(config, None, known, findings=_leak(path, data))
     weights = read_weights(path)
     digest = weights_digest(weights)
     if model.weights_digest not in (None, digest):
@@ -172,7 +172,7 @@ def find_beginning(
     file = str(user_path(path).absolute())
     config = replace(config, model=replace(model, name=name, weights=file, weights_digest=digest))
     owner = weights.path if named else ""
-    return Beginning(config, weights, _standardization(weights, data), owner, _leak(path, data))
+    return InitialWeights(config, weights, _standardization(weights, data), owner, _leak(path, data))
 
 
 def _leak(path: str, data: Dataset) -> tuple[Finding, ...]:

@@ -143,7 +143,7 @@ def _follow(
     state, config, best, trace = prepared.state, prepared.config, None, Trace(prepared.state.step)
     begun = monotonic() - state.elapsed
     events = training_events(
-        state, prepared.objective, prepared.splits, config, prepared.normalize, processes, prepared.in_time
+        state, prepared.objective, prepared.splits, config, prepared.normalize, processes, prepared.deadline
     )
     with _data_lost(run, lambda: None if processes.sharded else save(saver, prepared, best, trace)):
         for event in events:

@@ -1,22 +1,17 @@
-"""What the steps of a training are taken with, handed on as one.
-What a forward pass changes in a network, kept to be put back.
-"""
+"""What the steps of a training are taken with, handed on as one, and the configuration that holds at a step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-
-import torch
-from torch import nn
+from typing import Protocol
 
 from striate.data.dataset import Split
-from striate.data.loader import batch_bounds
+from striate.data.loader import Batch, batch_bounds, batches, epoch_order
 from striate.data.normalize import Normalize
-from striate.training.at_step import at_step
-from striate.training.config import Config
-from striate.training.deadline import InTime
+from striate.training.config import BudgetConfig, Config, ExecutionConfig
+from striate.training.events import StepsChanged
 from striate.training.objective import Objective
 from striate.training.processes.group import ALONE, Processes
 from striate.training.processes.parts import whole_for_mixing
@@ -24,40 +19,43 @@ from striate.training.schedules import learning_rate_factor
 from striate.training.state import TrainingState
 
 
-class KeptBuffers:
-    """Buffers of networks as they were before a step: what a forward pass changes (statistics of normalizations)."""
+def at_step(config: Config, step: int) -> Config:
+    """The configuration of `step`, from 0: with the parts in which batches are computed from there on, and the number
+    of steps that the schedule has there."""
+    execution, budget = _parts_at(config.execution, step), _schedule_at(config.budget, step)
+    if execution is config.execution and budget is config.budget:
+        return config
+    return replace(config, execution=execution, budget=budget)
 
-    def __init__(self, modules: Iterable[nn.Module | None]) -> None:
-        parts = [part for module in modules if module is not None for part in module.modules()]
-        self._places = [(part, name) for part in parts for name, _ in part.named_buffers(recurse=False)]
-        self._kept: list[torch.Tensor] = []
 
-    @torch.no_grad()
-    def take(self) -> None:
-        """Copy them as they are now."""
-        if not self._places:
-            return
-        now = [part._buffers[name] for part, name in self._places]
-        tensors = [tensor for tensor in now if tensor is not None]
-        if [(t.shape, t.dtype) for t in self._kept] == [(t.shape, t.dtype) for t in tensors]:
-            torch._foreach_copy_(self._kept, tensors)
-        else:
-            self._kept = [tensor.clone() for tensor in tensors]
+def _parts_at(execution: ExecutionConfig, step: int) -> ExecutionConfig:
+    if not execution.micro_batch_from:
+        return execution
+    parts = [samples for first, samples in execution.micro_batch_from if first <= step]
+    micro_batch = parts[-1] if parts else execution.micro_batch
+    return replace(execution, micro_batch=micro_batch, micro_batch_from=())
 
-    @torch.no_grad()
-    def put_back(self) -> None:
-        """Make them what they were when they were taken."""
-        now = [part._buffers[name] for part, name in self._places]
-        for tensor, kept in zip([tensor for tensor in now if tensor is not None], self._kept, strict=True):
-            tensor.copy_(kept)
+
+def _schedule_at(budget: BudgetConfig, step: int) -> BudgetConfig:
+    if not budget.steps_before:
+        return budget
+    return budget.of(next((steps for end, steps in budget.steps_before if step < end), budget.steps))
+
+
+class ChangesSteps(Protocol):
+    """What keeps a run within its time: `deadline.py`."""
+
+    def change(self, config: Config, step: int, elapsed: float) -> StepsChanged | None:
+        """What changes when `step` steps are done, `elapsed` seconds after the user's request; None where all stays."""
+        ...
 
 
 @dataclass
 class Setup:
     """All but the batch that a step needs, and an epoch's end. `config` is fully decided.
 
-    Two fields change while training: `epoch`, from 0, and `config`, where memory runs out (`less_memory.py`) or steps
-    do not take as long as expected (`in_time.py`).
+    Two fields change while training: `epoch`, from 0, and `config`, where memory runs out or the run would miss its
+    `deadline` (`guards.py`).
     """
 
     state: TrainingState
@@ -66,7 +64,7 @@ class Setup:
     config: Config
     normalize: Normalize
     processes: Processes = ALONE
-    in_time: InTime | None = None
+    deadline: ChangesSteps | None = None
     epoch: int = 0
 
     @property
@@ -94,7 +92,7 @@ class Setup:
         assert config.budget.steps is not None, "recipes decide it"
         return config.optim.lr * learning_rate_factor(config.schedule, self.state.step, config.budget.steps)
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Batches of the training split."""
         return len(batch_bounds(len(self.splits["train"]), self.batch))
@@ -114,7 +112,13 @@ class Setup:
         """Which samples of a batch are read, from how many it has; None reads all."""
         return self.processes.part if self.processes.several and not whole_for_mixing(self.config) else None
 
-    @cached_property
-    def buffers(self) -> KeptBuffers:
-        """What a step that is given up has to put back."""
-        return KeptBuffers((self.state.module, self.state.heads))
+    def batches(self, first: int, stop: int) -> Iterator[Batch]:
+        """The batches of the steps `first` to `stop` (excluded) of the epoch; steps count from 0 over the training."""
+        train, begin = self.splits["train"], self.epoch * self.steps_per_epoch
+        order = epoch_order(len(train), self.config.seed, self.epoch)
+        return batches(train, self.batch, order=order, part=self.part, first=first - begin, stop=stop - begin)
+
+    def batch_of(self, step: int) -> Batch:
+        """The batch of one step of the epoch, read again."""
+        (batch,) = self.batches(step, step + 1)
+        return batch

@@ -10,8 +10,8 @@ import torch
 from plan_workloads import OffInHalfPrecision, plain_of, workload
 from torch import nn
 
+from striate.inference.plan import TOLERANCES
 from striate.training.plan.agreement import (
-    TOLERANCES,
     Answer,
     Reference,
     agreement,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.training.plan.candidate import Candidate
-from striate.training.plan.choice import Timing, choose, is_ahead, is_hopeless
+from striate.inference.race import Timing, is_ahead, is_hopeless
+from striate.training.plan.candidate import Candidate, choose
 from striate.training.plan.decide import budget_seconds
 
 PLAIN = Candidate("fp32", "contiguous", 2)

@@ -120,7 +120,7 @@ class _Warmup:
 def _step(
     model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss, *, objective: Objective, warmup: _Warmup
 ) -> torch.Tensor:
-    """One step of training/loop.py. Rates change by ratios, so that a trial may vary them."""
+    """One step of training/step.py. Rates change by ratios, so that a trial may vary them."""
     inputs, targets = batch
     config = objective.config
     optimizer.zero_grad(set_to_none=True)

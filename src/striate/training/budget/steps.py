@@ -16,7 +16,6 @@ from striate.training.budget.pace import AIM, Pace
 from striate.training.budget.short_trainings import forecast_accuracy, foretells, run_short_trainings
 from striate.training.budget.speed import Work, measure_pace, steps_for_epochs
 from striate.training.config import Config
-from striate.training.deadline import InTime, kept_in_time
 from striate.training.execution import memory_explained
 from striate.wording import duration
 
@@ -30,14 +29,14 @@ _FLOPS = 1e11  # a second, roughly; to tell what is worth measuring
 
 @dataclass(frozen=True)
 class BudgetDecision:
-    """The configuration with its number of steps, what they cost and will come to where that was measured, what should
-    be known, and what keeps it within the minutes asked for."""
+    """The configuration with its number of steps, what they cost and will come to where that was measured, notes,
+    and the `seconds` of the whole command where minutes are its deadline."""
 
     config: Config
     pace: Pace | None = None
     forecast: Forecast | None = None
     notes: tuple[str, ...] = ()
-    in_time: InTime | None = None
+    seconds: float | None = None
 
 
 def decide_budget(work: Work, seconds_spent: Callable[[], float], *, forecast: bool = False) -> BudgetDecision:
@@ -93,7 +92,7 @@ def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], f
     if not forecast:
         return BudgetDecision(config, pace, notes=tuple(notes))
     whole = _forecast(work, steps, expected, short)
-    return BudgetDecision(config, pace, whole, tuple(notes), kept_in_time(pace, steps, total))
+    return BudgetDecision(config, pace, whole, tuple(notes), total)
 
 
 def _remedy(work: Work, expected: float) -> str:

@@ -12,10 +12,10 @@ from striate.training.budget.speed import trial_state
 from striate.training.head_warm_up import training_mode
 from striate.training.learning_rate.records import RangePoint
 from striate.training.learning_rate.trials import Fold, objective_of
-from striate.training.loop import training_step
 from striate.training.optimizers import set_learning_rate
 from striate.training.prepare import Prepared
 from striate.training.setup import Setup
+from striate.training.step import training_step
 
 LOWEST, HIGHEST = 1e-7, 10.0
 """First rate, and the last unless the optimizer's usual rates are as high."""

@@ -1,9 +1,8 @@
-"""Numbers that are infinite or none: found at the step, told with the layer, the samples and what to try.
+"""NaN and Inf in losses, gradients and weights: found at the step, told with the layer, the samples and what to try.
 
-The gradients of a step are looked at before the weights follow them, all in one pass over memory. On a CPU each step
-looks at the answer. On an accelerator that would wait for it: there the flag stays where it is, fused optimizers leave
-out every step from the first bad one on, and the flags of several steps are looked at together.
-Where a step went wrong that nobody looked at when it was taken.
+The gradients of a step are checked before the optimizer takes its step, all in one pass over memory. On a CPU each
+step reads the result. On an accelerator that would wait for it: there the flag stays on the device, fused optimizers
+skip every step from the first bad one on, and the flags of several steps are read together.
 """
 
 from __future__ import annotations
@@ -22,6 +21,9 @@ from striate.training.nonfinite.locate import Place, place_of_nonfinite
 from striate.training.processes.group import ALONE
 from striate.training.setup import Setup
 from striate.training.state import TrainingState
+
+MakePasses = Callable[[Setup, Batch], tuple[torch.Tensor, Callable[[], object]]]
+"""Gives the prepared inputs (B, …) of a step, and what takes them through the network and back."""
 
 _LOOK_EVERY = 20  # steps between looks on an accelerator
 _NAMED = 5  # samples in the message
@@ -50,8 +52,8 @@ def facts_of(setup: Setup, batch: Batch) -> StepFacts:
 
 
 def mark_nonfinite(state: TrainingState, parameters: Iterable[torch.Tensor]) -> torch.Tensor:
-    """A scalar on their device: 1 from the first call on where a gradient of `parameters` has a number that is infinite
-    or none, else 0. On an accelerator fused optimizers take no step while it is 1."""
+    """A scalar on their device: 1 from the first call on where a gradient of `parameters` has a NaN or Inf, else 0. On
+    an accelerator fused optimizers take no step while it is 1."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     if state.fault is None or state.unscaled is None:
         state.fault, state.unscaled = torch.zeros((), device=state.device), torch.ones((), device=state.device)
@@ -72,25 +74,33 @@ def count_skipped(state: TrainingState) -> None:
 
 
 def refuse_nonfinite_step(
-    setup: Setup, batch: Batch, inputs: torch.Tensor, loss: torch.Tensor, again: Callable[[], object]
+    setup: Setup,
+    batch: Batch,
+    inputs: torch.Tensor,
+    loss: torch.Tensor,
+    trained: Iterable[torch.Tensor],
+    again: Callable[[], object],
 ) -> None:
-    """Raise NonFiniteLoss where the scalar `loss` or a gradient of the step is not finite, before the weights follow.
+    """Raise NonFiniteLoss where the scalar `loss` or a gradient of the `trained` parameters has a NaN or Inf, before
+    the optimizer takes its step.
 
-    `inputs` (B, …) is the whole prepared batch, `again` repeats the step's passes. The network is left as it is. Does
-    nothing on an accelerator, where `LossWatch` looks. Of several processes all have to come to the same verdict: they
-    look at the gradient alone, which is their sum.
+    `inputs` (B, …) is the whole prepared batch, `again` repeats the step's passes. The network is left as it is. On an
+    accelerator only the flag is set, and `LossWatch` reads it later. Of several processes all have to come to the same
+    verdict: they look at the gradient alone, which is their sum.
     """
+    state = setup.state
+    if state.scaler is None and not setup.processes.sharded:
+        mark_nonfinite(state, trained)
     if not looks_each_step(loss.device):
         return
-    state = setup.state
     bad_loss = not setup.processes.several and not math.isfinite(loss.item())
     if bad_loss or (state.fault is not None and state.fault.item()):
         place = place_of_nonfinite(state.module, inputs, again)
         raise _error(f"{float(loss):g}" if bad_loss else "", place, facts_of(setup, batch))
 
 
-def refuse_nonfinite(setup: Setup, batch: Batch, inputs: torch.Tensor, loss: torch.Tensor) -> None:
-    """Raise NonFiniteLoss when the scalar `loss` of a network without gradients is not finite, as above."""
+def refuse_nonfinite_loss(setup: Setup, batch: Batch, inputs: torch.Tensor, loss: torch.Tensor) -> None:
+    """Raise NonFiniteLoss where the scalar `loss` of a network without gradients is NaN or Inf, as above."""
     if looks_each_step(loss.device) and not math.isfinite(loss.item()):
         module = setup.state.module
         place = place_of_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs)))
@@ -100,7 +110,7 @@ def refuse_nonfinite(setup: Setup, batch: Batch, inputs: torch.Tensor, loss: tor
 def _error(loss: str, place: Place, facts: StepFacts) -> NonFiniteLoss:
     ids = [facts.ids[row] for row in place.rows if row < len(facts.ids)]
     at_fault = f", of {_samples(ids)}" if ids else ""
-    what, got = ("loss", f"{loss} at") if loss else ("gradient", "a number that is infinite or none, at")
+    what, got = ("loss", f"{loss} at") if loss else ("gradient", "NaN or Inf at")
     return NonFiniteLoss(
         f"training, step {facts.step} in epoch {facts.epoch}: {what}",
         f"{got} learning rate {facts.lr:.3g}; {place.words}{at_fault}",
@@ -120,58 +130,49 @@ def _samples(ids: Sequence[int]) -> str:
 
 
 class LossWatch:
-    """Looks at the losses of several steps at once, so that nobody waits for an accelerator in between.
+    """Reads the losses of several steps at once, so that no step waits for an accelerator."""
 
-    `explain(facts)` says where a bad gradient comes from, where the weights have not followed it.
-    """
+    def __init__(self) -> None:
+        self._unread: list[tuple[StepFacts, torch.Tensor, torch.Tensor | None]] = []
 
-    def __init__(self, explain: Callable[[StepFacts], Place] | None = None) -> None:
-        self._unseen: list[tuple[StepFacts, torch.Tensor, torch.Tensor | None]] = []
-        self._explain = explain
-
-    def add(
-        self,
-        loss: torch.Tensor,
-        step: int,
-        epoch: int,
-        lr: float,
-        ids: torch.Tensor | None = None,
-        fault: torch.Tensor | None = None,
-    ) -> None:
-        """Take note of the scalar `loss` of `step`, and of the flag of `mark_nonfinite` as it is now; raise
-        NonFiniteLoss as `look` does when it is time to look."""
-        facts = StepFacts(step, epoch, lr, [] if ids is None else ids.tolist())
-        self._unseen.append((facts, loss, None if fault is None else fault.clone()))
-        if len(self._unseen) >= _LOOK_EVERY:
-            self.look()
-
-    def look(self) -> None:
-        """Raise NonFiniteLoss, with the first step at fault, when a loss or gradient since the last look is not
-        finite."""
-        unseen, self._unseen = self._unseen, []
-        if not unseen:
+    def after_step(self, setup: Setup, batch: Batch, loss: torch.Tensor, passes: MakePasses) -> None:
+        """Where steps are not checked one by one: note the scalar `loss` of a step, and read those since the last look
+        when there are enough, or the epoch ends. Raises NonFiniteLoss as `look` does."""
+        if looks_each_step(loss.device):
             return
-        losses = torch.stack([loss for _, loss, _ in unseen]).tolist()
-        faults = [fault for _, _, fault in unseen if fault is not None]
-        flags = torch.stack(faults).tolist() if len(faults) == len(unseen) else [0.0] * len(unseen)
-        for (facts, _, _), loss, flag in zip(unseen, losses, flags, strict=True):
-            if flag and self._explain is not None:
-                raise _error("" if math.isfinite(loss) else f"{loss:g}", self._explain(facts), facts)
-            if flag or not math.isfinite(loss):
-                late = f"looked at in step {unseen[-1][0].step}, after which no layer can be named"
-                place = Place(f"{late}: the weights have followed it since")
-                raise _error("" if math.isfinite(loss) else f"{loss:g}", place, facts)
+        self.add(facts_of(setup, batch), loss, setup.state.fault)
+        if len(self._unread) >= _LOOK_EVERY or setup.state.step + 1 == setup.epoch_end:
+            self.look(lambda facts: place_of_step(setup, passes, facts))
+
+    def add(self, facts: StepFacts, loss: torch.Tensor, fault: torch.Tensor | None = None) -> None:
+        """Note the scalar `loss` of a step, and the flag of `mark_nonfinite` as it is now."""
+        self._unread.append((facts, loss, None if fault is None else fault.clone()))
+
+    def look(self, explain: Callable[[StepFacts], Place]) -> None:
+        """Raise NonFiniteLoss, with the first step at fault, where a loss or gradient since the last look has a NaN or
+        Inf. `explain` says where a bad gradient comes from, where the weights have not followed it."""
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        losses = torch.stack([loss for _, loss, _ in unread]).tolist()
+        faults = [fault for _, _, fault in unread if fault is not None]
+        flags = torch.stack(faults).tolist() if len(faults) == len(unread) else [0.0] * len(unread)
+        for (facts, _, _), loss, flag in zip(unread, losses, flags, strict=True):
+            if not flag and math.isfinite(loss):
+                continue
+            late = f"found in step {unread[-1][0].step}, after the weights have changed: no layer can be named"
+            raise _error("" if math.isfinite(loss) else f"{loss:g}", explain(facts) if flag else Place(late), facts)
 
 
 def refuse_nonfinite_epoch(row: EpochRow) -> None:
-    """Raise NonFiniteLoss when a figure of the epoch is infinite or not a number: such an epoch is never the best."""
-    figures = {f"{split} {name}": value for split in ("train", "val") for name, value in getattr(row, split).items()}
-    bad = [name for name, value in figures.items() if not math.isfinite(value)]
+    """Raise NonFiniteLoss where a metric of the epoch is NaN or Inf: such an epoch is never the best."""
+    metrics = {f"{split} {name}": value for split in ("train", "val") for name, value in getattr(row, split).items()}
+    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
     if bad:
         raise NonFiniteLoss(
             f"training, end of epoch {row.epoch}",
-            f"{bad[0]} is {figures[bad[0]]}",
-            "finite figures",
+            f"{bad[0]} is {metrics[bad[0]]}",
+            "finite metrics",
             _remedy(row.lr),
         )
 
@@ -188,8 +189,8 @@ def refuse_only_skipped(row: EpochRow, steps: int) -> None:
 
 
 def refuse_nonfinite_state(state: TrainingState) -> None:
-    """Raise NonFiniteLoss when anything that is trained or remembered is not finite, or a step was left out because its
-    gradient was not, so that no checkpoint ever holds such a state."""
+    """Raise NonFiniteLoss where weights, averages or the state of the optimizer have a NaN or Inf, or a step was
+    skipped because its gradient had one, so that no checkpoint ever holds such a state."""
     lr = state.optimizer.param_groups[-1]["lr"]
     bad = next((name for name, tensor in _tensors(state) if not bool(torch.isfinite(tensor).all())), None)
     if bad is None and state.fault is not None and bool(state.fault):
@@ -215,24 +216,17 @@ def _tensors(state: TrainingState) -> Iterable[tuple[str, torch.Tensor]]:
 
 def _remedy(lr: float) -> str:
     lower = f"--lr {min(lr / 10, 1e-3):.2g}"
-    return f"{lower}, --optim.clip 1, or --plan plain for fp32; where a checkpoint was saved before, it is kept"
+    return f"{lower}, --optim.clip 1, or --plan plain for fp32; a checkpoint that was saved before stays"
 
 
-Passes = Callable[[Setup, Batch], tuple[torch.Tensor, Callable[[], object]]]
-
-
-def place_of_step(setup: Setup, again: Callable[[int], Batch], passes: Passes, facts: StepFacts) -> Place:
-    """Where an earlier step of the epoch first got a number that is none. Its update, and all after it, were left out.
-
-    `again` gives the batch of a step, from 0; `passes` its prepared inputs (B, …), and what takes them through the
-    network and back.
-    """
+def place_of_step(setup: Setup, passes: MakePasses, facts: StepFacts) -> Place:
+    """Where an earlier step of the epoch first got a NaN or Inf. Its update, and all after it, were skipped."""
     state = setup.state
     if not hasattr(state.optimizer, "found_inf"):
-        return Place("looked at later, when the weights have followed: no layer can be named")
+        return Place("found later, after the weights have changed: no layer can be named")
     now, state.step = state.step, facts.step - 1
     try:
-        inputs, both = passes(replace(setup.for_step(), processes=ALONE), again(state.step))
+        inputs, both = passes(replace(setup.for_step(), processes=ALONE), setup.batch_of(state.step))
         with uncompiled(setup.config):
             return place_of_nonfinite(state.module, inputs, both)
     finally:

@@ -33,6 +33,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from striate.data.loader import Batch
 from striate.data.targets import Targets
+from striate.inference.agreement import relative_error
+from striate.inference.plan import TOLERANCES, Tolerance
 from striate.models.untouched import same_random_state
 from striate.tasks.outputs import Outputs, leaves
 from striate.tasks.task import Task
@@ -43,24 +45,6 @@ from striate.training.plan.trial import Trials
 from striate.training.prepared_batch import prepared_inputs
 
 _SMALL = 0.02  # of the whole gradient's norm: what a tensor is held to at least
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Allowed relative errors; `noise` is a share of how much the gradient would differ for other samples."""
-
-    outputs: float
-    loss: float
-    gradient: float
-    noise: float
-
-
-TOLERANCES = {
-    "fp32": Tolerance(outputs=1e-4, loss=1e-4, gradient=1e-4, noise=0.02),
-    "tf32": Tolerance(outputs=0.01, loss=0.004, gradient=0.03, noise=0.1),
-    "fp16": Tolerance(outputs=0.01, loss=0.004, gradient=0.03, noise=0.1),
-    "bf16": Tolerance(outputs=0.06, loss=0.015, gradient=0.15, noise=0.5),
-}
 
 
 @dataclass(frozen=True)
@@ -129,7 +113,7 @@ def agreement(answer: Answer, reference: Reference, allowed: Tolerance) -> Agree
     """How far `answer` is from the reference, and whether that is too far."""
     plain = reference.answer
     loss = abs(float(answer.loss - plain.loss)) / max(abs(float(plain.loss)), 1e-3)
-    outputs = _relative(answer.outputs, plain.outputs)
+    outputs = relative_error(answer.outputs, plain.outputs)
     if not plain.gradients:
         return Agreement(loss, outputs, 1.0, "", 1.0, False, "no gradient to compare: no weight learns")
     lost = sorted(set(plain.gradients) ^ set(answer.gradients))
@@ -221,12 +205,6 @@ def _norm(tensor: torch.Tensor) -> float:
 
 def _root_of_squares(values: Any) -> float:
     return float(sum(value * value for value in values) ** 0.5)
-
-
-def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Of nothing, nothing is off by nothing."""
-    error = _norm(one - other) if one.shape == other.shape else float("inf")
-    return error / max(_norm(other), 1e-6) if error else 0.0
 
 
 def _identical(one: Answer, other: Answer) -> bool:

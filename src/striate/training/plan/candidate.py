@@ -1,10 +1,12 @@
-"""A way to compute a training step; free of torch."""
+"""A way to compute a training step, and which of those that were timed is taken; free of torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from striate.inference.race import Timing, is_ahead
 from striate.training.config import Config, ExecutionConfig
 
 _COMPILED = {"off": "", "default": "compiled", "cuda-graphs": "CUDA graphs"}
@@ -63,3 +65,13 @@ def candidate_of(execution: ExecutionConfig) -> Candidate:
         execution.compile or "off",
         execution.allocator or "system",
     )
+
+
+def choose(timings: Mapping[Candidate, Timing]) -> Candidate:
+    """The plainest candidate, or from there on each less plain one that is ahead of what was taken so far; of two that
+    are as plain the faster."""
+    first, *others = sorted(timings, key=lambda candidate: (candidate.plainness, timings[candidate].seconds))
+    taken = first
+    for one in others:
+        taken = one if is_ahead(timings[one], timings[taken]) else taken
+    return taken

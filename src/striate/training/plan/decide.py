@@ -1,18 +1,18 @@
-"""From a training about to start to how it computes: whether a plan pays, an earlier one, or a new one.
-From a training about to start to the same one, computed as its plan says.
-"""
+"""How a training about to start computes: plainly, by a cached plan, or by a new one; and the network laid out so."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
+from typing import Any
 
 import torch
 
 from striate.data.dataset import Split
-from striate.machine.cache import keep_plan, read_plan
+from striate.inference.plan_key import machine_facts, network_digest
+from striate.machine.cache import read_plan, save_plan
 from striate.machine.load import Load, current_load
 from striate.machine.memory import ran_out
 from striate.models.own_parts import uses_others
@@ -21,7 +21,6 @@ from striate.training.budget.speed import steps_for_epochs
 from striate.training.config import Config, ExecutionConfig
 from striate.training.execution import crowded, make_scaler, place
 from striate.training.plan.candidate import Candidate
-from striate.training.plan.depends import plan_key
 from striate.training.plan.offers import Offers, offers_for
 from striate.training.plan.plan_table import PlanRecord, PlanRow, record_from_json
 from striate.training.plan.probe import LONGEST, Probe, fitting, probe
@@ -34,6 +33,7 @@ _LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
 _LEAST = 0.3  # seconds: less tells nothing
 _TRIAL_STEPS = 80  # that fit into the seconds that were asked for
 _ANOTHER = "no plan: a copy of the network computes with parts of another one, computed plainly"
+_FORM = 2  # of what is cached: another number where older plans would be misread
 _SHORTEST = 3.0  # seconds of a run that is worth looking for an earlier plan
 
 
@@ -106,8 +106,33 @@ def _plan(
         asides=(*_asides(found, work, asked), *search.asides),
     )
     if not search.refused:  # other weights, or other data, might not be
-        keep_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
+        save_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
     return Planned(chosen.execution(usual), record)
+
+
+def plan_key(work: Workload, asked: ExecutionConfig, offers: Offers, load: Load) -> dict[str, Any]:
+    """Plain values. The load of the machine is one of them: a plan that was made on busy cores says nothing about quiet
+    ones. Weights and data are none: only times are cached, and agreement is measured anew."""
+    config = work.config
+    device = torch.device(config.execution.device or "cpu")
+    return {
+        "form": _FORM,
+        "network": network_digest(work.state.module),
+        "heads": "" if work.state.heads is None else network_digest(work.state.heads),
+        "input": list(work.train.inputs.shape[1:]),
+        "batch": config.batch,
+        "part": config.execution.micro_batch,
+        "augment": asdict(config.augment),
+        "asked": {name: value for name, value in asdict(asked).items() if name != "plan"},
+        "threads": offers.threads,
+        "compiles": offers.compiles,
+        "allocator": offers.allocator,
+        "optimizer": [config.optim.name, bool(config.optim.ema), bool(config.optim.clip)],
+        "regularize": [value > 0 for value in asdict(config.regularize).values()],
+        "task": work.task.name,
+        "machine": machine_facts(device),
+        "load": load.name,
+    }
 
 
 def _reaches_out(work: Workload, offers: Offers) -> bool:

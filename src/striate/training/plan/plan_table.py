@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from striate.inference.race import AHEAD
 from striate.training.plan.candidate import Candidate
-from striate.training.plan.choice import AHEAD
 
 
 @dataclass(frozen=True)

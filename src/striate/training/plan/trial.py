@@ -12,12 +12,12 @@ from striate.tasks.task import Task
 from striate.training.budget.speed import trial_state
 from striate.training.config import Config
 from striate.training.execution import make_scaler, place, speed_settings
-from striate.training.loop import training_step
 from striate.training.objective import Objective
 from striate.training.optimizers import set_learning_rate
 from striate.training.plan.candidate import Candidate
 from striate.training.setup import Setup
 from striate.training.state import TrainingState
+from striate.training.step import training_step
 
 
 @dataclass(frozen=True)
