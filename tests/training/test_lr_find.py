@@ -26,8 +26,14 @@ from striate.training.config import Config
 from striate.training.learning_rate import find as lr_find
 from striate.training.learning_rate import trials
 from striate.training.learning_rate.find import Plan, search_learning_rate
-from striate.training.learning_rate.range_test import LOWEST, range_test
-from striate.training.learning_rate.trials import constant_answer_loss, halve_until_stable, make_fold, run_trial
+from striate.training.learning_rate.trials import (
+    LOWEST,
+    constant_answer_loss,
+    halve_until_stable,
+    make_fold,
+    range_test,
+    run_trial,
+)
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request, read_config
 

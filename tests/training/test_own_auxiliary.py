@@ -17,9 +17,9 @@ from striate.training.auxiliary import make_heads
 from striate.training.config import AuxiliaryConfig, Config
 from striate.training.config_file import with_fields
 from striate.training.head_warm_up import training_mode
-from striate.training.mix import Mix
 from striate.training.objective import Objective
 from striate.training.prepare import prepare
+from striate.training.prepared_batch import Mix
 
 TASK = Classify(("a", "b", "c"))
 

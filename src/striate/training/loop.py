@@ -22,8 +22,7 @@ from striate.training.nonfinite.detect import refuse_nonfinite_epoch, refuse_onl
 from striate.training.objective import Objective
 from striate.training.optimizers import set_learning_rate
 from striate.training.prepared_batch import to_memory_format
-from striate.training.processes.group import ALONE, Processes
-from striate.training.processes.parts import measured_batches
+from striate.training.processes.group import ALONE, Processes, measured_batches
 from striate.training.setup import ChangesSteps, Setup
 from striate.training.state import TrainingState
 from striate.training.step import prepare_passes, training_step

@@ -23,7 +23,6 @@ from striate.machine.memory import in_halves
 from striate.records import Finding
 from striate.tasks.registry import annotation_for, make_task
 from striate.tasks.task import Task
-from striate.training.answer_views import decide_views
 from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
 from striate.training.budget.forecast import Forecast
@@ -42,9 +41,8 @@ from striate.training.execution import (
     training_part,
     without_plan,
 )
-from striate.training.hidden_units import refuse_invisible_units
 from striate.training.initial_weights import InitialWeights, find_initial_weights, whiten_first_layer
-from striate.training.objective import Objective
+from striate.training.objective import Objective, refuse_invisible_units
 from striate.training.optimizers import make_optimizer, with_own_optimizer
 from striate.training.own_names import with_code
 from striate.training.plan.decide import apply_plan, expected_length
@@ -52,7 +50,7 @@ from striate.training.plan.plan_table import PlanRecord
 from striate.training.plan.trial import Workload
 from striate.training.processes.decide import refuse_undivided
 from striate.training.progressive_resizing import decide_sizes
-from striate.training.recipes.decide import Decision, decide
+from striate.training.recipes.decide import Decision, decide, decide_views
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import before_data, before_network, with_enough_validation
 from striate.training.refusals import (

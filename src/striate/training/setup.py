@@ -13,9 +13,8 @@ from striate.data.normalize import Normalize
 from striate.training.config import BudgetConfig, Config, ExecutionConfig
 from striate.training.events import StepsChanged
 from striate.training.objective import Objective
-from striate.training.processes.group import ALONE, Processes
-from striate.training.processes.parts import whole_for_mixing
-from striate.training.schedules import learning_rate_factor
+from striate.training.optimizers import learning_rate_factor
+from striate.training.processes.group import ALONE, Processes, whole_for_mixing
 from striate.training.state import TrainingState
 
 

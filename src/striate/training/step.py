@@ -15,13 +15,12 @@ from striate.models.learning_rule import OwnRule
 from striate.training.execution import autocast, make_scaler, whole_batch_compiled
 from striate.training.guards import seeded_by_step, updating
 from striate.training.measured import Measured
-from striate.training.mix import Mix, mix_batch
 from striate.training.nonfinite.detect import count_skipped, refuse_nonfinite_loss, refuse_nonfinite_step
 from striate.training.objective import Part
 from striate.training.pool_first import pooling_first
-from striate.training.prepared_batch import part_bounds, prepared_inputs
+from striate.training.prepared_batch import Mix, mix_batch, part_bounds, prepared_inputs
 from striate.training.processes.batch_norm import whole_batch_statistics
-from striate.training.processes.parts import bounds_in_step, part_weight
+from striate.training.processes.group import bounds_in_step, part_weight
 from striate.training.setup import Setup
 
 Passes = Callable[[], tuple[torch.Tensor, Measured]]

@@ -15,8 +15,7 @@ from striate.training.plan import offers, search
 from striate.training.plan.candidate import Candidate
 from striate.training.plan.decide import Planned, plan_execution
 from striate.training.plan.plan_table import PlanRecord, PlanRow
-from striate.training.plan.probe import fitting
-from striate.training.plan.trial import Trials, Workload
+from striate.training.plan.trial import Trials, Workload, fitting
 
 SPEED = {"fp32": 1.0, "bf16": 0.5, "channels_last": 0.8, "contiguous": 1.0}
 

@@ -16,9 +16,16 @@ from striate.errors import ConfigError, UsageError, pasted
 from striate.training.budget.speed import trial_state
 from striate.training.execution import execution_settings
 from striate.training.learning_rate.judge import Verdict, judge, mean_scores
-from striate.training.learning_rate.range_test import LOWEST, range_test
 from striate.training.learning_rate.records import Halving, LearningRateSearch, Origin, RangePoint, Trial
-from striate.training.learning_rate.trials import Fold, halve_until_stable, make_fold, objective_of, run_trial
+from striate.training.learning_rate.trials import (
+    LOWEST,
+    Fold,
+    halve_until_stable,
+    make_fold,
+    objective_of,
+    range_test,
+    run_trial,
+)
 from striate.training.loop import validate
 from striate.training.prepare import Prepared
 

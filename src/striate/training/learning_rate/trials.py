@@ -1,6 +1,4 @@
-"""Trainings in miniature, on copies: what a rate leads to, from the same weights, measured on held-out samples.
-The loss of an answer that does not look at the input: what a network must get below to have learned anything.
-"""
+"""Trainings on copies that try a learning rate: the range test, and short trainings at one rate."""
 
 from __future__ import annotations
 
@@ -8,11 +6,13 @@ import math
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import cast
 
 import torch
 
 from striate.data.dataset import Split, join_splits
+from striate.data.loader import batches, epoch_order
 from striate.data.targets import Targets
 from striate.errors import NonFiniteLoss
 from striate.tasks.outputs import Outputs, leaves, map_outputs
@@ -21,12 +21,16 @@ from striate.training.budget.short_trainings import miniature
 from striate.training.budget.speed import trial_state
 from striate.training.config import Config, ScheduleConfig
 from striate.training.events import EpochDone, Event, StepDone
-from striate.training.learning_rate.records import Halving, Trial
+from striate.training.head_warm_up import training_mode
+from striate.training.learning_rate.records import Halving, RangePoint, Trial
 from striate.training.loop import training_events, validate
 from striate.training.objective import Objective
+from striate.training.optimizers import set_learning_rate
 from striate.training.prepare import Prepared
 from striate.training.prepared_batch import to_memory_format
+from striate.training.setup import Setup
 from striate.training.state import TrainingState
+from striate.training.step import training_step
 
 _SAMPLES, _VALUES = 2048, 4_000_000  # at most: a mask has an answer for each pixel
 _ITERATIONS = 60
@@ -184,3 +188,49 @@ def _mean_end(losses: list[float]) -> float:
     """The mean over the last tenth, at least five."""
     end = losses[-max(5, len(losses) // 10) :]
     return sum(end) / len(end)
+
+
+LOWEST, HIGHEST = 1e-7, 10.0
+"""First rate, and the last unless the optimizer's usual rates are as high."""
+_STEPS = 100
+_ABOVE_USUAL = 1000.0  # times the configured rate: SGD and LARS stay stable far above AdamW
+_SMOOTHING = 0.9
+_BLOWN_UP = 3.0  # times as bad as diverged
+
+
+def range_test(prepared: Prepared, fold: Fold, steps: int = _STEPS) -> tuple[RangePoint, ...]:
+    """Train a copy for at most `steps` steps with a rate that grows by the same factor from step to step.
+
+    Smith, "Cyclical learning rates for training neural networks", 2015, with an exponential rate. The loss is smoothed
+    exponentially, freed of the bias of its start. Ends where the smoothed loss is three times as bad as diverged, or
+    the loss is not finite. The network is untouched.
+    """
+    config, train = prepared.config, fold.splits["train"]
+    # The head alone bears rates that the whole network does not.
+    config = replace(config, fine_tune=replace(config.fine_tune, head_share=0.0))
+    batch_size, usual = config.batch, config.optim.lr
+    assert batch_size is not None and usual is not None, "recipes decide both"
+    growth = (max(HIGHEST, _ABOVE_USUAL * usual) / LOWEST) ** (1 / (steps - 1))
+    state = trial_state(prepared.state, config)
+    setup = Setup(state, objective_of(prepared, config, state), fold.splits, config, prepared.normalize)
+    points: list[RangePoint] = []
+    average = 0.0
+    with training_mode(state.module, config) as set_mode:
+        for epoch in count():
+            setup.epoch, order = epoch, epoch_order(len(train), config.seed, epoch)
+            for batch in batches(train, batch_size, order=order):
+                lr = LOWEST * growth ** len(points)
+                set_learning_rate(state.optimizer, lr)
+                set_mode(state.step)
+                try:
+                    loss = float(training_step(setup, batch)[0])
+                except NonFiniteLoss:
+                    return tuple(points)
+                if not math.isfinite(loss):  # on an accelerator, where the loop does not look at each step
+                    return tuple(points)
+                state.step += 1
+                average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
+                points.append(RangePoint(lr, loss, average / (1 - _SMOOTHING ** (len(points) + 1))))
+                if len(points) == steps or points[-1].smoothed > _BLOWN_UP * fold.divergence:
+                    return tuple(points)
+    raise AssertionError("count() never ends")

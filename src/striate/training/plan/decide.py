@@ -23,9 +23,8 @@ from striate.training.execution import crowded, make_scaler, place
 from striate.training.plan.candidate import Candidate
 from striate.training.plan.offers import Offers, offers_for
 from striate.training.plan.plan_table import PlanRecord, PlanRow, record_from_json
-from striate.training.plan.probe import LONGEST, Probe, fitting, probe
 from striate.training.plan.search import Search
-from striate.training.plan.trial import Trials, Workload
+from striate.training.plan.trial import LONGEST, Probe, Trials, Workload, fitting, probe
 from striate.training.refusals import fewest_at_once
 
 _SHARE, _MOST = 0.03, 10.0  # of the expected run, and seconds

@@ -16,7 +16,7 @@ from striate.training.plan.agreement import Agreement, Reference, compare, refer
 from striate.training.plan.candidate import Candidate, choose
 from striate.training.plan.offers import Offers
 from striate.training.plan.plan_table import PlanRow
-from striate.training.plan.probe import Probe
+from striate.training.plan.trial import Probe
 
 _SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, each stage; threads are for short steps
 _PART_SHARES = {"arithmetic": 0.3, "whole": 0.7}  # where steps of a part of the batch only say what is to be looked at

@@ -8,8 +8,7 @@ from striate.errors import ConfigError
 from striate.models.learning_rule import LearningRule
 from striate.models.registry import MODELS
 from striate.training.config import Config
-from striate.training.recipes.choice import Choice
-from striate.training.recipes.facts import Facts
+from striate.training.recipes.facts import Choice, Facts
 from striate.training.recipes.standard import TELLING, batch_size
 
 

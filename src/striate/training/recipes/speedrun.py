@@ -13,8 +13,7 @@ from striate.models.choose import choose_fast_model, choose_model
 from striate.tasks.registry import task_for
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
-from striate.training.recipes.choice import Choice
-from striate.training.recipes.facts import Facts
+from striate.training.recipes.facts import Choice, Facts
 from striate.training.recipes.standard import standard
 
 VALIDATION = 0.02

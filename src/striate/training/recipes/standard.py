@@ -1,10 +1,11 @@
-"""The standard recipe: what a good practitioner would run without knowing more than this about data and network."""
+"""The recipes `standard`, `quick` and `fine-tune`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from striate.training.config import Config
-from striate.training.recipes.choice import Choice
-from striate.training.recipes.facts import Facts
+from striate.training.recipes.facts import Choice, Facts
 
 CHEAP = 500_000  # multiply–accumulates an input: below, many passes cost seconds
 DEEP = 8  # layers in a row without normalization: beyond, a step in each of them moves the output too far
@@ -72,3 +73,31 @@ def weight_decay(optimizer: str, lr: float, steps: int, *, table: bool) -> float
         return 5e-4
     total, most = (10, 2.0) if table else (1.5, 0.5)
     return float(f"{min(most, max(0.01, total / (lr * steps))):.2g}")
+
+
+def quick(facts: Facts, asked: Config) -> Choice:
+    """The standard recipe with a quarter of its epochs, at least 3, and what follows from that."""
+    passes = max(3, epochs(facts) // 4)
+    budget = replace(asked.budget, epochs=asked.budget.epochs or passes)
+    return replace(standard(facts, replace(asked, budget=budget)), epochs=passes)
+
+
+def fine_tune(facts: Facts, asked: Config) -> Choice:
+    """The standard recipe, its rate and epochs too; a tenth of the steps for the head alone, then rates by depth.
+
+    Head first: Kumar et al., "Fine-tuning can distort pretrained features", 2022. Rates by depth: Howard and Ruder,
+    "Universal language model fine-tuning", 2018; early layers see edges, which are the same everywhere. A third of
+    the rate, as is usual for large networks, was worse for those that train on a CPU; head share and decay made no
+    difference beyond noise (docs/training.md, "Fine-tuning").
+    """
+    choice = standard(facts, asked)
+    return replace(
+        choice,
+        head_share=0.1,
+        layer_decay=0.9,
+        why={
+            **choice.why,
+            "fine_tune.head_share": "fine-tuning: a tenth of the steps are for the head alone",
+            "fine_tune.layer_decay": "each layer learns at 0.9 of the next one's rate",
+        },
+    )
