@@ -117,11 +117,11 @@ def test_many_pictures_are_answered_as_planned_and_plainly_where_asked(
     monkeypatch.setattr("striate.inference.choose._rates", lambda *_: (2.0 * next(rates), 1.0, 1.0))
     assert main(["predict", "any", "many", "--json"]) == 1
     out, err = capsys.readouterr()
-    assert "answers computed in bf16, channels_last, fused" in err
+    assert "predictions computed in bf16, channels_last, fused" in err
     assert [json.loads(line).get("label", "") for line in out.splitlines()] == labels
     assert main(["predict", "any", "many", "--json", "--plan", "plain"]) == 1
     plain = capsys.readouterr()
-    assert "answers computed" not in plain.err
+    assert "predictions computed" not in plain.err
     assert [json.loads(line).get("label", "") for line in plain.out.splitlines()] == labels
 
 

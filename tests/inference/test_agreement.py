@@ -28,7 +28,9 @@ def test_one_answer_of_two_hundred_may_change_and_not_two() -> None:
     assert one.samples == 200
     assert one.equal == pytest.approx(LEAST_EQUAL)
     assert one.fault("bf16") == ""
-    assert "only 99.00 % of the answers" in compare_answers(CLASSIFY, logits(200), logits(200, wrong=2)).fault("bf16")
+    assert "only 99.00 % of the predictions" in compare_answers(CLASSIFY, logits(200), logits(200, wrong=2)).fault(
+        "bf16"
+    )
 
 
 def test_equal_classes_with_other_probabilities_are_no_agreement() -> None:
@@ -37,7 +39,7 @@ def test_equal_classes_with_other_probabilities_are_no_agreement() -> None:
     p, q = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-2))
     assert found.equal == 1.0
     assert found.moved == pytest.approx(q - p, rel=1e-5)  # total variation of two classes
-    assert "answers move by" in found.fault("bf16")
+    assert "predictions move by" in found.fault("bf16")
 
 
 def test_numbers_are_compared_in_units_of_their_spread_and_the_worst_column_counts() -> None:

@@ -53,7 +53,7 @@ def test_the_fastest_way_that_agrees_is_taken_and_answers() -> None:
         assert torch.allclose(outputs, module(x), atol=0.05)
         assert not torch.equal(outputs, module(x))  # or it would not be bf16
     assert "bf16, channels_last, fused" in found.plan.line()
-    assert "of 200 answers equal to those of fp32" in found.plan.line()
+    assert "of 200 predictions equal to those of fp32" in found.plan.line()
 
 
 class Cancelling(nn.Module):
@@ -72,7 +72,7 @@ def test_a_network_whose_answers_change_in_bf16_is_answered_in_fp32() -> None:
     found = plan(Cancelling().eval())
     refused = [tried for tried in found.plan.tried if tried.way.precision == "bf16" and tried.way.engine == "torch"]
     assert len(refused) == 2  # whole in bf16, and by autocast
-    assert all("of the answers" in tried.refused or "move" in tried.refused for tried in refused)
+    assert all("of the predictions" in tried.refused or "move" in tried.refused for tried in refused)
     assert found.plan.way.precision == "fp32"
 
 
@@ -81,7 +81,7 @@ def test_numbers_that_change_are_refused_too() -> None:
     task = Regress(("a", "b", "c", "d"), (0.0,) * 4, (1.0,) * 4)
     found = plan(Cancelling().eval(), task=task)
     assert found.plan.way.precision == "fp32"
-    assert any("answers move by" in tried.refused for tried in found.plan.tried)
+    assert any("predictions move by" in tried.refused for tried in found.plan.tried)
 
 
 class Stochastic(nn.Module):
@@ -163,7 +163,7 @@ def test_a_plan_is_kept_for_the_same_weights_and_looked_for_anew_for_others(monk
 
     monkeypatch.setattr(planning, "choose_way", never)
     again = plan(network())
-    assert again.plan.kept
+    assert again.plan.cached
     assert again.plan.way == first.plan.way
     assert [row.way for row in again.plan.tried] == [row.way for row in first.plan.tried]
     assert again.plan.line() == first.plan.line()
@@ -210,13 +210,13 @@ def test_a_kept_way_is_compared_again_on_the_data_at_hand() -> None:
     first = plan(module, sample=small)
     assert first.plan.way.precision == "bf16"
     others = plan(module, sample=lambda count: small(count + 1)[1:], total=8000)
-    assert others.plan.kept
+    assert others.plan.cached
     assert others.plan.chosen is not None
     assert others.plan.chosen.agreement is not None
     assert others.plan.chosen.agreement.samples == 400
     assert "of 400 answers" in others.plan.line()
     refused = plan(module, sample=large)
-    assert not refused.plan.kept
+    assert not refused.plan.cached
     assert refused.plan.way.precision == "fp32"
     assert plan(module, sample=small).plan.way.precision == "fp32"  # what failed once is not trusted again
 
@@ -229,9 +229,9 @@ def test_a_kept_way_is_compared_again_for_a_network_that_computes_something_else
     assert str(other) == str(right)
     assert planning._digest(other) == planning._digest(right)
     assert plan(right).plan.way.precision == "bf16"
-    assert plan(right).plan.kept
+    assert plan(right).plan.cached
     found = plan(other)
-    assert not found.plan.kept
+    assert not found.plan.cached
     assert found.plan.way.precision == "fp32"
 
 
@@ -242,7 +242,7 @@ def test_no_figure_of_other_data_is_kept(tmp_path: Path) -> None:
     (file,) = (tmp_path / "cache" / "plans").iterdir()
     kept = json.loads(file.read_text(encoding="utf-8"))["plan"]["tried"]
     assert all(row["agreement"] is None for row in kept)
-    assert sum(row["refused"] == "its answers were not those of fp32" for row in kept) == 2
+    assert sum(row["refused"] == "its predictions differed from those of fp32" for row in kept) == 2
 
 
 def test_a_network_that_nothing_makes_faster_is_not_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +254,7 @@ def test_a_network_that_nothing_makes_faster_is_not_compared_again(monkeypatch: 
         return samples(count)
 
     found = plan(module, sample=sample)
-    assert found.plan.kept
+    assert found.plan.cached
     assert found.network is module
     assert asked == [32]
 
@@ -271,7 +271,7 @@ def test_a_kept_plan_that_cannot_be_followed_is_looked_for_anew(tmp_path: Path) 
     entry["plan"]["way"]["precision"] = "bf17"
     file.write_text(json.dumps(entry), encoding="utf-8")
     found = plan(network())
-    assert not found.plan.kept
+    assert not found.plan.cached
     assert found.plan.way == BF16
 
 

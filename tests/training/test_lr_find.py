@@ -28,7 +28,7 @@ from striate.training.learning_rate import trials
 from striate.training.learning_rate.find import Plan, search_learning_rate
 from striate.training.learning_rate.trials import (
     LOWEST,
-    constant_answer_loss,
+    constant_prediction_loss,
     halve_until_stable,
     make_fold,
     range_test,
@@ -376,7 +376,7 @@ def test_the_best_constant_answer_is_the_entropy_or_the_variance(outputs, target
     names = ("a", "b", "c")
     tasks = {2: Classify(names), 4: Segment(names), 1: Regress(("t",), (0.0,), (1.0,))}
     task = tasks[1 if targets.is_floating_point() else len(outputs)]
-    assert constant_answer_loss(task, torch.randn(outputs), targets) == pytest.approx(loss, abs=1e-4)
+    assert constant_prediction_loss(task, torch.randn(outputs), targets) == pytest.approx(loss, abs=1e-4)
 
 
 def test_trials_decide_weight_decay_as_a_run_with_their_rate_would() -> None:

@@ -110,7 +110,7 @@ def test_a_bad_sample_is_named() -> None:
 
 def test_on_an_accelerator_the_step_and_layer_are_the_same(monkeypatch) -> None:
     """Where nobody looks at each step, fused optimizers leave out the bad one and all after it."""
-    monkeypatch.setattr(detect, "looks_each_step", lambda _: False)
+    monkeypatch.setattr(detect, "checked_each_step", lambda _: False)
     prepared = prepare(asked_for(**PLAIN, optim__name="adamw"), network("gradient", bad=5))
     prepared.state.module.spoiled.calls = 0  # type: ignore[union-attr]
     running, kept = events_of(prepared), {}
@@ -127,7 +127,7 @@ def test_on_an_accelerator_the_step_and_layer_are_the_same(monkeypatch) -> None:
 
 
 def test_without_a_fused_optimizer_the_step_is_named_there(monkeypatch) -> None:
-    monkeypatch.setattr(detect, "looks_each_step", lambda _: False)
+    monkeypatch.setattr(detect, "checked_each_step", lambda _: False)
     prepared = prepare(asked_for(**PLAIN, optim__name="muon"), network("gradient", bad=5))
     prepared.state.module.spoiled.calls = 0  # type: ignore[union-attr]
     with pytest.raises(NonFiniteLoss, match="step 5 in epoch 1") as caught:

@@ -24,9 +24,9 @@ class ReadsOutputs(Protocol):
 
 
 def compare_answers(task: ReadsOutputs, reference: torch.Tensor, outputs: torch.Tensor) -> AnswerAgreement:
-    """Outputs (N, …) of a way against those of plain fp32 (`reference`, of the same samples).
+    """Outputs (N, …) of a backend against those of plain fp32 (`reference`, of the same samples).
 
-    Where fp32 answers and the way gives no number, nothing agrees.
+    Where fp32 gives numbers and the backend NaN, nothing agrees.
     """
     if outputs.shape != reference.shape:
         return AnswerAgreement(len(reference), 0.0, float("inf"), float("inf"))

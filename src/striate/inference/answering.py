@@ -1,4 +1,4 @@
-"""From a network and the number of samples it is to answer for, to the network as it is best computed."""
+"""From a network and the number of samples to predict, to the network as it is best computed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from striate.machine.precision import fp32_products
 from striate.models.untouched import untouched
 
 LEAST_TOTAL = 1000
-"""So few samples are answered plainly: comparing 200 of them would cost more than it gains."""
+"""So few samples are predicted plainly: comparing 200 of them would cost more than it gains."""
 LEAST_SECONDS = 2.0
 """So short a job is done plainly."""
 _LEAST_SAMPLE, _MOST_SAMPLE, _SAMPLE_SHARE = 200, 1000, 20
@@ -31,8 +31,8 @@ _BATCH_NUMBERS, _MOST_BATCH = 2**22, 512
 _TIMED = 32  # samples in the first look at how long the job takes
 
 Sample = Callable[[int], torch.Tensor]
-"""Gives so many normalized inputs (n, *input_shape), or as many as can be read, spread over all that are to be
-answered."""
+"""Gives so many normalized inputs (n, *input_shape), or as many as can be read, from all over those to be
+predicted."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def inference(answering: Answering) -> Iterator[Network]:
 
 
 def batch_size(input_shape: tuple[int, ...]) -> int:
-    """How many samples are answered at once where nothing was asked: as many as make 16 MiB of inputs, 8 to 512."""
+    """The batch size where none is set: as many as make 16 MiB of inputs, 8 to 512."""
     numbers = 1
     for size in input_shape:
         numbers *= size
@@ -78,16 +78,15 @@ def plan_answering(
     """The network as it is best computed for `total` samples in batches of `batch`.
 
     Plainly in fp32 where that is asked, where the job is short, or where nothing else is faster and gives the same
-    answers (`LEAST_EQUAL`, `MOST_MOVED`): at least 200 samples are answered both ways for it. Which way was found is
-    kept for the same weights on the same machine, but not that its answers are those of fp32: other data are compared
-    again. The module is not changed; `sample` is called only for longer jobs. Raises UsageError for another word than
-    `auto` and `plain`.
-    """
+    predictions (`LEAST_EQUAL`, `MOST_MOVED`): at least 200 samples are predicted by both for it. The chosen backend is
+    cached for the same weights on the same machine, but not that its predictions are those of fp32: other data are
+    compared again. The module is not changed; `sample` is called only for longer jobs. Raises UsageError for another
+    word than `auto` and `plain`."""
     require_asked(asked, "plan")
     if asked == "plain":
         return answer_plainly(module)
     if total < LEAST_TOTAL:
-        return answer_plainly(module, f"{total:,} samples are too few to look for a faster way")
+        return answer_plainly(module, f"{total:,} samples are too few to look for a faster backend")
     if reason := why_left_alone(module):
         return answer_plainly(module, reason)
     with inference(answer_plainly(module)):
@@ -98,23 +97,23 @@ def plan_answering(
             return answer_plainly(module, "the network gives more than one tensor")
         seconds = _plain_seconds(module, first, total)
         if seconds < LEAST_SECONDS:
-            return answer_plainly(module, f"{seconds:.1f} s of work are too few to look for a faster way")
+            return answer_plainly(module, f"{seconds:.1f} s of work are too few to look for a faster backend")
         key = _key(module, task, first, batch)
-        kept = _read_kept(key)
-        if kept is not None and kept.way == PLAIN:
-            return Answering(module, module, kept)
+        cached = _read_cached(key)
+        if cached is not None and cached.way == PLAIN:
+            return Answering(module, module, cached)
         trial = _make_trial(module, task, sample, total=total, batch=batch)
         if len(trial.reference) < min(_LEAST_SAMPLE, total):
-            return answer_plainly(module, f"only {len(trial.reference)} samples to compare answers with")
-        return (kept and _follow(kept, trial)) or _look(trial, key)
+            return answer_plainly(module, f"only {len(trial.reference)} samples to compare predictions with")
+        return (cached and _follow(cached, trial)) or _look(trial, key)
 
 
 def _look(trial: Trial, key: dict[str, Any]) -> Answering:
-    """Try all ways on real samples, and keep what was found of their speed: agreements are those of these samples."""
+    """Try all backends on real samples, and cache their speed: agreements are those of these samples."""
     began = perf_counter()
     choice = choose_way(trial, trial.module)
-    found = "the fastest way with the answers of fp32"
-    reason = found if choice.way != PLAIN else "no other way was faster with the same answers"
+    found = "the fastest backend with the predictions of fp32"
+    reason = found if choice.way != PLAIN else "no other backend was faster with the same predictions"
     plan = InferencePlan(choice.way, reason, choice.tried, perf_counter() - began)
     save_plan("inference", key, replace(plan, tried=tuple(map(_without_agreement, plan.tried))).to_json())
     return Answering(trial.module, choice.network, plan)
@@ -133,7 +132,7 @@ def _plain_seconds(network: Network, x: torch.Tensor, total: int) -> float:
 
 
 def _make_trial(module: nn.Module, task: ReadsOutputs, sample: Sample, *, total: int, batch: int) -> Trial:
-    """The samples to compare with, and what plain fp32 answers for them."""
+    """The samples to compare with, and what plain fp32 predicts for them."""
     numbers = max(1, sample(1).numel())
     count = max(_LEAST_SAMPLE, min(_MOST_SAMPLE, total // _SAMPLE_SHARE, _MOST_NUMBERS // numbers))
     batches = sample(min(count, total)).split(batch)
@@ -143,7 +142,7 @@ def _make_trial(module: nn.Module, task: ReadsOutputs, sample: Sample, *, total:
     return Trial(module, task, batches, reference, total, seconds)
 
 
-def _read_kept(key: dict[str, Any]) -> InferencePlan | None:
+def _read_cached(key: dict[str, Any]) -> InferencePlan | None:
     """What was found earlier; None where nothing was, or nothing that is a plan."""
     values = read_plan("inference", key)
     with suppress(KeyError, TypeError):
@@ -152,8 +151,8 @@ def _read_kept(key: dict[str, Any]) -> InferencePlan | None:
 
 
 def _follow(plan: InferencePlan, trial: Trial) -> Answering | None:
-    """A plan that was found earlier, where its answers for these samples, too, are those of plain fp32; None where they
-    are not, or it cannot be prepared any more."""
+    """A plan that was found earlier, where its predictions for these samples, too, are those of plain fp32; None where
+    they are not, or it cannot be prepared any more."""
     began = perf_counter()
     try:
         network = prepare_way(plan.way, trial.module, trial.batches[0])
@@ -169,12 +168,12 @@ def _follow(plan: InferencePlan, trial: Trial) -> Answering | None:
 def _without_agreement(tried: Tried) -> Tried:
     """What is true of other samples, too."""
     return replace(
-        tried, agreement=None, refused="its answers were not those of fp32" if tried.differs else tried.refused
+        tried, agreement=None, refused="its predictions differed from those of fp32" if tried.differs else tried.refused
     )
 
 
 def _key(module: nn.Module, task: ReadsOutputs, one: torch.Tensor, batch: int) -> dict[str, Any]:
-    """All that a plan depends on: weights too, since whether answers stay the same does."""
+    """All that a plan depends on: weights too, since whether predictions stay the same does."""
     return {
         "network": network_digest(module, weights=True),
         "task": task.name,

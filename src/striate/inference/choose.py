@@ -1,5 +1,5 @@
-"""Tries ways of answering one after the other: each is timed against the best so far, and compared with plain fp32.
-Which ways of answering a device offers, and which networks are left as they are.
+"""Tries the backends that a device offers, one after the other: each is timed against the best so far, and its
+predictions are compared with those of plain fp32.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def ways_to_try(device: torch.device) -> tuple[Way, ...]:
 
 
 def why_left_alone(module: nn.Module) -> str:
-    """What forbids to compute a copy of the network in another way, in plain words; "" where nothing does."""
+    """Why a copy of the network must not be computed by another backend; "" where it may."""
     if has_forward_of_its_own(module):
         return "a part of the network has a forward of its own"
     if is_lazy(module):
         return "the network has no shapes yet"
     if any(_has_hooks(part) for part in module.modules()):
-        return "the network has hooks, which another way would not call"
+        return "the network has hooks, which another backend would not call"
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         return "the network is a TorchScript program"
     floating = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
@@ -61,17 +61,17 @@ def _has_hooks(part: nn.Module) -> bool:
 
 
 _PAIRS = 3
-_SLOWER = "not faster than the way before it"
-_COMPARISON_SHARE = 0.02  # of the plain seconds of the whole job, for timing one way
+_SLOWER = "not faster than the backend before it"
+_COMPARISON_SHARE = 0.02  # of the plain seconds of the whole job, for timing one backend
 _LEAST_TIMED = 8  # samples
-_SEARCH_SHARE = 0.15  # of the same: later ways are left untried
-_OPENVINO_SECONDS = 20.0  # of the job in the best way so far: reading a network into OpenVINO takes up to ten
+_SEARCH_SHARE = 0.15  # of the same: later backends are left untried
+_OPENVINO_SECONDS = 20.0  # of the job by the best backend so far: reading a network into OpenVINO takes up to ten
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What ways are tried on: normalized `batches` of real samples, the outputs of plain fp32 for them (`reference`),
-    and `seconds` that plain fp32 needs for the whole job of `total` samples."""
+    """What backends are tried on: normalized `batches` of real samples, the outputs of plain fp32 for them
+    (`reference`), and `seconds` that plain fp32 needs for the whole job of `total` samples."""
 
     module: nn.Module
     task: ReadsOutputs
@@ -83,7 +83,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """The way that is taken with the network prepared for it, and what was found of all that were tried."""
+    """The chosen backend with the network prepared for it, and what was found of all that were tried."""
 
     way: Way
     network: Network
@@ -91,12 +91,13 @@ class Choice:
 
 
 def choose_way(trial: Trial, plain: Network) -> Choice:
-    """The fastest way whose answers are those of plain fp32; `plain` computes the latter. Call in inference mode."""
+    """The fastest backend whose predictions agree with plain fp32; `plain` computes the latter. Call in inference
+    mode."""
     began, seconds, tried = perf_counter(), trial.seconds, list[Tried]()
     best, network = PLAIN, plain
     for way in ways_to_try(trial.batches[0].device):
         if any(done.way.engine == way.engine == "openvino" and not done.refused for done in tried):
-            continue  # in fp32 only where bf16 changes answers
+            continue  # in fp32 only where bf16 changes predictions
         if refused := _not_worth_it(way, perf_counter() - began, seconds, trial.seconds):
             tried.append(Tried(way, refused=refused))
             continue
@@ -120,7 +121,7 @@ def _not_worth_it(way: Way, spent: float, seconds: float, plain_seconds: float) 
 
 
 def _try(way: Way, trial: Trial, plain: Network, best: Network) -> tuple[Tried, Network | None]:
-    """What is found of a way, and the network prepared for it where it is to be taken."""
+    """What is measured of a backend, and the network prepared for it where it is to be taken."""
     first = trial.batches[0]
     timed = first[: max(_LEAST_TIMED, round(_COMPARISON_SHARE / 2 * trial.total))]
     try:
@@ -140,7 +141,7 @@ def _try(way: Way, trial: Trial, plain: Network, best: Network) -> tuple[Tried, 
 
 
 def prepare_way(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
-    """The network computed as `way` says, made for batches like `sample`. Raises whatever keeps it from that."""
+    """The network computed by `way`, made for batches like `sample`. Raises whatever keeps it from that."""
     if way == PLAIN:
         return module
     if way.engine == "openvino":
@@ -151,7 +152,7 @@ def prepare_way(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
 
 
 def agreement_of(network: Network, trial: Trial) -> AnswerAgreement:
-    """How far the answers are those of plain fp32, also for a batch of three: a network may have been read for one
+    """How far the predictions agree with plain fp32, also for a batch of three: a network may have been read for one
     number of samples only."""
     outputs = torch.cat([network(batch) for batch in trial.batches])
     few = network(trial.batches[0][:3])

@@ -74,7 +74,7 @@ def _in_parts(ov: Any, compiled: Any) -> Network:
     found: dict[int, np.ndarray] = {}
     queue.set_callback(lambda request, number: found.__setitem__(number, request.get_output_tensor(0).data.copy()))
 
-    def answer(x: torch.Tensor) -> torch.Tensor:
+    def predict(x: torch.Tensor) -> torch.Tensor:
         parts = [np.ascontiguousarray(part.numpy()) for part in x.chunk(min(streams, len(x)))]
         found.clear()
         for number, part in enumerate(parts):
@@ -82,7 +82,7 @@ def _in_parts(ov: Any, compiled: Any) -> Network:
         queue.wait_all()
         return torch.from_numpy(np.concatenate([found[number] for number in range(len(parts))])).float()
 
-    return answer
+    return predict
 
 
 @cache

@@ -211,7 +211,7 @@ _NORMALIZATIONS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._Ins
 
 
 def prepare_torch(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
-    """The network computed as `way` says, made for batches like `sample` (B, *input_shape) and right for others.
+    """The network computed by `way`, made for batches like `sample` (B, *input_shape) and right for others.
 
     Raises whatever keeps this network from being computed so.
     """
@@ -230,16 +230,16 @@ def prepare_torch(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
     if not folded and not fused:
         raise ValueError("nothing to fold or fuse")
 
-    def answer(x: torch.Tensor) -> torch.Tensor:
+    def predict(x: torch.Tensor) -> torch.Tensor:
         with fp32_products(tf32=way.precision == "tf32"):
             outputs: torch.Tensor = graph(_laid_out(x.to(dtype), layout))
         return outputs.float()
 
-    return answer
+    return predict
 
 
 def memory_format_of(way: Way, sample: torch.Tensor) -> torch.memory_format:
-    """Torch's name of the way's layout for batches like `sample`: channels last exists for images and volumes."""
+    """Torch's name of the backend's layout for batches like `sample`: channels last exists for images and volumes."""
     layouts = {4: torch.channels_last, 5: torch.channels_last_3d} if way.memory_format == "channels_last" else {}
     return layouts.get(sample.ndim, torch.contiguous_format)
 
@@ -252,12 +252,12 @@ def _by_autocast(way: Way, network: nn.Module, device: torch.device, layout: tor
     dtype, tf32 = dtype_of(way.precision), way.precision == "tf32"
     half = dtype != torch.float32
 
-    def answer(x: torch.Tensor) -> torch.Tensor:
+    def predict(x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, dtype, enabled=half), fp32_products(tf32=tf32):
             outputs: torch.Tensor = network(_laid_out(x, layout))
         return outputs.float()
 
-    return answer
+    return predict
 
 
 def _convert(network: nn.Module, dtype: torch.dtype) -> None:

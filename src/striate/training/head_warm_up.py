@@ -53,7 +53,7 @@ def training_mode(module: nn.Module, config: Config) -> Iterator[Callable[[int],
         if frozen and head is not None:
             for name in (head, *auxiliary):
                 module.get_submodule(name).train()
-            # The network itself asks its own mode whether the auxiliary classifiers answer, its layers ask theirs.
+            # The network itself asks its own mode whether the auxiliary classifiers predict, its layers ask theirs.
             module.training = module.training or bool(auxiliary)
 
     try:

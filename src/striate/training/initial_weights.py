@@ -1,5 +1,5 @@
 """What a network begins with: drawn weights, those of a file, or those of the checkpoint that a run goes on from.
-A head that has learned numbers in the units of other data gives the same answers in those of the new ones.
+A head that has learned numbers in the units of other data gives the same predictions in those of the new ones.
 What the first layer takes from the training images before the first step.
 """
 
@@ -58,14 +58,14 @@ def fit_head(network: nn.Module, weights: SavedNetwork, task: Task, sample: torc
     if weights.target_scale == now:
         return ""
     if in_units(network, weights.target_scale, now, sample):
-        return "the last layer is rescaled to the targets of these data: its answers stay the same"
+        return "the last layer is rescaled to the targets of these data: its predictions stay the same"
     network.load_state_dict(network.state_dict() | drawn)
     return "the last layer is new: the other speaks in units of other targets"
 
 
 def in_units(network: nn.Module, before: Any, now: Any, sample: torch.Tensor) -> bool:
     """Rescale the output layer from targets of (means, stds) `before` to those of `now`; False, and nothing is done,
-    where the answers would not be the same: (W h + b) · std + mean has to be, of a linear layer that comes last."""
+    where the predictions would not be the same: (W h + b) · std + mean has to be, of a linear layer that comes last."""
     name = output_layer(network)
     layer = None if name is None else network.get_submodule(name)
     if not isinstance(layer, nn.Linear) or not _comes_last(network, layer, sample):

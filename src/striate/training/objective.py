@@ -36,7 +36,7 @@ class Activity:
 
 @contextmanager
 def hidden_activity(module: nn.Module) -> Iterator[list[Activity]]:
-    """Collects what all activation modules answer while open. Activations called as functions cannot be seen."""
+    """Collects the outputs of all activation modules while open. Activations called as functions cannot be seen."""
     found: list[Activity] = []
 
     def look(_: nn.Module, __: object, output: torch.Tensor) -> None:

@@ -107,14 +107,14 @@ class Prepared:
         return torch.device(self.config.execution.device or "cpu")
 
     def trained(self) -> Trained:
-        """The network as it is now, ready to answer."""
+        """The network as it is now, ready to predict."""
         data, views = self.data, self.config.evaluation.views or "none"
         return Trained(
             self.state.answering, self.task, data.preparation, self.normalization, data.classes, self.device, views
         )
 
     def checkpoint(self) -> dict[str, Any]:
-        """The state with what it takes to answer and to go on."""
+        """The state with what it takes to predict and to resume."""
         return self.state.to_dict() | trained_to_dict(self.trained(), self.network_name)
 
 

@@ -97,7 +97,7 @@ def _refuse_gradients(config: Config) -> None:
 
 
 def _refuse_fine_tuning(config: Config) -> None:
-    """A new network has nothing to spare from large steps. What standard recipes decide, 0 and 1, is no wish."""
+    """A new network has nothing to spare from large steps. What standard recipes decide, 0 and 1, is no request."""
     tuning = config.fine_tune
     for name, value, off in (("head_share", tuning.head_share, 0.0), ("layer_decay", tuning.layer_decay, 1.0)):
         if value not in (None, off):
@@ -235,7 +235,7 @@ def _refuse_lone_samples(config: Config, data: Dataset, network: nn.Module) -> N
 
 def _refuse_missing_head(network: nn.Module, asked: Config) -> None:
     """Raise ConfigError where the head was asked to learn first and there is none; what a recipe decides for any
-    network is no wish."""
+    network is no request."""
     share = asked.fine_tune.head_share
     if share and "fine_tune.head_share" not in asked.decided and output_layer(network) is None:
         raise ConfigError(

@@ -65,6 +65,6 @@ def weight_sums(module: nn.Module) -> torch.Tensor:
 
 
 def bits(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor's memory read as integers: equal where every bit is, also of numbers that are none."""
+    """The tensor's memory read as integers: equal where every bit is, also of NaN."""
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     return real.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[real.element_size()])

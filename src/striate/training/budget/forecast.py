@@ -85,7 +85,7 @@ def extrapolate(
     empirically", 2017). The power is fitted to the short trainings by least squares in logarithms; a long training goes
     on from the longest of them with about half of it, and between a third and one and a half in the interval. Samples
     that are seen again, after `epoch_steps` steps, count for less (`effective_steps`), unless they are `varied` each
-    time. `chance` is the error of answering at random; it is never expected to be worse.
+    time. `chance` is the error of guessing; it is never expected to be worse.
     """
     seen = [effective_steps(n, epoch_steps, varied=varied) for n in (*(row.steps for row in short), steps)]
     errors = [max(row.error, _SMALLEST) for row in short]

@@ -80,12 +80,12 @@ def foretells(work: Work, short: Sequence[ShortTraining]) -> bool:
 
 
 def _chance_error(work: Work) -> float:
-    """The share of wrong answers where classes are equally frequent and guessed."""
+    """The share of wrong predictions where classes are equally frequent and guessed."""
     return 1 - 1 / max(2, work.task.outputs)
 
 
 def _error_after(work: Work, steps: int) -> float | None:
-    """The share of wrong answers on validation at the end; None where the training fell apart."""
+    """The share of wrong predictions on validation at the end; None where the training fell apart."""
     config = work.config
     assert config.optim.lr is not None, "recipes decide it"
     short = miniature(config, steps, lr=config.optim.lr, table=work.full_size is None)

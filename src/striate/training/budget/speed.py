@@ -120,10 +120,10 @@ def _variants(work: Work) -> Iterator[tuple[float, Config]]:
         size = None if stage.size is None or full is None else max(stage.size) / max(full)
         for low, high, alone in ((first, min(end, head), True), (max(first, head), end, False)):
             if high > low:
-                yield high - low, _beginning_so(config, size, head_alone=alone)
+                yield high - low, _starting_so(config, size, head_alone=alone)
 
 
-def _beginning_so(config: Config, first_size: float | None, *, head_alone: bool) -> Config:
+def _starting_so(config: Config, first_size: float | None, *, head_alone: bool) -> Config:
     own_rule = config.optim.name == "own-rule"  # its work follows from what it has learned
     optim = config.optim if own_rule else replace(config.optim, lr=_HARMLESS, other_lr=None)
     schedule = replace(config.schedule, first_size=first_size or 1.0, full_size_from=0.99 if first_size else None)
@@ -137,11 +137,11 @@ def _beginning_so(config: Config, first_size: float | None, *, head_alone: bool)
 
 
 def _seconds_per_sample(work: Work, trial: TrainingState, limit: float) -> float:
-    """Of answering, with all that is tallied: over more and more of the validation split, until a quarter of the limit
+    """Of predicting, with all that is tallied: over more and more of the validation split, until a quarter of the limit
     is needed for one pass."""
     config, val = work.config, work.splits["val"]
     objective = Objective(work.task, config, trial.heads)
-    # The first answers pay for allocation and the choice of kernels, and are not taken for all that follow.
+    # The first predictions pay for allocation and the choice of kernels, and are not taken for all that follow.
     measure = partial(_measure, trial.answering, objective, config, work.normalize)
     measure(val.take(torch.arange(min(len(val), 8))))
     count, began = min(len(val), 2 * evaluation_batch(config)), perf_counter()
@@ -164,8 +164,8 @@ def _measure(module: nn.Module, objective: Objective, config: Config, normalize:
 
 
 def _seconds_per_step(work: Work, config: Config, limit: float) -> tuple[float, float]:
-    """The mean after the first two, and what the first took longer. An own rule computes ever more of its layers: there
-    the mean over a whole training in few steps."""
+    """The mean after the first two, and what the first took longer. A local learning rule computes ever more of its
+    layers: there the mean over a whole training in few steps."""
     if config.optim.name != "own-rule":
         return _timed_steps(work, config, limit)
     rehearsal = replace(config, budget=config.budget.of(_WARM_UP + _FEWEST))

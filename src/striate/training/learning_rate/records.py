@@ -81,7 +81,7 @@ class LearningRateSearch:
     `steps`, were shorter. `configured` is the rate that training would use now, by
     the `origin` "recipe" or "request", and `configured_is_good` whether it lies in the range (None where there is no
     range). `diverges_at` is the smallest constant rate that diverged, None where none did. `start` is the held-out loss
-    of the network as it was, `constant` that of always giving the best constant answer.
+    of the network as it was, `constant` that of always giving the best constant prediction.
     """
 
     optimizer: str
@@ -116,7 +116,7 @@ class LearningRateSearch:
 
     def __str__(self) -> str:
         lines = [_row("rate", "held-out loss", "lowest–highest", "trials", ""), *map(_rate_row, self.rates)]
-        ends = f"before {self.start:.4g}, of the best constant answer {self.constant:.4g}"
+        ends = f"before {self.start:.4g}, of the best constant prediction {self.constant:.4g}"
         lines += ["", f"held-out loss of {self.held_out_samples:,} samples; {ends}"]
         lines.append(f"{len(self.trials)} trials of {self.steps:,} steps; the training has {self.run_steps:,}")
         if self.diverges_at is not None:

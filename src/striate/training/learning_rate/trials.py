@@ -32,11 +32,11 @@ from striate.training.setup import Setup
 from striate.training.state import TrainingState
 from striate.training.step import training_step
 
-_SAMPLES, _VALUES = 2048, 4_000_000  # at most: a mask has an answer for each pixel
+_SAMPLES, _VALUES = 2048, 4_000_000  # at most: a mask has a prediction for each pixel
 _ITERATIONS = 60
 
 
-def constant_answer_loss(task: Task, outputs: Outputs, targets: Targets) -> float:
+def constant_prediction_loss(task: Task, outputs: Outputs, targets: Targets) -> float:
     """The lowest loss on `targets` of outputs that are the same for every sample (and every pixel of a mask).
 
     `outputs`: any (N, K, …) of the network, or a tree of such, for their shape; of `targets` (M, …) up to 2,048 are
@@ -49,12 +49,12 @@ def constant_answer_loss(task: Task, outputs: Outputs, targets: Targets) -> floa
         zeros = torch.zeros(1, *part.shape[1:2], *(1 for _ in part.shape[2:]), device=targets.device)
         return zeros.requires_grad_()
 
-    answer = map_outputs(constant, outputs)
+    prediction = map_outputs(constant, outputs)
 
     def expanded() -> Outputs:
-        return map_outputs(lambda one, part: one.expand(len(targets), *part.shape[1:]), answer, outputs)
+        return map_outputs(lambda one, part: one.expand(len(targets), *part.shape[1:]), prediction, outputs)
 
-    optimizer = torch.optim.LBFGS(list(leaves(answer)), max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(list(leaves(prediction)), max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
@@ -72,7 +72,7 @@ _TELLING = 200  # validation samples: with fewer, a fifth of the training sample
 _FOLDS = 5
 _EXPLODED = 30.0  # times as bad as diverged: no schedule brings that back
 _WORSE = 1.5  # times the loss before: the end of a training that destroyed more than it learned
-_MARGIN = 0.05  # of the constant answer's loss: a network that has learned already begins near zero
+_MARGIN = 0.05  # of the constant prediction's loss: a network that has learned already begins near zero
 _HALVING_STEPS = 40
 _LOWEST_HALF = 1e-9
 _UNLEARNED = 1.1  # times the loss before: above it, a constant rate diverges
@@ -81,7 +81,7 @@ _UNLEARNED = 1.1  # times the loss before: above it, a constant rate diverges
 @dataclass(frozen=True)
 class Fold:
     """Samples to train on and to measure on in one trial; on the latter, the loss of the network as it was, and that of
-    the best constant answer."""
+    the best constant prediction."""
 
     splits: dict[str, Split]
     start: float
@@ -113,7 +113,7 @@ def make_fold(prepared: Prepared, number: int) -> Fold:
     loss = validate(state.answering, objective_of(prepared, config, state), val, config, prepared.normalize)["loss"]
     with torch.no_grad():
         outputs = state.answering(to_memory_format(prepared.normalize(val.inputs[:2]), config))
-    return Fold({"train": train, "val": val}, loss, constant_answer_loss(prepared.task, outputs, val.targets))
+    return Fold({"train": train, "val": val}, loss, constant_prediction_loss(prepared.task, outputs, val.targets))
 
 
 def run_trial(prepared: Prepared, fold: Fold, lr: float, steps: int, seed: int) -> Trial:

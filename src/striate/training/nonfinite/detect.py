@@ -29,7 +29,7 @@ _LOOK_EVERY = 20  # steps between looks on an accelerator
 _NAMED = 5  # samples in the message
 
 
-def looks_each_step(device: torch.device) -> bool:
+def checked_each_step(device: torch.device) -> bool:
     """Whether a look at each step waits for nobody."""
     return device.type == "cpu"
 
@@ -57,7 +57,7 @@ def mark_nonfinite(state: TrainingState, parameters: Iterable[torch.Tensor]) -> 
     gradients = [p.grad for p in parameters if p.grad is not None]
     if state.fault is None or state.unscaled is None:
         state.fault, state.unscaled = torch.zeros((), device=state.device), torch.ones((), device=state.device)
-        if not looks_each_step(state.device) and state.optimizer.defaults.get("fused"):
+        if not checked_each_step(state.device) and state.optimizer.defaults.get("fused"):
             state.optimizer.found_inf = state.fault  # type: ignore[attr-defined]
     # What torch.amp.GradScaler calls: the one pass over all gradients that torch has, here times 1.
     torch._amp_foreach_non_finite_check_and_unscale_(gradients, state.fault, state.unscaled)
@@ -91,7 +91,7 @@ def refuse_nonfinite_step(
     state = setup.state
     if state.scaler is None and not setup.processes.sharded:
         mark_nonfinite(state, trained)
-    if not looks_each_step(loss.device):
+    if not checked_each_step(loss.device):
         return
     bad_loss = not setup.processes.several and not math.isfinite(loss.item())
     if bad_loss or (state.fault is not None and state.fault.item()):
@@ -101,7 +101,7 @@ def refuse_nonfinite_step(
 
 def refuse_nonfinite_loss(setup: Setup, batch: Batch, inputs: torch.Tensor, loss: torch.Tensor) -> None:
     """Raise NonFiniteLoss where the scalar `loss` of a network without gradients is NaN or Inf, as above."""
-    if looks_each_step(loss.device) and not math.isfinite(loss.item()):
+    if checked_each_step(loss.device) and not math.isfinite(loss.item()):
         module = setup.state.module
         place = place_of_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs)))
         raise _error(f"{float(loss):g}", place, facts_of(setup, batch))
@@ -138,7 +138,7 @@ class LossWatch:
     def after_step(self, setup: Setup, batch: Batch, loss: torch.Tensor, passes: MakePasses) -> None:
         """Where steps are not checked one by one: note the scalar `loss` of a step, and read those since the last look
         when there are enough, or the epoch ends. Raises NonFiniteLoss as `look` does."""
-        if looks_each_step(loss.device):
+        if checked_each_step(loss.device):
             return
         self.add(facts_of(setup, batch), loss, setup.state.fault)
         if len(self._unread) >= _LOOK_EVERY or setup.state.step + 1 == setup.epoch_end:

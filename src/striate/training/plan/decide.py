@@ -88,9 +88,9 @@ def _plan(
         return Planned(usual)
     now = load()
     key, long = plan_key(work, asked, offers, now), offers.compiling_pays(expected)
-    kept = _kept(key | {"long": long}, found, offers) if seconds is None else None
-    if kept is not None:
-        return Planned(kept.chosen.execution(usual), kept)
+    cached = _cached(key | {"long": long}, found, offers) if seconds is None else None
+    if cached is not None:
+        return Planned(cached.chosen.execution(usual), cached)
     if seconds is None and budget < _LEAST:
         return Planned(usual)
     search = Search(found, offers)
@@ -146,7 +146,7 @@ def budget_seconds(expected: float) -> float:
     return min(_SHARE * expected, most)
 
 
-def _kept(key: dict[str, object], found: Probe, offers: Offers) -> PlanRecord | None:
+def _cached(key: dict[str, object], found: Probe, offers: Offers) -> PlanRecord | None:
     """The plan of an earlier run, where what it chose computes here, too, what plain fp32 computes: weights and data
     may be others than its were. None where there is none, or one of what is not offered."""
     values = read_plan("training", key)

@@ -12,7 +12,7 @@ import torch
 from striate.inference.race import FEWEST, Timing, failure, is_ahead, race
 from striate.machine.allocator import allocator_policy
 from striate.machine.load import Load
-from striate.training.plan.agreement import Agreement, Reference, compare, reference_answer
+from striate.training.plan.agreement import Agreement, Reference, compare, reference_result
 from striate.training.plan.candidate import Candidate, choose
 from striate.training.plan.offers import Offers
 from striate.training.plan.plan_table import PlanRow
@@ -139,7 +139,7 @@ class Search:
     def _look(self, candidate: Candidate) -> Agreement | str:
         trials = self.probe.trials
         if self._reference is None:
-            self._reference = reference_answer(trials, self.offers.plain)
+            self._reference = reference_result(trials, self.offers.plain)
         try:
             return compare(trials, candidate, self._reference)
         except Exception as error:  # whatever a way of computing does not bear

@@ -29,7 +29,7 @@ def decide_augmentation(
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
     `dense`: for a network without convolutions, to which each shift is another image: half as far.
-    `own_rule`: for a network that learns by its own rule, which is made for samples that come again as they were.
+    `own_rule`: for a network with a local learning rule, which is made for samples that come again as they were.
     `fast`: for a training of few epochs: mirrored in turns rather than by chance, so that in two epochs each image is
     seen both ways; crops of a third of the area at least.
     `keeps`: whether a moved, mirrored or cropped image keeps its target; of a number nobody knows.

@@ -1,5 +1,5 @@
 """Fills in every field that the user left open, and says why.
-From how many views the network is to answer: decided, or refused where mirroring an image has no meaning.
+Test-time augmentation: how many views of an image predictions are averaged over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.recipes.augmentation import decide_augmentation
 from striate.training.recipes.facts import IMBALANCED, Choice, Facts, fill
-from striate.training.recipes.own_rule import learns_by_own_rule, own_rule
+from striate.training.recipes.own_rule import own_rule, uses_local_rule
 from striate.training.recipes.speedrun import speedrun
 from striate.training.recipes.standard import fine_tune, quick, standard
 
@@ -41,7 +41,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
     """Fill in `augment`, `optim`, `schedule`, `evaluation`, `batch`, `budget`, `keep`, `fine_tune` where they are open.
 
     Fields that are set stay as they are; the recipe `standard` becomes `fine-tune` for a network that has weights,
-    unless it learns by its own rule.
+    unless it learns by its local learning rule.
 
     Raises ConfigError on an augmentation that the data cannot take, on `fine-tune` without weights, `speedrun` with
     them, and on a rule of learning that is not the network's.
@@ -60,7 +60,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
             "random ones: its large steps would undo what was learned",
             "--recipe fine-tune",
         )
-    rule = facts.own_rule if learns_by_own_rule(config, data, facts.own_rule) else None
+    rule = facts.own_rule if uses_local_rule(config, data, facts.own_rule) else None
     recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" and rule is None else config.recipe
     augment, reason = decide_augmentation(
         config.augment,
@@ -95,7 +95,7 @@ def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) ->
             where=f"{data.name}: train",
             measured=f"{most} has {largest:,} samples, {fewest} {smallest:,}: {facts.imbalance:.1f} times as many",
             threshold=f"{IMBALANCED:g} times",
-            why=f"always answering {most} is right for {largest / sum(counts):.0%}: accuracy hides how rare classes do",
+            why=f"always predicting {most} is right for {largest / sum(counts):.0%}: accuracy hides rare classes",
             remedy="look at macro F1" + ("; --task.class_weights balanced weighs rare classes up" if weighed else ""),
         ),
     )
@@ -104,8 +104,8 @@ def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) ->
 def decide_views(config: Config, asked: Config, data: Dataset, task: Task) -> tuple[Config, list[str]]:
     """The configuration with `evaluation.views` decided, and what should be known of it.
 
-    Open, it is `none`. What a recipe wishes for other data than images with classes is dropped with a note; raises
-    ConfigError where the user (`asked`) wishes it.
+    Open, it is `none`. A recipe's value for other data than images with classes is dropped with a note; raises
+    ConfigError where the user (`asked`) set it.
     """
     views = config.evaluation.views or "none"
     evaluation = replace(config.evaluation, views=views)
@@ -122,9 +122,9 @@ def decide_views(config: Config, asked: Config, data: Dataset, task: Task) -> tu
         )
     if not fits:
         return replace(config, evaluation=replace(evaluation, views="none")), [
-            "answers are from one view of each sample"
+            "predictions are of one view of each sample"
         ]
-    notes = [f"answers are the mean over {VIEW_COUNTS[views]} views of each image (evaluation.views {views})"]
+    notes = [f"predictions are the mean over {VIEW_COUNTS[views]} views of each image (evaluation.views {views})"]
     if not config.augment.flip:
         notes.append(
             "the network is trained without mirrored images, and asked for them: --augment.flip true, or no views"

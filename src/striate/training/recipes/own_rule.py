@@ -1,4 +1,4 @@
-"""The recipe for a network that learns by its own rule: what the rule says, and nothing that only a gradient has."""
+"""The recipe for a network with a local learning rule: what the rule says, and nothing that only a gradient has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from striate.training.recipes.facts import Choice, Facts
 from striate.training.recipes.standard import TELLING, batch_size
 
 
-def learns_by_own_rule(config: Config, data: Dataset, rule: LearningRule | None) -> bool:
+def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None) -> bool:
     """Whether the training is one by the network's own rule: where that was asked for, or nothing else is possible.
 
     Raises ConfigError where the network has no rule, or no gradient, or the data have no classes.

@@ -36,7 +36,7 @@ FIXED_SECONDS = 5.0  # start of the program, reading, pictures and report
 FIXED_STEPS = 150
 """Steps' worth of planning, measuring each size of images, and the signal, before the first one; some in fp32."""
 VIEWS = VIEW_COUNTS["mirror-shift"]
-"""In each of which all that is measured at the end is answered; digits have one, which leaves them time."""
+"""In each of which all that is measured at the end is predicted; digits have one, which leaves them time."""
 UNSCALED = 0.1
 """Of SGD's usual rate for airbench, whose output layer sees maxima that nothing scales: at 0.1 it falls apart."""
 TURN, OTHER = 0.1, 0.01  # rates of kernels at a fixed norm, and of all else
@@ -85,7 +85,7 @@ def network_for(config: Config, data: Dataset) -> tuple[str, str]:
 
 
 def _samples_beside_training(config: Config, data: Dataset) -> float:
-    """What is computed besides the passes, in samples of a training step, whose gradient costs two answers more."""
+    """What is computed besides the passes, in samples of a training step, whose gradient costs two predictions more."""
     train = len(data.splits["train"])
     batch = min(train, config.batch or batch_size(train))
     measured = min(train, config.evaluation.train_samples or MEASURED)
@@ -95,7 +95,7 @@ def _samples_beside_training(config: Config, data: Dataset) -> float:
 
 
 def speedrun(facts: Facts, asked: Config) -> Choice:
-    """Muon at a rate that falls in a straight line, smoothed labels, images that grow, and answers from several views.
+    """Muon at a rate that falls in a straight line, smoothed labels, progressive resizing, and test-time augmentation.
 
     Kernels keep their norms where normalizations make these meaningless. With another optimizer that was asked for,
     its rate, decay and schedule are those of the standard recipe; for a table everything is.
