@@ -239,15 +239,15 @@ def whiten_first_layer(
 
     Looks at samples evenly spaced over `train`, the same in every run. Raises ConfigError where that cannot be.
     """
-    asked = config.model.whiten
-    if asked and has_weights:
+    requested = config.model.whiten
+    if requested and has_weights:
         raise ConfigError(
             "model.whiten",
             "true for a network that begins with learned weights",
             "random ones, which whitening replaces",
             "leave out --model.whiten",
         )
-    if has_weights or not (is_made_for_whitening(network) if asked is None else asked):
+    if has_weights or not (is_made_for_whitening(network) if requested is None else requested):
         return []
     return [whiten(network, _spread(train, normalize))]
 

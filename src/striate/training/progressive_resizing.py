@@ -86,12 +86,12 @@ def at_size_of_step(
     return resize_batch(inputs, size), task.resize_targets(targets, size)
 
 
-def decide_sizes(config: Config, asked: Config, data: Dataset, network: nn.Module) -> tuple[Config, list[str]]:
+def decide_sizes(config: Config, request: Config, data: Dataset, network: nn.Module) -> tuple[Config, list[str]]:
     """The configuration with `schedule.first_size` decided, and a note where a recipe's value cannot be had: then
-    images keep their full size. Raises ConfigError where a value of the request (`asked`) cannot be."""
+    images keep their full size. Raises ConfigError where a value of the request (`request`) cannot be."""
     schedule = config.schedule
     if schedule.first_size in (None, 1.0):
-        if _requested(asked, "full_size_from"):
+        if _requested(request, "full_size_from"):
             raise ConfigError(
                 "schedule.full_size_from",
                 f"{schedule.full_size_from:g} for images that do not grow",
@@ -102,14 +102,14 @@ def decide_sizes(config: Config, asked: Config, data: Dataset, network: nn.Modul
     problem = _problem(schedule.first_size, data, network)
     if problem is None:
         return config, []
-    if _requested(asked, "first_size"):
+    if _requested(request, "first_size"):
         raise ConfigError("schedule.first_size", *problem)
     note = f"images keep their full size while training: the recipe lets them grow, but {problem[0]}"
     return replace(config, schedule=replace(schedule, first_size=1.0, full_size_from=None)), [note]
 
 
-def _requested(asked: Config, field: str) -> bool:
-    return getattr(asked.schedule, field) is not None and f"schedule.{field}" not in asked.decided
+def _requested(request: Config, field: str) -> bool:
+    return getattr(request.schedule, field) is not None and f"schedule.{field}" not in request.decided
 
 
 def _problem(first_size: float | None, data: Dataset, network: nn.Module) -> tuple[str, str, str] | None:

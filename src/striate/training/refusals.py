@@ -123,9 +123,9 @@ def _refuse(section: str, values: Any, allowed: set[str], owner: str) -> None:
 
 
 def refuse_untrainable(
-    config: Config, asked: Config, data: Dataset, task: Task, network: nn.Module, *, has_weights: bool
+    config: Config, request: Config, data: Dataset, task: Task, network: nn.Module, *, has_weights: bool
 ) -> None:
-    """Raise ConfigError or TrainingError where network, data and the decided `config` do not go together; `asked` is
+    """Raise ConfigError or TrainingError where network, data and the decided `config` do not go together; `request` is
     the configuration before anything was decided."""
     refuse_foreign_fields(config, type(task), "own" if task.own_loss else task.loss_name, has_weights=has_weights)
     refuse_empty_penalties(network, config.regularize)
@@ -133,7 +133,7 @@ def refuse_untrainable(
     _refuse_changed_steps(config.budget)
     _refuse_layout(config, data)
     _refuse_lone_samples(config, data, network)
-    _refuse_missing_head(network, asked)
+    _refuse_missing_head(network, request)
 
 
 LOOKED_AT = 8
@@ -181,10 +181,10 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
         )
 
 
-def refuse_unused_packs(asked: Config) -> None:
+def refuse_unused_packs(request: Config) -> None:
     """Raise ConfigError where a folder of packs is named and a stream asked for, which has none."""
-    data = asked.data
-    if data.packs is not None and data.store == "stream" and "data.store" not in asked.decided:
+    data = request.data
+    if data.packs is not None and data.store == "stream" and "data.store" not in request.decided:
         raise ConfigError(
             "data.packs",
             f"{data.packs} with data.store stream, which decodes anew in each epoch",
@@ -233,11 +233,11 @@ def _refuse_lone_samples(config: Config, data: Dataset, network: nn.Module) -> N
         raise TrainingError("execution.micro_batch", got, expected, remedy)
 
 
-def _refuse_missing_head(network: nn.Module, asked: Config) -> None:
+def _refuse_missing_head(network: nn.Module, request: Config) -> None:
     """Raise ConfigError where the head was asked to learn first and there is none; what a recipe decides for any
     network is no request."""
-    share = asked.fine_tune.head_share
-    if share and "fine_tune.head_share" not in asked.decided and output_layer(network) is None:
+    share = request.fine_tune.head_share
+    if share and "fine_tune.head_share" not in request.decided and output_layer(network) is None:
         raise ConfigError(
             "fine_tune.head_share",
             f"{share:g} for a network without an output layer",

@@ -114,16 +114,16 @@ def run_training(
     out. Raises Interrupted, NonFiniteLoss, RunError, DataError."""
     state, saver = prepared.state, Saver(run, prepared.config.save_seconds)
     _write_history(run, state.history)
-    with watch_signals() as asked:
+    with watch_signals() as interruption:
         try:
-            config = _follow(run, prepared, tuple(readers), saver, asked, processes)
+            config = _follow(run, prepared, tuple(readers), saver, interruption, processes)
             saver.wait()
             return replace(prepared, config=config)
         except Interrupted:
             raise
         except KeyboardInterrupt:
             saver.give_up()
-            raise Interrupted(run.path, asked.signal_name or "interrupted", at_once=True) from None
+            raise Interrupted(run.path, interruption.signal_name or "interrupted", at_once=True) from None
         except NonFiniteLoss as error:
             append_event(run, "non-finite", **error.to_json())
             raise
@@ -136,7 +136,7 @@ def _follow(
     prepared: Prepared,
     readers: tuple[Reader, ...],
     saver: Saver,
-    asked: Interruption,
+    interruption: Interruption,
     processes: Processes,
 ) -> Config:
     """Write down what the loop says, and save in time. Returns the configuration as it is in the end."""
@@ -149,7 +149,7 @@ def _follow(
         for event in events:
             state.elapsed = monotonic() - begun
             over = isinstance(event, EpochDone)
-            stop, due = processes.agreed(asked.signal_name, saver.due(epoch_over=over))
+            stop, due = processes.agreed(interruption.signal_name, saver.due(epoch_over=over))
             if processes.sharded:
                 state.gathered = gathered(state) if stop or due or over else None
             for reader in readers:

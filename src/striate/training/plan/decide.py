@@ -47,9 +47,9 @@ class Planned:
 
 
 def plan_execution(
-    work: Workload, asked: ExecutionConfig, *, load: Callable[[], Load] = current_load, seconds: float | None = None
+    work: Workload, request: ExecutionConfig, *, load: Callable[[], Load] = current_load, seconds: float | None = None
 ) -> Planned:
-    """Decide what `asked` leaves open; `work.config` is what is computed without a plan.
+    """Decide what `request` leaves open; `work.config` is what is computed without a plan.
 
     With `seconds` a plan is measured in about that time however short the run, and no earlier one is taken; otherwise
     it takes 3 % of the expected run, 10 seconds at most (a minute for long runs). A run too short for that (below 10
@@ -59,7 +59,7 @@ def plan_execution(
     """
     with left_alone(work.state.module), torch.inference_mode(False), torch.enable_grad():
         try:
-            return _plan(work, asked, load, seconds)
+            return _plan(work, request, load, seconds)
         except MemoryError:
             raise
         except Exception as error:  # a network that cannot be copied, or fails: the run itself says so better
@@ -69,12 +69,12 @@ def plan_execution(
 
 def _plan(
     work: Workload,
-    asked: ExecutionConfig,
+    request: ExecutionConfig,
     load: Callable[[], Load],
     seconds: float | None,
 ) -> Planned:
     started = perf_counter()
-    offers = offers_for(work, asked)
+    offers = offers_for(work, request)
     if not offers.varied:
         return Planned(work.config.execution)
     if _reaches_out(work, offers):
@@ -87,7 +87,7 @@ def _plan(
     if seconds is None and expected < _SHORTEST:
         return Planned(usual)
     now = load()
-    key, long = plan_key(work, asked, offers, now), offers.compiling_pays(expected)
+    key, long = plan_key(work, request, offers, now), offers.compiling_pays(expected)
     cached = _cached(key | {"long": long}, found, offers) if seconds is None else None
     if cached is not None:
         return Planned(cached.chosen.execution(usual), cached)
@@ -101,15 +101,15 @@ def _plan(
         found.trials.samples,
         now.name,
         perf_counter() - started,
-        remarks=(*_remarks(work, asked, offers.threads, chosen, now), *search.remarks),
-        asides=(*_asides(found, work, asked), *search.asides),
+        remarks=(*_remarks(work, request, offers.threads, chosen, now), *search.remarks),
+        asides=(*_asides(found, work, request), *search.asides),
     )
     if not search.refused:  # other weights, or other data, might not be
         save_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
     return Planned(chosen.execution(usual), record)
 
 
-def plan_key(work: Workload, asked: ExecutionConfig, offers: Offers, load: Load) -> dict[str, Any]:
+def plan_key(work: Workload, request: ExecutionConfig, offers: Offers, load: Load) -> dict[str, Any]:
     """Plain values. The load of the machine is one of them: a plan that was made on busy cores says nothing about quiet
     ones. Weights and data are none: only times are cached, and agreement is measured anew."""
     config = work.config
@@ -122,7 +122,7 @@ def plan_key(work: Workload, asked: ExecutionConfig, offers: Offers, load: Load)
         "batch": config.batch,
         "part": config.execution.micro_batch,
         "augment": asdict(config.augment),
-        "asked": {name: value for name, value in asdict(asked).items() if name != "plan"},
+        "request": {name: value for name, value in asdict(request).items() if name != "plan"},
         "threads": offers.threads,
         "compiles": offers.compiles,
         "allocator": offers.allocator,
@@ -168,10 +168,10 @@ def _checked(row: PlanRow, search: Search) -> PlanRow:
 
 
 def _remarks(
-    work: Workload, asked: ExecutionConfig, offered: tuple[int, ...], chosen: Candidate, load: Load
+    work: Workload, request: ExecutionConfig, offered: tuple[int, ...], chosen: Candidate, load: Load
 ) -> list[str]:
     part, remarks = work.config.execution.micro_batch, []
-    if part is not None and asked.micro_batch is None:
+    if part is not None and request.micro_batch is None:
         remarks.append(f"in parts of {part} samples: more do not fit into memory")
     if not load.busy or len(offered) == 1:  # nothing about threads was decided
         return remarks
@@ -180,13 +180,13 @@ def _remarks(
     return [*remarks, f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}"]
 
 
-def _asides(found: Probe, work: Workload, asked: ExecutionConfig) -> list[str]:
+def _asides(found: Probe, work: Workload, request: ExecutionConfig) -> list[str]:
     batch, there, timed = work.config.batch or 1, len(work.train), found.trials.samples
     asides = [f"a batch of {batch:,} is more than there are: it has all {there:,} samples"] if batch > there else []
     whole = min(batch, there)
     if timed < whole:
         asides.append(f"timed on {timed:,} of the {whole:,} samples of a batch")
-    crowd = "" if asked.threads is None else crowded(work.config.execution)
+    crowd = "" if request.threads is None else crowded(work.config.execution)
     return [*asides, crowd] if crowd else asides
 
 
@@ -200,38 +200,38 @@ class Applied:
     notes: tuple[str, ...]
 
 
-def apply_plan(work: Workload, asked: ExecutionConfig, seconds: float | None) -> Applied:
-    """How it computes, decided where `asked` leaves it open; network and average of `work` are laid out so. `seconds`
+def apply_plan(work: Workload, request: ExecutionConfig, seconds: float | None) -> Applied:
+    """How it computes, decided where `request` leaves it open; network and average of `work` are laid out so. `seconds`
     as for `plan_execution`."""
     state, device = work.state, torch.device(work.config.execution.device or "cpu")
     planned = Planned(work.config.execution)
-    if None in (asked.precision, asked.memory_format, asked.compile, asked.threads) and asked.plan == "auto":
-        planned = _within_memory(work, asked, seconds)
+    if None in (request.precision, request.memory_format, request.compile, request.threads) and request.plan == "auto":
+        planned = _within_memory(work, request, seconds)
     config = replace(work.config, execution=planned.execution)
     place(state.module, config, device)
     if state.average is not None:
         place(state.answering, _uncompiled(config), device)
     state.scaler = make_scaler(config)
-    return Applied(config, planned.record, tuple(_notes(work, asked, planned)))
+    return Applied(config, planned.record, tuple(_notes(work, request, planned)))
 
 
-def _within_memory(work: Workload, asked: ExecutionConfig, seconds: float | None) -> Planned:
+def _within_memory(work: Workload, request: ExecutionConfig, seconds: float | None) -> Planned:
     """Copies to try ways on need memory of their own; a training that has none for them is computed plainly."""
     try:
-        return plan_execution(work, asked, seconds=seconds)
+        return plan_execution(work, request, seconds=seconds)
     except (MemoryError, RuntimeError) as error:
         if not ran_out(error) or seconds is not None:
             raise
     return Planned(work.config.execution, None, "plain fp32: there is no memory for copies to compare other ways on")
 
 
-def _notes(work: Workload, asked: ExecutionConfig, planned: Planned) -> list[str]:
+def _notes(work: Workload, request: ExecutionConfig, planned: Planned) -> list[str]:
     said = [str(planned.record)] if planned.record else [planned.note] if planned.note else []
     used, table = planned.execution.threads or work.threads, work.train.inputs.ndim == 2
-    if planned.record is None and asked.threads is None and used < work.threads and not table:
+    if planned.record is None and request.threads is None and used < work.threads and not table:
         threads = f"{used} thread{'s' * (used != 1)}"
         said.append(f"other processes keep the cores busy: {threads} instead of {work.threads}")
-    crowd = "" if asked.threads is None else crowded(planned.execution)
+    crowd = "" if request.threads is None else crowded(planned.execution)
     return [*said, crowd] if crowd else said
 
 

@@ -59,15 +59,15 @@ def decide_augmentation(
     return decided, _reason(decided, augment, data, keeps=keeps)
 
 
-def _filled(asked: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
+def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
     return AugmentConfig(
-        **{name: value if (given := getattr(asked, name)) is None else given for name, value in vars(usual).items()}
+        **{name: value if (given := getattr(request, name)) is None else given for name, value in vars(usual).items()}
     )
 
 
-def _reason(decided: AugmentConfig, asked: AugmentConfig, data: Dataset, *, keeps: bool) -> str:
+def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, *, keeps: bool) -> str:
     text = "augmentation: " + (", ".join(describe_augmentation(decided, data.input_shape[0])) or "none")
-    if not decided.flip and asked.flip is None:
+    if not decided.flip and request.flip is None:
         why = "gray images may be letters or digits" if data.input_shape[0] == 1 else "these are digits"
         if not keeps:
             why = "a moved image may have another number"

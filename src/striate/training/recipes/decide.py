@@ -101,18 +101,18 @@ def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) ->
     )
 
 
-def decide_views(config: Config, asked: Config, data: Dataset, task: Task) -> tuple[Config, list[str]]:
+def decide_views(config: Config, request: Config, data: Dataset, task: Task) -> tuple[Config, list[str]]:
     """The configuration with `evaluation.views` decided, and what should be known of it.
 
     Open, it is `none`. A recipe's value for other data than images with classes is dropped with a note; raises
-    ConfigError where the user (`asked`) set it.
+    ConfigError where the user (`request`) set it.
     """
     views = config.evaluation.views or "none"
     evaluation = replace(config.evaluation, views=views)
     if views == "none":
         return replace(config, evaluation=evaluation), []
     fits = data.medium.pictures and task.mean_of_views
-    if not fits and asked.evaluation.views is not None and "evaluation.views" not in asked.decided:
+    if not fits and request.evaluation.views is not None and "evaluation.views" not in request.decided:
         what = f"{data.medium.a} a sample" if not data.medium.pictures else f"the task {task.name}"
         raise ConfigError(
             "evaluation.views",

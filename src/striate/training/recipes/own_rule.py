@@ -13,26 +13,27 @@ from striate.training.recipes.standard import TELLING, batch_size
 
 
 def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None) -> bool:
-    """Whether the training is one by the network's own rule: where that was asked for, or nothing else is possible.
+    """Whether the training is one by the network's local learning rule: where that was asked for, or nothing else is
+    possible.
 
     Raises ConfigError where the network has no rule, or no gradient, or the data have no classes.
     """
-    asked, model = config.optim.name, config.model.name
+    requested, model = config.optim.name, config.model.name
     if rule is None:
-        if asked != "own-rule":
+        if requested != "own-rule":
             return False
         names = ", ".join(info.name for info in MODELS.values() if info.own_rule)
         raise ConfigError(
             "optim.name", f"own-rule for {model}, which has none", f"a network that has: {names}", "--model perceptron"
         )
-    if rule.only and asked not in (None, "own-rule"):
+    if rule.only and requested not in (None, "own-rule"):
         raise ConfigError(
             "optim.name",
-            f"{asked} for {model}, through which no useful gradient comes",
+            f"{requested} for {model}, through which no useful gradient comes",
             f"own-rule: {rule.title}",
             "--optim.name own-rule",
         )
-    if not (rule.only or asked == "own-rule"):
+    if not (rule.only or requested == "own-rule"):
         return False
     if not data.has_one_class_each:
         raise ConfigError(
@@ -48,7 +49,7 @@ def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None) ->
     return True
 
 
-def own_rule(rule: LearningRule, facts: Facts, asked: Config) -> Choice:
+def own_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
     """Rate, schedule and epochs as the rule says, a quarter of these with the recipe `quick`; no weight decay.
 
     The batch only says how often the rate changes: within it, samples are taken one after the other.
@@ -65,7 +66,7 @@ def own_rule(rule: LearningRule, facts: Facts, asked: Config) -> Choice:
         lr=rule.rate,
         weight_decay=0.0,
         batch=batch_size(facts.samples),
-        epochs=max(1, rule.epochs // 4) if asked.recipe == "quick" else rule.epochs,
+        epochs=max(1, rule.epochs // 4) if request.recipe == "quick" else rule.epochs,
         ema=0.0,
         patience=0,
         keep="last" if few else "best",

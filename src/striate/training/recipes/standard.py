@@ -16,17 +16,17 @@ TELLING = 200  # validation samples: with fewer, the best of many epochs is the 
 RATES = {"adamw": 0.003, "muon": 0.01, "lamb": 0.02, "sgd": 0.1, "lars": 4.0}
 
 
-def standard(facts: Facts, asked: Config) -> Choice:
-    """Optimizer, rate, decay, batch, epochs, and which epoch to keep, fitting what was `asked` for.
+def standard(facts: Facts, request: Config) -> Choice:
+    """Optimizer, rate, decay, batch, epochs, and which epoch to keep, fitting the `request`.
 
     No patience: the rate decays to the last step, and what comes last is worth most. Keeping the best epoch does what
     early stopping is for. No average of weights: at a rate that ends at a thousandth, the last weights are their own
     average; it pays with the schedules `constant` and `step`.
     """
     why: dict[str, str] = {}
-    name = asked.optim.name or "adamw"
+    name = request.optim.name or "adamw"
     # AdamW's rate hardly depends on the network; tables of a hundred rows bear, and need, a larger one.
-    lr = 0.01 if name == "adamw" and facts.medium.flat else RATES.get(name) or asked.optim.lr or 0.0
+    lr = 0.01 if name == "adamw" and facts.medium.flat else RATES.get(name) or request.optim.lr or 0.0
     if facts.plain_depth > DEEP:
         lr = lr / 3
         why["optim.lr"] = f"a third of the usual rate: {facts.plain_depth} layers without normalization"
@@ -34,11 +34,11 @@ def standard(facts: Facts, asked: Config) -> Choice:
     few = facts.val_samples < TELLING
     if few:
         why["keep"] = f"the last epoch is kept: {facts.val_samples} validation samples cannot tell which one is best"
-    steps = asked.budget.steps or (asked.budget.epochs or passes) * -(-facts.samples // (asked.batch or batch))
+    steps = request.budget.steps or (request.budget.epochs or passes) * -(-facts.samples // (request.batch or batch))
     return Choice(
         optimizer=name,
         lr=lr,
-        weight_decay=weight_decay(name, asked.optim.lr or lr, steps, table=facts.medium.flat),
+        weight_decay=weight_decay(name, request.optim.lr or lr, steps, table=facts.medium.flat),
         batch=batch,
         epochs=passes,
         ema=0.0,
@@ -75,14 +75,14 @@ def weight_decay(optimizer: str, lr: float, steps: int, *, table: bool) -> float
     return float(f"{min(most, max(0.01, total / (lr * steps))):.2g}")
 
 
-def quick(facts: Facts, asked: Config) -> Choice:
+def quick(facts: Facts, request: Config) -> Choice:
     """The standard recipe with a quarter of its epochs, at least 3, and what follows from that."""
     passes = max(3, epochs(facts) // 4)
-    budget = replace(asked.budget, epochs=asked.budget.epochs or passes)
-    return replace(standard(facts, replace(asked, budget=budget)), epochs=passes)
+    budget = replace(request.budget, epochs=request.budget.epochs or passes)
+    return replace(standard(facts, replace(request, budget=budget)), epochs=passes)
 
 
-def fine_tune(facts: Facts, asked: Config) -> Choice:
+def fine_tune(facts: Facts, request: Config) -> Choice:
     """The standard recipe, its rate and epochs too; a tenth of the steps for the head alone, then rates by depth.
 
     Head first: Kumar et al., "Fine-tuning can distort pretrained features", 2022. Rates by depth: Howard and Ruder,
@@ -90,7 +90,7 @@ def fine_tune(facts: Facts, asked: Config) -> Choice:
     the rate, as is usual for large networks, was worse for those that train on a CPU; head share and decay made no
     difference beyond noise (docs/training.md, "Fine-tuning").
     """
-    choice = standard(facts, asked)
+    choice = standard(facts, request)
     return replace(
         choice,
         head_share=0.1,
