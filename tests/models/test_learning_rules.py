@@ -16,8 +16,8 @@ from torch import nn
 from striate.layers.activations import hard_threshold
 from striate.models.build import build_model
 from striate.models.learning_rule import OwnRule, learning_rule
-from striate.models.rules.madaline import majority_rule, minimal_disturbance
-from striate.models.rules.single_layer import CHUNK, least_mean_squares, perceptron_rule, signs_of_classes
+from striate.models.zoo.madaline import majority_rule, minimal_disturbance
+from striate.models.zoo.perceptron import CHUNK, least_mean_squares, perceptron_rule, signs_of_classes
 
 NAMES = ("perceptron", "adaline", "madaline(units=12)", "madaline(units=30,logic=majority)", "neocognitron(planes=3)")
 
