@@ -162,7 +162,7 @@ def test_madaline_rule_2_leaves_no_wrong_output_and_turns_only_uncertain_units(s
 
 
 def test_madaline_rule_2_turns_a_unit_only_where_that_helps() -> None:
-    """Two outputs, of which one is wrong: the least certain unit would mend it and spoil the other, the next only
+    """Two outputs, of which one is wrong: the least certain unit would fix it and spoil the other, the next only
     mends it."""
     hidden, output = nn.Linear(3, 3).double(), nn.Linear(3, 2).double()
     with torch.no_grad():

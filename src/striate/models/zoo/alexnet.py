@@ -130,7 +130,7 @@ def alexnet(input_shape: Shape, outputs: int, width: int = 64) -> nn.Module:
 
 
 def initialize_for_relu(network: nn.Module, output: nn.Linear) -> None:
-    """First weights, in place: variance 2 / fan-in (He et al., 2015), but for `output` (`initialize_output`); biases
+    """Initialization, in place: variance 2 / fan-in (He et al., 2015), but for `output` (`initialize_output`); biases
     zero. With torch's own 1 / (3 · fan-in) the signal of a plain network would fade to a hundredth."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and module is not output:

@@ -71,7 +71,8 @@ def check_colors(name: str, input_shape: tuple[int, ...], transform_input: bool)
 
 
 def initialize_truncated(network: nn.Module, deviation: float, outputs: Sequence[nn.Linear]) -> None:
-    """First weights: normal with this deviation; the layers that give logits begin near zero (`initialize_output`).
+    """Initialization: normal with this standard deviation; the layers that give logits begin near zero
+    (`initialize_output`).
 
     The normal of the papers is cut off at ±2, a hundred deviations away, which no draw reaches.
     """

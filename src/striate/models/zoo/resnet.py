@@ -153,7 +153,7 @@ def residual_network(
     outputs: int,
     dropout: float = 0.0,
 ) -> nn.Sequential:
-    """Stem, stages, mean over all positions, dropout if it is not 0, and one linear layer; with first weights.
+    """Stem, stages, mean over all positions, dropout if it is not 0, and one linear layer; initialized.
 
     `stages`: the number of blocks of each; the first puts out `channels`, each later one twice as many at half the
     size.
