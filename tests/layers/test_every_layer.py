@@ -63,7 +63,7 @@ every = pytest.mark.parametrize("name", CASES)
 
 
 def made(name: str, batch: int = 2) -> tuple[nn.Module, torch.Tensor]:
-    """The layer with its first weights, and a batch; S- and C-cells take what is not negative."""
+    """The layer as it is initialized, and a batch; S- and C-cells take what is not negative."""
     torch.manual_seed(0)
     layer = CASES[name].make()
     x = torch.randn(batch, *CASES[name].shape, generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""Spec to modules: shapes, names, first weights, and errors with the arithmetic."""
+"""Spec to modules: shapes, names, initialization, and errors with the arithmetic."""
 
 import math
 import re
@@ -154,7 +154,7 @@ def test_first_weights_follow_the_next_activation(after, variance):
     assert not network.conv1.bias.any()
 
 
-# Where nothing follows that would undo it: the layer whose first weights are small.
+# Where nothing follows that would undo it: the layer whose initial weights are small.
 @pytest.mark.parametrize(
     ("text", "small"),
     [

@@ -1,4 +1,4 @@
-"""The default first weights: signal and gradient as strong in the last layer as in the first."""
+"""The default initialization: signal and gradient as strong in the last layer as in the first."""
 
 import math
 

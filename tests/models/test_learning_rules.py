@@ -16,8 +16,8 @@ from torch import nn
 from striate.layers.activations import hard_threshold
 from striate.models.build import build_model
 from striate.models.learning_rule import OwnRule, learning_rule
-from striate.models.rules.madaline import majority_rule, minimal_disturbance
-from striate.models.rules.single_layer import CHUNK, least_mean_squares, perceptron_rule, signs_of_classes
+from striate.models.zoo.madaline import majority_rule, minimal_disturbance
+from striate.models.zoo.perceptron import CHUNK, least_mean_squares, perceptron_rule, signs_of_classes
 
 NAMES = ("perceptron", "adaline", "madaline(units=12)", "madaline(units=30,logic=majority)", "neocognitron(planes=3)")
 
@@ -162,7 +162,7 @@ def test_madaline_rule_2_leaves_no_wrong_output_and_turns_only_uncertain_units(s
 
 
 def test_madaline_rule_2_turns_a_unit_only_where_that_helps() -> None:
-    """Two outputs, of which one is wrong: the least certain unit would mend it and spoil the other, the next only
+    """Two outputs, of which one is wrong: the least certain unit would fix it and spoil the other, the next only
     mends it."""
     hidden, output = nn.Linear(3, 3).double(), nn.Linear(3, 2).double()
     with torch.no_grad():

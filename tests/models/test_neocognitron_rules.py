@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from striate.errors import ModelError
 from striate.layers.neocognitron import SCell
 from striate.models.build import build_model
-from striate.models.rules.neocognitron import Seed, compete, recruit, reinforce, seed_cells
+from striate.models.zoo.neocognitron import Seed, compete, recruit, reinforce, seed_cells
 
 
 def columns(height: int, width: int, size: int) -> list[tuple[slice, slice]]:

@@ -1,4 +1,4 @@
-"""Each way of first weights against its formula, torch's own function, and what it must leave alone."""
+"""Each initialization against its formula, torch's own function, and what it must leave alone."""
 
 import math
 

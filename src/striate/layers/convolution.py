@@ -23,7 +23,7 @@ class PartialConvolution(nn.Module):
 
     `weight` holds one kernel a connection, (connections, kernel, kernel), in the order of the table; `bias` one number
     an output map. So absent connections have no parameters; they are computed, as zeros, in one dense convolution.
-    First weights are uniform in ±1 / √fan-in of each map, as those of torch's convolutions.
+    Initial weights are uniform in ±1 / √fan-in of each map, as those of torch's convolutions.
     Raises UsageError for an output map that sees nothing, one input twice, or one that there is not.
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, table I.
     """
@@ -43,7 +43,7 @@ class PartialConvolution(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws first weights and biases."""
+        """Draws weights and biases."""
         for number, kernels in enumerate(self.weight.split([len(seen) for seen in self.table])):
             bound = 1 / math.sqrt(kernels.numel())
             nn.init.uniform_(kernels, -bound, bound)

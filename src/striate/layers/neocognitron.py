@@ -44,9 +44,9 @@ class CCell(nn.Module):
 
         u_C(n) = ψ[ (1 + Σ d(ν) u_S(n + ν)) / (1 + v_S(n)) − 1 ],  ψ[x] = x / (α + x) for x > 0, else 0
 
-    v_S(n) is the mean of Σ d(ν) u_S(n + ν) over all planes: what every plane answers says nothing. d is fixed, falls
-    from the center as `fading_window` and sums to 1; α is `alpha`, the sum at which a cell answers one half.
-    `padding` adds zeros. UsageError for an `alpha` that is not positive.
+    v_S(n) is the mean of Σ d(ν) u_S(n + ν) over all planes: what every plane responds to says nothing. d is fixed,
+    falls from the center as `fading_window` and sums to 1; α is `alpha`, the sum at which a cell puts out one
+    half. `padding` adds zeros. UsageError for an `alpha` that is not positive.
     Source: Fukushima, "Neocognitron", Biological Cybernetics 36, 1980, section 2.
     """
 
@@ -79,7 +79,7 @@ FIRST = 1e-3
 
 
 class SCell(nn.Module):
-    """Planes of S-cells, which answer to a pattern and to little else: (N, C, H, W) to (N, out_channels, H', W').
+    """Planes of S-cells, which respond to a pattern and to little else: (N, C, H, W) to (N, out_channels, H', W').
 
     With a the excitatory connections `weight` (out_channels, C, h, w), b the inhibitory ones `inhibition`
     (out_channels, 1, 1), r the `selectivity`, and the V-cell's v(n) = √(Σ c(ν) u²(n + ν)):
@@ -87,10 +87,11 @@ class SCell(nn.Module):
         u_S(n) = r · φ[ (1 + Σ a(ν) u(n + ν)) / (1 + r/(1 + r) · b · v(n)) − 1 ],  φ[x] = max(x, 0)
 
     Inputs, a and b are not negative. c is fixed, falls from the center as `fading_window`, and sums to 1 over window
-    and channels. After a = q c x, b = q √(Σ c x²) of one pattern x with large q, a cell answers where its input has a
-    cosine above r / (1 + r) with x, and its largest answer is 1. First weights: small and positive, so that every plane
-    answers a little to anything; b = 0. Computed in float32 at least, also under autocast: near the threshold it is a
-    difference of nearly equal numbers. `padding` adds zeros. UsageError for a selectivity that is not positive.
+    and channels. After a = q c x, b = q √(Σ c x²) of one pattern x with large q, a cell responds where its input has a
+    cosine above r / (1 + r) with x, and its largest response is 1. Initial weights are small and positive, so that
+    every plane responds a little to anything; b = 0. Computed in float32 at least, also under autocast: near the
+    threshold it is a difference of nearly equal numbers. `padding` adds zeros.
+    UsageError for a selectivity that is not positive.
     Source: Fukushima, "Neocognitron", Biological Cybernetics 36, 1980, section 2.
     """
 

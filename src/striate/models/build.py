@@ -49,10 +49,10 @@ def build_model(
     a run directory or checkpoint, or a module, which comes back as it is. `input_shape`: (C, *spatial) or (F,),
     without the batch; None takes the zoo's published one, or the run's. `outputs`: how many logits, or channels of the
     input's size if `dense`; None takes the published number, the run's, or whatever the network gives. `dense` None
-    is what a zoo network or run is made for, and False for all else. A run's last layer begins anew where its number
-    of outputs is another. `init`: the way of all first weights (see `reinitialize`); `auto` is by each layer's
-    activation in layer strings and the zoo, and leaves other networks as they are. `new_head`: a network of
-    `file.py:function` that gives another number of outputs gets a new output layer. `classes` are named in errors.
+    is what a zoo network or run is made for, and False for all else. A run's last layer is initialized again
+    where its number of outputs differs. `init`: the initialization of all layers (see `reinitialize`); `auto` is by
+    each layer's activation in layer strings and the zoo, and leaves other networks as they are. `new_head`: a network
+    of `file.py:function` that gives another number of outputs gets a new output layer. `classes` are named in errors.
     `announce` gets one sentence on the weights taken over, if any. Also under `torch.device("meta")`.
 
     Raises ModelError (LayerStringError where a character can be pointed at) if there is no such model, it does not
@@ -65,7 +65,7 @@ def build_model(
     if outputs is not None:
         outputs = _read_number(outputs)
     if isinstance(model, str) and names_run(model):
-        refuse_init(init, f"a network that begins with the weights of {model.strip()}")
+        refuse_init(init, f"a network that starts from the weights of {model.strip()}")
     if isinstance(model, str):
         remember_named(model)  # whoever has the name from a file asks `refuse_unnamed` first
         request = _Request(model.strip(), input_shape, outputs, dense, new_head, classes, announce or (lambda _: None))
@@ -95,10 +95,10 @@ def _read_number(outputs: object) -> int:
 
 
 def refuse_init(init: Initialization, beside: str) -> None:
-    """ConfigError where first weights are asked for that other weights would replace."""
+    """ConfigError where an initialization is requested that pretrained weights would replace."""
     if init != "auto":
         raise ConfigError(
-            "model.init", f"{init} for {beside}", "first weights, or weights of a file", "--model.init auto"
+            "model.init", f"{init} for {beside}", "an initialization, or pretrained weights", "--model.init auto"
         )
 
 

@@ -20,11 +20,12 @@ class ModelConfig:
     digest: str | None = None
     """What was decided: the SHA-256 of the file behind `file.py:function`. A run goes on only with the same file."""
     init: Initialization = "auto"
-    """First weights: `auto` by the kind of each layer and its activation, or one way for all layers."""
+    """Initialization: `auto` by the kind of each layer and its activation, or the same for all layers."""
     whiten: bool | None = None
     """Whether the kernels of the first convolution are computed from the training images, whose patches they whiten,
-    and do not learn. None: where the network is made for it, as `airbench` is, and begins without weights."""
+    and are not trained. None: where the network is made for it, as `airbench` is, and has no
+    pretrained weights."""
     weights: str | None = None
-    """A file of weights (a run, a checkpoint, a state_dict `.pt`, `.safetensors`) that the network begins with."""
+    """A file of weights (a run, a checkpoint, a state_dict `.pt`, `.safetensors`) that training starts from."""
     weights_digest: str | None = None
-    """What was decided: the SHA-256 of the file of weights. A run begins only with the same file."""
+    """What was decided: the SHA-256 of the file of weights. A run starts only with the same file."""

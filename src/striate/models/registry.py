@@ -1,27 +1,50 @@
 """The zoo as a table: what there is, without loading any of it; free of torch.
 
-A new family is one file in `zoo/` and its entries in a file of `catalog/`.
+A new network is a function in a file of `zoo/` and its entry in `catalog/networks.toml`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from striate.errors import ModelError
-from striate.models.catalog import alexnet, densenet, digits, early, inception, resnet, senet, small, vgg
+from striate.models.catalog import read_catalog
 from striate.models.layer_strings.arguments import nearest_few
 from striate.models.layer_strings.layer_string import parse_call
-from striate.models.model_info import ModelInfo
+from striate.models.layer_strings.words import Parameter
+from striate.models.model_info import ModelInfo, PublishedError
 
-GROUPS: dict[str, tuple[ModelInfo, ...]] = {
-    "the beginnings": early.ENTRIES,
-    "handwritten digits": digits.ENTRIES,
-    "small, for any data": small.ENTRIES,
-    "AlexNet and ZFNet": alexnet.ENTRIES,
-    "VGG": vgg.ENTRIES,
-    "Inception": inception.ENTRIES,
-    "residual": resnet.ENTRIES,
-    "densely connected": densenet.ENTRIES,
-    "squeeze and excitation": senet.ENTRIES,
-}
+
+def _read_zoo() -> dict[str, tuple[ModelInfo, ...]]:
+    """The networks by the title of their family."""
+    catalog = read_catalog("networks.toml")
+    allowed = {name: Parameter(name, **limits) for name, limits in catalog.pop("parameters").items()}
+    zoo: dict[str, tuple[ModelInfo, ...]] = {}
+    for family in catalog.values():
+        title, networks = family.pop("title"), family.pop("networks")
+        entries = tuple(_entry(name, family | own, allowed) for name, own in networks.items())
+        zoo[title] = zoo.get(title, ()) + entries
+    return zoo
+
+
+def _entry(name: str, values: dict[str, Any], allowed: dict[str, Parameter]) -> ModelInfo:
+    arguments: dict[str, Any] = values.pop("parameters", {})
+    forms = [argument for argument, default in arguments.items() if default == "published"]
+    return ModelInfo(
+        name=name,
+        path=f"striate.models.zoo.{values.pop('file')}:{name.replace('-', '_')}",
+        parameters=tuple(
+            allowed[argument] if allowed[argument].many else replace(allowed[argument], default=default)
+            for argument, default in arguments.items()
+        ),
+        small_form=f"{name}({forms[0]}=small)" if forms else "",
+        errors=tuple(PublishedError(**{"top1": None, "top5": None} | error) for error in values.pop("errors", ())),
+        **values,
+    )
+
+
+GROUPS: dict[str, tuple[ModelInfo, ...]] = _read_zoo()
 """The zoo by family, as it is listed."""
 
 MODELS: dict[str, ModelInfo] = {info.name: info for entries in GROUPS.values() for info in entries}

@@ -1,4 +1,4 @@
-"""The tensors in whatever a module takes or gives: tuples, dictionaries, records of one's own."""
+"""The tensors in whatever a module takes or gives: tuples, dictionaries, records and objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEEPEST = 8
 
 
 def tensors_in(value: object, depth: int = 0) -> Iterator[torch.Tensor]:
-    """All tensors in a value, in order; of objects of one's own, those among their attributes.
+    """All tensors in a value, in order; of other objects, those among their attributes.
 
     One that torch.vmap or torch.func has wrapped comes as it is underneath, with the axis that they hide.
     """

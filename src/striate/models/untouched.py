@@ -1,4 +1,4 @@
-"""Looking at a network without changing it, and copies to try things on."""
+"""Preserved state: running a network without changing it, and copies to experiment on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ put them back would put back what the other one set."""
 @contextmanager
 def on_trial(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
     """Like `untouched`, one thread at a time, and with stdout on stderr: what the network prints is no part of the
-    program's own answer. Compiled parts run as they are written; modules that the network does not know of, but calls,
+    program's output. Compiled parts run as they are written; modules that the network does not know of, but calls,
     are put back too."""
     with (
         TRIALS,
@@ -174,7 +174,7 @@ def without_numbers(module: nn.Module) -> nn.Module | None:
                     kept.append(tensor)
                     memo[id(tensor)] = _shape_only(tensor)
             return copy.deepcopy(module, memo)
-    except Exception:  # whatever the attributes of a network of one's own raise
+    except Exception:  # whatever the attributes of a user's network raise
         return None
 
 
@@ -206,7 +206,7 @@ def copying_explained(module: nn.Module) -> Iterator[None]:
     """Turn what copying `module` raises, for want of anything but memory, into a ModelError."""
     try:
         yield
-    except Exception as error:  # whatever the attributes of a network of one's own raise
+    except Exception as error:  # whatever the attributes of a user's network raise
         if ran_out(error):
             raise
         raise ModelError(

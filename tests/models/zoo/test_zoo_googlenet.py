@@ -11,8 +11,7 @@ from torch import nn
 from striate.account.summarize import count_parameters
 from striate.errors import ModelError
 from striate.models.build import build_model
-from striate.models.zoo.googlenet import MODULES, GoogLeNetOutputs, Inception
-from striate.models.zoo.inception_parts import restandardized
+from striate.models.zoo.googlenet import MODULES, GoogLeNetOutputs, Inception, restandardized
 
 
 def on_meta(text: str, *arguments) -> nn.Module:

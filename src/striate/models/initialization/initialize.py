@@ -1,8 +1,8 @@
-"""First weights of a layer string, so that signal and gradient are about as strong in the last layer as in the first.
+"""Initialization of a layer string, so that signal and gradient are about as strong in the last layer as in the first.
 
 A layer gets the variance of weights that turns the strength of its input into the one that the activation after it
 wants (`moments.wanted_variance`). The strength is followed through the network on paper, without a sample.
-First weights that pass on what came: filter i gives channel i, as far as there are channels.
+`pass_on` draws weights that pass on their input: filter i gives channel i, as far as there are channels.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def initialize(parts: Sequence[Part]) -> None:
 
 
 def initialize_output(module: Weighted) -> None:
-    """First weights, in place, of the layer that gives the outputs: normal, 0.1 / √fan-in; biases zero.
+    """Initializes, in place, the layer that gives the outputs: normal, 0.1 / √fan-in; biases zero.
 
     The loss then begins near ln K for K classes. With 1 / √fan-in, logits begin with a variance of 1 and more (max
     pooling and dropout raise the mean square of features to 10 and more), and have to be unlearned first.
@@ -159,7 +159,7 @@ def _added(parts: Sequence[Part], index: int, entering: _Signal, body: _Signal) 
 
 
 def _draw(module: Weighted, gain: float) -> None:
-    """First weights of variance `gain` / fan-in, orthogonal where they are one matrix of moderate size."""
+    """Weights of variance `gain` / fan-in, orthogonal where they are one matrix of moderate size."""
     inputs, rows = fan_in(module), module.weight.shape[0]
     if isinstance(module, LocallyConnected) or module.weight.numel() > MOST_ORTHOGONAL:
         nn.init.normal_(module.weight, 0.0, math.sqrt(gain / inputs))

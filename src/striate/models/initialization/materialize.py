@@ -11,7 +11,7 @@ from striate.models.untouched import is_lazy, on_trial, zero_input
 def materialize(module: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Run `module` once, on zeros of `input_shape` (C, *spatial) or (F,), if any parameter or buffer is lazy.
 
-    First weights follow from torch's random state; modes and other buffers stay as they are.
+    The initialization follows from torch's random state; modes and other buffers stay as they are.
     """
     if not is_lazy(module):
         return

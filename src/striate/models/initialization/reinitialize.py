@@ -1,4 +1,4 @@
-"""One way of first weights for all layers of any network, in place of those that it was made with."""
+"""One initialization for all layers of any network, in place of the one that it was made with."""
 
 from __future__ import annotations
 

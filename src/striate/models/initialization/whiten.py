@@ -1,4 +1,4 @@
-"""First weights from the training images: the first convolution whitens their patches.
+"""Initialization from the training images: the first convolution whitens their patches.
 
 Neighboring pixels are nearly equal, so that the first layer of a network spends its first epochs on taking them apart.
 The eigenvectors of the covariance of patches do that at once (Jordan 2024, arXiv 2404.00498, section 3.2).

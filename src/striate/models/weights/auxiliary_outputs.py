@@ -1,4 +1,4 @@
-"""Networks that give more than their answer while they are in training: outputs of classifiers on inner layers.
+"""Networks that give more than their logits in training mode: outputs of classifiers on inner layers.
 
 Such a network returns, in training mode, a tuple with its own outputs first, and has an attribute `auxiliary_weights`:
 how much the loss of each further one counts. `auxiliary_layers` names the layers that give those, also where a network
@@ -67,11 +67,11 @@ Tensors = dict[str, Any]
 
 @dataclass(frozen=True)
 class Comparable:
-    """The tensors of a network and of a file that have to agree, one by one; `news` says what was put aside."""
+    """The tensors of a network and of a file that have to agree, one by one; `notes` says what was put aside."""
 
     own: Tensors
     saved: Tensors
-    news: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def without_lone_auxiliary(network: nn.Module, own: Tensors, saved: Tensors) -> Comparable:
@@ -80,11 +80,11 @@ def without_lone_auxiliary(network: nn.Module, own: Tensors, saved: Tensors) -> 
     here = [prefix for prefix in prefixes if any(key.startswith(prefix) for key in own)]
     there = [prefix for prefix in prefixes if any(key.startswith(prefix) for key in saved)]
     if there and not here:
-        news = f"its auxiliary classifiers ({_named(there)}) are left out: the network has none"
-        return Comparable(own, _without(saved, prefixes), (news,))
+        notes = f"its auxiliary classifiers ({_named(there)}) are left out: the network has none"
+        return Comparable(own, _without(saved, prefixes), (notes,))
     if here and not there:
-        news = f"the auxiliary classifiers ({_named(here)}) are new: the file has none"
-        return Comparable(_without(own, prefixes), saved, (news,))
+        notes = f"the auxiliary classifiers ({_named(here)}) are new: the file has none"
+        return Comparable(_without(own, prefixes), saved, (notes,))
     return Comparable(own, saved)
 
 

@@ -136,7 +136,7 @@ def _checked(text: str, tensors: Any) -> dict[str, Any]:
         raise ModelError(f"weights {text}", f"a dict of other things: {keys}", expected, _SAVE)
     for name, tensor in tensors.items():
         if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not _finite(text, name, tensor):
-            got = f"{name} holds values that are infinite or not a number"
+            got = f"{name} holds NaN or Inf"
             raise ModelError(f"weights {text}", got, "finite weights", "take an earlier checkpoint of that training")
     return {str(name): tensor for name, tensor in tensors.items()}
 

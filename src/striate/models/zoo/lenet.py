@@ -95,8 +95,8 @@ def lenet5_1998(input_shape: Shape, outputs: int) -> nn.Module:
     """LeNet-5 as printed, for images (C, H, W) from 12×12: to (N, outputs), minus the squared distances to the codes.
 
     Images smaller than 32×32 are padded by 2 in C1, and the kernels of C5 cover its maps whatever their size. Codes of
-    other than ten classes are random ones (`output_codes`). First weights and biases are those of the paper, uniform in
-    ±2.4 / fan-in, with which all classes begin about equally near.
+    other than ten classes are random ones (`output_codes`). Initialization as in the paper: uniform in ±2.4 / fan-in,
+    with which all classes begin about equally near.
     Raises ModelError for smaller images, and for tables, signals and volumes.
     """
     padding = 2 if len(input_shape) == 3 and min(input_shape[1:]) < 32 else 0
