@@ -5,20 +5,34 @@ Correlation between feature maps: all layers side by side, and one matrix.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
 from striate.errors import DataError, UsageError
-from striate.visualize.canvas import BLUE, FAINT, INK, SMALL, VERMILION, heading, main_title, new_figure, quiet_frame
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    INK,
+    SMALL,
+    VERMILION,
+    evenly_chosen,
+    heading,
+    legend,
+    main_title,
+    new_figure,
+    quiet_frame,
+)
 from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import LayerOutput, batches, layer_outputs, no_such_layer
 from striate.wording import listed, several, shorten_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ALIKE = 0.95
 """Absolute correlation of two maps from here on: nearly copies."""
@@ -211,7 +225,7 @@ def correlation_figure(found: Correlations, *, title: str) -> Figure:
 def draw_diversity(axes: Axes, layers: tuple[LayerCorrelation, ...]) -> None:
     """A bar a layer: the share of its maps that would be as diverse, were they uncorrelated; beside it, in red, the
     share that is dead or never varies."""
-    shown = layers if len(layers) <= _MOST else tuple(layers[k] for k in _spread(len(layers)))
+    shown = [layers[k] for k in evenly_chosen(len(layers), _MOST)]
     places = np.arange(len(shown))
     diverse = [100 * layer.effective / layer.units for layer in shown]
     silent = [100 * (len(layer.dead) + len(layer.still)) / layer.units for layer in shown]
@@ -224,7 +238,7 @@ def draw_diversity(axes: Axes, layers: tuple[LayerCorrelation, ...]) -> None:
     axes.set_xlim(0, 108)
     quiet_frame(axes)
     axes.set_xlabel("% of the layer's units", fontsize=SMALL)
-    axes.legend(fontsize=SMALL - 0.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    legend(axes, fontsize=SMALL - 0.5, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
 
 
 def draw_correlation(axes: Axes, layer: LayerCorrelation) -> None:
@@ -244,7 +258,3 @@ def draw_correlation(axes: Axes, layer: LayerCorrelation) -> None:
     bar = axes.figure.colorbar(colors, ax=axes, shrink=0.8, ticks=[-1, -0.5, 0, 0.5, 1])
     bar.ax.tick_params(labelsize=SMALL)
     bar.outline.set_visible(False)
-
-
-def _spread(count: int) -> list[int]:
-    return [int(k) for k in np.unique(np.linspace(0, count - 1, _MOST).round())]

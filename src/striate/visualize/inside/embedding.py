@@ -6,21 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from numpy.typing import NDArray
 from torch import nn
 
 from striate.errors import DataError
 from striate.models.untouched import same_random_state
-from striate.visualize.canvas import FAINT, SMALL, class_colors, heading, main_title, new_figure, shorten
+from striate.visualize.canvas import FAINT, SMALL, class_colors, heading, legend, main_title, new_figure, shorten
 from striate.visualize.inside.features import find_features
 from striate.visualize.inside.mosaic import caption
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Method = Literal["pca", "tsne"]
 FEWEST, MOST = 5, 2000
@@ -149,8 +150,8 @@ def embedding_figure(
         heading(grid[-1], f"{_NAMES[maps[-1].method]}, with images")
     handles, names = grid[0].get_legend_handles_labels()
     if names:
-        figure.legend(
-            handles, names, loc="outside lower center", ncols=min(5, len(names)), fontsize=SMALL, frameon=False,
+        legend(
+            figure, handles, names, loc="outside lower center", ncols=min(5, len(names)),
             markerscale=2, title=_words(maps), title_fontsize=SMALL, alignment="left",
         )  # fmt: skip
     else:
@@ -180,6 +181,8 @@ def draw_embedding(
 
 def draw_images(axes: Axes, found: Embedding, images: NDArray[np.uint8]) -> None:
     """Images (N, C, H, W) uint8 at the places of their samples, as many as lie beside one another."""
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
     axes.scatter(found.points[:, 0], found.points[:, 1], s=2, color="#CCCCCC", linewidths=0)
     for place in _apart(found.points):
         pixels = images[place]

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import nn
 
@@ -26,6 +23,10 @@ from striate.visualize.canvas import ORANGE, VERMILION, heading, main_title, new
 from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import choose_layer, layer_outputs, no_such_layer, spread
 from striate.wording import shorten_path, show_sizes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ def fields_figure(found: Fields, image: NDArray[np.uint8], *, title: str) -> Fig
 
 def draw_field_on(axes: Axes, field: LayerField, image: NDArray[np.uint8]) -> None:
     """One layer: bright where its center unit looks; solid: the effective field, dashed: the theoretical one."""
+    from matplotlib.patches import Rectangle
+
     strength = np.sqrt(field.effective.map / field.effective.map.max())
     lit = _DIM * 255 + (image.astype(np.float64) - _DIM * 255) * (_DIM + (1 - _DIM) * strength)
     # What is not looked at fades into gray, whatever the image.

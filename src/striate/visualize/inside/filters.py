@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
@@ -22,6 +20,10 @@ from striate.models.untouched import on_trial
 from striate.visualize.canvas import FAINT, SMALL, main_title, new_figure
 from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic, signed_colors
 from striate.visualize.inside.passes import choose_unit, no_such_layer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST = 256
 

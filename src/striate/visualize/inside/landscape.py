@@ -6,22 +6,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 from torch import nn
 from torch.func import functional_call
 
 from striate.errors import DataError, ModelError
 from striate.models.untouched import on_trial
-from striate.visualize.canvas import BLUE, FAINT, SMALL, VERMILION, heading, main_title, new_figure, quiet_frame
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    SMALL,
+    VERMILION,
+    heading,
+    legend,
+    main_title,
+    name_axes,
+    new_figure,
+    quiet_frame,
+    show_plain_numbers,
+)
 from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import as_input, batches
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 REACH, LINE, PLANE = 1.0, 31, 15
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -140,8 +153,8 @@ def draw_lines(axes: Axes, found: Landscape) -> None:
     axes.plot([0], [found.center], "o", color="black", markersize=5, label=f"the weights, {found.center:.3g}")
     quiet_frame(axes)
     _logarithmic(axes, found.lines)
-    axes.legend(fontsize=SMALL, frameon=False)
-    axes.set_xlabel("step; 1 moves each filter by its own length", fontsize=SMALL)
+    legend(axes)
+    name_axes(axes, "step; 1 moves each filter by its own length", size=SMALL)
     heading(axes, "loss along two lines")
 
 
@@ -176,8 +189,7 @@ def _logarithmic(axes: Axes, values: np.ndarray) -> None:
     known = values[np.isfinite(values)]
     if len(known) and known.min() > 0 and known.max() > 10 * known.min():
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda height, _: f"{height:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        show_plain_numbers(axes.yaxis)
         axes.set_ylabel("mean loss, logarithmic", fontsize=SMALL)
     else:
         axes.set_ylabel("mean loss", fontsize=SMALL)

@@ -9,22 +9,34 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
 from striate.account.ledger import Shape
 from striate.errors import DataError
-from striate.visualize.canvas import BLUE, FAINT, SMALL, VERMILION, heading, main_title, new_figure, quiet_frame
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    SMALL,
+    VERMILION,
+    evenly_chosen,
+    heading,
+    main_title,
+    new_figure,
+    quiet_frame,
+)
 from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import batches, choose_unit, layer_outputs, no_such_layer
 from striate.visualize.inside.synthesis import Range
 from striate.wording import shorten_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ORIENTATIONS, PHASES, UNITS = 16, 8, 12
 WAVELENGTHS = (4, 6, 8, 12, 16, 24)
@@ -234,9 +246,7 @@ def draw_curve(axes: Axes, curve: TuningCurve) -> None:
 
 def draw_layers(axes: Axes, found: Tuning) -> None:
     """The median selectivity of each layer."""
-    layers = found.layers
-    if len(layers) > _MOST:
-        layers = tuple(layers[int(k)] for k in np.unique(np.linspace(0, len(layers) - 1, _MOST).round()))
+    layers = [found.layers[k] for k in evenly_chosen(len(found.layers), _MOST)]
     places = np.arange(len(layers))
     axes.barh(places, [layer.selectivity for layer in layers], 0.55, color=BLUE)
     for place, layer in zip(places, layers, strict=True):
