@@ -14,10 +14,10 @@ import pytest
 from tests.lab.training_stand_in import PROGRAM, a_config
 
 from striate.errors import LayerStringError, ModelError, UsageError
-from striate.lab.training import process
+from striate.lab.training import following
 from striate.lab.training.following import KeptLooks
-from striate.lab.training.trainings import Trainings
-from striate.lab.training.wish import Wish, read_wish, sources
+from striate.lab.training.train_page import Trainings
+from striate.lab.training.training_request import Wish, read_wish, sources
 from striate.lab.workbench import Lab
 from striate.runs.directory import RunDirectory
 from striate.runs.watching import is_watched, write_look
@@ -28,7 +28,7 @@ NETWORK = "conv(4,3) relu pool(2) fc(10)"
 @pytest.fixture
 def here(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which a stand-in trains."""
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, str(PROGRAM)))
+    monkeypatch.setattr(following, "COMMAND", (sys.executable, str(PROGRAM)))
     (own_folder / "config.yaml").write_text(a_config())
     return own_folder
 

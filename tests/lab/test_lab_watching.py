@@ -18,10 +18,10 @@ import striate
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
 from striate.errors import ModelError
-from striate.lab.watching.kept_passes import KeptPasses
-from striate.lab.watching.maps import map_pictures
 from striate.lab.watching.passing import run_pass
 from striate.lab.watching.pointwise_arithmetic import explain_input
+from striate.lab.watching.watch_page import map_pictures
+from striate.lab.watching.watched_network import KeptPasses
 from striate.lab.workbench import Lab
 from striate.models.build import build_model
 from striate.tasks.classify.task import Classify
@@ -118,7 +118,7 @@ def test_a_pass_is_computed_once_and_room_is_made_for_others(monkeypatch: pytest
     passes = KeptPasses(Lab())
     first = passes.watched(STRING, "1x12x12", "mnist5k#1")
     assert passes.watched(STRING, "1x12x12", "mnist5k#1") is first
-    monkeypatch.setattr("striate.lab.watching.kept_passes.LARGEST_PASS", first.bytes)
+    monkeypatch.setattr("striate.lab.watching.watched_network.LARGEST_PASS", first.bytes)
     passes.watched(STRING, "1x12x12", "mnist5k#2")
     assert passes.watched(STRING, "1x12x12", "mnist5k#1") is not first
 

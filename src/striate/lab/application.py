@@ -1,7 +1,8 @@
-"""The lab as a web application: its pages, their answers, and errors as records."""
+"""The lab as a web application: its pages, what they ask, and errors as JSON records."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -14,13 +15,67 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from striate.errors import StriateError
-from striate.lab.pages import PAGES, Page
 from striate.lab.problems import fault_record, problem_record
 from striate.lab.security import Guard, TooLarge, too_large
 from striate.lab.workbench import Lab
 from striate.report.page import page_environment
 from striate.runs.files import finite
 from striate.version import VERSION
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: `/NAME` shows `static/NAME.js` with `static/NAME.css`, which asks `/api/NAME/…`.
+
+    `routes` is the Python module of these answers; its function `routes(lab)` gives them as an APIRouter.
+    `purpose` says in a sentence what the page is for.
+    """
+
+    name: str
+    title: str
+    purpose: str
+    routes: str
+
+
+PAGES = (
+    Page(
+        "build",
+        "Build",
+        "Type a network, or pick one; it draws itself, with what it costs and sees, and what is wrong with it.",
+        "striate.lab.build_page",
+    ),
+    Page(
+        "watch",
+        "Watch",
+        "A network at work on an image: every layer's maps, and how each number in them comes about.",
+        "striate.lab.watching.watch_page",
+    ),
+    Page(
+        "pixels",
+        "Pixels",
+        "An image as what it is: numbers, channel by channel, down to the pixel.",
+        "striate.lab.pixels_page",
+    ),
+    Page(
+        "play",
+        "Play",
+        "Lay a kernel on a map, window by window, and classic kernels on a picture of your own.",
+        "striate.lab.play_page",
+    ),
+    Page(
+        "train",
+        "Train",
+        "Start a training and watch it: curves, filters and layers as they change, what the doctor finds.",
+        "striate.lab.training.train_page",
+    ),
+    Page(
+        "explore",
+        "Explore",
+        "The data of the run, and what its network makes of them: images, mistakes, confusions, a map.",
+        "striate.lab.exploring.explore_page",
+    ),
+)
+
 
 _STATIC = Path(str(files("striate.lab") / "static"))
 

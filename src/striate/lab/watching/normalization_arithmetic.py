@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, Term, UnitArithmetic, in_sum, written
+from striate.lab.watching.unit_records import Line, Term, UnitArithmetic, in_sum, written
 from striate.wording import several
 
 _BATCH_NORMS = (

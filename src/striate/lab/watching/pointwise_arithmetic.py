@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from striate.lab.watching.kept_passes import Watched
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, Seen, Term, UnitArithmetic, in_sum, written
+from striate.lab.watching.unit_records import Line, Seen, Term, UnitArithmetic, in_sum, written
+from striate.lab.watching.watched_network import Watched
 
 Formula = Callable[[float, Call], tuple[str, float]]
 """From the number that goes in to the formula written out, and its result."""

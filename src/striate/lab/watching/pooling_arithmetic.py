@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, UnitArithmetic, in_sum, written
+from striate.lab.watching.unit_records import Line, UnitArithmetic, in_sum, written
 from striate.lab.watching.window_arithmetic import MOST_NUMBERS, Array, Positions, in_plane, patch, sliding, two
 from striate.layers.pooling import L2Pool
 from striate.layers.windows import per_axis

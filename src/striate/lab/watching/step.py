@@ -15,7 +15,7 @@ from torch import nn
 from striate.account.field.intervals import Fields
 from striate.account.observing.entries import sample_shape
 from striate.lab.watching.passing import Call, Part, Passing, Slot
-from striate.lab.watching.records import Seen
+from striate.lab.watching.unit_records import Seen
 
 _WORDS = {
     "conv": "Each number is a kernel laid on the input: products summed over all channels, with a bias or none.",

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, Term, UnitArithmetic, in_sum, written
+from striate.lab.watching.unit_records import Line, Term, UnitArithmetic, in_sum, written
 from striate.wording import several
 
 Array = NDArray[np.float64]

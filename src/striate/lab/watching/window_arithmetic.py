@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, Patch, UnitArithmetic, in_sum, written
+from striate.lab.watching.unit_records import Line, Patch, UnitArithmetic, in_sum, written
 from striate.layers.convolution import LocallyConnected
 from striate.wording import several
 

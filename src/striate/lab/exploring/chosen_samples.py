@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate.errors import DataError, UsageError
-from striate.lab.exploring.answers import Answers, read_inputs
-from striate.lab.exploring.samples import Samples
+from striate.lab.exploring.run_samples import Answers, Samples, read_inputs
 from striate.lab.images import RUN
 from striate.runs.predictions import read_predictions
 from striate.statistics.intervals import wilson

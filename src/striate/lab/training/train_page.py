@@ -1,4 +1,4 @@
-"""The trainings of a lab: one that it runs, and all whose runs lie in the folder `runs` beside it."""
+"""The page Train: the trainings of a lab, one that it runs itself and all runs in the folder `runs`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
 
 from striate.errors import StriateError, UsageError, one_line, pasted
-from striate.lab.training.following import KeptLooks, follow
-from striate.lab.training.process import TrainingProcess
-from striate.lab.training.wish import Wish
+from striate.lab.training.following import KeptLooks, TrainingProcess, follow
+from striate.lab.training.training_request import RECIPES, Wish, read_wish, sources
+from striate.lab.workbench import Lab
+from striate.models.registry import GROUPS
 from striate.runs.directory import RunDirectory
 from striate.runs.lock import owner
 from striate.training.config_file import config_from_yaml
@@ -144,3 +147,46 @@ def _listed(name: str, run: Path) -> dict[str, Any]:
     except StriateError:
         data, model = "", ""
     return {"name": name, "data": data, "model": model, "finished": (run / "metrics.json").exists()}
+
+
+FOLDER = Path("runs")
+
+
+def routes(lab: Lab) -> APIRouter:
+    """The endpoints of the page Train."""
+    router = APIRouter()
+    trainings = Trainings(FOLDER, lab.run)
+    lab.at_end(trainings.end)
+
+    @router.get("/choices")
+    def choices() -> dict[str, Any]:
+        """What may be trained, and which runs can be watched."""
+        return {
+            "data": [{"key": one.key, "title": one.title} for one in sources(lab.run)],
+            "models": {group: [info.name for info in entries] for group, entries in GROUPS.items()},
+            "recipes": RECIPES,
+            "runs": trainings.names(),
+            "current": trainings.current(),
+        }
+
+    @router.post("/start")
+    def start(wish: Annotated[dict[str, Any], Body()]) -> dict[str, str]:
+        return {"run": trainings.start(read_wish(wish, lab))}
+
+    @router.post("/stop")
+    def stop() -> dict[str, str]:
+        return {"run": trainings.stop()}
+
+    @router.post("/resume")
+    def resume(run: Annotated[str, Body(embed=True)]) -> dict[str, str]:
+        return {"run": trainings.go_on(run)}
+
+    @router.get("/follow")
+    def follow(run: str, known: int = 0) -> dict[str, Any]:
+        return trainings.follow(run, max(0, known))
+
+    @router.get("/look")
+    def look(run: str, step: int) -> dict[str, Any]:
+        return {"look": trainings.look(run, step)}
+
+    return router
