@@ -24,7 +24,14 @@ from striate.lab.exploring.chosen_samples import (
     drawn,
     find_ranked,
 )
-from striate.lab.exploring.run_samples import Answers, Samples, find_answers, new_answers, read_inputs, read_samples
+from striate.lab.exploring.run_samples import (
+    Samples,
+    SplitPredictions,
+    find_predictions,
+    new_predictions,
+    read_inputs,
+    read_samples,
+)
 from striate.lab.workbench import Lab
 from striate.visualize.inside.embedding import Method, embed_features
 from striate.visualize.inside.features import find_features
@@ -42,14 +49,14 @@ _AT_ONCE = 64
 @dataclass(frozen=True, eq=False)
 class Features:
     """Of the samples `ids` (N,): `values` (N, F), from where in the network (`source`), and `sheet`, a PNG of their
-    pictures, 25 in a row, each at most 32 × 32 pixels in the corner of its tile. `answers` of a classification."""
+    pictures, 25 in a row, each at most 32 × 32 pixels in the corner of its tile. `predictions` of a classification."""
 
     ids: NDArray[np.int64]
     values: NDArray[np.float32]
     source: str
     sheet: bytes
     tile: tuple[int, int]
-    answers: Answers | None = None
+    predictions: SplitPredictions | None = None
 
 
 def features_of(lab: Lab, samples: Samples, split: str) -> Features:
@@ -70,10 +77,10 @@ def features_of(lab: Lab, samples: Samples, split: str) -> Features:
         tiles += [_tile(image) for image in inputs.numpy()]
         source = found.source
     sheet, tile = _sheet(tiles)
-    readable, answers = np.concatenate(ids), None
+    readable, predictions = np.concatenate(ids), None
     if samples.classes and samples.classes == tuple(trained.classes):
-        answers = new_answers(split, samples, readable, np.concatenate(decoded))
-    return Features(readable, np.concatenate(values), source, sheet, tile, answers)
+        predictions = new_predictions(split, samples, readable, np.concatenate(decoded))
+    return Features(readable, np.concatenate(values), source, sheet, tile, predictions)
 
 
 def make_map(features: Features, method: Method) -> dict[str, Any]:
@@ -102,15 +109,15 @@ def _sheet(tiles: list[Image.Image]) -> tuple[bytes, tuple[int, int]]:
 
 PER_PAGE = 60
 
-Kept = TypeVar("Kept")
+Cached = TypeVar("Cached")
 
 
 class Explorer:
-    """What was read and computed for one lab, once for all pages."""
+    """Caches what was read and computed for one lab, so that all open pages share it."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._kept: dict[tuple[str, ...], Any] = {}
+        self._cache: dict[tuple[str, ...], Any] = {}
         self._lock = threading.Lock()
         self._making: dict[tuple[str, ...], threading.Lock] = {}
 
@@ -119,21 +126,21 @@ class Explorer:
         """All samples of the run."""
         return self._once(("samples",), lambda: read_samples(self._lab))
 
-    def answers(self, split: str) -> Answers:
-        """What the network answers for a split."""
-        return self._once(("answers", split), lambda: find_answers(self._lab, self.samples, split))
+    def predictions(self, split: str) -> SplitPredictions:
+        """What the network predicts for a split."""
+        return self._once(("predictions", split), lambda: find_predictions(self._lab, self.samples, split))
 
-    def known_answers(self, split: str) -> Answers | None:
-        """The answers that were computed already or that the run keeps; None elsewhere."""
-        kept = self.samples.classes and (self.samples.run.predictions / f"{split}.npz").is_file()
-        return self.answers(split) if kept or ("answers", split) in self._kept else None
+    def known_predictions(self, split: str) -> SplitPredictions | None:
+        """The predictions that were computed already or that the run saved; None where there are none."""
+        saved = self.samples.classes and (self.samples.run.predictions / f"{split}.npz").is_file()
+        return self.predictions(split) if saved or ("predictions", split) in self._cache else None
 
     def ranked(self, split: str) -> Ranked:
         """The samples of a split in the order of their metric."""
         return self._once(("ranked", split), lambda: find_ranked(self._lab, self.samples, split))
 
     def ranks(self, split: str) -> bool:
-        """Whether the run keeps what the order of a split without classes needs."""
+        """Whether the run saved the predictions by which samples without classes are ordered."""
         samples = self.samples
         return not samples.classes and (samples.run.predictions / f"{split}.npz").is_file()
 
@@ -145,13 +152,13 @@ class Explorer:
         """The map of a split."""
         return self._once(("map", split, method), lambda: make_map(self.features(split), method))
 
-    def _once(self, key: tuple[str, ...], make: Callable[[], Kept]) -> Kept:
+    def _once(self, key: tuple[str, ...], make: Callable[[], Cached]) -> Cached:
         with self._lock:
             mine = self._making.setdefault(key, threading.Lock())
         with mine:  # others may be read or computed meanwhile
-            if key not in self._kept:
-                self._kept[key] = make()
-            value: Kept = self._kept[key]
+            if key not in self._cache:
+                self._cache[key] = make()
+            value: Cached = self._cache[key]
             return value
 
 
@@ -182,33 +189,33 @@ def routes(lab: Lab) -> APIRouter:
         start: Annotated[int, Query(ge=0)] = 0,
         count: Annotated[int, Query(ge=1, le=PER_PAGE)] = PER_PAGE,
     ) -> dict[str, Any]:
-        """A page of the samples that were asked for."""
+        """One page of the requested samples."""
         choice, samples = Choice(split, true, said, show), explorer.samples
-        answers = explorer.answers(split) if choice.needs_answers else explorer.known_answers(split)
+        predictions = explorer.predictions(split) if choice.needs_predictions else explorer.known_predictions(split)
         ranked = explorer.ranked(split) if choice.ranks or explorer.ranks(split) else None
         if ranked is not None and choice.ranks:
             ids = ranked.ordered(best=show == "best")
         else:
-            ids = chosen_ids(choice, samples, answers)
-        figures = None if ranked is None else ranked.words()
-        told = describe(ids[start : start + count], samples, answers, figures)
+            ids = chosen_ids(choice, samples, predictions)
+        metrics = None if ranked is None else ranked.words()
+        told = describe(ids[start : start + count], samples, predictions, metrics)
         return {"total": len(ids), "start": start, "samples": told}
 
     @router.get("/drawn")
     def over(split: str, sample: int, truth: bool = False) -> Response:
-        """A sample with what was predicted, or what is true, drawn over it."""
+        """A sample with the prediction, or the truth, drawn over it."""
         picture = drawn(lab, explorer.samples, explorer.ranked(split), sample, truth=truth)
         return Response(picture, media_type="image/png")
 
     @router.get("/confusion")
     def confused(split: str) -> dict[str, Any]:
-        return confusion(explorer.samples, explorer.answers(split))
+        return confusion(explorer.samples, explorer.predictions(split))
 
     @router.get("/map")
     def mapped(split: str, method: Method = "pca") -> dict[str, Any]:
         """The map with its samples, in the order of its points."""
         made, features, samples = explorer.map(split, method), explorer.features(split), explorer.samples
-        return made | {"samples": describe(features.ids, samples, features.answers)}
+        return made | {"samples": describe(features.ids, samples, features.predictions)}
 
     @router.get("/sheet")
     def sheet(split: str) -> Response:

@@ -63,7 +63,7 @@ def read_samples(lab: Lab) -> Samples:
     """
     if lab.run is None:
         got, remedy = "a lab without a run", "end it, and open one: striate lab RUN"
-        raise RunError("explore", got, "the run whose data and answers are to be explored", remedy)
+        raise RunError("explore", got, "the run whose data and predictions are to be explored", remedy)
     run = open_run(lab.run)
     listing = lab.images.listing(RUN)
     rows = _read_rows(run.split)
@@ -95,67 +95,78 @@ def _read_rows(path: Path) -> list[list[str]]:
 
 AT_ONCE = 512  # images decoded at once
 MOST = 100_000
-"""Samples of a split at most that are answered here; a run keeps the answers for larger ones."""
+"""The lab predicts for splits of at most so many samples; a run saves its predictions for larger ones."""
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """Of one split of a classification, in the order of `ids` (N,): class numbers `true` and `said`, the `probability`
-    of the class said, and the `lead` of it over the next. `kept`: by the run, at the end of its training."""
+class SplitPredictions:
+    """Of one split of a classification, in the order of `ids`.
+
+    `ids`: (N,) positions in the listing
+    `true`, `predicted`: (N,) class numbers
+    `probability`: (N,) of the predicted class
+    `lead`: (N,) by how much that exceeds the probability of the next class
+    `saved`: whether the run saved them at the end of its training
+    """
 
     split: str
     ids: NDArray[np.int64]
     true: NDArray[np.int64]
-    said: NDArray[np.int64]
+    predicted: NDArray[np.int64]
     probability: NDArray[np.float32]
     lead: NDArray[np.float32]
-    kept: bool
+    saved: bool
 
     @property
     def hits(self) -> NDArray[np.bool_]:
         """Which are right."""
-        return np.equal(self.true, self.said)
+        return np.equal(self.true, self.predicted)
 
 
-def find_answers(lab: Lab, samples: Samples, split: str) -> Answers:
-    """The answers for a split. Raises DataError for other tasks than classification, and for too large a split that the
-    run keeps no answers for; RunError."""
+def find_predictions(lab: Lab, samples: Samples, split: str) -> SplitPredictions:
+    """The predictions for a split, those of the run where it saved some.
+
+    Raises RunError; DataError for other tasks than classification, and for a split that is too large to predict here.
+    """
     ids = samples.of_split(split)
     if not samples.classes:
-        raise DataError("answers", "data without classes", "a classification", "striate eval RUN")
+        raise DataError("predictions", "data without classes", "a classification", "striate eval RUN")
     if lab.trained is None or tuple(lab.trained.classes) != samples.classes:
-        raise DataError("answers", "classes of another network", ", ".join(samples.classes)[:200], "open another run")
-    kept = read_predictions(samples.run, split)
-    same = kept is not None and kept.classes == samples.classes and set(kept.ids.tolist()) <= set(ids.tolist())
-    if kept is not None and kept.predicted is not None and same:
-        return _answers(split, kept.ids, kept.targets, kept.answers, kept.predicted, kept=True)
+        expected = ", ".join(samples.classes)[:200]
+        raise DataError("predictions", "classes of another network", expected, "open another run")
+    saved = read_predictions(samples.run, split)
+    same = saved is not None and saved.classes == samples.classes and set(saved.ids.tolist()) <= set(ids.tolist())
+    if saved is not None and saved.predicted is not None and same:
+        return _of_probabilities(split, saved.ids, saved.targets, saved.answers, saved.predicted, saved=True)
     if len(ids) > MOST:
-        got = f"{len(ids):,} samples without kept answers"
-        raise DataError(f"answers for {split}", got, f"at most {MOST:,}", "choose another split")
-    return new_answers(split, samples, *compute_answers(lab, samples, ids))
+        got = f"{len(ids):,} samples without saved predictions"
+        raise DataError(f"predictions for {split}", got, f"at most {MOST:,}", "choose another split")
+    return new_predictions(split, samples, *_predict(lab, samples, ids))
 
 
-def new_answers(split: str, samples: Samples, ids: NDArray[np.int64], probabilities: NDArray[Any]) -> Answers:
-    """The answers for `ids` of a split, whose `probabilities` (N, K) were computed just now."""
+def new_predictions(
+    split: str, samples: Samples, ids: NDArray[np.int64], probabilities: NDArray[Any]
+) -> SplitPredictions:
+    """The predictions for `ids` of a split, whose `probabilities` (N, K) were computed just now."""
     order = {name: number for number, name in enumerate(samples.classes)}
     true = np.array([order[samples.labels[k]] for k in ids.tolist()], np.int64)
-    return _answers(split, ids, true, probabilities, probabilities.argmax(1), kept=False)
+    return _of_probabilities(split, ids, true, probabilities, probabilities.argmax(1), saved=False)
 
 
-def compute_answers(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """The ids that can be read, and what the network answers for them."""
+def _predict(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """The ids of the samples that can be read, and the network's probabilities for them."""
     trained = lab.trained
     assert trained is not None, "samples are of a run"
-    read, answers = [], []
+    read, probabilities = [], []
     at_once = min(AT_ONCE, batch_size(trained.preparation.input_shape))
     for start in range(0, len(ids), at_once):
         if lab.ending.is_set():
-            raise StriateError("the lab", "its end", "a lab that goes on", "open it again")
+            raise StriateError("the lab", "its end", "a lab that is running", "open it again")
         part, inputs = read_inputs(lab, samples, ids[start : start + at_once])
         with lab.computing:
-            answers.append(trained.decode(inputs).numpy())
+            probabilities.append(trained.decode(inputs).numpy())
         read.append(part)
-    return np.concatenate(read), np.concatenate(answers)
+    return np.concatenate(read), np.concatenate(probabilities)
 
 
 def read_inputs(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], torch.Tensor]:
@@ -169,14 +180,15 @@ def read_inputs(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDA
     return decoded.ids, torch.from_numpy(np.ascontiguousarray(decoded.inputs))
 
 
-def _answers(
+def _of_probabilities(
     split: str,
     ids: NDArray[np.int64],
     true: NDArray[np.int64],
     probabilities: NDArray[Any],
-    said: NDArray[np.int64],
+    predicted: NDArray[np.int64],
     *,
-    kept: bool,
-) -> Answers:
-    own = probabilities[np.arange(len(ids)), said]
-    return Answers(split, ids, true, said, own, own - runner_up(probabilities, said)[1], kept)
+    saved: bool,
+) -> SplitPredictions:
+    own = probabilities[np.arange(len(ids)), predicted]
+    lead = own - runner_up(probabilities, predicted)[1]
+    return SplitPredictions(split, ids, true, predicted, own, lead, saved)

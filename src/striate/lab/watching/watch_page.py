@@ -21,7 +21,7 @@ from striate.visualize.picture import Picture
 
 if TYPE_CHECKING:
     from striate.lab.watching.step import Step
-    from striate.lab.watching.watched_network import Watched
+    from striate.lab.watching.watched_network import WatchedPass
     from striate.lab.workbench import Lab
 
 SMALL = 64
@@ -137,15 +137,15 @@ _SHOWN_ANSWERS = 5
 
 def routes(lab: Lab) -> APIRouter:
     """What the page asks. Every question names network, input shape and image: nothing is remembered of a page."""
-    from striate.lab.watching.watched_network import KeptPasses, input_step, step_at
+    from striate.lab.watching.watched_network import CachedPasses, input_step, step_at
 
-    router, passes = APIRouter(), KeptPasses(lab)
+    router, passes = APIRouter(), CachedPasses(lab)
 
     @router.get("/choices")
     def choices() -> dict[str, Any]:
         return _choices(lab)
 
-    def asked(model: Model, image: Short, input: Short = "") -> Watched:
+    def asked(model: Model, image: Short, input: Short = "") -> WatchedPass:
         return passes.watched(model, input, image)
 
     at_work = Depends(asked)
@@ -188,7 +188,7 @@ def _choices(lab: Lab) -> dict[str, Any]:
     return {"networks": [*own, *zoo], "first": RUN if lab.run else _FIRST}
 
 
-def _unit(watched: Watched, layer: int, place: tuple[int, int, int]) -> dict[str, Any]:
+def _unit(watched: WatchedPass, layer: int, place: tuple[int, int, int]) -> dict[str, Any]:
     """One number's arithmetic, and what it sees."""
     from striate.lab.watching.pointwise_arithmetic import explain_input
     from striate.lab.watching.unit_arithmetic import explain_unit
@@ -228,32 +228,32 @@ def _picture(step: Step, number: int) -> dict[str, Any]:
     }
 
 
-def _check(unit: tuple[int, int, int], watched: Watched) -> None:
+def _check(unit: tuple[int, int, int], watched: WatchedPass) -> None:
     if not all(i < side for i, side in zip(unit, watched.raw.shape, strict=True)):
         got = "channel {}, row {}, column {}".format(*unit)
         expected = "channel 0 to {}, row 0 to {}, column 0 to {}".format(*(side - 1 for side in watched.raw.shape))
         raise UsageError("input", got, expected, "choose a pixel of the image")
 
 
-def _about(watched: Watched) -> dict[str, Any]:
+def _about(watched: WatchedPass) -> dict[str, Any]:
     """The network, the image as it was prepared, and the answer."""
-    subject, image = watched.subject, watched.image
+    network, image = watched.network, watched.image
     prepared = Picture(watched.raw.transpose(1, 2, 0))
-    notes = list(subject.notes)
+    notes = list(network.notes)
     if (prepared.size, len(prepared.channels)) != (image.picture.size, len(image.picture.channels)):
         width, height = image.picture.size
-        rows, columns = subject.shape[1:]
-        colors = "gray" if subject.shape[0] == 1 else "red, green and blue"
+        rows, columns = network.shape[1:]
+        colors = "gray" if network.shape[0] == 1 else "red, green and blue"
         became = f"{columns} × {rows} pixels, {colors}"
         notes.append(f"The image of {width} × {height} pixels is brought to {became}, as the network takes it.")
     return {
-        "network": {"name": subject.name, "input": subject.shape, "parameters": subject.parameters, "notes": notes},
+        "network": {"name": network.name, "input": network.shape, "parameters": network.parameters, "notes": notes},
         "image": image.to_json() | {"prepared": as_address(as_png(prepared))},
         "answer": _answer(watched),
     }
 
 
-def _answer(watched: Watched) -> list[dict[str, Any]]:
+def _answer(watched: WatchedPass) -> list[dict[str, Any]]:
     """The most probable classes, or outputs where they have no names."""
     step = watched.probabilities
     if step is None:

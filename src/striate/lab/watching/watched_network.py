@@ -37,8 +37,8 @@ MOST_PARAMETERS = 160_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A network, how a picture becomes its input, and what its answers mean.
+class WatchedNetwork:
+    """A network, how a picture becomes its input, and what its outputs mean.
 
     `classes` name its outputs; () where they have no names. `probable`: whether softmax of the outputs are
     probabilities. `notes` say in a sentence each what a reader has to know of it.
@@ -66,12 +66,12 @@ class Subject:
         return prepare_image(image, title, self.preparation)
 
     def normalize(self, raw: np.ndarray) -> torch.Tensor:
-        """What the network gets: (1, channels, rows, columns), (byte − mean) / spread by channel."""
+        """What the network gets: (1, channels, rows, columns), (byte − mean) / standard deviation by channel."""
         like = next((p for p in self.module.parameters() if p.is_floating_point()), torch.empty(0))
         return self.normalization.on("cpu", 4)(torch.from_numpy(raw[None])).to(like.dtype)
 
 
-def find_subject(lab: Lab, model: str, shape: str, picture: Picture) -> Subject:
+def find_network(lab: Lab, model: str, shape: str, picture: Picture) -> WatchedNetwork:
     """The network that a page names (see `networks.network_name`), for inputs of `shape` (`3x64x64`).
 
     Without a shape: the run's, the published one, that of the run the lab was opened with, or one that fits the
@@ -86,7 +86,7 @@ def find_subject(lab: Lab, model: str, shape: str, picture: Picture) -> Subject:
     return _by_name(name, asked)
 
 
-def _of_run(lab: Lab) -> Subject:
+def _of_run(lab: Lab) -> WatchedNetwork:
     trained = lab.trained
     assert trained is not None
     if trained.preparation.kind != "image":
@@ -97,11 +97,11 @@ def _of_run(lab: Lab) -> Subject:
     notes: tuple[str, ...] = ()
     if trained.views != "none":
         count = VIEW_COUNTS[trained.views]
-        notes = (f"This run answers with the mean over {several(count, 'view')} of an image; one of them is watched.",)
+        notes = (f"This run predicts with test-time augmentation, the mean of {count} versions; one is shown.",)
     targets = trained.task.diagnosed_as
     probable = targets is not None and targets.targets == "labels"
     one = probable and trained.task.needs == "vector"
-    return Subject(
+    return WatchedNetwork(
         *(RUN, trained.module, trained.preparation, trained.normalization, trained.classes if one else ()),
         probable=probable,
         notes=notes,
@@ -109,7 +109,7 @@ def _of_run(lab: Lab) -> Subject:
     )
 
 
-def _by_name(name: str, shape: tuple[int, ...]) -> Subject:
+def _by_name(name: str, shape: tuple[int, ...]) -> WatchedNetwork:
     with torch.device("meta"), ShapesOnly():
         bare = build_model(name, shape)
     parameters = sum(p.numel() for p in bare.parameters())
@@ -124,8 +124,8 @@ def _by_name(name: str, shape: tuple[int, ...]) -> Subject:
         module = build_model(name, shape).eval()
     count = shape[0]
     half = Normalization((127.5,) * count, (127.5,) * count)
-    notes = ("Its weights are first ones, drawn by chance (seed 0): it has not learned anything.",)
-    return Subject(name, module, Preparation("image", shape), half, notes=notes, parameters=parameters)
+    notes = ("Its weights are a random initialization (seed 0): it has not been trained.",)
+    return WatchedNetwork(name, module, Preparation("image", shape), half, notes=notes, parameters=parameters)
 
 
 def _usual_shape(lab: Lab, name: str, picture: Picture) -> tuple[int, ...]:
@@ -143,15 +143,19 @@ def _check_images(shape: tuple[int, ...]) -> None:
         raise ModelError("the input", show_shape(shape), expected, "write 3x64x64")
 
 
-_MOST_SUBJECTS = 3
+_MOST_NETWORKS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
-    """One network at work on one image: `raw` as the picture was prepared, (channels, rows, columns) in bytes; `x`,
-    what the network got of it, (1, channels, rows, columns); the steps; the bytes that they hold."""
+class WatchedPass:
+    """The forward pass of one network on one image.
 
-    subject: Subject
+    `raw`: the prepared picture, (channels, rows, columns) bytes
+    `x`: the normalized input, (1, channels, rows, columns)
+    `steps`: its layers and the operations between them; `bytes`: the memory that they hold
+    """
+
+    network: WatchedNetwork
     image: NamedImage
     raw: np.ndarray
     x: torch.Tensor
@@ -172,75 +176,73 @@ class Watched:
         return last if last.kind == "softmax" and last.maps.shape[1:] == (1, 1) else None
 
 
-class KeptPasses:
-    """The networks and passes of one lab that were looked at last."""
+class CachedPasses:
+    """Caches the latest networks and forward passes of one lab."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab, self._lock = lab, threading.Lock()
-        self._subjects: OrderedDict[tuple[str, str, bool], Subject] = OrderedDict()
-        self._passes: OrderedDict[tuple[str, str, str], Watched] = OrderedDict()
+        self._networks: OrderedDict[tuple[str, str, bool], WatchedNetwork] = OrderedDict()
+        self._passes: OrderedDict[tuple[str, str, str], WatchedPass] = OrderedDict()
 
-    def watched(self, model: str, shape: str, image: str) -> Watched:
+    def watched(self, model: str, shape: str, image: str) -> WatchedPass:
         """The network `model` for inputs of `shape` at work on the image of that name. Raises StriateError."""
         key = model.strip(), shape.strip(), image
-        found = self._kept(key)
+        found = self._cached(key)
         if found is not None:  # without waiting for what others compute
             return found
         named = self._lab.images.find(image)
         with self._lab.computing:
-            found = self._kept(key)  # several pages may have waited for the same pass
+            found = self._cached(key)  # several pages may have waited for the same pass
             if found is None:
-                found = _watch(self._subject(key[0], key[1], named), named)
-                self._keep(key, found)
+                found = _watch(self._network(key[0], key[1], named), named)
+                self._add(key, found)
             return found
 
-    def _kept(self, key: tuple[str, str, str]) -> Watched | None:
+    def _cached(self, key: tuple[str, str, str]) -> WatchedPass | None:
         with self._lock:
             if key in self._passes:
                 self._passes.move_to_end(key)
             return self._passes.get(key)
 
-    def _subject(self, model: str, shape: str, image: NamedImage) -> Subject:
+    def _network(self, model: str, shape: str, image: NamedImage) -> WatchedNetwork:
         key = (model, shape, len(image.picture.channels) == 1)
-        if key not in self._subjects:
-            self._subjects[key] = find_subject(self._lab, model, shape, image.picture)
-            while len(self._subjects) > _MOST_SUBJECTS:
-                _, gone = self._subjects.popitem(last=False)
+        if key not in self._networks:
+            self._networks[key] = find_network(self._lab, model, shape, image.picture)
+            while len(self._networks) > _MOST_NETWORKS:
+                _, evicted = self._networks.popitem(last=False)
                 with self._lock:  # passes hold the weights of their network
-                    for old in [key for key, kept in self._passes.items() if kept.subject is gone]:
+                    for old in [key for key, kept in self._passes.items() if kept.network is evicted]:
                         del self._passes[old]
-        self._subjects.move_to_end(key)
-        return self._subjects[key]
+        self._networks.move_to_end(key)
+        return self._networks[key]
 
-    def _keep(self, key: tuple[str, str, str], found: Watched) -> None:
+    def _add(self, key: tuple[str, str, str], found: WatchedPass) -> None:
         with self._lock:
             self._passes[key] = found
             while len(self._passes) > 1 and sum(kept.bytes for kept in self._passes.values()) > LARGEST_PASS:
                 self._passes.popitem(last=False)
 
 
-def _watch(subject: Subject, image: NamedImage) -> Watched:
-    raw = subject.prepare(image.picture, image.title)
-    x = subject.normalize(raw)
-    passing, _ = run_pass(subject.module, x)
-    steps = steps_of(passing, subject.classes)
+def _watch(network: WatchedNetwork, image: NamedImage) -> WatchedPass:
+    raw = network.prepare(image.picture, image.title)
+    x = network.normalize(raw)
+    passing, _ = run_pass(network.module, x)
+    steps = steps_of(passing, network.classes)
     last = steps[-1]
     # Behind a softmax of its own there is nothing to add.
     several = last.maps.shape[0] > 1
-    if several and last.kind not in ("softmax", "log_softmax") and (subject.probable or last.output.ndim == 2):
-        steps = (*steps, softmax_step(steps, subject.classes))
-    return Watched(subject, image, raw, x, steps, passing.kept.bytes)
+    if several and last.kind not in ("softmax", "log_softmax") and (network.probable or last.output.ndim == 2):
+        steps = (*steps, softmax_step(steps, network.classes))
+    return WatchedPass(network, image, raw, x, steps, passing.kept.bytes)
 
 
-def input_step(watched: Watched) -> Step:
+def input_step(watched: WatchedPass) -> Step:
     """What goes in, as a step: the channels of the image after normalization."""
     shape = tuple(watched.x.shape[1:])
-    words = (
-        "The image as the network gets it: of every number the mean is subtracted, and the rest divided by the spread."
-    )
+    words = "The image as the network gets it: each channel minus its mean, divided by its standard deviation."
     return Step(-1, "input", "input", words, shape, shape, (), watched.x)
 
 
-def step_at(watched: Watched, layer: int) -> Step:
+def step_at(watched: WatchedPass, layer: int) -> Step:
     """The step of that place, −1 the input. Raises UsageError."""
     return input_step(watched) if layer < 0 else watched.step(layer)

@@ -52,10 +52,10 @@ def smooth_grad(module: nn.Module, x: torch.Tensor, target: int) -> torch.Tensor
     time (Smilkov et al., "SmoothGrad", 2017)."""
     from captum.attr import NoiseTunnel, Saliency
 
-    spread = NOISE * float(x.max() - x.min())
+    noise = NOISE * float(x.max() - x.min())
     torch.manual_seed(_SEED)
     found = NoiseTunnel(Saliency(_forward(module))).attribute(
-        _leaf(x), nt_type="smoothgrad", nt_samples=NOISY, stdevs=spread, target=target, abs=False
+        _leaf(x), nt_type="smoothgrad", nt_samples=NOISY, stdevs=noise, target=target, abs=False
     )
     return _over_channels(found.abs(), torch.amax)
 
