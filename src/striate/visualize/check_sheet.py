@@ -1,6 +1,4 @@
-"""A contact sheet of what a check of data found: a strip of pictures for each finding.
-Which pictures of a checked data set are drawn, and their pixels.
-"""
+"""A contact sheet of what a check of data found: a strip of pictures for each finding."""
 
 from __future__ import annotations
 

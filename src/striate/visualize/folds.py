@@ -1,4 +1,4 @@
-"""How much a figure differs from fold to fold."""
+"""A metric of each fold of a cross-validation, and the curves of all folds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ImageNet's progress: the error of each year's best answers, a bar each, and the error of a trained human."""
+"""ImageNet's progress: the error of each year's best network, a bar each, and the error of a trained human."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def imagenet_history_figure(results: Sequence[ChallengeResult] = HISTORY) -> Fig
     """
     figure = figure_of(lambda axes: draw_imagenet_history(axes, results), 8.6, 0.34 * len(results) + 1.5)
     axes = figure.axes[0]
-    title = main_title(figure, "ImageNet challenge: wrong in all of five answers")
+    title = main_title(figure, "ImageNet challenge: true class not among five predictions")
     figure.draw_without_rendering()  # or it is not known where the bars begin
     title.set(x=axes.get_position().x0, horizontalalignment="left")
     return figure

@@ -1,4 +1,4 @@
-"""How good a network is against the number of training samples, and where a power law leads."""
+"""The learning curve: a metric against the number of training samples, with a power law extrapolated."""
 
 from __future__ import annotations
 

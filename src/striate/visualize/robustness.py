@@ -56,7 +56,7 @@ def robustness_figure(found: Mapping[str, Any], *, title: str, name: str = "righ
     if shifted:
         last = panels[len(curves)]
         draw_strengths(last, curves[0], clean=(1.0, 1.0, 1.0), key="unchanged", color=VERMILION)
-        heading(last, f"shift: {'answer ' if hits else ''}unchanged")
+        heading(last, f"shift: {'prediction ' if hits else ''}unchanged")
     for axes in panels[count:]:
         axes.set_visible(False)
     for axes in panels[::_COLUMNS]:

@@ -18,7 +18,7 @@ from striate.lab.watching.passing import Call, Part, Passing, Slot
 from striate.lab.watching.unit_records import Seen
 
 _WORDS = {
-    "conv": "A kernel slides over the input: each number is the sum of products over all channels, plus the bias if there is one.",
+    "conv": "A sliding kernel: each number is the sum of products over all channels, plus the bias if there is one.",
     "local": "Like a convolution, but with its own kernel at every position.",
     "fc": "Each output is a weighted sum of all inputs, plus the bias if there is one.",
     "pool": "The largest number in each window, map by map.",
@@ -55,8 +55,8 @@ _WORDS = {
     "mm": "A matrix product.",
     "adaptive_avg_pool2d": "The mean of each window; as many windows as the output has places.",
     "AdaptiveAvgPool2d": "The mean of each window; as many windows as the output has places.",
-    "ConvTranspose2d": "Each input number multiplies the kernel; where these products overlap in the output, they are added.",
-    "conv_transpose2d": "Each input number multiplies the kernel; where these products overlap in the output, they are added.",
+    "ConvTranspose2d": "Each input number multiplies the kernel; overlapping products are added.",
+    "conv_transpose2d": "Each input number multiplies the kernel; overlapping products are added.",
     "ZeroPad2d": "A border of zeros is put around each map.",
     "Identity": "Returns its input.",
 }

@@ -1,6 +1,4 @@
-"""A map on which samples that look alike to the network lie near each other.
-The embedding as points, with some of the images among them.
-"""
+"""Embeddings: the features of samples in two dimensions, by PCA and t-SNE."""
 
 from __future__ import annotations
 
@@ -32,9 +30,10 @@ NEIGHBORS = 10
 class Embedding:
     """`points`: (N, 2) float32, one a sample, in the order of the inputs.
 
-    `source`: which features, in words; `features`: how many. `explained`: of pca, the share of the variance that each
-    axis has. `kept`: how true the map is: of each sample's 10 nearest neighbors among the features, the share that is
-    among its 10 nearest on the map, 0 to 1, averaged.
+    `source`: which features, in words; `features`: how many
+    `explained`: of PCA, the explained variance ratio of both axes
+    `kept`: how faithful the map is: the share of each sample's 10 nearest neighbors among the features that is among
+        its 10 nearest on the map, 0 to 1, averaged
     """
 
     points: NDArray[np.float32]
@@ -54,7 +53,7 @@ def embed(
 ) -> Embedding:
     """The map of normalized inputs `x` (N, …), 5 to any number of them (t-SNE takes seconds for a thousand).
 
-    Features: what the last layer with weights is given, or the outputs of `layer`. `pca`: their first two principal
+    Features: the inputs of the last layer with weights, or the outputs of `layer`. `pca`: their first two principal
     components. `tsne`: van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008, from the first 50
     components, drawn from `seed`; distances between far groups mean nothing. Both by scikit-learn.
     Raises DataError for fewer samples, or where all features are the same.

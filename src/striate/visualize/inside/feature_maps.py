@@ -1,6 +1,4 @@
-"""Feature maps: what each layer makes of one image.
-Feature maps as pictures: a row a layer, or all maps of one layer.
-"""
+"""Feature maps: the outputs of each layer for one image."""
 
 from __future__ import annotations
 
@@ -25,12 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 256
-"""So many maps of a layer are kept at most; of one without positions, all units."""
+"""Maps of a layer in the record at most; of a layer without positions, all units."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerMaps:
-    """What one layer gives for one image.
+    """The outputs of one layer for one image.
 
     `shape`: (C, *spatial), or (F,). `activity`: of every unit, the mean of its absolute values. `units`: unit numbers,
     the most active first; `maps`: theirs, in that order, (K, *spatial), or (K,) of a layer without positions. `low`,
@@ -194,7 +192,7 @@ def _shown(layers: tuple[LayerMaps, ...]) -> tuple[list[LayerMaps], str]:
 
 
 def _repeats(layer: LayerMaps, layers: tuple[LayerMaps, ...]) -> bool:
-    """Whether it gives the very numbers of the layer before it."""
+    """Whether its outputs equal those of the layer before it."""
     place = layers.index(layer)
     before = layers[place - 1] if place else None
     return before is not None and before.maps.shape == layer.maps.shape and np.array_equal(before.maps, layer.maps)

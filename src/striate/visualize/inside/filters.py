@@ -1,6 +1,4 @@
-"""The filters of a layer: the weights that it multiplies its inputs by.
-Filters as pictures.
-"""
+"""The filters of a layer, as numbers and as pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ class FilterBank:
 
     `weights`: (N, C, *kernel) float32, of the first N of `filters` filters and the first C of `channels` input
     channels; of a fully connected layer on images, (N, *input shape). `units`: their numbers. `norms`: (N,) L2 norms
-    of the whole filters. `one`: whether it is a single filter, of which every input channel is looked at.
+    of the whole filters. `one`: whether it is a single filter, shown with every input channel.
     """
 
     layer: str

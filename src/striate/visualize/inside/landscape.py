@@ -1,6 +1,4 @@
-"""The loss around the weights that were found: along two random lines, and over the plane between them.
-The loss landscape: lines, and a map of the plane.
-"""
+"""The loss landscape: the loss around the trained weights, along two random directions and over their plane."""
 
 from __future__ import annotations
 
@@ -43,9 +41,12 @@ Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """`steps`: (L,) along both lines, and `lines`: (2, L), the mean loss there; `grid`: (G,), and `plane`: (G, G), the
-    loss at `grid[i]` along the second and `grid[j]` along the first direction. A step of 1 moves each filter by as much
-    as it is long. `center`: the loss of the weights themselves; `n`: samples."""
+    """The mean loss around the weights; a step of 1 moves each filter by its own norm.
+
+    `steps`: (L,) along both lines; `lines`: (2, L), the loss there
+    `grid`: (G,); `plane`: (G, G), the loss at `grid[i]` along the second and `grid[j]` along the first direction
+    `center`: the loss of the weights themselves; `n`: samples
+    """
 
     steps: NDArray[np.float64]
     lines: NDArray[np.float64]
@@ -147,8 +148,8 @@ def landscape_figure(found: Landscape, *, title: str) -> Figure:
 
 def draw_lines(axes: Axes, found: Landscape) -> None:
     """The loss along both random directions, on a logarithmic axis."""
-    looks = ((BLUE, "-", "first"), (VERMILION, "--", "second"))
-    for values, (color, style, name) in zip(found.lines, looks, strict=True):
+    styles = ((BLUE, "-", "first"), (VERMILION, "--", "second"))
+    for values, (color, style, name) in zip(found.lines, styles, strict=True):
         axes.plot(found.steps, values, color=color, linestyle=style, linewidth=1.8, label=f"{name} direction")
     axes.plot([0], [found.center], "o", color="black", markersize=5, label=f"the weights, {found.center:.3g}")
     quiet_frame(axes)
@@ -177,7 +178,7 @@ def draw_plane(axes: Axes, found: Landscape) -> None:
 
 
 def landscape_words(found: Landscape) -> str:
-    """How wide the valley is, and what it was measured with."""
+    """How wide the minimum is, and how it was measured."""
     wide = f"The loss doubles {found.width:.2f} away, on average." if found.width is not None else ""
     return (
         f"{wide} Two random directions, each filter scaled to its own length (Li et al. 2018); biases and "
