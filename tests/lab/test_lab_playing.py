@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from striate.errors import ShapeError, UsageError
-from striate.lab.playing import digits, kernel_of, lay, read_kernel
+from striate.lab.play_page import digits, kernel_of, lay, read_kernel
 from striate.layers.axis_windows import AxisWindows
 from striate.layers.kernels import KERNELS
 from striate.reference import convolve

@@ -3,7 +3,6 @@
 An image has a name that stands in addresses: `mnist5k#17` is a sample of a named set on this machine, `run#17` one of
 the run's own data, in the order of split.csv, and `upload:DIGEST` a picture that was sent: an upload, a photograph of
 the webcam, a drawing.
-The data of the run that the lab was opened with.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ class NamedImage:
 
 
 class Images:
-    """The images of one lab. What was sent is kept until newer pictures need the room."""
+    """The images of one lab. Pictures that were sent are cached until newer ones need the memory."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -132,21 +131,21 @@ class Images:
         image = NamedImage(f"upload:{digest}", title, picture)
         with self._lock:
             self._sent[image.name] = image
-            while len(self._sent) > 1 and sum(_bytes(kept.picture) for kept in self._sent.values()) > _MOST_BYTES:
+            while len(self._sent) > 1 and sum(_bytes(cached.picture) for cached in self._sent.values()) > _MOST_BYTES:
                 self._sent.popitem(last=False)
         return image
 
     def reduced(self, name: str, side: int) -> Picture:
         """The image, made smaller where a side has more than `side` pixels, which is a note. Raises DataError."""
         with self._lock:
-            kept = self._reduced.get((name, side))
-        if kept is None:
-            kept = made_smaller(self.find(name).picture, side)
+            cached = self._reduced.get((name, side))
+        if cached is None:
+            cached = made_smaller(self.find(name).picture, side)
             with self._lock:
-                self._reduced[name, side] = kept
+                self._reduced[name, side] = cached
                 while len(self._reduced) > _MOST_REDUCED:
                     self._reduced.popitem(last=False)
-        return kept
+        return cached
 
     def listing(self, data: str) -> Listing:
         """The samples of a named set of images that is on this machine, or of the run. Raises DataError."""
@@ -220,7 +219,7 @@ def as_address(png: bytes) -> str:
 
 
 def routes(lab: Lab) -> APIRouter:
-    """What the image chooser asks."""
+    """The endpoints of the image chooser."""
     router, images = APIRouter(), lab.images
 
     @router.get("/sets")

@@ -1,6 +1,4 @@
-"""A contact sheet of what a check of data found: a strip of pictures for each finding.
-Which pictures of a checked data set are drawn, and their pixels.
-"""
+"""A contact sheet of what a check of data found: a strip of pictures for each finding."""
 
 from __future__ import annotations
 
@@ -10,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from striate.data.audit.data_check import DataCheck
@@ -37,6 +34,10 @@ from striate.visualize.canvas import (
     show_image,
 )
 from striate.wording import shorten_middle
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 COLUMNS = 6
 _WIDTH, _TILE, _HEADING = 9.6, 2.35, 0.33

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
-from striate.visualize.canvas import BLUE, FAINT, INK, SMALL, TEXT, main_title, new_figure, shorten
+from striate.visualize.canvas import BLUE, FAINT, INK, SMALL, TEXT, main_title, name_axes, new_figure, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 COUNTED = 20
 """Up to so many classes each cell shows its count."""
 LABELED = 100
 """Of more classes only every second, third, … is named."""
 _LETTERS = 24
-# From nothing to blue, whatever lies beneath: a page in the dark has no white square.
-_SHADES = LinearSegmentedColormap.from_list("shades", [f"{BLUE}00", BLUE])
 
 
 def confusion_figure(confusion: ArrayLike, classes: Sequence[str], *, title: str) -> Figure:
@@ -47,11 +46,15 @@ def draw_confusion(axes: Axes, confusion: ArrayLike, classes: Sequence[str]) -> 
 
     Of more classes rare mistakes would vanish: there the color follows the square root of the share.
     """
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+
+    # From transparent to blue: on a dark page too, a cell without samples has the color of the page.
+    shades = LinearSegmentedColormap.from_list("shades", [f"{BLUE}00", BLUE])
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     count = len(counts)
     scale = PowerNorm(1.0 if count <= COUNTED else 0.5, vmin=0, vmax=1)
-    colors = axes.imshow(shares, cmap=_SHADES, norm=scale, aspect="auto", interpolation="nearest")
+    colors = axes.imshow(shares, cmap=shades, norm=scale, aspect="auto", interpolation="nearest")
     if count <= COUNTED:
         _write_counts(axes, counts, shares)
     step = -(-count // LABELED)
@@ -64,8 +67,7 @@ def draw_confusion(axes: Axes, confusion: ArrayLike, classes: Sequence[str]) -> 
     axes.tick_params(length=0)
     if count <= LABELED:
         _draw_cells(axes, count)
-    axes.set_xlabel("predicted class\n(color: share of the true class)", fontsize=TEXT)
-    axes.set_ylabel("true class", fontsize=TEXT)
+    name_axes(axes, "predicted class\n(color: share of the true class)", "true class")
     return colors
 
 
@@ -83,7 +85,7 @@ def draw_recall(axes: Axes, confusion: ArrayLike) -> None:
     axes.set_xticks([0, 0.5, 1], ["0", "50", "100 %"], fontsize=SMALL)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(which="both", left=False, labelleft=False)
-    axes.set_xlabel("recall", fontsize=TEXT)
+    name_axes(axes, "recall")
 
 
 def _size(counts: NDArray[Any], classes: Sequence[str]) -> tuple[float, float]:

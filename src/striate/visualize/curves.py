@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from striate.visualize.canvas import (
     BLUE,
     FAINT,
-    SMALL,
-    TEXT,
     VERMILION,
     heading,
+    legend,
+    limit_ticks,
+    logarithmic,
     main_title,
+    name_axes,
     new_figure,
     quiet_frame,
+    show_plain_numbers,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Row = Mapping[str, float | None]
 _STYLES = {
@@ -50,12 +54,8 @@ def curves_figure(rows: Sequence[Row], *, metric: str, title: str, best_epoch: f
     for axes in panels:
         if best_epoch is not None:
             axes.axvline(best_epoch, color=FAINT, linestyle=":", linewidth=1.4, label="best epoch", zorder=1)
-    panels[0].legend(fontsize=SMALL, frameon=False, loc="best")
-    panels[-1].set_xlabel("epoch", fontsize=TEXT)
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if len(rows) == 1:
-        only = float(rows[0]["epoch"] or 0)
-        panels[-1].set_xlim(only - 1, only + 1)
+    legend(panels[0])
+    name_epochs(panels[-1], rows)
     main_title(figure, title)
     return figure
 
@@ -88,13 +88,22 @@ def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | st
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=FAINT)
 
 
+def name_epochs(axes: Axes, rows: Sequence[Row]) -> None:
+    """The horizontal axis: whole epochs, with room on both sides where there is only one."""
+    name_axes(axes, "epoch")
+    limit_ticks(axes.xaxis, whole=True)
+    if len(rows) == 1:
+        only = float(rows[0]["epoch"] or 0)
+        axes.set_xlim(only - 1, only + 1)
+
+
 def draw_rate(axes: Axes, rows: Sequence[Row]) -> None:
     """The learning rate, column `lr`, against the epoch."""
     rates = _column(rows, "lr")
     _line(axes, _column(rows, "epoch"), rates, color=FAINT, marker=".")
     quiet_frame(axes)
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    show_plain_numbers(axes.yaxis)
+    limit_ticks(axes.yaxis, 3)
     highest = max((value for value in rates if np.isfinite(value)), default=1.0)
     axes.set_ylim(0, 1.15 * highest or 1.0)
     heading(axes, "learning rate")
@@ -105,18 +114,6 @@ def _line(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], 
     if len(epochs) > _MARKED_EPOCHS:
         style["marker"] = ""
     axes.plot(epochs, values, linewidth=1.6, markersize=4, **style)
-
-
-def logarithmic(axes: Axes) -> None:
-    """A logarithmic vertical axis with plain numbers at its ticks."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _plain(value: float, _position: int | None = None) -> str:
-    return f"{value:g}"
 
 
 def _column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:

@@ -1,15 +1,12 @@
-"""Figures with their intervals, one under another: slices of the data, and the bias of a regression by range.
-A network beside what it has to beat: a dot a method, with its interval.
-"""
+"""Numbers with their intervals, one under another: slices of the data, the bias of a regression by range, baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from striate.visualize.canvas import (
     BLUE,
@@ -18,11 +15,16 @@ from striate.visualize.canvas import (
     SMALL,
     TEXT,
     VERMILION,
-    main_title,
-    new_figure,
+    figure_of,
+    legend,
+    name_axes,
     quiet_frame,
     shorten,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SHOWN = 24
 """So many slices are drawn; of more, first those that differ, then in their order."""
@@ -44,8 +46,8 @@ def draw_slices(axes: Axes, slices: Sequence[Mapping[str, Any]], overall: float,
     axes.set_yticks(range(len(shown)), names, fontsize=SMALL, parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     quiet_frame(axes)
-    axes.set_xlabel(figure, fontsize=TEXT)
-    axes.legend(fontsize=SMALL, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    name_axes(axes, figure)
+    legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
 def draw_bias(axes: Axes, ranges: Sequence[Mapping[str, Any]], name: str = "") -> None:
@@ -57,8 +59,7 @@ def draw_bias(axes: Axes, ranges: Sequence[Mapping[str, Any]], name: str = "") -
     axes.set_yticks(range(len(ranges)), labels, fontsize=SMALL)
     axes.set_ylim(-0.6, len(ranges) - 0.4)
     quiet_frame(axes)
-    axes.set_ylabel(f"true {shorten(name, _LETTERS)}".strip(), fontsize=TEXT, parse_math=False)
-    axes.set_xlabel("bias: mean of predicted minus true", fontsize=TEXT)
+    name_axes(axes, "bias: mean of predicted minus true", f"true {shorten(name, _LETTERS)}".strip())
 
 
 def _draw_points(
@@ -102,10 +103,8 @@ def baselines_figure(
 
     A `share` lies between 0 and 1 and is drawn in percent; other metrics start at 0.
     """
-    figure = new_figure(6.6, 1.25 + 0.36 * len(names))
-    draw_baselines(figure.subplots(), names, values, intervals, metric=metric, share=share)
-    main_title(figure, title)
-    return figure
+    draw = partial(draw_baselines, names=names, values=values, intervals=intervals, metric=metric, share=share)
+    return figure_of(draw, 6.6, 1.25 + 0.36 * len(names), title)
 
 
 def draw_baselines(
@@ -132,10 +131,7 @@ def draw_baselines(
     axes.set_xlim(-0.02 * high if not share else 0, high * (1 + _TEXT_ROOM * 0.1))
     if share:
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, axis="x", color="#DDDDDD", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=SMALL)
+    quiet_frame(axes, grid="x")
     axes.tick_params(axis="y", length=0, labelsize=TEXT)
     whiskers = any(interval is not None for interval in intervals)
-    axes.set_xlabel(f"{metric}{', with its 95 % interval' if whiskers else ''}", fontsize=TEXT)
+    name_axes(axes, f"{metric}{', with its 95 % interval' if whiskers else ''}")

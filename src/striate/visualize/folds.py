@@ -1,26 +1,32 @@
-"""How much a figure differs from fold to fold."""
+"""A metric of each fold of a cross-validation, and the curves of all folds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from striate.visualize.canvas import (
     BLUE,
     FAINT,
-    SMALL,
-    TEXT,
     VERMILION,
+    figure_of,
     heading,
+    legend,
+    limit_ticks,
+    logarithmic,
     main_title,
+    name_axes,
     new_figure,
     quiet_frame,
+    show_percent,
 )
-from striate.visualize.curves import logarithmic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _PANEL = 0.34  # inches for a repeat
 
@@ -30,10 +36,8 @@ def folds_figure(
 ) -> Figure:
     """A row a repeat, a dot a fold; equal folds lie above one another. A tick marks the repeat's mean, the line and the
     band the mean of all folds with one standard deviation each way. A `share` is drawn in percent."""
-    figure = new_figure(6.2, 1.35 + _PANEL * len(values))
-    draw_folds(figure.subplots(), values, metric=metric, share=share, mean=mean, std=std)
-    main_title(figure, title)
-    return figure
+    draw = partial(draw_folds, values=values, metric=metric, share=share, mean=mean, std=std)
+    return figure_of(draw, 6.2, 1.35 + _PANEL * len(values), title)
 
 
 def draw_folds(
@@ -49,12 +53,11 @@ def draw_folds(
         axes.axvspan(mean - std, mean + std, color=FAINT, alpha=0.15, linewidth=0, zorder=0)
     quiet_frame(axes)
     axes.set_ylim(len(values) + 0.6, 0.4)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(10, len(values) + 1)))
-    axes.set_ylabel("repeat", fontsize=TEXT)
+    limit_ticks(axes.yaxis, min(10, len(values) + 1), whole=True)
     if share:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-    axes.set_xlabel(f"{metric} of each held-out fold", fontsize=TEXT)
+        show_percent(axes.xaxis)
+    limit_ticks(axes.xaxis, 6)
+    name_axes(axes, f"{metric} of each held-out fold", "repeat")
 
 
 def _apart(numbers: np.ndarray) -> np.ndarray:
@@ -74,9 +77,9 @@ def fold_curves_figure(curves: Sequence[Sequence[Mapping[str, float | None]]], *
     panels = figure.subplots(2, 1, sharex=True)
     for axes, quantity in zip(panels, ("loss", metric), strict=True):
         draw_fold_curves(axes, curves, quantity)
-    panels[0].legend(fontsize=SMALL, frameon=False, loc="best")
-    panels[1].set_xlabel("epoch", fontsize=TEXT)
-    panels[1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    legend(panels[0])
+    name_axes(panels[1], "epoch")
+    limit_ticks(panels[1].xaxis, whole=True)
     main_title(figure, title)
     return figure
 

@@ -1,6 +1,4 @@
-"""Samples with what the network said and what is true.
-Images for a page, one by one, so that they find room on any screen.
-"""
+"""Samples with their predictions and true classes, as a figure and one by one for a page."""
 
 from __future__ import annotations
 
@@ -8,15 +6,17 @@ import io
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from striate.visualize.canvas import GREEN, INK, SMALL, VERMILION, main_title, new_figure, shorten, show_image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LETTERS = 22
 
@@ -33,7 +33,7 @@ class Tile:
 
 
 def gallery_figure(tiles: Sequence[Tile], *, title: str, columns: int = 5) -> Figure:
-    """The tiles row by row; wrong answers have a cross, the true class and a thick frame."""
+    """The tiles row by row; wrong predictions have a cross, the true class and a thick frame."""
     columns = max(1, min(columns, len(tiles)))
     rows = max(1, -(-len(tiles) // columns))
     figure = new_figure(max(3.5, 1.75 * columns), 2.2 * rows + 0.35)
@@ -47,7 +47,7 @@ def gallery_figure(tiles: Sequence[Tile], *, title: str, columns: int = 5) -> Fi
 
 
 def draw_tile(axes: Axes, tile: Tile) -> None:
-    """One sample with two lines under it: the answer, and its probability and the truth."""
+    """One sample with two lines under it: the predicted class, its probability and the true class."""
     show_image(axes, tile.image)
     mark = "✓" if tile.right else "✗"
     percent = f"{100 * tile.probability:.0f} %"
@@ -63,7 +63,7 @@ def draw_tile(axes: Axes, tile: Tile) -> None:
 
 
 SIDE = 96
-"""Pixels of the longer side: larger images are made smaller, smaller ones are shown in whole multiples."""
+"""Pixels of the longer side: larger images are made smaller, smaller ones are enlarged by whole factors."""
 
 
 def encode(image: NDArray[Any], side: int = SIDE) -> tuple[str, int, int, bool]:

@@ -1,24 +1,22 @@
-"""How good a network is against the number of training samples, and where a power law leads."""
+"""The learning curve: a metric against the number of training samples, with a power law extrapolated."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
-from striate.visualize.canvas import BLUE, FAINT, SMALL, TEXT, VERMILION, main_title, new_figure, quiet_frame
+from striate.visualize.canvas import BLUE, FAINT, VERMILION, figure_of, legend, name_axes, quiet_frame, show_percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def learning_curve_figure(found: Mapping[str, Any], *, title: str, name: str, share: bool) -> Figure:
     """The learning curve with the keys of learning-curve.json, as a figure of its own."""
-    figure = new_figure(5.8, 3.9)
-    draw_learning_curve(figure.subplots(), found, name=name, share=share)
-    main_title(figure, title)
-    return figure
+    return figure_of(lambda axes: draw_learning_curve(axes, found, name=name, share=share), 5.8, 3.9, title)
 
 
 def draw_learning_curve(axes: Axes, found: Mapping[str, Any], *, name: str, share: bool) -> None:
@@ -34,14 +32,13 @@ def draw_learning_curve(axes: Axes, found: Mapping[str, Any], *, name: str, shar
     if (gain := found["gain"]) is not None:
         ticks.append(2 * sizes[-1])
         _draw_law(axes, gain, sizes, share=share)
-        axes.legend(fontsize=SMALL, frameon=False, loc="best")
+        legend(axes)
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
-    axes.set_xlabel("training samples", fontsize=TEXT)
-    axes.set_ylabel(f"test {name}", fontsize=TEXT)
+    name_axes(axes, "training samples", f"test {name}")
     if share:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        show_percent(axes.yaxis)
     quiet_frame(axes)
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 from striate.data.annotations.masks import IGNORED
@@ -17,11 +14,16 @@ from striate.visualize.canvas import (
     SMALL,
     class_colors,
     heading,
+    legend,
     main_title,
     new_figure,
     shorten,
     show_image,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LEGEND = 24
 """So many classes are named under the picture."""
@@ -62,6 +64,8 @@ def masks_figure(
 
 def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: int) -> None:
     """The mask's colors over the image, gray checks where it is ignored (255)."""
+    from matplotlib.colors import to_rgb
+
     show_image(axes, image)
     numbers = np.asarray(mask).astype(np.int64)
     table = np.array([to_rgb(color) for color in class_colors(classes)])
@@ -88,6 +92,9 @@ def mark_wrong(axes: Axes, truth: ArrayLike, prediction: ArrayLike) -> None:
 
 def name_classes(figure: Figure, classes: Sequence[str]) -> None:
     """A legend under the picture: the color of each class, as far as there is room."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
     colors = class_colors(len(classes))
     patches = [
         Patch(facecolor=(*to_rgb(color), _ALPHA), edgecolor=INK, label=shorten(name, 22))
@@ -95,14 +102,14 @@ def name_classes(figure: Figure, classes: Sequence[str]) -> None:
     ]
     if len(classes) > LEGEND:
         patches.append(Patch(facecolor="none", edgecolor="none", label=f"and {len(classes) - LEGEND} more"))
-    figure.legend(
-        handles=patches, loc="outside lower center", ncols=min(4, len(patches)), fontsize=SMALL, frameon=False
-    )
+    legend(figure, handles=patches, loc="outside lower center", ncols=min(4, len(patches)))
 
 
 def colored(image: ArrayLike, mask: ArrayLike, classes: int, truth: ArrayLike | None = None) -> NDArray[np.uint8]:
     """(H, W, 3) the image (C, H, W) uint8 in gray under the mask's colors; gray where `mask` or `truth` is 255, black
     and white in turns where they differ."""
+    from matplotlib.colors import to_rgb
+
     planes, numbers = np.asarray(image, np.float64), np.asarray(mask).astype(np.int64)
     table = 255 * np.array([to_rgb(color) for color in class_colors(classes)])
     found = (1 - _ALPHA) * planes.mean(0)[..., None] + _ALPHA * table[np.minimum(numbers, classes - 1)]

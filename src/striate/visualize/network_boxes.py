@@ -1,6 +1,4 @@
-"""Which boxes a diagram of a network has: layers with what follows them, and modules where there are too many.
-What stands beside a box of a diagram: the layers in it, one behind the other or side by side.
-"""
+"""The boxes of a network's diagram: a layer with what follows it, or a module where there are too many layers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A network as a diagram in SVG, drawn from its ledger: how maps get smaller and deeper, and where the costs are.
-Lines of a diagram beside its boxes: outputs that are taken by others than the next box.
-"""
+"""A network as a diagram in SVG, drawn from its ledger: the size and depth of maps, and where the costs are."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from striate.visualize.network_boxes import Box, network_boxes
 from striate.visualize.themed_svg import add_text
 from striate.wording import percent_of, scaled, shorten_middle, shorten_path, show_shape
 
-_STEP = 9.0  # between the lanes, where there is room
+_STEP = 9.0  # between the lanes where they fit
 _HEAD = 5.0
 
 

@@ -1,4 +1,4 @@
-"""What a network will see of a data set: samples of the training split, and how they vary from epoch to epoch."""
+"""Samples of the training split as a network gets them, and how augmentation varies them from epoch to epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from striate.visualize.samples import SampleRow
 from striate.wording import show_shape
 
 MOST_CLASSES = 20
-"""So many classes have a row; a picture of more is not looked at."""
+"""So many classes have a row; a picture of more would be unreadable."""
 _ACROSS = 8  # samples in a row
 _CHOICE = 7  # what the random numbers are for
 

@@ -1,6 +1,4 @@
-"""Where a picture may be written, checked before time is spent on what it would show.
-Writing a picture whole or not at all, in the format that its suffix names.
-"""
+"""Where a picture may be written, checked before it is computed, and writing it in the format of its suffix."""
 
 from __future__ import annotations
 

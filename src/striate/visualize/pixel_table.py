@@ -22,13 +22,13 @@ _ROWS = {1: 18, 2: 10, 3: 8, 4: 6}
 class PixelTable:
     """The values of `channels` in the `region` (x, y, width, height) of a picture of `size` (width, height) pixels.
 
-    `values`: (H, W) uint8 by channel, of the region; `spread`: smallest, mean, largest of the whole channel.
+    `values`: (H, W) uint8 by channel, of the region; `ranges`: smallest, mean, largest of the whole channel.
     """
 
     size: tuple[int, int]
     region: tuple[int, int, int, int]
     values: dict[str, Bytes]
-    spread: dict[str, tuple[int, float, int]]
+    ranges: dict[str, tuple[int, float, int]]
 
     def __str__(self) -> str:
         x, y, wide, high = self.region
@@ -39,7 +39,7 @@ class PixelTable:
             f"values from 0, dark, to 255, bright; shown: {shown}",
         ]
         for name, values in self.values.items():
-            low, mean, most = self.spread[name]
+            low, mean, most = self.ranges[name]
             lines += ["", f"{name} (whole picture: {low} to {most}, mean {mean:.1f})", *_lines(values, x, y)]
         return "\n".join(lines)
 
@@ -50,7 +50,7 @@ class PixelTable:
             "height": self.size[1],
             "region": dict(zip(("x", "y", "width", "height"), self.region, strict=True)),
             "channels": {
-                name: {**dict(zip(("min", "mean", "max"), self.spread[name], strict=True)), "values": values.tolist()}
+                name: {**dict(zip(("min", "mean", "max"), self.ranges[name], strict=True)), "values": values.tolist()}
                 for name, values in self.values.items()
             },
         }
@@ -70,8 +70,8 @@ def pixel_table(picture: Picture, region: str | None = None, channel: str | None
     found = _read_region(region, picture.size)
     x, y, wide, high = found or (0, 0, min(width, _COLUMNS), min(height, _ROWS[len(planes)]))
     values = {name: plane[y : y + high, x : x + wide] for name, plane in planes.items()}
-    spread = {name: (int(plane.min()), float(plane.mean()), int(plane.max())) for name, plane in planes.items()}
-    return PixelTable(picture.size, (x, y, wide, high), values, spread)
+    ranges = {name: (int(plane.min()), float(plane.mean()), int(plane.max())) for name, plane in planes.items()}
+    return PixelTable(picture.size, (x, y, wide, high), values, ranges)
 
 
 def _read_region(text: str | None, size: tuple[int, int]) -> tuple[int, int, int, int] | None:

@@ -1,13 +1,25 @@
-"""What a threshold brings and what it costs: ROC and precision–recall curves of each class against the rest."""
+"""ROC and precision–recall curves of each class against the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    GREEN,
+    ORANGE,
+    SMALL,
+    VERMILION,
+    legend,
+    name_axes,
+    quiet_frame,
+    shorten,
+)
 
-from striate.visualize.canvas import BLUE, FAINT, GREEN, ORANGE, SMALL, TEXT, VERMILION, quiet_frame, shorten
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLORS = (VERMILION, BLUE, GREEN, ORANGE)
 _DASHES = ("-", "--", "-.", ":")
@@ -15,24 +27,22 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def draw_roc(axes: Axes, curves: Rows, classes: Rows = ()) -> None:
-    """True against false positive rate; on the dashed line is what guessing reaches.
+    """True against false positive rate; the dashed line is random guessing.
 
     `curves` and `classes` as in evaluation.json. The four classes with the smallest area, which `classes` tells, are
     named; the others are gray.
     """
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2)
     _draw(axes, curves, _areas(classes, "auc"), "false_positive_rate", "true_positive_rate")
-    axes.set_xlabel("false positive rate", fontsize=TEXT)
-    axes.set_ylabel("true positive rate (recall)", fontsize=TEXT)
-    axes.legend(fontsize=SMALL, frameon=False, loc="lower right", title="area", title_fontsize=SMALL)
+    name_axes(axes, "false positive rate", "true positive rate (recall)")
+    legend(axes, loc="lower right", title="area", title_fontsize=SMALL)
 
 
 def draw_precision_recall(axes: Axes, curves: Rows, classes: Rows = ()) -> None:
     """Precision against recall; the four classes with the lowest average precision are named, the others gray."""
     _draw(axes, curves, _areas(classes, "average_precision"), "recall", "precision")
-    axes.set_xlabel("recall", fontsize=TEXT)
-    axes.set_ylabel("precision", fontsize=TEXT)
-    axes.legend(fontsize=SMALL, frameon=False, loc="lower left", title="average precision", title_fontsize=SMALL)
+    name_axes(axes, "recall", "precision")
+    legend(axes, loc="lower left", title="average precision", title_fontsize=SMALL)
 
 
 def _areas(classes: Rows, figure: str) -> dict[str, float]:

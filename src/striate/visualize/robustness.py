@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from striate.visualize.canvas import BLUE, FAINT, SMALL, TEXT, VERMILION, heading, main_title, new_figure, quiet_frame
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    SMALL,
+    TEXT,
+    VERMILION,
+    heading,
+    limit_ticks,
+    main_title,
+    new_figure,
+    quiet_frame,
+    show_percent,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLUMNS = 4
 _WIDTH, _HEIGHT = 2.45, 2.1  # inches a panel
@@ -43,7 +56,7 @@ def robustness_figure(found: Mapping[str, Any], *, title: str, name: str = "righ
     if shifted:
         last = panels[len(curves)]
         draw_strengths(last, curves[0], clean=(1.0, 1.0, 1.0), key="unchanged", color=VERMILION)
-        heading(last, f"shift: {'answer ' if hits else ''}unchanged")
+        heading(last, f"shift: {'prediction ' if hits else ''}unchanged")
     for axes in panels[count:]:
         axes.set_visible(False)
     for axes in panels[::_COLUMNS]:
@@ -82,7 +95,7 @@ def draw_strengths(
     _scale(axes, levels, curve["identity"])
     if percent:
         axes.set_ylim(0, 1.03)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        show_percent(axes.yaxis)
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlabel(_UNITS.get(curve["unit"], str(curve["unit"])), fontsize=SMALL)
@@ -93,7 +106,7 @@ def draw_strengths(
 def _scale(axes: Axes, levels: Levels, identity: float | None) -> None:
     """Factors, and qualities, whose larger numbers are the weaker changes, lie on a logarithmic axis."""
     if identity == 0:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=all(level["strength"] % 1 == 0 for level in levels)))
+        limit_ticks(axes.xaxis, 6, whole=all(level["strength"] % 1 == 0 for level in levels))
         return
     axes.set_xscale("log")
     axes.minorticks_off()

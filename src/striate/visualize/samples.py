@@ -5,14 +5,16 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from numpy.typing import ArrayLike, NDArray
 
 from striate.visualize.canvas import FAINT, INK, SMALL, main_title, new_figure, shorten, show_image
 from striate.visualize.masks import draw_mask, name_classes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LETTERS = 18
 _SIDE = 1.2  # inches for the longer side of an image
@@ -57,6 +59,8 @@ def samples_figure(
     for axes, heading in zip(grid[0], columns, strict=False):
         axes.set_title(heading, fontsize=SMALL, color=INK, parse_math=False)
     if rows[0].masks is not None:
+        from matplotlib.font_manager import FontProperties
+
         # Two texts below the images would lie over each other, so the words are the legend's title.
         name_classes(figure, classes)
         figure.legends[0].set_title("\n".join(lines), FontProperties(size=SMALL))

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from striate.visualize.canvas import (
     BLUE,
     FAINT,
     GREEN,
     SMALL,
-    TEXT,
     VERMILION,
+    figure_of,
     heading,
+    legend,
+    limit_ticks,
     main_title,
+    name_axes,
     new_figure,
     quiet_frame,
     shorten,
+    show_plain_numbers,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _RUNGS = (FAINT, GREEN, BLUE)
 _MARKS = ("o", "s", "D")
@@ -60,7 +66,7 @@ def progress_figure(
     training so far as a line. `rungs` name the budgets; `lower` where lower is better."""
     figure = new_figure(6.4, 4.1)
     draw_progress(figure.subplots(), points, rungs, metric=metric, lower=lower)
-    figure.legend(loc="outside lower left", ncols=len(rungs) + 1, fontsize=SMALL, frameon=False)
+    legend(figure, loc="outside lower left", ncols=len(rungs) + 1)
     main_title(figure, title)
     return figure
 
@@ -80,9 +86,10 @@ def draw_progress(
         best = np.minimum.accumulate(y) if lower else np.maximum.accumulate(y)
         last = max(p.number for p in points)
         axes.step([*x, last], [*best, best[-1]], where="post", color=VERMILION, linewidth=1.4, label="best so far")
-    _frame(axes, shown)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("trial", fontsize=TEXT)
+    if shown is not None:
+        axes.set_ylim(shown)
+    limit_ticks(axes.xaxis, whole=True)
+    name_axes(axes, "trial")
     quiet_frame(axes)
     heading(axes, f"validation {metric}")
 
@@ -102,20 +109,18 @@ def slices_figure(
             continue
         draw_slice(axes, points, dimensions[place], rungs, lower=lower)
         if place % columns == 0:
-            axes.set_ylabel(f"validation {metric}", fontsize=TEXT)
-    _frame(grid[0], shown)
+            name_axes(axes, y=f"validation {metric}")
+    if shown is not None:
+        grid[0].set_ylim(shown)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), fontsize=SMALL, frameon=False)
+    legend(figure, handles, labels, loc="outside lower left", ncols=len(labels))
     main_title(figure, title)
     return figure
 
 
 def importance_figure(shares: Mapping[str, float], *, title: str) -> Figure:
     """A bar a field, the longest on top: the share of the scores' variance that it explains."""
-    figure = new_figure(5.6, 0.34 * len(shares) + 1.1)
-    draw_importance(figure.subplots(), shares)
-    main_title(figure, title)
-    return figure
+    return figure_of(lambda axes: draw_importance(axes, shares), 5.6, 0.34 * len(shares) + 1.1, title)
 
 
 def draw_importance(axes: Axes, shares: Mapping[str, float]) -> None:
@@ -126,7 +131,7 @@ def draw_importance(axes: Axes, shares: Mapping[str, float]) -> None:
     axes.bar_label(bars, fmt="%.0f %%", fontsize=SMALL, padding=3)
     axes.set_xlim(0, 112)
     quiet_frame(axes)
-    axes.set_xlabel("% of the variance", fontsize=SMALL)
+    name_axes(axes, "% of the variance", size=SMALL)
 
 
 def draw_slice(
@@ -149,21 +154,18 @@ def draw_slice(
         if max(map(len, dimension.choices)) > 6 and len(dimension.choices) > 2:
             axes.tick_params(axis="x", rotation=20)
     elif dimension.log:
+        from matplotlib.ticker import LogLocator
+
         axes.set_xscale("log")
         axes.set_xlim(dimension.low / 1.2, dimension.high * 1.2)
         axes.xaxis.set_major_locator(LogLocator(numticks=6))
-        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        show_plain_numbers(axes.xaxis)
     else:
         margin = 0.06 * (dimension.high - dimension.low)
         axes.set_xlim(dimension.low - margin, dimension.high + margin)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=dimension.whole))
+        limit_ticks(axes.xaxis, 5, whole=dimension.whole)
     quiet_frame(axes)
     heading(axes, shorten(dimension.field, 24))
-
-
-def _plain(value: float, _position: int | None = None) -> str:
-    return f"{value:g}"
 
 
 def _position(point: Point, dimension: Dimension) -> float:
@@ -206,8 +208,3 @@ def _mark(
             axes.scatter(
                 places[outside], at, s=26, color=color, marker=marker, alpha=alpha, linewidths=0, clip_on=False
             )
-
-
-def _frame(axes: Axes, shown: tuple[float, float] | None) -> None:
-    if shown is not None:
-        axes.set_ylim(shown)

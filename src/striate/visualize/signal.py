@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from striate.account.signal.trace import SignalRow
@@ -17,14 +14,20 @@ from striate.visualize.canvas import (
     FAINT,
     GREEN,
     SMALL,
-    TEXT,
     VERMILION,
     heading,
+    legend,
     main_title,
+    name_axes,
     new_figure,
     quiet_frame,
     shorten,
+    show_plain_numbers,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _STYLES: dict[str, dict[str, Any]] = {
     "layers with weights": {"color": BLUE, "linestyle": "-", "marker": "o"},
@@ -65,7 +68,7 @@ def signal_figure(
     for axes in panels[:, 0]:
         logarithmic_decades(axes)
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False)
+    legend(figure, handles, labels, loc="outside lower center", ncols=3)
     main_title(figure, title)
     return figure
 
@@ -102,17 +105,18 @@ def name_layers(axes: Axes, rows: Sequence[SignalRow]) -> None:
     weighted = [place for place, row in enumerate(rows) if row.kind == "weights"]
     shown = weighted[:: max(1, -(-len(weighted) // _NAMED))]
     axes.set_xticks(shown, [shorten(rows[place].name, 22) for place in shown], rotation=90, fontsize=SMALL)
-    axes.set_xlabel("layer, in the order of execution", fontsize=TEXT)
+    name_axes(axes, "layer, in the order of execution")
 
 
 def logarithmic_decades(axes: Axes) -> None:
     """A logarithmic vertical axis of at least two powers of ten, so that what is nearly equal looks so."""
+    from matplotlib.ticker import LogLocator
+
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     low, high = (low, high) if 0 < low < high else (1.0, 1.0)  # nothing was drawn
     middle = (low * high) ** 0.5
     axes.set_ylim(min(low, middle / 10), max(high, middle * 10))
     axes.yaxis.set_major_locator(LogLocator(numticks=8))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda height, _: f"{height:g}"))
     axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0), numticks=8))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    show_plain_numbers(axes.yaxis)

@@ -1,6 +1,4 @@
-"""A figure as SVG for an HTML page: its colors are the page's, in the light and in the dark.
-Text in an SVG picture.
-"""
+"""A figure as SVG for an HTML page: its colors are the page's, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -8,13 +6,14 @@ import io
 import re
 import warnings
 from hashlib import sha256
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
-
-import matplotlib
-from matplotlib.figure import Figure
 
 from striate.errors import one_line
 from striate.visualize.canvas import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, show_literally
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _GRID = "#dddddd"
 _THEME = {
@@ -45,6 +44,8 @@ def themed_svg(figure: Figure, label: str, *, arranged: bool = False) -> str:
     Text stays text. The colors of `striate.visualize.canvas` and black become CSS variables, backgrounds are left out.
     Ids begin with a digest of the picture, so that several fit on a page; the same figure gives the same text.
     """
+    import matplotlib
+
     if arranged:
         figure.set_layout_engine("none")
     for axes in figure.axes:

@@ -46,7 +46,7 @@ def test_random_weights_are_not_to_be_trusted(name: str, gain: float) -> None:
         found = look(module, x, "integrated-gradients")
         assert not found.answer.learned
         assert found.chosen.check.verdict.startswith("not to be trusted: ")
-        assert "networks with shuffled weights answer as firmly" in found.chosen.check.reasons
+        assert "networks with shuffled weights predict as confidently" in found.chosen.check.reasons
 
 
 def test_a_trained_network_is_trusted(trained: nn.Module) -> None:

@@ -3,7 +3,7 @@ import { LabError } from "./api.js";
 import { make } from "./dom.js";
 import { problem } from "./problem.js";
 
-/** The error for reading; `write({ model, input })` is called with what mends it. */
+/** The error for reading; `write({ model, input })` is called with the fix. */
 export function layerString(error, write) {
   if (!(error instanceof LabError)) return problem(error);
   const { text, position, remedy, fitting, instead } = error.record;
@@ -17,6 +17,6 @@ export function layerString(error, write) {
   if (fitting) parts.push(make("button", { type: "button", class: "main", onclick: () => write({ input: fitting.join("x") }) }, `Take the input ${fitting.join("×")}`));
   if (instead) parts.push(make("button", { type: "button", onclick: () => write({ model: instead }) }, `Take ${instead}`));
   const element = problem(error, make("div", { class: "row" }, parts));
-  element.removeAttribute("role"); // half a word is no alarm; who shows it says it quietly
+  element.removeAttribute("role"); // an unfinished word is no alarm; the caller announces it quietly
   return element;
 }

@@ -1,6 +1,4 @@
-"""The arithmetic of what is computed place by place: activations, normalization with given figures, sums of layers.
-How a byte of the image becomes a number that the network gets.
-"""
+"""The arithmetic of elementwise operations: activations, sums and products, and the normalization of the image."""
 
 from __future__ import annotations
 
@@ -10,9 +8,9 @@ from typing import Any
 
 import torch
 
-from striate.lab.watching.kept_passes import Watched
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, Seen, Term, UnitArithmetic, in_sum, written
+from striate.lab.watching.unit_records import Line, Seen, Term, UnitArithmetic, broadcast_number, in_sum, written
+from striate.lab.watching.watched_network import WatchedPass
 
 Formula = Callable[[float, Call], tuple[str, float]]
 """From the number that goes in to the formula written out, and its result."""
@@ -173,8 +171,7 @@ def _operand(call: Call, name: str, at: tuple[int, ...]) -> float | None:
     if tensor is None:
         given = call.get(name)
         return float(given) if isinstance(given, int | float) else None
-    inner = at[len(at) - tensor.ndim :]
-    return float(tensor[tuple(i if side > 1 else 0 for i, side in zip(inner, tensor.shape, strict=True))])
+    return broadcast_number(tensor, at)
 
 
 def explain_joined(call: Call, at: tuple[int, ...], name: Callable[[torch.Tensor], str]) -> UnitArithmetic | None:
@@ -196,16 +193,16 @@ def explain_joined(call: Call, at: tuple[int, ...], name: Callable[[torch.Tensor
     return None
 
 
-def explain_input(watched: Watched, unit: tuple[int, int, int]) -> tuple[UnitArithmetic, Seen]:
+def explain_input(watched: WatchedPass, unit: tuple[int, int, int]) -> tuple[UnitArithmetic, Seen]:
     """The normalized number at (channel, row, column), and the place it comes from. It has to be on the image."""
-    normalization = watched.subject.normalization
+    normalization = watched.network.normalization
     byte = int(watched.raw[unit])
-    mean, spread = normalization.mean[unit[0]], normalization.std[unit[0]]
+    mean, std = normalization.mean[unit[0]], normalization.std[unit[0]]
     lines = (
         Line("minus the mean", f"{byte} − {in_sum(mean)}", byte - mean),
-        Line("over the spread", f"{written(byte - mean)} / {written(spread)}", (byte - mean) / spread),
+        Line("over the standard deviation", f"{written(byte - mean)} / {written(std)}", (byte - mean) / std),
     )
-    words = "A byte of the image, brought to the scale that the network was made for."
+    words = "A byte of the image, normalized as in training."
     terms = (Term("byte of the image", byte, None, byte),)
     output = float(watched.x[(0, *unit)])
     found = UnitArithmetic("function", words, output, lines[-1].value, terms=terms, lines=lines)

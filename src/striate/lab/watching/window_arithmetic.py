@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, Patch, UnitArithmetic, in_sum, written
+from striate.lab.watching.unit_records import Line, Patch, UnitArithmetic, in_sum, written
 from striate.layers.convolution import LocallyConnected
 from striate.wording import several
 
@@ -72,6 +72,23 @@ def two(value: int | Sequence[int], axes: int, missing: int) -> tuple[int, int]:
     return (numbers[0] if axes == 2 else missing), numbers[-1]
 
 
+def window_at(
+    at: tuple[int, ...],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    pads: tuple[int, int],
+    gaps: tuple[int, int],
+    maps: torch.Tensor,
+    *,
+    transposed: bool = False,
+) -> Positions:
+    """The window of the output at (0, c, *place), on maps (channels, height, width); all settings (rows, columns)."""
+    place = at[2:] if len(at) == 4 else (0, at[2])
+    slide = spreading if transposed else sliding
+    rows, columns = (slide(place[i], kernel[i], strides[i], pads[i], gaps[i], int(maps.shape[1 + i])) for i in range(2))
+    return Positions(rows[0], columns[0], rows[1], columns[1])
+
+
 def explain_convolution(call: Call, at: tuple[int, ...], module: nn.Module | None) -> UnitArithmetic | None:
     """The number at (0, k, *place) of a convolution's output; None for more than two spatial axes."""
     x, weight, bias = call.tensor("input"), call.tensor("weight"), call.tensor("bias")
@@ -97,15 +114,12 @@ def explain_convolution(call: Call, at: tuple[int, ...], module: nn.Module | Non
 
 def _positions(call: Call, weight: torch.Tensor, maps: torch.Tensor, at: tuple[int, ...]) -> Positions:
     """Where the window lies on the map that the operation got."""
-    place = at[2:] if len(at) == 4 else (0, at[2])
-    kernel = tuple(weight.shape[2:]) if weight.ndim == 4 else (1, weight.shape[2])
     axes = weight.ndim - 2
+    kernel = two(tuple(weight.shape[2:]), axes, 1)
     strides, pads, gaps = (
         two(call.get(name), axes, missing) for name, missing in (("stride", 1), ("padding", 0), ("dilation", 1))
     )
-    slide = spreading if call.get("transposed", False) else sliding
-    rows, columns = (slide(place[i], kernel[i], strides[i], pads[i], gaps[i], int(maps.shape[1 + i])) for i in range(2))
-    return Positions(rows[0], columns[0], rows[1], columns[1])
+    return window_at(at, kernel, strides, pads, gaps, maps, transposed=bool(call.get("transposed", False)))
 
 
 def _moved(positions: Positions, module: nn.Module | None, shape: Sequence[int]) -> Positions:
@@ -146,12 +160,10 @@ def explain_local(layer: LocallyConnected, call: Call, x: torch.Tensor, at: tupl
     axes = len(layer.in_size)
     if axes > 2:
         return None
-    place = at[2:] if axes == 2 else (0, at[2])
     kernel, strides = two(layer.kernel_size, axes, 1), two(layer.stride, axes, 1)
-    pads = [before for before, _ in layer.pads] if axes == 2 else [0, layer.pads[0][0]]
+    pads = two([before for before, _ in layer.pads], axes, 0)
     maps = in_plane(x)
-    rows, columns = (sliding(place[i], kernel[i], strides[i], pads[i], 1, int(maps.shape[1 + i])) for i in range(2))
-    positions = Positions(rows[0], columns[0], rows[1], columns[1])
+    positions = window_at(at, kernel, strides, pads, (1, 1), maps)
     kernels = layer.weight.detach()[(*at[2:], at[1])]
     kernels = kernels if axes == 2 else kernels.unsqueeze(1)
     offset = None if layer.bias is None else float(layer.bias.detach()[at[1:]])

@@ -1,4 +1,4 @@
-"""Maps of one answer, each with its check, and the one to look at first."""
+"""Attribution maps of one prediction, each with its check, and the one to show first."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def require_method(method: str) -> None:
 
 
 def attribute(question: Question, method: Asked = "auto") -> Maps:
-    """Maps of why the network answers so, each checked; call it within `on_trial`.
+    """Attribution maps of a prediction, each checked; call it within `on_trial`.
 
-    `auto` makes all maps that this network allows. The first one passes its checks, if any does, and of those that do,
-    it is the one whose positions the answer hangs on most: taken out in its order, the probability falls fastest.
-    Grad-CAM looks at the layer of which that is so. Raises UsageError for another word, ModelError where the method
-    cannot look into this network.
+    `auto` makes all maps that this network allows. Maps that pass their checks come first, and among these the one with
+    the largest deletion gain: removing positions in its order lowers the probability fastest. Grad-CAM takes the layer
+    with the largest gain. Raises UsageError for another word, ModelError where the method does not work on this
+    network.
     """
     require_method(method)
     answer, deletion = check_answer(question), deletion_of(question)
@@ -104,7 +104,7 @@ def _maker(question: Question, method: Method, deletion: Deletion) -> tuple[str 
 
 
 def _made(question: Question, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """The map, finite everywhere; where the network cannot be asked so, a ModelError."""
+    """The map, finite everywhere. Raises ModelError where the network does not allow it."""
     try:
         values = make()
     except Exception as error:  # whatever a network of one's own, or one without gradients, raises
@@ -116,7 +116,7 @@ def _made(question: Question, make: Callable[[], torch.Tensor]) -> torch.Tensor:
 
 def _unseen(question: Question, got: str) -> ModelError:
     return ModelError(
-        f"model {type(question.module).__name__}", got, "a network that this method can look into", "--method occlusion"
+        f"model {type(question.module).__name__}", got, "a network that this method works on", "--method occlusion"
     )
 
 
@@ -124,12 +124,12 @@ def _why(found: list[AttributionMap], method: Asked) -> str:
     first, passed = found[0], sum(each.check.trusted for each in found)
     name, gain = f"{first.name[0].upper()}{first.name[1:]}", f"(deletion gain {first.check.gain:.2f})"
     if method != "auto":
-        return f"{name} was asked for."
-    best = f"beside random parts, taking out what it calls important costs the answer most {gain}"
+        return f"{name} was requested."
+    best = f"removing what it marks lowers the prediction most, compared with random parts {gain}"
     if f"{first.check.gain:.2f}" in ("0.00", "-0.00") or first.check.gain < 0:
-        best = "none finds parts that the answer hangs on more than on random ones"
+        best = "none finds parts that matter more to the prediction than random ones"
     if not passed:
         return f"None of {several(len(found), 'map')} passes its checks. {name} is shown first: {best}."
     if passed == 1:
-        return f"{name} is shown first: it alone passes its checks {gain}."
+        return f"{name} is shown first: only it passes its checks {gain}."
     return f"{name} is shown first: of the {passed} maps that pass their checks, {best}."

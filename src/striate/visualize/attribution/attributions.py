@@ -1,4 +1,4 @@
-"""What is said of one answer of a network: plain and frozen."""
+"""Attribution maps of one prediction with their checks, as plain frozen records."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from striate.visualize.attribution.maps import Method
 MOST_ALIKE = 0.5
 """A map whose mean rank correlation with those of shuffled copies is higher does not show what was learned."""
 LEAST_GAIN = 0.05
-"""A map whose deletion gain is smaller does not show what the answer hangs on."""
+"""A map whose deletion gain is smaller does not show what the prediction depends on."""
 LEAST_STRENGTH = 1.5
-"""An answer that stands out less than so many times the strongest of the shuffled copies could be one of theirs."""
+"""A prediction must stand out by this factor more than the strongest one of the shuffled copies."""
 WRITTEN: dict[Method, str] = {
     "saliency": "saliency",
     "integrated-gradients": "integrated gradients",
@@ -29,10 +29,14 @@ NOT_TRUSTED = "not to be trusted"
 
 @dataclass(frozen=True)
 class AnswerCheck:
-    """Does the network answer as one that has learned? `strength`: how far the highest output lies above the mean of
-    all, or, of a `number`, its standard deviation while random halves of the input are taken out; `copies`: the same of
-    copies of the network with shuffled weights. A network with random weights is one more of these copies, so a
-    strength that all of them are far from is a sign of learning."""
+    """Has the network learned at all?
+
+    `strength`: how far the highest output lies above the mean of all outputs; of a `number`, its standard deviation
+        while random halves of the input are removed
+    `copies`: the same of copies of the network with shuffled weights
+
+    A network with random weights resembles these copies, so a strength far above theirs is a sign of learning.
+    """
 
     strength: float
     copies: tuple[float, ...]
@@ -46,11 +50,11 @@ class AnswerCheck:
     def sentence(self) -> str:
         """What was found, in one sentence."""
         than = f"{len(self.copies)} copies of the network with shuffled weights"
-        most = f"{max(self.copies):.3g} at most ({LEAST_STRENGTH:g} times as much would be needed to tell)"
+        most = f"{max(self.copies):.3g} at most (it would have to be {LEAST_STRENGTH:g} times as much)"
         if self.learned:
             most = f"{max(self.copies):.3g} at most"
         if self.number:
-            what = "While random halves of the input are taken out, the output varies by"
+            what = "While random halves of the input are removed, the output varies by"
             return f"{what} {self.strength:.3g} (standard deviation); in {than} by {most}."
         return f"The highest output stands {self.strength:.3g} above the mean of all; in {than} {most}."
 
@@ -65,7 +69,7 @@ class MapCheck:
 
     `alike`: mean Spearman rank correlation of the map with those of `copies` copies of the network with shuffled
     weights, -1 to 1 (Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018); None where the map is the same
-    everywhere. `shares`: parts of the input taken out, the most important first; `falling`: what is left of the
+    everywhere. `shares`: parts of the input removed, the most important first; `falling`: what is left of the
     probability (or the number) then; `random`: the same in random order, the mean of several; `gain`: the mean of
     `random` minus that of `falling` (Petsiuk et al., "RISE", BMVC 2018); `first`: whether it fell faster than in each
     of the random orders. `answer`: whether the network has learned at all.
@@ -89,9 +93,9 @@ class MapCheck:
         elif self.alike > MOST_ALIKE:
             found.append("networks with shuffled weights give nearly the same map")
         if self.gain < LEAST_GAIN or not self.first:
-            found.append("the answer does not hang on what the map calls important")
+            found.append("the prediction does not depend on what the map marks")
         if not self.answer.learned:
-            found.append("networks with shuffled weights answer as firmly")
+            found.append("networks with shuffled weights predict as confidently")
         return tuple(found)
 
     @property
@@ -121,7 +125,7 @@ class MapCheck:
 @dataclass(frozen=True, eq=False)
 class AttributionMap:
     """One map with its check. `values` (*spatial) or (F,) float32, of each position or feature; `signed` where negative
-    ones speak against the answer; `layer` of Grad-CAM."""
+    ones are evidence against the prediction; `layer` of Grad-CAM."""
 
     method: Method
     layer: str | None
@@ -149,7 +153,7 @@ class AttributionMap:
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps of one answer; `chosen` is the one to look at first, and `why`; `left_out`: why others could not be made."""
+    """Maps of one prediction; `why` the first is shown first; `left_out`: why others could not be made."""
 
     maps: tuple[AttributionMap, ...]
     why: str

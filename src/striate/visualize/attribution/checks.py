@@ -1,6 +1,4 @@
-"""The figures that say how far a map can be trusted.
-A network whose weights have been shuffled: what it would be if it had learned nothing.
-"""
+"""How far a map can be trusted: copies of the network with shuffled weights, and removal of what the map marks."""
 
 from __future__ import annotations
 
@@ -21,9 +19,9 @@ from striate.visualize.attribution.removal import cell_means, cell_numbers, remo
 
 @contextmanager
 def shuffled(module: nn.Module, seed: int) -> Iterator[None]:
-    """While the body runs, the numbers of each parameter lie in another, random order; what they say is lost, how large
-    they are is not. Of a network with random weights this is another one of its kind. Parameters get other memory
-    meanwhile, so that no bit of theirs is ever written."""
+    """While the body runs, the numbers of each parameter are in random order: what was learned is lost, the
+    distribution of the weights is not. Parameters get other memory meanwhile, so that none of their own is ever
+    written."""
     generator = torch.Generator().manual_seed(seed)
     before = [(parameter, parameter.data) for parameter in module.parameters()]
     try:
@@ -38,12 +36,12 @@ def shuffled(module: nn.Module, seed: int) -> Iterator[None]:
 
 ANSWER_COPIES, MAP_COPIES = 20, 6
 SHARES = tuple(k / 20 for k in range(1, 11))
-"""Up to half of the input is taken out: of what is left then, no answer tells much."""
+"""Up to half of the input is removed: with less left, no prediction tells much."""
 ORDERS, _HALVES = 8, 64
 
 
 def check_answer(question: Question) -> AnswerCheck:
-    """How strong the answer is, in the network and in 20 copies with shuffled weights."""
+    """How strong the prediction is, in the network and in 20 copies with shuffled weights."""
     copies = []
     for seed in range(ANSWER_COPIES):
         with shuffled(question.module, seed):
@@ -64,8 +62,8 @@ def _strength(question: Question) -> float:
 def _halves(question: Question) -> torch.Tensor:
     """(64, …) the input without random halves of its cells, the same each time."""
     numbers = cell_numbers(question.spatial)
-    kept = torch.rand(_HALVES, int(numbers.max()) + 1, generator=torch.Generator().manual_seed(0)) < 0.5
-    return without(question.x, ~kept[:, numbers], removed(question.x))
+    shown = torch.rand(_HALVES, int(numbers.max()) + 1, generator=torch.Generator().manual_seed(0)) < 0.5
+    return without(question.x, ~shown[:, numbers], removed(question.x))
 
 
 def _bounded(outputs: torch.Tensor) -> torch.Tensor:
@@ -91,15 +89,15 @@ def alike(values: torch.Tensor, again: Callable[[], torch.Tensor], question: Que
 
 @dataclass(frozen=True)
 class Deletion:
-    """Takes parts out of the input of `question`, cell by cell; `random` (orders, shares): what is asked about then, in
-    random orders."""
+    """Removes parts of the input of `question`, cell by cell; `random` (orders, shares): the scores then, in random
+    orders."""
 
     question: Question
     blank: torch.Tensor
     random: torch.Tensor
 
     def follow(self, values: torch.Tensor) -> torch.Tensor:
-        """(shares,) what is asked about as the cells go, those of the highest mean value first."""
+        """(shares,) the scores while cells are removed, those of the highest mean value first."""
         order = torch.argsort(cell_means(values), descending=True, stable=True)
         return _fall(self.question, self.blank, [order])[0]
 
@@ -114,12 +112,12 @@ def deletion_of(question: Question) -> Deletion:
 
 
 def _fall(question: Question, blank: torch.Tensor, orders: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(orders, shares) scores while the cells go in each of these orders."""
+    """(orders, shares) scores while cells are removed in each of these orders."""
     numbers = cell_numbers(question.spatial)
     rows = []
     for order in orders:
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order))
-        gone = torch.stack([place < max(1, round(share * len(order))) for share in SHARES])
-        rows.append(question.scores(without(question.x, gone[:, numbers], blank)))
+        taken = torch.stack([place < max(1, round(share * len(order))) for share in SHARES])
+        rows.append(question.scores(without(question.x, taken[:, numbers], blank)))
     return torch.stack(rows)

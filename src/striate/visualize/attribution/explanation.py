@@ -1,4 +1,4 @@
-"""Why a network answers as it does to one input: all that the page shows, as one record; its text and its HTML."""
+"""The explanation of one prediction as one record, with its text and its HTML."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ _SIDE = 160  # pixels of a picture in a notebook
 
 @dataclass(frozen=True, eq=False)
 class NudgeShown:
-    """The smallest change that gradients find toward the runner-up. `changed`: the input then, raw, of the shape of
-    the explanation's `input`; `typical`: root of the mean square of the changes, `largest`: the largest one, both in
-    `unit`; `answer`: the class then, and its `probability`."""
+    """The smallest change that gradients find toward the second class.
+
+    `changed`: the changed input, raw, of the shape of the explanation's `input`
+    `typical`, `largest`: root mean square and largest of the changes, in `unit`
+    `answer`: the class predicted then, with its `probability`
+    """
 
     changed: NDArray[Any]
     typical: float
@@ -41,15 +44,17 @@ class NudgeShown:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why a network answers as it does.
+    """The explanation of one prediction.
 
-    `subject`: the input by name; `network`: the network by name. `fields`: the answer as in a `predict --json` line:
-    `label`, `probability`, `top`; or `value` or `values`. `classes`: all names. `input`: as the network was given it,
-    before normalization, (C, *spatial) or (F,); `features` name those of a table. `maps`: the maps with their checks,
-    the one to look at first in front. `covering` and `nudge`: what it takes to change the answer; None where nothing
-    that was tried changes it, or there are no classes. `nearest`: the training samples most alike. `notes`: what else
-    the reader must know, a sentence each. `said`: the answer in words. `part`: what of the answer is explained, where
-    that is not all of it.
+    `subject`, `network`: the input and the network by name
+    `fields`: the prediction as in a `predict --json` line: `label`, `probability`, `top`; or `value` or `values`
+    `classes`: all names
+    `input`: the input of the network before normalization, (C, *spatial) or (F,); `features` name those of a table
+    `maps`: the maps with their checks, the one to show first in front
+    `covering`, `nudge`: what changes the prediction; None where nothing that was tried does, or without classes
+    `nearest`: the most similar training samples
+    `notes`: what else the reader must know, a sentence each
+    `said`: the prediction in words; `part`: which part of it is explained, where that is not all
     """
 
     subject: str
@@ -73,7 +78,7 @@ class Explanation:
 
     @property
     def label(self) -> str | None:
-        """The most probable class; None where the network answers with numbers."""
+        """The most probable class; None where the network predicts numbers."""
         return self.fields.get("label")
 
     @property
@@ -131,8 +136,8 @@ def as_pixels(raw: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def explanation_text(explained: Explanation, width: int = 80) -> str:
-    """The answer, the maps with their checks, what would change the answer, and the nearest training samples, in lines
-    of at most `width` letters where names allow it."""
+    """The prediction, the maps with their checks, what would change it, and the nearest training samples, in lines of
+    at most `width` letters where names allow it."""
     parts = [
         "\n".join(
             filled(line, width) for line in (answer_line(explained), *part_lines(explained), *trust_lines(explained))
@@ -158,7 +163,7 @@ def answer_line(explained: Explanation) -> str:
 
 
 def part_lines(explained: Explanation) -> list[str]:
-    """Which part of the answer is explained, where that is not all of it."""
+    """Which part of the prediction is explained, where that is not all of it."""
     return [f"Explained: {explained.part}."] if explained.part else []
 
 
@@ -177,39 +182,39 @@ def trust_lines(explained: Explanation) -> list[str]:
 
 
 def change_lines(explained: Explanation) -> list[str]:
-    """What it would take for the answer to be another one, a sentence each."""
+    """What would change the prediction, a sentence each."""
     if not explained.of_class:
         return []
     return [line for line in (covering_line(explained), nudge_line(explained)) if line]
 
 
 def covering_line(explained: Explanation) -> str:
-    """On the smallest square whose blurring changes the answer; empty for a table."""
+    """On the smallest square whose blurring changes the prediction; empty for a table."""
     if explained.input.ndim < 3:
         return ""
     found = explained.covering
     if found is None:
-        return "No blurred square up to half of the image's area changes the answer."
+        return "No blurred square up to half of the image's area changes the prediction."
     place = f"{show_sizes(found.size)} pixels at row {found.first[0]}, column {found.first[1]}"
     return (
-        f"Blurring a square of {place} ({100 * found.share:.0f} % of the image) makes {_it(explained)} "
+        f"Blurring a square of {place} ({100 * found.share:.0f} % of the image) changes {_it(explained)} to "
         f"{explained.classes[found.answer]}, {percent(found.probability)}: the smallest of those tried."
     )
 
 
 def nudge_line(explained: Explanation) -> str:
-    """On the smallest change toward the runner-up."""
+    """On the smallest change toward the second class."""
     found = explained.nudge
     if found is None:
-        return "Gradients find no change that makes the runner-up more probable."
+        return "Gradients find no change that makes the second class more probable."
     return (
         f"A change along the gradients of {found.typical:.3g} {found.unit} (root mean square; {found.largest:.3g} at "
-        f"most) makes {_it(explained)} {found.answer}, {percent(found.probability)}."
+        f"most) changes {_it(explained)} to {found.answer}, {percent(found.probability)}."
     )
 
 
 def _it(explained: Explanation) -> str:
-    return "them" if explained.part else "it"
+    return "them" if explained.part else "the prediction"
 
 
 def _map_table(explained: Explanation, width: int) -> str:
@@ -230,8 +235,8 @@ def _map_table(explained: Explanation, width: int) -> str:
 
 LEGEND = (
     "Shuffled: rank correlation with the maps of copies with shuffled weights, at most 0.50 to be trusted.",
-    "Deletion: how much lower the answer is, on average, when what the map calls important is taken out first, rather "
-    "than in random order; at least 0.05 to be trusted.",
+    "Deletion: how much lower the prediction falls, on average, when what the map marks is removed first instead of in "
+    "random order; at least 0.05 to be trusted.",
 )
 
 
@@ -239,7 +244,7 @@ def _nearest(explained: Explanation, width: int) -> str:
     found = explained.nearest
     if found.missing:
         return filled(found.missing, width)
-    head = f"Most alike of {several(found.looked_at, 'training sample')} ({found.source}):"
+    head = f"Most similar of {several(found.looked_at, 'training sample')} ({found.source}):"
     rows = [(f"{one.similarity:.3f}", one.label, shorten_middle(one.path, 48)) for one in found.neighbors]
     return "\n".join([filled(head, width), *(f"  {a}  {b}  {c}" for a, b, c in rows)])
 
@@ -250,7 +255,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _notebook_page(explained: Explanation) -> str:
-    """The answer, the input beside the map that is looked at first, and the checks, as HTML."""
+    """The prediction, the input beside the map that is shown first, and the checks, as HTML."""
     chosen, pictures = explained.maps.chosen, ""
     if explained.input.ndim == 3 and chosen.values.ndim == 2:
         strength = np.abs(chosen.values.astype(np.float64))

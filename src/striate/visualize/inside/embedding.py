@@ -1,26 +1,25 @@
-"""A map on which samples that look alike to the network lie near each other.
-The embedding as points, with some of the images among them.
-"""
+"""Embeddings: the features of samples in two dimensions, by PCA and t-SNE."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from numpy.typing import NDArray
 from torch import nn
 
 from striate.errors import DataError
 from striate.models.untouched import same_random_state
-from striate.visualize.canvas import FAINT, SMALL, class_colors, heading, main_title, new_figure, shorten
+from striate.visualize.canvas import FAINT, SMALL, class_colors, heading, legend, main_title, new_figure, shorten
 from striate.visualize.inside.features import find_features
 from striate.visualize.inside.mosaic import caption
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Method = Literal["pca", "tsne"]
 FEWEST, MOST = 5, 2000
@@ -31,9 +30,10 @@ NEIGHBORS = 10
 class Embedding:
     """`points`: (N, 2) float32, one a sample, in the order of the inputs.
 
-    `source`: which features, in words; `features`: how many. `explained`: of pca, the share of the variance that each
-    axis has. `kept`: how true the map is: of each sample's 10 nearest neighbors among the features, the share that is
-    among its 10 nearest on the map, 0 to 1, averaged.
+    `source`: which features, in words; `features`: how many
+    `explained`: of PCA, the explained variance ratio of both axes
+    `kept`: how faithful the map is: the share of each sample's 10 nearest neighbors among the features that is among
+        its 10 nearest on the map, 0 to 1, averaged
     """
 
     points: NDArray[np.float32]
@@ -53,7 +53,7 @@ def embed(
 ) -> Embedding:
     """The map of normalized inputs `x` (N, …), 5 to any number of them (t-SNE takes seconds for a thousand).
 
-    Features: what the last layer with weights is given, or the outputs of `layer`. `pca`: their first two principal
+    Features: the inputs of the last layer with weights, or the outputs of `layer`. `pca`: their first two principal
     components. `tsne`: van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008, from the first 50
     components, drawn from `seed`; distances between far groups mean nothing. Both by scikit-learn.
     Raises DataError for fewer samples, or where all features are the same.
@@ -149,8 +149,8 @@ def embedding_figure(
         heading(grid[-1], f"{_NAMES[maps[-1].method]}, with images")
     handles, names = grid[0].get_legend_handles_labels()
     if names:
-        figure.legend(
-            handles, names, loc="outside lower center", ncols=min(5, len(names)), fontsize=SMALL, frameon=False,
+        legend(
+            figure, handles, names, loc="outside lower center", ncols=min(5, len(names)),
             markerscale=2, title=_words(maps), title_fontsize=SMALL, alignment="left",
         )  # fmt: skip
     else:
@@ -180,6 +180,8 @@ def draw_embedding(
 
 def draw_images(axes: Axes, found: Embedding, images: NDArray[np.uint8]) -> None:
     """Images (N, C, H, W) uint8 at the places of their samples, as many as lie beside one another."""
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
     axes.scatter(found.points[:, 0], found.points[:, 1], s=2, color="#CCCCCC", linewidths=0)
     for place in _apart(found.points):
         pixels = images[place]

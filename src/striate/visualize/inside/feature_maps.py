@@ -1,34 +1,34 @@
-"""Feature maps: what each layer makes of one image.
-Feature maps as pictures: a row a layer, or all maps of one layer.
-"""
+"""Feature maps: the outputs of each layer for one image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
 from striate.account.ledger import Shape
 from striate.errors import DataError
-from striate.visualize.canvas import BLUE, FAINT, INK, SMALL, main_title, new_figure, show_image
+from striate.visualize.canvas import BLUE, FAINT, INK, SMALL, evenly_chosen, main_title, new_figure, show_image
 from striate.visualize.inside.filters import flat_kernel
 from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic, signed_colors, strength_colors
 from striate.visualize.inside.passes import LayerOutput, choose_layer, layer_outputs
 from striate.wording import shorten_path, show_shape
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 MOST = 256
-"""So many maps of a layer are kept at most; of one without positions, all units."""
+"""Maps of a layer in the record at most; of a layer without positions, all units."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerMaps:
-    """What one layer gives for one image.
+    """The outputs of one layer for one image.
 
     `shape`: (C, *spatial), or (F,). `activity`: of every unit, the mean of its absolute values. `units`: unit numbers,
     the most active first; `maps`: theirs, in that order, (K, *spatial), or (K,) of a layer without positions. `low`,
@@ -184,9 +184,7 @@ def _shown(layers: tuple[LayerMaps, ...]) -> tuple[list[LayerMaps], str]:
         # Of convolution, normalization and activation, the last one tells what the next layer gets.
         ends = (chosen[0], chosen[-1])
         chosen = [layer for layer in chosen if layer.kind not in ("conv", "bn") or layer in ends]
-    if len(chosen) > DOWN:
-        keep = np.unique(np.linspace(0, len(chosen) - 1, DOWN).round().astype(int))
-        chosen = [chosen[k] for k in keep]
+    chosen = [chosen[k] for k in evenly_chosen(len(chosen), DOWN)]
     if len(chosen) < count:
         words += f" {len(chosen)} of {count} layers; --layer NAME shows any other one."
     signed = {layer.low < 0 for layer in chosen if layer.maps.ndim > 1}
@@ -194,7 +192,7 @@ def _shown(layers: tuple[LayerMaps, ...]) -> tuple[list[LayerMaps], str]:
 
 
 def _repeats(layer: LayerMaps, layers: tuple[LayerMaps, ...]) -> bool:
-    """Whether it gives the very numbers of the layer before it."""
+    """Whether its outputs equal those of the layer before it."""
     place = layers.index(layer)
     before = layers[place - 1] if place else None
     return before is not None and before.maps.shape == layer.maps.shape and np.array_equal(before.maps, layer.maps)

@@ -1,4 +1,4 @@
-"""What the last layer is given: the features that a network has found in each sample."""
+"""Features of samples: the inputs of the last layer with weights, or the outputs of another layer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Features:
 
 
 def find_features(module: nn.Module, x: torch.Tensor, layer: str | None = None) -> Features:
-    """The features of normalized inputs `x` (N, …): what the last layer with weights is given, or what `layer` gives.
+    """The features of normalized inputs `x` (N, …): the inputs of the last layer with weights, or the outputs of
+    `layer`.
 
     Of maps with positions, each feature is the mean over them. Computed a batch at a time, in eval mode. Raises
     UsageError for a layer that is not there, DataError where features are not finite.

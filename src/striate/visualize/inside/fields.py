@@ -1,19 +1,13 @@
-"""What units of several layers can see of an image, and what they really look at.
-Where in the image a unit looks: the theoretical receptive field of each layer's units, in pixels.
-Receptive fields drawn on the image.
-"""
+"""Theoretical and effective receptive fields of units, in pixels, and drawn on an image."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import nn
 
@@ -26,6 +20,10 @@ from striate.visualize.canvas import ORANGE, VERMILION, heading, main_title, new
 from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import choose_layer, layer_outputs, no_such_layer, spread
 from striate.wording import shorten_path, show_sizes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,8 @@ LAYERS = 4
 
 @dataclass(frozen=True, eq=False)
 class LayerField:
-    """Of the center unit of a layer: what it looks at, as measured (`effective`), and what it can see (`box`: first
-    pixel and how many along each axis, which may reach over the border)."""
+    """Of the center unit of a layer: the effective receptive field, as measured, and the theoretical one (`box`: first
+    pixel and size along each axis, which may reach over the border)."""
 
     effective: EffectiveField
     sight: Sight
@@ -106,7 +104,7 @@ class Fields:
 
     @property
     def words(self) -> str:
-        """What each layer looks at, of what it can see."""
+        """Sizes of the effective and the theoretical fields."""
         said = [
             f"{each.effective.layer} looks at {show_sizes([round(side) for side in each.effective.size])} of "
             f"{show_sizes(each.sight.size)} pixels"
@@ -190,10 +188,12 @@ def fields_figure(found: Fields, image: NDArray[np.uint8], *, title: str) -> Fig
 
 
 def draw_field_on(axes: Axes, field: LayerField, image: NDArray[np.uint8]) -> None:
-    """One layer: bright where its center unit looks; solid: the effective field, dashed: the theoretical one."""
+    """One layer: bright where its center unit is sensitive; solid: the effective field, dashed: the theoretical one."""
+    from matplotlib.patches import Rectangle
+
     strength = np.sqrt(field.effective.map / field.effective.map.max())
     lit = _DIM * 255 + (image.astype(np.float64) - _DIM * 255) * (_DIM + (1 - _DIM) * strength)
-    # What is not looked at fades into gray, whatever the image.
+    # What lies outside the field fades into gray, whatever the image.
     show_image(axes, lit.clip(0, 255).astype(np.uint8))
     effective = zip(field.effective.first, field.effective.size, strict=True)
     for box, color, style in ((tuple(effective), VERMILION, "-"), (field.box, ORANGE, "--")):

@@ -1,17 +1,13 @@
-"""The filters of a layer: the weights that it multiplies its inputs by.
-Filters as pictures.
-"""
+"""The filters of a layer, as numbers and as pictures."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
@@ -23,6 +19,10 @@ from striate.visualize.canvas import FAINT, SMALL, main_title, new_figure
 from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic, signed_colors
 from striate.visualize.inside.passes import choose_unit, no_such_layer
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 MOST = 256
 
 
@@ -32,7 +32,7 @@ class FilterBank:
 
     `weights`: (N, C, *kernel) float32, of the first N of `filters` filters and the first C of `channels` input
     channels; of a fully connected layer on images, (N, *input shape). `units`: their numbers. `norms`: (N,) L2 norms
-    of the whole filters. `one`: whether it is a single filter, of which every input channel is looked at.
+    of the whole filters. `one`: whether it is a single filter, shown with every input channel.
     """
 
     layer: str

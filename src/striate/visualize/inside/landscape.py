@@ -1,27 +1,38 @@
-"""The loss around the weights that were found: along two random lines, and over the plane between them.
-The loss landscape: lines, and a map of the plane.
-"""
+"""The loss landscape: the loss around the trained weights, along two random directions and over their plane."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 from torch import nn
 from torch.func import functional_call
 
 from striate.errors import DataError, ModelError
 from striate.models.untouched import on_trial
-from striate.visualize.canvas import BLUE, FAINT, SMALL, VERMILION, heading, main_title, new_figure, quiet_frame
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    SMALL,
+    VERMILION,
+    heading,
+    legend,
+    main_title,
+    name_axes,
+    new_figure,
+    quiet_frame,
+    show_plain_numbers,
+)
 from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import as_input, batches
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 REACH, LINE, PLANE = 1.0, 31, 15
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -30,9 +41,12 @@ Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """`steps`: (L,) along both lines, and `lines`: (2, L), the mean loss there; `grid`: (G,), and `plane`: (G, G), the
-    loss at `grid[i]` along the second and `grid[j]` along the first direction. A step of 1 moves each filter by as much
-    as it is long. `center`: the loss of the weights themselves; `n`: samples."""
+    """The mean loss around the weights; a step of 1 moves each filter by its own norm.
+
+    `steps`: (L,) along both lines; `lines`: (2, L), the loss there
+    `grid`: (G,); `plane`: (G, G), the loss at `grid[i]` along the second and `grid[j]` along the first direction
+    `center`: the loss of the weights themselves; `n`: samples
+    """
 
     steps: NDArray[np.float64]
     lines: NDArray[np.float64]
@@ -134,14 +148,14 @@ def landscape_figure(found: Landscape, *, title: str) -> Figure:
 
 def draw_lines(axes: Axes, found: Landscape) -> None:
     """The loss along both random directions, on a logarithmic axis."""
-    looks = ((BLUE, "-", "first"), (VERMILION, "--", "second"))
-    for values, (color, style, name) in zip(found.lines, looks, strict=True):
+    styles = ((BLUE, "-", "first"), (VERMILION, "--", "second"))
+    for values, (color, style, name) in zip(found.lines, styles, strict=True):
         axes.plot(found.steps, values, color=color, linestyle=style, linewidth=1.8, label=f"{name} direction")
     axes.plot([0], [found.center], "o", color="black", markersize=5, label=f"the weights, {found.center:.3g}")
     quiet_frame(axes)
     _logarithmic(axes, found.lines)
-    axes.legend(fontsize=SMALL, frameon=False)
-    axes.set_xlabel("step; 1 moves each filter by its own length", fontsize=SMALL)
+    legend(axes)
+    name_axes(axes, "step; 1 moves each filter by its own length", size=SMALL)
     heading(axes, "loss along two lines")
 
 
@@ -164,7 +178,7 @@ def draw_plane(axes: Axes, found: Landscape) -> None:
 
 
 def landscape_words(found: Landscape) -> str:
-    """How wide the valley is, and what it was measured with."""
+    """How wide the minimum is, and how it was measured."""
     wide = f"The loss doubles {found.width:.2f} away, on average." if found.width is not None else ""
     return (
         f"{wide} Two random directions, each filter scaled to its own length (Li et al. 2018); biases and "
@@ -176,8 +190,7 @@ def _logarithmic(axes: Axes, values: np.ndarray) -> None:
     known = values[np.isfinite(values)]
     if len(known) and known.min() > 0 and known.max() > 10 * known.min():
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda height, _: f"{height:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        show_plain_numbers(axes.yaxis)
         axes.set_ylabel("mean loss, logarithmic", fontsize=SMALL)
     else:
         axes.set_ylabel("mean loss", fontsize=SMALL)

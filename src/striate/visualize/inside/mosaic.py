@@ -1,21 +1,20 @@
-"""Many small pictures as one.
-What a figure shows, in words beneath it.
-"""
+"""What the figures of this folder share: many small pictures as one, and a caption beneath."""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from striate.visualize.canvas import FAINT, INK, SMALL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Picture = NDArray[np.float64]
 _PLANE, _LINE = 3, 0.72
@@ -51,7 +50,9 @@ def strength_colors(values: NDArray[Any], low: float, high: float) -> Picture:
 
 
 def _colors(name: str, values: NDArray[Any]) -> Picture:
-    return np.asarray(matplotlib.colormaps[name](np.clip(values.astype(np.float64), 0, 1)))[..., :_PLANE]
+    from matplotlib import colormaps
+
+    return np.asarray(colormaps[name](np.clip(values.astype(np.float64), 0, 1)))[..., :_PLANE]
 
 
 def show_mosaic(

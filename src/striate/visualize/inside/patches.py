@@ -1,18 +1,14 @@
-"""The parts of images that excite a unit most.
-Exciting patches: a row a unit.
-"""
+"""The patches of images with the highest activations of a unit."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
@@ -31,6 +27,10 @@ from striate.visualize.inside.passes import (
     spread,
 )
 from striate.wording import show_sizes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 UNITS, EACH, OF_ONE = 12, 9, 24
 _SHARE = 0.6
@@ -73,7 +73,8 @@ def exciting_patches(
     units: Sequence[int] | None = None,
     each: int = EACH,
 ) -> ExcitingPatches:
-    """The patches of normalized inputs `x` (N, C, *spatial) for which `units` of `layer` answer most, `each` of them.
+    """The patches of normalized inputs `x` (N, C, *spatial) with the highest activations of `units` of `layer`, `each`
+    of them.
 
     Default: the last activation (or layer) with maps whose units see at most 60 % of each side, and 12 of its units
     that some sample excites. A patch is what the unit at the position of its largest value sees. Zeiler and Fergus,
@@ -206,10 +207,8 @@ def patches_words(found: ExcitingPatches) -> str:
         if whole
         else f"patches of {show_sizes(found.sight.size)} pixels, as much as a unit sees"
     )
-    silent = f" {found.silent} of {found.shape[0]} units answer to no sample." if found.silent else ""
-    return (
-        f"{found.layer}: {what}; of each unit those it answers to most, from the left, of {found.n:,} samples.{silent}"
-    )
+    silent = f" {found.silent} of {found.shape[0]} units are 0 for every sample." if found.silent else ""
+    return f"{found.layer}: {what}; a row has the highest activations of a unit on {found.n:,} samples.{silent}"
 
 
 def _name(unit: UnitPatches, labels: Sequence[str]) -> str:

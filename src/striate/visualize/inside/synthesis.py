@@ -1,17 +1,13 @@
-"""Images made for a network: what a unit answers to most, and what a layer still knows of an image.
-Images made for a network, side by side.
-"""
+"""Synthetic images by gradients: those that maximize a unit, and those that reproduce the activations of a layer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
@@ -30,6 +26,10 @@ from striate.visualize.inside.passes import (
     spread,
 )
 from striate.wording import shorten_path, show_shape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 STEPS, RATE = 160, 0.08
 UNITS, LAYERS = 12, 6
@@ -56,8 +56,8 @@ class MaximizedUnits:
 
 @dataclass(frozen=True, eq=False)
 class Inversions:
-    """`images`: (L, C, *spatial), 0 to 1, one a layer; `errors`: how far the layer's answer to it is from its answer to
-    the original, squared, as a share of that answer."""
+    """`images`: (L, C, *spatial), 0 to 1, one a layer; `errors`: the squared distance of the layer's activations from
+    those of the original, relative to their squared norm."""
 
     layers: tuple[str, ...]
     images: NDArray[np.float32]
@@ -78,12 +78,13 @@ def maximize_units(
     units: Sequence[int] | None = None,
     steps: int = STEPS,
 ) -> MaximizedUnits:
-    """Images (C, *spatial) that `units` of `layer` answer to most, found by gradients from noise.
+    """Images (C, *spatial) that maximize `units` of `layer`, found by gradient ascent from noise.
 
-    Default: the last layer, and 12 of its units. The image is a sum of waves, faint where they are fast, and shifted a
-    little at each step, or what comes out is noise to an eye. Erhan et al., "Visualizing higher-layer features of a
-    deep network", 2009; the waves: Olah et al., "Feature visualization", Distill 2017. Not what the unit sees in
-    practice, but what it could be led to. Raises UsageError for a layer or unit that is not there.
+    Default: the last layer, and 12 of its units. The image is parametrized by its Fourier transform, high frequencies
+    scaled down, and shifted a little at each step; without that, the result looks like noise. Erhan et al.,
+    "Visualizing higher-layer features of a deep network", 2009; the parametrization: Olah et al., "Feature
+    visualization", Distill 2017. Such an image need not resemble anything in the data. Raises UsageError for a layer or
+    unit that is not there.
     """
     first = _outputs(module, input_shape)
     chosen = first[-1] if layer is None else choose_layer(first, layer)
@@ -92,20 +93,20 @@ def maximize_units(
     numbers = tuple(int(unit) for unit in wanted)
     rows = list(range(len(numbers)))
 
-    def answers(x: torch.Tensor) -> torch.Tensor:
+    def activations(x: torch.Tensor) -> torch.Tensor:
         output = attached_output(module, x, chosen.name)
         return output[rows, list(numbers)].flatten(1).mean(1) if output.ndim > 2 else output[rows, list(numbers)]
 
-    made = _make(module, input_shape, values, len(numbers), lambda x: -answers(x).sum(), steps, shifted=True)
+    made = _make(module, input_shape, values, len(numbers), lambda x: -activations(x).sum(), steps, shifted=True)
     with on_trial(module), torch.no_grad():
-        before, after = (answers(_within(module, image, values)) for image in made)
+        before, after = (activations(_within(module, image, values)) for image in made)
     return MaximizedUnits(chosen.name, numbers, made[1].numpy(), tuple(before.tolist()), tuple(after.tolist()), steps)
 
 
 def invert_layers(
     module: nn.Module, x: torch.Tensor, values: Range, layer: str | None = None, *, steps: int = STEPS
 ) -> Inversions:
-    """Images to which layers answer as they do to the normalized image `x` (C, *spatial): what they still know of it.
+    """Images with the same activations of a layer as the normalized image `x` (C, *spatial): what the layer preserves.
 
     Default: up to 6 layers, from the first to the last. Mahendran and Vedaldi, "Understanding deep image
     representations by inverting them", CVPR 2015. Raises UsageError for a layer that is not there, DataError for inputs
@@ -222,14 +223,14 @@ def maximized_figure(found: MaximizedUnits, *, title: str, names: Sequence[str] 
     under = [shorten(names[unit], 16) if names else f"unit {unit}" for unit in found.units]
     under = [f"{name}\n{a:.3g} → {b:.3g}" for name, a, b in zip(under, found.before, found.after, strict=True)]
     words = (
-        f"Images made by {found.steps} steps along the gradient so that a unit of {found.layer} answers strongly; "
-        "beneath, its mean answer to noise and to the image. What a unit could be led to, not what it meets."
+        f"Images made by {found.steps} steps along the gradient to maximize a unit of {found.layer}; beneath, its mean "
+        "activation for the noise at the start and for the image. Such images need not resemble the data."
     )
     return _page(list(found.images), under, title, words)
 
 
 def inverted_figure(found: Inversions, image: NDArray[np.float32], *, title: str) -> Figure:
-    """The image (C, H, W), 0 to 1, and what each layer still knows of it."""
+    """The image (C, H, W), 0 to 1, and what each layer preserves of it."""
     under = [
         "the image",
         *(
@@ -238,8 +239,8 @@ def inverted_figure(found: Inversions, image: NDArray[np.float32], *, title: str
         ),
     ]
     words = (
-        f"Images made by {found.steps} steps along the gradient so that a layer answers as it does to the image; what "
-        "it no longer knows is made up. Beneath, how far its answer still is, squared, as a share of the answer."
+        f"Images made by {found.steps} steps along the gradient whose activations in a layer approach those of the "
+        "image; what the layer loses is arbitrary. Beneath, the relative squared error of the activations."
     )
     return _page([image, *found.images], under, title, words)
 

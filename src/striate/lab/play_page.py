@@ -1,4 +1,4 @@
-"""Play with convolution: where the windows of a kernel lie, number by number, and classic kernels on a picture."""
+"""The page Play: where the windows of a kernel lie, number by number, and classic kernels on a picture."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LONGEST = 2000  # letters of a kernel
 
 
 def routes(lab: Lab) -> APIRouter:
-    """What the page asks."""
+    """The endpoints of the page."""
     router = APIRouter()
 
     @router.get("/windows")
@@ -75,7 +75,7 @@ def routes(lab: Lab) -> APIRouter:
 def lay(along: AxisWindows, mode: Mode, weights: str = "ones") -> dict[str, Any]:
     """A square kernel on a square map of digits, the same along both axes.
 
-    `arithmetic`: that of the output's size; `uncovered`: positions that no window reads; `ways_out`: what would mend
+    `arithmetic`: that of the output's size; `uncovered`: positions that no window reads; `ways_out`: what would fix
     that. Where windows fit: the `padded` map, with `before` positions of border on each side, the positions of each
     window in it (`taps`), and of each output its `products` and their sum. Where none does, `problem`.
     """

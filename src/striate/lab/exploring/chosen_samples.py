@@ -1,6 +1,4 @@
-"""Which samples are shown, in which order.
-The samples of a split by how well the network does on each: of any task whose predictions the run keeps.
-"""
+"""Which samples of a run are shown, in which order: by class, by mistake, or by the metric of each sample."""
 
 from __future__ import annotations
 
@@ -14,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate.errors import DataError, UsageError
-from striate.lab.exploring.answers import Answers, read_inputs
-from striate.lab.exploring.samples import Samples
+from striate.lab.exploring.run_samples import Samples, SplitPredictions, read_inputs
 from striate.lab.images import RUN
 from striate.runs.predictions import read_predictions
 from striate.statistics.intervals import wilson
@@ -29,19 +26,23 @@ Show = Literal["all", "mistakes", "unsure", "worst", "best"]
 
 @dataclass(frozen=True)
 class Choice:
-    """What a page asks for: a `split`, the class that samples truly are of and the one that the network says (None:
-    any), and which of them: `all`, `mistakes` with the most confident first, `unsure` hits with the smallest lead
-    first; where samples have no class, the `worst` or the `best` first."""
+    """The samples that a page requests.
+
+    `split`: its name
+    `true`, `predicted`: class numbers; None: any
+    `show`: `all`; `mistakes`, the most confident first; `unsure`: hits, those with the smallest lead first; where
+    samples have no class, the `worst` or the `best` first
+    """
 
     split: str
     true: int | None = None
-    said: int | None = None
+    predicted: int | None = None
     show: Show = "all"
 
     @property
-    def needs_answers(self) -> bool:
-        """Whether the network has to be asked."""
-        return self.said is not None or self.show in ("mistakes", "unsure")
+    def needs_predictions(self) -> bool:
+        """Whether the choice depends on what the network predicts."""
+        return self.predicted is not None or self.show in ("mistakes", "unsure")
 
     @property
     def ranks(self) -> bool:
@@ -49,58 +50,61 @@ class Choice:
         return self.show in ("worst", "best")
 
 
-def chosen_ids(choice: Choice, samples: Samples, answers: Answers | None) -> NDArray[np.int64]:
-    """The ids of the samples in the order in which they are shown: those that only a class was asked of by id, the
-    others by how sure the network is. Raises UsageError for a class that is not there, DataError for a split."""
-    for name, number in (("true", choice.true), ("said", choice.said)):
+def chosen_ids(choice: Choice, samples: Samples, predictions: SplitPredictions | None) -> NDArray[np.int64]:
+    """The ids of the samples in the order in which they are shown: by id where only a split or class is requested,
+    otherwise by confidence. Raises UsageError for a class that is not there, DataError for a split."""
+    for name, number in (("true", choice.true), ("said", choice.predicted)):
         if number is not None and not 0 <= number < len(samples.classes):
             expected = f"a class number from 0 to {len(samples.classes) - 1}"
             raise UsageError(name, str(number), expected, "leave it out")
-    if answers is None or not choice.needs_answers:
+    if predictions is None or not choice.needs_predictions:
         ids = samples.of_split(choice.split)
         return ids if choice.true is None else ids[samples.labels[ids] == samples.classes[choice.true]]
-    fits = np.ones(len(answers.ids), bool)
+    fits = np.ones(len(predictions.ids), bool)
     if choice.true is not None:
-        fits &= answers.true == choice.true
-    if choice.said is not None:
-        fits &= answers.said == choice.said
+        fits &= predictions.true == choice.true
+    if choice.predicted is not None:
+        fits &= predictions.predicted == choice.predicted
     if choice.show != "all":
-        fits &= answers.hits if choice.show == "unsure" else ~answers.hits
+        fits &= predictions.hits if choice.show == "unsure" else ~predictions.hits
     rows = np.flatnonzero(fits)
-    by = answers.lead[rows] if choice.show == "unsure" else -answers.probability[rows]
-    ordered: NDArray[np.int64] = answers.ids[rows[np.argsort(by, kind="stable")]]
+    by = predictions.lead[rows] if choice.show == "unsure" else -predictions.probability[rows]
+    ordered: NDArray[np.int64] = predictions.ids[rows[np.argsort(by, kind="stable")]]
     return ordered
 
 
 def describe(
-    ids: NDArray[np.int64], samples: Samples, answers: Answers | None, figures: Mapping[int, str] | None = None
+    ids: NDArray[np.int64],
+    samples: Samples,
+    predictions: SplitPredictions | None,
+    metrics: Mapping[int, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Each sample as a page needs it: the `name` of its image in addresses, `path`, `label`, and where answers are
-    there `said`, `probability` and whether it is `right`; of `figures`, its own as `figure`."""
-    rows = {} if answers is None else dict(zip(answers.ids.tolist(), range(len(answers.ids)), strict=True))
+    """Each sample as a page needs it: the `name` of its image in addresses, `path`, `label`; with predictions `said`
+    (the predicted class), `probability` and whether it is `right`; with `metrics`, its own as label, and `figure`."""
+    rows = {} if predictions is None else {number: row for row, number in enumerate(predictions.ids.tolist())}
     told = []
     for number in ids.tolist():
         one = {"name": f"{RUN}#{number}", "path": samples.listing.paths[number], "label": str(samples.labels[number])}
-        if figures is not None and number in figures:
-            one |= {"label": figures[number], "figure": True}
-        if answers is not None and number in rows:
+        if metrics is not None and number in metrics:
+            one |= {"label": metrics[number], "figure": True}
+        if predictions is not None and number in rows:
             row = rows[number]
-            said = samples.classes[int(answers.said[row])]
-            right = bool(answers.hits[row])
-            one |= {"said": said, "probability": float(answers.probability[row]), "right": right}
+            predicted = samples.classes[int(predictions.predicted[row])]
+            right = bool(predictions.hits[row])
+            one |= {"said": predicted, "probability": float(predictions.probability[row]), "right": right}
         told.append(one)
     return told
 
 
-def confusion(samples: Samples, answers: Answers) -> dict[str, Any]:
-    """How often each class was said for each: `counts`, a row a true class; `pairs`, the most confused ones; and the
-    accuracy with its 95 % interval (Wilson)."""
+def confusion(samples: Samples, predictions: SplitPredictions) -> dict[str, Any]:
+    """The confusion matrix: `counts`, a row a true class; `pairs`, the most confused ones; the accuracy with its 95 %
+    interval (Wilson)."""
     size = len(samples.classes)
-    counts = np.bincount(answers.true * size + answers.said, minlength=size * size).reshape(size, size)
+    counts = np.bincount(predictions.true * size + predictions.predicted, minlength=size * size).reshape(size, size)
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     most = [divmod(int(place), size) for place in np.argsort(-wrong, axis=None, kind="stable")[:10]]
-    hits, n = int(answers.hits.sum()), len(answers.ids)
+    hits, n = int(predictions.hits.sum()), len(predictions.ids)
     interval = wilson(hits, n)
     return {
         "classes": samples.classes,
@@ -112,7 +116,7 @@ def confusion(samples: Samples, answers: Answers) -> dict[str, Any]:
         "hits": hits,
         "accuracy": hits / n,
         "interval": [interval.low, interval.high],
-        "kept": answers.kept,
+        "kept": predictions.saved,
     }
 
 
@@ -144,20 +148,20 @@ class Ranked:
 
 
 def find_ranked(lab: Lab, samples: Samples, split: str) -> Ranked:
-    """The samples of a split with what the run keeps of it. Raises DataError where it keeps nothing of this split."""
+    """The samples of a split with their saved predictions. Raises DataError where the run saved none of this split."""
     ids = samples.of_split(split)
-    kept = read_predictions(samples.run, split)
-    if lab.trained is None or kept is None or not set(kept.ids.tolist()) <= set(ids.tolist()):
-        got = "no predictions that the run keeps"
+    saved = read_predictions(samples.run, split)
+    if lab.trained is None or saved is None or not set(saved.ids.tolist()) <= set(ids.tolist()):
+        got = "no saved predictions"
         raise DataError(f"the order of {split}", got, "the split val or test of a finished run", "choose test")
     task = lab.trained.task
-    rows = task.rows_for(kept.answers, kept.targets)
-    return Ranked(task, kept.ids, task.headline_figure().each(rows), kept.targets, kept.answers)
+    rows = task.rows_for(saved.answers, saved.targets)
+    return Ranked(task, saved.ids, task.headline_figure().each(rows), saved.targets, saved.answers)
 
 
 def drawn(lab: Lab, samples: Samples, ranked: Ranked, number: int, *, truth: bool) -> bytes:
-    """A PNG of one sample with what was predicted drawn over it, or with what is true. Raises DataError where the task
-    draws nothing, and for a sample that is not there."""
+    """A PNG of one sample with the prediction drawn over it, or with the truth. Raises DataError where the task draws
+    nothing, and for a sample that is not there."""
     rows = np.flatnonzero(ranked.ids == number)
     if not len(rows) or not ranked.task.draws:
         got = "no drawing of predictions" if len(rows) else f"no sample {number}"

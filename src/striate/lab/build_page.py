@@ -1,4 +1,4 @@
-"""Build: a network draws itself while it is typed, with what it costs and sees, and what is wrong with it."""
+"""The page Build: a network is drawn while it is typed, with its model summary and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from striate.models.layer_strings.words import WORDS, show_signature
 from striate.models.registry import GROUPS
 from striate.wording import percent_of, scaled, show_shape, show_sizes
 
-_KEPT = 64
+_MOST_CACHED = 64
 _EXAMPLES = (
     ("LeNet's kind", "conv(16,5) relu pool(2) conv(24,5) relu pool(2) fc(64) relu dropout(0.5) fc(10)", "1x28x28"),
     ("residual", "conv(16,3,pad=1) relu 3*[res[conv(16,3,pad=1) bn relu conv(16,3,pad=1)] relu] gap fc(10)", "3x32x32"),
@@ -28,45 +28,44 @@ _EXAMPLES = (
 )  # fmt: skip
 
 
-class Asked(BaseModel):
-    """A network as it is typed: its name, the shape of its input (`1x28x28`), and how many outputs it is to have;
-    empty, its own."""
+class NetworkRequest(BaseModel):
+    """A network as it is typed, the shape of its input (`1x28x28`) and its number of outputs; empty: its own."""
 
     model: Annotated[str, Field(max_length=LONGEST)]
     input: Annotated[str, Field(max_length=60)] = ""
     outputs: Annotated[int, Field(ge=1, le=10**6)] | None = None
 
 
-class Ledgers:
-    """The accounts that were asked for last: a state that is looked at again costs nothing."""
+class Summaries:
+    """Caches the latest model summaries as the page draws them."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._kept: OrderedDict[tuple[str, tuple[int, ...] | None, int | None], dict[str, Any]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, tuple[int, ...] | None, int | None], dict[str, Any]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def account(self, asked: Asked) -> dict[str, Any]:
-        """The network's account as the page draws it. Raises StriateError."""
-        key = network_name(self._lab, asked.model), input_shape(asked.input), asked.outputs
+    def summary(self, request: NetworkRequest) -> dict[str, Any]:
+        """The network's summary as the page draws it. Raises StriateError."""
+        key = network_name(self._lab, request.model), input_shape(request.input), request.outputs
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
         from striate.account.summarize import summarize
 
         with self._lab.computing:
             ledger = summarize(key[0], key[1], outputs=key[2])
-        drawn = drawing(ledger) | {"model": asked.model.strip()}
+        drawn = drawing(ledger) | {"model": request.model.strip()}
         with self._lock:
-            self._kept[key] = drawn
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
+            self._cache[key] = drawn
+            while len(self._cache) > _MOST_CACHED:
+                self._cache.popitem(last=False)
         return drawn
 
 
 def routes(lab: Lab) -> APIRouter:
-    """What the page asks."""
-    router, ledgers = APIRouter(), Ledgers(lab)
+    """The endpoints of the page."""
+    router, summaries = APIRouter(), Summaries(lab)
 
     @router.get("/choices")
     def choices() -> dict[str, Any]:
@@ -83,9 +82,9 @@ def routes(lab: Lab) -> APIRouter:
         }
 
     @router.post("/network")
-    def network(asked: Asked) -> dict[str, Any]:
+    def network(request: NetworkRequest) -> dict[str, Any]:
         try:
-            return ledgers.account(asked)
+            return summaries.summary(request)
         except StriateError as error:
             return {"error": problem_record(error)}
 

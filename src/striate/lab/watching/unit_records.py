@@ -1,9 +1,13 @@
-"""What is told about one number of a network: plain and frozen, free of torch."""
+"""How one number of a network is computed, as plain frozen records."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 Numbers = tuple[float, ...]
 
@@ -85,6 +89,22 @@ class Seen:
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
         return asdict(self)
+
+
+def some_terms(terms: Sequence[Term], total: float, count: int) -> dict[str, Any]:
+    """The fields of a unit that is a sum of `count` numbers, `total` together, of which these terms are told."""
+    rest = count - len(terms)
+    return {
+        "terms": tuple(terms),
+        "rest_count": rest,
+        "rest_sum": total - sum(term.adds for term in terms) if rest else 0.0,
+    }
+
+
+def broadcast_number(tensor: torch.Tensor, at: tuple[int, ...]) -> float:
+    """The number of a tensor that meets the place `at` of a result, with broadcasting."""
+    inner = at[len(at) - tensor.ndim :]
+    return float(tensor[tuple(i if side > 1 else 0 for i, side in zip(inner, tensor.shape, strict=True))])
 
 
 def written(value: float) -> str:

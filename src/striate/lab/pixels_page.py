@@ -1,4 +1,4 @@
-"""Pixels: an image as numbers and channels, down to the pixel."""
+"""The page Pixels: an image as numbers, channel by channel, down to the pixel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Count = Annotated[int, Query(ge=1, le=MOST_ACROSS)]
 
 
 def routes(lab: Lab) -> APIRouter:
-    """What the page asks."""
+    """The endpoints of the page."""
     router = APIRouter()
 
     @router.get("/region")

@@ -32,7 +32,6 @@ from striate.lab.watching.pooling_arithmetic import (
     explain_l2_pool,
     explain_max_pool,
 )
-from striate.lab.watching.records import Line, Term, UnitArithmetic
 from striate.lab.watching.step import Step, as_maps
 from striate.lab.watching.sum_arithmetic import (
     explain_channels,
@@ -41,6 +40,7 @@ from striate.lab.watching.sum_arithmetic import (
     explain_reduction,
     explain_softmax,
 )
+from striate.lab.watching.unit_records import Line, Term, UnitArithmetic
 from striate.lab.watching.window_arithmetic import explain_convolution, explain_local
 from striate.layers.activations import Maxout
 from striate.layers.convolution import LocallyConnected

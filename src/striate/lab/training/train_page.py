@@ -1,4 +1,4 @@
-"""The trainings of a lab: one that it runs, and all whose runs lie in the folder `runs` beside it."""
+"""The page Train: the trainings of a lab, one that it runs itself and all runs in the folder `runs`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
 
 from striate.errors import StriateError, UsageError, one_line, pasted
-from striate.lab.training.following import KeptLooks, follow
-from striate.lab.training.process import TrainingProcess
-from striate.lab.training.wish import Wish
+from striate.lab.training.following import Snapshots, TrainingProcess, follow
+from striate.lab.training.training_request import RECIPES, TrainingRequest, read_request, sources
+from striate.lab.workbench import Lab
+from striate.models.registry import GROUPS
 from striate.runs.directory import RunDirectory
 from striate.runs.lock import owner
 from striate.training.config_file import config_from_yaml
@@ -33,23 +36,23 @@ class Trainings:
         self._opened = opened if opened is not None and opened.is_dir() else None
         self._process: TrainingProcess | None = None
         self._lock = threading.Lock()
-        self._kept = KeptLooks()
+        self._snapshots = Snapshots()
 
     def names(self) -> list[dict[str, Any]]:
         """`name data model finished` of each run, the newest first."""
         found = sorted(self._runs().values(), key=_age)[:_LISTED]
         return [_listed(name, run) for run in found for name in [self._name(run)]]
 
-    def start(self, wish: Wish) -> str:
+    def start(self, request: TrainingRequest) -> str:
         """Begin a training; the name of its run. Raises UsageError while another one runs."""
         with self._lock:
             self._refuse_second()
-            run = self._new_run(wish)
-            self._process = TrainingProcess(wish.arguments(run), run)
+            run = self._new_run(request)
+            self._process = TrainingProcess(request.arguments(run), run)
             return run.name
 
     def go_on(self, name: str) -> str:
-        """Go on with a run that was paused or interrupted. Raises UsageError where that cannot be."""
+        """Resume a run that was paused or interrupted. Raises UsageError where that is impossible."""
         run = self._run(name)
         with self._lock:
             self._refuse_second()
@@ -61,7 +64,7 @@ class Trainings:
             return name
 
     def stop(self) -> str:
-        """Have the training of this lab save and end; the name of its run. Raises UsageError where none runs."""
+        """Let the training of this lab save and end; the name of its run. Raises UsageError where none runs."""
         with self._lock:
             if self._process is None or not self._process.running:
                 raise UsageError("run", "no training of this lab", "one that runs", "start one")
@@ -73,19 +76,21 @@ class Trainings:
         return None if self._process is None else self._name(self._process.run)
 
     def follow(self, name: str, epochs_known: int = 0) -> dict[str, Any]:
-        """What is known of a run now (`following.follow`). Raises UsageError for a name that is of none."""
+        """The state of a run now (`following.follow`). Raises UsageError for a name that is of none."""
         process = self._process
         own = process if process is not None and name == self._name(process.run) else None
         run = self._run(name) if own is None else own.run
-        return {"name": name, **follow(RunDirectory(run), own, self._kept, epochs_known)}
+        return {"name": name, **follow(RunDirectory(run), own, self._snapshots, epochs_known)}
 
-    def look(self, name: str, step: int) -> dict[str, Any] | None:
-        """The look at a run that was kept of about this step; None where there is none."""
-        return self._kept.at(self._run(name), step)
+    def snapshot(self, name: str, step: int) -> dict[str, Any] | None:
+        """The cached snapshot of a run nearest to this step; None where there is none."""
+        return self._snapshots.at(self._run(name), step)
 
     def end(self) -> None:
-        """Have the training save and end, and say on stderr how to go on: it has a second; one whose step takes longer
-        saves after it, by itself."""
+        """Let the training save and end within a second, and say on stderr how to resume it.
+
+        A training whose step takes longer saves after that step by itself.
+        """
         process = self._process
         if process is None or not process.running:
             return
@@ -102,10 +107,10 @@ class Trainings:
             got = f"a second training beside {self._name(self._process.run)}"
             raise UsageError("train", got, "one at a time: each is given all cores", "pause or stop it first")
 
-    def _new_run(self, wish: Wish) -> Path:
-        model = re.match(r"[\w.-]+", wish.model or "")
-        words = [wish.source.key if wish.source.key != "run" else Path(wish.source.source).name]
-        if model is not None and wish.model is not None and len(wish.model) <= 24:
+    def _new_run(self, request: TrainingRequest) -> Path:
+        model = re.match(r"[\w.-]+", request.model or "")
+        words = [request.source.key if request.source.key != "run" else Path(request.source.source).name]
+        if model is not None and request.model is not None and len(request.model) <= 24:
             words.append(model.group())
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words)).strip("-.")[:48] or "run"
         return next(path for k in range(1, 1_000_000) if not (path := self._folder / f"{name}-{k}").exists())
@@ -144,3 +149,46 @@ def _listed(name: str, run: Path) -> dict[str, Any]:
     except StriateError:
         data, model = "", ""
     return {"name": name, "data": data, "model": model, "finished": (run / "metrics.json").exists()}
+
+
+FOLDER = Path("runs")
+
+
+def routes(lab: Lab) -> APIRouter:
+    """The endpoints of the page Train."""
+    router = APIRouter()
+    trainings = Trainings(FOLDER, lab.run)
+    lab.at_end(trainings.end)
+
+    @router.get("/choices")
+    def choices() -> dict[str, Any]:
+        """The data and networks that can be trained, and the runs that can be watched."""
+        return {
+            "data": [{"key": one.key, "title": one.title} for one in sources(lab.run)],
+            "models": {group: [info.name for info in entries] for group, entries in GROUPS.items()},
+            "recipes": RECIPES,
+            "runs": trainings.names(),
+            "current": trainings.current(),
+        }
+
+    @router.post("/start")
+    def start(request: Annotated[dict[str, Any], Body()]) -> dict[str, str]:
+        return {"run": trainings.start(read_request(request, lab))}
+
+    @router.post("/stop")
+    def stop() -> dict[str, str]:
+        return {"run": trainings.stop()}
+
+    @router.post("/resume")
+    def resume(run: Annotated[str, Body(embed=True)]) -> dict[str, str]:
+        return {"run": trainings.go_on(run)}
+
+    @router.get("/follow")
+    def follow(run: str, known: int = 0) -> dict[str, Any]:
+        return trainings.follow(run, max(0, known))
+
+    @router.get("/look")
+    def look(run: str, step: int) -> dict[str, Any]:
+        return {"look": trainings.snapshot(run, step)}
+
+    return router

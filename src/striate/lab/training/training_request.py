@@ -1,4 +1,4 @@
-"""What a page asks to be trained, and the command that does it."""
+"""The training that a page requests, and the command that does it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A training that was asked for. `model` is a name of the zoo or a layer string, None to have it chosen;
-    `epochs` or `minutes`, neither to have them decided."""
+class TrainingRequest:
+    """A training with the fields that are filled in; what is None, `striate train` decides.
+
+    `model` is a name of the zoo or a layer string; `epochs` and `minutes` are not given both.
+    """
 
     source: Source
     model: str | None = None
@@ -70,31 +72,31 @@ def _of_run(run: Path | None, named: tuple[Source, ...]) -> tuple[Source, ...]:
     return (Source("run", f"{Path(source).name}, the data of {run.name}", source),)
 
 
-def read_wish(asked: Mapping[str, Any], lab: Lab) -> Wish:
-    """The training that a page asks for by `data`, `model`, `epochs`, `minutes`, `recipe` and `lr`; what is empty is
-    left open. Raises UsageError; ModelError for a network that is named by a path."""
-    key = _text(asked, "data") or "mnist5k"
+def read_request(fields: Mapping[str, Any], lab: Lab) -> TrainingRequest:
+    """The training of the fields `data`, `model`, `epochs`, `minutes`, `recipe` and `lr` of a page; empty ones are left
+    to be decided. Raises UsageError; ModelError for a network that is named by a path."""
+    key = _text(fields, "data") or "mnist5k"
     offered = sources(lab.run)
     source = next((one for one in offered if one.key == key), None)
     if source is None:
         expected = "data with a name that are on this machine, or those of the run that the lab was opened with"
         raise UsageError("data", repr(key[:80]), expected, f"one of: {', '.join(one.key for one in offered)}")
-    epochs, minutes = _number(asked, "epochs", 100_000), _number(asked, "minutes", 10_000)
+    epochs, minutes = _number(fields, "epochs", 100_000), _number(fields, "minutes", 10_000)
     if epochs is not None and minutes is not None:
         raise UsageError("budget", "both epochs and minutes", "one of them", "leave out minutes")
     if epochs is not None and epochs != int(epochs):
         raise UsageError("epochs", f"{epochs:g}", "a whole number", f"{math.ceil(epochs)}")
-    recipe = _text(asked, "recipe") or None
+    recipe = _text(fields, "recipe") or None
     if recipe not in (None, *RECIPES):
         raise UsageError("recipe", repr(recipe[:80]), f"one of: {', '.join(RECIPES)}", "standard")
-    model = _text(asked, "model")
-    return Wish(
+    model = _text(fields, "model")
+    return TrainingRequest(
         source,
         None if model in ("", "auto") else _network(model, lab),
         None if epochs is None else int(epochs),
         minutes,
         recipe,
-        _number(asked, "lr", 1000),
+        _number(fields, "lr", 1000),
     )
 
 
@@ -111,8 +113,8 @@ def _network(text: str, lab: Lab) -> str:
     return name
 
 
-def _text(asked: Mapping[str, Any], name: str) -> str:
-    value = asked.get(name)
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
     if value is not None and not isinstance(value, str):
         raise UsageError(name, f"{type(value).__name__}", "text", f'"{name}": "…"')
     if len(value or "") > LONGEST:
@@ -121,8 +123,8 @@ def _text(asked: Mapping[str, Any], name: str) -> str:
     return (value or "").strip()
 
 
-def _number(asked: Mapping[str, Any], name: str, most: int) -> float | None:
-    value = asked.get(name)
+def _number(fields: Mapping[str, Any], name: str, most: int) -> float | None:
+    value = fields.get(name)
     if value is None or value == "":
         return None
     try:
