@@ -34,6 +34,8 @@ from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request, read_config
 from striate.training.saving import Saver
 
+pytestmark = pytest.mark.draws
+
 USUAL = {"--plan": "plain", "--epochs": "6", "--batch": "16", "--seed": "1", "--optim.lr": "0.01"}
 
 Say = Callable[..., Any]

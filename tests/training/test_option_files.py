@@ -14,8 +14,6 @@ from short_runs import asked_for
 import striate
 from striate.api import resume, train_config
 from striate.api import training as api
-from striate.report import finish
-from striate.report.finish import _pictures
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, create_run
 from striate.training.config import Config
@@ -160,8 +158,7 @@ def test_a_run_killed_between_its_early_end_and_its_report_is_finished_as_it_was
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_kept_epoch_is_the_one_that_is_measured(monkeypatch, keep: str) -> None:
-    monkeypatch.setattr(finish, "_pictures", _pictures)  # the curves say which epoch was kept
+def test_the_kept_epoch_is_the_one_that_is_measured(drawing: None, keep: str) -> None:
     fields = {"optim__lr": 0.3, "schedule__name": "constant", "optim__ema": 0, "model__name": "mlp(8)"}
     run = train_quietly(asked_for(epochs=6, keep=keep, **fields), "run")
     rows = list(csv.DictReader(Path("run/metrics.csv").read_text().splitlines()))
