@@ -8,8 +8,9 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["COLUMNS"] = "80"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,53 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path.with_name(f"{tmp_path.name}-cache")))
     return tmp_path
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_drawing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Reports of runs have one tiny picture: drawing takes six times as long as these trainings, and has tests of its
+    own. Modules that look at pictures say `pytestmark = pytest.mark.draws`, single tests ask for `drawing`."""
+    if request.node.get_closest_marker("draws"):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        _leave_out(patch)
+        yield
+
+
+_DRAWN: dict[str, Any] = {}
+"""What `without_drawing` has put aside."""
+
+
+def _leave_out(patch: pytest.MonkeyPatch) -> None:
+    from striate.report import finish
+
+    instead = {
+        "_pictures": lambda *_: [],
+        "draw_first_filters": lambda *_: [],
+        "draw_signal": _tiny_picture,
+        "of_task": lambda *_: {},
+    }
+    for name, nothing in instead.items():
+        _DRAWN.setdefault(name, getattr(finish, name))
+        patch.setattr(finish, name, nothing)
+
+
+def _tiny_picture(folder: Path, *_: object) -> Any:
+    from striate.visualize.page_parts import Picture
+
+    path = folder / "signal.png"
+    Image.new("RGB", (1, 1)).save(path)
+    return Picture("Signal through the layers", "one pixel", path, "signal")
+
+
+@pytest.fixture
+def drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report of this test's runs has its pictures."""
+    from striate.report import finish
+
+    for name, original in _DRAWN.items():
+        monkeypatch.setattr(finish, name, original)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from unchanged import changes, seen_of, surroundings
 
 import striate
+from quick import few_quick
 from striate.errors import StriateError
 
 
@@ -41,6 +42,7 @@ def assert_unchanged(setup: InUse, look: Callable[[InUse], object] = diagnose) -
 
 
 SETUPS = [pytest.param(build, id=build.__name__) for build in BUILDERS]
+SOME = few_quick(BUILDERS, BUILDERS[::3])
 
 
 @pytest.mark.parametrize("build", SETUPS)
@@ -66,7 +68,7 @@ def same_bits(one: Any, other: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize("build", SETUPS)
+@pytest.mark.parametrize("build", SOME, ids=lambda build: build.__name__)
 def test_the_next_batches_are_those_that_would_have_come(build: Builder) -> None:
     expected = batches_after(build())
     setup = build()
@@ -90,7 +92,7 @@ def trained_on(setup: InUse) -> dict[str, Tensor]:
     return setup.model.state_dict()
 
 
-@pytest.mark.parametrize("build", SETUPS)
+@pytest.mark.parametrize("build", SOME, ids=lambda build: build.__name__)
 def test_training_goes_on_as_if_nothing_had_happened(build: Builder) -> None:
     expected = trained_on(build())
     setup = build()

@@ -16,6 +16,8 @@ import striate
 from striate.cli import main
 from striate.runs.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.draws
+
 
 def train(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
     assert main(["train", *words, "--json"]) == 0, capsys.readouterr().err

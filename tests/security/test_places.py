@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import pytest
 
+from quick import few_quick
 from striate.data import download as download_module
 from striate.data.download import download
 from striate.data.named import DatasetInfo, RemoteFile
@@ -128,8 +129,12 @@ def test_a_plan_of_another_user_is_not_believed(monkeypatch) -> None:
 # The environment
 
 
-@pytest.mark.parametrize("name", ["STRIATE_DATA", "STRIATE_CACHE", "XDG_CACHE_HOME", "TMPDIR", "COLUMNS", "HOME"])
-@pytest.mark.parametrize("value", ["", "/dev/null", "/nowhere\x1b[2J", "~nobody-here", "x" * 5000, "-1"])
+VARIABLES = ["STRIATE_DATA", "STRIATE_CACHE", "XDG_CACHE_HOME", "TMPDIR", "COLUMNS", "HOME"]
+STRANGE = ["", "/dev/null", "/nowhere\x1b[2J", "~nobody-here", "x" * 5000, "-1"]
+PAIRS = [(name, value) for name in VARIABLES for value in STRANGE]
+
+
+@pytest.mark.parametrize(("name", "value"), few_quick(PAIRS, PAIRS[::5], unpack=True))
 def test_strange_values_of_the_environment(striate, monkeypatch, name, value) -> None:
     monkeypatch.setenv(name, value)
     for words in (("datasets",), ("models",), ("data", "show", "mnist5k", "--count", "1", "--out", "x.png", "--force")):

@@ -274,6 +274,7 @@ def in_a_process(*arguments: str) -> list[list[str]]:
     return [line.split() for line in ran.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit counts address space on Linux")
 def test_a_process_whose_memory_is_limited_goes_on() -> None:
     """No stand-in: torch's own allocator is refused memory by the system."""

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from quick import few_quick
 from striate.api.planning import plan_training
 from striate.api.studies import find_learning_rate, sweep
 from striate.api.training import train
@@ -101,7 +102,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", few_quick(WAYS, ["the usual", "with patience", "with baselines"]))
 def test_training_reads_it_once_it_is_over(way: str, arrays) -> None:
     asked = {"epochs": 2} | WAYS[way]
     train(arrays(), MODEL, out="run", **asked | {"set": PLAIN | asked.get("set", {})})

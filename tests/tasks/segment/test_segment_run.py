@@ -21,6 +21,8 @@ from striate.runs.directory import open_run
 from striate.runs.predictions import read_predictions
 from striate.tasks.segment.task import Segment
 
+pytestmark = pytest.mark.draws
+
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
