@@ -51,7 +51,7 @@ NAMES_TASKS: set[str] = {
 COMPARES_ANNOTATION: set[str] = set()
 IGNORES_255: set[str] = set()
 # Rooms whose folders still import one another in circles.
-CIRCULAR_FOLDERS = {"data", "training"}
+CIRCULAR_FOLDERS = {"training"}
 
 
 def room_of(file: Path) -> str:

@@ -19,11 +19,11 @@ from striate.data.dataset import Dataset, Preparation, SampleFacts, Split, Split
 from striate.data.decode import Decoded
 from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
+from striate.data.materialize import Kept, keep_samples
 from striate.data.media.every import medium_of
 from striate.data.scan import Scan, plan_inputs, scan_listing
 from striate.data.sources.choose import list_source, takes_layout
 from striate.data.splits import assign_membership
-from striate.data.store.choose import Kept, keep_samples
 from striate.data.store.stored import Inputs, StoredInputs
 from striate.errors import DataError
 from striate.records import Finding
