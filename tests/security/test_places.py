@@ -12,10 +12,15 @@ from typing import ClassVar
 
 import pytest
 
+<<<<<<< HEAD
 from quick import few_quick
 from striate.data import download as download_module
 from striate.data.download import download
+=======
+>>>>>>> h2_data
 from striate.data.named import DatasetInfo, RemoteFile
+from striate.data.sources import download as download_module
+from striate.data.sources.download import download
 from striate.errors import DataError
 from striate.machine.cache import keep_plan, read_plan
 

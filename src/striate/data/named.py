@@ -1,4 +1,4 @@
-"""The catalogue of data sets that have a name, and where they lie on this machine."""
+"""The catalogue of data sets that have a name, and the folders of this machine that they are looked for in."""
 
 from __future__ import annotations
 
@@ -7,8 +7,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from striate.data.media.medium import Kind
-from striate.data.places import data_folders
-from striate.data.sources.archive import SUFFIXES
+from striate.errors import DataError
+
+# Where Debian's package dataset-fashion-mnist installs.
+_DEBIAN = Path("/usr/share/datasets")
+
+
+def download_folder() -> Path:
+    """Where downloads go: $STRIATE_DATA if it is set and can be written to, else ~/.cache/striate/data.
+
+    Raises DataError for a user without a home.
+    """
+    chosen = os.environ.get("STRIATE_DATA")
+    if chosen and os.access(chosen, os.W_OK):
+        return Path(chosen)
+    for folder in _home_folders():
+        return folder
+    where = "a folder that can be written to, named by STRIATE_DATA"
+    raise DataError("downloads", "no home folder to put them into", where, "export STRIATE_DATA=$PWD")
+
+
+def data_folders() -> tuple[Path, ...]:
+    """Where named sets are looked for, in this order."""
+    chosen = os.environ.get("STRIATE_DATA")
+    own = (Path(chosen),) if chosen else ()
+    return (*own, *_home_folders(), _DEBIAN)
+
+
+def _home_folders() -> tuple[Path, ...]:
+    try:
+        return (Path.home() / ".cache" / "striate" / "data",)
+    except RuntimeError:  # a user without a home
+        return ()
+
 
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -254,16 +285,6 @@ def find(name: str) -> Path | None:
             if _complete(folder / place, entry):
                 return folder / place
     return None
-
-
-def find_own(name: str) -> Path | None:
-    """What lies under this bare name in $STRIATE_DATA, or as an archive of this name (`flowers.tar.gz`), where no path
-    of this name is here; None if nothing does."""
-    chosen = os.environ.get("STRIATE_DATA")
-    if not chosen or Path(name).name != name or os.path.lexists(name):
-        return None
-    places = (Path(chosen) / f"{name}{suffix}" for suffix in ("", *SUFFIXES))
-    return next((path for path in places if path.exists()), None)
 
 
 def _complete(path: Path, entry: DatasetInfo) -> bool:

@@ -1,5 +1,11 @@
-"""A data set from a name or a path: parse the source into a listing, plan, decode.
-From a listing and its decoded samples to a `Dataset`: targets, splits, rows, fingerprint.
+"""A data set from a name or a path, step by step.
+
+1. `list_source`: the source as a listing, one entry a sample; nothing is decoded.
+2. `scan_listing`: a digest of each sample's content, and what its header says.
+3. `plan_inputs`: how each sample becomes an input (size, channels), decided from the headers.
+4. `assign_membership`: the split of each sample, which follows from its content.
+5. `materialize_samples`: the samples decoded into memory, into a pack, or anew in each epoch.
+6. `_assemble`: targets, splits, findings and the fingerprint as a `Dataset`.
 """
 
 from __future__ import annotations
@@ -19,17 +25,129 @@ from striate.data.dataset import Dataset, Preparation, SampleFacts, Split, Split
 from striate.data.decode import Decoded
 from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
+from striate.data.materialize import Materialized, materialize_samples
 from striate.data.media.every import medium_of
 from striate.data.scan import Scan, plan_inputs, scan_listing
 from striate.data.sources.choose import list_source, takes_layout
 from striate.data.splits import assign_membership
-from striate.data.store.choose import Kept, keep_samples
 from striate.data.store.stored import Inputs, StoredInputs
 from striate.errors import DataError
 from striate.records import Finding
 
 
-def assemble(
+def load_dataset(
+    config: DataConfig, *, annotation: str | None = None, announce: Callable[[str], None] | None = None
+) -> Dataset:
+    """The data set that `config` names, decoded and split, ready for training.
+
+    `annotation` (`class`, `number`, `mask`) says how labels are read where that is open; `announce` is told
+    of a download before it starts. Raises DataError or ConfigError.
+    """
+    listing = list_source(config, annotation, announce)
+    scan = scan_listing(listing, range(len(listing)), config.max_pixels)
+    preparation, samples, notes, resized = _plan_and_decode(listing, scan, config, announce)
+    decoded = samples.decoded
+    unreadable = scan.unreadable | decoded.unreadable
+    split, units = assign_membership(listing, scan.contents, sorted(decoded.ids.tolist()), config)
+    refuse_unusable(listing, scan, unreadable, split)
+    return _assemble(
+        listing,
+        scan,
+        preparation,
+        decoded,
+        split,
+        classes=annotation_kind(listing.annotation).classes_of(listing, decoded.masks),
+        unreadable=unreadable,
+        notes=(*listing.notes, *notes, *_split_notes(listing, config)),
+        findings=(*find_all(listing, scan, unreadable), *resized),
+        units=units,
+        store=samples.store,
+        known_fingerprint=config.fingerprint,
+    )
+
+
+def _plan_and_decode(
+    listing: Listing, scan: Scan, config: DataConfig, announce: Callable[[str], None] | None
+) -> tuple[Preparation, Materialized, tuple[str, ...], tuple[Finding, ...]]:
+    """The preparation, the samples decoded by it, notes and findings. Files that prove damaged when they are decoded do
+    not count for the preparation: it is planned again without them, and where it differs the rest is decoded again."""
+    unreadable = dict(scan.unreadable)
+    _refuse_if_all_unreadable(listing, scan, unreadable)
+    preparation, notes, resized = plan_inputs(listing, scan, config)
+    ids = [i for i in range(len(listing)) if i not in unreadable]
+    # The order in which files are laid into memory, so that a split is one piece; it holds if all can be decoded.
+    split = assign_membership(listing, scan.contents, ids, config)[0] if listing.inputs is None else None
+    samples = materialize_samples(listing, scan, ids, preparation, config, announce, split=split)
+    if damaged := samples.decoded.unreadable:
+        unreadable |= damaged
+        _refuse_if_all_unreadable(listing, scan, unreadable)
+        headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
+        planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config)
+        if planned != preparation:
+            preparation, ids = planned, sorted(samples.decoded.ids.tolist())
+            samples = materialize_samples(listing, scan, ids, preparation, config, announce)
+            decoded = samples.decoded
+            samples = replace(samples, decoded=replace(decoded, unreadable=damaged | decoded.unreadable))
+    return preparation, samples, (*notes, *samples.notes), resized
+
+
+def _refuse_if_all_unreadable(listing: Listing, scan: Scan, unreadable: dict[int, str]) -> None:
+    if len(unreadable) == len(listing):
+        refuse_unusable(listing, scan, unreadable, {})
+
+
+def load_for_evaluation(
+    config: DataConfig,
+    preparation: Preparation,
+    classes: tuple[str, ...],
+    annotation: str,
+    *,
+    targets: int | None = None,
+    seen: Collection[str] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> Dataset:
+    """Other data, prepared as a trained network's were, as one split; nothing is split here.
+
+    It is the test split that the source gives, under the name `test`, else everything, under the name `all`. Arrays
+    are read in the layout of the training unless `config` has another. Classes are matched by name to `classes`, and
+    may be fewer; bare numbers that match no name are positions in `classes`. `targets` is how many numbers the network
+    predicts; `seen` are digests (`Dataset.contents`) of what it was trained on: samples among them are a finding.
+    Raises DataError for a class that the network does not know, or inputs or targets of another shape.
+    """
+    if config.layout == "auto" and takes_layout(config.source):
+        config = replace(config, layout=preparation.layout)
+    listing = list_source(config, annotation, announce)
+    _check_form(listing, preparation, targets)
+    listing, renamed = annotation_kind(listing.annotation).match(listing, classes)
+    name = "test" if "test" in listing.given else "all"
+    ids = [i for i, given in enumerate(listing.given) if name == "all" or given == name]
+    what = "the test split that the source gives"
+    if name == "all":
+        what = 'everything, under the name "all": the source gives no test split'
+    note = f"Evaluated on {what} ({len(ids):,} samples)."
+    scan = scan_listing(listing, ids, preparation.max_pixels)
+    readable = [i for i in ids if i not in scan.unreadable]
+    samples = materialize_samples(listing, scan, readable, preparation, config, announce)
+    decoded = samples.decoded
+    unreadable = scan.unreadable | decoded.unreadable
+    if not len(decoded.ids):
+        refuse_unusable(listing, scan, unreadable, {})
+    known = find_seen(listing, [scan.contents[i].hex() for i in decoded.ids.tolist()], frozenset(seen or ()))
+    return _assemble(
+        listing,
+        scan,
+        preparation,
+        decoded,
+        dict.fromkeys(decoded.ids.tolist(), name),
+        classes=classes,
+        unreadable=unreadable,
+        notes=(*listing.notes, note, *renamed, *samples.notes),
+        findings=(*known, *find_all(listing, scan, unreadable)),
+        store=samples.store,
+    )
+
+
+def _assemble(
     listing: Listing,
     scan: Scan,
     preparation: Preparation,
@@ -42,22 +160,23 @@ def assemble(
     findings: tuple[Finding, ...],
     units: Mapping[int, bytes] | None = None,
     store: Store = "memory",
-    known: str | None = None,
+    known_fingerprint: str | None = None,
 ) -> Dataset:
-    """The data set of the decoded samples; `split` names the split of each by id, `unreadable` the reasons of others,
-    `units` what must stay together, `store` where the inputs are; `known` is the fingerprint to compare with, if any.
+    """The data set of the decoded samples. `split` names the split of each by id, `unreadable` the reasons of others,
+    `units` what must stay together, `store` where the inputs are; `known_fingerprint` is the one to compare
+    with, if any.
 
-    Raises DataError for mask values that are not among `classes`.
+    Raises DataError for mask values that are not among `classes`, and for a split without a labeled pixel.
     """
     targets = annotation_kind(listing.annotation).targets(listing, decoded.ids, decoded.masks, classes)
     names = np.array([split[i] for i in decoded.ids.tolist()])
-    splits, contents, kept_together, facts = {}, {}, {}, {}
+    splits, contents, unit_keys, facts = {}, {}, {}, {}
     for name in ("train", "val", "test", "all"):
         rows = np.flatnonzero(names == name)
         if len(rows):
             contents[name] = tuple(scan.contents[i].hex() for i in decoded.ids[rows].tolist())
             if units is not None:
-                kept_together[name] = tuple(units[i].hex() for i in decoded.ids[rows].tolist())
+                unit_keys[name] = tuple(units[i].hex() for i in decoded.ids[rows].tolist())
             facts[name] = _facts(listing, scan, decoded.ids[rows].tolist())
             splits[name] = Split(
                 _inputs_of(listing, decoded, rows),
@@ -65,7 +184,7 @@ def assemble(
                 torch.from_numpy(decoded.ids[rows]),
             )
     membership = split | dict.fromkeys(unreadable, "unreadable")
-    return Dataset(
+    data = Dataset(
         name=listing.name,
         source=listing.source,
         kind=listing.kind,
@@ -74,17 +193,21 @@ def assemble(
         classes=classes,
         preparation=preparation,
         rows=tuple(SplitRow(listing.paths[i], listing.labels[i], membership[i]) for i in sorted(membership)),
-        fingerprint=fingerprint_of(splits, contents, (classes, listing.target_names, preparation), store, known),
+        fingerprint=fingerprint_of(
+            splits, contents, (classes, listing.target_names, preparation), store, known_fingerprint
+        ),
         features=listing.features,
         target_names=listing.target_names,
         notes=notes,
         findings=findings,
         contents=contents,
-        units=kept_together,
+        units=unit_keys,
         given=tuple(sorted({name for name in listing.given if name is not None})),
         store=store,
         facts=facts,
     )
+    annotation_kind(listing.annotation).check(data)
+    return data
 
 
 def _facts(listing: Listing, scan: Scan, ids: list[int]) -> SampleFacts:
@@ -103,118 +226,6 @@ def _inputs_of(listing: Listing, decoded: Decoded, rows: np.ndarray) -> Inputs:
     start, stop = int(rows[0]), int(rows[-1]) + 1
     together = listing.inputs is None and stop - start == len(rows)  # given arrays are not ours to share
     return torch.from_numpy(decoded.inputs[start:stop] if together else decoded.inputs[rows])
-
-
-def load_dataset(
-    config: DataConfig, *, annotation: str | None = None, announce: Callable[[str], None] | None = None
-) -> Dataset:
-    """The data set that `config` names, decoded and split, ready for training.
-
-    `annotation` (`class`, `number`, `mask`) says how labels are read where that is open; `announce` is told
-    of a download before it starts. Raises DataError or ConfigError.
-    """
-    listing = list_source(config, annotation, announce)
-    ids = range(len(listing))
-    scan = scan_listing(listing, ids, config.max_pixels)
-    preparation, kept_in, notes, resized = _decode(listing, scan, config, announce)
-    decoded = kept_in.decoded
-    unreadable = scan.unreadable | decoded.unreadable
-    kept = sorted(decoded.ids.tolist())
-    split, units = assign_membership(listing, scan.contents, kept, config)
-    refuse_unusable(listing, scan, unreadable, split)
-    data = assemble(
-        listing,
-        scan,
-        preparation,
-        decoded,
-        split,
-        classes=annotation_kind(listing.annotation).classes_of(listing, decoded.masks),
-        unreadable=unreadable,
-        notes=(*listing.notes, *notes, *_split_notes(listing, config)),
-        findings=(*find_all(listing, scan, unreadable), *resized),
-        units=units,
-        store=kept_in.store,
-        known=config.fingerprint,
-    )
-    annotation_kind(listing.annotation).check(data)
-    return data
-
-
-def _decode(
-    listing: Listing, scan: Scan, config: DataConfig, announce: Callable[[str], None] | None
-) -> tuple[Preparation, Kept, tuple[str, ...], tuple[Finding, ...]]:
-    """The samples decoded as planned. What proves damaged only then does not count for the plan, which is made anew."""
-    unreadable = dict(scan.unreadable)
-    if len(unreadable) == len(listing):
-        refuse_unusable(listing, scan, unreadable, {})
-    preparation, notes, resized = plan_inputs(listing, scan, config)
-    ids = [i for i in range(len(listing)) if i not in unreadable]
-    # Where files lie in memory; it holds if all of them can be decoded.
-    split = assign_membership(listing, scan.contents, ids, config)[0] if listing.inputs is None else None
-    kept = keep_samples(listing, scan, ids, preparation, config, announce, split=split)
-    if kept.decoded.unreadable:
-        unreadable |= kept.decoded.unreadable
-        if len(unreadable) == len(listing):
-            refuse_unusable(listing, scan, unreadable, {})
-        headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
-        planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config)
-        if planned != preparation:
-            again = keep_samples(listing, scan, sorted(kept.decoded.ids.tolist()), planned, config, announce)
-            reasons = kept.decoded.unreadable | again.decoded.unreadable
-            preparation, kept = planned, replace(again, decoded=replace(again.decoded, unreadable=reasons))
-    return preparation, kept, (*notes, *kept.notes), resized
-
-
-def load_for_evaluation(
-    config: DataConfig,
-    preparation: Preparation,
-    classes: tuple[str, ...],
-    annotation: str,
-    *,
-    targets: int | None = None,
-    seen: Collection[str] | None = None,
-    announce: Callable[[str], None] | None = None,
-) -> Dataset:
-    """Other data, prepared as a trained network's were, as one split; nothing is split here.
-
-    It is the test split that the source gives, under the name `test`, else everything, under the name `all`. Arrays
-    are read in the layout of the training unless `config` has another. Classes are matched by name to `classes`, and
-    may be fewer; bare numbers that match no name are positions in `classes`. `targets` is how many numbers the network
-    answers with; `seen` are digests (`Dataset.contents`) of what it was trained on: samples among them are a finding.
-    Raises DataError for a class that the network does not know, or inputs or targets of another shape.
-    """
-    if config.layout == "auto" and takes_layout(config.source):
-        config = replace(config, layout=preparation.layout)
-    listing = list_source(config, annotation, announce)
-    _check_form(listing, preparation, targets)
-    listing, renamed = annotation_kind(listing.annotation).match(listing, classes)
-    name = "test" if "test" in listing.given else "all"
-    ids = [i for i, given in enumerate(listing.given) if name == "all" or given == name]
-    what = "the test split that the source gives"
-    if name == "all":
-        what = 'everything, under the name "all": the source gives no test split'
-    note = f"Evaluated on {what} ({len(ids):,} samples)."
-    scan = scan_listing(listing, ids, preparation.max_pixels)
-    kept = keep_samples(listing, scan, [i for i in ids if i not in scan.unreadable], preparation, config, announce)
-    decoded = kept.decoded
-    unreadable = scan.unreadable | decoded.unreadable
-    if not len(decoded.ids):
-        refuse_unusable(listing, scan, unreadable, {})
-    known = find_seen(listing, [scan.contents[i].hex() for i in decoded.ids.tolist()], frozenset(seen or ()))
-    data = assemble(
-        listing,
-        scan,
-        preparation,
-        decoded,
-        dict.fromkeys(decoded.ids.tolist(), name),
-        classes=classes,
-        unreadable=unreadable,
-        notes=(*listing.notes, note, *renamed, *kept.notes),
-        findings=(*known, *find_all(listing, scan, unreadable)),
-        store=kept.store,
-    )
-    annotation_kind(listing.annotation).check(data)
-    return data
 
 
 def _check_form(listing: Listing, preparation: Preparation, targets: int | None) -> None:

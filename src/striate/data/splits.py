@@ -1,10 +1,8 @@
-"""Splits that follow from content alone.
+"""Which split each sample of a listing belongs to; it follows from the contents alone.
 
 Per class, the distinct contents are ordered by a hash of content and seed; the first of them become `test`, the
 next `val`, the rest `train`. So identical bytes are never in two of the splits made here, and adding an image moves
-at most one other across each of the two boundaries of its class.
-What must stay together when data are split: equal contents, and the samples of one group.
-Which split each sample of a listing belongs to.
+at most one other across each of the two boundaries of its class. Samples of one group stay together, too.
 """
 
 from __future__ import annotations
@@ -125,21 +123,21 @@ def as_given(groups: Sequence[str | None], given: Sequence[str | None]) -> list[
 
 
 def assign_membership(
-    listing: Listing, contents: Mapping[int, bytes], kept: Sequence[int], config: DataConfig
+    listing: Listing, contents: Mapping[int, bytes], ids: Sequence[int], config: DataConfig
 ) -> tuple[dict[int, str], dict[int, bytes]]:
-    """The split of each sample in `kept`, and a key of what must stay together: equal contents, the samples of a group.
+    """The split of each of the samples `ids`, and a key of what must stay together: equal contents, or one group.
 
     Raises ConfigError where the fractions leave nothing to train on.
     """
-    digests, given = [contents[i] for i in kept], [listing.given[i] for i in kept]
-    groups = [listing.groups[i] for i in kept] if listing.groups else []
+    digests, given = [contents[i] for i in ids], [listing.given[i] for i in ids]
+    groups = [listing.groups[i] for i in ids] if listing.groups else []
     names = assign_splits(
         find_units(digests, as_given(groups, given)),
-        annotation_kind(listing.annotation).split_strata(listing, kept),
+        annotation_kind(listing.annotation).split_strata(listing, ids),
         given,
         val_fraction=config.validation_share,
         test_fraction=config.test_fraction,
         seed=config.split_seed,
     )
     units = find_units(digests, groups)
-    return dict(zip(kept, names, strict=True)), dict(zip(kept, units, strict=True))
+    return dict(zip(ids, names, strict=True)), dict(zip(ids, units, strict=True))

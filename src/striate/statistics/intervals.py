@@ -1,9 +1,8 @@
-"""How far a figure measured on n samples may lie from the truth: 95 % intervals by formula.
-The bootstrap: what a figure would be for other samples of the same kind.
-Intervals of averages over classes: Wilson's, of as many samples as would vary as much as the average does.
+"""95 % intervals of metrics that were measured on n samples: by formula, and by bootstrap.
 
-Source: N. Dean and M. Pagano, "Evaluating confidence interval methods for binomial proportions in clustered surveys",
-Journal of Survey Statistics and Methodology 2015 (Wilson's interval with the effective number of samples).
+Averages over classes have Wilson's interval with the effective number of samples: as many as would vary as much as the
+average does. Source: N. Dean and M. Pagano, "Evaluating confidence interval methods for binomial proportions in
+clustered surveys", Journal of Survey Statistics and Methodology 2015.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 from striate.records import Interval
 
@@ -23,18 +22,26 @@ METHOD = "Wilson"
 LEVEL = 0.95
 
 
-def wilson(hits: int, n: int, level: float = LEVEL) -> Interval:
-    """The Wilson score interval of the proportion `hits / n`, both ends in 0 to 1.
+def wilson_ends(share: Any, number: Any, level: float = LEVEL) -> tuple[Any, Any]:
+    """Both ends of the Wilson score interval of a share of `number` samples, which need not be whole; or of arrays.
 
     Unlike the textbook `p ± 1.96 √(p(1-p)/n)` it never leaves [0, 1] and stays honest where p is 0 or 1.
-    Without samples (n = 0) nothing is known: [0, 1].
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
+    z = norm.ppf(0.5 + 0.5 * level)
+    twice = 2 * (number + z**2)
+    center = (2 * number * share + z**2) / twice
+    half = z / twice * np.sqrt(4 * number * share * (1 - share) + z**2)
+    # The interval holds the share and stays within 0 to 1; rounding alone would miss that.
+    return np.clip(center - half, 0.0, share), np.clip(center + half, share, 1.0)
+
+
+def wilson(hits: int, n: int, level: float = LEVEL) -> Interval:
+    """The Wilson score interval of the proportion `hits / n`. Without samples (n = 0) nothing is known: [0, 1]."""
     if n == 0:
         return Interval(0.0, 1.0, level, METHOD)
-    # Tested against the share itself, so that no p-value is searched for.
-    interval = binomtest(hits, n, hits / n).proportion_ci(confidence_level=level, method="wilson")
-    return Interval(float(interval.low), float(interval.high), level, METHOD)
+    low, high = wilson_ends(hits / n, n, level)
+    return Interval(float(low), float(high), level, METHOD)
 
 
 def f1_interval(hits: int, others: int, level: float = LEVEL) -> Interval:
@@ -75,11 +82,8 @@ def average_precision_interval(average_precision: float, positives: int, level: 
     Source: K. Boyd, K. H. Eng and C. D. Page, "Area under the precision-recall curve: point estimates and confidence
     intervals", ECML 2013 (the binomial interval).
     """
-    z2 = norm.ppf(0.5 + level / 2) ** 2
-    center = (average_precision + z2 / (2 * positives)) / (1 + z2 / positives)
-    spread = average_precision * (1 - average_precision) / positives + z2 / (4 * positives**2)
-    half = math.sqrt(z2 * spread) / (1 + z2 / positives)
-    return Interval(max(0.0, center - half), min(1.0, center + half), level, "binomial")
+    low, high = wilson_ends(average_precision, positives, level)
+    return Interval(float(low), float(high), level, "binomial")
 
 
 def sum_interval(
@@ -101,7 +105,7 @@ def sum_interval(
 
 RESAMPLES, FEWEST = 1000, 200
 _DRAWS = 10_000_000
-"""So many numbers are drawn for one figure: of large splits fewer resamples, which vary less."""
+"""So many numbers are drawn for one metric: of large splits fewer resamples, which vary less."""
 FEW = 20
 """Of fewer samples a bootstrap's interval is too narrow: it is not given."""
 
@@ -127,10 +131,9 @@ def percentile_interval(draws: ArrayLike) -> Interval:
 
 
 EFFECTIVE = "Wilson, effective samples"
-_Z = float(norm.ppf(0.5 + LEVEL / 2))
 _BORROWED = 2
-"""So many samples, answered as all classes are on average, are added to a class where its variance is estimated: few
-answers of which all are right do not mean that none could be wrong."""
+"""So many samples, predicted as well as the average class, are added to a class where its variance is estimated: a few
+predictions that are all right do not mean that none could be wrong."""
 
 
 def shares_interval(hits: NDArray[Any], counts: NDArray[Any], weights: NDArray[Any], named: bool = False) -> Interval:
@@ -138,13 +141,13 @@ def shares_interval(hits: NDArray[Any], counts: NDArray[Any], weights: NDArray[A
 
     A share of nothing counts as 0 of 1. `named`: the counts are themselves by chance, as in a precision; such shares
     may come out too high by as much as their variances, which the low end makes up for. Of classes of equally many
-    samples and equal weights that are answered equally well, it is about Wilson's of all samples together.
+    samples and equal weights that are predicted equally well, it is about Wilson's of all samples together.
     """
     counted = np.maximum(counts, 1)
     shares = hits / counted
     value = float(shares @ weights)
     low, high = (
-        np.where(counts > 0, end, nothing) for end, nothing in zip(_wilson(shares, counted), (0, 1), strict=True)
+        np.where(counts > 0, end, nothing) for end, nothing in zip(wilson_ends(shares, counted), (0, 1), strict=True)
     )
     alone = float((weights * (shares - low)).max()), float((weights * (high - shares)).max())
     weighty = shares[weights > 0]
@@ -165,7 +168,7 @@ def f1_average_interval(confusion: NDArray[np.int64], weights: NDArray[Any]) -> 
     hits, sizes = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
     scores = 2 * hits / sizes
     value = float(scores @ weights)
-    low, high = (2 * end / (1 + end) for end in _wilson(hits / (sizes - hits), sizes - hits))  # as f1_interval
+    low, high = (2 * end / (1 + end) for end in wilson_ends(hits / (sizes - hits), sizes - hits))  # as f1_interval
     alone = float((weights * (scores - low)).max()), float((weights * (high - scores)).max())
     if hits.sum() in (0, confusion.sum()):
         return _interval(round(value), _alike(weights, sizes / 2), alone)
@@ -179,22 +182,14 @@ def f1_average_interval(confusion: NDArray[np.int64], weights: NDArray[Any]) -> 
 
 
 def _variances(hits: NDArray[Any], counts: NDArray[Any], value: float) -> NDArray[np.float64]:
-    """(K,) the variance of one answer of each class, without bias where all classes are answered equally well."""
+    """(K,) the variance of one prediction of each class, without bias where all classes are predicted equally well."""
     expected = (hits + _BORROWED * value) / (counts + _BORROWED)
     return np.asarray(expected * (1 - expected) / (1 - counts / (counts + _BORROWED) ** 2), np.float64)
 
 
 def _alike(weights: NDArray[Any], counts: NDArray[Any]) -> float:
-    """The effective number of samples where all classes are answered equally well."""
+    """The effective number of samples where all classes are predicted equally well."""
     return 1 / float(weights**2 @ (1 / counts))
-
-
-def _wilson(share: Any, number: Any) -> tuple[Any, Any]:
-    """Both ends of Wilson's interval of a share, or of an array of them; the number need not be whole."""
-    shrink = 1 + _Z**2 / number
-    center = (share + _Z**2 / (2 * number)) / shrink
-    half = _Z / shrink * np.sqrt(share * (1 - share) / number + _Z**2 / (4 * number**2))
-    return center - half, center + half
 
 
 def _interval(
@@ -202,6 +197,6 @@ def _interval(
 ) -> Interval:
     """Wilson's interval of `value` for a `number` of samples, its ends moved by `lower` and `raised`; never nearer to
     the value than what a single class `alone` leaves open below and above."""
-    low, high = _wilson(value, number)
+    low, high = wilson_ends(value, number)
     low, high = min(low - lower, value - alone[0], value), max(high + raised, value + alone[1], value)
     return Interval(max(0.0, float(low)), min(1.0, float(high)), LEVEL, EFFECTIVE)

@@ -1,6 +1,5 @@
-"""Whether two methods differ on the same samples by more than noise: exact, permutation and bootstrap tests.
-How far one network leads another on the same samples, and whether noise alone may do that.
-"""
+"""By how much one network leads another on the same samples, and whether noise alone may do that: exact, permutation
+and bootstrap tests."""
 
 from __future__ import annotations
 
@@ -14,18 +13,13 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
 from striate.records import Interval
+from striate.statistics.intervals import FEW
 
 LEVEL = 0.05
 """A difference that noise would make more rarely than this is more than noise."""
 
 
 _RESAMPLES = 2000
-
-
-FEW = 20
-"""Of fewer samples a bootstrap's interval is too narrow: it is not given."""
-
-
 Lead = Callable[[NDArray[Any], NDArray[Any]], float]
 """How far the second method leads, from a row a sample of the first and of the second."""
 
@@ -153,7 +147,7 @@ def _accuracy_interval(ahead: int, behind: int, n: int, seed: int) -> Interval:
 
 
 def difference_of_rows(theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, seed: int = 0) -> Difference:
-    """How far `ours` leads by a figure that `lead` computes from a row a sample of each: a paired permutation test and
+    """How far `ours` leads by a metric that `lead` computes from a row a sample of each: a paired permutation test and
     a paired bootstrap."""
     rng = np.random.default_rng(seed)
     n = len(ours)

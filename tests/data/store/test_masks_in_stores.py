@@ -14,9 +14,9 @@ import striate
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.loader import batches, epoch_order
+from striate.data.materialize import Room
 from striate.data.pack_data import pack_data
 from striate.data.read import load_dataset, load_for_evaluation
-from striate.data.store.choose import Room
 from striate.data.store.pack import Pack, block_digest
 from striate.data.store.stored import StoredInputs
 from striate.errors import DataError
@@ -176,7 +176,7 @@ def test_images_go_where_there_is_room_and_masks_stay_in_memory(
     root = write_masks(tmp_path / "streets")
     inputs = 24 * 3 * 18 * 20
     for disk, store in ((10 * inputs, "pack"), (0, "stream")):
-        monkeypatch.setattr("striate.data.store.choose.measure_room", lambda _, disk=disk: Room(inputs, inputs, disk))
+        monkeypatch.setattr("striate.data.materialize.measure_room", lambda _, disk=disk: Room(inputs, inputs, disk))
         config = DataConfig(source=str(root), size=(18, 20), packs=str(tmp_path / f"packs {store}"))
         data = load_dataset(config)
         assert data.store == store

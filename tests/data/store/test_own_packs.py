@@ -159,7 +159,7 @@ def test_a_copied_pack_is_compared_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_stream_leaves_packs_alone(same_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
-    monkeypatch.setattr("striate.data.store.choose.open_pack", lambda path, *_: opened.append(path))
+    monkeypatch.setattr("striate.data.materialize.open_pack", lambda path, *_, **__: opened.append(path))
     load_dataset(DataConfig(source=str(same_photos), store="stream", packs=str(tmp_path)))
     assert opened == []
     load_dataset(DataConfig(source=str(same_photos), packs=str(tmp_path)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 
 from striate.data.annotations.annotation import AnnotationKind
+from striate.loading import object_at
 
 KINDS: dict[str, str] = {
     "class": "striate.data.annotations.classes:Classes",
@@ -18,6 +18,5 @@ KINDS: dict[str, str] = {
 @cache
 def annotation_kind(name: str) -> AnnotationKind:
     """The kind of annotation of this name: `Dataset.annotation` or `Listing.annotation`."""
-    module, _, which = KINDS[name].partition(":")
-    found: AnnotationKind = getattr(importlib.import_module(module), which)()
+    found: AnnotationKind = object_at(KINDS[name])()
     return found

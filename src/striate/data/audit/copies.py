@@ -49,7 +49,7 @@ def _within(evidence: Evidence, groups: Sequence[tuple[int, ...]]) -> list[tuple
 
 def _label(evidence: Evidence, number: int) -> object:
     # Numbers and masks of copies may differ a little.
-    return evidence.scan.answers[number] if evidence.listing.annotation == "class" else None
+    return evidence.scan.labels[number] if evidence.listing.annotation == "class" else None
 
 
 def _told(
@@ -76,12 +76,12 @@ def _told(
 
 def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, ...]]) -> Marked | None:
     """`data.label-noise`: which of the `groups` of identical samples have more than one label."""
-    torn = [group for group in groups if len({scan.answers[number] for number in group}) > 1]
+    torn = [group for group in groups if len({scan.labels[number] for number in group}) > 1]
     if not torn:
         return None
     named = []
     for group in torn:
-        first = {scan.answers[number]: number for number in reversed(group)}
+        first = {scan.labels[number]: number for number in reversed(group)}
         named.append(" = ".join(sorted(f"{listing.paths[n]} ({listing.labels[n]})" for n in first.values())))
     finding = Finding(
         "data.label-noise",

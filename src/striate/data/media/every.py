@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from posixpath import splitext
 
 from striate.data.media.medium import Medium
+from striate.loading import object_at
 
 MEDIA: dict[str, str] = {
     "image": "striate.data.media.image.medium:Images",
-    "grid": "striate.data.media.grid:Grids",
-    "table": "striate.data.media.table:Tables",
+    "grid": "striate.data.media.numeric:Grids",
+    "table": "striate.data.media.numeric:Tables",
 }
 """Name to module and class. What lies in files comes before what lies in arrays."""
 
@@ -21,8 +21,7 @@ MEDIA: dict[str, str] = {
 @cache
 def medium_of(kind: str) -> Medium:
     """The medium of this name: `Dataset.kind`, `Listing.kind` or `Preparation.kind`."""
-    module, _, which = MEDIA[kind].partition(":")
-    found: Medium = getattr(importlib.import_module(module), which)()
+    found: Medium = object_at(MEDIA[kind])()
     return found
 
 

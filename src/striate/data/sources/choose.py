@@ -11,13 +11,12 @@ from pathlib import Path
 
 from striate.data.annotations.every import annotation_kind
 from striate.data.config import DataConfig
-from striate.data.download import download
-from striate.data.embedded import EMBEDDED
 from striate.data.listing import Listing, check_classes
-from striate.data.named import DatasetInfo, catalogue, find, find_own, info
-from striate.data.places import download_folder
-from striate.data.sources.archive import archive_tree, is_archive
+from striate.data.named import DatasetInfo, catalogue, download_folder, find, info
+from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
 from striate.data.sources.cifar import holds_cifar, list_cifar
+from striate.data.sources.download import download
+from striate.data.sources.embedded import EMBEDDED
 from striate.data.sources.folder import list_classes, unwrapped
 from striate.data.sources.idx import is_idx, list_idx, list_idx_file
 from striate.data.sources.manifest import list_manifest
@@ -68,6 +67,16 @@ def _retarget(listing: Listing, annotation: str | None) -> Listing:
     if annotation in (None, listing.annotation):
         return listing
     return annotation_kind(annotation).retarget(listing, annotation_kind(listing.annotation))
+
+
+def find_own(name: str) -> Path | None:
+    """What lies under this bare name in $STRIATE_DATA, or as an archive of this name (`flowers.tar.gz`), where no path
+    of this name is here; None if nothing does."""
+    chosen = os.environ.get("STRIATE_DATA")
+    if not chosen or Path(name).name != name or os.path.lexists(name):
+        return None
+    places = (Path(chosen) / f"{name}{suffix}" for suffix in ("", *SUFFIXES))
+    return next((path for path in places if path.exists()), None)
 
 
 def takes_layout(source: str) -> bool:

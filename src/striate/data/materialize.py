@@ -1,9 +1,8 @@
-"""The samples of a listing, decoded and kept where there is room for them.
+"""The samples of a listing, decoded into memory if they fit, else into a pack on the disk, else anew in each epoch.
 
-Masks go with their images. Those of images in memory are there too; so are those of images in packs and streams, at a
-third or less of what the images would take, since whoever measures classes looks at all of them. A pack of images has a
-pack of their masks beside it, from which they are read at the start; a stream decodes them from their files then.
-Where the inputs go: into memory if they fit, else into a pack if the disk has room, else nowhere.
+Masks are always in memory: they take a third or less of what the images would take, and whoever counts classes reads
+all of them. A pack of images has a pack of their masks beside it, from which they are read at the start; a stream
+decodes them from their files at the start.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def measure_room(folder: Path | None) -> Room:
 
 
 def decide_store(
-    asked: Store, where: str, shape: tuple[int, ...], room: Room, *, packable: bool, packed: bool
+    requested: Store, where: str, shape: tuple[int, ...], room: Room, *, packable: bool, packed: bool
 ) -> tuple[Store, str | None]:
     """`memory`, `pack` or `stream` for inputs of `shape` (N, C, H, W), and why, where it is not the usual.
 
@@ -69,12 +68,12 @@ def decide_store(
     size = 1
     for length in shape:
         size *= length
-    if asked == "memory" or not packable:
+    if requested == "memory" or not packable:
         if _WHILE_READING * size > room.total:
             raise _too_large(where, shape, size, room, packable)
         return "memory", None
-    if asked != "auto":
-        return asked, None
+    if requested != "auto":
+        return requested, None
     if _WHILE_READING * size <= MEMORY_SHARE * room.available:
         return "memory", None
     short = (
@@ -106,7 +105,7 @@ Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Kept:
+class Materialized:
     """`decoded` samples, the `store` that they are in, and `notes` on why."""
 
     decoded: Decoded
@@ -126,9 +125,7 @@ class _Packable:
 
     def opened(self, folder: Path, *, check: bool = False) -> Pack | None:
         """The pack that is there and whole."""
-        if check:
-            return open_pack(folder / self.key, self.key, self.shape, check=True)
-        return open_pack(folder / self.key, self.key, self.shape)
+        return open_pack(folder / self.key, self.key, self.shape, check=check)
 
     def made(self, folder: Path, announce: Announce | None) -> Pack:
         """The pack, made if it is not there or not whole. Raises DataError."""
@@ -153,7 +150,7 @@ class _Packable:
         remove_unless_whole(folder / self.key, self.key, self.shape, announce=announce or (lambda _: None))
 
 
-def keep_samples(
+def materialize_samples(
     listing: Listing,
     scan: Scan,
     ids: Sequence[int],
@@ -162,16 +159,16 @@ def keep_samples(
     announce: Announce | None = None,
     *,
     split: Mapping[int, str] | None = None,
-) -> Kept:
-    """Decode the samples `ids` once, and keep them as `config.store` says, or as there is room.
+) -> Materialized:
+    """Decode the samples `ids` once, into the store that `config.store` names, or for which there is room.
 
     Files that are decoded into memory lie there in the order of `split`, so that none of them need be copied to take a
     split out. The same pixels come out of each store. Raises DataError where there is no room, ConfigError where a
-    store is asked for that the data cannot have: tables and grids lie in memory.
+    store is requested that the data cannot have: tables and grids lie in memory.
     """
     if not medium_of(preparation.kind).stored:
         _refuse_store(listing, config)
-        return Kept(decode_samples(listing, ids, preparation), "memory")
+        return Materialized(decode_samples(listing, ids, preparation), "memory")
     folder, images = packs_folder(config.packs), _images(listing, scan, ids, preparation)
     pack = images.opened(folder) if config.store != "stream" and folder is not None else None
     where = f"data {listing.source}"
@@ -179,7 +176,7 @@ def keep_samples(
         config.store, where, images.shape, measure_room(folder), packable=True, packed=pack is not None
     )
     notes = () if note is None else (note,)
-    # All of it is read anyway: damage is seen here whatever the time of the file says.
+    # The whole pack is read anyway: its digests are compared, whatever the time of the file says.
     if store == "memory" and pack is not None and images.opened(pack.path.parent, check=True) is None:
         place, pack = pack.path.parent, None
         with suppress(DataError):  # where it cannot be removed, it is left alone
@@ -191,14 +188,16 @@ def keep_samples(
         progress = announce_tenths(f"Reading {listing.name}", len(ids), images.many, announce)
         if split is not None:
             ids = sorted(ids, key=split.__getitem__)
-        return Kept(decode_samples(listing, ids, preparation, progress), store, notes)
+        return Materialized(decode_samples(listing, ids, preparation, progress), store, notes)
     if store == "stream":
-        return Kept(_streamed(listing, scan, ids, preparation, images.read, announce), store, notes)
+        return Materialized(_streamed(listing, scan, ids, preparation, images.read, announce), store, notes)
     if store == "pack":
-        place = _there(folder, where)
+        if folder is None:
+            why = "no place for a pack: this user has no home folder"
+            raise DataError(where, why, "a folder for it", "--data.packs ./packs")
         if masks is not None and masks_pack is None:  # first: a mask of another size is refused before all is packed
-            masks_pack = masks.made_whole(place, announce)
-        pack = pack or images.made(place, announce)
+            masks_pack = masks.made_whole(folder, announce)
+        pack = pack or images.made(folder, announce)
     assert pack is not None
     if store == "memory":
         notes = (*notes, f"Decoded images were read from the pack {pack.path}.")
@@ -206,8 +205,8 @@ def keep_samples(
     if masks_pack is not None:
         pack = replace(pack, masks=masks_pack.path)
         unreadable, read = masks_pack.record.unreadable | unreadable, _masks_of(masks_pack, preparation)
-    kept = _decoded(ids, _stored(pack, unreadable), read, unreadable, in_memory=store == "memory")
-    return Kept(kept, store, notes)
+    decoded = _decoded(ids, _stored(pack, unreadable), read, unreadable, in_memory=store == "memory")
+    return Materialized(decoded, store, notes)
 
 
 def _images(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation) -> _Packable:
@@ -219,7 +218,7 @@ def _images(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Prepa
 
 def _masks(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation) -> _Packable:
     """Masks as rows of bytes. Their key has the images in it: masks were compared with the sizes of these."""
-    contents = (part for i in ids for part in (scan.contents[i], scan.answers[i]) if isinstance(part, bytes))
+    contents = (part for i in ids for part in (scan.contents[i], scan.labels[i]) if isinstance(part, bytes))
     decode = mask_reader(listing, scan, ids, preparation)
 
     def read(row: int, out: NDArray[np.uint8]) -> str | None:
@@ -241,14 +240,6 @@ def _masks_of(pack: Pack, preparation: Preparation) -> MaskPixels:
         pack.read(rows, part)
         masks.enter_rows(start, part.reshape(len(rows), size))
     return masks
-
-
-def _there(folder: Path | None, where: str) -> Path:
-    if folder is None:
-        raise DataError(
-            where, "no place for a pack: this user has no home folder", "a folder for it", "--data.packs ./packs"
-        )
-    return folder
 
 
 def _streamed(
