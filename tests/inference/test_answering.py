@@ -17,6 +17,7 @@ from striate.inference import choose
 from striate.inference.answering import batch_size, inference, plan_answering
 from striate.inference.openvino_network import openvino_installed
 from striate.inference.plan import PLAIN, Way, plan_from_json
+from striate.inference.plan_key import network_digest
 from striate.tasks.regress.task import Regress
 
 BF16 = Way("torch", "bf16", "channels_last", True)
@@ -177,14 +178,14 @@ def test_a_plan_is_kept_for_the_same_weights_and_looked_for_anew_for_others(monk
 
 def test_a_weight_far_down_a_large_tensor_is_another_weight_too() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 12), nn.Flatten(), nn.Linear(4, 30_000)).eval()
-    before = planning._digest(module)
-    assert planning._digest(module) == before
+    before = network_digest(module, weights=True)
+    assert network_digest(module, weights=True) == before
     with torch.no_grad():
         module[-1].weight[-1, -1] += 1
-    after = planning._digest(module)
+    after = network_digest(module, weights=True)
     assert after != before
     module.register_buffer("scale", torch.ones(1), persistent=False)
-    assert planning._digest(module) != after
+    assert network_digest(module, weights=True) != after
 
 
 class Doubtful(nn.Module):
@@ -214,20 +215,20 @@ def test_a_kept_way_is_compared_again_on_the_data_at_hand() -> None:
     assert others.plan.chosen is not None
     assert others.plan.chosen.agreement is not None
     assert others.plan.chosen.agreement.samples == 400
-    assert "of 400 answers" in others.plan.line()
+    assert "of 400 predictions" in others.plan.line()
     refused = plan(module, sample=large)
     assert not refused.plan.cached
     assert refused.plan.way.precision == "fp32"
     assert plan(module, sample=small).plan.way.precision == "fp32"  # what failed once is not trusted again
 
 
-def test_a_kept_way_is_compared_again_for_a_network_that_computes_something_else() -> None:
+def test_a_cached_backend_is_not_taken_for_a_network_whose_forward_is_another() -> None:
     torch.manual_seed(0)
     right = nn.Sequential(nn.Conv2d(3, 4, 12)).eval()
     other = type("Sequential", (nn.Sequential,), {"forward": lambda self, x: Doubtful.far(x, self[0](x))})(right[0])
     other.eval()
     assert str(other) == str(right)
-    assert planning._digest(other) == planning._digest(right)
+    assert network_digest(other, weights=True) != network_digest(right, weights=True)
     assert plan(right).plan.way.precision == "bf16"
     assert plan(right).plan.cached
     found = plan(other)

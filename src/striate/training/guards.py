@@ -38,6 +38,8 @@ Step = Callable[[Setup, Batch], Result]
 """Takes a step; gives the scalar loss and what is measured."""
 GuardedStep = Callable[[Setup, Batch], Generator[Event, None, Result]]
 """The same, which also says what has changed on the way."""
+Passes = Callable[Concatenate[Setup, Batch, torch.Tensor, P], T]
+"""Takes the prepared inputs (B, …) of a step through the network."""
 
 
 def guarded(step: Step, passes: MakePasses) -> GuardedStep:
@@ -55,19 +57,19 @@ def guarded(step: Step, passes: MakePasses) -> GuardedStep:
     return guarded_step
 
 
-def seeded_by_step(function: Callable[Concatenate[Setup, P], T]) -> Callable[Concatenate[Setup, P], T]:
-    """Seed torch's generators by seed and step before `function(setup, …)`: dropout masks are then the
+def seeded_by_step(function: Passes[P, T]) -> Passes[P, T]:
+    """Seed torch's generators by seed and step before `function(setup, batch, inputs, …)`: dropout masks are then the
     same in a resumed run and in a repeated step. `torch.manual_seed` does it for every kind of device that there is,
     which takes longer than a step of a small network."""
 
     @wraps(function)
-    def seeded(setup: Setup, /, *rest: P.args, **named: P.kwargs) -> T:
+    def seeded(setup: Setup, batch: Batch, inputs: torch.Tensor, /, *rest: P.args, **named: P.kwargs) -> T:
         rank = setup.processes.rank
         seed = hash_key(setup.config.seed, setup.state.step, 2, *([rank] if rank else []))
         torch.default_generator.manual_seed(seed)
-        if setup.state.device.type == "cuda":
+        if inputs.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        return function(setup, *rest, **named)
+        return function(setup, batch, inputs, *rest, **named)
 
     return seeded
 
