@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from tests.lab.training_stand_in import PROGRAM, a_config
 
-from striate.lab.training import following
+from striate.lab.training import training_process
 
 
 def test_a_training_is_refused_started_watched_paused_and_gone_on_with(
     visit: Callable[..., Any], lab_address: Callable[..., str], own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "COMMAND", (sys.executable, str(PROGRAM)))
+    monkeypatch.setattr(training_process, "COMMAND", (sys.executable, str(PROGRAM)))
     (own_folder / "config.yaml").write_text(a_config())
     seen = visit(lab_address("/train?data=digits&epochs=16"))
     page = seen.page

@@ -14,9 +14,9 @@ import pytest
 from tests.lab.training_stand_in import PROGRAM, a_config
 
 from striate.errors import LayerStringError, ModelError, UsageError
-from striate.lab.training import following
-from striate.lab.training.following import Snapshots
+from striate.lab.training import training_process
 from striate.lab.training.train_page import Trainings
+from striate.lab.training.training_process import Snapshots
 from striate.lab.training.training_request import TrainingRequest, read_request, sources
 from striate.lab.workbench import Lab
 from striate.runs.directory import RunDirectory
@@ -28,7 +28,7 @@ NETWORK = "conv(4,3) relu pool(2) fc(10)"
 @pytest.fixture
 def here(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which a stand-in trains."""
-    monkeypatch.setattr(following, "COMMAND", (sys.executable, str(PROGRAM)))
+    monkeypatch.setattr(training_process, "COMMAND", (sys.executable, str(PROGRAM)))
     (own_folder / "config.yaml").write_text(a_config())
     return own_folder
 

@@ -98,7 +98,7 @@ def make_application(lab: Lab, port: int = 0) -> ASGIApp:
     app.add_exception_handler(TooLarge, _refuse_size)
     app.add_exception_handler(Exception, _report_fault)
     app.mount("/static", StaticFiles(directory=_STATIC))
-    for path, module in (("images", "striate.lab.images"), *((page.name, page.routes) for page in PAGES)):
+    for path, module in (("images", "striate.lab.page_images"), *((page.name, page.routes) for page in PAGES)):
         app.include_router(import_module(module).routes(lab), prefix=f"/api/{path}")
 
     @app.get("/", response_class=HTMLResponse)

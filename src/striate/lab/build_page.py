@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from striate.account.ledger import Ledger, Row, totals
 from striate.errors import StriateError
-from striate.lab.networks import LONGEST, RUN, input_shape, network_name
+from striate.lab.network_names import LONGEST, RUN, input_shape, network_name
 from striate.lab.problems import problem_record
 from striate.lab.workbench import Lab
 from striate.models.layer_strings.words import WORDS, show_signature

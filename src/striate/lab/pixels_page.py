@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from striate.errors import UsageError
-from striate.lab.images import as_png
+from striate.lab.page_images import as_png
 from striate.lab.workbench import Lab
 from striate.visualize.picture import Picture
 from striate.visualize.pixel_table import pixel_table

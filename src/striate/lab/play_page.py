@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from striate.account.remarks.window_arithmetic import arithmetic, ways_out
 from striate.errors import ShapeError, UsageError
-from striate.lab.images import as_png
+from striate.lab.page_images import as_png
 from striate.lab.problems import problem_record
 from striate.lab.workbench import Lab
 from striate.layers.axis_windows import AxisWindows

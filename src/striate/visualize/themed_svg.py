@@ -88,7 +88,7 @@ def _take_over(drawn: ElementTree.Element, into: ElementTree.Element, prefix: st
 
 
 def _attributes(part: ElementTree.Element, prefix: str) -> dict[str, str]:
-    """What a part looks like, in attributes, of which a page's style sheet and policy have nothing to fear."""
+    """The style of a part as attributes, which a page's style sheet and security policy allow."""
     tag = part.tag.rpartition("}")[2]
     found: dict[str, str] = {}
     for key, value in part.attrib.items():

@@ -16,7 +16,7 @@ from striate.models.untouched import on_trial
 from striate.visualize.attribution.attribute import attribute
 from striate.visualize.attribution.attributions import AnswerCheck, MapCheck, Maps
 from striate.visualize.attribution.change import smallest_covering, smallest_nudge
-from striate.visualize.attribution.checks import alike, check_answer, deletion_of, shuffled
+from striate.visualize.attribution.checks import alike, check_prediction, deletion_of, shuffled
 from striate.visualize.attribution.question import ask
 
 NETWORKS = ("conv(8,3) relu pool(2) conv(12,3) relu gap fc(6)", "conv(6,5) tanh pool(2) fc(6)", "mlp(24)", "lenet5")
@@ -66,7 +66,7 @@ def test_a_regression_is_told_from_a_random_one() -> None:
         torch.manual_seed(0)
         module = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1))
         x = torch.randn(400, 6)
-        before = check_answer(ask(module, x[:1]))
+        before = check_prediction(ask(module, x[:1]))
         optimizer = torch.optim.Adam(module.parameters(), 0.01)
         for _ in range(150):
             optimizer.zero_grad()
@@ -74,7 +74,7 @@ def test_a_regression_is_told_from_a_random_one() -> None:
             optimizer.step()
     assert before.number
     assert not before.learned
-    assert check_answer(ask(module, x[:1])).learned
+    assert check_prediction(ask(module, x[:1])).learned
     assert look(module, torch.tensor([[3.0, -1.0, 1.0, 0.0, 0.0, 0.0]])).chosen.peak in ((0,), (1,))
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from striate.errors import DataError, UsageError
 from striate.lab.exploring.run_samples import Samples, SplitPredictions, read_inputs
-from striate.lab.images import RUN
+from striate.lab.page_images import RUN
 from striate.runs.predictions import read_predictions
 from striate.statistics.intervals import wilson
 from striate.tasks.task import Task

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body
 
 from striate.errors import StriateError, UsageError, one_line, pasted
-from striate.lab.training.following import Snapshots, TrainingProcess, follow
+from striate.lab.training.training_process import Snapshots, TrainingProcess, follow
 from striate.lab.training.training_request import RECIPES, TrainingRequest, read_request, sources
 from striate.lab.workbench import Lab
 from striate.models.registry import GROUPS
@@ -76,7 +76,7 @@ class Trainings:
         return None if self._process is None else self._name(self._process.run)
 
     def follow(self, name: str, epochs_known: int = 0) -> dict[str, Any]:
-        """The state of a run now (`following.follow`). Raises UsageError for a name that is of none."""
+        """The state of a run now (`training_process.follow`). Raises UsageError for a name that is of none."""
         process = self._process
         own = process if process is not None and name == self._name(process.run) else None
         run = self._run(name) if own is None else own.run

@@ -13,7 +13,7 @@ import torch
 from striate.account.observing.shapes_only import ShapesOnly
 from striate.data.named import catalogue, place
 from striate.errors import NoInputShape, RunError, UsageError
-from striate.lab.networks import LONGEST, RUN, network_name
+from striate.lab.network_names import LONGEST, RUN, network_name
 from striate.lab.workbench import Lab
 from striate.models.build import build_model
 from striate.models.layer_strings.layer_string import parse_layers

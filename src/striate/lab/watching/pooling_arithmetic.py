@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from striate.lab.watching.convolution_arithmetic import MOST_NUMBERS, Array, Positions, in_plane, patch, two, window_at
 from striate.lab.watching.passing import Call
 from striate.lab.watching.unit_records import Line, UnitArithmetic, in_sum, written
-from striate.lab.watching.window_arithmetic import MOST_NUMBERS, Array, Positions, in_plane, patch, two, window_at
 from striate.layers.pooling import L2Pool
 from striate.layers.windows import per_axis
 from striate.wording import several

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from striate.errors import UsageError
+from striate.lab.watching.convolution_arithmetic import explain_convolution, explain_local
 from striate.lab.watching.normalization_arithmetic import (
     BATCH_NORMS,
     explain_batch_norm,
@@ -41,7 +42,6 @@ from striate.lab.watching.sum_arithmetic import (
     explain_softmax,
 )
 from striate.lab.watching.unit_records import Line, Term, UnitArithmetic
-from striate.lab.watching.window_arithmetic import explain_convolution, explain_local
 from striate.layers.activations import Maxout
 from striate.layers.convolution import LocallyConnected
 from striate.layers.pooling import ChannelL2Pool, L2Pool

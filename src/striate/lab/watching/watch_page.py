@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from striate.errors import UsageError
-from striate.lab.images import as_address, as_png
-from striate.lab.networks import LONGEST, RUN
+from striate.lab.network_names import LONGEST, RUN
+from striate.lab.page_images import as_address, as_png
 from striate.lab.watching.step import Step
 from striate.models.registry import GROUPS
 from striate.visualize.picture import Picture

@@ -18,7 +18,7 @@ from striate.data.dataset import Preparation
 from striate.data.media.image.pictures import prepare_image
 from striate.data.normalize import Normalization
 from striate.errors import ModelError, UsageError
-from striate.lab.networks import RUN, input_shape, network_name
+from striate.lab.network_names import RUN, input_shape, network_name
 from striate.lab.watching.passing import LARGEST_PASS, run_pass
 from striate.lab.watching.step import Step, softmax_step, steps_of
 from striate.models.build import build_model
@@ -29,7 +29,7 @@ from striate.visualize.picture import Picture
 from striate.wording import several, show_shape
 
 if TYPE_CHECKING:
-    from striate.lab.images import NamedImage
+    from striate.lab.page_images import NamedImage
     from striate.lab.workbench import Lab
 
 MOST_PARAMETERS = 160_000_000
@@ -72,7 +72,7 @@ class WatchedNetwork:
 
 
 def find_network(lab: Lab, model: str, shape: str, picture: Picture) -> WatchedNetwork:
-    """The network that a page names (see `networks.network_name`), for inputs of `shape` (`3x64x64`).
+    """The network that a page names (see `network_names.network_name`), for inputs of `shape` (`3x64x64`).
 
     Without a shape: the run's, the published one, that of the run the lab was opened with, or one that fits the
     picture. Raises ModelError.

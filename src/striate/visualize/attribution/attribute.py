@@ -11,7 +11,7 @@ import torch
 from striate.errors import ModelError, UsageError
 from striate.machine.memory import ran_out
 from striate.visualize.attribution.attributions import AnswerCheck, AttributionMap, MapCheck, Maps
-from striate.visualize.attribution.checks import MAP_COPIES, SHARES, Deletion, alike, check_answer, deletion_of
+from striate.visualize.attribution.checks import MAP_COPIES, SHARES, Deletion, alike, check_prediction, deletion_of
 from striate.visualize.attribution.maps import (
     METHODS,
     SIGNED,
@@ -52,11 +52,11 @@ def attribute(question: Question, method: Asked = "auto") -> Maps:
     network.
     """
     require_method(method)
-    answer, deletion = check_answer(question), deletion_of(question)
+    strength, deletion = check_prediction(question), deletion_of(question)
     found, left_out = [], []
     for one in METHODS if method == "auto" else (method,):
         try:
-            found.append(_checked(question, one, deletion, answer))
+            found.append(_checked(question, one, deletion, strength))
         except ModelError as error:
             if method != "auto":
                 raise
@@ -64,10 +64,10 @@ def attribute(question: Question, method: Asked = "auto") -> Maps:
     if not found:
         raise _unseen(question, "; ".join(left_out))
     found.sort(key=lambda each: (not each.check.trusted, -each.check.gain))
-    return Maps(tuple(found), _why(found, method), tuple(left_out), answer)
+    return Maps(tuple(found), _why(found, method), tuple(left_out), strength)
 
 
-def _checked(question: Question, method: Method, deletion: Deletion, answer: AnswerCheck) -> AttributionMap:
+def _checked(question: Question, method: Method, deletion: Deletion, strength: AnswerCheck) -> AttributionMap:
     """One map with its figures. Raises ModelError where it cannot be made."""
     layer, again = _maker(question, method, deletion)
     values = again()
@@ -80,7 +80,7 @@ def _checked(question: Question, method: Method, deletion: Deletion, answer: Ans
         random=tuple(random.mean(0).tolist()),
         gain=float(random.mean() - falling.mean()),
         first=bool((falling.mean() < random.mean(1)).all()),
-        answer=answer,
+        answer=strength,
     )
     return AttributionMap(method, layer, values.numpy(), method in SIGNED, check)
 

@@ -40,7 +40,7 @@ SHARES = tuple(k / 20 for k in range(1, 11))
 ORDERS, _HALVES = 8, 64
 
 
-def check_answer(question: Question) -> AnswerCheck:
+def check_prediction(question: Question) -> AnswerCheck:
     """How strong the prediction is, in the network and in 20 copies with shuffled weights."""
     copies = []
     for seed in range(ANSWER_COPIES):

@@ -176,7 +176,7 @@ def percent(share: float) -> str:
 
 
 def trust_lines(explained: Explanation) -> list[str]:
-    """Whether to trust the maps, and which one to look at."""
+    """Whether to trust the maps, and which one is shown first."""
     verdict = "" if explained.trusted else f"{NOT_TRUSTED[0].upper()}{NOT_TRUSTED[1:]}. "
     return [f"{verdict}{explained.maps.why}", explained.maps.answer.sentence()]
 

@@ -106,7 +106,7 @@ class Fields:
     def words(self) -> str:
         """Sizes of the effective and the theoretical fields."""
         said = [
-            f"{each.effective.layer} looks at {show_sizes([round(side) for side in each.effective.size])} of "
+            f"{each.effective.layer}: effective {show_sizes([round(side) for side in each.effective.size])} of "
             f"{show_sizes(each.sight.size)} pixels"
             for each in self.layers
         ]
@@ -206,7 +206,7 @@ def draw_field_on(axes: Axes, field: LayerField, image: NDArray[np.uint8]) -> No
         )
     heading(axes, shorten_path(field.effective.layer, 22))
     sizes = show_sizes([round(side) for side in field.effective.size])
-    axes.set_xlabel(f"looks at {sizes}, sees {show_sizes(field.sight.size)} pixels", fontsize=8.5)
+    axes.set_xlabel(f"effective {sizes}, theoretical {show_sizes(field.sight.size)} pixels", fontsize=8.5)
 
 
 def _words(found: Fields) -> str:

@@ -1,4 +1,4 @@
-"""What a window holds: positions, values, and which of them are padding; the arithmetic of convolution and pooling."""
+"""The arithmetic of convolutions, and what a window holds: positions, values, and which of them are padding."""
 
 from __future__ import annotations
 
