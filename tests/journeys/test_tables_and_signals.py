@@ -16,8 +16,6 @@ import striate
 from striate.cli import main
 from striate.runs.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.draws
-
 
 def train(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
     assert main(["train", *words, "--json"]) == 0, capsys.readouterr().err
@@ -32,7 +30,7 @@ def test_iris_with_the_lectures_network(capsys) -> None:
     assert answer.label == "setosa"
 
 
-def test_boston_with_the_lectures_network(capsys) -> None:
+def test_boston_with_the_lectures_network(drawing: None, capsys) -> None:
     metrics = train(capsys, "boston", "--model", "mlp(8,6)", "--epochs", "60", "--out", "run")
     assert metrics["task"] == "regress"
     assert set(metrics["test"]) == {"n", "loss", "rmse", "mae", "r2"}
