@@ -96,7 +96,17 @@ def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
     code = "loss.wrong-for-task" if trial.phase == "loss" else "optim.no-step"
     where = {"loss": "the loss", "backward": "the backward pass"}.get(trial.phase, "the training step")
     why = "No step is made: nothing can be learned."
-    return [Finding(code, "error", where, f"the first step raises {raised}", "none", why, f"Mend it: {_MEND}.")]
+    return [
+        Finding(
+            code=code,
+            severity="error",
+            where=where,
+            measured=f"the first step raises {raised}",
+            threshold="none",
+            why=why,
+            remedy=f"Mend it: {_MEND}.",
+        )
+    ]
 
 
 _MEND = "until one step of your own loop runs, for one batch"

@@ -37,14 +37,14 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             evidence.pictures["data.constant-images"] = drawn
         first = int(blank.nonzero()[0])
         yield Finding(
-            "data.constant-images",
-            "error" if count >= GRAVE * total else "warning",
-            f"{WORDS[samples.name]} inputs",
-            f"{count:,} of {several(total, 'sample', 'samples')} have one value everywhere; the first is sample {first}"
-            f" with {float(samples.inputs[first].flatten()[0]):g}",
-            THRESHOLD,
-            "There is nothing in them to tell classes apart by; their labels can only be guessed.",
-            "Look at how these are read: a file that fails and becomes zeros, bytes divided as whole numbers "
+            code="data.constant-images",
+            severity="error" if count >= GRAVE * total else "warning",
+            where=f"{WORDS[samples.name]} inputs",
+            measured=f"{count:,} of {several(total, 'sample', 'samples')} have one value everywhere; the first is "
+            f"sample {first} with {float(samples.inputs[first].flatten()[0]):g}",
+            threshold=THRESHOLD,
+            why="There is nothing in them to tell classes apart by; their labels can only be guessed.",
+            remedy="Look at how these are read: a file that fails and becomes zeros, bytes divided as whole numbers "
             "(`x // 255`), a mask or crop that is empty. Let reading raise instead of `return torch.zeros(…)`, or "
             "leave them out: `keep = x.flatten(1).std(1) > 0; x, y = x[keep], y[keep]`.",
         )

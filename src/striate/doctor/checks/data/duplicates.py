@@ -50,15 +50,16 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         evidence.pictures["data.duplicates"] = drawn
     distinct = len(first.unique())
     yield Finding(
-        "data.duplicates",
-        "error" if share >= GRAVE else "warning",
-        where,
-        f"{len(x) - distinct:,} of {len(x):,} samples are copies of others: {distinct:,} different ones, the commonest "
-        f"{int(counts.max()):,} times",
-        THRESHOLD,
-        "The network sees less than it seems, learns the copies by heart, and copies on both sides of a split make "
+        code="data.duplicates",
+        severity="error" if share >= GRAVE else "warning",
+        where=where,
+        measured=f"{len(x) - distinct:,} of {len(x):,} samples are copies of others: {distinct:,} different ones, the "
+        f"commonest {int(counts.max()):,} times",
+        threshold=THRESHOLD,
+        why="The network sees less than it seems, learns the copies by heart, and copies on both sides of a split make "
         "validation look too good.",
-        "Look at how the list of samples is made (a folder listed twice, an index that `__getitem__` does not use, "
+        remedy="Look at how the list of samples is made (a folder listed twice, an index that `__getitem__` does not "
+        "use, "
         "`x.repeat`), and keep each once: `x, first = np.unique(x, axis=0, return_index=True); y = y[first]`, before "
         "the split.",
     )

@@ -39,15 +39,15 @@ def _of_positions(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]
     if ratio < RATIO or found is None or found >= 0.5:
         return
     yield Finding(
-        "data.imbalance",
-        "note",
-        "training loader",
-        f"{ratio:.0f} times as many positions of class {most} as of class {least} "
+        code="data.imbalance",
+        severity="note",
+        where="training loader",
+        measured=f"{ratio:.0f} times as many positions of class {most} as of class {least} "
         f"({int(counts[least]):,}){words.replace('samples', 'positions')}",
-        THRESHOLD,
-        "The network does best by hardly ever answering the rare class; the share of right positions looks good.",
-        "Weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`, or cut the images around "
-        "what is rare. Report the IoU of each class.",
+        threshold=THRESHOLD,
+        why="The network does best by hardly ever answering the rare class; the share of right positions looks good.",
+        remedy="Weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`, or cut the images "
+        "around what is rare. Report the IoU of each class.",
     )
 
 
@@ -71,14 +71,15 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
         labels=tuple(map(str, range(len(counts)))),
     )
     yield Finding(
-        "data.imbalance",
-        "note" if learned else "warning",
-        "training loader",
-        f"{ratio:.0f} times as much of class {most} ({int(counts[most]):,} samples) as of class {least} "
+        code="data.imbalance",
+        severity="note" if learned else "warning",
+        where="training loader",
+        measured=f"{ratio:.0f} times as much of class {most} ({int(counts[most]):,} samples) as of class {least} "
         f"({int(counts[least]):,}){words}",
-        THRESHOLD,
-        "The network does best by hardly ever answering the rare class; the accuracy looks good all the same.",
-        "Draw the classes alike: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's sampler, or "
+        threshold=THRESHOLD,
+        why="The network does best by hardly ever answering the rare class; the accuracy looks good all the same.",
+        remedy="Draw the classes alike: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's "
+        "sampler, or "
         "weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`. Report the accuracy of each "
         "class.",
     )

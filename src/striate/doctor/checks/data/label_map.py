@@ -119,14 +119,14 @@ def _finding(told: _Told, moved: dict[int, int]) -> Finding:
     trained = float((told.train == told.train_labels).mean())
     shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
     return Finding(
-        "data.label-map",
-        "error",
-        "validation labels",
-        f"{told.name} answers {trained:.2f} of training and {own:.2f} of validation right, {mended:.2f} of validation "
-        f"with its classes renumbered: {shown}",
-        THRESHOLD,
-        "The network may be good, and its validation figures say nothing of it.",
-        "Number the classes once, for both: `classes = sorted(set(train_names)); index = {name: i for i, name "
+        code="data.label-map",
+        severity="error",
+        where="validation labels",
+        measured=f"{told.name} answers {trained:.2f} of training and {own:.2f} of validation right, {mended:.2f} of "
+        f"validation with its classes renumbered: {shown}",
+        threshold=THRESHOLD,
+        why="The network may be good, and its validation figures say nothing of it.",
+        remedy="Number the classes once, for both: `classes = sorted(set(train_names)); index = {name: i for i, name "
         "in enumerate(classes)}; y_val = [index[name] for name in val_names]`.",
     )
 

@@ -168,14 +168,14 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
     if len(odd) < 3 or share < TORN:
         return
     yield Finding(
-        "data.label-noise",
-        "error" if share >= 0.2 else "warning",
-        "training labels",
-        f"{len(odd):,} images occur with two labels or more, {share:.0%} of the samples; the first are of the classes "
-        + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
-        THRESHOLD,
-        "At most one of the labels is right, and the network is pulled both ways.",
-        "Keep one label of each image (the majority's, or look at them), and leave the copies out.",
+        code="data.label-noise",
+        severity="error" if share >= 0.2 else "warning",
+        where="training labels",
+        measured=f"{len(odd):,} images occur with two labels or more, {share:.0%} of the samples; the first are of "
+        "the classes " + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
+        threshold=THRESHOLD,
+        why="At most one of the labels is right, and the network is pulled both ways.",
+        remedy="Keep one label of each image (the majority's, or look at them), and leave the copies out.",
     )
 
 
@@ -193,15 +193,17 @@ def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
     shown = ", ".join(f"{doubt.labels[row]} for what looks like {doubt.answers[row]}" for row in rows[:3])
     where = "" if pair is None else f" ({pair[1]:.0%} of what looks like class {pair[0]})"
     return Finding(
-        "data.label-noise",
-        "warning",
-        "training labels",
-        f"{doubt.wrong:.0%} of the samples whose class is clearest have another label{where}: {shown}. Judged by "
+        code="data.label-noise",
+        severity="warning",
+        where="training labels",
+        measured=f"{doubt.wrong:.0%} of the samples whose class is clearest have another label{where}: {shown}. "
+        "Judged by "
         f"two simple models ({' and '.join(doubt.names)}) that were fitted without them and agree on "
         f"{doubt.agree:.0%} of all",
-        THRESHOLD,
-        "Wrong labels cap what can be reached, and a network that trains long learns them by heart.",
-        "Look at the samples that the network is surest about and the label denies (`striate data check DATA --labels` "
+        threshold=THRESHOLD,
+        why="Wrong labels cap what can be reached, and a network that trains long learns them by heart.",
+        remedy="Look at the samples that the network is surest about and the label denies (`striate data check DATA "
+        "--labels` "
         "lists them), and correct or leave them out. Until then: stop early, `CrossEntropyLoss(label_smoothing=0.1)`, "
         "and measure on labels that were checked.",
     )

@@ -110,13 +110,14 @@ def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
             f"layer {int(y.max()) + 1} outputs."
         )
     return Finding(
-        "data.label-range",
-        "error",
-        "training targets",
-        f"targets from {low} to {high} for {outputs}; {several(count, 'sample lies', 'samples lie')} outside; {what}",
-        THRESHOLD,
-        "There is no output for such a class: training stops, or pulls at the wrong one.",
-        remedy,
+        code="data.label-range",
+        severity="error",
+        where="training targets",
+        measured=f"targets from {low} to {high} for {outputs}; {several(count, 'sample lies', 'samples lie')} "
+        f"outside; {what}",
+        threshold=THRESHOLD,
+        why="There is no output for such a class: training stops, or pulls at the wrong one.",
+        remedy=remedy,
     )
 
 

@@ -70,14 +70,14 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     if network is None:
         return
     yield Finding(
-        "data.labels-random",
-        "error",
-        "training labels",
-        f"accuracy on samples that a model was not fitted to, {count:,} in all: {', '.join(said)}; the network "
-        f"{network}",
-        THRESHOLD,
-        _WHY,
-        _REMEDY,
+        code="data.labels-random",
+        severity="error",
+        where="training labels",
+        measured=f"accuracy on samples that a model was not fitted to, {count:,} in all: {', '.join(said)}; the "
+        f"network {network}",
+        threshold=THRESHOLD,
+        why=_WHY,
+        remedy=_REMEDY,
     )
 
 
@@ -96,14 +96,14 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
         return
     said = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
     yield Finding(
-        "data.labels-random",
-        "error",
-        "training targets",
-        f"correlation with the targets of samples that a model was not fitted to, {found.count:,} in all: {said} "
-        f"(chance: 0 ± {error:.2f}); the network {network}",
-        THRESHOLD,
-        _WHY,
-        _REMEDY,
+        code="data.labels-random",
+        severity="error",
+        where="training targets",
+        measured=f"correlation with the targets of samples that a model was not fitted to, {found.count:,} in all: "
+        f"{said} (chance: 0 ± {error:.2f}); the network {network}",
+        threshold=THRESHOLD,
+        why=_WHY,
+        remedy=_REMEDY,
     )
 
 
@@ -119,14 +119,16 @@ def _maps(evidence: Evidence, maps: torch.Tensor) -> Iterable[Finding]:
         return
     beaten = sum(other >= own for other in others)
     yield Finding(
-        "data.labels-random",
-        "error",
-        "training targets",
-        f"brightness and texture tell the classes of positions apart no better than with the maps of other samples: "
+        code="data.labels-random",
+        severity="error",
+        where="training targets",
+        measured="brightness and texture tell the classes of positions apart no better than with the maps of other "
+        "samples: "
         f"{beaten} of {len(others)} random pairings of {len(maps)} inputs and maps fit as well or better",
-        "the own maps fit better than all random pairings",
-        _WHY,
-        "Look at ten inputs with their maps drawn over them. Usual reasons: one of both was shuffled or sorted alone, "
+        threshold="the own maps fit better than all random pairings",
+        why=_WHY,
+        remedy="Look at ten inputs with their maps drawn over them. Usual reasons: one of both was shuffled or "
+        "sorted alone, "
         "files are listed in different orders (match them by their names), only one of both was flipped or cut.",
     )
 

@@ -96,13 +96,14 @@ def _draw(evidence: Evidence, val: torch.Tensor, train: torch.Tensor) -> None:
 
 def _told(count: int, total: int, how: str, grave: float) -> Finding:
     return Finding(
-        "data.leak",
-        "error" if count >= grave * total else "warning",
-        "validation loader",
-        f"{count:,} of {several(total, 'validation sample is', 'validation samples are')} {how}",
-        THRESHOLD,
-        "What was trained on is recognized, not understood: validation measures too well.",
-        "Split before anything else is done, by position and once: `order = torch.randperm(len(x)); train, val = "
+        code="data.leak",
+        severity="error" if count >= grave * total else "warning",
+        where="validation loader",
+        measured=f"{count:,} of {several(total, 'validation sample is', 'validation samples are')} {how}",
+        threshold=THRESHOLD,
+        why="What was trained on is recognized, not understood: validation measures too well.",
+        remedy="Split before anything else is done, by position and once: `order = torch.randperm(len(x)); train, "
+        "val = "
         "order[:n], order[n:]`. Remove copies first, and keep what belongs together (frames, patients) on one side. "
         "Copies, crops and augmentation come after the split, in training only.",
     )

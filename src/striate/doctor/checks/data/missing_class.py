@@ -40,14 +40,14 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     held = 0 if counts.val is None else int(counts.val[wanted].sum())
     beside = f"; validation has {held:,} of {'it' if len(wanted) == 1 else 'them'}" if held else ""
     yield Finding(
-        "data.missing-class",
-        "error" if certain else "warning",
-        "training loader",
-        f"of {_seen(counts):,} {counts.things} of {'an epoch' if whole else 'the first batches'}, none is of class "
-        f"{named}{beside or f', though there are {counts.outputs} outputs'}",
-        THRESHOLD,
-        "What is never shown cannot be learned: every such sample will be taken for something else.",
-        _SAMPLES if counts.positions is None else _MAPS,
+        code="data.missing-class",
+        severity="error" if certain else "warning",
+        where="training loader",
+        measured=f"of {_seen(counts):,} {counts.things} of {'an epoch' if whole else 'the first batches'}, none is of "
+        f"class {named}{beside or f', though there are {counts.outputs} outputs'}",
+        threshold=THRESHOLD,
+        why="What is never shown cannot be learned: every such sample will be taken for something else.",
+        remedy=_SAMPLES if counts.positions is None else _MAPS,
     )
 
 

@@ -38,16 +38,16 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if drawn is not None:
         evidence.pictures["data.scrambled"] = drawn
     yield Finding(
-        "data.scrambled",
-        "error",
-        "inputs of the network",
-        f"within a sample neighbors are correlated by {alike:.2f}, as in noise, but samples differ in their mean "
-        f"{apart:.0f} times as much as noise would; simple models are no better than chance",
-        THRESHOLD,
-        "So it looks where each sample holds one place of very many samples: `reshape` keeps the order in memory, and "
-        "does not bring the axis of samples to the front.",
-        "Of an array (H, W, N), or (H, W, C, N) as MATLAB writes it: `x = np.moveaxis(x, -1, 0)`, not `x.reshape(N, "
-        "…)`; then look at a few samples.",
+        code="data.scrambled",
+        severity="error",
+        where="inputs of the network",
+        measured=f"within a sample neighbors are correlated by {alike:.2f}, as in noise, but samples differ in their "
+        f"mean {apart:.0f} times as much as noise would; simple models are no better than chance",
+        threshold=THRESHOLD,
+        why="So it looks where each sample holds one place of very many samples: `reshape` keeps the order in "
+        "memory, and does not bring the axis of samples to the front.",
+        remedy="Of an array (H, W, N), or (H, W, C, N) as MATLAB writes it: `x = np.moveaxis(x, -1, 0)`, not "
+        "`x.reshape(N, …)`; then look at a few samples.",
     )
 
 

@@ -81,17 +81,17 @@ def _told(samples: Samples, odd: _Odd, matters: bool) -> Finding:
     where = f", in column{'s' * (len(odd.columns) > 1)} {', '.join(map(str, odd.columns[:6]))}" if odd.columns else ""
     many = "…" if len(odd.columns) > 6 else ""
     return Finding(
-        "data.not-finite",
-        "error" if matters else "note",
-        f"{part} {odd.what}",
-        f"{odd.samples:,} of {several(odd.total, 'sample has', 'samples have')} {odd.what} with a number that is "
-        f"{kind}{where}{many}; the first in batch {odd.batches[0]}",
-        THRESHOLD,
-        "One such number makes the loss of its whole batch and then all parameters NaN."
+        code="data.not-finite",
+        severity="error" if matters else "note",
+        where=f"{part} {odd.what}",
+        measured=f"{odd.samples:,} of {several(odd.total, 'sample has', 'samples have')} {odd.what} with a number "
+        f"that is {kind}{where}{many}; the first in batch {odd.batches[0]}",
+        threshold=THRESHOLD,
+        why="One such number makes the loss of its whole batch and then all parameters NaN."
         if matters
         else "Network and loss cope with them here; other code may not.",
-        "Find where it comes from: `assert torch.isfinite(x).all()` after each step of your preparation (0 / 0 for a "
-        "constant column, log(0), an empty field). Then mend it there, or replace it: "
+        remedy="Find where it comes from: `assert torch.isfinite(x).all()` after each step of your preparation (0 / "
+        "0 for a constant column, log(0), an empty field). Then mend it there, or replace it: "
         "`x = torch.where(torch.isfinite(x), x, x_mean)`.",
     )
 

@@ -62,15 +62,15 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     means, spreads = f"means of {_range(scales.mean)}", f"deviations of {_range(scales.spread)}"
     measure = "accuracy" if evidence.patient.classifies else "explained share"
     yield Finding(
-        "data.not-normalized",
-        "error" if mended - own >= 3 * GAIN else "warning",
-        "inputs of the network",
-        f"{scales.of}s with {means} and {spreads}; with standardized inputs the {measure} after {len(trial.rows)} "
-        f"steps is {mended:.2f} instead of {own:.2f}",
-        THRESHOLD,
-        "Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
+        code="data.not-normalized",
+        severity="error" if mended - own >= 3 * GAIN else "warning",
+        where="inputs of the network",
+        measured=f"{scales.of}s with {means} and {spreads}; with standardized inputs the {measure} after "
+        f"{len(trial.rows)} steps is {mended:.2f} instead of {own:.2f}",
+        threshold=THRESHOLD,
+        why="Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
         "make some directions far steeper than others.",
-        _remedy(scales),
+        remedy=_remedy(scales),
     )
 
 

@@ -87,14 +87,14 @@ def _tried(evidence: Evidence) -> tuple[float | None, str]:
 
 def _told(measured: str, severity: str) -> Finding:
     return Finding(
-        "data.not-shuffled",
-        "error" if severity == "error" else "warning",
-        "training loader",
-        measured,
-        THRESHOLD,
-        "Each batch pulls towards its own class and undoes what the one before taught; normalization by batches sees "
-        "one class at a time.",
-        "`DataLoader(dataset, batch_size=…, shuffle=True)`; where files are read one after the other, mix their "
+        code="data.not-shuffled",
+        severity="error" if severity == "error" else "warning",
+        where="training loader",
+        measured=measured,
+        threshold=THRESHOLD,
+        why="Each batch pulls towards its own class and undoes what the one before taught; normalization by batches "
+        "sees one class at a time.",
+        remedy="`DataLoader(dataset, batch_size=…, shuffle=True)`; where files are read one after the other, mix their "
         "samples in a buffer, or shuffle the list once before.",
     )
 

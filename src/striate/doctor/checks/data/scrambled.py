@@ -125,15 +125,15 @@ def _told(
     before = f"`x = x.permute({back})`"
     whole = f"`x = x.reshape(-1, {', '.join(map(str, lying))}).permute({back})`"
     return Finding(
-        "data.scrambled",
-        "error" if gain is not None and gain >= GAIN else "warning",
-        f"forward, before {entrance.name or 'the first convolution'}" if inside else "inputs of the network",
-        f"neighbors differ by {rough:.2f} standard deviations; taken for numbers that lay in memory as "
+        code="data.scrambled",
+        severity="error" if gain is not None and gain >= GAIN else "warning",
+        where=f"forward, before {entrance.name or 'the first convolution'}" if inside else "inputs of the network",
+        measured=f"neighbors differ by {rough:.2f} standard deviations; taken for numbers that lay in memory as "
         f"{_shown(lying)} and were only viewed as {_shown(shape)}, by {rough * ratio:.2f}{words}",
-        THRESHOLD,
-        "`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out anew, so "
-        "that what lay side by side lies far apart.",
-        f"Exchange axes with permute: of (N, {', '.join(map(str, lying))}) {before} gives (N, "
+        threshold=THRESHOLD,
+        why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
+        "anew, so that what lay side by side lies far apart.",
+        remedy=f"Exchange axes with permute: of (N, {', '.join(map(str, lying))}) {before} gives (N, "
         f"{', '.join(map(str, shape))}), not `x.view(…)`. What was viewed already is mended by {whole}.",
     )
 

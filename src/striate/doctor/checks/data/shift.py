@@ -220,14 +220,14 @@ def _best(judge: _Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[C
 def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) -> Finding:
     shape = known.shape[1:] != x.shape[1:] or known.dtype != x.dtype
     return Finding(
-        "data.shift",
-        "error" if severity == "error" else "warning",
-        "validation inputs",
-        measured,
-        THRESHOLD,
-        "The network is asked about something else than it learned: its validation figures say nothing of it.",
-        "Prepare both in one function, with the figures of training: `def prepare(x): return (x.float() / 255 - mean) "
-        "/ std`, `train = prepare(train); val = prepare(val)`; the same reader, channel order"
+        code="data.shift",
+        severity="error" if severity == "error" else "warning",
+        where="validation inputs",
+        measured=measured,
+        threshold=THRESHOLD,
+        why="The network is asked about something else than it learned: its validation figures say nothing of it.",
+        remedy="Prepare both in one function, with the figures of training: `def prepare(x): return (x.float() / 255 "
+        "- mean) / std`, `train = prepare(train); val = prepare(val)`; the same reader, channel order"
         + (", size and number format." if shape else " and size. Only what is random belongs to training alone."),
     )
 

@@ -36,13 +36,14 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     else:
         return
     yield Finding(
-        "data.too-few",
-        "warning",
-        "training loader",
-        got,
-        THRESHOLD,
-        "So few can be told apart by anything, also by what has nothing to do with the class.",
-        "Collect more, a few dozen of each class to begin with; or begin with a network that was trained on other data "
+        code="data.too-few",
+        severity="warning",
+        where="training loader",
+        measured=got,
+        threshold=THRESHOLD,
+        why="So few can be told apart by anything, also by what has nothing to do with the class.",
+        remedy="Collect more, a few dozen of each class to begin with; or begin with a network that was trained on "
+        "other data "
         "and train its last layer only; or join classes. Augmentation helps, but makes no new samples.",
     )
 

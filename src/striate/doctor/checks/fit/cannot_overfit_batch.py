@@ -59,13 +59,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         )
         remedy = "find inputs that occur with several targets, and give each one target (or leave them out)"
     yield Finding(
-        "fit.cannot-overfit-batch",
-        "warning",
-        "one batch",
-        measured,
-        CHECK.threshold,
-        "What cannot be learned by heart in a handful cannot be learned at all: something is wrong before any tuning.",
-        remedy,
+        code="fit.cannot-overfit-batch",
+        severity="warning",
+        where="one batch",
+        measured=measured,
+        threshold=CHECK.threshold,
+        why="What cannot be learned by heart in a handful cannot be learned at all: something is wrong before any "
+        "tuning.",
+        remedy=remedy,
     )
 
 

@@ -92,14 +92,14 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
     parameters = sum(p.numel() for p in evidence.patient.model.parameters())
     samples = evidence.train.length or evidence.train.count
     return Finding(
-        "fit.overfit",
-        "warning",
-        "training and validation",
-        f"{when}, {train.text} on {train.count:,} training samples and {val.text} on {val.count:,} of validation"
-        f"{course}; {parameters:,} parameters for {samples:,} samples",
-        CHECK.threshold,
-        "The network has learned the samples by heart, and little that holds for others.",
-        "take more data or augment them, stop at the best validation loss, add `nn.Dropout(0.5)` or "
+        code="fit.overfit",
+        severity="warning",
+        where="training and validation",
+        measured=f"{when}, {train.text} on {train.count:,} training samples and {val.text} on {val.count:,} of "
+        f"validation{course}; {parameters:,} parameters for {samples:,} samples",
+        threshold=CHECK.threshold,
+        why="The network has learned the samples by heart, and little that holds for others.",
+        remedy="take more data or augment them, stop at the best validation loss, add `nn.Dropout(0.5)` or "
         "`weight_decay=5e-2` with `torch.optim.AdamW`, or take a smaller network",
     )
 

@@ -43,15 +43,15 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     text, remedy = _with_adam(evidence, len(more.rows))
     evidence.pictures["fit.plateau"] = Picture("lines", "The loss of the trial", {"loss": tuple(more.losses)})
     yield Finding(
-        "fit.plateau",
-        "warning",
-        "training",
-        f"the loss is {_mean(more.losses[:10]):.3g} in the first 10 steps and {more.level():.3g} after "
+        code="fit.plateau",
+        severity="warning",
+        where="training",
+        measured=f"the loss is {_mean(more.losses[:10]):.3g} in the first 10 steps and {more.level():.3g} after "
         f"{len(more.rows)}, though weights move (by {moved:.1g} of their norm in a step), and the answers are no "
         f"better than a guess{text}",
-        CHECK.threshold,
-        "Training stands still where the gradient says next to nothing of the way down.",
-        remedy,
+        threshold=CHECK.threshold,
+        why="Training stands still where the gradient says next to nothing of the way down.",
+        remedy=remedy,
     )
 
 
@@ -73,14 +73,14 @@ def _noisy(evidence: Evidence) -> Iterator[Finding]:
         "lines", "The loss of the trial", {"as it is": tuple(trial.losses), "a tenth of the rate": tuple(slower.losses)}
     )
     yield Finding(
-        "fit.plateau",
-        "warning",
-        "training",
-        f"the network has learned, and its loss stays at {own:.3g} over {len(trial.rows)} steps; with a tenth of the "
-        f"learning rate it is {low:.3g} after as many",
-        CHECK.threshold,
-        "At this rate steps go to and fro across the valley: what is left is their noise.",
-        "lower the rate by and by: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)` with "
+        code="fit.plateau",
+        severity="warning",
+        where="training",
+        measured=f"the network has learned, and its loss stays at {own:.3g} over {len(trial.rows)} steps; with a "
+        f"tenth of the learning rate it is {low:.3g} after as many",
+        threshold=CHECK.threshold,
+        why="At this rate steps go to and fro across the valley: what is left is their noise.",
+        remedy="lower the rate by and by: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)` with "
         "`scheduler.step()` once an epoch, or `ReduceLROnPlateau`",
     )
 

@@ -44,15 +44,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     parameters = sum(p.numel() for p in evidence.patient.model.parameters())
     simple = f"R² {known:.2f}" if fitted.numbers else f"{known:.1%} right"
     yield Finding(
-        "fit.underfit",
-        "warning",
-        "the network",
-        f"after {len(more.rows)} steps {fitted.text} on samples that it was trained with, and the loss hardly falls "
+        code="fit.underfit",
+        severity="warning",
+        where="the network",
+        measured=f"after {len(more.rows)} steps {fitted.text} on samples that it was trained with, and the loss "
+        "hardly falls "
         f"any more ({more.level():.3g}); with Adam and no dropout {best.text}; simple models get {simple} on samples "
         f"that they were not fitted to; {parameters:,} parameters",
-        CHECK.threshold,
-        "Even what it was trained with it cannot answer: it is too small or too simple for what there is to be known.",
-        "take more or wider layers, with a nonlinearity between them, and less regularization (dropout, weight decay)",
+        threshold=CHECK.threshold,
+        why="Even what it was trained with it cannot answer: it is too small or too simple for what there is to be "
+        "known.",
+        remedy="take more or wider layers, with a nonlinearity between them, and less regularization (dropout, "
+        "weight decay)",
     )
 
 

@@ -119,13 +119,14 @@ def _finding(
 ) -> Finding:
     compared = "" if spread is None else f" and are compared as {show_shape(spread)}"
     return Finding(
-        "loss.broadcast",
-        "error",
-        "the loss",
-        f"outputs have shape {show_shape(outputs)}, targets {show_shape(targets)}{compared}{tried}",
-        CHECK.threshold,
-        "Each output is compared with the targets of all samples, so the best answer is the same for each: their mean.",
-        remedy,
+        code="loss.broadcast",
+        severity="error",
+        where="the loss",
+        measured=f"outputs have shape {show_shape(outputs)}, targets {show_shape(targets)}{compared}{tried}",
+        threshold=CHECK.threshold,
+        why="Each output is compared with the targets of all samples, so the best answer is the same for each: their "
+        "mean.",
+        remedy=remedy,
     )
 
 

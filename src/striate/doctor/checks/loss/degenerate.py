@@ -34,13 +34,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     evidence.pictures["loss.degenerate"] = Picture("lines", "The loss of the trial", {"loss": tuple(trial.losses)})
     yield Finding(
-        "loss.degenerate",
-        "error",
-        "the loss",
-        text,
-        CHECK.threshold,
-        "There is a way to make this loss small, or it is constant, that has nothing to do with the task.",
-        _remedy(evidence),
+        code="loss.degenerate",
+        severity="error",
+        where="the loss",
+        measured=text,
+        threshold=CHECK.threshold,
+        why="There is a way to make this loss small, or it is constant, that has nothing to do with the task.",
+        remedy=_remedy(evidence),
     )
 
 

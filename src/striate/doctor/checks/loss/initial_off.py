@@ -55,13 +55,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         f"{_mean(own):.3g} on average"
     )
     yield Finding(
-        "loss.initial-off",
-        "warning",
-        where,
-        measured,
-        CHECK.threshold,
-        "The first steps are spent on taking back answers that the random weights give with certainty.",
-        _remedy(layer.name if layer is not None and by_weights else None),
+        code="loss.initial-off",
+        severity="warning",
+        where=where,
+        measured=measured,
+        threshold=CHECK.threshold,
+        why="The first steps are spent on taking back answers that the random weights give with certainty.",
+        remedy=_remedy(layer.name if layer is not None and by_weights else None),
     )
 
 

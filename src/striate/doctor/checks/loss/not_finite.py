@@ -166,7 +166,15 @@ def _finding(severity: Any, where: str, measured: str, remedy: str) -> Finding:
     why = "One number that is none makes every weight that its gradient reaches one too: nothing is learned from then."
     if severity == "warning":
         why = "The better the network becomes, the nearer it comes to an answer whose loss is no number."
-    return Finding("loss.not-finite", severity, where, measured, CHECK.threshold, why, remedy)
+    return Finding(
+        code="loss.not-finite",
+        severity=severity,
+        where=where,
+        measured=measured,
+        threshold=CHECK.threshold,
+        why=why,
+        remedy=remedy,
+    )
 
 
 CHECK = Check(

@@ -49,13 +49,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         else "turn the sign of the loss: `loss = -loss` before `loss.backward()`, or take the minus out of it"
     )
     yield Finding(
-        "loss.sign",
-        "error",
-        "the optimizer" if maximizes else "the loss",
-        measured,
-        CHECK.threshold,
-        "Each step goes uphill: it makes the network worse at what it is asked.",
-        remedy,
+        code="loss.sign",
+        severity="error",
+        where="the optimizer" if maximizes else "the loss",
+        measured=measured,
+        threshold=CHECK.threshold,
+        why="Each step goes uphill: it makes the network worse at what it is asked.",
+        remedy=remedy,
     )
 
 

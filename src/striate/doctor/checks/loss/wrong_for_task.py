@@ -38,13 +38,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         wrong = next((one for one in found if one is not None), None)
     if wrong is not None:
         yield Finding(
-            "loss.wrong-for-task",
-            wrong.severity,
-            "the loss",
-            wrong.measured,
-            CHECK.threshold,
-            wrong.why,
-            wrong.remedy,
+            code="loss.wrong-for-task",
+            severity=wrong.severity,
+            where="the loss",
+            measured=wrong.measured,
+            threshold=CHECK.threshold,
+            why=wrong.why,
+            remedy=wrong.remedy,
         )
 
 

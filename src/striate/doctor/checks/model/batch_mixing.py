@@ -168,14 +168,14 @@ def _outputs_by_layer(evidence: Evidence, batch: Any) -> list[tuple[str, torch.T
 
 def _finding(severity: str, where: str, measured: str, tolerance: float, fix: str) -> Finding:
     return Finding(
-        CODE,
-        "error" if severity == "error" else "warning",
-        where,
-        measured,
-        f"{tolerance:g} of the spread: rounding" if tolerance else "never over axis 0",
-        "Samples are mixed up: an answer says something about the company that a sample happens to be in, and figures "
-        "measured on batches are not those of single samples.",
-        fix,
+        code=CODE,
+        severity="error" if severity == "error" else "warning",
+        where=where,
+        measured=measured,
+        threshold=f"{tolerance:g} of the spread: rounding" if tolerance else "never over axis 0",
+        why="Samples are mixed up: an answer says something about the company that a sample happens to be in, and "
+        "figures measured on batches are not those of single samples.",
+        remedy=fix,
     )
 
 

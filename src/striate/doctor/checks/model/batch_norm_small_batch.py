@@ -54,13 +54,13 @@ def _raises(evidence: Evidence, step: int) -> Finding:
     sizes = evidence.train.sizes
     last = max(sizes) > 1
     return Finding(
-        CODE,
-        "error",
-        "the last batch" if last else "the batches",
-        f"a batch of one sample (the {step + 1}th), and one number a channel: batch norm raises",
-        "2 samples, where there is no map",
-        "A single number has no variance: it would be normalized to 0.",
-        "`DataLoader(…, drop_last=True)`."
+        code=CODE,
+        severity="error",
+        where="the last batch" if last else "the batches",
+        measured=f"a batch of one sample (the {step + 1}th), and one number a channel: batch norm raises",
+        threshold="2 samples, where there is no map",
+        why="A single number has no variance: it would be normalized to 0.",
+        remedy="`DataLoader(…, drop_last=True)`."
         if last
         else "`DataLoader(…, batch_size=32)`, or nn.GroupNorm or nn.LayerNorm.",
     )
@@ -69,16 +69,17 @@ def _raises(evidence: Evidence, step: int) -> Finding:
 def _few(names: list[str], shape: tuple[int, ...]) -> Finding:
     places = math.prod(shape[2:])
     return Finding(
-        CODE,
-        "warning",
-        listed(names),
-        f"{listed(names)} measure mean and variance over {several(shape[0], 'sample')}"
+        code=CODE,
+        severity="warning",
+        where=listed(names),
+        measured=f"{listed(names)} measure mean and variance over {several(shape[0], 'sample')}"
         f"{f' of {places} places' if places > 1 else ''}",
-        f"more than {FEW} samples, {FEW_ALONE} where there is no map: below, the figures of a batch say "
+        threshold=f"more than {FEW} samples, {FEW_ALONE} where there is no map: below, the figures of a batch say "
         "more about its one or two samples than about the data",
-        "What a sample gives then depends on which one it happens to meet, and running figures do not fit: answers in "
-        "evaluation mode are worse than in training.",
-        "`DataLoader(…, batch_size=32)`; where memory allows no more, `nn.GroupNorm(8, channels)` for the batch norm.",
+        why="What a sample gives then depends on which one it happens to meet, and running figures do not fit: "
+        "answers in evaluation mode are worse than in training.",
+        remedy="`DataLoader(…, batch_size=32)`; where memory allows no more, `nn.GroupNorm(8, channels)` for the "
+        "batch norm.",
     )
 
 

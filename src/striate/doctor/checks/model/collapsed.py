@@ -35,15 +35,16 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     dots = ", …" if outputs.shape[1] > 4 else ""
     always = begins is not None and begins < SAME
     yield Finding(
-        "model.collapsed",
-        "error" if always else "warning",
-        "the network's outputs",
-        f"for {len(outputs)} different inputs all outputs are ({answer}{dots}) within "
+        code="model.collapsed",
+        severity="error" if always else "warning",
+        where="the network's outputs",
+        measured=f"for {len(outputs)} different inputs all outputs are ({answer}{dots}) within "
         f"{max(s or 0 for s in spreads):.1g} "
         f"of their size after {len(trial.rows)} steps{', as before them' if always else '; before them they differed'}",
-        f"a spread over samples below {SAME:g} of their size",
-        "What the inputs tell is lost on the way: only a constant can be learned.",
-        "Print `h.flatten(1).std(0).mean()` after each layer for one batch: where it falls to 0, something takes the "
+        threshold=f"a spread over samples below {SAME:g} of their size",
+        why="What the inputs tell is lost on the way: only a constant can be learned.",
+        remedy="Print `h.flatten(1).std(0).mean()` after each layer for one batch: where it falls to 0, something "
+        "takes the "
         "mean off a single number (normalization over an axis of length 1), or multiplies by zero, or takes a softmax "
         "of one output.",
     )

@@ -44,14 +44,15 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         else ""
     )
     yield Finding(
-        "model.dead-units",
-        severity,  # type: ignore[arg-type]
-        listed([name for name, _ in bad]),
-        f"{share:.0%} of the units of {name} are zero for every sample, before the first step and after some{tried}",
-        f"{MOST:.0%} of a layer's units",
-        "A unit that is always off passes nothing on, gets no gradient, and never learns.",
-        "Begin with `nn.init.kaiming_normal_(layer.weight)` and `nn.init.zeros_(layer.bias)`, and take nothing off "
-        "before "
+        code="model.dead-units",
+        severity=severity,  # type: ignore[arg-type]
+        where=listed([name for name, _ in bad]),
+        measured=f"{share:.0%} of the units of {name} are zero for every sample, before the first step and after "
+        f"some{tried}",
+        threshold=f"{MOST:.0%} of a layer's units",
+        why="A unit that is always off passes nothing on, gets no gradient, and never learns.",
+        remedy="Begin with `nn.init.kaiming_normal_(layer.weight)` and `nn.init.zeros_(layer.bias)`, and take "
+        "nothing off before "
         "the ReLU; `nn.LeakyReLU(0.1)` keeps a slope where units are off.",
     )
     evidence.pictures["model.dead-units"] = Picture(

@@ -71,16 +71,18 @@ def _softmax_twice(evidence: Evidence, head: Head, origin: Call | None, classes:
     place = "the network's outputs" if known is None else named(known)
     loss = _LOSS[head.call.name]
     return Finding(
-        CODE,
-        "error",
-        place,
-        f"what {loss} is given lies in {float(head.outputs.min()):.2g} to {float(head.outputs.max()):.2g} and adds up "
+        code=CODE,
+        severity="error",
+        where=place,
+        measured=f"what {loss} is given lies in {float(head.outputs.min()):.2g} to {float(head.outputs.max()):.2g} "
+        "and adds up "
         f"to 1 for each sample; so the loss cannot fall below {lowest_loss(classes, 1):.2f} for {classes} classes"
         f"{said(remedy, 'without the softmax')}",
-        "scores of any size: probabilities in 0 to 1 squashed a second time differ by a factor of e at most",
-        "The softmax is applied twice: the loss applies it itself. All classes look alike to the loss, and gradients "
-        "are small.",
-        f"Remove the softmax ({place}) and give the loss the scores as they are; where probabilities are wanted later: "
+        threshold="scores of any size: probabilities in 0 to 1 squashed a second time differ by a factor of e at most",
+        why="The softmax is applied twice: the loss applies it itself. All classes look alike to the loss, and "
+        "gradients are small.",
+        remedy=f"Remove the softmax ({place}) and give the loss the scores as they are; where probabilities are "
+        "wanted later: "
         "`model(x).softmax(1)`. Or keep it and use `loss = lambda p, y: nn.functional.nll_loss(p.log(), y)`.",
     )
 
@@ -89,27 +91,28 @@ def _sigmoid_twice(evidence: Evidence, head: Head, origin: Call) -> Finding:
     remedy = tried(evidence, "without sigmoid", replaced((origin,), first_argument))
     low, high = torch.tensor([0.0, 1.0]).sigmoid().tolist()
     return Finding(
-        CODE,
-        "error",
-        named(origin),
-        f"what BCEWithLogitsLoss is given lies in {float(head.outputs.min()):.2g} to {float(head.outputs.max()):.2g}, "
+        code=CODE,
+        severity="error",
+        where=named(origin),
+        measured=f"what BCEWithLogitsLoss is given lies in {float(head.outputs.min()):.2g} to "
+        f"{float(head.outputs.max()):.2g}, "
         f"made by a {origin.name}; so its own sigmoid gives {low:.2f} to {high:.2f} only"
         f"{said(remedy, f'without the {origin.name}')}",
-        "scores of any size, also below 0: numbers in 0 to 1 never mean no",
-        "The sigmoid is applied twice: BCEWithLogitsLoss applies it itself.",
-        f"Remove the {origin.name} ({named(origin)}), or keep it and use `nn.BCELoss()`.",
+        threshold="scores of any size, also below 0: numbers in 0 to 1 never mean no",
+        why="The sigmoid is applied twice: BCEWithLogitsLoss applies it itself.",
+        remedy=f"Remove the {origin.name} ({named(origin)}), or keep it and use `nn.BCELoss()`.",
     )
 
 
 def _harmless(origin: Call) -> Finding:
     return Finding(
-        CODE,
-        "note",
-        named(origin),
-        "the cross entropy is given the output of log_softmax, and applies log_softmax itself",
-        "once is enough",
-        "A second log_softmax changes nothing but takes time.",
-        f"Remove it ({named(origin)}), or use `nn.NLLLoss()`.",
+        code=CODE,
+        severity="note",
+        where=named(origin),
+        measured="the cross entropy is given the output of log_softmax, and applies log_softmax itself",
+        threshold="once is enough",
+        why="A second log_softmax changes nothing but takes time.",
+        remedy=f"Remove it ({named(origin)}), or use `nn.NLLLoss()`.",
     )
 
 

@@ -43,14 +43,14 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if gain is not None and not gain[0] and share < 1:
         return
     yield Finding(
-        CODE,
-        "error" if share >= CERTAIN and gain is not None and gain[0] else "warning",
-        named(worst),
-        f"{share:.0%} of the numbers are dropped in training{gain[1] if gain else ''}",
-        f"0.5 is usual; from {LIKELY:g} on, if {MILD:g} gives a loss {BETTER:g} times smaller",
-        "The p of dropout is the share that is dropped, not the share that is kept. What is left is too little, and "
-        "noisy: training is slow, or stands still.",
-        f"`nn.Dropout({min(0.5, round(1 - share, 2)) or 0.5:g})` for {worst.place}.",
+        code=CODE,
+        severity="error" if share >= CERTAIN and gain is not None and gain[0] else "warning",
+        where=named(worst),
+        measured=f"{share:.0%} of the numbers are dropped in training{gain[1] if gain else ''}",
+        threshold=f"0.5 is usual; from {LIKELY:g} on, if {MILD:g} gives a loss {BETTER:g} times smaller",
+        why="The p of dropout is the share that is dropped, not the share that is kept. What is left is too little, "
+        "and noisy: training is slow, or stands still.",
+        remedy=f"`nn.Dropout({min(0.5, round(1 - share, 2)) or 0.5:g})` for {worst.place}.",
     )
 
 

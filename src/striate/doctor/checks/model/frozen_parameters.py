@@ -54,14 +54,14 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 def _finding(severity: str, names: list[str], measured: str, gain: str) -> Finding:
     layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
     return Finding(
-        CODE,
-        "error" if severity == "error" else "warning" if severity == "warning" else "note",
-        listed(layers),
-        f"{measured}{gain}",
-        f"less than {SHARE:.0%} frozen, or weights that were trained before",
-        "A layer that is frozen while it is still random keeps giving random features.",
-        f"`for p in {_model(layers[0])}.parameters(): p.requires_grad_(True)` before the optimizer is made; or load "
-        "trained weights into what is frozen.",
+        code=CODE,
+        severity="error" if severity == "error" else "warning" if severity == "warning" else "note",
+        where=listed(layers),
+        measured=f"{measured}{gain}",
+        threshold=f"less than {SHARE:.0%} frozen, or weights that were trained before",
+        why="A layer that is frozen while it is still random keeps giving random features.",
+        remedy=f"`for p in {_model(layers[0])}.parameters(): p.requires_grad_(True)` before the optimizer is made; or "
+        "load trained weights into what is frozen.",
     )
 
 

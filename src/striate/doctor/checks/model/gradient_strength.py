@@ -96,15 +96,16 @@ def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Findin
         tuple(name for name, _ in known),
     )
     return Finding(
-        code,
-        "error",
-        where,
-        f"{measured}, in the first step{tried}",
-        f"a factor of {RANGE:g}, where less than {LEARNED:.0%} of the way from chance to a loss of 0 is learned",
-        "No one learning rate fits layers so different: the weakest hardly learn, or the strongest break."
+        code=code,
+        severity="error",
+        where=where,
+        measured=f"{measured}, in the first step{tried}",
+        threshold=f"a factor of {RANGE:g}, where less than {LEARNED:.0%} of the way from chance to a loss of 0 is "
+        "learned",
+        why="No one learning rate fits layers so different: the weakest hardly learn, or the strongest break."
         if what == "vanishing"
         else "A step that suits one layer throws another out of all bounds.",
-        "Begin with `nn.init.kaiming_normal_(layer.weight)` (tanh: `xavier_normal_`), put normalization "
+        remedy="Begin with `nn.init.kaiming_normal_(layer.weight)` (tanh: `xavier_normal_`), put normalization "
         "(`nn.BatchNorm2d`) "
         "between the layers, take ReLU for sigmoid, or add what goes into a block to what comes out.",
     )

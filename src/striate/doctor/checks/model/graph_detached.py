@@ -55,13 +55,13 @@ def _all_cut(flow: Flow, measured: str) -> Finding:
         where, said_where = "the loss", "the loss is made of a number, not of the outputs"
         fix = "Call `loss.backward()` on what the loss function returns; no `.item()`, `.data` or `torch.tensor(loss)`."
     return Finding(
-        CODE,
-        "error",
-        where,
-        f"{measured}; {said_where}",
-        "a gradient for each parameter that takes part",
-        "Without its history, the loss does not know the parameters: nothing is learned.",
-        fix,
+        code=CODE,
+        severity="error",
+        where=where,
+        measured=f"{measured}; {said_where}",
+        threshold="a gradient for each parameter that takes part",
+        why="Without its history, the loss does not know the parameters: nothing is learned.",
+        remedy=fix,
     )
 
 
@@ -99,16 +99,16 @@ def _some_cut(evidence: Evidence, cut: Call, names: list[str], numbers: int, sha
     loud = "error" if known and share >= SHARE else "warning"
     how = f"gradients are switched off where {cut.name} runs in {cut.place}" if off else f"they end at {_call(cut)}"
     return Finding(
-        CODE,
-        "note" if not fresh else "error" if loud == "error" else "warning",
-        cut.place,
-        f"{listed(layers)} take part, want a gradient and are given to the optimizer, but get none ({numbers:,} "
-        f"numbers, {share:.0%} of all): {how}{said(remedy, f'without the {cut.name}')}",
-        "a gradient for each parameter that takes part and is given to the optimizer",
-        "What lies before the cut stays as it was initialized."
+        code=CODE,
+        severity="note" if not fresh else "error" if loud == "error" else "warning",
+        where=cut.place,
+        measured=f"{listed(layers)} take part, want a gradient and are given to the optimizer, but get none "
+        f"({numbers:,} numbers, {share:.0%} of all): {how}{said(remedy, f'without the {cut.name}')}",
+        threshold="a gradient for each parameter that takes part and is given to the optimizer",
+        why="What lies before the cut stays as it was initialized."
         if fresh
         else "What lies before the cut looks trained: if it is to stay so, leave it out of the optimizer.",
-        f"Take `torch.no_grad()` away from {cut.place}." if off else f"Remove {_call(cut)}.",
+        remedy=f"Take `torch.no_grad()` away from {cut.place}." if off else f"Remove {_call(cut)}.",
     )
 
 

@@ -136,13 +136,13 @@ def _met(evidence: Evidence, flow: Flow) -> Iterator[tuple[Call, torch.Tensor]]:
 
 def _finding(origin: Call, severity: str, measured: str, remedy: Tried | None, threshold: str, why: str) -> Finding:
     return Finding(
-        CODE,
-        "error" if severity == "error" else "warning",
-        named(origin),
-        f"{measured}{said(remedy, f'without the {origin.name}')}",
-        threshold,
-        why,
-        f"Remove the {origin.name} behind the last layer ({named(origin)}): `return self.last(x)`.",
+        code=CODE,
+        severity="error" if severity == "error" else "warning",
+        where=named(origin),
+        measured=f"{measured}{said(remedy, f'without the {origin.name}')}",
+        threshold=threshold,
+        why=why,
+        remedy=f"Remove the {origin.name} behind the last layer ({named(origin)}): `return self.last(x)`.",
     )
 
 

@@ -67,38 +67,40 @@ def _never_measured(part: nn.Module) -> bool:
 def _not_in_training(names: list[str], step: int, severity: str) -> Finding:
     when = "from the first step on" if step == 1 else f"from step {step} on"
     return Finding(
-        CODE,
-        "error" if severity == "error" else "warning" if severity == "warning" else "note",
-        listed(names),
-        f"{when} the network is in evaluation mode while it is trained: {listed(names)} do not do what they are for",
-        "training mode in training steps, where there is dropout or batch norm",
-        "In evaluation mode dropout drops nothing, and batch norm uses running figures, which are then never updated.",
-        "`model.train()` before the training steps of each epoch, and after every `model.eval()`.",
+        code=CODE,
+        severity="error" if severity == "error" else "warning" if severity == "warning" else "note",
+        where=listed(names),
+        measured=f"{when} the network is in evaluation mode while it is trained: {listed(names)} do not do what they "
+        "are for",
+        threshold="training mode in training steps, where there is dropout or batch norm",
+        why="In evaluation mode dropout drops nothing, and batch norm uses running figures, which are then never "
+        "updated.",
+        remedy="`model.train()` before the training steps of each epoch, and after every `model.eval()`.",
     )
 
 
 def _norm_in_evaluation(names: list[str]) -> Finding:
     return Finding(
-        CODE,
-        "error",
-        listed(names),
-        f"{listed(names)} are in evaluation mode in training, with the mean 0 and the variance 1 that they were made "
-        "with: they normalize nothing",
-        "batch norm in evaluation mode only where it has measured its figures before",
-        "Freezing batch norm is for networks that were trained before.",
-        f"`model.get_submodule({names[0]!r}).train()`, or load trained weights first.",
+        code=CODE,
+        severity="error",
+        where=listed(names),
+        measured=f"{listed(names)} are in evaluation mode in training, with the mean 0 and the variance 1 that they "
+        "were made with: they normalize nothing",
+        threshold="batch norm in evaluation mode only where it has measured its figures before",
+        why="Freezing batch norm is for networks that were trained before.",
+        remedy=f"`model.get_submodule({names[0]!r}).train()`, or load trained weights first.",
     )
 
 
 def _dropout_off(names: list[str]) -> Finding:
     return Finding(
-        CODE,
-        "warning",
-        listed(names),
-        f"{listed(names)} are in evaluation mode while the network is in training mode: nothing is dropped",
-        "dropout in the mode of the network",
-        "A part that was put into evaluation mode stays there until it is put back.",
-        "`model.train()` before the training steps: it sets all parts.",
+        code=CODE,
+        severity="warning",
+        where=listed(names),
+        measured=f"{listed(names)} are in evaluation mode while the network is in training mode: nothing is dropped",
+        threshold="dropout in the mode of the network",
+        why="A part that was put into evaluation mode stays there until it is put back.",
+        remedy="`model.train()` before the training steps: it sets all parts.",
     )
 
 
@@ -118,17 +120,17 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
     names = [name for name, _ in stuck]
     momentum = stuck[0][1].momentum
     yield Finding(
-        CODE,
-        "error",
-        listed(names),
-        f"after {len(trial.rows)} steps in training mode the running mean and variance of {listed(names)} are hardly "
-        f"changed (momentum {momentum:g}){_gap(evidence)}"
+        code=CODE,
+        severity="error",
+        where=listed(names),
+        measured=f"after {len(trial.rows)} steps in training mode the running mean and variance of {listed(names)} "
+        f"are hardly changed (momentum {momentum:g}){_gap(evidence)}"
         if momentum is not None
         else f"after {len(trial.rows)} steps in training mode {listed(names)} have the figures they were made with",
-        "running figures that follow those of the batches",
-        "In evaluation mode batch norm uses its running figures; torch's momentum is the share of the new batch, 0.1 "
-        "as a rule.",
-        f"`nn.BatchNorm2d(…, momentum=0.1)` for {listed(names)}.",
+        threshold="running figures that follow those of the batches",
+        why="In evaluation mode batch norm uses its running figures; torch's momentum is the share of the new batch, "
+        "0.1 as a rule.",
+        remedy=f"`nn.BatchNorm2d(…, momentum=0.1)` for {listed(names)}.",
     )
 
 
@@ -156,13 +158,14 @@ def _left_in_training(evidence: Evidence) -> Iterator[Finding]:
         return
     names = list(dict.fromkeys((*norms, *drops)))
     yield Finding(
-        CODE,
-        "error" if norms else "warning",
-        listed(names),
-        f"after `model.eval()`, {listed(names)} run in training mode all the same",
-        "evaluation mode in all parts after `model.eval()`",
-        "Dropout that stays on makes answers worse, and batch norm that stays on makes them depend on the batch.",
-        "Let `train(mode)` pass its argument on to all parts: `return super().train(mode)`; set no modes in forward.",
+        code=CODE,
+        severity="error" if norms else "warning",
+        where=listed(names),
+        measured=f"after `model.eval()`, {listed(names)} run in training mode all the same",
+        threshold="evaluation mode in all parts after `model.eval()`",
+        why="Dropout that stays on makes answers worse, and batch norm that stays on makes them depend on the batch.",
+        remedy="Let `train(mode)` pass its argument on to all parts: `return super().train(mode)`; set no modes in "
+        "forward.",
     )
 
 
@@ -191,13 +194,13 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     else:
         fix = f"`if self.training:` around {call.name} in {call.place}."
     yield Finding(
-        CODE,
-        "error" if drops else "warning",
-        named(call),
-        f"in evaluation mode, two answers for the same batch differ by {apart:.2g} of their spread",
-        f"{DIFFERENT:g} of the spread",
-        "Something random goes on in evaluation mode: answers are worse than they could be, and differ each time.",
-        fix,
+        code=CODE,
+        severity="error" if drops else "warning",
+        where=named(call),
+        measured=f"in evaluation mode, two answers for the same batch differ by {apart:.2g} of their spread",
+        threshold=f"{DIFFERENT:g} of the spread",
+        why="Something random goes on in evaluation mode: answers are worse than they could be, and differ each time.",
+        remedy=fix,
     )
 
 

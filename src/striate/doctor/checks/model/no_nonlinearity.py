@@ -72,14 +72,14 @@ def _part(evidence: Evidence, flow: Flow, end: int) -> Iterator[Finding]:
         return
     places = [call.place for call in run]
     yield Finding(
-        CODE,
-        "warning",
-        listed(places),
-        f"{len(run)} layers with weights follow each other without anything that bends between them ({listed(places)})"
-        f"{remedy.said('with ReLU between them')}",
-        f"fewer than {MANY}: two may be a layer in two parts",
-        "Linear layers one after the other are together one linear layer.",
-        "An activation behind each: `x = functional.relu(self.layer(x))`.",
+        code=CODE,
+        severity="warning",
+        where=listed(places),
+        measured=f"{len(run)} layers with weights follow each other without anything that bends between them "
+        f"({listed(places)}){remedy.said('with ReLU between them')}",
+        threshold=f"fewer than {MANY}: two may be a layer in two parts",
+        why="Linear layers one after the other are together one linear layer.",
+        remedy="An activation behind each: `x = functional.relu(self.layer(x))`.",
     )
 
 
@@ -183,14 +183,14 @@ def _finding(evidence: Evidence, chain: list[Call], apart: float | None) -> Find
         how = f"f(a) + f(b) = f(a + b) + f(0) up to {apart:.1g} of the answers"
     measured = f"{len(chain)} layers with weights one after the other ({listed(places)}), and {how}"
     return Finding(
-        CODE,
-        "error",
-        listed(places),
-        f"{measured}{said(remedy, 'with ReLU between them')}",
-        f"more than {AFFINE:g}: below, it is rounding",
-        "Linear layers one after the other are together one linear layer: depth and width bring nothing.",
-        "An activation behind each layer but the last: `x = functional.relu(self.layer(x))`, or nn.ReLU() between them "
-        "in nn.Sequential.",
+        code=CODE,
+        severity="error",
+        where=listed(places),
+        measured=f"{measured}{said(remedy, 'with ReLU between them')}",
+        threshold=f"more than {AFFINE:g}: below, it is rounding",
+        why="Linear layers one after the other are together one linear layer: depth and width bring nothing.",
+        remedy="An activation behind each layer but the last: `x = functional.relu(self.layer(x))`, or nn.ReLU() "
+        "between them in nn.Sequential.",
     )
 
 

@@ -164,16 +164,17 @@ def _dilate(double: Double, times: int) -> None:
 def _finding(view: View, remedy: Tried | None, right: float, wider: int) -> Finding:
     place = view.last.place
     return Finding(
-        CODE,
-        "warning",
-        place,
-        f"a unit of the last map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} positions, "
+        code=CODE,
+        severity="warning",
+        where=place,
+        measured=f"a unit of the last map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} "
+        "positions, "
         f"{view.share:.0%} of a side, before {view.pooled.name} makes one place of the map; after the trial "
         f"{right:.0%} of the training samples are right{said(remedy, f'with kernels spread {wider} times as far')}",
-        f"half of a side, or {GOOD:.0%} right all the same",
-        "Pooling over the whole map forgets where things were: what no unit sees together is never put together.",
-        "More pooling or stride between the convolutions, more of them, or `dilation=2` in the later ones; or flatten "
-        "the map instead of pooling it.",
+        threshold=f"half of a side, or {GOOD:.0%} right all the same",
+        why="Pooling over the whole map forgets where things were: what no unit sees together is never put together.",
+        remedy="More pooling or stride between the convolutions, more of them, or `dilation=2` in the later ones; or "
+        "flatten the map instead of pooling it.",
     )
 
 

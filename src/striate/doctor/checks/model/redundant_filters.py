@@ -39,17 +39,17 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     name, copies, flat = max(bad, key=lambda item: item[1] + item[2])
     yield Finding(
-        "model.redundant-filters",
-        "warning",
-        listed([place for place, _, _ in bad]),
-        f"{copies:.0%} of the filters of {name} are copies of others (cosine above {COSINE:g}), {flat:.0%} of its "
-        "feature "
+        code="model.redundant-filters",
+        severity="warning",
+        where=listed([place for place, _, _ in bad]),
+        measured=f"{copies:.0%} of the filters of {name} are copies of others (cosine above {COSINE:g}), {flat:.0%} "
+        "of its feature "
         "maps are the same everywhere for every sample",
-        f"{MOST:.0%} of a layer's filters",
-        "Features are worth most when they are uncorrelated and vary much; copies tell nothing that one of them does "
-        "not.",
-        "Draw each filter at random by itself: `nn.init.kaiming_normal_(layer.weight)`; where filters were pruned, "
-        "make "
+        threshold=f"{MOST:.0%} of a layer's filters",
+        why="Features are worth most when they are uncorrelated and vary much; copies tell nothing that one of them "
+        "does not.",
+        remedy="Draw each filter at random by itself: `nn.init.kaiming_normal_(layer.weight)`; where filters were "
+        "pruned, make "
         "the layer narrower.",
     )
     evidence.pictures["model.redundant-filters"] = Picture(

@@ -56,14 +56,14 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         else ""
     )
     yield Finding(
-        "model.saturated",
-        "error" if own.share < LITTLE else "warning",
-        listed([name for name, _ in bad]),
-        f"{share:.0%} of the outputs of {name} are at a limit, before the first step and after some{tried}",
-        f"{MOST:.0%} within {NEAR:.1%} of the range from a limit",
-        "There the slope is nearly zero, and the layers before get next to no gradient.",
-        "Begin with `nn.init.xavier_normal_(layer.weight)`, standardize the inputs, or put `nn.BatchNorm2d` (`1d` "
-        "behind "
+        code="model.saturated",
+        severity="error" if own.share < LITTLE else "warning",
+        where=listed([name for name, _ in bad]),
+        measured=f"{share:.0%} of the outputs of {name} are at a limit, before the first step and after some{tried}",
+        threshold=f"{MOST:.0%} within {NEAR:.1%} of the range from a limit",
+        why="There the slope is nearly zero, and the layers before get next to no gradient.",
+        remedy="Begin with `nn.init.xavier_normal_(layer.weight)`, standardize the inputs, or put `nn.BatchNorm2d` "
+        "(`1d` behind "
         "full layers) before the activation.",
     )
     evidence.pictures["model.saturated"] = Picture(

@@ -77,15 +77,15 @@ def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
     change = Change(prepare=lambda double: _parted(double, places[1:]))
     remedy = tried(evidence, "of their own", change)
     return Finding(
-        CODE,
-        "warning",
-        listed(places),
-        f"{listed(places)} are one and the same layer: {parameters:,} numbers to learn instead of "
+        code=CODE,
+        severity="warning",
+        where=listed(places),
+        measured=f"{listed(places)} are one and the same layer: {parameters:,} numbers to learn instead of "
         f"{parameters * len(places):,}, in {several(calls, 'call')}{said(remedy, 'with weights of their own')}",
-        "a layer has one place, unless it gets other inputs at each",
-        "`[layer] * 3` repeats the same object, and a layer that is assigned twice is not copied: all places share one "
-        "set of weights.",
-        "Make each anew: `nn.Sequential(*[make_layer() for _ in range(3)])`, or `copy.deepcopy(layer)`.",
+        threshold="a layer has one place, unless it gets other inputs at each",
+        why="`[layer] * 3` repeats the same object, and a layer that is assigned twice is not copied: all places "
+        "share one set of weights.",
+        remedy="Make each anew: `nn.Sequential(*[make_layer() for _ in range(3)])`, or `copy.deepcopy(layer)`.",
     )
 
 
@@ -149,26 +149,26 @@ def _between_differ(flow: Flow, calls: list[ModuleCall]) -> bool:
 
 def _instead_of(name: str, twin: str, calls: int) -> Finding:
     return Finding(
-        CODE,
-        "warning",
-        name,
-        f"{name} runs {calls} times, one after the other, and {twin}, a layer of the same sizes, never runs",
-        "a layer runs once in a pass, unless a loop is meant",
-        "Layers that run twice share their weights between two places.",
-        f"In forward, call `self.{twin}(x)` where `self.{name}(x)` is called again.",
+        code=CODE,
+        severity="warning",
+        where=name,
+        measured=f"{name} runs {calls} times, one after the other, and {twin}, a layer of the same sizes, never runs",
+        threshold="a layer runs once in a pass, unless a loop is meant",
+        why="Layers that run twice share their weights between two places.",
+        remedy=f"In forward, call `self.{twin}(x)` where `self.{name}(x)` is called again.",
     )
 
 
 def _norm_again(name: str, calls: int) -> Finding:
     return Finding(
-        CODE,
-        "warning",
-        name,
-        f"the batch norm {name} runs {calls} times in a pass, behind different layers",
-        "one batch norm a layer",
-        "Its running figures are a mixture of all of these layers', right for none: answers in evaluation mode differ "
-        "from those in training.",
-        f"Make one for each: `self.{name}2 = nn.BatchNorm2d(…)`.",
+        code=CODE,
+        severity="warning",
+        where=name,
+        measured=f"the batch norm {name} runs {calls} times in a pass, behind different layers",
+        threshold="one batch norm a layer",
+        why="Its running figures are a mixture of all of these layers', right for none: answers in evaluation mode "
+        "differ from those in training.",
+        remedy=f"Make one for each: `self.{name}2 = nn.BatchNorm2d(…)`.",
     )
 
 

@@ -92,13 +92,13 @@ def _no_map_left(flow: Flow) -> Iterator[Finding]:
     place = inside[-1].lstrip("*") if inside else "forward"
     left = show_sizes(shapes[0][2:]) if shapes else "–"
     yield Finding(
-        CODE,
-        "error",
-        place or "forward",
-        f"{name} in {place or 'forward'} gets maps of {left} positions, and raises: {text[:140]}",
-        "a map as large as the kernel",
-        "Strides and pooling before it have used the map up.",
-        f"Less stride or pooling before {place or name}, `padding=1`, or a smaller kernel there.",
+        code=CODE,
+        severity="error",
+        where=place or "forward",
+        measured=f"{name} in {place or 'forward'} gets maps of {left} positions, and raises: {text[:140]}",
+        threshold="a map as large as the kernel",
+        why="Strides and pooling before it have used the map up.",
+        remedy=f"Less stride or pooling before {place or name}, `padding=1`, or a smaller kernel there.",
     )
 
 
@@ -186,14 +186,15 @@ def _finding(evidence: Evidence, idle: list[Call], kernels: int, severity: str, 
     share = _share_used(first)
     taps = f", where {1 - share:.0%} of a kernel's taps along an axis see padding alone" if share < 1 else ""
     return Finding(
-        CODE,
-        "warning" if severity == "warning" else "note",
-        listed(places),
-        f"inputs of {large} have shrunk to maps of {sides} at {places[0]}; {len(idle)} convolutions ({listed(places)}) "
-        f"work on such maps, of {max(kernels, len(idle))}{taps}{gain}",
-        f"fewer than {SHARE:.0%} of the convolutions with less than {USED:.0%} of their kernel in use",
-        "Where the map is one place, there is nothing left to convolve: the layout of the image was thrown away early.",
-        "Less stride and pooling at the beginning: `stride=1` in the first layers, one pool fewer.",
+        code=CODE,
+        severity="warning" if severity == "warning" else "note",
+        where=listed(places),
+        measured=f"inputs of {large} have shrunk to maps of {sides} at {places[0]}; {len(idle)} convolutions "
+        f"({listed(places)}) work on such maps, of {max(kernels, len(idle))}{taps}{gain}",
+        threshold=f"fewer than {SHARE:.0%} of the convolutions with less than {USED:.0%} of their kernel in use",
+        why="Where the map is one place, there is nothing left to convolve: the layout of the image was thrown away "
+        "early.",
+        remedy="Less stride and pooling at the beginning: `stride=1` in the first layers, one pool fewer.",
     )
 
 

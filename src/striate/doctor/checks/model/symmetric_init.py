@@ -41,15 +41,16 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     weights = trial.double.twins[bad[0]].detach()
     yield Finding(
-        "model.symmetric-init",
-        "error",
-        listed(bad),
-        f"all {weights.shape[0]} units of {bad[0]} begin with the same weights (from {float(weights.min()):.3g} to "
+        code="model.symmetric-init",
+        severity="error",
+        where=listed(bad),
+        measured=f"all {weights.shape[0]} units of {bad[0]} begin with the same weights (from "
+        f"{float(weights.min()):.3g} to "
         f"{float(weights.max()):.3g}), and after {len(trial.rows)} steps they are still the same",
-        f"a difference below {ALIKE:g} of the largest weight, before the trial and after it",
-        "Units that begin alike get the same gradient and stay alike: the layer is worth a single unit.",
-        f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]})`; only biases, scales and the last "
-        "layer "
+        threshold=f"a difference below {ALIKE:g} of the largest weight, before the trial and after it",
+        why="Units that begin alike get the same gradient and stay alike: the layer is worth a single unit.",
+        remedy=f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]})`; only biases, scales and the "
+        "last layer "
         "of a branch may begin at zero.",
     )
 
@@ -69,14 +70,15 @@ def _slow_to_part(evidence: Evidence) -> Iterator[Finding]:
     if fresh is None or not fresh.beats(evidence.progress, WORTH):
         return
     yield Finding(
-        "model.symmetric-init",
-        "warning",
-        listed(bad),
-        f"all units of {bad[0]} begin with the same weights; with he-normal ones the loss after {fresh.steps} steps is "
-        f"{fresh} instead of {evidence.progress}",
-        f"the same weights in all units, and a loss {WORTH:g} times lower without",
-        "Units that begin alike can only be told apart by what comes behind them, and stay near each other for long.",
-        f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]}.weight)`.",
+        code="model.symmetric-init",
+        severity="warning",
+        where=listed(bad),
+        measured=f"all units of {bad[0]} begin with the same weights; with he-normal ones the loss after "
+        f"{fresh.steps} steps is {fresh} instead of {evidence.progress}",
+        threshold=f"the same weights in all units, and a loss {WORTH:g} times lower without",
+        why="Units that begin alike can only be told apart by what comes behind them, and stay near each other for "
+        "long.",
+        remedy=f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]}.weight)`.",
     )
 
 

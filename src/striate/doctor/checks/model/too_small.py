@@ -53,16 +53,16 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     classes = "" if not evidence.patient.classifies else f" for {evidence.classes} classes"
     numbers = "number a sample is" if narrow.width == 1 else "numbers a sample are"
     yield Finding(
-        CODE,
-        "error" if remedy is not None else "warning",
-        narrow.before,
-        f"{narrow.width} {numbers} all that passes from {narrow.before} to {narrow.behind}{classes}"
+        code=CODE,
+        severity="error" if remedy is not None else "warning",
+        where=narrow.before,
+        measured=f"{narrow.width} {numbers} all that passes from {narrow.before} to {narrow.behind}{classes}"
         f"{'' if remedy is None else remedy.said(f'with {WIDE} of them')}",
-        f"{math.ceil(needed)} units or more: so many that are on or off tell the classes apart"
+        threshold=f"{math.ceil(needed)} units or more: so many that are on or off tell the classes apart"
         if evidence.patient.classifies
         else "2 units or more",
-        "What one layer does not let through, no later one can bring back.",
-        f"Make {narrow.before} wider: {WIDE} instead of {narrow.width} (and the input of {narrow.behind}).",
+        why="What one layer does not let through, no later one can bring back.",
+        remedy=f"Make {narrow.before} wider: {WIDE} instead of {narrow.width} (and the input of {narrow.behind}).",
     )
 
 

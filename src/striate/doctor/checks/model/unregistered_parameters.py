@@ -95,28 +95,29 @@ def _untrained(evidence: Evidence, strangers: list[Stranger], held: dict[str, An
         where, measured = _where(strangers), "never changed by a step"
         fix = "Make the layer an attribute of the network, in __init__, and make the optimizer after that."
     return Finding(
-        CODE,
-        "error",
-        where,
-        f"{several(len(strangers), 'tensor')} with {numbers:,} numbers to learn take part in forward, but are not in "
+        code=CODE,
+        severity="error",
+        where=where,
+        measured=f"{several(len(strangers), 'tensor')} with {numbers:,} numbers to learn take part in forward, but "
+        "are not in "
         f"model.parameters() (which has {known:,}): {measured}{said(remedy, 'with all of them registered')}",
-        "none: each layer that takes part is to be found by model.parameters()",
-        "Only attributes that are modules, nn.ModuleList, nn.ModuleDict or nn.Parameter are registered. All else is "
-        "not trained, not saved, and stays behind at .to(device).",
-        fix,
+        threshold="none: each layer that takes part is to be found by model.parameters()",
+        why="Only attributes that are modules, nn.ModuleList, nn.ModuleDict or nn.Parameter are registered. All else "
+        "is not trained, not saved, and stays behind at .to(device).",
+        remedy=fix,
     )
 
 
 def _unsaved(strangers: list[Stranger], held: dict[str, Any]) -> Finding:
     numbers = sum(s.tensor.numel() for s in strangers)
     return Finding(
-        CODE,
-        "note",
-        listed(_containers(held)) or _where(strangers),
-        f"{numbers:,} numbers are trained, but not in model.parameters()",
-        "none",
-        "They are missing in model.state_dict(), and stay behind at .to(device).",
-        "Register them: nn.Parameter, nn.ModuleList or an attribute of their own.",
+        code=CODE,
+        severity="note",
+        where=listed(_containers(held)) or _where(strangers),
+        measured=f"{numbers:,} numbers are trained, but not in model.parameters()",
+        threshold="none",
+        why="They are missing in model.state_dict(), and stay behind at .to(device).",
+        remedy="Register them: nn.Parameter, nn.ModuleList or an attribute of their own.",
     )
 
 

@@ -27,14 +27,14 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     twice = _called_twice(evidence, layers)
     hint = f" Was it meant to run where {twice} runs a second time?" if twice else ""
     yield Finding(
-        CODE,
-        "warning",
-        listed(layers),
-        f"{several(len(names), 'parameter')} of {listed(layers)} ({numbers:,} of {whole:,} numbers) take part neither "
-        "in a training step nor in an answer",
-        "none: what is registered is meant to be used",
-        f"A layer that is made in __init__ and never called learns nothing.{hint}",
-        f"Call it in forward, `x = {_self(layers[0])}(x)`, or delete it.",
+        code=CODE,
+        severity="warning",
+        where=listed(layers),
+        measured=f"{several(len(names), 'parameter')} of {listed(layers)} ({numbers:,} of {whole:,} numbers) take "
+        "part neither in a training step nor in an answer",
+        threshold="none: what is registered is meant to be used",
+        why=f"A layer that is made in __init__ and never called learns nothing.{hint}",
+        remedy=f"Call it in forward, `x = {_self(layers[0])}(x)`, or delete it.",
     )
 
 

@@ -41,15 +41,16 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     raw, applied = (statistics.median(values) for values in zip(*pairs, strict=True))
     yield Finding(
-        "optim.clip-too-small",
-        "error" if own.share < LITTLE else "warning",
-        "the clipping of gradients",
-        f"of gradients of norm {raw:.2g} the optimizer gets {applied:.2g}, {statistics.median(left):.1g} of it; "
-        f"without clipping the loss after {other.steps} steps is {other} instead of {own}",
-        f"less than {CUT:g} of their norm is left, and without clipping the loss is 1.5 times lower",
-        "A clip is for rare gradients that are far larger than usual; this one cuts all of them, so the rate is a tiny "
-        "one in effect.",
-        f"Clip at a few times the usual norm: `torch.nn.utils.clip_grad_norm_(model.parameters(), {_round(3 * raw)})`, "
+        code="optim.clip-too-small",
+        severity="error" if own.share < LITTLE else "warning",
+        where="the clipping of gradients",
+        measured=f"of gradients of norm {raw:.2g} the optimizer gets {applied:.2g}, {statistics.median(left):.1g} of "
+        f"it; without clipping the loss after {other.steps} steps is {other} instead of {own}",
+        threshold=f"less than {CUT:g} of their norm is left, and without clipping the loss is 1.5 times lower",
+        why="A clip is for rare gradients that are far larger than usual; this one cuts all of them, so the rate is "
+        "a tiny one in effect.",
+        remedy="Clip at a few times the usual norm: `torch.nn.utils.clip_grad_norm_(model.parameters(), "
+        f"{_round(3 * raw)})`, "
         "or leave it out.",
     )
 
@@ -61,14 +62,14 @@ def _by_hooks(evidence: Evidence) -> Iterator[Finding]:
     if not other.beats(own, 1.5 if own.share < LITTLE else 2.0) or other.share < max(own.share, 0.0) + GAIN:
         return
     yield Finding(
-        "optim.clip-too-small",
-        "error" if own.share < LITTLE else "warning",
-        "the hooks of parameters",
-        f"without what `parameter.register_hook` does to gradients the loss after {other.steps} steps is {other} "
-        f"instead of {own}",
-        "without the hooks the loss is 1.5 times lower",
-        "They leave too little of the gradients, or turn them elsewhere.",
-        "Leave the hooks out; clip with `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
+        code="optim.clip-too-small",
+        severity="error" if own.share < LITTLE else "warning",
+        where="the hooks of parameters",
+        measured=f"without what `parameter.register_hook` does to gradients the loss after {other.steps} steps is "
+        f"{other} instead of {own}",
+        threshold="without the hooks the loss is 1.5 times lower",
+        why="They leave too little of the gradients, or turn them elsewhere.",
+        remedy="Leave the hooks out; clip with `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
         "`optimizer.step()`.",
     )
 

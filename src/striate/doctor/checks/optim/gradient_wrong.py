@@ -41,15 +41,15 @@ def _finding(found: FunctionCheck) -> Finding:
     if found.meant:
         why = "Its forward pass has no slope to agree with; gradient reversal and straight-through estimates mean that."
     return Finding(
-        "optim.gradient-wrong",
-        "note" if found.meant else "error",
-        found.name,
-        f"by its argument {argument + 1}, entry {place}: backward gives {check.claimed:.4g}, measured is "
+        code="optim.gradient-wrong",
+        severity="note" if found.meant else "error",
+        where=found.name,
+        measured=f"by its argument {argument + 1}, entry {place}: backward gives {check.claimed:.4g}, measured is "
         f"{check.measured:.4g}; {len(found.wrong)} of its gradients are wrong",
-        f"a relative error of {TOLERANCE:g} in float64",
-        why,
-        f"Mend `{found.name}.backward`; `torch.autograd.gradcheck({found.name}.apply, inputs)` with inputs in float64 "
-        "shows when it is right.",
+        threshold=f"a relative error of {TOLERANCE:g} in float64",
+        why=why,
+        remedy=f"Mend `{found.name}.backward`; `torch.autograd.gradcheck({found.name}.apply, inputs)` with inputs in "
+        "float64 shows when it is right.",
     )
 
 

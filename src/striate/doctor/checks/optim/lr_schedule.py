@@ -104,16 +104,16 @@ def _story(rates: Sequence[tuple[float, ...]], full: Sequence[float], *, rises: 
 def _finding(rates: Sequence[object], held: Sequence[float], own: Progress, other: Progress, story: str) -> Finding:
     rate = rate_text(held)
     return Finding(
-        "optim.lr-schedule",
-        "error" if own.share < LITTLE else "warning",
-        "the learning rate's schedule",
-        f"{story}; with {rate} throughout the loss after {len(rates)} steps is {other} instead of {own}",
-        f"a tenth of the full rate within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, a warmup of more than "
+        code="optim.lr-schedule",
+        severity="error" if own.share < LITTLE else "warning",
+        where="the learning rate's schedule",
+        measured=f"{story}; with {rate} throughout the loss after {len(rates)} steps is {other} instead of {own}",
+        threshold=f"a tenth of the full rate within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, a warmup of more than "
         f"{WARMUP_STEPS:,} steps and {WARMUP_EPOCHS} "
         f"epochs, or a rate {GROWING:g} times higher; and a rate that is held is 1.5 times better",
-        "While the rate is next to nothing, steps are made and nothing is learned: its numbers are often meant in "
+        why="While the rate is next to nothing, steps are made and nothing is learned: its numbers are often meant in "
         "epochs and used in batches.",
-        "Call `scheduler.step()` once an epoch, behind the loop over batches; or give its lengths in batches "
+        remedy="Call `scheduler.step()` once an epoch, behind the loop over batches; or give its lengths in batches "
         f"(`len(train)` times the epochs). As tried: leave the schedule out, and lr={rate}.",
     )
 

@@ -62,13 +62,13 @@ def _finding(trial: Trial, own: Progress, other: Progress, factor: float, severi
         f"a constant answer has {number(own.chance)}"
     )
     return Finding(
-        "optim.lr-too-high",
-        severity,  # type: ignore[arg-type]
-        "the optimizer",
-        measured,
-        f"less than {LITTLE:.0%} of the way from chance to 0, and a smaller rate that is 1.5 times better",
-        "Steps this long jump over what they should run down into: the loss grows, or stays where it was.",
-        _remedy(trial, factor),
+        code="optim.lr-too-high",
+        severity=severity,  # type: ignore[arg-type]
+        where="the optimizer",
+        measured=measured,
+        threshold=f"less than {LITTLE:.0%} of the way from chance to 0, and a smaller rate that is 1.5 times better",
+        why="Steps this long jump over what they should run down into: the loss grows, or stays where it was.",
+        remedy=_remedy(trial, factor),
     )
 
 

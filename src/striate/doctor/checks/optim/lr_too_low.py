@@ -57,16 +57,17 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         tried = f"lr {rate_text([r * factor for r in rates])}" if rates else f"steps {factor:g} times as long"
         given = f"lr {rate_text(rates)}" if rates else "steps as they are"
         yield Finding(
-            "optim.lr-too-low",
-            "error" if own.share < NOTHING else "warning",
-            "the optimizer",
-            f"with {tried} instead of {given} the loss after {other.steps} steps is {other} instead of {own}; as it "
+            code="optim.lr-too-low",
+            severity="error" if own.share < NOTHING else "warning",
+            where="the optimizer",
+            measured=f"with {tried} instead of {given} the loss after {other.steps} steps is {other} instead of "
+            f"{own}; as it "
             f"is, half of that takes about {_round(needed)} steps, {_round(needed / steps_an_epoch(evidence))} epochs. "
             f"A step moves the parameters by {moved:.1g} of their norm",
-            f"less than {LITTLE:.0%} of the way from chance ({number(own.chance)}) to 0, and a higher rate that is 1.5 "
-            f"times better and saves more than {EPOCHS} epochs and {STEPS:,} steps",
-            "Steps this small lead nowhere within a sensible time.",
-            f"Give the optimizer {tried.replace('lr ', 'lr=')}." if rates else f"Make your {tried}.",
+            threshold=f"less than {LITTLE:.0%} of the way from chance ({number(own.chance)}) to 0, and a higher rate "
+            f"that is 1.5 times better and saves more than {EPOCHS} epochs and {STEPS:,} steps",
+            why="Steps this small lead nowhere within a sensible time.",
+            remedy=f"Give the optimizer {tried.replace('lr ', 'lr=')}." if rates else f"Make your {tried}.",
         )
         curves = {f"as given: {given}": tuple(trial.losses), f"as tried: {tried}": tuple(higher.losses)}
         evidence.pictures["optim.lr-too-low"] = Picture("lines", "Loss by step", curves)
@@ -80,13 +81,14 @@ def _zero(evidence: Evidence) -> Iterator[Finding]:
         other = evidence.progress_of(at_held_rates(evidence, [rate] * len(rates)))
         if other.beats(own, 1.5):
             yield Finding(
-                "optim.lr-too-low",
-                "error",
-                "the optimizer",
-                f"the rate is 0; with lr {rate:g} the loss after {other.steps} steps is {other} instead of {own}",
-                "a rate above 0",
-                "Steps of length zero lead nowhere.",
-                f"Give the optimizer lr={rate:g}.",
+                code="optim.lr-too-low",
+                severity="error",
+                where="the optimizer",
+                measured=f"the rate is 0; with lr {rate:g} the loss after {other.steps} steps is {other} instead of "
+                f"{own}",
+                threshold="a rate above 0",
+                why="Steps of length zero lead nowhere.",
+                remedy=f"Give the optimizer lr={rate:g}.",
             )
             return
 

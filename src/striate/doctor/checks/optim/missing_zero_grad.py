@@ -24,15 +24,15 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     first, last = (next(row.held for row in some if row.held) for some in (rows, list(reversed(rows))))
     raw = next((row.raw for row in reversed(rows) if row.raw), 0.0)
     yield Finding(
-        "optim.missing-zero-grad",
-        "error",
-        "the training step",
-        f"in {len(left)} of {len(left)} steps the gradients of the step before still lay there: of norm {first:.2g} at "
-        f"first, {last:.2g} in the last that were looked at; a batch's own have {raw:.2g}",
-        f"what the optimizer was given is there within {SAME:.0%} when the next gradients come, after each of "
-        f"{FEWEST} steps or more",
-        "Each step then follows the sum of all gradients since the beginning: it overshoots, ever faster.",
-        "Put `optimizer.zero_grad()` before `loss.backward()`, in each step.",
+        code="optim.missing-zero-grad",
+        severity="error",
+        where="the training step",
+        measured=f"in {len(left)} of {len(left)} steps the gradients of the step before still lay there: of norm "
+        f"{first:.2g} at first, {last:.2g} in the last that were looked at; a batch's own have {raw:.2g}",
+        threshold=f"what the optimizer was given is there within {SAME:.0%} when the next gradients come, after each "
+        f"of {FEWEST} steps or more",
+        why="Each step then follows the sum of all gradients since the beginning: it overshoots, ever faster.",
+        remedy="Put `optimizer.zero_grad()` before `loss.backward()`, in each step.",
     )
 
 

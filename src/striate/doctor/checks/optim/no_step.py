@@ -34,13 +34,13 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return  # steps too small for the numbers' precision
     measured, remedy = _told(trial, made, rate if applied else 0.0)
     yield Finding(
-        "optim.no-step",
-        "error",
-        "the training step",
-        f"{measured}: after {len(trial.rows)} steps all {len(still)} parameters are what they were",
-        f"no parameter changed in {FEWEST_TO_JUDGE} steps or more, though gradients came",
-        "Nothing is ever learned: the gradients are computed and not used.",
-        remedy,
+        code="optim.no-step",
+        severity="error",
+        where="the training step",
+        measured=f"{measured}: after {len(trial.rows)} steps all {len(still)} parameters are what they were",
+        threshold=f"no parameter changed in {FEWEST_TO_JUDGE} steps or more, though gradients came",
+        why="Nothing is ever learned: the gradients are computed and not used.",
+        remedy=remedy,
     )
 
 

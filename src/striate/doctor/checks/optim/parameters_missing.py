@@ -43,14 +43,14 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 
 def _of_another_network(missing: Sequence[str], given: int) -> Finding:
     return Finding(
-        "optim.parameters-missing",
-        "error",
-        "the optimizer",
-        f"none of the {given} parameters that the optimizer holds is one of this network's; its own "
+        code="optim.parameters-missing",
+        severity="error",
+        where="the optimizer",
+        measured=f"none of the {given} parameters that the optimizer holds is one of this network's; its own "
         f"{len(missing)}, which get gradients, never move",
-        "no parameter in common",
-        "The optimizer was made for another network, or for this one before it was replaced or copied.",
-        f"Make the optimizer last, of the network that is trained: `{ALL}`.",
+        threshold="no parameter in common",
+        why="The optimizer was made for another network, or for this one before it was replaced or copied.",
+        remedy=f"Make the optimizer last, of the network that is trained: `{ALL}`.",
     )
 
 
@@ -71,14 +71,15 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
         else ""
     )
     yield Finding(
-        "optim.parameters-missing",
-        severity,  # type: ignore[arg-type]
-        listed(missing),
-        f"{len(missing)} of {len(sizes)} parameters ({share:.0%} of all numbers) get gradients, are in no group of the "
+        code="optim.parameters-missing",
+        severity=severity,  # type: ignore[arg-type]
+        where=listed(missing),
+        measured=f"{len(missing)} of {len(sizes)} parameters ({share:.0%} of all numbers) get gradients, are in no "
+        "group of the "
         f"optimizer and never move; with them in it the loss after {other.steps} steps is {other} instead of {own}",
-        "a gradient in the first step, and no change in the whole trial",
-        f"They stay what they were at the start.{meant}",
-        f"Give the optimizer all of them, after the network is complete: `{ALL}`.",
+        threshold="a gradient in the first step, and no change in the whole trial",
+        why=f"They stay what they were at the start.{meant}",
+        remedy=f"Give the optimizer all of them, after the network is complete: `{ALL}`.",
     )
 
 

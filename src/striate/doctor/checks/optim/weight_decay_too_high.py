@@ -53,15 +53,15 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         needed = 1.5 if own.share < LITTLE else 2.0
         if other.beats(own, needed) and other.share >= max(own.share, 0.0) + GAIN:
             yield Finding(
-                "optim.weight-decay-too-high",
-                "error" if own.share < LITTLE else "warning",
-                attempt.where,
-                f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in {len(trial.rows)} steps; "
-                f"{attempt.how} the loss is {other} instead of {own}",
-                f"less than {SHRUNK:g} of the norm is left after the trial, and without decay the loss is 1.5 times "
-                "lower",
-                "Every step pulls the weights towards zero by more than the data pull them elsewhere.",
-                attempt.remedy,
+                code="optim.weight-decay-too-high",
+                severity="error" if own.share < LITTLE else "warning",
+                where=attempt.where,
+                measured=f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in {len(trial.rows)} "
+                f"steps; {attempt.how} the loss is {other} instead of {own}",
+                threshold=f"less than {SHRUNK:g} of the norm is left after the trial, and without decay the loss is "
+                "1.5 times lower",
+                why="Every step pulls the weights towards zero by more than the data pull them elsewhere.",
+                remedy=attempt.remedy,
             )
             return
 

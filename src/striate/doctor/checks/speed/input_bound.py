@@ -33,13 +33,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         read += f", {loading / workers * 1000:.1f} ms with {workers} workers"
     epoch = "" if train.length is None else f", {waiting * train.length / max(size, 1):.1f} s in an epoch"
     yield Finding(
-        "speed.input-bound",
-        "warning",
-        "the training loader",
-        f"{read}, a training step {step * 1000:.1f} ms: {share:.0%} of the time is spent waiting for data{epoch}",
-        CHECK.threshold,
-        "The network is idle while samples are read and prepared one by one.",
-        _remedy(workers),
+        code="speed.input-bound",
+        severity="warning",
+        where="the training loader",
+        measured=f"{read}, a training step {step * 1000:.1f} ms: {share:.0%} of the time is spent waiting for "
+        f"data{epoch}",
+        threshold=CHECK.threshold,
+        why="The network is idle while samples are read and prepared one by one.",
+        remedy=_remedy(workers),
     )
 
 

@@ -163,7 +163,15 @@ def _each(value: Any, act: Any) -> Any:
 
 
 def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
-    return Finding("speed.slow-plan", "warning", where, measured, CHECK.threshold, why, remedy)
+    return Finding(
+        code="speed.slow-plan",
+        severity="warning",
+        where=where,
+        measured=measured,
+        threshold=CHECK.threshold,
+        why=why,
+        remedy=remedy,
+    )
 
 
 CHECK = Check(

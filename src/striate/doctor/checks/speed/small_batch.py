@@ -36,15 +36,15 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if fast < _FASTER * slow:
         return
     yield Finding(
-        "speed.small-batch",
-        "warning",
-        "the training loader",
-        f"with batches of {size}, {slow:,.0f} samples a second are trained with; with batches of {size * len(parts)}, "
-        f"{fast:,.0f}: {fast / slow:.1f} times as many, of {count:,} samples",
-        CHECK.threshold,
-        "A step of so few samples is spent on calling its operations, not on computing them.",
-        f"`DataLoader(…, batch_size={max(32, size * len(parts))})`, with a learning rate that is higher: twice for "
-        "four times the batch is a careful beginning",
+        code="speed.small-batch",
+        severity="warning",
+        where="the training loader",
+        measured=f"with batches of {size}, {slow:,.0f} samples a second are trained with; with batches of "
+        f"{size * len(parts)}, {fast:,.0f}: {fast / slow:.1f} times as many, of {count:,} samples",
+        threshold=CHECK.threshold,
+        why="A step of so few samples is spent on calling its operations, not on computing them.",
+        remedy=f"`DataLoader(…, batch_size={max(32, size * len(parts))})`, with a learning rate that is higher: twice "
+        "for four times the batch is a careful beginning",
     )
 
 

@@ -40,14 +40,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if times is not None and times > 1.1:
         text += f"; the same batch in one plain step is {times:.1f} times as fast"
     yield Finding(
-        "speed.sync-every-step",
-        "warning",
-        "the training step",
-        text,
-        CHECK.threshold,
-        "Python waits for each of these numbers, and an accelerator has nothing to do meanwhile; one by one, samples "
-        "cost a call of every operation each.",
-        _remedy(by_one or (rows and not many)),
+        code="speed.sync-every-step",
+        severity="warning",
+        where="the training step",
+        measured=text,
+        threshold=CHECK.threshold,
+        why="Python waits for each of these numbers, and an accelerator has nothing to do meanwhile; one by one, "
+        "samples cost a call of every operation each.",
+        remedy=_remedy(by_one or (rows and not many)),
     )
 
 
