@@ -81,7 +81,7 @@ def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
     where the network itself does, or no step could be tried at all."""
     trial = vars(evidence).get("kept", {}).get("trial")
     if isinstance(trial, NoEvidence) and not isinstance(trial, OutOfTime):
-        raise ModelError("the training step", str(trial), "one that can be tried on copies", _MEND)
+        raise ModelError("the training step", str(trial), "one that can be tried on copies", _FIX)
     if not isinstance(trial, Trial) or trial.error is None or trial.rows:
         return []
     name = type(trial.error).__name__
@@ -92,7 +92,7 @@ def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
         return []
     raised = f"{name}: {one_line(str(trial.error))[:300]}"
     if trial.phase == "forward":
-        raise ModelError("the network", raised, "one that takes a batch", _MEND)
+        raise ModelError("the network", raised, "one that takes a batch", _FIX)
     code = "loss.wrong-for-task" if trial.phase == "loss" else "optim.no-step"
     where = {"loss": "the loss", "backward": "the backward pass"}.get(trial.phase, "the training step")
     why = "No step is made: nothing can be learned."
@@ -104,9 +104,9 @@ def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
             measured=f"the first step raises {raised}",
             threshold="none",
             why=why,
-            remedy=f"Mend it: {_MEND}.",
+            remedy=_FIX,
         )
     ]
 
 
-_MEND = "until one step of your own loop runs, for one batch"
+_FIX = "Run one step of your own loop on one batch, and fix what it raises."

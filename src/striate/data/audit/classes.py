@@ -14,11 +14,18 @@ from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, some
 from striate.data.listing import Listing
-from striate.records import Finding, Severity
+from striate.records import Finding, Remedy, Severity
 from striate.wording import several
 
-_NOTE, _WARN = 3, 10
+IMBALANCED, VERY_IMBALANCED = 3, 10
+"""Times as many samples of the commonest class as of the rarest: a note from the first, a warning from the second."""
+IMBALANCE_THRESHOLD = f"{IMBALANCED} times; a warning from {VERY_IMBALANCED}"
 _FEW = 5
+
+
+def imbalance_severity(ratio: float) -> Severity | None:
+    """How grave it is that the commonest class has `ratio` times as many samples as the rarest; None: it is not."""
+    return None if ratio < IMBALANCED else "note" if ratio < VERY_IMBALANCED else "warning"
 
 
 def _counts(evidence: Evidence) -> dict[str, Counter[str]]:
@@ -37,17 +44,22 @@ def find_imbalance(evidence: Evidence) -> Marked | None:
     if len(train) < 2:
         return None
     (most, many), (least, few) = train.most_common()[0], train.most_common()[-1]
-    if many < _NOTE * few:
+    severity = imbalance_severity(many / few)
+    if severity is None:
         return None
     return Marked(
         Finding(
             code="data.imbalance",
-            severity="warning" if many >= _WARN * few else "note",
+            severity=severity,
             where=evidence.listing.source,
             measured=f"{many / few:.1f} times as many samples of {most} ({many:,}) as of {least} ({few:,}) in train",
-            threshold=f"{_NOTE} times; a warning from {_WARN}",
+            threshold=IMBALANCE_THRESHOLD,
             why="Accuracy then says little about the rare classes: macro F1 and the confusion matrix do.",
-            remedy="Add samples of the rare classes.",
+            remedy=Remedy(
+                "Add samples of the rare classes.",
+                settings={"task.class_weights": "balanced"},
+                advice="more samples of the rare classes",
+            ),
         )
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from striate.data.audit.evidence import Evidence, keep_together, leaving
+from striate.data.audit.evidence import Evidence, keep_together, leaving_out
 from striate.data.audit.marked import GRAVE, Marked, severity_of, some
 from striate.data.listing import Listing
 from striate.data.scan import Scan
@@ -103,7 +103,7 @@ def find_contradictions(evidence: Evidence) -> Marked | None:
         return None
     severity = severity_of(len(noise.leave_out), len(evidence.splits))
     finding = replace(noise.finding, severity=severity, threshold=f"0; an error from {GRAVE:.0%} of the samples")
-    finding = replace(finding, remedy=f"{finding.remedy}{leaving(evidence)}")
+    finding = replace(finding, remedy=leaving_out(evidence, finding.remedy))
     return replace(noise, finding=finding)
 
 

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from striate.data.audit.alike import EVEN
-from striate.data.audit.evidence import Evidence, leaving
+from striate.data.audit.evidence import Evidence, leaving_out
 from striate.data.audit.marked import GRAVE, Marked, alone, severity_of, some
 from striate.records import Finding
 from striate.wording import listed, several
@@ -36,7 +36,7 @@ def find_even_images(evidence: Evidence) -> Marked | None:
         f"{some([evidence.named(i) for i in ids])}",
         threshold=f"a standard deviation of {EVEN:g} of 255 levels; an error from {GRAVE:.0%} of the images",
         why="Nothing can be learned from them but that their label is likely.",
-        remedy=f"Replace or remove them.{leaving(evidence)}",
+        remedy=leaving_out(evidence, "Replace or remove them."),
     )
     return Marked(finding, alone(ids), dict.fromkeys(ids, "blank"), frozenset(ids))
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.audit.alike import NEAR
-from striate.data.audit.evidence import Evidence, keep_together, leaving
+from striate.data.audit.evidence import Evidence, keep_together, leaving_out
 from striate.data.audit.marked import GRAVE, Marked, some
 from striate.data.listing import Listing
 from striate.records import Finding, Severity
@@ -43,7 +43,7 @@ def find_leaks(evidence: Evidence) -> Marked | None:
         measured=f"{affected} are in another split too: {some([_pair(evidence, group) for group in torn])}",
         threshold=f"0; an error from {GRAVE:.0%} of a split",
         why="What was trained on is recognized, not understood: such a split measures too well.",
-        remedy="Remove each of them from all splits but one, or keep them together in a group." + leaving(evidence),
+        remedy=leaving_out(evidence, "Remove each of them from all splits but one, or keep them together in a group."),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
     return Marked(finding, tuple(torn), words, _mended(evidence, torn), keep_together(evidence, evidence.alike))
@@ -210,4 +210,4 @@ def _stretches(near: NDArray[np.bool_]) -> list[tuple[int, int]]:
 def _remedy(evidence: Evidence) -> str:
     if evidence.given:
         return "Put whole recordings into one split."
-    return f"Write a manifest with a group for each recording.{leaving(evidence)}"
+    return leaving_out(evidence, "Write a manifest with a group for each recording.")

@@ -14,6 +14,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.patient.copies import Double
 from striate.doctor.patient.patient import Step
+from striate.records import Remedy
 
 
 def rates_are_users(evidence: Evidence) -> bool:
@@ -60,6 +61,11 @@ def rate_text(rates: Sequence[float]) -> str:
     """`0.1`, or `0.1 to 0.5` of several groups."""
     low, high = min(rates), max(rates)
     return _three(low) if low == high else f"{_three(low)} to {_three(high)}"
+
+
+def rate_remedy(text: str, rate: float) -> Remedy:
+    """A remedy that gives the optimizer another learning rate."""
+    return Remedy(text, settings={"optim.lr": float(f"{rate:.3g}")}, command=("lr-find", "DATA"))
 
 
 def _three(value: float) -> str:

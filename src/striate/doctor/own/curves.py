@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from striate.errors import RunError
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.runs.directory import RunDirectory
 from striate.runs.events import read_events
 
@@ -99,7 +99,7 @@ def _stuck(curves: Curves) -> Finding | None:
         f"= {chance:.3f}",
         threshold=f"below {STUCK:g} of that of guessing",
         why="The network answers as if it had not looked at the inputs.",
-        remedy="See the other findings; if there are none: striate lr-find tells which rates learn at all.",
+        remedy=Remedy("See the other findings; if there are none, another learning rate.", command=("lr-find", "DATA")),
     )
 
 
@@ -121,7 +121,11 @@ def _overfit(curves: Curves) -> Finding | None:
         measured=f"validation loss {smooth[-1]:.3f} at the end, {lowest:.3f} around epoch {place}{apart}",
         threshold=f"{WORSE:g} times the lowest, and {100 * GAP:.0f} points",
         why="The network learns its training samples by heart. A run with --keep best answers as it did before.",
-        remedy="More data or augmentation, dropout, a smaller network, or fewer epochs.",
+        remedy=Remedy(
+            "More data or augmentation, dropout, a smaller network, or fewer epochs.",
+            settings={"keep": "best"},
+            advice="more data or augmentation, dropout(0.5), a smaller network, or fewer epochs",
+        ),
     )
 
 
@@ -142,7 +146,11 @@ def _underfit(curves: Curves) -> Finding | None:
         measured=f"the training loss still fell by {100 * fell:.0f} % in the last {quarter} epochs",
         threshold=f"{100 * FALLING:.0f} %",
         why="Training ended before it was over: validation has no lead yet either.",
-        remedy="More epochs, with a schedule that brings the rate down: --schedule.name one-cycle.",
+        remedy=Remedy(
+            "More epochs, with a schedule that brings the rate down.",
+            settings={"schedule.name": "one-cycle"},
+            advice="more epochs",
+        ),
     )
 
 
@@ -157,7 +165,11 @@ def _waiting(curves: Curves) -> Finding | None:
         measured=f"steps waited for data during {sorted(waits)[len(waits) // 2]:.0%} of the time",
         threshold=f"{WAITING:.0%}",
         why="The network could be trained faster than the samples come.",
-        remedy="striate data pack decodes all images once; a smaller --size decodes faster.",
+        remedy=Remedy(
+            "Decode all images once, or take smaller ones.",
+            command=("data", "pack", "DATA"),
+            advice="smaller images, which decode faster",
+        ),
     )
 
 

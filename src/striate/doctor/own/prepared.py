@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -18,7 +18,10 @@ from striate.doctor.evidence.clock import Clock
 from striate.doctor.patient.patient import Loss, Patient
 from striate.doctor.patient.unchanged import nothing_changes
 from striate.models.weights.auxiliary_outputs import answers
+from striate.records import Finding, Remedy
 from striate.tasks.task import Task
+from striate.training.config import Config
+from striate.training.config_file import get_field
 from striate.training.execution import autocast, execution_settings, uncompiled
 from striate.training.objective import Objective
 from striate.training.prepare import Prepared
@@ -38,6 +41,17 @@ def examine_prepared(prepared: Prepared, clock: Clock, *, quick: bool = False) -
     patient = patient_of(prepared)
     with execution_settings(prepared.config), uncompiled(prepared.config), nothing_changes(patient):
         return examine(patient, clock, quick=quick, without=_DECIDED_ELSEWHERE)
+
+
+def in_options(finding: Finding, config: Config) -> Finding:
+    """The finding with its remedy as options of `striate train` where it has any that `config` does not have yet."""
+    told = finding.remedy
+    if not isinstance(told, Remedy):
+        return finding
+    settings = {name: value for name, value in told.settings.items() if get_field(config, name) != value}
+    other = Remedy(told, settings=settings, command=told.command, advice=told.advice)
+    text = other.for_training(config.data.source)
+    return replace(finding, remedy=Remedy(text, settings=settings, command=told.command, advice=told.advice))
 
 
 def patient_of(prepared: Prepared) -> Patient:

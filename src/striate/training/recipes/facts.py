@@ -15,9 +15,6 @@ from striate.data.media.medium import Medium
 from striate.models.depth import weighted_layers
 from striate.models.learning_rule import LearningRule, learning_rule
 
-IMBALANCED = 3.0
-"""From this ratio of the largest to the smallest class on, accuracy alone misleads."""
-
 
 @dataclass(frozen=True)
 class Facts:

@@ -75,4 +75,13 @@ def bare_samples(x: torch.Tensor) -> torch.Tensor:
     return (flat == flat.median(1, keepdim=True).values).float().mean(1) >= BARE
 
 
-CHECK = Check(("data.constant-images",), "Does every image or signal show something?", THRESHOLD, _run)
+CHECK = Check(
+    codes=("data.constant-images",),
+    question="Does every image or signal show something?",
+    threshold=THRESHOLD,
+    run=_run,
+    explains=(
+        "data.duplicates data.label-noise data.labels-random data.leak data.too-few model.collapsed "
+        "model.dead-units fit.*"
+    ),
+)

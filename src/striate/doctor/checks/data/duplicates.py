@@ -17,7 +17,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import columns_dealt, copies_in
 from striate.doctor.evidence.reading import draws_again
 from striate.doctor.patient.batch import main_tensor, parts
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 SHARE, GRAVE, FEWEST = 0.2, 0.5, 10
 _MOST = 2000
@@ -58,10 +58,13 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         threshold=THRESHOLD,
         why="The network sees less than it seems, learns the copies by heart, and copies on both sides of a split make "
         "validation look too good.",
-        remedy="Look at how the list of samples is made (a folder listed twice, an index that `__getitem__` does not "
-        "use, "
-        "`x.repeat`), and keep each once: `x, first = np.unique(x, axis=0, return_index=True); y = y[first]`, before "
-        "the split.",
+        remedy=Remedy(
+            "Look at how the list of samples is made (a folder listed twice, an index that `__getitem__` does not "
+            "use, "
+            "`x.repeat`), and keep each once: `x, first = np.unique(x, axis=0, return_index=True); y = y[first]`, "
+            "before the split.",
+            command=("data", "check", "DATA"),
+        ),
     )
 
 
@@ -95,4 +98,10 @@ def _of_data_set(evidence: Evidence) -> torch.Tensor:
     return torch.stack(found)
 
 
-CHECK = Check(("data.duplicates",), "Is training shown different samples?", THRESHOLD, _run)
+CHECK = Check(
+    codes=("data.duplicates",),
+    question="Is training shown different samples?",
+    threshold=THRESHOLD,
+    run=_run,
+    explains="data.label-noise data.too-few fit.overfit",
+)

@@ -6,19 +6,17 @@ from collections.abc import Iterable
 
 import torch
 
+from striate.data.audit.classes import IMBALANCE_THRESHOLD, VERY_IMBALANCED, imbalance_severity
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.class_counts import class_counts
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
-RATIO, MILD = 20.0, 8.0
-_SEEN = 10
-THRESHOLD = (
-    f"a warning from {RATIO:g} : 1, and from {MILD:g} : 1 where the trial's network misses half of the rare class; a "
-    "note where it finds 80 % of it; weights of classes in the loss count"
-)
+_SEEN, _SEEN_OF_A_PART = 10, 30
+"""Samples of the commonest class: of the few that are read of a large loader, rare classes have none by chance."""
+THRESHOLD = f"{IMBALANCE_THRESHOLD}; weights of classes in the loss count"
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
@@ -36,7 +34,7 @@ def _of_positions(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]
     most, least = int(present[counts[present].argmax()]), int(present[counts[present].argmin()])
     ratio = float(counts[most] / counts[least])
     found, words = _recall(evidence, least)
-    if ratio < RATIO or found is None or found >= 0.5:
+    if ratio < VERY_IMBALANCED or found is None or found >= 0.5:
         return
     yield Finding(
         code="data.imbalance",
@@ -58,12 +56,10 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     weighed = counts[present].double() * _weights(evidence, present)
     most, least = int(present[weighed.argmax()]), int(present[weighed.argmin()])
     ratio = float(weighed.max() / weighed.min().clamp_min(1e-12))
-    if ratio < MILD or int(counts[most]) < _SEEN:
+    severity = imbalance_severity(ratio)
+    if severity is None or int(counts[most]) < (_SEEN if evidence.train.whole else _SEEN_OF_A_PART):
         return
-    found, words = _recall(evidence, least)
-    if ratio < RATIO and (found is None or found >= 0.5):
-        return
-    learned = found is not None and found >= 0.8
+    _, words = _recall(evidence, least)
     evidence.pictures["data.imbalance"] = Picture(
         "bars",
         "Samples of each class",
@@ -72,16 +68,20 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     )
     yield Finding(
         code="data.imbalance",
-        severity="note" if learned else "warning",
+        severity=severity,
         where="training loader",
         measured=f"{ratio:.0f} times as much of class {most} ({int(counts[most]):,} samples) as of class {least} "
         f"({int(counts[least]):,}){words}",
         threshold=THRESHOLD,
         why="The network does best by hardly ever answering the rare class; the accuracy looks good all the same.",
-        remedy="Draw the classes alike: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's "
-        "sampler, or "
-        "weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`. Report the accuracy of each "
-        "class.",
+        remedy=Remedy(
+            "Draw the classes alike: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's "
+            "sampler, or "
+            "weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`. Report the accuracy "
+            "of each class.",
+            settings={"task.class_weights": "balanced"},
+            advice="more samples of the rare class",
+        ),
     )
 
 
@@ -126,4 +126,10 @@ def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
     return None, ""
 
 
-CHECK = Check(("data.imbalance",), "Does the loader yield classes in fair shares?", THRESHOLD, _run)
+CHECK = Check(
+    codes=("data.imbalance",),
+    question="Does the loader yield classes in fair shares?",
+    threshold=THRESHOLD,
+    run=_run,
+    explains="data.labels-random loss.degenerate model.collapsed fit.*",
+)

@@ -131,4 +131,11 @@ def _finding(told: _Told, moved: dict[int, int]) -> Finding:
     )
 
 
-CHECK = Check(("data.label-map",), "Does validation number the classes as training does?", THRESHOLD, _run, quick=False)
+CHECK = Check(
+    codes=("data.label-map",),
+    question="Does validation number the classes as training does?",
+    threshold=THRESHOLD,
+    run=_run,
+    quick=False,
+    explains="data.shift fit.*",
+)

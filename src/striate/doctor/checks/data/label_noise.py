@@ -17,7 +17,7 @@ from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.simple_models import Reference
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 NOISE, SURELY = 0.12, 0.08
 AGREE = 0.7
@@ -175,7 +175,10 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
         "the classes " + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
         threshold=THRESHOLD,
         why="At most one of the labels is right, and the network is pulled both ways.",
-        remedy="Keep one label of each image (the majority's, or look at them), and leave the copies out.",
+        remedy=Remedy(
+            "Keep one label of each image (the majority's, or look at them), and leave the copies out.",
+            command=("data", "check", "DATA"),
+        ),
     )
 
 
@@ -202,17 +205,21 @@ def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
         f"{doubt.agree:.0%} of all",
         threshold=THRESHOLD,
         why="Wrong labels cap what can be reached, and a network that trains long learns them by heart.",
-        remedy="Look at the samples that the network is surest about and the label denies (`striate data check DATA "
-        "--labels` "
-        "lists them), and correct or leave them out. Until then: stop early, `CrossEntropyLoss(label_smoothing=0.1)`, "
-        "and measure on labels that were checked.",
+        remedy=Remedy(
+            "Look at the samples that the network is surest about and the label denies (`striate data check DATA "
+            "--labels` "
+            "lists them), and correct or leave them out. Until then: stop early, "
+            "`CrossEntropyLoss(label_smoothing=0.1)`, and measure on labels that were checked.",
+            command=("data", "check", "DATA", "--labels"),
+        ),
     )
 
 
 CHECK = Check(
-    ("data.label-noise",),
-    "Do labels say what samples clearly show?",
-    THRESHOLD,
-    _run,
+    codes=("data.label-noise",),
+    question="Do labels say what samples clearly show?",
+    threshold=THRESHOLD,
+    run=_run,
     quick=False,
+    explains="fit.*",
 )

@@ -121,4 +121,13 @@ def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
     )
 
 
-CHECK = Check(("data.label-range",), "Has the network an output for every label?", THRESHOLD, _run)
+CHECK = Check(
+    codes=("data.label-range",),
+    question="Has the network an output for every label?",
+    threshold=THRESHOLD,
+    run=_run,
+    explains=(
+        "data.imbalance data.label-noise data.labels-random data.missing-class loss.degenerate "
+        "loss.not-finite loss.sign model.collapsed fit.*"
+    ),
+)

@@ -221,4 +221,15 @@ def _held_out(evidence: Evidence) -> tuple[list[object], list[object]] | None:
     return batches[:cut], batches[cut:]
 
 
-CHECK = Check(("data.labels-random",), "Have the targets anything to do with the inputs?", THRESHOLD, _run, quick=False)
+CHECK = Check(
+    codes=("data.labels-random",),
+    question="Have the targets anything to do with the inputs?",
+    threshold=THRESHOLD,
+    run=_run,
+    quick=False,
+    explains=(
+        "data.label-noise data.shift loss.initial-off loss.not-finite model.collapsed model.dead-units "
+        "model.exploding-gradient model.saturated model.vanishing-gradient optim.lr-too-high "
+        "optim.lr-too-low fit.*"
+    ),
+)

@@ -14,7 +14,7 @@ from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import MOST, columns_dealt, comparable, neighbors, same_in
 from striate.doctor.evidence.reading import shared_positions
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.wording import several
 
 SHARE, GRAVE, FEWEST = 0.02, 0.05, 3
@@ -102,11 +102,19 @@ def _told(count: int, total: int, how: str, grave: float) -> Finding:
         measured=f"{count:,} of {several(total, 'validation sample is', 'validation samples are')} {how}",
         threshold=THRESHOLD,
         why="What was trained on is recognized, not understood: validation measures too well.",
-        remedy="Split before anything else is done, by position and once: `order = torch.randperm(len(x)); train, "
-        "val = "
-        "order[:n], order[n:]`. Remove copies first, and keep what belongs together (frames, patients) on one side. "
-        "Copies, crops and augmentation come after the split, in training only.",
+        remedy=Remedy(
+            "Split before anything else is done, by position and once: `order = torch.randperm(len(x)); train, "
+            "val = "
+            "order[:n], order[n:]`. Remove copies first, and keep what belongs together (frames, patients) on one "
+            "side. Copies, crops and augmentation come after the split, in training only.",
+            command=("data", "check", "DATA"),
+        ),
     )
 
 
-CHECK = Check(("data.leak",), "Is anything that validation measures on also trained on?", THRESHOLD, _run)
+CHECK = Check(
+    codes=("data.leak",),
+    question="Is anything that validation measures on also trained on?",
+    threshold=THRESHOLD,
+    run=_run,
+)

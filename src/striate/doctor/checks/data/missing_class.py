@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.class_counts import ClassCounts, class_counts
 from striate.doctor.evidence.evidence import Evidence
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 _SEEN, _ROWS = 10, 20
 THRESHOLD = (
@@ -47,7 +47,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         f"class {named}{beside or f', though there are {counts.outputs} outputs'}",
         threshold=THRESHOLD,
         why="What is never shown cannot be learned: every such sample will be taken for something else.",
-        remedy=_SAMPLES if counts.positions is None else _MAPS,
+        remedy=Remedy(_SAMPLES if counts.positions is None else _MAPS, command=("data", "check", "DATA")),
     )
 
 
@@ -78,4 +78,10 @@ def _of_outputs(counts: ClassCounts, outputs: int) -> list[int]:
     return found if len(found) < 0.5 * outputs and total >= _SEEN * outputs else []
 
 
-CHECK = Check(("data.missing-class",), "Does the loader yield every class?", THRESHOLD, _run)
+CHECK = Check(
+    codes=("data.missing-class",),
+    question="Does the loader yield every class?",
+    threshold=THRESHOLD,
+    run=_run,
+    explains="data.imbalance data.shift fit.*",
+)

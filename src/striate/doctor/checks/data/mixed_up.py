@@ -81,4 +81,11 @@ def _learned(evidence: Evidence) -> bool:
     return False
 
 
-CHECK = Check(("data.scrambled",), "Is a sample one sample?", THRESHOLD, _run, quick=False)
+CHECK = Check(
+    codes=("data.scrambled",),
+    question="Is a sample one sample?",
+    threshold=THRESHOLD,
+    run=_run,
+    quick=False,
+    explains="data.constant-images data.labels-random data.shift model.receptive-field fit.*",
+)

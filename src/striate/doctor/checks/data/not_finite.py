@@ -97,5 +97,9 @@ def _told(samples: Samples, odd: _Odd, matters: bool) -> Finding:
 
 
 CHECK = Check(
-    ("data.not-finite",), "Are all numbers of inputs and targets finite, or does nothing come of it?", THRESHOLD, _run
+    codes=("data.not-finite",),
+    question="Are all numbers of inputs and targets finite, or does nothing come of it?",
+    threshold=THRESHOLD,
+    run=_run,
+    explains="data.constant-images loss.* model.* optim.* fit.*",
 )

@@ -133,4 +133,13 @@ def _tried(evidence: Evidence, scales: _Scales) -> tuple[float | None, float | N
     return own, score(evidence.answers_of(trial, evidence.train.raw[:40])), trial
 
 
-CHECK = Check(("data.not-normalized",), "Have the inputs a scale that the network learns from?", THRESHOLD, _run)
+CHECK = Check(
+    codes=("data.not-normalized",),
+    question="Have the inputs a scale that the network learns from?",
+    threshold=THRESHOLD,
+    run=_run,
+    explains=(
+        "loss.initial-off loss.not-finite model.collapsed model.dead-units model.exploding-gradient "
+        "model.saturated model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+)

@@ -99,4 +99,13 @@ def _told(measured: str, severity: str) -> Finding:
     )
 
 
-CHECK = Check(("data.not-shuffled",), "Is every batch a fair sample of the data?", THRESHOLD, _run)
+CHECK = Check(
+    codes=("data.not-shuffled",),
+    question="Is every batch a fair sample of the data?",
+    threshold=THRESHOLD,
+    run=_run,
+    explains=(
+        "data.imbalance data.missing-class loss.degenerate model.batch-norm-small-batch model.collapsed "
+        "model.dead-units model.mode optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+)

@@ -142,4 +142,10 @@ def _shown(shape: tuple[int, ...]) -> str:
     return "(" + ", ".join(map(str, shape)) + ")"
 
 
-CHECK = Check(("data.scrambled",), "Do numbers lie beside those that belong beside them?", THRESHOLD, _run)
+CHECK = Check(
+    codes=("data.scrambled",),
+    question="Do numbers lie beside those that belong beside them?",
+    threshold=THRESHOLD,
+    run=_run,
+    explains="data.constant-images data.labels-random data.shift model.receptive-field fit.*",
+)

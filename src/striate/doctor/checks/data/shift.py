@@ -232,4 +232,11 @@ def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) ->
     )
 
 
-CHECK = Check(("data.shift",), "Are validation inputs prepared as training inputs are?", THRESHOLD, _run, quick=False)
+CHECK = Check(
+    codes=("data.shift",),
+    question="Are validation inputs prepared as training inputs are?",
+    threshold=THRESHOLD,
+    run=_run,
+    quick=False,
+    explains="model.mode fit.*",
+)

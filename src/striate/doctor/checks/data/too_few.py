@@ -11,7 +11,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import columns_dealt, first_of_each
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.wording import several
 
 FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
@@ -42,9 +42,12 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         measured=got,
         threshold=THRESHOLD,
         why="So few can be told apart by anything, also by what has nothing to do with the class.",
-        remedy="Collect more, a few dozen of each class to begin with; or begin with a network that was trained on "
-        "other data "
-        "and train its last layer only; or join classes. Augmentation helps, but makes no new samples.",
+        remedy=Remedy(
+            "Collect more, a few dozen of each class to begin with; or begin with a network that was trained on "
+            "other data "
+            "and train its last layer only; or join classes. Augmentation helps, but makes no new samples.",
+            advice="more samples: a few dozen of each class to begin with",
+        ),
     )
 
 
@@ -58,4 +61,10 @@ def _scarce_classes(evidence: Evidence, kept: torch.Tensor) -> list[tuple[int, i
     return [(int(k), int(counts[k])) for k in ((counts > 0) & (counts < FEW)).nonzero().flatten()]
 
 
-CHECK = Check(("data.too-few",), "Are there samples enough to learn from?", THRESHOLD, _run)
+CHECK = Check(
+    codes=("data.too-few",),
+    question="Are there samples enough to learn from?",
+    threshold=THRESHOLD,
+    run=_run,
+    explains="data.label-noise fit.overfit",
+)

@@ -142,11 +142,11 @@ def _contradicting(evidence: Evidence) -> float:
 
 
 CHECK = Check(
-    ("fit.cannot-overfit-batch",),
-    "Can a few samples not even be learned by heart?",
-    f"up to {_MOST_STEPS} steps of Adam at {len(_RATES)} rates on {_SAMPLES} samples alone leave fewer than "
+    codes=("fit.cannot-overfit-batch",),
+    question="Can a few samples not even be learned by heart?",
+    threshold=f"up to {_MOST_STEPS} steps of Adam at {len(_RATES)} rates on {_SAMPLES} samples alone leave fewer than "
     f"{_RIGHT:.0%} right (R² below {_EXPLAINED:g}): a linear model can do better; or {_CONTRADICTING:.0%} of the "
     "inputs come with several classes",
-    _run,
+    run=_run,
     quick=False,
 )

@@ -9,7 +9,7 @@ from striate.doctor.checks.fit.fitting import Fit, fit_of, need_answers
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 _LEARNED = 0.97
 _EXPLAINED = 0.95
@@ -99,17 +99,21 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
         f"validation{course}; {parameters:,} parameters for {samples:,} samples",
         threshold=CHECK.threshold,
         why="The network has learned the samples by heart, and little that holds for others.",
-        remedy="take more data or augment them, stop at the best validation loss, add `nn.Dropout(0.5)` or "
-        "`weight_decay=5e-2` with `torch.optim.AdamW`, or take a smaller network",
+        remedy=Remedy(
+            "take more data or augment them, stop at the best validation loss, add `nn.Dropout(0.5)` or "
+            "`weight_decay=5e-2` with `torch.optim.AdamW`, or take a smaller network",
+            settings={"budget.patience": 5},
+            advice="more data or augmentation, or dropout(0.5) in the network",
+        ),
     )
 
 
 CHECK = Check(
-    ("fit.overfit",),
-    "Are training samples answered almost perfectly, and those of validation much worse?",
-    f"{_LEARNED:.0%} of the training samples right (of quantities R² {_EXPLAINED:g}) and validation worse by "
+    codes=("fit.overfit",),
+    question="Are training samples answered almost perfectly, and those of validation much worse?",
+    threshold=f"{_LEARNED:.0%} of the training samples right (of quantities R² {_EXPLAINED:g}) and validation worse by "
     f"{_GAP:.0%} (R² {_GAP_EXPLAINED:g}) and by three standard errors: some hundred real samples give a gap of 5 to "
     f"12 % to any good network",
-    _run,
+    run=_run,
     quick=False,
 )

@@ -13,7 +13,7 @@ from striate.doctor.evidence.clock import OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.rates import at_rate, rates_are_users
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 _FALLEN = 0.03
 _FEWEST = 60
@@ -80,8 +80,11 @@ def _noisy(evidence: Evidence) -> Iterator[Finding]:
         f"tenth of the learning rate it is {low:.3g} after as many",
         threshold=CHECK.threshold,
         why="At this rate steps go to and fro across the valley: what is left is their noise.",
-        remedy="lower the rate by and by: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)` with "
-        "`scheduler.step()` once an epoch, or `ReduceLROnPlateau`",
+        remedy=Remedy(
+            "lower the rate by and by: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)` with "
+            "`scheduler.step()` once an epoch, or `ReduceLROnPlateau`",
+            settings={"schedule.name": "one-cycle"},
+        ),
     )
 
 
@@ -98,11 +101,12 @@ def _guesses(answers: Answers) -> bool:
     return found is not None and found.guesses
 
 
-def _with_adam(evidence: Evidence, steps: int) -> tuple[str, str]:
+def _with_adam(evidence: Evidence, steps: int) -> tuple[str, Remedy]:
     """What an optimizer of our own makes of it, in words, and the remedy."""
-    usual = (
+    usual = Remedy(
         "put a normalization (`nn.BatchNorm2d`, `nn.LayerNorm`) before each nonlinearity, take `nn.ReLU()` and "
-        "`nn.init.kaiming_normal_`, or let blocks add to their input"
+        "`nn.init.kaiming_normal_`, or let blocks add to their input",
+        advice="bn before each nonlinearity, relu, or res[ … ] in a layer string",
     )
     for rate in (1e-3, 1e-2):
         try:
@@ -113,7 +117,7 @@ def _with_adam(evidence: Evidence, steps: int) -> tuple[str, str]:
             name = f"torch.optim.Adam(model.parameters(), lr={rate:g})"
             return (
                 f"; with Adam at {rate:g} the loss is {trial.level():.3g} after as many",
-                f"take `{name}`, or {usual}",
+                Remedy(f"take `{name}`, or {usual}", settings={"optim.name": "adamw", "optim.lr": rate}),
             )
     return "; Adam does no better", usual
 
@@ -123,13 +127,14 @@ def _mean(losses: list[float]) -> float:
 
 
 CHECK = Check(
-    ("fit.plateau",),
-    "Does the loss stay where it was, though weights move?",
-    f"{_FEWEST} steps or more, at the end as many as a second allows, whose loss falls by less than {_FALLEN:.0%}, "
+    codes=("fit.plateau",),
+    question="Does the loss stay where it was, though weights move?",
+    threshold=f"{_FEWEST} steps or more, at the end as many as a second allows, whose loss falls by less than "
+    f"{_FALLEN:.0%}, "
     "with answers no better than a guess before and after: where anything is being learned, one of the two moves; or, "
     f"of a network that has learned (loss above {_HIGH:.0%} of a guess's, {_RIGHT:.0%} right at most), a loss that "
     f"falls by less than {1 - _STEADY:.0%} from one half of the trial to the other, and below {_BETTER:.0%} of it "
     "at a tenth of the rate",
-    _run,
+    run=_run,
     quick=False,
 )

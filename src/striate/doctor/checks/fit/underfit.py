@@ -11,7 +11,7 @@ from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, learns_itself, 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 _GOOD = 0.9
 _GAP = 0.1
@@ -54,8 +54,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         threshold=CHECK.threshold,
         why="Even what it was trained with it cannot answer: it is too small or too simple for what there is to be "
         "known.",
-        remedy="take more or wider layers, with a nonlinearity between them, and less regularization (dropout, "
-        "weight decay)",
+        remedy=Remedy(
+            "take more or wider layers, with a nonlinearity between them, and less regularization (dropout, "
+            "weight decay)",
+            advice="a larger network, or more epochs",
+        ),
     )
 
 
@@ -104,12 +107,13 @@ def _forest(evidence: Evidence) -> float:
 
 
 CHECK = Check(
-    ("fit.underfit",),
-    "Does the training error stay high, though the data can be learned?",
-    f"fewer than {_GOOD:.0%} of the training samples right (R² below {_GOOD:g}) and {_GAP:.0%} less than simple "
+    codes=("fit.underfit",),
+    question="Does the training error stay high, though the data can be learned?",
+    threshold=f"fewer than {_GOOD:.0%} of the training samples right (R² below {_GOOD:g}) and {_GAP:.0%} less than "
+    "simple "
     f"models (neighbors, trees, a linear one) get on samples left out, {_EPOCHS} epochs or more seen, the loss "
     f"falling by less than {_FLAT:.0%} in the last eighth (after {_MANY_EPOCHS} epochs and with twice that gap, "
     f"{_SLOW:.0%}), and Adam without dropout no better: then it is not how it is trained",
-    _run,
+    run=_run,
     quick=False,
 )

@@ -131,10 +131,11 @@ def _finding(
 
 
 CHECK = Check(
-    ("loss.broadcast",),
-    "Are outputs and targets of different shapes compared all with all?",
-    "as many outputs as targets, shapes that broadcast to more, and a loss that is another one once the outputs have "
-    "the shape of the targets: exact, nothing is estimated",
-    _run,
+    codes=("loss.broadcast",),
+    question="Are outputs and targets of different shapes compared all with all?",
+    threshold="as many outputs as targets, shapes that broadcast to more, and a loss that is another one once the "
+    "outputs have the shape of the targets: exact, nothing is estimated",
+    run=_run,
     quick=False,
+    explains="loss.degenerate model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
 )

@@ -167,11 +167,12 @@ def _remedy(evidence: Evidence) -> str:
 
 
 CHECK = Check(
-    ("loss.degenerate",),
-    "Can the loss become small, or stay constant, without right answers?",
-    f"the loss falls below {_FALLEN:.0%} of its first value while answers are no better than a guess (or are "
+    codes=("loss.degenerate",),
+    question="Can the loss become small, or stay constant, without right answers?",
+    threshold=f"the loss falls below {_FALLEN:.0%} of its first value while answers are no better than a guess (or are "
     f"quantities), their own measure fell {_BEHIND:g} times less, and targets of other samples "
     f"give less than {_BLIND:.0%} of the first loss, too; where there are no targets: outputs spread less than "
     f"{_FLAT:.0%} of what they did; or the gradient by the outputs is exactly zero in all steps looked at",
-    _run,
+    run=_run,
+    explains="model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low optim.no-step fit.*",
 )

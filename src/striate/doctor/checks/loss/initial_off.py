@@ -122,12 +122,14 @@ def _remedy(layer: str | None) -> str:
 
 
 CHECK = Check(
-    ("loss.initial-off",),
-    "Are the first answers of an untrained network surer than knowing nothing allows?",
-    f"a cross entropy {_ABOVE:g} nats or more above ln K (scores that spread by 1, as usual first weights give, have "
+    codes=("loss.initial-off",),
+    question="Are the first answers of an untrained network surer than knowing nothing allows?",
+    threshold=f"a cross entropy {_ABOVE:g} nats or more above ln K (scores that spread by 1, as usual first weights "
+    "give, have "
     f"half a nat more, by 2 have two), or numbers that spread {_SPREAD:g} times as much as the targets; and the mean "
     f"loss of a trial falls to {_MUCH_LESS:.0%} once outputs begin smaller by twice their spread, or to {_LESS:.0%} "
     f"from {_FAR_ABOVE:g} nats on",
-    _run,
+    run=_run,
     quick=False,
+    explains="fit.plateau fit.underfit",
 )

@@ -178,10 +178,12 @@ def _finding(severity: Any, where: str, measured: str, remedy: str) -> Finding:
 
 
 CHECK = Check(
-    ("loss.not-finite",),
-    "Is the loss or its gradient not a number, though weights and outputs are?",
-    f"one loss, output or gradient that is not finite while the weights' norm is below {_GROWN:g} times that at the "
+    codes=("loss.not-finite",),
+    question="Is the loss or its gradient not a number, though weights and outputs are?",
+    threshold=f"one loss, output or gradient that is not finite while the weights' norm is below {_GROWN:g} times "
+    "that at the "
     "start: where weights grew more, they ran away before, which is a matter of the learning rate; a warning where "
     "only perfect answers have no loss",
-    _run,
+    run=_run,
+    explains="model.* optim.* fit.*",
 )

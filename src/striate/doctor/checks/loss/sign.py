@@ -83,10 +83,15 @@ def _share(start: Quality, after: Quality) -> str:
 
 
 CHECK = Check(
-    ("loss.sign",),
-    "Does training make the answers worse, and better with its gradients turned round?",
-    f"the answers' own measure rises by {_WORSE - 1:.0%} or more over the trial and falls by {1 - _BETTER:.0%} or more "
+    codes=("loss.sign",),
+    question="Does training make the answers worse, and better with its gradients turned round?",
+    threshold=f"the answers' own measure rises by {_WORSE - 1:.0%} or more over the trial and falls by "
+    f"{1 - _BETTER:.0%} or more "
     "with gradients turned round: no rate and no network makes both happen, but a wrong sign",
-    _run,
+    run=_run,
     quick=False,
+    explains=(
+        "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "
+        "model.exploding-gradient model.saturated optim.lr-too-high optim.lr-too-low fit.*"
+    ),
 )

@@ -234,11 +234,17 @@ _RULES: tuple[Callable[[Evidence, LossCall], _Wrong | None], ...] = (
 )
 
 CHECK = Check(
-    ("loss.wrong-for-task",),
-    "Does the loss compute something else than what the task and its targets call for?",
-    "what the loss is given, looked at in one step, is exact: numbers of three or more classes compared as quantities, "
+    codes=("loss.wrong-for-task",),
+    question="Does the loss compute something else than what the task and its targets call for?",
+    threshold="what the loss is given, looked at in one step, is exact: numbers of three or more classes compared as "
+    "quantities, "
     "a likelihood of what are no log probabilities, cross entropy among one output or for quantities, targets outside "
     f"0 to 1; binary cross entropy for exclusive classes warns where cross entropy gets {_BETTER:.0%} more right",
-    _run,
+    run=_run,
     quick=False,
+    explains=(
+        "data.label-range loss.degenerate loss.initial-off loss.not-finite loss.sign model.collapsed "
+        "model.dead-units model.exploding-gradient model.vanishing-gradient optim.lr-too-high "
+        "optim.lr-too-low optim.no-step fit.*"
+    ),
 )

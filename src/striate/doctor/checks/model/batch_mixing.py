@@ -180,9 +180,10 @@ def _finding(severity: str, where: str, measured: str, tolerance: float, fix: st
 
 
 CHECK = Check(
-    (CODE,),
-    "Does the answer for a sample depend on the others in its batch?",
-    "in evaluation mode, a change by 0.001 of the spread of the answers (0.05 with 16 bits) when the others are "
-    "replaced or left out: rounding is smaller",
-    run,
+    codes=(CODE,),
+    question="Does the answer for a sample depend on the others in its batch?",
+    threshold="in evaluation mode, a change by 0.001 of the spread of the answers (0.05 with 16 bits) when the "
+    "others are replaced or left out: rounding is smaller",
+    run=run,
+    explains="model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*",
 )

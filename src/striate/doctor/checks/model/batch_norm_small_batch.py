@@ -9,7 +9,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.wording import listed, several
 
 CODE = "model.batch-norm-small-batch"
@@ -78,14 +78,18 @@ def _few(names: list[str], shape: tuple[int, ...]) -> Finding:
         "more about its one or two samples than about the data",
         why="What a sample gives then depends on which one it happens to meet, and running figures do not fit: "
         "answers in evaluation mode are worse than in training.",
-        remedy="`DataLoader(…, batch_size=32)`; where memory allows no more, `nn.GroupNorm(8, channels)` for the "
-        "batch norm.",
+        remedy=Remedy(
+            "`DataLoader(…, batch_size=32)`; where memory allows no more, `nn.GroupNorm(8, channels)` for the "
+            "batch norm.",
+            settings={"batch": 32},
+        ),
     )
 
 
 CHECK = Check(
-    (CODE,),
-    "Does batch norm get enough samples to measure anything?",
-    f"{FEW} samples in a batch, {FEW_ALONE} where each has one number a channel; one of them raises",
-    run,
+    codes=(CODE,),
+    question="Does batch norm get enough samples to measure anything?",
+    threshold=f"{FEW} samples in a batch, {FEW_ALONE} where each has one number a channel; one of them raises",
+    run=run,
+    explains="model.collapsed model.mode model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*",
 )

@@ -65,10 +65,12 @@ def _inputs_are_one(evidence: Evidence) -> bool:
 
 
 CHECK = Check(
-    ("model.collapsed",),
-    "Does what the network answers depend on its input?",
-    f"Over samples its outputs differ by less than {SAME:g} of their size after the trial, in training and evaluation "
+    codes=("model.collapsed",),
+    question="Does what the network answers depend on its input?",
+    threshold=f"Over samples its outputs differ by less than {SAME:g} of their size after the trial, in training and "
+    "evaluation "
     "mode, as they did before it (an error), or learning nothing (a warning). A last layer that begins with zeros "
     "answers differently after the first step.",
-    run,
+    run=run,
+    explains="model.redundant-filters optim.lr-too-low fit.*",
 )

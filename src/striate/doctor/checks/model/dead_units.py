@@ -10,7 +10,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.passage import LayerView
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import hidden
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.wording import listed
 
 KINDS = ("relu", "relu6")
@@ -51,9 +51,13 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         f"some{tried}",
         threshold=f"{MOST:.0%} of a layer's units",
         why="A unit that is always off passes nothing on, gets no gradient, and never learns.",
-        remedy="Begin with `nn.init.kaiming_normal_(layer.weight)` and `nn.init.zeros_(layer.bias)`, and take "
-        "nothing off before "
-        "the ReLU; `nn.LeakyReLU(0.1)` keeps a slope where units are off.",
+        remedy=Remedy(
+            "Begin with `nn.init.kaiming_normal_(layer.weight)` and `nn.init.zeros_(layer.bias)`, and take "
+            "nothing off before "
+            "the ReLU; `nn.LeakyReLU(0.1)` keeps a slope where units are off.",
+            settings={"model.init": "auto"},
+            advice="leaky(0.1) instead of relu in a layer string",
+        ),
     )
     evidence.pictures["model.dead-units"] = Picture(
         "bars", "Share of units that are off", {"dead": tuple(s for _, s, _ in known)}, tuple(n for n, _, _ in known)
@@ -68,13 +72,16 @@ def _dead(layer: LayerView) -> float | None:
 
 
 CHECK = Check(
-    ("model.dead-units",),
-    "Are most units of a layer off, whatever the input?",
-    f"{MOST:.0%} of a layer's units or more are zero for all of up to 64 samples, at the first step and 30 steps "
-    "later; "
+    codes=("model.dead-units",),
+    question="Are most units of a layer off, whatever the input?",
+    threshold=f"{MOST:.0%} of a layer's units or more are zero for all of up to 64 samples, at the first step and 30 "
+    "steps later; "
     "at a sound start half of them are at most, in deep layers. An error where next to nothing is learned, a note "
     "where "
     "the network learns and better weights do not help.",
-    run,
+    run=run,
     quick=False,
+    explains=(
+        "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
 )

@@ -117,8 +117,12 @@ def _harmless(origin: Call) -> Finding:
 
 
 CHECK = Check(
-    (CODE,),
-    "Does a loss that applies softmax, or sigmoid, itself get their output?",
-    "numbers in 0 to 1 that add up to 1 along the classes, or come from a sigmoid: by definition",
-    run,
+    codes=(CODE,),
+    question="Does a loss that applies softmax, or sigmoid, itself get their output?",
+    threshold="numbers in 0 to 1 that add up to 1 along the classes, or come from a sigmoid: by definition",
+    run=run,
+    explains=(
+        "loss.degenerate loss.initial-off model.collapsed model.last-layer-clipped model.saturated "
+        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
 )

@@ -13,7 +13,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.evidence.trial_variants import replaced
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 CODE = "model.dropout-too-high"
 LIKELY, CERTAIN = 0.75, 0.9
@@ -50,7 +50,10 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         threshold=f"0.5 is usual; from {LIKELY:g} on, if {MILD:g} gives a loss {BETTER:g} times smaller",
         why="The p of dropout is the share that is dropped, not the share that is kept. What is left is too little, "
         "and noisy: training is slow, or stands still.",
-        remedy=f"`nn.Dropout({min(0.5, round(1 - share, 2)) or 0.5:g})` for {worst.place}.",
+        remedy=Remedy(
+            f"`nn.Dropout({min(0.5, round(1 - share, 2)) or 0.5:g})` for {worst.place}.",
+            advice="dropout(0.5) or less in the layer string",
+        ),
     )
 
 
@@ -96,8 +99,10 @@ def _losses(evidence: Evidence, trial: Trial) -> float | None:
 
 
 CHECK = Check(
-    (CODE,),
-    "Does dropout leave too little to learn from?",
-    f"a share of {LIKELY:g} or more, if with {MILD:g} the loss, without dropout, comes out {BETTER:g} times smaller",
-    run,
+    codes=(CODE,),
+    question="Does dropout leave too little to learn from?",
+    threshold=f"a share of {LIKELY:g} or more, if with {MILD:g} the loss, without dropout, comes out {BETTER:g} times "
+    "smaller",
+    run=run,
+    explains=("model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"),
 )

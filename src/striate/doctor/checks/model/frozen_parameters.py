@@ -83,10 +83,14 @@ def _unfreeze(double: Double, names: set[str]) -> None:
 
 
 CHECK = Check(
-    (CODE,),
-    "Are layers frozen that never learned anything?",
-    f"{SHARE:.0%} of the weights in use frozen, distributed as initializations are, and a training of all of them that "
-    "gets a loss 1.25 times smaller",
-    run,
+    codes=(CODE,),
+    question="Are layers frozen that never learned anything?",
+    threshold=f"{SHARE:.0%} of the weights in use frozen, distributed as initializations are, and a training of all "
+    "of them that gets a loss 1.25 times smaller",
+    run=run,
     quick=False,
+    explains=(
+        "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low optim.no-step "
+        "optim.parameters-missing fit.*"
+    ),
 )

@@ -11,7 +11,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.passage import LayerView, Passage
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 RANGE = 1000.0
 """Layers whose gradients differ by more than this factor need learning rates that differ as much: no single one fits.
@@ -105,20 +105,30 @@ def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Findin
         why="No one learning rate fits layers so different: the weakest hardly learn, or the strongest break."
         if what == "vanishing"
         else "A step that suits one layer throws another out of all bounds.",
-        remedy="Begin with `nn.init.kaiming_normal_(layer.weight)` (tanh: `xavier_normal_`), put normalization "
-        "(`nn.BatchNorm2d`) "
-        "between the layers, take ReLU for sigmoid, or add what goes into a block to what comes out.",
+        remedy=Remedy(
+            "Begin with `nn.init.kaiming_normal_(layer.weight)` (tanh: `xavier_normal_`), put normalization "
+            "(`nn.BatchNorm2d`) "
+            "between the layers, take ReLU for sigmoid, or add what goes into a block to what comes out.",
+            settings={"model.init": "auto"},
+            advice="bn, relu instead of tanh, or res[ … ] in a layer string",
+        ),
     )
 
 
 CHECK = Check(
-    ("model.vanishing-gradient", "model.exploding-gradient"),
-    "Is the gradient of similar strength in all layers?",
-    f"The gradients of the first and the last hidden layer, or the spreads of signals, differ by more than {RANGE:g}, "
+    codes=("model.vanishing-gradient", "model.exploding-gradient"),
+    question="Is the gradient of similar strength in all layers?",
+    threshold="The gradients of the first and the last hidden layer, or the spreads of signals, differ by more than "
+    f"{RANGE:g}, "
     "and "
     f"after the trial less than {LEARNED:.0%} of the way from chance to a loss of 0 is gone. Branches that begin at "
     "zero, "
     "with no gradient at first, are passed over; a gradient that has vanished is looked at 30 steps later again.",
-    run,
+    run=run,
     quick=False,
+    explains={
+        "model.vanishing-gradient": "model.collapsed model.redundant-filters optim.lr-too-low fit.*",
+        "model.exploding-gradient": "loss.initial-off loss.not-finite model.collapsed model.saturated "
+        "optim.lr-too-high fit.*",
+    },
 )

@@ -153,8 +153,13 @@ def _call(call: Call) -> str:
 
 
 CHECK = Check(
-    (CODE,),
-    "Is the way back from the loss to the parameters cut somewhere?",
-    "a parameter that takes part, wants a gradient, is given to the optimizer and gets none: by definition",
-    run,
+    codes=(CODE,),
+    question="Is the way back from the loss to the parameters cut somewhere?",
+    threshold="a parameter that takes part, wants a gradient, is given to the optimizer and gets none: by definition",
+    run=run,
+    explains=(
+        "loss.degenerate model.collapsed model.frozen-parameters model.redundant-filters "
+        "model.unused-parameters model.vanishing-gradient optim.gradient-wrong optim.lr-too-low optim.no-step "
+        "optim.parameters-missing fit.*"
+    ),
 )

@@ -147,9 +147,13 @@ def _finding(origin: Call, severity: str, measured: str, remedy: Tried | None, t
 
 
 CHECK = Check(
-    (CODE,),
-    "Can the network give the answers that the loss wants?",
-    "an activation right before the loss whose bounds keep a cross entropy above 0.02, or that 3 % of the targets lie "
-    "outside of: fewer may be mistakes in the data",
-    run,
+    codes=(CODE,),
+    question="Can the network give the answers that the loss wants?",
+    threshold="an activation right before the loss whose bounds keep a cross entropy above 0.02, or that 3 % of the "
+    "targets lie outside of: fewer may be mistakes in the data",
+    run=run,
+    explains=(
+        "loss.degenerate loss.initial-off model.collapsed model.dead-units model.saturated "
+        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
 )

@@ -205,9 +205,11 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
 
 
 CHECK = Check(
-    (CODE,),
-    "Do dropout and batch norm work as they should, in training and in evaluation?",
-    "most steps in evaluation mode though there is dropout or a batch norm that never measured its figures; figures "
+    codes=(CODE,),
+    question="Do dropout and batch norm work as they should, in training and in evaluation?",
+    threshold="most steps in evaluation mode though there is dropout or a batch norm that never measured its "
+    "figures; figures "
     f"that training does not change; answers that differ by {DIFFERENT:g} of their spread from call to call",
-    run,
+    run=run,
+    explains="loss.initial-off model.batch-mixing optim.lr-too-high fit.*",
 )

@@ -18,7 +18,7 @@ from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.leaves import leaves
 from striate.doctor.evidence.trial import Change
 from striate.doctor.patient.copies import Double
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.wording import listed
 
 CODE = "model.no-nonlinearity"
@@ -79,7 +79,10 @@ def _part(evidence: Evidence, flow: Flow, end: int) -> Iterator[Finding]:
         f"({listed(places)}){remedy.said('with ReLU between them')}",
         threshold=f"fewer than {MANY}: two may be a layer in two parts",
         why="Linear layers one after the other are together one linear layer.",
-        remedy="An activation behind each: `x = functional.relu(self.layer(x))`.",
+        remedy=Remedy(
+            "An activation behind each: `x = functional.relu(self.layer(x))`.",
+            advice="relu behind each layer but the last, in a layer string",
+        ),
     )
 
 
@@ -189,8 +192,11 @@ def _finding(evidence: Evidence, chain: list[Call], apart: float | None) -> Find
         measured=f"{measured}{said(remedy, 'with ReLU between them')}",
         threshold=f"more than {AFFINE:g}: below, it is rounding",
         why="Linear layers one after the other are together one linear layer: depth and width bring nothing.",
-        remedy="An activation behind each layer but the last: `x = functional.relu(self.layer(x))`, or nn.ReLU() "
-        "between them in nn.Sequential.",
+        remedy=Remedy(
+            "An activation behind each layer but the last: `x = functional.relu(self.layer(x))`, or nn.ReLU() "
+            "between them in nn.Sequential.",
+            advice="relu behind each layer but the last, in a layer string",
+        ),
     )
 
 
@@ -201,8 +207,12 @@ def _bent(double: Double, layers: set[str]) -> None:
 
 
 CHECK = Check(
-    (CODE,),
-    "Is a deep network no more than one linear layer?",
-    f"two layers with weights or more, and answers to large random inputs that add up to {AFFINE:g} of their size",
-    run,
+    codes=(CODE,),
+    question="Is a deep network no more than one linear layer?",
+    threshold=f"two layers with weights or more, and answers to large random inputs that add up to {AFFINE:g} of "
+    "their size",
+    run=run,
+    explains=(
+        "model.collapsed model.receptive-field model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*"
+    ),
 )

@@ -179,10 +179,12 @@ def _finding(view: View, remedy: Tried | None, right: float, wider: int) -> Find
 
 
 CHECK = Check(
-    (CODE,),
-    "Do the units that decide see enough of the input?",
-    f"less than half of a side before global pooling, if kernels spread wider give a loss 1.25 times smaller; where "
+    codes=(CODE,),
+    question="Do the units that decide see enough of the input?",
+    threshold="less than half of a side before global pooling, if kernels spread wider give a loss 1.25 times "
+    "smaller; where "
     f"that cannot be tried, less than a third and less than {POOR:.0%} right; never from {GOOD:.0%} right on",
-    run,
+    run=run,
     quick=False,
+    explains="model.collapsed model.vanishing-gradient optim.lr-too-low fit.*",
 )

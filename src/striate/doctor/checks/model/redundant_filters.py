@@ -71,10 +71,12 @@ def _flat(layer: LayerView) -> float:
 
 
 CHECK = Check(
-    ("model.redundant-filters",),
-    "Are features different from each other, and do they vary?",
-    f"At least {MOST:.0%} of a layer's filters have a cosine above {COSINE:g} with an earlier one (above {STILL:g} 30 "
+    codes=("model.redundant-filters",),
+    question="Are features different from each other, and do they vary?",
+    threshold=f"At least {MOST:.0%} of a layer's filters have a cosine above {COSINE:g} with an earlier one (above "
+    f"{STILL:g} 30 "
     "steps "
     f"later), or feature maps with a standard deviation below {FLAT:g} of the layer's largest.",
-    run,
+    run=run,
+    explains="fit.*",
 )

@@ -12,7 +12,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.passage import LayerView
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import hidden
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.wording import listed
 
 RANGES = {
@@ -62,9 +62,13 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         measured=f"{share:.0%} of the outputs of {name} are at a limit, before the first step and after some{tried}",
         threshold=f"{MOST:.0%} within {NEAR:.1%} of the range from a limit",
         why="There the slope is nearly zero, and the layers before get next to no gradient.",
-        remedy="Begin with `nn.init.xavier_normal_(layer.weight)`, standardize the inputs, or put `nn.BatchNorm2d` "
-        "(`1d` behind "
-        "full layers) before the activation.",
+        remedy=Remedy(
+            "Begin with `nn.init.xavier_normal_(layer.weight)`, standardize the inputs, or put `nn.BatchNorm2d` "
+            "(`1d` behind "
+            "full layers) before the activation.",
+            settings={"model.init": "auto"},
+            advice="bn before the activation, in a layer string",
+        ),
     )
     evidence.pictures["model.saturated"] = Picture(
         "bars", "Share of outputs at a limit", {"saturated": tuple(s for _, s in known)}, tuple(n for n, _ in known)
@@ -80,11 +84,13 @@ def _saturated(layer: LayerView) -> float | None:
 
 
 CHECK = Check(
-    ("model.saturated",),
-    "Are most outputs of bounded activations at their limits?",
-    f"More than {MOST:.0%} of a layer's outputs within {NEAR:.1%} of the range from a limit, at the first step and 30 "
+    codes=("model.saturated",),
+    question="Are most outputs of bounded activations at their limits?",
+    threshold=f"More than {MOST:.0%} of a layer's outputs within {NEAR:.1%} of the range from a limit, at the first "
+    "step and 30 "
     "steps later; and the network does not get half of the way from chance to a loss of 0, or gets farther with fresh "
     "weights.",
-    run,
+    run=run,
     quick=False,
+    explains="loss.initial-off model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*",
 )

@@ -173,9 +173,10 @@ def _norm_again(name: str, calls: int) -> Finding:
 
 
 CHECK = Check(
-    (CODE,),
-    "Is the same layer in the network several times by mistake?",
-    "one layer at several places of which one feeds the other, or that get the same input; or called again while a "
-    "twin never runs; a layer that a loop calls is meant",
-    run,
+    codes=(CODE,),
+    question="Is the same layer in the network several times by mistake?",
+    threshold="one layer at several places of which one feeds the other, or that get the same input; or called again "
+    "while a twin never runs; a layer that a loop calls is meant",
+    run=run,
+    explains="fit.*",
 )

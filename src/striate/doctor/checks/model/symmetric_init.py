@@ -11,7 +11,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED, hidden
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.wording import listed
 
 ALIKE = 1e-4
@@ -49,9 +49,12 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         f"{float(weights.max()):.3g}), and after {len(trial.rows)} steps they are still the same",
         threshold=f"a difference below {ALIKE:g} of the largest weight, before the trial and after it",
         why="Units that begin alike get the same gradient and stay alike: the layer is worth a single unit.",
-        remedy=f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]})`; only biases, scales and the "
-        "last layer "
-        "of a branch may begin at zero.",
+        remedy=Remedy(
+            f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]})`; only biases, scales and the "
+            "last layer "
+            "of a branch may begin at zero.",
+            settings={"model.init": "auto"},
+        ),
     )
 
 
@@ -78,7 +81,10 @@ def _slow_to_part(evidence: Evidence) -> Iterator[Finding]:
         threshold=f"the same weights in all units, and a loss {WORTH:g} times lower without",
         why="Units that begin alike can only be told apart by what comes behind them, and stay near each other for "
         "long.",
-        remedy=f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]}.weight)`.",
+        remedy=Remedy(
+            f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]}.weight)`.",
+            settings={"model.init": "auto"},
+        ),
     )
 
 
@@ -92,10 +98,14 @@ def _alike(weight: torch.Tensor, axis: int) -> bool:
 
 
 CHECK = Check(
-    ("model.symmetric-init",),
-    "Do all units of a layer begin alike and stay alike?",
-    f"Weights that differ by less than {ALIKE:g} of the largest, from unit to unit, before the trial and after it. "
+    codes=("model.symmetric-init",),
+    question="Do all units of a layer begin alike and stay alike?",
+    threshold=f"Weights that differ by less than {ALIKE:g} of the largest, from unit to unit, before the trial and "
+    "after it. "
     "Last layers and branches that begin at zero are no longer alike after a step. A warning where a hidden layer of "
     f"one constant comes apart in the trial, but random weights make the loss {WORTH:g} times lower.",
-    run,
+    run=run,
+    explains=(
+        "model.collapsed model.dead-units model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*"
+    ),
 )

@@ -143,8 +143,12 @@ def _register(double: Double) -> None:
 
 
 CHECK = Check(
-    (CODE,),
-    "Do layers take part that the network, and so the optimizer, does not know of?",
-    "any nn.Parameter that takes part in forward and is not in model.parameters(): by definition",
-    run,
+    codes=(CODE,),
+    question="Do layers take part that the network, and so the optimizer, does not know of?",
+    threshold="any nn.Parameter that takes part in forward and is not in model.parameters(): by definition",
+    run=run,
+    explains=(
+        "model.collapsed model.mode model.redundant-filters model.unused-parameters "
+        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low optim.parameters-missing fit.*"
+    ),
 )

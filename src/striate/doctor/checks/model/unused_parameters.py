@@ -89,8 +89,10 @@ def _sizes(module: nn.Module) -> list[tuple[int, ...]]:
 
 
 CHECK = Check(
-    (CODE,),
-    "Are there parameters that take part in nothing?",
-    "any parameter that no function takes, neither in a training step nor in evaluation, and no gradient reaches",
-    run,
+    codes=(CODE,),
+    question="Are there parameters that take part in nothing?",
+    threshold="any parameter that no function takes, neither in a training step nor in evaluation, and no gradient "
+    "reaches",
+    run=run,
+    explains="optim.parameters-missing",
 )

@@ -14,7 +14,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.watch import StepRow
 from striate.doctor.patient.copies import Double
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 CUT = 0.1
 """A clip of 1 leaves a tenth and more of most gradients; what is left of less than that decides nothing by itself."""
@@ -49,9 +49,12 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         threshold=f"less than {CUT:g} of their norm is left, and without clipping the loss is 1.5 times lower",
         why="A clip is for rare gradients that are far larger than usual; this one cuts all of them, so the rate is "
         "a tiny one in effect.",
-        remedy="Clip at a few times the usual norm: `torch.nn.utils.clip_grad_norm_(model.parameters(), "
-        f"{_round(3 * raw)})`, "
-        "or leave it out.",
+        remedy=Remedy(
+            "Clip at a few times the usual norm: `torch.nn.utils.clip_grad_norm_(model.parameters(), "
+            f"{_round(3 * raw)})`, "
+            "or leave it out.",
+            settings={"optim.clip": 1.0},
+        ),
     )
 
 
@@ -69,8 +72,11 @@ def _by_hooks(evidence: Evidence) -> Iterator[Finding]:
         f"{other} instead of {own}",
         threshold="without the hooks the loss is 1.5 times lower",
         why="They leave too little of the gradients, or turn them elsewhere.",
-        remedy="Leave the hooks out; clip with `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
-        "`optimizer.step()`.",
+        remedy=Remedy(
+            "Leave the hooks out; clip with `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
+            "`optimizer.step()`.",
+            settings={"optim.clip": 1.0},
+        ),
     )
 
 
@@ -112,10 +118,11 @@ def _unclip(double: Double) -> None:
 
 
 CHECK = Check(
-    ("optim.clip-too-small",),
-    "Does clipping leave enough of the gradients?",
-    f"Less than {CUT:g} of their norm, in more steps than not, by a factor that differs from step to step; and without "
-    "clipping the loss is 1.5 times lower after the same steps.",
-    run,
+    codes=("optim.clip-too-small",),
+    question="Does clipping leave enough of the gradients?",
+    threshold=f"Less than {CUT:g} of their norm, in more steps than not, by a factor that differs from step to step; "
+    "and without clipping the loss is 1.5 times lower after the same steps.",
+    run=run,
     quick=False,
+    explains="optim.lr-too-low fit.*",
 )

@@ -54,9 +54,11 @@ def _finding(found: FunctionCheck) -> Finding:
 
 
 CHECK = Check(
-    ("optim.gradient-wrong",),
-    "Do backward passes written by hand agree with measured slopes?",
-    f"A relative error above {TOLERANCE:g} of any of some entries, in float64, where right ones have less than a "
+    codes=("optim.gradient-wrong",),
+    question="Do backward passes written by hand agree with measured slopes?",
+    threshold=f"A relative error above {TOLERANCE:g} of any of some entries, in float64, where right ones have less "
+    "than a "
     "millionth. A function that passes its input on, or has no slope anywhere, may have any gradient: a note.",
-    run,
+    run=run,
+    explains="loss.not-finite model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
 )

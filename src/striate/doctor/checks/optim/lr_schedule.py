@@ -12,7 +12,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
 from striate.doctor.evidence.rates import at_held_rates, rate_text, rates_are_users, rates_given, steps_an_epoch
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 ENDING = 0.1
 """Schedules end at a tenth of their rate or less: a trial is a few epochs, too early for that."""
@@ -113,18 +113,22 @@ def _finding(rates: Sequence[object], held: Sequence[float], own: Progress, othe
         f"epochs, or a rate {GROWING:g} times higher; and a rate that is held is 1.5 times better",
         why="While the rate is next to nothing, steps are made and nothing is learned: its numbers are often meant in "
         "epochs and used in batches.",
-        remedy="Call `scheduler.step()` once an epoch, behind the loop over batches; or give its lengths in batches "
-        f"(`len(train)` times the epochs). As tried: leave the schedule out, and lr={rate}.",
+        remedy=Remedy(
+            "Call `scheduler.step()` once an epoch, behind the loop over batches; or give its lengths in batches "
+            f"(`len(train)` times the epochs). As tried: leave the schedule out, and lr={rate}.",
+            settings={"schedule.name": "one-cycle"},
+        ),
     )
 
 
 CHECK = Check(
-    ("optim.lr-schedule",),
-    "Is the learning rate nearly gone, or not there yet, while there is much to learn?",
-    f"Below {ENDING:g} of its full value within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, or, for a warmup on its "
-    f"way to more than {WARMUP_STEPS:,} steps "
+    codes=("optim.lr-schedule",),
+    question="Is the learning rate nearly gone, or not there yet, while there is much to learn?",
+    threshold=f"Below {ENDING:g} of its full value within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, or, for a "
+    f"warmup on its way to more than {WARMUP_STEPS:,} steps "
     f"and {WARMUP_EPOCHS} epochs; and the same rate held is 1.5 times better. {number(SOME)} of the way from chance to "
     "a loss of 0 is well enough.",
-    run,
+    run=run,
     quick=False,
+    explains="optim.lr-too-high optim.lr-too-low fit.*",
 )

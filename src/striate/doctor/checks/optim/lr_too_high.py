@@ -9,9 +9,17 @@ from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
-from striate.doctor.evidence.rates import at_rate, first_movement, highest_rates, movement, rate_text, rates_are_users
+from striate.doctor.evidence.rates import (
+    at_rate,
+    first_movement,
+    highest_rates,
+    movement,
+    rate_remedy,
+    rate_text,
+    rates_are_users,
+)
 from striate.doctor.evidence.trial import Trial
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 LARGE_MOVE = 3e-3
 """Sound steps move the parameters by about a thousandth of their norm, quick ones by a hundredth: a network that does
@@ -72,11 +80,13 @@ def _finding(trial: Trial, own: Progress, other: Progress, factor: float, severi
     )
 
 
-def _remedy(trial: Trial, factor: float) -> str:
+def _remedy(trial: Trial, factor: float) -> Remedy:
     rates = highest_rates(trial)
     if not rates:
-        return f"Multiply what your step takes from the parameters by {factor:g}."
-    return f"Give the optimizer lr={rate_text([rate * factor for rate in rates])}; halve it while the loss still grows."
+        return Remedy(f"Multiply what your step takes from the parameters by {factor:g}.")
+    lower = [rate * factor for rate in rates]
+    text = f"Give the optimizer lr={rate_text(lower)}; halve it while the loss still grows."
+    return rate_remedy(text, lower[0])
 
 
 def _rate(trial: Trial, factor: float) -> str:
@@ -91,10 +101,12 @@ def _finite(trial: Trial) -> tuple[float, ...]:
 
 
 CHECK = Check(
-    ("optim.lr-too-high",),
-    "Does the loss grow, or stay at chance, and go down with smaller steps?",
-    f"Less than {LITTLE:.0%} of the way from chance to a loss of 0 (of noise a trial's last quarter has some percent), "
+    codes=("optim.lr-too-high",),
+    question="Does the loss grow, or stay at chance, and go down with smaller steps?",
+    threshold=f"Less than {LITTLE:.0%} of the way from chance to a loss of 0 (of noise a trial's last quarter has "
+    "some percent), "
     "and a tenth, hundredth or thousandth of the rate is 1.5 times better after the same steps.",
-    run,
+    run=run,
     quick=False,
+    explains="loss.not-finite model.collapsed model.dead-units model.saturated fit.*",
 )

@@ -16,12 +16,13 @@ from striate.doctor.evidence.rates import (
     at_rate,
     highest_rates,
     movement,
+    rate_remedy,
     rate_text,
     rates_are_users,
     steps_an_epoch,
 )
 from striate.doctor.evidence.trial import Trial
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 SMALL_MOVE = 2e-3
 """Sound steps move the parameters by about a thousandth of their norm; larger ones are not too small."""
@@ -67,7 +68,9 @@ def run(evidence: Evidence) -> Iterator[Finding]:
             threshold=f"less than {LITTLE:.0%} of the way from chance ({number(own.chance)}) to 0, and a higher rate "
             f"that is 1.5 times better and saves more than {EPOCHS} epochs and {STEPS:,} steps",
             why="Steps this small lead nowhere within a sensible time.",
-            remedy=f"Give the optimizer {tried.replace('lr ', 'lr=')}." if rates else f"Make your {tried}.",
+            remedy=rate_remedy(f"Give the optimizer {tried.replace('lr ', 'lr=')}.", rates[0] * factor)
+            if rates
+            else Remedy(f"Make your {tried}."),
         )
         curves = {f"as given: {given}": tuple(trial.losses), f"as tried: {tried}": tuple(higher.losses)}
         evidence.pictures["optim.lr-too-low"] = Picture("lines", "Loss by step", curves)
@@ -88,7 +91,7 @@ def _zero(evidence: Evidence) -> Iterator[Finding]:
                 f"{own}",
                 threshold="a rate above 0",
                 why="Steps of length zero lead nowhere.",
-                remedy=f"Give the optimizer lr={rate:g}.",
+                remedy=rate_remedy(f"Give the optimizer lr={rate:g}.", rate),
             )
             return
 
@@ -131,11 +134,13 @@ def _round(value: float) -> str:
 
 
 CHECK = Check(
-    ("optim.lr-too-low",),
-    "Would a higher rate get far in the steps in which this one gets nowhere?",
-    f"Less than {LITTLE:.0%} of the way from chance to a loss of 0 after the trial, steps below {SMALL_MOVE:g} of the "
+    codes=("optim.lr-too-low",),
+    question="Would a higher rate get far in the steps in which this one gets nowhere?",
+    threshold=f"Less than {LITTLE:.0%} of the way from chance to a loss of 0 after the trial, steps below "
+    f"{SMALL_MOVE:g} of the "
     f"parameters' norm, and a rate ten or more times higher that is 1.5 times better; what takes fewer than {STEPS:,} "
     f"steps or {EPOCHS} epochs is patience, no fault.",
-    run,
+    run=run,
     quick=False,
+    explains="fit.*",
 )

@@ -47,9 +47,11 @@ def _left_over(rows: Sequence[StepRow]) -> list[bool]:
 
 
 CHECK = Check(
-    ("optim.missing-zero-grad",),
-    "Are gradients cleared after the optimizer's step?",
-    f"What the optimizer was given lies there unchanged (within {SAME:.0%}) when the next gradients come, after each "
+    codes=("optim.missing-zero-grad",),
+    question="Are gradients cleared after the optimizer's step?",
+    threshold=f"What the optimizer was given lies there unchanged (within {SAME:.0%}) when the next gradients come, "
+    "after each "
     f"of its first {FEWEST} steps at least. Adding up gradients for several batches before a step is no fault.",
-    run,
+    run=run,
+    explains="loss.not-finite model.collapsed model.dead-units optim.clip-too-small optim.lr-too-high fit.*",
 )

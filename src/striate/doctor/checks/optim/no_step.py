@@ -65,8 +65,9 @@ def _told(trial: Trial, made: int, rate: float) -> tuple[str, str]:
 
 
 CHECK = Check(
-    ("optim.no-step",),
-    "Do the parameters move, where gradients come?",
-    f"None changed in {FEWEST_TO_JUDGE} steps: whoever adds up gradients steps sooner.",
-    run,
+    codes=("optim.no-step",),
+    question="Do the parameters move, where gradients come?",
+    threshold=f"None changed in {FEWEST_TO_JUDGE} steps: whoever adds up gradients steps sooner.",
+    run=run,
+    explains="model.collapsed optim.lr-too-low fit.*",
 )

@@ -109,10 +109,11 @@ def _mix(double: Double, missing: Sequence[str], seed: int) -> None:
 
 
 CHECK = Check(
-    ("optim.parameters-missing",),
-    "Does every parameter that gets gradients belong to an optimizer?",
-    "In no group of the optimizer, with a gradient, and unchanged after the whole trial. A note where they were "
-    f"trained before: with their numbers in another order the loss is {LEARNED:g} times higher.",
-    run,
+    codes=("optim.parameters-missing",),
+    question="Does every parameter that gets gradients belong to an optimizer?",
+    threshold="In no group of the optimizer, with a gradient, and unchanged after the whole trial. A note where they "
+    f"were trained before: with their numbers in another order the loss is {LEARNED:g} times higher.",
+    run=run,
     quick=False,
+    explains="model.collapsed model.too-small optim.lr-too-low fit.*",
 )

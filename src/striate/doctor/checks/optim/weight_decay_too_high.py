@@ -18,7 +18,7 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.evidence.trial_variants import OwnGradient
 from striate.doctor.patient.copies import Double
 from striate.doctor.patient.patient import Step
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 SHRUNK = 0.8
 """Sound decay takes a few percent of the weights' norm in a trial, and learning gives more."""
@@ -37,7 +37,7 @@ class _Try:
     where: str
     name: str
     change: Change
-    remedy: str
+    remedy: Remedy
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
@@ -75,10 +75,12 @@ def _tries(evidence: Evidence) -> Iterator[_Try]:
             "the optimizer",
             "no weight decay",
             Change(prepare=_without),
-            "Give the optimizer weight_decay=1e-4 (AdamW: 0.01), or none.",
+            Remedy(
+                "Give the optimizer weight_decay=1e-4 (AdamW: 0.01), or none.", settings={"optim.weight_decay": 0.0}
+            ),
         )
     if _pulled(evidence):
-        remedy = "Multiply the penalty on weights that is added to the loss by a thousandth, e.g. 1e-4 · Σ w²."
+        remedy = Remedy("Multiply the penalty on weights that is added to the loss by a thousandth, e.g. 1e-4 · Σ w².")
         apart, own = "a penalty added to the loss", OwnGradient()
         change = Change(prepare=own.prepare, around=own.around)
         yield _Try(
@@ -93,7 +95,10 @@ def _tries(evidence: Evidence) -> Iterator[_Try]:
             "the training step",
             "norms of weights held",
             Change(wrap=_holding_norms),
-            "Leave out what makes the weights smaller in each step, or give the optimizer weight_decay=1e-4 instead.",
+            Remedy(
+                "Leave out what makes the weights smaller in each step, or give the optimizer weight_decay=1e-4 "
+                "instead."
+            ),
         )
 
 
@@ -174,10 +179,12 @@ def _projection(parameter: torch.Tensor) -> Any:
 
 
 CHECK = Check(
-    ("optim.weight-decay-too-high",),
-    "Do weights shrink to nothing, and does the network learn if they do not?",
-    f"Less than {SHRUNK:g} of the weights' norm is left after the trial, and without decay the loss is 1.5 times "
+    codes=("optim.weight-decay-too-high",),
+    question="Do weights shrink to nothing, and does the network learn if they do not?",
+    threshold=f"Less than {SHRUNK:g} of the weights' norm is left after the trial, and without decay the loss is 1.5 "
+    "times "
     "lower. Of a penalty in the loss: gradients point along the weights, and without that part it is as much lower.",
-    run,
+    run=run,
     quick=False,
+    explains=("model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"),
 )

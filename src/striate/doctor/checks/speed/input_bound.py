@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 _SHARE = 0.6
 _SECONDS = 0.008
@@ -40,7 +40,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         f"data{epoch}",
         threshold=CHECK.threshold,
         why="The network is idle while samples are read and prepared one by one.",
-        remedy=_remedy(workers),
+        remedy=Remedy(_remedy(workers), command=("data", "pack", "DATA")),
     )
 
 
@@ -52,9 +52,10 @@ def _remedy(workers: int) -> str:
 
 
 CHECK = Check(
-    ("speed.input-bound",),
-    "Does training wait for the loader most of the time?",
-    f"{_SHARE:.0%} or more of the time of a step, its loading divided by the loader's workers, and {_SECONDS * 1000:g} "
+    codes=("speed.input-bound",),
+    question="Does training wait for the loader most of the time?",
+    threshold=f"{_SHARE:.0%} or more of the time of a step, its loading divided by the loader's workers, and "
+    f"{_SECONDS * 1000:g} "
     "ms a batch: below that, handing out samples of small networks always takes longer than their step",
-    _run,
+    run=_run,
 )

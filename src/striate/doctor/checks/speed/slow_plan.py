@@ -175,11 +175,12 @@ def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
 
 
 CHECK = Check(
-    ("speed.slow-plan",),
-    "Is the same step much faster in another number format or layout, or without a search for anomalies?",
-    f"timed in turns: {_DOUBLE_FASTER:g} times in float32 where a step in float64 takes {_DOUBLE_SECONDS * 1000:g} ms "
+    codes=("speed.slow-plan",),
+    question="Is the same step much faster in another number format or layout, or without a search for anomalies?",
+    threshold=f"timed in turns: {_DOUBLE_FASTER:g} times in float32 where a step in float64 takes "
+    f"{_DOUBLE_SECONDS * 1000:g} ms "
     f"or more; {_FASTER:g} times with channels last or bfloat16 where a step takes {_LONG * 1000:g} ms or more (what "
     f"is faster is not worth a change), its loss within {_AGREE:.0%}; any search for anomalies",
-    _run,
+    run=_run,
     quick=False,
 )

@@ -11,7 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.speed.timing import best, seconds_of_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 _SMALL = 4
 _SAMPLES = 256
@@ -43,8 +43,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         f"{size * len(parts)}, {fast:,.0f}: {fast / slow:.1f} times as many, of {count:,} samples",
         threshold=CHECK.threshold,
         why="A step of so few samples is spent on calling its operations, not on computing them.",
-        remedy=f"`DataLoader(…, batch_size={max(32, size * len(parts))})`, with a learning rate that is higher: twice "
-        "for four times the batch is a careful beginning",
+        remedy=Remedy(
+            f"`DataLoader(…, batch_size={max(32, size * len(parts))})`, with a learning rate that is higher: twice "
+            "for four times the batch is a careful beginning",
+            settings={"batch": max(32, size * len(parts))},
+        ),
     )
 
 
@@ -64,10 +67,11 @@ def joined(batches: list[Any]) -> Any:
 
 
 CHECK = Check(
-    ("speed.small-batch",),
-    "Would larger batches be much faster?",
-    f"batches of {_SMALL} or fewer out of {_SAMPLES} samples or more, and {_FASTER:g} times as many samples a second "
+    codes=("speed.small-batch",),
+    question="Would larger batches be much faster?",
+    threshold=f"batches of {_SMALL} or fewer out of {_SAMPLES} samples or more, and {_FASTER:g} times as many samples "
+    "a second "
     f"in batches {_TIMES} times as large, timed in turns: smaller gains are paid for by fewer steps",
-    _run,
+    run=_run,
     quick=False,
 )

@@ -85,11 +85,12 @@ def _remedy(by_one: bool) -> str:
 
 
 CHECK = Check(
-    ("speed.sync-every-step",),
-    "Does a step stop again and again for numbers, or go through samples one by one?",
-    f"{_FETCHED} numbers or more that one step wants in Python, its optimizer's own aside (a loss and an accuracy to "
+    codes=("speed.sync-every-step",),
+    question="Does a step stop again and again for numbers, or go through samples one by one?",
+    threshold=f"{_FETCHED} numbers or more that one step wants in Python, its optimizer's own aside (a loss and an "
+    "accuracy to "
     f"print are two); or {_SOME} of them, or half of the batch ({_ROWS} samples at least) gone through one by one, if "
     f"a plain step is {_SLOWER:g} times as fast",
-    _run,
+    run=_run,
     quick=False,
 )
