@@ -37,7 +37,8 @@ class Remedy(str):
 
     def for_training(self, data: str) -> str:
         """What to type for a training by striate; the text where nothing else is known."""
-        return self._alternatives(self.options, data)
+        text = self._alternatives(self.options, data)
+        return text[:1].upper() + text[1:]
 
     def for_page(self, labels: Mapping[str, str], data: str) -> str:
         """What to set on a page whose fields have these `labels`; what the page has no field for is an option."""
@@ -50,7 +51,12 @@ class Remedy(str):
     def _alternatives(self, change: str, data: str) -> str:
         words = ["striate", *(data if word == "DATA" else word for word in self.command)] if self.command else []
         text = "; or ".join(part for part in (change, self.advice, shlex.join(words)) if part)
-        return text[:1].upper() + text[1:] if text else str(self)
+        return text or str(self)
+
+
+def option_remedy(name: str, value: str, words: str = "") -> Remedy:
+    """A remedy that is one option, `--name value`, with words before it."""
+    return Remedy(f"{words}--{name} {value}", settings={name: value})
 
 
 def _typed(value: Any) -> str:
