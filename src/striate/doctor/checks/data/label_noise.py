@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.constant_images import bare_samples
+from striate.doctor.checks.data.input_values import bare_samples
 from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
@@ -215,7 +215,7 @@ def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
     )
 
 
-CHECK = Check(
+LABEL_NOISE = Check(
     codes=("data.label-noise",),
     question="Do labels say what samples clearly show?",
     threshold=THRESHOLD,

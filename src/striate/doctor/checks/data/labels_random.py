@@ -221,7 +221,7 @@ def _held_out(evidence: Evidence) -> tuple[list[object], list[object]] | None:
     return batches[:cut], batches[cut:]
 
 
-CHECK = Check(
+LABELS_RANDOM = Check(
     codes=("data.labels-random",),
     question="Have the targets anything to do with the inputs?",
     threshold=THRESHOLD,

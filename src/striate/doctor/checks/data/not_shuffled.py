@@ -99,7 +99,7 @@ def _told(measured: str, severity: str) -> Finding:
     )
 
 
-CHECK = Check(
+NOT_SHUFFLED = Check(
     codes=("data.not-shuffled",),
     question="Is every batch a fair sample of the data?",
     threshold=THRESHOLD,

@@ -232,7 +232,7 @@ def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) ->
     )
 
 
-CHECK = Check(
+SHIFT = Check(
     codes=("data.shift",),
     question="Are validation inputs prepared as training inputs are?",
     threshold=THRESHOLD,

@@ -38,7 +38,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         severity="error",
         where="the loss",
         measured=text,
-        threshold=CHECK.threshold,
+        threshold=DEGENERATE.threshold,
         why="There is a way to make this loss small, or it is constant, that has nothing to do with the task.",
         remedy=_remedy(evidence),
     )
@@ -166,7 +166,7 @@ def _remedy(evidence: Evidence) -> str:
     )
 
 
-CHECK = Check(
+DEGENERATE = Check(
     codes=("loss.degenerate",),
     question="Can the loss become small, or stay constant, without right answers?",
     threshold=f"the loss falls below {_FALLEN:.0%} of its first value while answers are no better than a guess (or are "

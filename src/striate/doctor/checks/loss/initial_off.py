@@ -59,7 +59,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where=where,
         measured=measured,
-        threshold=CHECK.threshold,
+        threshold=INITIAL_OFF.threshold,
         why="The first steps are spent on taking back answers that the random weights give with certainty.",
         remedy=_remedy(layer.name if layer is not None and by_weights else None),
     )
@@ -121,7 +121,7 @@ def _remedy(layer: str | None) -> str:
     return f"begin with small weights in the last layer: {small}, and leave out factors on its outputs"
 
 
-CHECK = Check(
+INITIAL_OFF = Check(
     codes=("loss.initial-off",),
     question="Are the first answers of an untrained network surer than knowing nothing allows?",
     threshold=f"a cross entropy {_ABOVE:g} nats or more above ln K (scores that spread by 1, as usual first weights "

@@ -171,13 +171,13 @@ def _finding(severity: Any, where: str, measured: str, remedy: str) -> Finding:
         severity=severity,
         where=where,
         measured=measured,
-        threshold=CHECK.threshold,
+        threshold=NOT_FINITE.threshold,
         why=why,
         remedy=remedy,
     )
 
 
-CHECK = Check(
+NOT_FINITE = Check(
     codes=("loss.not-finite",),
     question="Is the loss or its gradient not a number, though weights and outputs are?",
     threshold=f"one loss, output or gradient that is not finite while the weights' norm is below {_GROWN:g} times "

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.raised import raised_by_loss
+from striate.doctor.checks.loss.wiring import raised_by_loss
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -42,7 +42,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             severity=wrong.severity,
             where="the loss",
             measured=wrong.measured,
-            threshold=CHECK.threshold,
+            threshold=WRONG_FOR_TASK.threshold,
             why=wrong.why,
             remedy=wrong.remedy,
         )
@@ -233,7 +233,7 @@ _RULES: tuple[Callable[[Evidence, LossCall], _Wrong | None], ...] = (
     _divergence_of_scores,
 )
 
-CHECK = Check(
+WRONG_FOR_TASK = Check(
     codes=("loss.wrong-for-task",),
     question="Does the loss compute something else than what the task and its targets call for?",
     threshold="what the loss is given, looked at in one step, is exact: numbers of three or more classes compared as "

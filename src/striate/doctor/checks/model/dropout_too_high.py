@@ -7,7 +7,7 @@ from typing import Any
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import named
-from striate.doctor.checks.model.remedies import tried
+from striate.doctor.checks.model.variants import tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call
@@ -98,7 +98,7 @@ def _losses(evidence: Evidence, trial: Trial) -> float | None:
     return answers.loss if answers.loss == answers.loss else None
 
 
-CHECK = Check(
+DROPOUT_TOO_HIGH = Check(
     codes=(CODE,),
     question="Does dropout leave too little to learn from?",
     threshold=f"a share of {LIKELY:g} or more, if with {MILD:g} the loss, without dropout, comes out {BETTER:g} times "

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.asking import asked, spread_between
 from striate.doctor.checks.model.heads import named
+from striate.doctor.checks.model.variants import asked, spread_between
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
@@ -204,7 +204,7 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-CHECK = Check(
+MODE = Check(
     codes=(CODE,),
     question="Do dropout and batch norm work as they should, in training and in evaluation?",
     threshold="most steps in evaluation mode though there is dropout or a batch norm that never measured its "

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.asking import asked, with_inputs
-from striate.doctor.checks.model.remedies import said, tried
+from striate.doctor.checks.model.variants import asked, said, tried, with_inputs
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
@@ -206,7 +205,7 @@ def _bent(double: Double, layers: set[str]) -> None:
             part.register_forward_hook(lambda _, __, output: nn.functional.relu(output))
 
 
-CHECK = Check(
+NO_NONLINEARITY = Check(
     codes=(CODE,),
     question="Is a deep network no more than one linear layer?",
     threshold=f"two layers with weights or more, and answers to large random inputs that add up to {AFFINE:g} of "

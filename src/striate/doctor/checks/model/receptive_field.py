@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.remedies import Tried, said, tried
+from striate.doctor.checks.model.variants import Tried, said, tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
@@ -178,7 +178,7 @@ def _finding(view: View, remedy: Tried | None, right: float, wider: int) -> Find
     )
 
 
-CHECK = Check(
+RECEPTIVE_FIELD = Check(
     codes=(CODE,),
     question="Do the units that decide see enough of the input?",
     threshold="less than half of a side before global pooling, if kernels spread wider give a loss 1.25 times "

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.remedies import said, tried
-from striate.doctor.checks.model.unused_parameters import unused
+from striate.doctor.checks.model.idle_parameters import unused
+from striate.doctor.checks.model.variants import said, tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Flow, ModuleCall
@@ -172,7 +172,7 @@ def _norm_again(name: str, calls: int) -> Finding:
     )
 
 
-CHECK = Check(
+SHARED_WEIGHTS = Check(
     codes=(CODE,),
     question="Is the same layer in the network several times by mistake?",
     threshold="one layer at several places of which one feeds the other, or that get the same input; or called again "

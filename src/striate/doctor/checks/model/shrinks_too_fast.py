@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.remedies import BETTER, said, tried
+from striate.doctor.checks.model.variants import BETTER, said, tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
@@ -198,7 +198,7 @@ def _finding(evidence: Evidence, idle: list[Call], kernels: int, severity: str, 
     )
 
 
-CHECK = Check(
+SHRINKS_TOO_FAST = Check(
     codes=(CODE,),
     question="Are the maps used up before the convolutions are?",
     threshold=f"two convolutions, and {SHARE:.0%} of them, with at most {USED:.0%} of their kernel on the map along "

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.remedies import tried
+from striate.doctor.checks.model.variants import tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
@@ -153,7 +153,7 @@ def _share_right(evidence: Evidence) -> float:
         return 0.0
 
 
-CHECK = Check(
+TOO_SMALL = Check(
     codes=(CODE,),
     question="Does all that the network knows pass through too few units?",
     threshold="fewer than log2 of the number of classes (of numbers, one), which no way leads around, if the loss is "

@@ -117,7 +117,7 @@ def _unclip(double: Double) -> None:
     double.optimizer.register_step_pre_hook(stepping)
 
 
-CHECK = Check(
+CLIP_TOO_SMALL = Check(
     codes=("optim.clip-too-small",),
     question="Does clipping leave enough of the gradients?",
     threshold=f"Less than {CUT:g} of their norm, in more steps than not, by a factor that differs from step to step; "

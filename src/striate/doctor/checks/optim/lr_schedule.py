@@ -121,7 +121,7 @@ def _finding(rates: Sequence[object], held: Sequence[float], own: Progress, othe
     )
 
 
-CHECK = Check(
+LR_SCHEDULE = Check(
     codes=("optim.lr-schedule",),
     question="Is the learning rate nearly gone, or not there yet, while there is much to learn?",
     threshold=f"Below {ENDING:g} of its full value within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, or, for a "

@@ -178,7 +178,7 @@ def _projection(parameter: torch.Tensor) -> Any:
     return hook
 
 
-CHECK = Check(
+WEIGHT_DECAY_TOO_HIGH = Check(
     codes=("optim.weight-decay-too-high",),
     question="Do weights shrink to nothing, and does the network learn if they do not?",
     threshold=f"Less than {SHRUNK:g} of the weights' norm is left after the trial, and without decay the loss is 1.5 "

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.speed.timing import best, seconds_of_steps
+from striate.doctor.checks.speed.batches import best, seconds_of_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.patient.copies import Double
@@ -168,13 +168,13 @@ def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
         severity="warning",
         where=where,
         measured=measured,
-        threshold=CHECK.threshold,
+        threshold=SLOW_PLAN.threshold,
         why=why,
         remedy=remedy,
     )
 
 
-CHECK = Check(
+SLOW_PLAN = Check(
     codes=("speed.slow-plan",),
     question="Is the same step much faster in another number format or layout, or without a search for anomalies?",
     threshold=f"timed in turns: {_DOUBLE_FASTER:g} times in float32 where a step in float64 takes "

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.speed.timing import best, seconds_of_steps
+from striate.doctor.checks.speed.batches import best, seconds_of_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.patient.patient import usual_step
@@ -44,7 +44,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where="the training step",
         measured=text,
-        threshold=CHECK.threshold,
+        threshold=SYNC_EVERY_STEP.threshold,
         why="Python waits for each of these numbers, and an accelerator has nothing to do meanwhile; one by one, "
         "samples cost a call of every operation each.",
         remedy=_remedy(by_one or (rows and not many)),
@@ -84,7 +84,7 @@ def _remedy(by_one: bool) -> str:
     )
 
 
-CHECK = Check(
+SYNC_EVERY_STEP = Check(
     codes=("speed.sync-every-step",),
     question="Does a step stop again and again for numbers, or go through samples one by one?",
     threshold=f"{_FETCHED} numbers or more that one step wants in Python, its optimizer's own aside (a loss and an "

@@ -1,9 +1,12 @@
-"""Questions put to a network in evaluation mode: batches that were changed, with the same random numbers each time."""
+"""What a change of the network, tried on a double, gives.
+Questions put to a network in evaluation mode: batches that were changed, with the same random numbers each time.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,10 +15,46 @@ from striate.doctor.evidence.answers import output_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.leaves import mapped
+from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.patient.batch import copied, main_tensor, parts, size_of
 from striate.doctor.patient.copies import Double
 from striate.models.tensors import tensors_in
 from striate.models.untouched import same_random_state, untouched
+
+BETTER = 1.25
+"""So many times smaller the loss must be: trials of some dozen steps differ by a tenth by chance."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of a remedy. `better`: whether its loss is BETTER times smaller. `text`: the two losses."""
+
+    better: bool
+    text: str
+    trial: Trial
+
+    def said(self, words: str) -> str:
+        """`; with …, the loss after 160 steps is 0.41 instead of 1.62`, where that is better; else nothing."""
+        return f"; {words}, {self.text}" if self.better else ""
+
+
+def tried(evidence: Evidence, name: str, change: Change, times: float = BETTER) -> Tried | None:
+    """Try a change for as many steps as the trial made; None where it cannot be tried or compared."""
+    try:
+        trial = evidence.variant(f"model {name}", change)
+        own, other = evidence.progress, evidence.progress_of(trial)
+    except NoEvidence:
+        return None
+    if other.steps < own.steps:
+        return None
+    text = f"the loss after {other.steps} steps is {other} instead of {own}"
+    return Tried(other.beats(own, times), text, trial)
+
+
+def said(remedy: Tried | None, words: str) -> str:
+    """What to add to `measured`."""
+    return "" if remedy is None else remedy.said(words)
+
 
 FLAT = 1e-2
 

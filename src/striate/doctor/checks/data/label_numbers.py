@@ -1,11 +1,16 @@
-"""Labels outside the classes that the network has outputs for."""
+"""Labels outside the classes that the network has outputs for.
+Validation that numbers its classes otherwise than training.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
@@ -14,11 +19,13 @@ from striate.errors import one_line
 from striate.records import Finding
 from striate.wording import several
 
-THRESHOLD = "0 to K − 1 of K outputs, 0 or 1 of one; values that the loss leaves out (`ignore_index`) are let pass"
+LABEL_RANGE_THRESHOLD = (
+    "0 to K − 1 of K outputs, 0 or 1 of one; values that the loss leaves out (`ignore_index`) are let pass"
+)
 _FAR = 30.0
 
 
-def _run(evidence: Evidence) -> Iterable[Finding]:
+def _find_label_range(evidence: Evidence) -> Iterable[Finding]:
     if not evidence.patient.classifies:
         raise NoEvidence(f"the task is {evidence.patient.task}")
     outputs = evidence.first.loss_outputs if evidence.first.loss_outputs is not None else evidence.first.outputs
@@ -115,19 +122,146 @@ def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
         where="training targets",
         measured=f"targets from {low} to {high} for {outputs}; {several(count, 'sample lies', 'samples lie')} "
         f"outside; {what}",
-        threshold=THRESHOLD,
+        threshold=LABEL_RANGE_THRESHOLD,
         why="There is no output for such a class: training stops, or pulls at the wrong one.",
         remedy=remedy,
     )
 
 
-CHECK = Check(
+LABEL_RANGE = Check(
     codes=("data.label-range",),
     question="Has the network an output for every label?",
-    threshold=THRESHOLD,
-    run=_run,
+    threshold=LABEL_RANGE_THRESHOLD,
+    run=_find_label_range,
     explains=(
         "data.imbalance data.label-noise data.labels-random data.missing-class loss.degenerate "
         "loss.not-finite loss.sign model.collapsed fit.*"
     ),
+)
+
+
+MOST_AS, OWN, KNOWN, MENDED = 0.5, 0.25, 0.5, 0.25
+_FEWEST, _FEWEST_IN_CLASS = 8, 4
+LABEL_MAP_THRESHOLD = (
+    f"two classes or more of which {MOST_AS:.0%} of validation is taken for one other class and {OWN:.0%} at most for "
+    f"itself, each for another one, though of training {KNOWN:.0%} of these classes are recognized; renumbered, "
+    f"validation must come within {MENDED:g} of training"
+)
+
+Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What someone answers: of training (samples that were not learned, where possible) and of validation."""
+
+    name: str
+    train: Whole
+    train_labels: Whole
+    val: Whole
+    val_labels: Whole
+
+
+def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
+    for told in _opinions(evidence):
+        moved = _moved(told)
+        if moved and _right(told, moved) >= float((told.train == told.train_labels).mean()) - MENDED:
+            yield _finding(told, moved)
+            return
+
+
+def _opinions(evidence: Evidence) -> Iterable[_Told]:
+    """The trial's network first, which is there already; then the best simple model."""
+    labels = evidence.val_samples.labels
+    try:
+        after, val = evidence.after, evidence.after_val
+        known = evidence.samples.labels[: len(after.outputs)]
+        if len(known) != len(after.outputs) or len(val.outputs) > len(labels):
+            raise NoEvidence("the network does not answer each sample once")
+        yield _Told(
+            "the trial's network",
+            _answers(after.outputs),
+            known.numpy().astype(np.int64),
+            _answers(val.outputs),
+            labels[: len(val.outputs)].numpy().astype(np.int64),
+        )
+    except NoEvidence:
+        pass
+    reference = evidence.reference
+    x = evidence.val_samples.inputs[:1000]
+    if x.shape[1:] != evidence.samples.inputs.shape[1:]:
+        return
+    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        return
+    name = reference.best[0]
+    yield _Told(
+        f"a simple model ({name})",
+        reference.opinions[name].answers,
+        reference.labels,
+        reference.ask(x, name),
+        labels[: len(x)].numpy().astype(np.int64),
+    )
+
+
+def _answers(outputs: torch.Tensor) -> Whole:
+    """The classes that outputs (N, K) or (N,) stand for."""
+    if outputs.ndim == 2 and outputs.shape[1] > 1:
+        return outputs.argmax(1).numpy().astype(np.int64)
+    if outputs.numel() != len(outputs):
+        raise NoEvidence("the outputs are no classes")
+    flat = outputs.flatten()
+    limit = 0.5 if bool(((flat >= 0) & (flat <= 1)).all()) else 0.0
+    return (flat > limit).numpy().astype(np.int64)
+
+
+def _moved(told: _Told) -> dict[int, int]:
+    """By class of validation the class of training that it is; none where too few are moved to be sure."""
+    recognized = {int(k): float((told.train[told.train_labels == k] == k).mean()) for k in np.unique(told.train_labels)}
+    found: dict[int, int] = {}
+    count = 0
+    for label in np.unique(told.val_labels):
+        answered = told.val[told.val_labels == label]
+        if len(answered) < _FEWEST_IN_CLASS:
+            continue
+        values, counts = np.unique(answered, return_counts=True)
+        other = int(values[counts.argmax()])
+        own = float((answered == label).mean())
+        believed = recognized.get(other, 0.0) >= KNOWN and recognized.get(int(label), 1.0) >= KNOWN
+        if other != label and counts.max() >= MOST_AS * len(answered) and own <= OWN and believed:
+            found[int(label)] = other
+            count += len(answered)
+    distinct = len(set(found.values()))
+    return found if len(found) >= 2 and distinct >= max(2, 0.7 * len(found)) and count >= _FEWEST else {}
+
+
+def _right(told: _Told, moved: dict[int, int]) -> float:
+    """The share of validation that is right once its classes are renumbered."""
+    return float((told.val == np.array([moved.get(int(k), int(k)) for k in told.val_labels])).mean())
+
+
+def _finding(told: _Told, moved: dict[int, int]) -> Finding:
+    own = float((told.val == told.val_labels).mean())
+    mended = _right(told, moved)
+    trained = float((told.train == told.train_labels).mean())
+    shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
+    return Finding(
+        code="data.label-map",
+        severity="error",
+        where="validation labels",
+        measured=f"{told.name} answers {trained:.2f} of training and {own:.2f} of validation right, {mended:.2f} of "
+        f"validation with its classes renumbered: {shown}",
+        threshold=LABEL_MAP_THRESHOLD,
+        why="The network may be good, and its validation figures say nothing of it.",
+        remedy="Number the classes once, for both: `classes = sorted(set(train_names)); index = {name: i for i, name "
+        "in enumerate(classes)}; y_val = [index[name] for name in val_names]`.",
+    )
+
+
+LABEL_MAP = Check(
+    codes=("data.label-map",),
+    question="Does validation number the classes as training does?",
+    threshold=LABEL_MAP_THRESHOLD,
+    run=_find_label_map,
+    quick=False,
+    explains="data.shift fit.*",
 )
