@@ -41,15 +41,15 @@ def diagnose(
     """
     if not isinstance(budget_seconds, int | float) or not 0 < budget_seconds < float("inf"):
         raise UsageError("budget_seconds", repr(budget_seconds), "a number of seconds above 0", "budget_seconds=30")
-    patient = make_patient(model, train, val, loss=loss, optimizer=optimizer, step=step, task=task)
+    setup = make_patient(model, train, val, loss=loss, optimizer=optimizer, step=step, task=task)
     clock = Clock(float(budget_seconds))
-    with nothing_changes(patient):
-        return examine(patient, clock)
+    with nothing_changes(setup):
+        return examine(setup, clock)
 
 
-def examine(patient: Patient, clock: Clock, *, quick: bool = False, without: frozenset[str] = frozenset()) -> Diagnosis:
+def examine(setup: Patient, clock: Clock, *, quick: bool = False, without: frozenset[str] = frozenset()) -> Diagnosis:
     """Ask all checks, or the `quick` ones, but for codes in `without`, within `nothing_changes`."""
-    evidence = Evidence(patient, clock)
+    evidence = Evidence(setup, clock)
     found: list[Finding] = []
     skipped: dict[str, str] = {}
     looked: list[str] = []

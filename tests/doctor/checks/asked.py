@@ -21,9 +21,9 @@ from striate.records import Finding
 
 def asked(check: Check, model: nn.Module, train: Any, **options: Any) -> list[Finding]:
     """What the check finds; each remedy is tried."""
-    patient = make_patient(model, train, options.pop("val", None), **options)
-    with nothing_changes(patient):
-        found = list(check.run(Evidence(patient, Clock(30.0))))
+    setup = make_patient(model, train, options.pop("val", None), **options)
+    with nothing_changes(setup):
+        found = list(check.run(Evidence(setup, Clock(30.0))))
     for finding in found:
         try_remedy(finding.remedy)
     return found

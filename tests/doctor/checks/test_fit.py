@@ -136,7 +136,7 @@ def test_a_loss_that_falls_is_on_no_plateau() -> None:
 
 
 class Blind(nn.Module):
-    """All samples of a batch get the answer to their mean."""
+    """All samples of a batch get the prediction to their mean."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,5 +190,5 @@ def test_embeddings_are_no_answers() -> None:
 
     model = perceptron()
     for check in (CANNOT_OVERFIT_BATCH, PLATEAU, UNDERFIT):
-        with pytest.raises(Exception, match="no answers"):
+        with pytest.raises(Exception, match="no predictions"):
             asked(check, model, digits(), step=step, optimizer=adam(model), task="embed")

@@ -1,4 +1,4 @@
-"""What a loss comes to: numbers that are none, uphill, off at first, small for nothing."""
+"""What a loss comes to: NaN or Inf, uphill, off at first, small for nothing."""
 
 from __future__ import annotations
 

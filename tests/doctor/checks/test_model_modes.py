@@ -119,7 +119,7 @@ def test_running_figures_that_follow(momentum: float | None) -> None:
 def test_answers_by_chance(part: Any, severity: str) -> None:
     (found,) = asked(MODE, Middle(part), digits(), optimizer=adam)
     assert found.severity == severity
-    assert "two answers for the same batch differ" in found.measured
+    assert "two predictions for the same batch differ" in found.measured
 
 
 class Stays(Middle):

@@ -1,4 +1,4 @@
-"""Units that are off, at their limits, alike, or without an answer."""
+"""Units that are off, at their limits, alike, or without a prediction."""
 
 from __future__ import annotations
 

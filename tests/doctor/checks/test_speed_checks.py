@@ -140,7 +140,7 @@ def in_double_precision() -> DataLoader[Any]:
 
 
 def width(trial: Trial) -> int:
-    return next(trial.double.model.parameters()).element_size()
+    return next(trial.replica.model.parameters()).element_size()
 
 
 @pytest.mark.parametrize(("seconds", "found"), [((0.02, 0.008), 1), ((0.02, 0.018), 0)])
@@ -166,7 +166,7 @@ def test_other_layouts_and_formats_where_steps_are_long(monkeypatch: pytest.Monk
     last: list[bool] = []
 
     def best(trial: Trial) -> float:
-        weight = trial.double.model[0].weight  # type: ignore[index, union-attr]
+        weight = trial.replica.model[0].weight  # type: ignore[index, union-attr]
         last.append(weight.is_contiguous(memory_format=torch.channels_last))
         return (0.04, 0.05, 0.02, 0.03)[len(last) - 1]
 

@@ -46,10 +46,10 @@ def find_leaks(evidence: Evidence) -> Marked | None:
         remedy=leaving_out(evidence, "Remove each of them from all splits but one, or keep them together in a group."),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
-    return Marked(finding, tuple(torn), words, _mended(evidence, torn), keep_together(evidence, evidence.alike))
+    return Marked(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.alike))
 
 
-def _mended(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
+def _fixed(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
     """The copies in all given splits but the last that has one."""
     given = evidence.listing.given
     left: set[int] = set()

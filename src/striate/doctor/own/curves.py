@@ -98,7 +98,7 @@ def _stuck(curves: Curves) -> Finding | None:
         measured=f"a training loss of {loss[-1]:.3f} after {curves.epochs} epochs; guessing gives ln {curves.classes} "
         f"= {chance:.3f}",
         threshold=f"below {STUCK:g} of that of guessing",
-        why="The network answers as if it had not looked at the inputs.",
+        why="The network predicts as if it had not looked at the inputs.",
         remedy=Remedy("See the other findings; if there are none, another learning rate.", command=("lr-find", "DATA")),
     )
 
@@ -120,7 +120,7 @@ def _overfit(curves: Curves) -> Finding | None:
         where="metrics.csv",
         measured=f"validation loss {smooth[-1]:.3f} at the end, {lowest:.3f} around epoch {place}{apart}",
         threshold=f"{WORSE:g} times the lowest, and {100 * GAP:.0f} points",
-        why="The network learns its training samples by heart. A run with --keep best answers as it did before.",
+        why="The network learns its training samples by heart. A run with --keep best predicts as well as it did before.",
         remedy=Remedy(
             "More data or augmentation, dropout, a smaller network, or fewer epochs.",
             settings={"keep": "best"},

@@ -1,4 +1,4 @@
-"""A training that is about to start, as a patient."""
+"""A training that is about to start, as a training setup."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _DECIDED_ELSEWHERE = frozenset({"speed.slow-plan"})
 
 def examine_prepared(prepared: Prepared, clock: Clock, *, quick: bool = False) -> Diagnosis:
     """All checks on a training that is about to start; `quick`: those that need no trials of their own."""
-    patient = patient_of(prepared)
-    with execution_settings(prepared.config), uncompiled(prepared.config), nothing_changes(patient):
-        return examine(patient, clock, quick=quick, without=_DECIDED_ELSEWHERE)
+    setup = patient_of(prepared)
+    with execution_settings(prepared.config), uncompiled(prepared.config), nothing_changes(setup):
+        return examine(setup, clock, quick=quick, without=_DECIDED_ELSEWHERE)
 
 
 def in_options(finding: Finding, config: Config) -> Finding:
@@ -118,7 +118,7 @@ def _loss(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Ten
 
 @dataclass
 class _Warmup:
-    """Which step it is; each double has its own."""
+    """Which step it is; each replica has its own."""
 
     done: int = 0
     share: float = 1.0

@@ -56,8 +56,8 @@ def class_counts(evidence: Evidence) -> ClassCounts:
 
 
 def _outputs(evidence: Evidence) -> int | None:
-    plain = evidence.samples.plain or (evidence.samples.plain is None and evidence.patient.own_step)
-    return evidence.classes if plain and evidence.patient.classifies else None
+    plain = evidence.samples.plain or (evidence.samples.plain is None and evidence.setup.own_step)
+    return evidence.classes if plain and evidence.setup.classifies else None
 
 
 def _of_maps(evidence: Evidence, maps: torch.Tensor, outputs: int | None) -> ClassCounts:
@@ -188,7 +188,7 @@ def _of_positions(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]
         measured=f"{ratio:.0f} times as many positions of class {most} as of class {least} "
         f"({int(counts[least]):,}){words.replace('samples', 'positions')}",
         threshold=IMBALANCE_LIMIT,
-        why="The network does best by hardly ever answering the rare class; the share of right positions looks good.",
+        why="The network does best by hardly ever predicting the rare class; the share of right positions looks good.",
         remedy="Weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`, or cut the images "
         "around what is rare. Report the IoU of each class.",
     )
@@ -218,7 +218,7 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
         measured=f"{ratio:.0f} times as much of class {most} ({int(counts[most]):,} samples) as of class {least} "
         f"({int(counts[least]):,}){words}",
         threshold=IMBALANCE_LIMIT,
-        why="The network does best by hardly ever answering the rare class; the accuracy looks good all the same.",
+        why="The network does best by hardly ever predicting the rare class; the accuracy looks good all the same.",
         remedy=Remedy(
             "Draw the classes alike: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's "
             "sampler, or "
@@ -231,8 +231,8 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
 
 
 def _weights(evidence: Evidence, classes: torch.Tensor) -> torch.Tensor:
-    """How strongly the loss pulls for a sample of each class, by its gradient at answers of zero; ones where that is
-    not known."""
+    """How strongly the loss pulls for a sample of each class, by its gradient at predictions of zero; ones where that
+    is not known."""
     even = torch.ones(len(classes)).double()
     outputs = evidence.first.loss_outputs
     y = evidence.samples.y
@@ -260,12 +260,12 @@ def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
     for name in ("after_val", "after"):
         try:
             told = getattr(evidence, name)
-            answered = told.predictions
+            predicted = told.predicted
         except NoEvidence:
             continue
-        wanted = told.targets.reshape(answered.shape) == rare
+        wanted = told.targets.reshape(predicted.shape) == rare
         if int(wanted.sum()) >= 5:
-            found = float((answered[wanted] == rare).double().mean())
+            found = float((predicted[wanted] == rare).double().mean())
             part = "validation" if name == "after_val" else "training"
             return found, f"; after {len(evidence.trial.rows)} steps {found:.0%} of its {part} samples are found"
     return None, ""

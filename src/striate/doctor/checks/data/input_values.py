@@ -13,11 +13,11 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import WORDS, both_parts, picture_of, score, spread_of
-from striate.doctor.evidence.answers import answer
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.leaves import leaves
+from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.samples import Samples
 from striate.doctor.evidence.trial import Change, Trial
@@ -76,7 +76,7 @@ def _matters(evidence: Evidence, name: str, batches: Batches, odd: _Odd) -> bool
         if all(number < len(trial.rows) for number in odd.batches):
             return False
     try:
-        told = answer(evidence.patient, evidence.fresh, [batches.raw[odd.batches[0]]])
+        told = predict(evidence.setup, evidence.fresh, [batches.raw[odd.batches[0]]])
     except NoEvidence:
         return True
     return (odd.what == "targets" and name == "train") or not bool(torch.isfinite(told.outputs).all())
@@ -98,7 +98,7 @@ def _told(samples: Samples, odd: _Odd, matters: bool) -> Finding:
         if matters
         else "Network and loss cope with them here; other code may not.",
         remedy="Find where it comes from: `assert torch.isfinite(x).all()` after each step of your preparation (0 / "
-        "0 for a constant column, log(0), an empty field). Then mend it there, or replace it: "
+        "0 for a constant column, log(0), an empty field). Then fix it there, or replace it: "
         "`x = torch.where(torch.isfinite(x), x, x_mean)`.",
     )
 
@@ -223,17 +223,17 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     scales = _scales(_all_inputs(evidence, given.cpu()))
     if not scales.odd:
         return
-    own, mended, trial = _tried(evidence, scales)
-    if own is None or mended is None or mended - own < GAIN or mended < 2 * GAIN:
+    own, fixed, trial = _tried(evidence, scales)
+    if own is None or fixed is None or fixed - own < GAIN or fixed < 2 * GAIN:
         return
     means, spreads = f"means of {_range(scales.mean)}", f"deviations of {_range(scales.spread)}"
-    measure = "accuracy" if evidence.patient.classifies else "explained share"
+    measure = "accuracy" if evidence.setup.classifies else "explained share"
     yield Finding(
         code="data.not-normalized",
-        severity="error" if mended - own >= 3 * GAIN else "warning",
+        severity="error" if fixed - own >= 3 * GAIN else "warning",
         where="inputs of the network",
         measured=f"{scales.of}s with {means} and {spreads}; with standardized inputs the {measure} after "
-        f"{len(trial.rows)} steps is {mended:.2f} instead of {own:.2f}",
+        f"{len(trial.rows)} steps is {fixed:.2f} instead of {own:.2f}",
         threshold=NOT_NORMALIZED_THRESHOLD,
         why="Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
         "make some directions far steeper than others.",
@@ -253,8 +253,8 @@ def _remedy(scales: _Scales) -> str:
         values = (f"torch.tensor([{mean}]){shape}", f"torch.tensor([{spread}]){shape}") if shape else (mean, spread)
         return f"Standardize in the data set, for training and validation alike: `x = (x - {values[0]}) / {values[1]}`."
     return (
-        "Standardize each column with the figures of training, for validation too: `mean, std = x_train.mean(0), "
-        "x_train.std(0); x_train = (x_train - mean) / std; x_val = (x_val - mean) / std`."
+        "Standardize each column with mean and standard deviation of training, for validation too: `mean, std = "
+        "x_train.mean(0), x_train.std(0); x_train = (x_train - mean) / std; x_val = (x_val - mean) / std`."
     )
 
 
@@ -280,9 +280,9 @@ def _scales(x: torch.Tensor) -> _Scales:
 
 def _tried(evidence: Evidence, scales: _Scales) -> tuple[float | None, float | None, Trial]:
     """How good the trial's network is, and that of a trial with standardized inputs."""
-    dtype = next((p.dtype for p in evidence.patient.model.parameters()), torch.float32)
+    dtype = next((p.dtype for p in evidence.setup.model.parameters()), torch.float32)
 
-    def prepare(double: Double) -> None:
+    def prepare(replica: Double) -> None:
         def standardize(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
             if not args or not isinstance(args[0], torch.Tensor):
                 return None
@@ -291,13 +291,13 @@ def _tried(evidence: Evidence, scales: _Scales) -> tuple[float | None, float | N
             place = x.device
             return ((x.double() - scales.mean.to(place)) / scales.spread.to(place)).to(wanted), *args[1:]
 
-        double.model.register_forward_pre_hook(standardize)
+        replica.model.register_forward_pre_hook(standardize)
 
     trial = evidence.variant("standardized", Change(prepare=prepare))
     if trial.error is not None:
         raise NoEvidence("the network cannot be run with standardized inputs")
     own = 0.0 if evidence.trial.error is not None else score(evidence.after)
-    return own, score(evidence.answers_of(trial, evidence.train.raw[:40])), trial
+    return own, score(evidence.predictions_of(trial, evidence.train.raw[:40])), trial
 
 
 NOT_NORMALIZED = Check(

@@ -26,8 +26,8 @@ _FAR = 30.0
 
 
 def _find_label_range(evidence: Evidence) -> Iterable[Finding]:
-    if not evidence.patient.classifies:
-        raise NoEvidence(f"the task is {evidence.patient.task}")
+    if not evidence.setup.classifies:
+        raise NoEvidence(f"the task is {evidence.setup.task}")
     outputs = evidence.first.loss_outputs if evidence.first.loss_outputs is not None else evidence.first.outputs
     y = evidence.samples.y
     if not isinstance(outputs, torch.Tensor) or y is None or not outputs.ndim:
@@ -60,7 +60,7 @@ def _what_comes_of(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor, v
     """What the loss makes of a label: nothing (then the text is empty), an error, or a number as of any other."""
     error = evidence.trial.error
     told = f"raises {type(error).__name__}: {one_line(str(error))[:120]}" if error is not None else ""
-    if not evidence.patient.own_step and evidence.samples.plain is None:
+    if not evidence.setup.own_step and evidence.samples.plain is None:
         return told  # the step has a loss of its own, which cannot be asked
     made = torch.zeros((2, *outputs.shape[1:]), dtype=outputs.dtype)
     shape = (2, *y.shape[1:])
@@ -74,7 +74,7 @@ def _what_comes_of(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor, v
 
 
 def _loss(evidence: Evidence, outputs: torch.Tensor, targets: torch.Tensor) -> float | Exception:
-    place = evidence.patient.device
+    place = evidence.setup.device
     try:
         with torch.no_grad():
             return float(evidence.fresh.loss(outputs.to(place), targets.to(place)))
@@ -90,11 +90,11 @@ def _fractions(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> It
     rows = ((y < 0) | (y > 1)).reshape(len(y), -1).any(1)
     wanted = y[rows][:64]
     share = bool(((outputs >= 0) & (outputs <= 1)).all())
-    answer = (wanted > 0.5).to(outputs.dtype) if share else _FAR * (wanted - 0.5).sign().to(outputs.dtype)
-    value = _loss(evidence, answer.reshape(len(answer), *outputs.shape[1:]), wanted.to(outputs.dtype))
+    predict = (wanted > 0.5).to(outputs.dtype) if share else _FAR * (wanted - 0.5).sign().to(outputs.dtype)
+    value = _loss(evidence, predict.reshape(len(predict), *outputs.shape[1:]), wanted.to(outputs.dtype))
     if isinstance(value, float) and value < -0.1:
         found = ", ".join(f"{v:g}" for v in odd.unique().tolist()[:5])
-        yield _told(y, 2, f"falls to {value:.3g} for answers that are sure of them ({found})")
+        yield _told(y, 2, f"falls to {value:.3g} for predictions that are sure of them ({found})")
 
 
 def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
@@ -153,7 +153,7 @@ Whole = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Told:
-    """What someone answers: of training (samples that were not learned, where possible) and of validation."""
+    """What someone predicts: of training (samples that were not learned, where possible) and of validation."""
 
     name: str
     train: Whole
@@ -177,12 +177,12 @@ def _opinions(evidence: Evidence) -> Iterable[_Told]:
         after, val = evidence.after, evidence.after_val
         known = evidence.samples.labels[: len(after.outputs)]
         if len(known) != len(after.outputs) or len(val.outputs) > len(labels):
-            raise NoEvidence("the network does not answer each sample once")
+            raise NoEvidence("the network does not predict each sample once")
         yield _Told(
             "the trial's network",
-            _answers(after.outputs),
+            _predictions(after.outputs),
             known.numpy().astype(np.int64),
-            _answers(val.outputs),
+            _predictions(val.outputs),
             labels[: len(val.outputs)].numpy().astype(np.int64),
         )
     except NoEvidence:
@@ -196,14 +196,14 @@ def _opinions(evidence: Evidence) -> Iterable[_Told]:
     name = reference.best[0]
     yield _Told(
         f"a simple model ({name})",
-        reference.opinions[name].answers,
+        reference.opinions[name].predictions,
         reference.labels,
         reference.ask(x, name),
         labels[: len(x)].numpy().astype(np.int64),
     )
 
 
-def _answers(outputs: torch.Tensor) -> Whole:
+def _predictions(outputs: torch.Tensor) -> Whole:
     """The classes that outputs (N, K) or (N,) stand for."""
     if outputs.ndim == 2 and outputs.shape[1] > 1:
         return outputs.argmax(1).numpy().astype(np.int64)
@@ -220,16 +220,16 @@ def _moved(told: _Told) -> dict[int, int]:
     found: dict[int, int] = {}
     count = 0
     for label in np.unique(told.val_labels):
-        answered = told.val[told.val_labels == label]
-        if len(answered) < _FEWEST_IN_CLASS:
+        predicted = told.val[told.val_labels == label]
+        if len(predicted) < _FEWEST_IN_CLASS:
             continue
-        values, counts = np.unique(answered, return_counts=True)
+        values, counts = np.unique(predicted, return_counts=True)
         other = int(values[counts.argmax()])
-        own = float((answered == label).mean())
+        own = float((predicted == label).mean())
         believed = recognized.get(other, 0.0) >= KNOWN and recognized.get(int(label), 1.0) >= KNOWN
-        if other != label and counts.max() >= MOST_AS * len(answered) and own <= OWN and believed:
+        if other != label and counts.max() >= MOST_AS * len(predicted) and own <= OWN and believed:
             found[int(label)] = other
-            count += len(answered)
+            count += len(predicted)
     distinct = len(set(found.values()))
     return found if len(found) >= 2 and distinct >= max(2, 0.7 * len(found)) and count >= _FEWEST else {}
 
@@ -241,14 +241,14 @@ def _right(told: _Told, moved: dict[int, int]) -> float:
 
 def _finding(told: _Told, moved: dict[int, int]) -> Finding:
     own = float((told.val == told.val_labels).mean())
-    mended = _right(told, moved)
+    fixed = _right(told, moved)
     trained = float((told.train == told.train_labels).mean())
     shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
     return Finding(
         code="data.label-map",
         severity="error",
         where="validation labels",
-        measured=f"{told.name} answers {trained:.2f} of training and {own:.2f} of validation right, {mended:.2f} of "
+        measured=f"{told.name} predicts {trained:.2f} of training and {own:.2f} of validation right, {fixed:.2f} of "
         f"validation with its classes renumbered: {shown}",
         threshold=LABEL_MAP_THRESHOLD,
         why="The network may be good, and its validation figures say nothing of it.",

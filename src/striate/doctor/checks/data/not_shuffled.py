@@ -75,13 +75,15 @@ def _tried(evidence: Evidence) -> tuple[float | None, str]:
         return None, ""
     try:
         own = score(evidence.after)
-        other = score(evidence.answers_of(evidence.variant("shuffled", Change(), batches=dealt), evidence.train.raw))
+        other = score(
+            evidence.predictions_of(evidence.variant("shuffled", Change(), batches=dealt), evidence.train.raw)
+        )
     except NoEvidence:
         return None, ""
     if own is None or other is None:
         return None, ""
     steps = len(evidence.trial.rows)
-    measure = "accuracy" if evidence.patient.classifies else "explained share"
+    measure = "accuracy" if evidence.setup.classifies else "explained share"
     return other - own, f"; with shuffled batches the {measure} after {steps} steps is {other:.2f} instead of {own:.2f}"
 
 

@@ -48,7 +48,7 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
         return
     x = x[~bare_samples(x)]
     where = "training loader"
-    if draws_again(evidence.patient.train):
+    if draws_again(evidence.setup.train):
         x, where = _of_data_set(evidence), "training data set"
     share = _share(x)
     if len(x) < DUPLICATES_FEWEST or share < _least(x):
@@ -95,7 +95,7 @@ def _least(x: torch.Tensor) -> float:
 
 def _of_data_set(evidence: Evidence) -> torch.Tensor:
     """Inputs as the data set holds them, one by one. Raises NoEvidence where it cannot be asked for them."""
-    data: Any = getattr(evidence.patient.train, "dataset", None)
+    data: Any = getattr(evidence.setup.train, "dataset", None)
     until = perf_counter() + _SECONDS
     found: list[torch.Tensor] = []
     try:
@@ -134,7 +134,7 @@ LEAK_THRESHOLD = (
 
 
 def _find_leak(evidence: Evidence) -> Iterable[Finding]:
-    shared = shared_positions(evidence.patient.train, evidence.patient.val)
+    shared = shared_positions(evidence.setup.train, evidence.setup.val)
     if shared is not None and shared[0] >= max(LEAK_FEWEST, LEAK_SHARE * shared[1]):
         count, total = shared
         yield _told(count, total, "the same positions of the same data set as training samples", LEAK_GRAVE)

@@ -18,10 +18,10 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import blank_samples
 from striate.doctor.checks.data.labels_random import SLIGHT
 from striate.doctor.checks.data.looking import picture_of, score
-from striate.doctor.evidence.answers import answer
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import channels_first, is_grid
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.trial import Change
 from striate.doctor.patient.batch import main_tensor
 from striate.doctor.patient.copies import Double
@@ -41,16 +41,16 @@ class Entrance:
     channels: int
 
 
-def find_entrance(patient: Patient, double: Double, batch: Any) -> Entrance:
-    """Ask the double about a batch and look at its first such layer. Raises NoEvidence where it has none."""
+def find_entrance(setup: Patient, replica: Double, batch: Any) -> Entrance:
+    """Ask the replica about a batch and look at its first such layer. Raises NoEvidence where it has none."""
     caught: list[Entrance] = []
     handles = []
-    for name, part in double.model.named_modules():
+    for name, part in replica.model.named_modules():
         if isinstance(part, _CONVOLUTIONS | nn.RNNBase):
             handles.append(part.register_forward_pre_hook(_catch(name, caught)))
     try:
         with _Functions(caught):
-            answer(patient, double, [batch])
+            predict(setup, replica, [batch])
     finally:
         for handle in handles:
             handle.remove()
@@ -98,7 +98,7 @@ SCRAMBLED_THRESHOLD = (
 
 def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     given = main_tensor(list(evidence.first.arguments))
-    entrance = find_entrance(evidence.patient, evidence.fresh, evidence.train.raw[0])
+    entrance = find_entrance(evidence.setup, evidence.fresh, evidence.train.raw[0])
     x = entrance.x[:_SAMPLES]
     if x.ndim < 3 or len(x) < 4 or not bool(torch.isfinite(x).all()):
         raise NoEvidence("there are too few samples with places side by side, or their numbers are not finite")
@@ -158,21 +158,21 @@ def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tu
     if entrance.name is None:  # a function, whose input cannot be changed
         return None, ""
 
-    def prepare(double: Double) -> None:
+    def prepare(replica: Double) -> None:
         def read_anew(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
             return reread(args[0], order), *args[1:]
 
         assert entrance.name is not None
-        double.model.get_submodule(entrance.name).register_forward_pre_hook(read_anew)
+        replica.model.get_submodule(entrance.name).register_forward_pre_hook(read_anew)
 
     try:
         trial = evidence.variant(f"reread {order}", Change(prepare=prepare))
-        own, other = score(evidence.after), score(evidence.answers_of(trial, evidence.train.raw[:40]))
+        own, other = score(evidence.after), score(evidence.predictions_of(trial, evidence.train.raw[:40]))
     except NoEvidence:
         return None, ""
     if trial.error is not None or own is None or other is None:
         return None, ""
-    measure = "accuracy" if evidence.patient.classifies else "explained share"
+    measure = "accuracy" if evidence.setup.classifies else "explained share"
     words = f"; read so, the {measure} after {len(trial.rows)} steps is {other:.2f} instead of {own:.2f}"
     return other - own, words
 
@@ -202,7 +202,7 @@ def _told(
         why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
         "anew, so that what lay side by side lies far apart.",
         remedy=f"Exchange axes with permute: of (N, {', '.join(map(str, lying))}) {before} gives (N, "
-        f"{', '.join(map(str, shape))}), not `x.view(…)`. What was viewed already is mended by {whole}.",
+        f"{', '.join(map(str, shape))}), not `x.view(…)`. What was viewed already is fixed by {whole}.",
     )
 
 

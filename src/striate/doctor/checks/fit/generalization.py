@@ -1,4 +1,4 @@
-"""fit.overfit: are training samples answered almost perfectly, and others much worse?
+"""fit.overfit: are training samples predicted almost perfectly, and others much worse?
 fit.underfit: does the training error itself stay high, though simple models show that the data can be learned?
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, learns_itself, longer, need_answers, warms_up
+from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, learns_itself, longer, need_predictions, warms_up
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -26,7 +26,7 @@ _SMALL = 4000
 
 
 def _find_overfit(evidence: Evidence) -> Iterator[Finding]:
-    need_answers(evidence)
+    need_predictions(evidence)
     evidence.val  # noqa: B018 — without validation data there is nothing to compare
     given, given_val = fit_of(evidence.start), fit_of(evidence.start_val)
     if _overfits(given, given_val):
@@ -37,8 +37,8 @@ def _find_overfit(evidence: Evidence) -> Iterator[Finding]:
     trial, fitted, other = evidence.trial, fit_of(evidence.after), fit_of(evidence.after_val)
     if not _learned(fitted) and _may_yet(evidence, fitted, other):
         trial = evidence.variant("three times as long", Change(), steps=3 * len(trial.rows))
-        fitted = fit_of(evidence.answers_of(trial, evidence.train.raw))
-        other = fit_of(evidence.answers_of(trial, evidence.val.raw))
+        fitted = fit_of(evidence.predictions_of(trial, evidence.train.raw))
+        other = fit_of(evidence.predictions_of(trial, evidence.val.raw))
     if _overfits(fitted, other):
         yield _finding(evidence, f"after {len(trial.rows)} steps", fitted, other, _course(evidence, trial))
 
@@ -54,7 +54,7 @@ def _overfits(train: Fit, val: Fit) -> bool:
 
 def _may_yet(evidence: Evidence, train: Fit, val: Fit) -> bool:
     """Whether few samples, many parameters and a gap that has opened make more steps worth their time."""
-    parameters = sum(p.numel() for p in evidence.patient.model.parameters())
+    parameters = sum(p.numel() for p in evidence.setup.model.parameters())
     seen = evidence.train
     small = seen.whole and seen.count <= _SMALL and parameters > seen.count and len(evidence.trial.rows) >= 40
     return small and train.score - val.score >= max(_OPENING, 2 * val.uncertainty) and evidence.trial.error is None
@@ -65,10 +65,10 @@ def _course(evidence: Evidence, trial: Trial) -> str:
     steps = len(trial.rows)
     each = max(steps // _POINTS, 1)
     until = evidence.clock.until(0.1, 1.0)
-    again = run_trial(evidence.patient, evidence.train.raw, each, until, Change(), close=False)
+    again = run_trial(evidence.setup, evidence.train.raw, each, until, Change(), close=False)
     points: list[tuple[int, Fit]] = []
     while again.error is None and again.rows:
-        points.append((len(again.rows), fit_of(evidence.answers_of(again, evidence.val.raw))))
+        points.append((len(again.rows), fit_of(evidence.predictions_of(again, evidence.val.raw))))
         known = len(again.rows)
         if known >= steps or evidence.clock.left <= 0:
             break
@@ -94,7 +94,7 @@ def _stretched(points: list[tuple[int, Fit]], steps: int) -> tuple[float, ...]:
 
 
 def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -> Finding:
-    parameters = sum(p.numel() for p in evidence.patient.model.parameters())
+    parameters = sum(p.numel() for p in evidence.setup.model.parameters())
     samples = evidence.train.length or evidence.train.count
     return Finding(
         code="fit.overfit",
@@ -115,7 +115,7 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
 
 OVERFIT = Check(
     codes=("fit.overfit",),
-    question="Are training samples answered almost perfectly, and those of validation much worse?",
+    question="Are training samples predicted almost perfectly, and those of validation much worse?",
     threshold=f"{_LEARNED:.0%} of the training samples right (of quantities R² {_EXPLAINED:g}) and validation worse by "
     f"{_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}) and by three standard errors: some hundred real samples give a gap "
     f"of 5 to 12 % to any good network",
@@ -134,7 +134,7 @@ _MOST = 1500
 
 
 def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
-    need_answers(evidence)
+    need_predictions(evidence)
     trial = evidence.trial
     reached = _best_fit(evidence)
     if trial.error is not None or len(trial.rows) < 40 or reached.score >= _GOOD or warms_up(trial):
@@ -146,13 +146,13 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
     if any(not _below(_by_itself(evidence, rate, steps), known) for rate in (1e-2, 1e-3)):
         return  # the network can: it is the way that it is trained
     more = longer(evidence)
-    fitted = fit_of(evidence.in_training(more.double))
+    fitted = fit_of(evidence.in_training(more.replica))
     if not _settled(evidence, more, known - fitted.score) or not _below(fitted, known):
         return
     best = _by_itself(evidence, 1e-2, len(more.rows))
     if not _below(best, known):
         return
-    parameters = sum(p.numel() for p in evidence.patient.model.parameters())
+    parameters = sum(p.numel() for p in evidence.setup.model.parameters())
     simple = f"R² {known:.2f}" if fitted.numbers else f"{known:.1%} right"
     yield Finding(
         code="fit.underfit",
@@ -163,7 +163,7 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
         f"any more ({more.level():.3g}); with Adam and no dropout {best.text}; simple models get {simple} on samples "
         f"that they were not fitted to; {parameters:,} parameters",
         threshold=UNDERFIT.threshold,
-        why="Even what it was trained with it cannot answer: it is too small or too simple for what there is to be "
+        why="Even what it was trained with it cannot predict: it is too small or too simple for what there is to be "
         "known.",
         remedy=Remedy(
             "take more or wider layers, with a nonlinearity between them, and less regularization (dropout, "
@@ -174,7 +174,7 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _by_itself(evidence: Evidence, rate: float, steps: int) -> Fit:
-    return fit_of(evidence.in_training(learns_itself(evidence, rate, steps=steps).double))
+    return fit_of(evidence.in_training(learns_itself(evidence, rate, steps=steps).replica))
 
 
 def _settled(evidence: Evidence, trial: Trial, gap: float) -> bool:
@@ -190,14 +190,15 @@ def _below(fit: Fit, known: float) -> bool:
 
 
 def _best_fit(evidence: Evidence) -> Fit:
-    """The better of the answers in training mode and in evaluation mode: a fault of modes is no lack of capacity."""
+    """The better of the predictions in training mode and in evaluation mode: a fault of modes is no lack of
+    capacity."""
     fits = [fit_of(evidence.after_training), fit_of(evidence.after), fit_of(evidence.start)]
     return max(fits, key=lambda fit: fit.score)
 
 
 def _simple_models(evidence: Evidence) -> float:
     """The score of the best simple model on samples that it was not fitted to."""
-    if evidence.patient.classifies:
+    if evidence.setup.classifies:
         reference = evidence.reference
         return reference.accuracy(reference.best[0])
     return _forest(evidence)

@@ -12,11 +12,20 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.fit.fitting import Fit, blends, fit_of, flat, learns_itself, longer, need_answers, warms_up
+from striate.doctor.checks.fit.fitting import (
+    Fit,
+    blends,
+    fit_of,
+    flat,
+    learns_itself,
+    longer,
+    need_predictions,
+    warms_up,
+)
 from striate.doctor.diagnosis import Picture
-from striate.doctor.evidence.answers import Answers, answer
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import Predictions, predict
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.rates import at_rate, rates_are_users
 from striate.doctor.evidence.trial import Trial, go_on
@@ -32,7 +41,7 @@ _PLATEAU_RIGHT = 0.97
 
 
 def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
-    need_answers(evidence, as_loaded=False)
+    need_predictions(evidence, as_loaded=False)
     trial = evidence.trial
     if trial.error is not None or len(trial.rows) < _FEWEST or warms_up(trial):
         return
@@ -42,11 +51,11 @@ def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
     if not _stuck(trial.losses):
         return
     moved = max((row.moved or 0.0) / max(row.weights or 1.0, 1e-12) for row in trial.rows if row.moved is not None)
-    answers = (evidence.after_training, evidence.after)
-    if moved < 1e-7 or not all(_guesses(one) for one in answers):
+    predictions = (evidence.after_training, evidence.after)
+    if moved < 1e-7 or not all(_guesses(one) for one in predictions):
         return
     more = longer(evidence)
-    if not _stuck(more.losses) or not flat(more.losses, _FALLEN) or not _guesses(evidence.in_training(more.double)):
+    if not _stuck(more.losses) or not flat(more.losses, _FALLEN) or not _guesses(evidence.in_training(more.replica)):
         return
     text, remedy = _with_adam(evidence, len(more.rows))
     evidence.pictures["fit.plateau"] = Picture("lines", "The loss of the trial", {"loss": tuple(more.losses)})
@@ -55,7 +64,7 @@ def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where="training",
         measured=f"the loss is {_mean(more.losses[:10]):.3g} in the first 10 steps and {more.level():.3g} after "
-        f"{len(more.rows)}, though weights move (by {moved:.1g} of their norm in a step), and the answers are no "
+        f"{len(more.rows)}, though weights move (by {moved:.1g} of their norm in a step), and the predictions are no "
         f"better than a guess{text}",
         threshold=PLATEAU.threshold,
         why="Training stands still where the gradient says next to nothing of the way down.",
@@ -104,8 +113,8 @@ def _stuck(losses: list[float]) -> bool:
     return last > (1 - _FALLEN) * first - noise and abs(last) < 3 * abs(first) + 1e-9
 
 
-def _guesses(answers: Answers) -> bool:
-    found = quality(answers.outputs, answers.targets)
+def _guesses(predictions: Predictions) -> bool:
+    found = quality(predictions.outputs, predictions.targets)
     return found is not None and found.guesses
 
 
@@ -139,7 +148,8 @@ PLATEAU = Check(
     question="Does the loss stay where it was, though weights move?",
     threshold=f"{_FEWEST} steps or more, at the end as many as a second allows, whose loss falls by less than "
     f"{_FALLEN:.0%}, "
-    "with answers no better than a guess before and after: where anything is being learned, one of the two moves; or, "
+    "with predictions no better than a guess before and after: where anything is being learned, one of the two "
+    "moves; or, "
     f"of a network that has learned (loss above {_HIGH:.0%} of a guess's, {_PLATEAU_RIGHT:.0%} right at most), a loss "
     "that "
     f"falls by less than {1 - _STEADY:.0%} from one half of the trial to the other, and below {_BETTER:.0%} of it "
@@ -161,7 +171,7 @@ _LEARNED = 0.97
 
 
 def _find_cannot_overfit_batch(evidence: Evidence) -> Iterator[Finding]:
-    need_answers(evidence, as_loaded=False)
+    need_predictions(evidence, as_loaded=False)
     trial = evidence.trial
     if trial.error is not None or not trial.rows:
         return
@@ -216,12 +226,12 @@ def _passes(fit: Fit) -> bool:
 
 def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:
     # Where the step blends samples, the network is asked about them as they are.
-    patient = replace(evidence.patient, own_step=True) if blends(evidence) else evidence.patient
+    setup = replace(evidence.setup, own_step=True) if blends(evidence) else evidence.setup
     trial = learns_itself(evidence, rate, steps=_STEPS, batches=[batch], name=f"one batch, Adam {rate:g}")
     if trial.error is not None:
         raise NoEvidence(f"the usual step cannot be made: it raises {type(trial.error).__name__}")
     while True:
-        fit = fit_of(answer(patient, trial.double, [batch], training=True))
+        fit = fit_of(predict(setup, trial.replica, [batch], training=True))
         done = len(trial.rows)
         if _passes(fit) or done >= _MOST_STEPS or trial.error is not None:
             return trial, fit
@@ -232,7 +242,7 @@ def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:
 
 
 def _dense(evidence: Evidence) -> bool:
-    """Whether there are answers for every place of an input: those near each other may look alike."""
+    """Whether there are predictions for every place of an input: those near each other may look alike."""
     targets = evidence.train.y
     return targets is None or targets[0].numel() > _DISTINCT
 

@@ -1,4 +1,4 @@
-"""loss.sign: does training make answers worse, and better with its gradients turned round?
+"""loss.sign: does training make predictions worse, and better with its gradients turned round?
 loss.broadcast: are outputs and targets compared all with all, since their shapes differ?
 What a loss that raises says of itself, in words that help.
 """
@@ -15,7 +15,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
-from striate.doctor.evidence.answering import answers_targets
+from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.evidence import STEPS, Evidence
 from striate.doctor.evidence.quality import Quality, quality
 from striate.doctor.evidence.trial import Change, Trial
@@ -30,7 +30,7 @@ _BETTER = 0.98
 
 def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
-    if len(trial.rows) < 5 or not answers_targets(evidence):
+    if len(trial.rows) < 5 or not predicts_targets(evidence):
         return
     start = _quality(evidence, None)
     after = _quality(evidence, trial)
@@ -42,11 +42,11 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     better = _quality(evidence, turned)
     if turned.error is not None or better is None or not better.loss < _BETTER * start.loss:
         return
-    maximizes = any(group.get("maximize") for group in trial.double.optimizer.param_groups)
+    maximizes = any(group.get("maximize") for group in trial.replica.optimizer.param_groups)
     name = {"classes": "cross entropy", "labels": "binary cross entropy"}.get(after.kind, "squared error")
     measured = (
-        f"in {len(trial.rows)} steps the {name} of the answers on training samples went up from {start.loss:.3g} to "
-        f"{after.loss:.3g}{_share(start, after)}; with all gradients turned round it went down to "
+        f"in {len(trial.rows)} steps the {name} of the predictions on training samples went up from {start.loss:.3g} "
+        f"to {after.loss:.3g}{_share(start, after)}; with all gradients turned round it went down to "
         f"{better.loss:.3g}{_share(start, better)}"
     )
     evidence.pictures["loss.sign"] = Picture(
@@ -68,21 +68,21 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def turn_round(double: Double) -> None:
-    """Have every gradient of the double come with the other sign."""
-    for parameter in double.model.parameters():
+def turn_round(replica: Double) -> None:
+    """Have every gradient of the replica come with the other sign."""
+    for parameter in replica.model.parameters():
         if parameter.requires_grad and isinstance(parameter, nn.Parameter):
             parameter.register_hook(lambda gradient: -gradient)
 
 
 def _quality(evidence: Evidence, trial: Trial | None) -> Quality | None:
     if trial is None:
-        answers = evidence.start_training
+        predictions = evidence.start_training
     elif trial is evidence.trial:
-        answers = evidence.after_training
+        predictions = evidence.after_training
     else:
-        answers = evidence.in_training(trial.double)
-    return quality(answers.outputs, answers.targets)
+        predictions = evidence.in_training(trial.replica)
+    return quality(predictions.outputs, predictions.targets)
 
 
 def _share(start: Quality, after: Quality) -> str:
@@ -93,8 +93,8 @@ def _share(start: Quality, after: Quality) -> str:
 
 SIGN = Check(
     codes=("loss.sign",),
-    question="Does training make the answers worse, and better with its gradients turned round?",
-    threshold=f"the answers' own measure rises by {_WORSE - 1:.0%} or more over the trial and falls by "
+    question="Does training make the predictions worse, and better with its gradients turned round?",
+    threshold=f"the predictions' own measure rises by {_WORSE - 1:.0%} or more over the trial and falls by "
     f"{1 - _BETTER:.0%} or more "
     "with gradients turned round: no rate and no network makes both happen, but a wrong sign",
     run=_find_sign,
@@ -126,12 +126,12 @@ def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
     if spread not in evidence.calls.shapes and not evidence.calls.sizes_differ:
         return
     same_shape = _with_shape(evidence, targets)
-    mended = evidence.variant("outputs in the shape of the targets", same_shape)
+    fixed = evidence.variant("outputs in the shape of the targets", same_shape)
     before = evidence.trial.losses[0]
-    if mended.error is not None or not mended.rows or math.isclose(before, mended.losses[0], rel_tol=1e-5):
+    if fixed.error is not None or not fixed.rows or math.isclose(before, fixed.losses[0], rel_tol=1e-5):
         return  # the step brings them into one shape itself
     text = (
-        f"; after {len(mended.rows)} steps the loss is {mended.level():.3g} with outputs in the shape of the targets, "
+        f"; after {len(fixed.rows)} steps the loss is {fixed.level():.3g} with outputs in the shape of the targets, "
         f"{evidence.trial.level():.3g} without"
     )
     yield _finding(outputs, targets, spread, text, _remedy(outputs, targets))
@@ -178,8 +178,8 @@ def _with_shape(evidence: Evidence, targets: tuple[int, ...]) -> Change:
     def hook(_: nn.Module, __: Any, outputs: Any) -> Any:
         return shaped(outputs)
 
-    def prepare(double: Double) -> None:
-        double.model.register_forward_hook(hook)
+    def prepare(replica: Double) -> None:
+        replica.model.register_forward_hook(hook)
 
     return Change(prepare=prepare)
 
@@ -212,8 +212,8 @@ def _finding(
         where="the loss",
         measured=f"outputs have shape {show_shape(outputs)}, targets {show_shape(targets)}{compared}{tried}",
         threshold=BROADCAST.threshold,
-        why="Each output is compared with the targets of all samples, so the best answer is the same for each: their "
-        "mean.",
+        why="Each output is compared with the targets of all samples, so the best prediction is the same for each: "
+        "their mean.",
         remedy=remedy,
     )
 

@@ -1,5 +1,5 @@
 """`model.batch-norm-small-batch`: does batch norm get enough samples to measure anything?
-`model.batch-mixing`: does the answer for a sample depend on the others in its batch?
+`model.batch-mixing`: does the prediction for a sample depend on the others in its batch?
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import SCORES, last_heads, named
 from striate.doctor.checks.model.variants import apart, asked, question, spread_between, with_rows
-from striate.doctor.evidence.answers import output_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import output_of
 from striate.doctor.patient.batch import copied, main_tensor, size_of
 from striate.models.untouched import same_random_state, untouched
 from striate.records import Finding, Remedy
@@ -31,7 +31,7 @@ _ONE = "Expected more than 1 value per channel when training"
 
 def _find_batch_norm_small_batch(evidence: Evidence) -> Iterator[Finding]:
     trial, flow = evidence.trial, evidence.flow
-    model = evidence.patient.model
+    model = evidence.setup.model
     norms = [
         (call.name, call.training, flow.calls[call.output].shape)
         for call in flow.modules
@@ -86,8 +86,8 @@ def _few(names: list[str], shape: tuple[int, ...]) -> Finding:
         f"{f' of {places} places' if places > 1 else ''}",
         threshold=f"more than {FEW} samples, {FEW_ALONE} where there is no map: below, the figures of a batch say "
         "more about its one or two samples than about the data",
-        why="What a sample gives then depends on which one it happens to meet, and running figures do not fit: "
-        "answers in evaluation mode are worse than in training.",
+        why="What a sample gives then depends on which one it happens to meet, and running statistics do not fit: "
+        "predictions in evaluation mode are worse than in training.",
         remedy=Remedy(
             "`DataLoader(…, batch_size=32)`; where memory allows no more, `nn.GroupNorm(8, channels)` for the "
             "batch norm.",
@@ -120,7 +120,7 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     others = with_rows(small, lambda tensor: _replaced(tensor, kept))
     (given, one), (changed, other) = question(evidence, small), question(evidence, others)
     if one.shape != other.shape or len(one) != size:
-        raise NoEvidence("the network does not give one answer a sample")
+        raise NoEvidence("the network does not give one prediction a sample")
     if _blended(given, changed, kept):
         raise NoEvidence("the step blends samples before the network gets them")
     tolerance = _tolerance(evidence)
@@ -153,7 +153,7 @@ def _blended(given: torch.Tensor | None, changed: torch.Tensor | None, kept: int
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor, kept: int) -> float:
-    """How far the answers for the kept sample are apart, in spreads over all samples."""
+    """How far the predictions for the kept sample are apart, in spreads over all samples."""
     return apart(one[kept] - other[kept], one)
 
 
@@ -171,7 +171,8 @@ def _alone(evidence: Evidence, batch: Any, one: torch.Tensor, tolerance: float) 
         yield _finding(
             "error",
             "the network",
-            f"the answers for {half} samples differ by {far:.2g} of their spread when {len(one) - half} others "
+            f"the predictions for {half} samples differ by {far:.2g} of their standard deviation when "
+            f"{len(one) - half} others "
             "are in the batch",
             tolerance,
             "Look for a division by the size of the batch, or a sum over axis 0.",
@@ -180,7 +181,7 @@ def _alone(evidence: Evidence, batch: Any, one: torch.Tensor, tolerance: float) 
 
 def _across(evidence: Evidence) -> Iterator[Finding]:
     """A softmax over the samples where one over the classes was meant."""
-    if not evidence.patient.classifies:
+    if not evidence.setup.classifies:
         return
     flow = evidence.flow
     size = evidence.train.sizes[0]
@@ -204,7 +205,7 @@ def _mixes(evidence: Evidence, batch: Any, others: Any, far: float, tolerance: f
     severity, fix = "error", "Keep axis 0 apart: `x.flatten(1)`, `x.mean((2, 3))`, `softmax(x, dim=1)`."
     if isinstance(layer, _BATCH_NORM):
         severity = "warning"
-        fix = f"Let {place} keep running figures: `track_running_stats=True`; nothing puts it into training mode."
+        fix = f"Let {place} keep running statistics: `track_running_stats=True`; nothing puts it into training mode."
     elif isinstance(layer, _SEQUENCE):
         fix = (
             f"`{type(layer).__name__}(…, batch_first=True)` for {place}: as it is, it takes the samples for a sequence."
@@ -212,7 +213,8 @@ def _mixes(evidence: Evidence, batch: Any, others: Any, far: float, tolerance: f
     return _finding(
         severity,
         place or "the network",
-        f"in evaluation mode, the answer for a sample changes by {far:.2g} of its spread when the other samples "
+        f"in evaluation mode, the prediction for a sample changes by {far:.2g} of its standard deviation when the "
+        "other samples "
         f"of the batch are replaced{f'; {place} is the first layer whose output does' if place else ''}",
         tolerance,
         fix,
@@ -231,10 +233,10 @@ def _first_that_mixes(evidence: Evidence, batch: Any, others: Any, tolerance: fl
 
 
 def _outputs_by_layer(evidence: Evidence, batch: Any) -> list[tuple[str, torch.Tensor]]:
-    double, size = evidence.fresh, size_of(batch)
+    replica, size = evidence.fresh, size_of(batch)
     found: list[tuple[str, torch.Tensor]] = []
     handles = []
-    for name, part in double.model.named_modules():
+    for name, part in replica.model.named_modules():
 
         def note(_: nn.Module, __: Any, output: Any, name: str = name) -> None:
             tensor = main_tensor(output)
@@ -243,9 +245,9 @@ def _outputs_by_layer(evidence: Evidence, batch: Any) -> list[tuple[str, torch.T
 
         handles.append(part.register_forward_hook(note))
     try:
-        with untouched(double.model), same_random_state(), torch.no_grad():
+        with untouched(replica.model), same_random_state(), torch.no_grad():
             torch.manual_seed(0)
-            output_of(evidence.patient, double, copied(batch), training=False)
+            output_of(evidence.setup, replica, copied(batch), training=False)
     finally:
         for handle in handles:
             handle.remove()
@@ -259,7 +261,7 @@ def _finding(severity: str, where: str, measured: str, tolerance: float, fix: st
         where=where,
         measured=measured,
         threshold=f"{tolerance:g} of the spread: rounding" if tolerance else "never over axis 0",
-        why="Samples are mixed up: an answer says something about the company that a sample happens to be in, and "
+        why="Samples are mixed up: a prediction says something about the company that a sample happens to be in, and "
         "figures measured on batches are not those of single samples.",
         remedy=fix,
     )
@@ -267,9 +269,9 @@ def _finding(severity: str, where: str, measured: str, tolerance: float, fix: st
 
 BATCH_MIXING = Check(
     codes=(BATCH_MIXING_CODE,),
-    question="Does the answer for a sample depend on the others in its batch?",
-    threshold="in evaluation mode, a change by 0.001 of the spread of the answers (0.05 with 16 bits) when the "
-    "others are replaced or left out: rounding is smaller",
+    question="Does the prediction for a sample depend on the others in its batch?",
+    threshold="in evaluation mode, a change by 0.001 of the standard deviation of the predictions (0.05 with 16 "
+    "bits) when the others are replaced or left out: rounding is smaller",
     run=_find_batch_mixing,
     explains="model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*",
 )

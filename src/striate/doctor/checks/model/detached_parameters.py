@@ -135,16 +135,16 @@ def _where(strangers: list[Stranger]) -> str:
     return listed(list(dict.fromkeys(names)))
 
 
-def _register(double: Double) -> None:
-    known = {id(p) for group in double.optimizer.param_groups for p in group["params"]}
+def _register(replica: Double) -> None:
+    known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
     found = [
         tensor
-        for _, value in held_apart(double.model)
+        for _, value in held_apart(replica.model)
         for tensor in (value.parameters() if isinstance(value, nn.Module) else (value,))
     ]
     fresh = {id(tensor): tensor for tensor in found if id(tensor) not in known}
     if fresh:
-        double.optimizer.add_param_group({"params": list(fresh.values())})
+        replica.optimizer.add_param_group({"params": list(fresh.values())})
 
 
 UNREGISTERED_PARAMETERS = Check(
@@ -167,7 +167,7 @@ SHARE = 0.05
 
 
 def _find_graph_detached(evidence: Evidence) -> Iterator[Finding]:
-    model, flow = evidence.patient.model, evidence.flow
+    model, flow = evidence.setup.model, evidence.flow
     wanting = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     used = wanting & flow.used
     if not used:
@@ -220,7 +220,7 @@ def _partly(evidence: Evidence, flow: Flow, names: set[str]) -> Iterator[Finding
         cut = _last_cut(flow, users)
         if cut is not None and (cut.index in behind or _leaves(flow, cut)):
             found[name] = cut
-    model, optimizer = evidence.patient.model, evidence.patient.optimizer
+    model, optimizer = evidence.setup.model, evidence.setup.optimizer
     parameters = dict(model.named_parameters())
     if isinstance(optimizer, Optimizer):
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -239,7 +239,7 @@ def _some_cut(evidence: Evidence, cut: Call, names: list[str], numbers: int, sha
     off = _is_off(cut)
     detaches = cut.name in ("detach", "data")
     remedy = tried(evidence, "not detached", replaced((cut,), first_argument)) if detaches else None
-    known = evidence.patient.compares
+    known = evidence.setup.compares
     loud = "error" if known and share >= SHARE else "warning"
     how = f"gradients are switched off where {cut.name} runs in {cut.place}" if off else f"they end at {_call(cut)}"
     return Finding(

@@ -76,7 +76,7 @@ def _mild(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _gain(evidence: Evidence, calls: tuple[Call, ...]) -> tuple[bool, str] | None:
     """Whether mild dropout gets further, judged without any dropout; None where it cannot be tried."""
     change = replaced(calls, _mild)
-    if any(_dropped(call) >= LIKELY for call in evidence.answering.calls):  # dropout that is never off
+    if any(_dropped(call) >= LIKELY for call in evidence.predicting.calls):  # dropout that is never off
         remedy = tried(evidence, "mild dropout", change, BETTER)
         return None if remedy is None else (remedy.better, f"; with {MILD:g} instead, {remedy.text}")
     try:
@@ -94,8 +94,8 @@ def _gain(evidence: Evidence, calls: tuple[Call, ...]) -> tuple[bool, str] | Non
 
 
 def _losses(evidence: Evidence, trial: Trial) -> float | None:
-    answers = evidence.after if trial is evidence.trial else evidence.answers_of(trial, evidence.train.raw[:16])
-    return answers.loss if answers.loss == answers.loss else None
+    predictions = evidence.after if trial is evidence.trial else evidence.predictions_of(trial, evidence.train.raw[:16])
+    return predictions.loss if predictions.loss == predictions.loss else None
 
 
 DROPOUT_TOO_HIGH = Check(

@@ -27,7 +27,7 @@ def _find_unused_parameters(evidence: Evidence) -> Iterator[Finding]:
     names = unused(evidence)
     if not names:
         return
-    parameters = dict(evidence.patient.model.named_parameters())
+    parameters = dict(evidence.setup.model.named_parameters())
     layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
     numbers = sum(parameters[name].numel() for name in names)
     whole = sum(parameter.numel() for parameter in parameters.values())
@@ -38,7 +38,7 @@ def _find_unused_parameters(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where=listed(layers),
         measured=f"{several(len(names), 'parameter')} of {listed(layers)} ({numbers:,} of {whole:,} numbers) take "
-        "part neither in a training step nor in an answer",
+        "part neither in a training step nor in a prediction",
         threshold="none: what is registered is meant to be used",
         why=f"A layer that is made in __init__ and never called learns nothing.{hint}",
         remedy=f"Call it in forward, `x = {_self(layers[0])}(x)`, or delete it.",
@@ -57,11 +57,11 @@ def unused(evidence: Evidence) -> list[str]:
         raise NoEvidence("the step fails")
     if not flow.used:
         raise NoEvidence("the step does not use the network that was given")
-    used = flow.used | evidence.answering.used
+    used = flow.used | evidence.predicting.used
     gradients, changed = evidence.first.gradients, evidence.trial.changed
     return [
         name
-        for name, parameter in evidence.patient.model.named_parameters()
+        for name, parameter in evidence.setup.model.named_parameters()
         if parameter.requires_grad
         and name not in used | changed
         and gradients.get(name) is None
@@ -73,13 +73,13 @@ def unused(evidence: Evidence) -> list[str]:
 def _used_elsewhere(evidence: Evidence, parameter: nn.Parameter, used: frozenset[str]) -> bool:
     return any(
         other is parameter and name in used
-        for name, other in evidence.patient.model.named_parameters(remove_duplicate=False)
+        for name, other in evidence.setup.model.named_parameters(remove_duplicate=False)
     )
 
 
 def _called_twice(evidence: Evidence, layers: list[str]) -> str:
     """A layer of the same kind and sizes that ran more than once, beside one that never ran."""
-    model = evidence.patient.model
+    model = evidence.setup.model
     counts: dict[str, int] = {}
     for call in evidence.flow.modules:
         counts[call.name] = counts.get(call.name, 0) + 1
@@ -111,7 +111,7 @@ SHARE = 0.2
 
 
 def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
-    model = evidence.patient.model
+    model = evidence.setup.model
     used = {name: p for name, p in model.named_parameters() if name in evidence.flow.used and p.ndim > 1}
     frozen = {name: p for name, p in used.items() if not p.requires_grad}
     if not frozen:
@@ -122,7 +122,7 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
         return
     if share < SHARE or not are_untrained(evidence.fresh.model, set(frozen)):
         return
-    optimizer = evidence.patient.optimizer
+    optimizer = evidence.setup.optimizer
     held = (
         {id(p) for group in optimizer.param_groups for p in group["params"]}
         if isinstance(optimizer, Optimizer)
@@ -130,7 +130,7 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
     )
     declared = held is not None and not any(id(p) in held for p in frozen.values())
     names = set(frozen)
-    remedy = tried(evidence, "unfrozen", Change(prepare=lambda double: _unfreeze(double, names)))
+    remedy = tried(evidence, "unfrozen", Change(prepare=lambda replica: _unfreeze(replica, names)))
     better = remedy is not None and remedy.better
     measured = (
         f"{len(frozen)} of {len(used)} weights in use, {share:.0%} of their numbers, do not require a gradient, "
@@ -159,16 +159,16 @@ def _model(path: str) -> str:
     return f"model{place}" if place.startswith("[") else f"model.{place}"
 
 
-def _unfreeze(double: Double, names: set[str]) -> None:
-    known = {id(p) for group in double.optimizer.param_groups for p in group["params"]}
+def _unfreeze(replica: Double, names: set[str]) -> None:
+    known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
     fresh = []
-    for name, parameter in double.model.named_parameters():
+    for name, parameter in replica.model.named_parameters():
         if name in names:
             parameter.requires_grad_(True)
             if id(parameter) not in known:
                 fresh.append(parameter)
     if fresh:
-        double.optimizer.add_param_group({"params": fresh})
+        replica.optimizer.add_param_group({"params": fresh})
 
 
 FROZEN_PARAMETERS = Check(

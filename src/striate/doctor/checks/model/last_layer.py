@@ -1,5 +1,5 @@
 """`model.double-softmax`: does a loss that applies softmax, or sigmoid, itself get their output?
-`model.last-layer-clipped`: can the network give the answers that the loss wants?
+`model.last-layer-clipped`: can the network give the predictions that the loss wants?
 """
 
 from __future__ import annotations
@@ -225,8 +225,8 @@ def _numbers(evidence: Evidence, flow: Flow) -> Iterator[Finding]:
         yield _finding(
             origin,
             "error",
-            f"the network's answers can be {reach} ({named(origin)}), but {share:.0%} of the targets lie outside: they "
-            f"are {float(values.min()):.3g} to {float(values.max()):.3g}",
+            f"the network's predictions can be {reach} ({named(origin)}), but {share:.0%} of the targets lie outside: "
+            f"they are {float(values.min()):.3g} to {float(values.max()):.3g}",
             remedy,
             f"at most {OUTSIDE:.0%} of the targets outside of what the last function can give",
             "These targets can never be met.",
@@ -243,7 +243,7 @@ def _met(evidence: Evidence, flow: Flow) -> Iterator[tuple[Call, torch.Tensor]]:
             yield origin, head.targets
     first = evidence.first
     targets = first.loss_targets
-    if heads or evidence.patient.classifies or flow.output is None or not isinstance(targets, torch.Tensor):
+    if heads or evidence.setup.classifies or flow.output is None or not isinstance(targets, torch.Tensor):
         return
     origin = flow.origin(flow.output)
     outputs = flow.calls[flow.output].shape
@@ -265,7 +265,7 @@ def _finding(origin: Call, severity: str, measured: str, remedy: Tried | None, t
 
 LAST_LAYER_CLIPPED = Check(
     codes=(LAST_LAYER_CLIPPED_CODE,),
-    question="Can the network give the answers that the loss wants?",
+    question="Can the network give the predictions that the loss wants?",
     threshold="an activation right before the loss whose bounds keep a cross entropy above 0.02, or that 3 % of the "
     "targets lie outside of: fewer may be mistakes in the data",
     run=_find_last_layer_clipped,

@@ -17,7 +17,7 @@ from striate.wording import listed
 
 CODE = "model.mode"
 DIFFERENT = 1e-3
-"""Of the spread of the answers: rounding is a thousand times smaller."""
+"""Of the standard deviation of the predictions: rounding is a thousand times smaller."""
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _DROPOUT = nn.modules.dropout._DropoutNd
 _FUNCTIONS = """
@@ -46,18 +46,18 @@ def _trained_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     if whole and (drops or norms):
         step = told.index(False) + 1 if told else 1
         # The doctor's own step sets no mode: a network that was handed over after an evaluation is in that mode.
-        if evidence.patient.own_step and not norms:
+        if evidence.setup.own_step and not norms:
             yield _not_in_training(sorted(drops), step, "note")
         else:
             yield _not_in_training(sorted(norms | drops), step, "error" if norms else "warning")
     elif not whole and norms & off:
         yield _norm_in_evaluation(sorted(norms & off))
-    elif not whole and told and drops & off and evidence.patient.own_step is False:
+    elif not whole and told and drops & off and evidence.setup.own_step is False:
         yield _dropout_off(sorted(drops & off))
 
 
 def _never_measured(part: nn.Module) -> bool:
-    """Whether a batch norm keeps running figures and has the ones that it was made with."""
+    """Whether a batch norm keeps running statistics and has the ones that it was made with."""
     mean, spread = getattr(part, "running_mean", None), getattr(part, "running_var", None)
     if not isinstance(mean, torch.Tensor) or not isinstance(spread, torch.Tensor):
         return False
@@ -73,7 +73,7 @@ def _not_in_training(names: list[str], step: int, severity: str) -> Finding:
         measured=f"{when} the network is in evaluation mode while it is trained: {listed(names)} do not do what they "
         "are for",
         threshold="training mode in training steps, where there is dropout or batch norm",
-        why="In evaluation mode dropout drops nothing, and batch norm uses running figures, which are then never "
+        why="In evaluation mode dropout drops nothing, and batch norm uses running statistics, which are then never "
         "updated.",
         remedy="`model.train()` before the training steps of each epoch, and after every `model.eval()`.",
     )
@@ -86,7 +86,7 @@ def _norm_in_evaluation(names: list[str]) -> Finding:
         where=listed(names),
         measured=f"{listed(names)} are in evaluation mode in training, with the mean 0 and the variance 1 that they "
         "were made with: they normalize nothing",
-        threshold="batch norm in evaluation mode only where it has measured its figures before",
+        threshold="batch norm in evaluation mode only where it has measured its statistics before",
         why="Freezing batch norm is for networks that were trained before.",
         remedy=f"`model.get_submodule({names[0]!r}).train()`, or load trained weights first.",
     )
@@ -111,7 +111,7 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
         return
     running = [
         (name, part)
-        for name, part in trial.double.model.named_modules()
+        for name, part in trial.replica.model.named_modules()
         if isinstance(part, _BATCH_NORM) and evidence.first.modes.get(name) and part.track_running_stats
     ]
     stuck = [(name, part) for name, part in running if _never_measured(part) or _hardly_moves(part)]
@@ -127,9 +127,9 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
         f"are hardly changed (momentum {momentum:g}){_gap(evidence)}"
         if momentum is not None
         else f"after {len(trial.rows)} steps in training mode {listed(names)} have the figures they were made with",
-        threshold="running figures that follow those of the batches",
-        why="In evaluation mode batch norm uses its running figures; torch's momentum is the share of the new batch, "
-        "0.1 as a rule.",
+        threshold="running statistics that follow those of the batches",
+        why="In evaluation mode batch norm uses its running statistics; torch's momentum is the share of the new "
+        "batch, 0.1 as a rule.",
         remedy=f"`nn.BatchNorm2d(…, momentum=0.1)` for {listed(names)}.",
     )
 
@@ -151,7 +151,7 @@ def _gap(evidence: Evidence) -> str:
 def _left_in_training(evidence: Evidence) -> Iterator[Finding]:
     """Parts that stay in training mode when the network is put into evaluation mode: a `train` or `eval` of their own,
     or a mode that is set in forward."""
-    calls = [call for call in evidence.answering.modules if call.training and not call.name.startswith("*")]
+    calls = [call for call in evidence.predicting.modules if call.training and not call.name.startswith("*")]
     norms = [c.name for c in calls if isinstance(c.module, _BATCH_NORM) and c.module.track_running_stats]
     drops = [c.name for c in calls if isinstance(c.module, _DROPOUT) and c.module.p > 0]
     if not norms and not drops:
@@ -163,15 +163,16 @@ def _left_in_training(evidence: Evidence) -> Iterator[Finding]:
         where=listed(names),
         measured=f"after `model.eval()`, {listed(names)} run in training mode all the same",
         threshold="evaluation mode in all parts after `model.eval()`",
-        why="Dropout that stays on makes answers worse, and batch norm that stays on makes them depend on the batch.",
+        why="Dropout that stays on makes predictions worse, and batch norm that stays on makes them depend on the "
+        "batch.",
         remedy="Let `train(mode)` pass its argument on to all parts: `return super().train(mode)`; set no modes in "
         "forward.",
     )
 
 
 def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
-    """Answers that change from call to call in evaluation mode."""
-    if not evidence.patient.compares:
+    """Predictions that change from call to call in evaluation mode."""
+    if not evidence.setup.compares:
         return  # to draw samples is what some networks are for
     batch = evidence.train.raw[0]
     one, other = asked(evidence, batch, seed=0), asked(evidence, batch, seed=1)
@@ -180,7 +181,7 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     apart = spread_between(one, other)
     if apart < DIFFERENT:
         return
-    calls = [call for call in evidence.answering.calls if call.name in _RANDOM and call.inside]
+    calls = [call for call in evidence.predicting.calls if call.name in _RANDOM and call.inside]
     calls = [call for call in calls if call.option(2, "training", call.options.get("train", True)) is not False]
     if not calls:
         return
@@ -197,9 +198,11 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         code=CODE,
         severity="error" if drops else "warning",
         where=named(call),
-        measured=f"in evaluation mode, two answers for the same batch differ by {apart:.2g} of their spread",
+        measured=f"in evaluation mode, two predictions for the same batch differ by {apart:.2g} of their standard "
+        "deviation",
         threshold=f"{DIFFERENT:g} of the spread",
-        why="Something random goes on in evaluation mode: answers are worse than they could be, and differ each time.",
+        why="Something random goes on in evaluation mode: predictions are worse than they could be, and differ each "
+        "time.",
         remedy=fix,
     )
 
@@ -209,7 +212,8 @@ MODE = Check(
     question="Do dropout and batch norm work as they should, in training and in evaluation?",
     threshold="most steps in evaluation mode though there is dropout or a batch norm that never measured its "
     "figures; figures "
-    f"that training does not change; answers that differ by {DIFFERENT:g} of their spread from call to call",
+    f"that training does not change; predictions that differ by {DIFFERENT:g} of their standard deviation from call "
+    "to call",
     run=run,
     explains="loss.initial-off model.batch-mixing optim.lr-too-high fit.*",
 )

@@ -118,16 +118,16 @@ GOOD, POOR = 0.9, 0.7
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    if not evidence.patient.classifies:
+    if not evidence.setup.classifies:
         return
-    view = pooled_view(evidence.answering)
+    view = pooled_view(evidence.predicting)
     if view is None or view.share >= SMALL:
         return
     right = _share_right(evidence)
     if right > GOOD:
         return
     wider = max(2, min(6, round(1 / view.share)))
-    remedy = tried(evidence, "wider view", Change(prepare=lambda double: _dilate(double, wider)))
+    remedy = tried(evidence, "wider view", Change(prepare=lambda replica: _dilate(replica, wider)))
     if remedy is not None and not remedy.better:
         return
     if remedy is None and (view.share >= THIRD or right > POOR):
@@ -142,11 +142,11 @@ def _share_right(evidence: Evidence) -> float:
         return 0.0
 
 
-def _dilate(double: Double, times: int) -> None:
+def _dilate(replica: Double, times: int) -> None:
     """Let all convolutions but the first look `times` as far, with maps of the same sizes."""
     layers = [
         part
-        for part in double.model.modules()
+        for part in replica.model.modules()
         if isinstance(part, nn.modules.conv._ConvNd) and not part.transposed and max(part.kernel_size) > 1
     ]
     for part in layers[1:] or layers:

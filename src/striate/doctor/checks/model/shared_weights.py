@@ -24,7 +24,7 @@ _SMALL = (nn.PReLU, nn.RNNCellBase, nn.RNNBase)
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    model, flow = evidence.patient.model, evidence.flow
+    model, flow = evidence.setup.model, evidence.flow
     for places in repeated(model):
         calls = [call for call in flow.modules if call.name in places]
         if _in_a_row(flow, calls) or _same_input(calls):
@@ -73,8 +73,8 @@ def _same_input(calls: list[ModuleCall]) -> bool:
 
 
 def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
-    parameters = sum(p.numel() for p in evidence.patient.model.get_submodule(places[0]).parameters())
-    change = Change(prepare=lambda double: _parted(double, places[1:]))
+    parameters = sum(p.numel() for p in evidence.setup.model.get_submodule(places[0]).parameters())
+    change = Change(prepare=lambda replica: _parted(replica, places[1:]))
     remedy = tried(evidence, "of their own", change)
     return Finding(
         code=CODE,
@@ -89,15 +89,15 @@ def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
     )
 
 
-def _parted(double: Double, places: list[str]) -> None:
+def _parted(replica: Double, places: list[str]) -> None:
     """Give each place a layer of its own."""
-    known = {id(p) for group in double.optimizer.param_groups for p in group["params"]}
+    known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
     for place in places:
         parent, _, name = place.rpartition(".")
-        own = copy.deepcopy(double.model.get_submodule(place))
-        if any(id(p) in known for p in double.model.get_submodule(place).parameters()):
-            double.optimizer.add_param_group({"params": list(own.parameters())})
-        setattr(double.model.get_submodule(parent), name, own)
+        own = copy.deepcopy(replica.model.get_submodule(place))
+        if any(id(p) in known for p in replica.model.get_submodule(place).parameters()):
+            replica.optimizer.add_param_group({"params": list(own.parameters())})
+        setattr(replica.model.get_submodule(parent), name, own)
 
 
 def _called_again(evidence: Evidence, flow: Flow) -> Iterator[Finding]:
@@ -111,9 +111,9 @@ def _called_again(evidence: Evidence, flow: Flow) -> Iterator[Finding]:
         if len(calls) < 2 or not _in_a_row(flow, calls):
             continue
         module = calls[0].module
-        twin = next((other for other, sizes in idle.items() if sizes == _sizes(module) and other != name), "")
-        if twin:
-            yield _instead_of(name, twin, len(calls))
+        original = next((other for other, sizes in idle.items() if sizes == _sizes(module) and other != name), "")
+        if original:
+            yield _instead_of(name, original, len(calls))
             return
         if isinstance(module, _BATCH_NORM) and module.track_running_stats and _between_differ(flow, calls):
             yield _norm_again(name, len(calls))
@@ -126,7 +126,7 @@ def _idle(evidence: Evidence) -> dict[str, list[tuple[int, ...]]]:
     except NoEvidence:
         return {}
     layers = dict.fromkeys(name.rpartition(".")[0] for name in names)
-    return {layer: _sizes(evidence.patient.model.get_submodule(layer)) for layer in layers if layer}
+    return {layer: _sizes(evidence.setup.model.get_submodule(layer)) for layer in layers if layer}
 
 
 def _sizes(module: nn.Module) -> list[tuple[int, ...]]:
@@ -147,15 +147,16 @@ def _between_differ(flow: Flow, calls: list[ModuleCall]) -> bool:
     return len(set(makers)) == len(makers)
 
 
-def _instead_of(name: str, twin: str, calls: int) -> Finding:
+def _instead_of(name: str, original: str, calls: int) -> Finding:
     return Finding(
         code=CODE,
         severity="warning",
         where=name,
-        measured=f"{name} runs {calls} times, one after the other, and {twin}, a layer of the same sizes, never runs",
+        measured=f"{name} runs {calls} times, one after the other, and {original}, a layer of the same sizes, never "
+        "runs",
         threshold="a layer runs once in a pass, unless a loop is meant",
         why="Layers that run twice share their weights between two places.",
-        remedy=f"In forward, call `self.{twin}(x)` where `self.{name}(x)` is called again.",
+        remedy=f"In forward, call `self.{original}(x)` where `self.{name}(x)` is called again.",
     )
 
 
@@ -166,8 +167,8 @@ def _norm_again(name: str, calls: int) -> Finding:
         where=name,
         measured=f"the batch norm {name} runs {calls} times in a pass, behind different layers",
         threshold="one batch norm a layer",
-        why="Its running figures are a mixture of all of these layers', right for none: answers in evaluation mode "
-        "differ from those in training.",
+        why="Its running statistics are a mixture of all of these layers', right for none: predictions in evaluation "
+        "mode differ from those in training.",
         remedy=f"Make one for each: `self.{name}2 = nn.BatchNorm2d(…)`.",
     )
 
@@ -176,7 +177,7 @@ SHARED_WEIGHTS = Check(
     codes=(CODE,),
     question="Is the same layer in the network several times by mistake?",
     threshold="one layer at several places of which one feeds the other, or that get the same input; or called again "
-    "while a twin never runs; a layer that a loop calls is meant",
+    "while a original never runs; a layer that a loop calls is meant",
     run=run,
     explains="fit.*",
 )

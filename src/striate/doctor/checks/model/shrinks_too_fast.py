@@ -60,7 +60,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if not idle and not early:
         return
     last = (kernels or early)[-1]
-    change = Change(prepare=lambda double: _less_stride(double, last))
+    change = Change(prepare=lambda replica: _less_stride(replica, last))
     remedy = tried(evidence, "less stride", change, ANY if len(idle) > 1 else BETTER)
     better = remedy is not None and remedy.better
     # One alone may be meant to mix channels; of several, the layout of the network tells.
@@ -153,10 +153,10 @@ def _after_one_place(flow: Flow) -> list[Call]:
     return []
 
 
-def _less_stride(double: Double, last: Call) -> None:
+def _less_stride(replica: Double, last: Call) -> None:
     """Stride 2 for the first layer that strides, 1 for all others; pools keep a window, padded; pooling to one place
     goes. What the last convolution gives is averaged to the size it had."""
-    parts = dict(double.model.named_modules())
+    parts = dict(replica.model.named_modules())
     strided = [part for part in parts.values() if isinstance(part, _STRIDED) and _stride(part) > 1]
     for number, part in enumerate(strided):
         stride = 1 if number else 2

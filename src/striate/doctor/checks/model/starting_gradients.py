@@ -21,7 +21,7 @@ from striate.wording import listed
 
 RANGE = 1000.0
 """Layers whose gradients differ by more than this factor need learning rates that differ as much: no single one fits.
-Sound networks of twenty layers stay within thirty."""
+Healthy networks of twenty layers stay within thirty."""
 LEARNED = 0.3
 
 
@@ -124,8 +124,8 @@ def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Findin
 GRADIENT_STRENGTH = Check(
     codes=("model.vanishing-gradient", "model.exploding-gradient"),
     question="Is the gradient of similar strength in all layers?",
-    threshold="The gradients of the first and the last hidden layer, or the spreads of signals, differ by more than "
-    f"{RANGE:g}, "
+    threshold="The gradients of the first and the last hidden layer, or the standard deviations of signals, differ "
+    f"by more than {RANGE:g}, "
     "and "
     f"after the trial less than {LEARNED:.0%} of the way from chance to a loss of 0 is gone. Branches that begin at "
     "zero, "
@@ -151,21 +151,21 @@ def _find_symmetric_init(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if len(trial.rows) < FEWEST_STEPS:
         raise NoEvidence(f"fewer than {FEWEST_STEPS} training steps could be made")
-    ended = dict(trial.double.model.named_parameters())
+    ended = dict(trial.replica.model.named_parameters())
     bad = []
-    for name, twin in trial.double.twins.items():
+    for name, original in trial.replica.originals.items():
         gradient = trial.first.gradients.get(name)
-        if twin.ndim < 2 or not twin.requires_grad or gradient is None or name not in ended:
+        if original.ndim < 2 or not original.requires_grad or gradient is None or name not in ended:
             continue
         now = ended[name].detach()
-        if not bool(torch.isfinite(now).all()) or (gradient > 0 and torch.equal(now, twin)):
+        if not bool(torch.isfinite(now).all()) or (gradient > 0 and torch.equal(now, original)):
             continue  # what could move and was never moved tells nothing
-        if any(_alike(twin.detach(), axis) and _alike(now, axis) for axis in range(min(2, twin.ndim))):
+        if any(_alike(original.detach(), axis) and _alike(now, axis) for axis in range(min(2, original.ndim))):
             bad.append(name)
     if not bad:
         yield from _slow_to_part(evidence)
         return
-    weights = trial.double.twins[bad[0]].detach()
+    weights = trial.replica.originals[bad[0]].detach()
     yield Finding(
         code="model.symmetric-init",
         severity="error",

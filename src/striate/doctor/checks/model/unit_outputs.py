@@ -1,7 +1,7 @@
 """Are tanh and sigmoid units driven to their limits?
 Are units off for every sample?
-Does the network answer the same whatever it is given?
-Are filters copies of each other, or without any answer?
+Does the network predict the same whatever it is given?
+Are filters copies of each other, or without any response?
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ SATURATED = Check(
 KINDS = ("relu", "relu6")
 DEAD_UNITS_MOST = 0.75
 """Share of a layer's units. Deep below many ReLU layers all samples look alike, and about half of the units are off for
-all of them at a sound start; three quarters are not by chance."""
+all of them at a healthy start; three quarters are not by chance."""
 DEAD_UNITS_FEWEST_UNITS, FEWEST_SAMPLES = 4, 8
 DEAD_UNITS_LEARNED, DEAD_UNITS_LITTLE = 0.6, 0.15
 
@@ -165,7 +165,7 @@ DEAD_UNITS = Check(
     question="Are most units of a layer off, whatever the input?",
     threshold=f"{DEAD_UNITS_MOST:.0%} of a layer's units or more are zero for all of up to 64 samples, at the first "
     "step and 30 steps later; "
-    "at a sound start half of them are at most, in deep layers. An error where next to nothing is learned, a note "
+    "at a healthy start half of them are at most, in deep layers. An error where next to nothing is learned, a note "
     "where "
     "the network learns and better weights do not help.",
     run=_find_dead_units,
@@ -197,14 +197,14 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
     if begins is not None and begins >= SAME and evidence.progress.share > COLLAPSED_LITTLE:
         return
     outputs = evidence.after.outputs.flatten(1) if evidence.after.outputs.ndim > 1 else evidence.after.outputs[:, None]
-    answer = ", ".join(f"{float(value):.3g}" for value in outputs[0, :4])
+    predict = ", ".join(f"{float(value):.3g}" for value in outputs[0, :4])
     dots = ", …" if outputs.shape[1] > 4 else ""
     always = begins is not None and begins < SAME
     yield Finding(
         code="model.collapsed",
         severity="error" if always else "warning",
         where="the network's outputs",
-        measured=f"for {len(outputs)} different inputs all outputs are ({answer}{dots}) within "
+        measured=f"for {len(outputs)} different inputs all outputs are ({predict}{dots}) within "
         f"{max(s or 0 for s in spreads):.1g} "
         f"of their size after {len(trial.rows)} steps{', as before them' if always else '; before them they differed'}",
         threshold=f"a spread over samples below {SAME:g} of their size",
@@ -232,11 +232,11 @@ def _inputs_are_one(evidence: Evidence) -> bool:
 
 COLLAPSED = Check(
     codes=("model.collapsed",),
-    question="Does what the network answers depend on its input?",
+    question="Does what the network predicts depend on its input?",
     threshold=f"Over samples its outputs differ by less than {SAME:g} of their size after the trial, in training and "
     "evaluation "
     "mode, as they did before it (an error), or learning nothing (a warning). A last layer that begins with zeros "
-    "answers differently after the first step.",
+    "predicts differently after the first step.",
     run=_find_collapsed,
     explains="model.redundant-filters optim.lr-too-low fit.*",
 )

@@ -1,4 +1,4 @@
-"""What a change of the network, tried on a double, gives.
+"""What a change of the network, tried on a replica, gives.
 Questions put to a network in evaluation mode: batches that were changed, with the same random numbers each time.
 """
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from striate.doctor.evidence.answers import output_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.leaves import mapped
+from striate.doctor.evidence.predictions import output_of
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.patient.batch import copied, main_tensor, parts, size_of
 from striate.doctor.patient.copies import Double
@@ -59,28 +59,28 @@ def said(remedy: Tried | None, words: str) -> str:
 FLAT = 1e-2
 
 
-def asked(evidence: Evidence, batch: Any, *, seed: int = 0, double: Double | None = None) -> torch.Tensor:
-    """The answers of the network as it was given (or of another double) to a batch, on the CPU. Raises NoEvidence where
-    it cannot be asked."""
-    return question(evidence, batch, seed=seed, double=double)[1]
+def asked(evidence: Evidence, batch: Any, *, seed: int = 0, replica: Double | None = None) -> torch.Tensor:
+    """The predictions of the network as it was given (or of another replica) to a batch, on the CPU. Raises NoEvidence
+    where it cannot be asked."""
+    return question(evidence, batch, seed=seed, replica=replica)[1]
 
 
 def question(
-    evidence: Evidence, batch: Any, *, seed: int = 0, double: Double | None = None
+    evidence: Evidence, batch: Any, *, seed: int = 0, replica: Double | None = None
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """What the network is given for a batch, after what the step does to it, and its answers. Raises NoEvidence."""
-    double = double or evidence.fresh
+    """What the network is given for a batch, after what the step does to it, and its predictions. Raises NoEvidence."""
+    replica = replica or evidence.fresh
     given: list[torch.Tensor | None] = []
 
     def note(_: object, args: Any) -> None:
         tensor = main_tensor(args)
         given.append(None if tensor is None else tensor.detach().clone())
 
-    handle = double.model.register_forward_pre_hook(note)
+    handle = replica.model.register_forward_pre_hook(note)
     try:
-        with untouched(double.model), same_random_state(), torch.no_grad():
+        with untouched(replica.model), same_random_state(), torch.no_grad():
             torch.manual_seed(seed)
-            outputs = main_tensor(output_of(evidence.patient, double, copied(batch), training=False))
+            outputs = main_tensor(output_of(evidence.setup, replica, copied(batch), training=False))
     finally:
         handle.remove()
     if outputs is None or not outputs.ndim or not outputs.is_floating_point():
@@ -89,14 +89,14 @@ def question(
 
 
 def spread_between(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest difference of two answers, in spreads of the first; 0 where they are not finite."""
+    """The largest difference of two predictions, in spreads of the first; 0 where they are not finite."""
     return apart(one - other, one)
 
 
-def apart(difference: torch.Tensor, answers: torch.Tensor) -> float:
-    """The largest difference in spreads of the answers; of those that are all alike, in hundredths of them, as rounding
-    is no difference."""
-    spread = max(float(answers.std(correction=0)), FLAT * float(answers.abs().max())) or 1.0
+def apart(difference: torch.Tensor, predictions: torch.Tensor) -> float:
+    """The largest difference in spreads of the predictions; of those that are all alike, in hundredths of them, as
+    rounding is no difference."""
+    spread = max(float(predictions.std(correction=0)), FLAT * float(predictions.abs().max())) or 1.0
     found = float(difference.abs().max()) / spread
     return found if math.isfinite(found) else 0.0
 

@@ -80,8 +80,8 @@ def _by_hooks(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _unhook(double: Double) -> None:
-    for parameter in double.model.parameters():
+def _unhook(replica: Double) -> None:
+    for parameter in replica.model.parameters():
         (parameter._backward_hooks or {}).clear()
 
 
@@ -94,10 +94,10 @@ def _round(value: float) -> str:
     return f"{float(f'{value:.1g}'):g}"
 
 
-def _unclip(double: Double) -> None:
+def _unclip(replica: Double) -> None:
     """The optimizer gets what backward gave, whatever was done to it in between."""
     raw: dict[int, torch.Tensor] = {}
-    held = [p for group in double.optimizer.param_groups for p in group["params"] if p.requires_grad and p.is_leaf]
+    held = [p for group in replica.optimizer.param_groups for p in group["params"] if p.requires_grad and p.is_leaf]
 
     def note(parameter: torch.Tensor) -> Any:
         def hook(gradient: torch.Tensor) -> None:
@@ -114,7 +114,7 @@ def _unclip(double: Double) -> None:
 
     for parameter in held:
         parameter.register_hook(note(parameter))
-    double.optimizer.register_step_pre_hook(stepping)
+    replica.optimizer.register_step_pre_hook(stepping)
 
 
 CLIP_TOO_SMALL = Check(

@@ -28,7 +28,7 @@ from striate.doctor.evidence.trial import Trial
 from striate.records import Finding, Remedy
 
 LARGE_MOVE = 3e-3
-"""Sound steps move the parameters by about a thousandth of their norm, quick ones by a hundredth: a network that does
+"""Healthy steps move the parameters by about a thousandth of their norm, quick ones by a hundredth: a network that does
 not learn with smaller ones has another trouble."""
 LR_TOO_HIGH_LITTLE = 0.1
 SOME = 0.5
@@ -73,7 +73,7 @@ def _finding(trial: Trial, own: Progress, other: Progress, factor: float, severi
     end = "nan" if not math.isfinite(own.level) else number(own.level)
     measured = (
         f"with {rate} instead of {_rate(trial, 1)} the loss after {other.steps} steps is {other} instead of {end}; "
-        f"a constant answer has {number(own.chance)}"
+        f"a constant prediction has {number(own.chance)}"
     )
     return Finding(
         code="optim.lr-too-high",
@@ -120,7 +120,7 @@ LR_TOO_HIGH = Check(
 
 
 SMALL_MOVE = 2e-3
-"""Sound steps move the parameters by about a thousandth of their norm; larger ones are not too small."""
+"""Healthy steps move the parameters by about a thousandth of their norm; larger ones are not too small."""
 LR_TOO_LOW_LITTLE, NOTHING = 0.15, 0.02
 """Shares of the way from chance to a loss of zero."""
 LR_TOO_LOW_GAIN = 0.25
@@ -207,9 +207,9 @@ def _strength(trial: Trial) -> float:
     row = next((row for row in trial.rows if row.applied and row.weights), None)
     if row is None or not row.applied or not row.weights:
         return 0.0
-    if isinstance(trial.double.optimizer, torch.optim.SGD):
+    if isinstance(trial.replica.optimizer, torch.optim.SGD):
         return row.applied / row.weights
-    count = sum(p.numel() for group in trial.double.optimizer.param_groups for p in group["params"])
+    count = sum(p.numel() for group in trial.replica.optimizer.param_groups for p in group["params"])
     return float(count**0.5 / row.weights)
 
 

@@ -22,7 +22,7 @@ LITTLE, SOME = 0.15, 0.6
 SOME 2 times."""
 GAIN = 0.2
 WARMUP_STEPS, WARMUP_EPOCHS = 1000, 5
-"""A warmup of some hundred steps, or of an epoch or two, is sound."""
+"""A warmup of some hundred steps, or of an epoch or two, is healthy."""
 FALL_STEPS, FALL_EPOCHS = 20, 3
 """Who lowers the rate later has seen some epochs with the full one, and may mean it."""
 
@@ -44,7 +44,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if last > ENDING and not grows:
         return
     rises = shares[-1] > shares[len(shares) // 2]
-    if rises and not grows and _length_of_rise(shares) < _sound_rise(evidence):
+    if rises and not grows and _length_of_rise(shares) < _healthy_rise(evidence):
         return
     if not rises and not grows and _fall(shares) > max(FALL_STEPS, FALL_EPOCHS * steps_an_epoch(evidence)):
         return
@@ -64,7 +64,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 def _full(evidence: Evidence, rates: Sequence[tuple[float, ...]]) -> list[float]:
     """The highest rate that each group had in the trial, has as it is given, or began with."""
     highest = [max(values) for values in zip(*rates, strict=False)]
-    given = evidence.patient.optimizer
+    given = evidence.setup.optimizer
     if isinstance(given, Optimizer):
         began = [float(group.get("initial_lr", group["lr"])) for group in given.param_groups]
         now = rates_given(evidence)
@@ -87,7 +87,7 @@ def _fall(shares: Sequence[float]) -> int:
     return next((i for i, share in enumerate(shares) if share <= ENDING * 1.001), len(shares)) + 1
 
 
-def _sound_rise(evidence: Evidence) -> float:
+def _healthy_rise(evidence: Evidence) -> float:
     return max(WARMUP_STEPS, WARMUP_EPOCHS * steps_an_epoch(evidence))
 
 

@@ -34,9 +34,9 @@ def _find_no_step(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps could be made: gradients may be added up for longer")
     came = [row.raw for row in trial.rows if row.raw]
     still = unmoved(trial)
-    if not came or trial.astray or len(still) < len(trial.double.twins):
+    if not came or trial.astray or len(still) < len(trial.replica.originals):
         return
-    optimizer = {name for name in optimized(trial) if name in trial.double.twins}
+    optimizer = {name for name in optimized(trial) if name in trial.replica.originals}
     made = sum(row.steps for row in trial.rows)
     if made and (not optimizer or not any(any(row.rates) for row in trial.rows)):
         return  # the optimizer holds none of them, or its rate is 0: other checks say that
@@ -137,7 +137,7 @@ def _find_gradient_wrong(evidence: Evidence) -> Iterator[Finding]:
     functions = functions_of(evidence.trial)
     if not functions:
         return
-    given = given_to(evidence.patient, evidence.train.raw[0], functions)
+    given = given_to(evidence.setup, evidence.train.raw[0], functions)
     failed, wrong = "", 0
     for function in functions:
         for arguments in given.get(function, ()):
@@ -168,7 +168,7 @@ def _finding(found: FunctionCheck) -> Finding:
         f"{check.measured:.4g}; {len(found.wrong)} of its gradients are wrong",
         threshold=f"a relative error of {TOLERANCE:g} in float64",
         why=why,
-        remedy=f"Mend `{found.name}.backward`; `torch.autograd.gradcheck({found.name}.apply, inputs)` with inputs in "
+        remedy=f"Fix `{found.name}.backward`; `torch.autograd.gradcheck({found.name}.apply, inputs)` with inputs in "
         "float64 shows when it is right.",
     )
 
@@ -194,7 +194,7 @@ ALL = "optimizer = torch.optim.SGD(model.parameters(), lr=…)"
 def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
     """Parameters that get gradients, are in no group of the optimizer, and nothing else moves either."""
     trial = evidence.trial
-    if evidence.patient.own_optimizer or not trial.rows or trial.astray:
+    if evidence.setup.own_optimizer or not trial.rows or trial.astray:
         return
     held = set(optimized(trial))
     gradients = dict(trial.first.gradients)
@@ -202,7 +202,7 @@ def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
     missing = [name for name in unmoved(trial) if gradients.get(name) and name not in held]
     if not missing:
         return
-    given = [p for group in trial.double.optimizer.param_groups for p in group["params"]]
+    given = [p for group in trial.replica.optimizer.param_groups for p in group["params"]]
     if not held and len(missing) == sum(value is not None for value in gradients.values()):
         if any(row.steps for row in trial.rows):
             yield _of_another_network(missing, len(given))
@@ -226,9 +226,9 @@ def _of_another_network(missing: Sequence[str], given: int) -> Finding:
 
 def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
     trial = evidence.trial
-    sizes = {name: p.numel() for name, p in trial.double.model.named_parameters()}
-    matrices = [name for name in missing if trial.double.twins[name].ndim > 1]
-    complete = evidence.variant("optimizer of all parameters", Change(prepare=lambda double: _add(double, missing)))
+    sizes = {name: p.numel() for name, p in trial.replica.model.named_parameters()}
+    matrices = [name for name in missing if trial.replica.originals[name].ndim > 1]
+    complete = evidence.variant("optimizer of all parameters", Change(prepare=lambda replica: _add(replica, missing)))
     other, own = evidence.progress_of(complete), evidence.progress
     trained = bool(matrices) and _carry_what_was_learned(evidence, missing)
     helps = other.beats(own, WORTH)
@@ -253,26 +253,26 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
     )
 
 
-def _add(double: Double, missing: Sequence[str]) -> None:
-    wanted = [p for name, p in double.model.named_parameters() if name in set(missing)]
-    double.optimizer.add_param_group({"params": wanted})
+def _add(replica: Double, missing: Sequence[str]) -> None:
+    wanted = [p for name, p in replica.model.named_parameters() if name in set(missing)]
+    replica.optimizer.add_param_group({"params": wanted})
 
 
 def _carry_what_was_learned(evidence: Evidence, missing: Sequence[str]) -> bool:
     """Whether the numbers' order in them matters: of random ones it does not, but for a chance that two tries take
     away."""
     for seed in (1, 2):
-        change = Change(prepare=lambda double, seed=seed: _mix(double, missing, seed))  # type: ignore[misc]
+        change = Change(prepare=lambda replica, seed=seed: _mix(replica, missing, seed))  # type: ignore[misc]
         mixed = evidence.variant(f"missing parameters mixed {seed}", change)
         if not evidence.progress.beats(evidence.progress_of(mixed), LEARNED):
             return False
     return True
 
 
-def _mix(double: Double, missing: Sequence[str], seed: int) -> None:
+def _mix(replica: Double, missing: Sequence[str], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, parameter in double.model.named_parameters():
+        for name, parameter in replica.model.named_parameters():
             if name in missing and parameter.ndim > 1:
                 order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
                 parameter.copy_(parameter.reshape(-1)[order].reshape(parameter.shape))

@@ -21,7 +21,7 @@ from striate.doctor.patient.patient import Step
 from striate.records import Finding, Remedy
 
 SHRUNK = 0.8
-"""Sound decay takes a few percent of the weights' norm in a trial, and learning gives more."""
+"""Healthy decay takes a few percent of the weights' norm in a trial, and learning gives more."""
 LITTLE, SOME = 0.15, 0.6
 GAIN = 0.2
 ALONG = 0.3
@@ -43,7 +43,7 @@ class _Try:
 def run(evidence: Evidence) -> Iterator[Finding]:
     """Where weights shrink and little is learned: train without what shrinks them."""
     trial, own = evidence.trial, evidence.progress
-    if evidence.patient.own_optimizer and evidence.patient.own_step:
+    if evidence.setup.own_optimizer and evidence.setup.own_step:
         return
     shrunk = _shrunk(trial)
     if own.share > SOME or not shrunk < SHRUNK:
@@ -67,7 +67,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _tries(evidence: Evidence) -> Iterator[_Try]:
-    strongest = max(float(group.get("weight_decay", 0.0)) for group in evidence.trial.double.optimizer.param_groups)
+    strongest = max(float(group.get("weight_decay", 0.0)) for group in evidence.trial.replica.optimizer.param_groups)
     if strongest > 0:
         yield _Try(
             f"weight_decay={strongest:g}",
@@ -117,11 +117,11 @@ def _holding_norms(step: Step) -> Step:
 
 
 def _matrices(trial: Trial) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    ended = dict(trial.double.model.named_parameters())
+    ended = dict(trial.replica.model.named_parameters())
     return [
-        (twin.detach(), ended[name].detach())
-        for name, twin in trial.double.twins.items()
-        if twin.ndim > 1 and name in ended
+        (original.detach(), ended[name].detach())
+        for name, original in trial.replica.originals.items()
+        if original.ndim > 1 and name in ended
     ]
 
 
@@ -135,8 +135,8 @@ def _shrunk(trial: Trial) -> float:
     return after / before
 
 
-def _without(double: Double) -> None:
-    for group in double.optimizer.param_groups:
+def _without(replica: Double) -> None:
+    for group in replica.optimizer.param_groups:
         if "weight_decay" in group:
             group["weight_decay"] = 0.0
 
@@ -145,8 +145,8 @@ def _pulled(evidence: Evidence) -> bool:
     """Whether gradients point along the weights, as those of a penalty on their squares do."""
     along: list[float] = []
 
-    def listen(double: Double) -> None:
-        for parameter in double.model.parameters():
+    def listen(replica: Double) -> None:
+        for parameter in replica.model.parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
                 parameter.register_hook(_cosine(parameter, along))
 
@@ -163,8 +163,8 @@ def _cosine(parameter: torch.Tensor, found: list[float]) -> Any:
     return hook
 
 
-def _sideways(double: Double) -> None:
-    for parameter in double.model.parameters():
+def _sideways(replica: Double) -> None:
+    for parameter in replica.model.parameters():
         if parameter.ndim > 1 and parameter.requires_grad:
             parameter.register_hook(_projection(parameter))
 

@@ -25,8 +25,8 @@ _SAMPLE_SECONDS = 0.0001
 
 
 def _find_input_bound(evidence: Evidence) -> Iterator[Finding]:
-    loader, train = evidence.patient.train, evidence.train
-    if evidence.patient.arrays or evidence.trial.error is not None or not evidence.trial.rows:
+    loader, train = evidence.setup.train, evidence.train
+    if evidence.setup.arrays or evidence.trial.error is not None or not evidence.trial.rows:
         return
     known = sorted(train.seconds[1:] or train.seconds)
     loading = known[len(known) // 4]  # a machine with other work to do makes single batches slow
@@ -83,7 +83,7 @@ def seconds_of_steps(
     """
     until = evidence.clock.until(share)
     trials = {
-        name: run_trial(evidence.patient, batches, _WARM, until, _waiting(evidence, change), close=False)
+        name: run_trial(evidence.setup, batches, _WARM, until, _waiting(evidence, change), close=False)
         for name, (change, batches) in ways.items()
     }
     for _ in range(_ROUNDS):
@@ -102,7 +102,7 @@ def best(trial: Trial) -> float:
 
 def _waiting(evidence: Evidence, change: Change) -> Change:
     """The same change, with steps that are over when the accelerator is."""
-    if evidence.patient.device.type != "cuda":
+    if evidence.setup.device.type != "cuda":
         return change
 
     def wrap(step: Step) -> Step:

@@ -31,7 +31,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if evidence.calls.anomaly:
         yield _anomaly(evidence)
         return
-    wide = any(parameter.dtype == torch.float64 for parameter in evidence.patient.model.parameters())
+    wide = any(parameter.dtype == torch.float64 for parameter in evidence.setup.model.parameters())
     if wide and evidence.step_seconds >= _DOUBLE_SECONDS:
         yield from _single_precision(evidence)
     elif not wide and min(row.seconds for row in trial.rows) >= _LONG:  # by the fastest: other work makes steps slow
@@ -79,7 +79,7 @@ def _single_precision(evidence: Evidence) -> Iterator[Finding]:
 
 def _other_plans(evidence: Evidence) -> Iterator[Finding]:
     plain = evidence.train.raw[:_BATCHES]
-    grid = any(parameter.ndim == 4 for parameter in evidence.patient.model.parameters())
+    grid = any(parameter.ndim == 4 for parameter in evidence.setup.model.parameters())
     ways: dict[str, tuple[Change, Any]] = {"as it is": (Change(), plain)}
     ways["bfloat16"] = (Change(wrap=_under_bfloat16(evidence)), plain)
     if grid:
@@ -98,7 +98,7 @@ def _other_plans(evidence: Evidence) -> Iterator[Finding]:
         "the training step",
         f"a step takes: {table}; {chosen} is {times:.1f} times as fast, with the same loss within {_AGREE:.0%}",
         "The same network learns the same in less time.",
-        _remedy(chosen, evidence.patient.device.type),
+        _remedy(chosen, evidence.setup.device.type),
     )
 
 
@@ -120,7 +120,7 @@ def _agree(plain: Trial, other: Trial) -> bool:
 
 
 def _under_bfloat16(evidence: Evidence) -> Any:
-    device = evidence.patient.device.type
+    device = evidence.setup.device.type
 
     def wrap(step: Step) -> Step:
         def run(*args: Any) -> Any:
@@ -132,16 +132,16 @@ def _under_bfloat16(evidence: Evidence) -> Any:
     return wrap
 
 
-def _to_float32(double: Double) -> None:
-    double.model.float()
-    for state in double.optimizer.state.values():
+def _to_float32(replica: Double) -> None:
+    replica.model.float()
+    for state in replica.optimizer.state.values():
         for key, value in state.items():
             if isinstance(value, torch.Tensor) and value.dtype == torch.float64:
                 state[key] = value.float()
 
 
-def _to_channels_last(double: Double) -> None:
-    double.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def _to_channels_last(replica: Double) -> None:
+    replica.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _as_float32(batch: Any) -> Any:

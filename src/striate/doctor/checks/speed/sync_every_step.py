@@ -66,7 +66,7 @@ def _measured(evidence: Evidence, fetched: int, single: int, rows: bool) -> str:
 def _times_slower(evidence: Evidence) -> float | None:
     """How many times longer the user's step takes than the usual one on the same batches; None where that cannot be
     made."""
-    if evidence.patient.own_step:
+    if evidence.setup.own_step:
         return None
     batches = evidence.train.raw[:4]
     trials = seconds_of_steps(evidence, {"own": (Change(), batches), "plain": (Change(step=usual_step), batches)})
