@@ -120,7 +120,8 @@ def _overfit(curves: Curves) -> Finding | None:
         where="metrics.csv",
         measured=f"validation loss {smooth[-1]:.3f} at the end, {lowest:.3f} around epoch {place}{apart}",
         threshold=f"{WORSE:g} times the lowest, and {100 * GAP:.0f} points",
-        why="The network learns its training samples by heart. A run with --keep best predicts as well as it did before.",
+        why="The network learns its training samples by heart. A run with --keep best predicts as well as it did "
+        "before.",
         remedy=Remedy(
             "More data or augmentation, dropout, a smaller network, or fewer epochs.",
             settings={"keep": "best"},

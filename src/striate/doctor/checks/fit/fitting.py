@@ -26,8 +26,8 @@ _ALIKE = 0.9
 
 @dataclass(frozen=True)
 class Fit:
-    """`score`: the share of right predictions, or the share of the targets' variance that predictions explain (R²; may be
-    negative). `guess`: the score of the best constant prediction. `loss`: cross entropy or squared error. `count`:
+    """`score`: the share of right predictions, or the share of the targets' variance that predictions explain (R²; may
+    be negative). `guess`: the score of the best constant prediction. `loss`: cross entropy or squared error. `count`:
     samples. `text`: the score in words."""
 
     score: float

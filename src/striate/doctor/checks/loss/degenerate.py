@@ -82,8 +82,8 @@ def _falls_alone(evidence: Evidence) -> str | None:
 
 
 def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
-    """What says that predictions did not get better as the loss fell: that part of their own measure's fall at most is the
-    loss's. None where they did."""
+    """What says that predictions did not get better as the loss fell: that part of their own measure's fall at most is
+    the loss's. None where they did."""
     first, last = trial.losses[0], trial.level()
     start = evidence.start_training
     after = evidence.after_training if trial is evidence.trial else evidence.in_training(trial.replica)
