@@ -26,7 +26,8 @@ def try_remedy(remedy: str) -> None:
         if code.startswith("striate "):
             try_command(shlex.split(code)[1:])
         elif "…" not in code:
-            ast.parse(code.strip())
+            # A part of a line, such as `.detach()` or `with torch.no_grad():`.
+            ast.parse(("x" if code.startswith(".") else "") + code.strip() + (" pass" if code.endswith(":") else ""))
 
 
 def try_command(words: list[str]) -> None:

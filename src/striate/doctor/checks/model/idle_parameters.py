@@ -41,13 +41,8 @@ def _find_unused_parameters(evidence: Evidence) -> Iterator[Finding]:
         "part neither in a training step nor in a prediction",
         threshold="none: what is registered is meant to be used",
         why=f"A layer that is made in __init__ and never called learns nothing.{hint}",
-        remedy=f"Call it in forward, `x = {_self(layers[0])}(x)`, or delete it.",
+        remedy=f"Call it in forward, `x = {written(layers[0], 'self')}(x)`, or delete it.",
     )
-
-
-def _self(path: str) -> str:
-    place = written(path)
-    return f"self{place}" if place.startswith("[") else f"self.{place}"
 
 
 def unused(evidence: Evidence) -> list[str]:
@@ -149,14 +144,9 @@ def _finding(severity: str, names: list[str], measured: str, gain: str) -> Findi
         measured=f"{measured}{gain}",
         threshold=f"less than {SHARE:.0%} frozen, or weights that were trained before",
         why="A layer that is frozen while it is still random keeps giving random features.",
-        remedy=f"`for p in {_model(layers[0])}.parameters(): p.requires_grad_(True)` before the optimizer is made; or "
-        "load trained weights into what is frozen.",
+        remedy=f"`for p in {written(layers[0], 'model')}.parameters(): p.requires_grad_(True)` before the optimizer "
+        "is made; or load trained weights into what is frozen.",
     )
-
-
-def _model(path: str) -> str:
-    place = written(path)
-    return f"model{place}" if place.startswith("[") else f"model.{place}"
 
 
 def _unfreeze(replica: Double, names: set[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.heads import written
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -176,8 +177,8 @@ def _find_symmetric_init(evidence: Evidence) -> Iterator[Finding]:
         threshold=f"a difference below {ALIKE:g} of the largest weight, before the trial and after it",
         why="Units that begin alike get the same gradient and stay alike: the layer is worth a single unit.",
         remedy=Remedy(
-            f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]})`; only biases, scales and the "
-            "last layer "
+            f"Draw the weights at random: `nn.init.kaiming_normal_({written(bad[0], 'model')})`; only biases, scales "
+            "and the last layer "
             "of a branch may begin at zero.",
             settings={"model.init": "auto"},
         ),
@@ -208,7 +209,7 @@ def _slow_to_part(evidence: Evidence) -> Iterator[Finding]:
         why="Units that begin alike can only be told apart by what comes behind them, and stay near each other for "
         "long.",
         remedy=Remedy(
-            f"Draw the weights at random: `nn.init.kaiming_normal_(model.{bad[0]}.weight)`.",
+            f"Draw the weights at random: `nn.init.kaiming_normal_({written(bad[0], 'model')}.weight)`.",
             settings={"model.init": "auto"},
         ),
     )

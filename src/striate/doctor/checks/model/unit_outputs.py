@@ -68,7 +68,7 @@ def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
         why="There the slope is nearly zero, and the layers before get next to no gradient.",
         remedy=Remedy(
             "Begin with `nn.init.xavier_normal_(layer.weight)`, standardize the inputs, or put `nn.BatchNorm2d` "
-            "(`1d` behind "
+            "(`nn.BatchNorm1d` behind "
             "full layers) before the activation.",
             settings={"model.init": "auto"},
             advice="bn before the activation, in a layer string",
