@@ -48,7 +48,7 @@ def diagnose(
 
 
 def examine(setup: Patient, clock: Clock, *, quick: bool = False, without: frozenset[str] = frozenset()) -> Diagnosis:
-    """Ask all checks, or the `quick` ones, but for codes in `without`, within `nothing_changes`."""
+    """Ask all checks, or the `quick` ones, but for codes in `without`, with state preserved."""
     evidence = Evidence(setup, clock)
     found: list[Finding] = []
     skipped: dict[str, str] = {}
