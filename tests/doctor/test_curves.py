@@ -1,4 +1,4 @@
-"""What the curves of a run say: of made-up tables, each with one thing wrong, and of sound ones."""
+"""What the curves of a run say: of made-up tables, each with one thing wrong, and of healthy ones."""
 
 from __future__ import annotations
 

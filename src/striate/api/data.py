@@ -56,8 +56,8 @@ def check_data(
     if sheet is not None:
         _refuse_sheet(listing.kind, Path(sheet))
     target = usual_quarantine(listing)
-    mend = "" if target is None else f"striate data check {pasted(listing.source)} --quarantine {pasted(target)}"
-    evidence = gather(listing, merged.data, mend, announce)
+    command = () if target is None else ("data", "check", listing.source, "--quarantine", str(target))
+    evidence = gather(listing, merged.data, command, announce)
     check = check_evidence(evidence)
     if labels:
         check = _with_label_errors(check, merged.seed, announce)

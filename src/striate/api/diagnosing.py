@@ -20,8 +20,7 @@ from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.trial import run_trial
 from striate.doctor.own.curves import curve_findings, read_curves
-from striate.doctor.own.prepared import examine_prepared, patient_of
-from striate.doctor.own.remedies import in_own_words
+from striate.doctor.own.prepared import examine_prepared, in_options, patient_of
 from striate.doctor.patient.unchanged import nothing_changes
 from striate.errors import ConfigError, UsageError
 from striate.records import Finding
@@ -119,7 +118,7 @@ def _prepare(config: Config, module: nn.Module | None, announce: Announce) -> Pr
             "optim.name",
             "own-rule",
             "a training by gradients: the rules of old networks have none",
-            "--optim.name adam",
+            "--optim.name adamw",
         )
     return prepared
 
@@ -131,11 +130,11 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
         targets = prepared.task.diagnosed_as
         classes = len(prepared.data.classes) if targets is not None and targets.targets == "labels" else 0
         curves = read_curves(run, classes)
-        known += curve_findings(curves)
+        known += [in_options(finding, prepared.config) for finding in curve_findings(curves)]
         told = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "
     diagnosis = examine_prepared(prepared, Clock(seconds))
     codes = {finding.code for finding in known}
-    tried = [in_own_words(other, prepared.config) for other in _all(diagnosis) if other.code not in codes]
+    tried = [in_options(other, prepared.config) for other in _all(diagnosis) if other.code not in codes]
     findings, follows = sort_out([*known, *tried])
     model, data = prepared.config.model.name, prepared.data.name
     shape = show_shape(tuple(prepared.data.input_shape))
@@ -184,4 +183,4 @@ def looked_at(prepared: Prepared) -> Prepared:
         return prepared
     known = {finding.code for finding in prepared.findings}
     errors = [f for f in diagnosis.findings if f.severity == "error" and f.code not in known]
-    return replace(prepared, findings=(*prepared.findings, *(in_own_words(error, config) for error in errors)))
+    return replace(prepared, findings=(*prepared.findings, *(in_options(error, config) for error in errors)))

@@ -88,7 +88,11 @@ def lay(along: AxisWindows, mode: Mode, weights: str = "ones") -> dict[str, Any]
     try:
         return said | _numbers(along, mode, weights)
     except ShapeError as error:
-        fits = {"remedy": _what_fits(along, mode)} if error.where == "kernel" else {}
+        fits = {}
+        if error.where == "kernel":
+            fits = {"remedy": _what_fits(along, mode)}
+        elif error.where == "padding":  # more than the border can give
+            fits = {"remedy": "border replicate"}
         return said | {"problem": problem_record(error) | fits}
 
 

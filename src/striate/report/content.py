@@ -12,6 +12,7 @@ from typing import Any
 from striate.account.ledger import Ledger
 from striate.account.remarks.teacher import teacher_remarks
 from striate.doctor.own.curves import curve_findings, read_curves
+from striate.doctor.own.prepared import in_options
 from striate.errors import pasted
 from striate.records import Finding
 from striate.report.summary import short_layer_table
@@ -146,4 +147,4 @@ def _of_the_end(run: RunDirectory, prepared: Prepared) -> tuple[Finding, ...]:
     """What the doctor reads from the curves of a training that is over."""
     known = {finding.code for finding in prepared.findings}
     found = curve_findings(read_curves(run, len(prepared.data.classes)))
-    return tuple(finding for finding in found if finding.code not in known)
+    return tuple(in_options(finding, prepared.config) for finding in found if finding.code not in known)

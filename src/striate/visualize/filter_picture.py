@@ -12,6 +12,7 @@ from scipy.signal import oaconvolve
 from striate.errors import UsageError
 from striate.layers.axis_windows import PADDING_MODES, furthest_reach
 from striate.layers.kernels import Kernel
+from striate.records import option_remedy
 from striate.visualize.picture import Bytes, Picture
 
 NUMPY_MODES: dict[str, Any] = {"replicate": "edge", "zeros": "constant", "reflect": "reflect", "circular": "wrap"}
@@ -57,7 +58,9 @@ def divide(sums: NDArray[Any], divisor: int) -> Bytes:
 def check_padding(width: int, height: int, kernel: Kernel, padding_mode: str) -> None:
     """Raise UsageError where the padding mode is unknown, or the picture is too small for it."""
     if padding_mode not in PADDING_MODES:
-        raise UsageError("--padding-mode", padding_mode, " or ".join(PADDING_MODES), "--padding-mode replicate")
+        raise UsageError(
+            "--padding-mode", padding_mode, " or ".join(PADDING_MODES), option_remedy("padding-mode", "replicate")
+        )
     above, left = kernel.center
     most = furthest_reach(padding_mode, height), furthest_reach(padding_mode, width)
     if all(limit is None or far <= limit for far, limit in zip(kernel.center, most, strict=True)):
@@ -69,7 +72,7 @@ def check_padding(width: int, height: int, kernel: Kernel, padding_mode: str) ->
         f"a kernel of {rows} × {columns} (rows × columns), which reaches {above} rows and {left} columns beyond a "
         f"picture of {height} × {width}",
         f"a reach of at most {most[0]} rows and {most[1]} columns: {why}",
-        "--padding-mode replicate",
+        option_remedy("padding-mode", "replicate"),
     )
 
 

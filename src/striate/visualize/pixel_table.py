@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from striate.errors import UsageError
+from striate.records import option_remedy
 from striate.visualize.picture import Bytes, Picture, whole_numbers
 
 _WIDTH = 79
@@ -64,7 +65,7 @@ def pixel_table(picture: Picture, region: str | None = None, channel: str | None
         planes["alpha"] = picture.alpha
     if channel is not None:
         if channel not in planes:
-            raise UsageError("--channel", channel, " or ".join(planes), f"--channel {next(iter(planes))}")
+            raise UsageError("--channel", channel, " or ".join(planes), option_remedy("channel", next(iter(planes))))
         planes = {channel: planes[channel]}
     width, height = picture.size
     found = _read_region(region, picture.size)
@@ -78,7 +79,7 @@ def _read_region(text: str | None, size: tuple[int, int]) -> tuple[int, int, int
     """`x,y,width,height` as numbers of pixels inside a picture of `size` (width, height). Raises UsageError."""
     if text is None:
         return None
-    (width, height), example = size, f"--region 0,0,{min(size[0], 16)},{min(size[1], 16)}"
+    (width, height), example = size, option_remedy("region", f"0,0,{min(size[0], 16)},{min(size[1], 16)}")
     numbers = whole_numbers(text, 4)
     expected = f"x,y,width,height inside {width} × {height} pixels: x 0 to {width - 1}, y 0 to {height - 1}"
     if numbers is None:
@@ -88,7 +89,7 @@ def _read_region(text: str | None, size: tuple[int, int]) -> tuple[int, int, int
         raise UsageError("--region", text, expected, example)
     if x + wide > width or y + high > height:
         got = f"{text}, which ends at x = {x + wide - 1}, y = {y + high - 1}"
-        fits = f"--region {x},{y},{min(wide, width - x)},{min(high, height - y)}"
+        fits = option_remedy("region", f"{x},{y},{min(wide, width - x)},{min(high, height - y)}")
         raise UsageError("--region", got, expected, fits)
     return x, y, wide, high
 

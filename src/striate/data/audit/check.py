@@ -95,7 +95,19 @@ def check_evidence(evidence: Evidence) -> DataCheck:
             why = "No training can start with these data."
             where = evidence.listing.source
             remedy = f"{error.remedy[0].upper()}{error.remedy[1:]}."
-            found.append(Marked(Finding("data.unusable", "error", where, error.got, error.expected, why, remedy)))
+            found.append(
+                Marked(
+                    Finding(
+                        code="data.unusable",
+                        severity="error",
+                        where=where,
+                        measured=error.got,
+                        threshold=error.expected,
+                        why=why,
+                        remedy=remedy,
+                    )
+                )
+            )
     return DataCheck(evidence, grave_first(found))
 
 

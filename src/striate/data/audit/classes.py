@@ -14,11 +14,18 @@ from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, some
 from striate.data.listing import Listing
-from striate.records import Finding, Severity
+from striate.records import Finding, Remedy, Severity
 from striate.wording import several
 
-_NOTE, _WARN = 3, 10
+IMBALANCED, VERY_IMBALANCED = 3, 10
+"""Times as many samples of the commonest class as of the rarest: a note from the first, a warning from the second."""
+IMBALANCE_THRESHOLD = f"{IMBALANCED} times; a warning from {VERY_IMBALANCED}"
 _FEW = 5
+
+
+def imbalance_severity(ratio: float) -> Severity | None:
+    """How grave it is that the commonest class has `ratio` times as many samples as the rarest; None: it is not."""
+    return None if ratio < IMBALANCED else "note" if ratio < VERY_IMBALANCED else "warning"
 
 
 def _counts(evidence: Evidence) -> dict[str, Counter[str]]:
@@ -37,17 +44,22 @@ def find_imbalance(evidence: Evidence) -> Marked | None:
     if len(train) < 2:
         return None
     (most, many), (least, few) = train.most_common()[0], train.most_common()[-1]
-    if many < _NOTE * few:
+    severity = imbalance_severity(many / few)
+    if severity is None:
         return None
     return Marked(
         Finding(
-            "data.imbalance",
-            "warning" if many >= _WARN * few else "note",
-            evidence.listing.source,
-            f"{many / few:.1f} times as many samples of {most} ({many:,}) as of {least} ({few:,}) in train",
-            f"{_NOTE} times; a warning from {_WARN}",
-            "Accuracy then says little about the rare classes: macro F1 and the confusion matrix do.",
-            "Add samples of the rare classes.",
+            code="data.imbalance",
+            severity=severity,
+            where=evidence.listing.source,
+            measured=f"{many / few:.1f} times as many samples of {most} ({many:,}) as of {least} ({few:,}) in train",
+            threshold=IMBALANCE_THRESHOLD,
+            why="Accuracy then says little about the rare classes: macro F1 and the confusion matrix do.",
+            remedy=Remedy(
+                "Add samples of the rare classes.",
+                settings={"task.class_weights": "balanced"},
+                advice="more samples of the rare classes",
+            ),
         )
     )
 
@@ -70,13 +82,13 @@ def missing_class(evidence: Evidence, known: str, lacking: Mapping[str, Sequence
     said = "; ".join(f"{name} has no {some(classes)}" for name, classes in lacking.items())
     return Marked(
         Finding(
-            "data.missing-class",
-            "error" if "train" in lacking else "warning",
-            evidence.listing.source,
-            f"of {known}, {said}",
-            "every class in every split",
-            "What was never shown cannot be learned, and of what is not in test nothing can be said.",
-            remedy,
+            code="data.missing-class",
+            severity="error" if "train" in lacking else "warning",
+            where=evidence.listing.source,
+            measured=f"of {known}, {said}",
+            threshold="every class in every split",
+            why="What was never shown cannot be learned, and of what is not in test nothing can be said.",
+            remedy=remedy,
         )
     )
 
@@ -100,13 +112,13 @@ def find_small_classes(evidence: Evidence) -> Marked | None:
         got = f"{count} fewer than {_FEW} different training samples: {some(few)}"
     return Marked(
         Finding(
-            "data.too-few",
-            severity,
-            evidence.listing.source,
-            got,
-            f"two classes, {_FEW} different samples each in train",
-            "So few are learned by heart.",
-            "Add samples; a few dozen of each class are a beginning.",
+            code="data.too-few",
+            severity=severity,
+            where=evidence.listing.source,
+            measured=got,
+            threshold=f"two classes, {_FEW} different samples each in train",
+            why="So few are learned by heart.",
+            remedy="Add samples; a few dozen of each class are a beginning.",
         )
     )
 
@@ -138,13 +150,13 @@ def find_suspicious_names(listing: Listing) -> Finding | None:
     if not said:
         return None
     return Finding(
-        "data.label-names",
-        "warning",
-        listing.source,
-        f"{several(len(said), 'suspicious name')} of classes: {some(said)}",
-        "0 names",
-        "One class under two names is learned as two.",
-        "Rename them, or leave them if they are meant so.",
+        code="data.label-names",
+        severity="warning",
+        where=listing.source,
+        measured=f"{several(len(said), 'suspicious name')} of classes: {some(said)}",
+        threshold="0 names",
+        why="One class under two names is learned as two.",
+        remedy="Rename them, or leave them if they are meant so.",
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from striate.data.audit.evidence import Evidence, keep_together, leaving
+from striate.data.audit.evidence import Evidence, keep_together, leaving_out
 from striate.data.audit.marked import GRAVE, Marked, severity_of, some
 from striate.data.listing import Listing
 from striate.data.scan import Scan
@@ -63,13 +63,13 @@ def _told(
     severity: Severity = "warning" if many else "note"
     named = [sign.join(evidence.named(number) for number in group[:2]) for group in groups]
     finding = Finding(
-        code,
-        severity,
-        evidence.listing.source,
-        f"{extra:,} of {total:,} are {how} the same as another of their split: {some(named)}",
-        f"a warning from {GRAVE:.0%} of the images",
-        "Copies count twice, in training and in what is measured.",
-        "Keep one of each, where they are not meant to weigh more.",
+        code=code,
+        severity=severity,
+        where=evidence.listing.source,
+        measured=f"{extra:,} of {total:,} are {how} the same as another of their split: {some(named)}",
+        threshold=f"a warning from {GRAVE:.0%} of the images",
+        why="Copies count twice, in training and in what is measured.",
+        remedy="Keep one of each, where they are not meant to weigh more.",
     )
     return Marked(finding, tuple(groups), {n: evidence.listing.labels[n] for group in groups for n in group})
 
@@ -84,13 +84,13 @@ def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, .
         first = {scan.labels[number]: number for number in reversed(group)}
         named.append(" = ".join(sorted(f"{listing.paths[n]} ({listing.labels[n]})" for n in first.values())))
     finding = Finding(
-        "data.label-noise",
-        "warning",
-        listing.source,
-        f"{several(len(torn), 'image occurs', 'images occur')} with two labels: {some(named)}",
-        "0 images",
-        "At most one of the labels is right.",
-        "Look at them, and keep the right one.",
+        code="data.label-noise",
+        severity="warning",
+        where=listing.source,
+        measured=f"{several(len(torn), 'image occurs', 'images occur')} with two labels: {some(named)}",
+        threshold="0 images",
+        why="At most one of the labels is right.",
+        remedy="Look at them, and keep the right one.",
     )
     ids = frozenset(number for group in torn for number in group)
     return Marked(finding, tuple(torn), {number: listing.labels[number] for number in ids}, ids)
@@ -103,7 +103,7 @@ def find_contradictions(evidence: Evidence) -> Marked | None:
         return None
     severity = severity_of(len(noise.leave_out), len(evidence.splits))
     finding = replace(noise.finding, severity=severity, threshold=f"0; an error from {GRAVE:.0%} of the samples")
-    finding = replace(finding, remedy=f"{finding.remedy}{leaving(evidence)}")
+    finding = replace(finding, remedy=leaving_out(evidence, finding.remedy))
     return replace(noise, finding=finding)
 
 
@@ -126,12 +126,12 @@ def find_near_contradictions(evidence: Evidence) -> Marked | None:
         first = {labels[number]: number for number in reversed(group)}
         named.append(" ≈ ".join(f"{evidence.named(n)} ({labels[n]})" for n in sorted(first.values())))
     finding = Finding(
-        "data.label-noise",
-        "warning",
-        evidence.listing.source,
-        f"{several(len(torn), 'image occurs', 'images occur')} nearly the same with two labels: {some(named)}",
-        "0 images",
-        "At most one of the labels is right, where it is the same picture.",
-        "Look at them (--sheet draws them), and keep the right one.",
+        code="data.label-noise",
+        severity="warning",
+        where=evidence.listing.source,
+        measured=f"{several(len(torn), 'image occurs', 'images occur')} nearly the same with two labels: {some(named)}",
+        threshold="0 images",
+        why="At most one of the labels is right, where it is the same picture.",
+        remedy="Look at them (--sheet draws them), and keep the right one.",
     )
     return Marked(finding, tuple(torn), {number: labels[number] for group in torn for number in group})

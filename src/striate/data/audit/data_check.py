@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ class DataCheck:
     def remedy(self) -> str:
         """The command that writes a manifest without what should not be trained on; empty where none would help."""
         helps = self.left_out or any(mark.together for mark in self.marked)
-        return self.evidence.mend if helps and self.quarantine is None else ""
+        command = self.evidence.quarantine if helps and self.quarantine is None else ()
+        return shlex.join(["striate", *command]) if command else ""
 
     def _repr_html_(self) -> str:
         listing, sizes = self.evidence.listing, ", ".join(f"{n:,} {name}" for name, n in self.sizes.items())

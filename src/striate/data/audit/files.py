@@ -25,13 +25,13 @@ def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int)
     ids = sorted(unreadable)
     named = [f"{listing.paths[number]} ({unreadable[number]})" for number in ids]
     finding = Finding(
-        "data.unreadable",
-        "error",
-        listing.source,
-        f"{len(named):,} of {total:,} files cannot be read: {some(named)}",
-        "0 files",
-        "They are in no split; split.csv lists them as unreadable.",
-        "Replace or remove them.",
+        code="data.unreadable",
+        severity="error",
+        where=listing.source,
+        measured=f"{len(named):,} of {total:,} files cannot be read: {some(named)}",
+        threshold="0 files",
+        why="They are in no split; split.csv lists them as unreadable.",
+        remedy="Replace or remove them.",
     )
     return Marked(finding, alone(ids), dict(unreadable), frozenset(ids))
 
@@ -41,13 +41,14 @@ def find_ignored(listing: Listing) -> Finding | None:
     if not listing.ignored:
         return None
     return Finding(
-        "data.ignored",
-        "note",
-        listing.source,
-        f"{several(len(listing.ignored), 'file or array is', 'files or arrays are')} not used: {some(listing.ignored)}",
-        "0",
-        "They are hidden, no pictures, or lie where none are looked for.",
-        "Remove them, or move pictures into the folder of their class.",
+        code="data.ignored",
+        severity="note",
+        where=listing.source,
+        measured=f"{several(len(listing.ignored), 'file or array is', 'files or arrays are')} not used: "
+        f"{some(listing.ignored)}",
+        threshold="0",
+        why="They are hidden, no pictures, or lie where none are looked for.",
+        remedy="Remove them, or move pictures into the folder of their class.",
     )
 
 
@@ -69,13 +70,13 @@ def find_hidden(evidence: Evidence) -> Marked | None:
         return None
     return Marked(
         Finding(
-            "data.hidden",
-            "note",
-            evidence.listing.source,
-            f"{several(len(names), 'hidden file is', 'hidden files are')} not used: {some(names)}",
-            "0 files",
-            "Names that begin with a dot, and __MACOSX, are what systems and programs leave behind.",
-            "Rename them if they are pictures to learn from, else remove them.",
+            code="data.hidden",
+            severity="note",
+            where=evidence.listing.source,
+            measured=f"{several(len(names), 'hidden file is', 'hidden files are')} not used: {some(names)}",
+            threshold="0 files",
+            why="Names that begin with a dot, and __MACOSX, are what systems and programs leave behind.",
+            remedy="Rename them if they are pictures to learn from, else remove them.",
         )
     )
 
@@ -87,13 +88,13 @@ def find_unread_formats(evidence: Evidence) -> Marked | None:
         return None
     return Marked(
         Finding(
-            "data.unsupported",
-            "warning",
-            evidence.listing.source,
-            f"{several(len(names), 'file is', 'files are')} of a format that is not read: {some(names)}",
-            "0 files",
-            "JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000 and AVIF are; these are missing from the training.",
-            "Convert them to PNG or JPEG.",
+            code="data.unsupported",
+            severity="warning",
+            where=evidence.listing.source,
+            measured=f"{several(len(names), 'file is', 'files are')} of a format that is not read: {some(names)}",
+            threshold="0 files",
+            why="JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000 and AVIF are; these are missing from the training.",
+            remedy="Convert them to PNG or JPEG.",
         )
     )
 
@@ -105,13 +106,13 @@ def find_misplaced(evidence: Evidence) -> Marked | None:
         return None
     return Marked(
         Finding(
-            "data.misplaced",
-            "warning",
-            evidence.listing.source,
-            f"{several(len(names), 'picture lies', 'pictures lie')} where none are looked for: {some(names)}",
-            "0 pictures",
-            "They have no label and are missing from the training.",
-            "Move them into the folder of their class, or remove them.",
+            code="data.misplaced",
+            severity="warning",
+            where=evidence.listing.source,
+            measured=f"{several(len(names), 'picture lies', 'pictures lie')} where none are looked for: {some(names)}",
+            threshold="0 pictures",
+            why="They have no label and are missing from the training.",
+            remedy="Move them into the folder of their class, or remove them.",
         )
     )
 

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from striate.data.audit.alike import EVEN
-from striate.data.audit.evidence import Evidence, leaving
+from striate.data.audit.evidence import Evidence, leaving_out
 from striate.data.audit.marked import GRAVE, Marked, alone, severity_of, some
 from striate.records import Finding
 from striate.wording import listed, several
@@ -29,13 +29,14 @@ def find_even_images(evidence: Evidence) -> Marked | None:
         return None
     total = len(evidence.splits)
     finding = Finding(
-        "data.constant-images",
-        severity_of(len(ids), total),
-        evidence.listing.source,
-        f"{len(ids):,} of {total:,} images are blank, of one even color: {some([evidence.named(i) for i in ids])}",
-        f"a standard deviation of {EVEN:g} of 255 levels; an error from {GRAVE:.0%} of the images",
-        "Nothing can be learned from them but that their label is likely.",
-        f"Replace or remove them.{leaving(evidence)}",
+        code="data.constant-images",
+        severity=severity_of(len(ids), total),
+        where=evidence.listing.source,
+        measured=f"{len(ids):,} of {total:,} images are blank, of one even color: "
+        f"{some([evidence.named(i) for i in ids])}",
+        threshold=f"a standard deviation of {EVEN:g} of 255 levels; an error from {GRAVE:.0%} of the images",
+        why="Nothing can be learned from them but that their label is likely.",
+        remedy=leaving_out(evidence, "Replace or remove them."),
     )
     return Marked(finding, alone(ids), dict.fromkeys(ids, "blank"), frozenset(ids))
 
@@ -64,14 +65,14 @@ def find_mixed_modes(evidence: Evidence) -> Marked | None:
     found = listed([f"{count:,} {word}" for word, count in counts.most_common()], 6)
     first = ids[0]
     finding = Finding(
-        "data.mixed-modes",
-        "note",
-        evidence.listing.source,
-        f"pictures in {len(counts)} modes: {found}; the first that is not {usual} is {evidence.named(first)}",
-        "one mode",
-        "All become color if any has some: alpha is laid over white, gray repeated, CMYK converted without a profile. "
-        "A mode that only one class has gives the class away.",
-        "Convert them to one mode if they differ by class.",
+        code="data.mixed-modes",
+        severity="note",
+        where=evidence.listing.source,
+        measured=f"pictures in {len(counts)} modes: {found}; the first that is not {usual} is {evidence.named(first)}",
+        threshold="one mode",
+        why="All become color if any has some: alpha is laid over white, gray repeated, CMYK converted without a "
+        "profile. A mode that only one class has gives the class away.",
+        remedy="Convert them to one mode if they differ by class.",
     )
     return Marked(finding, alone(ids), {i: words[i] for i in ids})
 
@@ -84,14 +85,14 @@ def find_turned(evidence: Evidence) -> Marked | None:
     if not ids:
         return None
     finding = Finding(
-        "data.exif-rotation",
-        "note",
-        evidence.listing.source,
-        f"{len(ids):,} of {len(evidence.splits):,} pictures are turned by their EXIF: "
+        code="data.exif-rotation",
+        severity="note",
+        where=evidence.listing.source,
+        measured=f"{len(ids):,} of {len(evidence.splits):,} pictures are turned by their EXIF: "
         f"{some([evidence.named(i) for i in ids])}",
-        "0 pictures",
-        "They are turned here, in training and in predict; many other programs show and read them lying.",
-        "Save them upright if other programs are to read them.",
+        threshold="0 pictures",
+        why="They are turned here, in training and in predict; many other programs show and read them lying.",
+        remedy="Save them upright if other programs are to read them.",
     )
     return Marked(finding, alone(ids), dict.fromkeys(ids, "turned"))
 
@@ -135,14 +136,14 @@ def _told(evidence: Evidence, code: str, ids: list[int], what: str, why: str) ->
     sizes = {i: "×".join(map(str, evidence.looks.sizes[i].tolist())) for i in ids}
     middle = "×".join(f"{side:g}" for side in np.median(evidence.looks.sizes[list(evidence.readable)], axis=0))
     finding = Finding(
-        code,
-        "warning",
-        evidence.listing.source,
-        f"{several(len(ids), 'image is', 'images are')} {what} in height and width (the middle: {middle}): "
+        code=code,
+        severity="warning",
+        where=evidence.listing.source,
+        measured=f"{several(len(ids), 'image is', 'images are')} {what} in height and width (the middle: {middle}): "
         f"{some([f'{evidence.named(i)} ({sizes[i]})' for i in ids])}",
-        f"a factor of {_FACTOR}",
-        why,
-        "Look at them: thumbnails and scans often come in by mistake.",
+        threshold=f"a factor of {_FACTOR}",
+        why=why,
+        remedy="Look at them: thumbnails and scans often come in by mistake.",
     )
     return Marked(finding, alone(ids), sizes)
 
@@ -169,13 +170,13 @@ def find_wrong_suffixes(evidence: Evidence) -> Marked | None:
     if not wrong:
         return None
     finding = Finding(
-        "data.wrong-suffix",
-        "warning",
-        evidence.listing.source,
-        f"{len(wrong):,} of {len(evidence.splits):,} pictures are of another format than their suffix says: "
+        code="data.wrong-suffix",
+        severity="warning",
+        where=evidence.listing.source,
+        measured=f"{len(wrong):,} of {len(evidence.splits):,} pictures are of another format than their suffix says: "
         f"{some([f'{evidence.named(i)} ({words})' for i, words in wrong.items()])}",
-        "0 pictures",
-        "They are read here by their content; programs that go by the suffix fail on them.",
-        "Rename them.",
+        threshold="0 pictures",
+        why="They are read here by their content; programs that go by the suffix fail on them.",
+        remedy="Rename them.",
     )
     return Marked(finding, alone(list(wrong)), wrong)

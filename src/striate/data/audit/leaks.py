@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.audit.alike import NEAR
-from striate.data.audit.evidence import Evidence, keep_together, leaving
+from striate.data.audit.evidence import Evidence, keep_together, leaving_out
 from striate.data.audit.marked import GRAVE, Marked, some
 from striate.data.listing import Listing
 from striate.records import Finding, Severity
@@ -37,19 +37,19 @@ def find_leaks(evidence: Evidence) -> Marked | None:
     severity: Severity = "error" if any(counts[name] >= GRAVE * totals[name] for name in counts) else "warning"
     affected = " and ".join(f"{counts[name]:,} of {totals[name]:,} in {name}" for name in ORDER if counts[name])
     finding = Finding(
-        "data.leak",
-        severity,
-        evidence.listing.source,
-        f"{affected} are in another split too: {some([_pair(evidence, group) for group in torn])}",
-        f"0; an error from {GRAVE:.0%} of a split",
-        "What was trained on is recognized, not understood: such a split measures too well.",
-        "Remove each of them from all splits but one, or keep them together in a group." + leaving(evidence),
+        code="data.leak",
+        severity=severity,
+        where=evidence.listing.source,
+        measured=f"{affected} are in another split too: {some([_pair(evidence, group) for group in torn])}",
+        threshold=f"0; an error from {GRAVE:.0%} of a split",
+        why="What was trained on is recognized, not understood: such a split measures too well.",
+        remedy=leaving_out(evidence, "Remove each of them from all splits but one, or keep them together in a group."),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
-    return Marked(finding, tuple(torn), words, _mended(evidence, torn), keep_together(evidence, evidence.alike))
+    return Marked(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.alike))
 
 
-def _mended(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
+def _fixed(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
     """The copies in all given splits but the last that has one."""
     given = evidence.listing.given
     left: set[int] = set()
@@ -83,13 +83,13 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
     if not leaks:
         return None
     return Finding(
-        "data.leak",
-        "warning",
-        listing.source,
-        f"{len(leaks):,} images with identical content lie in two of the given splits: {some(leaks)}",
-        "0 images",
-        "What was trained on is recognized, not understood: such a split measures too well.",
-        "Remove each of them from all splits but one.",
+        code="data.leak",
+        severity="warning",
+        where=listing.source,
+        measured=f"{len(leaks):,} images with identical content lie in two of the given splits: {some(leaks)}",
+        threshold="0 images",
+        why="What was trained on is recognized, not understood: such a split measures too well.",
+        remedy="Remove each of them from all splits but one.",
     )
 
 
@@ -100,13 +100,13 @@ def find_seen(listing: Listing, contents: Sequence[str], seen: Collection[str]) 
         return ()
     return (
         Finding(
-            "data.leak",
-            "warning",
-            listing.source,
-            f"{count:,} of {len(contents):,} samples were in the training split of the network",
-            "0 samples",
-            "What was trained on is recognized, not understood: such data measure too well.",
-            "Evaluate it on data that it was not trained on.",
+            code="data.leak",
+            severity="warning",
+            where=listing.source,
+            measured=f"{count:,} of {len(contents):,} samples were in the training split of the network",
+            threshold="0 samples",
+            why="What was trained on is recognized, not understood: such data measure too well.",
+            remedy="Evaluate it on data that it was not trained on.",
         ),
     )
 
@@ -121,13 +121,13 @@ def find_torn_groups(listing: Listing, unreadable: Collection[int]) -> Finding |
     if not torn:
         return None
     return Finding(
-        "data.group-leak",
-        "warning",
-        listing.source,
-        f"{len(torn):,} of {len(homes):,} groups lie in two of the given splits: {some(torn)}",
-        "0 groups",
-        "What belongs to one group is alike: such a split measures too well.",
-        "Give all samples of a group the same split, or none.",
+        code="data.group-leak",
+        severity="warning",
+        where=listing.source,
+        measured=f"{len(torn):,} of {len(homes):,} groups lie in two of the given splits: {some(torn)}",
+        threshold="0 groups",
+        why="What belongs to one group is alike: such a split measures too well.",
+        remedy="Give all samples of a group the same split, or none.",
     )
 
 
@@ -161,13 +161,14 @@ def find_torn_frames(evidence: Evidence) -> Marked | None:
     which = "the given splits" if evidence.given else "the splits that striate makes"
     count = sum(map(len, torn))
     finding = Finding(
-        "data.frame-leak",
-        "error" if count >= 0.1 * len(order) else "warning",
-        evidence.listing.source,
-        f"{several(len(torn), 'run')} of images with names in a row, nearly alike, in two of {which}: {some(named)}",
-        "0 runs; an error from 10% of the images",
-        "Frames of one recording are hardly more than copies: such a split measures too well.",
-        _remedy(evidence),
+        code="data.frame-leak",
+        severity="error" if count >= 0.1 * len(order) else "warning",
+        where=evidence.listing.source,
+        measured=f"{several(len(torn), 'run')} of images with names in a row, nearly alike, in two of {which}: "
+        f"{some(named)}",
+        threshold="0 runs; an error from 10% of the images",
+        why="Frames of one recording are hardly more than copies: such a split measures too well.",
+        remedy=_remedy(evidence),
     )
     words = {number: evidence.splits[number] for run in torn for number in run}
     return Marked(finding, tuple(torn), words, together=keep_together(evidence, runs))
@@ -209,4 +210,4 @@ def _stretches(near: NDArray[np.bool_]) -> list[tuple[int, int]]:
 def _remedy(evidence: Evidence) -> str:
     if evidence.given:
         return "Put whole recordings into one split."
-    return f"Write a manifest with a group for each recording.{leaving(evidence)}"
+    return leaving_out(evidence, "Write a manifest with a group for each recording.")

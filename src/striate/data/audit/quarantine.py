@@ -72,7 +72,7 @@ def manifest_text(check: DataCheck, file: Path) -> str:
     left_out = check.left_out
     kept = [number for number in check.evidence.readable if number not in left_out]
     if not kept:
-        raise DataError(f"{_OPTION} {file}", "nothing is left", "some samples without a defect", "mend the data first")
+        raise DataError(f"{_OPTION} {file}", "nothing is left", "some samples without a defect", "fix the data first")
     _refuse_unnamed(root, parent, [listing.paths[number] for number in kept])
     groups = _groups(listing, check.marked)
     out = StringIO()

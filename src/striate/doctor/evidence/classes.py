@@ -8,10 +8,10 @@ import torch
 def accuracy_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> float | None:
     """The share of samples whose class is right: of (N, K, …) by the largest output, of (N,) or (N, 1) against two
     classes by its sign, or by a half where all lie in 0 to 1. None where it is no such thing."""
-    answers = classes_of(outputs, targets)
-    if answers is None or targets is None:
+    predictions = classes_of(outputs, targets)
+    if predictions is None or targets is None:
         return None
-    return float((answers == targets.to(answers.device).reshape(answers.shape).long()).float().mean())
+    return float((predictions == targets.to(predictions.device).reshape(predictions.shape).long()).float().mean())
 
 
 def classes_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> torch.Tensor | None:

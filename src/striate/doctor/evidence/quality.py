@@ -1,4 +1,4 @@
-"""How good answers are, by a measure that does not depend on the user's own loss."""
+"""How good predictions are, by a measure that does not depend on the user's own loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Quality:
     """`kind`: `classes` (one of several), `labels` (yes or no, one or several), `numbers`.
 
     `loss`: cross entropy in nats, binary cross entropy in nats, or mean squared error. `constant`: the same of the best
-    answer that does not depend on the input. `accuracy`: of classes. `common`: the share of the commonest class.
+    prediction that does not depend on the input. `accuracy`: of classes. `common`: the share of the commonest class.
     `explained`: of numbers, the squared correlation with the targets, of the column that has most of it.
     """
 
@@ -31,7 +31,7 @@ class Quality:
 
     @property
     def guesses(self) -> bool:
-        """Whether the answers are hardly better than one that does not depend on the input."""
+        """Whether the predictions are hardly better than one that does not depend on the input."""
         if self.accuracy is not None:
             return self.accuracy <= self.common + 0.05
         return self.loss >= 0.95 * self.constant if self.kind == "labels" else self.explained < 0.1
@@ -87,19 +87,19 @@ def form_of(outputs_NK: torch.Tensor) -> str:
 
 
 def entropy(labels: torch.Tensor) -> float:
-    """The entropy of the classes' shares, in nats: the cross entropy of answering these shares."""
+    """The entropy of the classes' shares, in nats: the cross entropy of predicting these shares."""
     shares = torch.bincount(labels.flatten()).double() / max(labels.numel(), 1)
     return float(-(shares * shares.clamp_min(_SURE).log()).sum())
 
 
 def _classes(outputs: torch.Tensor, targets: torch.Tensor) -> Quality | None:
-    logs, answered = log_probabilities(outputs).movedim(1, -1), outputs.argmax(1)
+    logs, predicted = log_probabilities(outputs).movedim(1, -1), outputs.argmax(1)
     counted = targets >= 0  # -100 and the like: not to be counted
     wanted = targets[counted]
     if not wanted.numel() or int(wanted.max()) >= outputs.shape[1]:
         return None
     loss = -logs[counted].gather(1, wanted[:, None]).mean()
-    right = float((answered[counted] == wanted).double().mean())
+    right = float((predicted[counted] == wanted).double().mean())
     common = float(torch.bincount(wanted).max()) / wanted.numel()
     return Quality("classes", float(loss), entropy(wanted), right, common)
 

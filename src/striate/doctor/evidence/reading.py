@@ -81,7 +81,7 @@ def read_batches(loader: Iterable[Any], until: float, name: str) -> Batches:
         except Exception as error:
             got = f"{type(error).__name__}: {one_line(str(error))[:200]}"
             raise DataError(
-                name, got, "a loader that can be read", f"mend it until `for batch in {name}: pass` works"
+                name, got, "a loader that can be read", f"fix it until `for batch in {name}: pass` works"
             ) from None
         if batch is _END:
             whole = True
@@ -116,14 +116,14 @@ def _in_this_process(loader: Iterable[Any]) -> Iterable[Any]:
     What it shares with the original, generators and data set, is put back by `nothing_changes`."""
     if not isinstance(loader, DataLoader):
         return loader
-    double = copy.copy(loader)
-    entries = vars(double)
+    replica = copy.copy(loader)
+    entries = vars(replica)
     entries.update(num_workers=0, persistent_workers=False, _iterator=None, prefetch_factor=None, timeout=0)
     entries.update(pin_memory=False, multiprocessing_context=None)
     # The multiprocessing context is a property over this.
     entries.pop("multiprocessing_context", None)
     entries["_DataLoader__multiprocessing_context"] = None
-    return cast("Iterable[Any]", double)
+    return cast("Iterable[Any]", replica)
 
 
 def _joined(tensors: list[torch.Tensor | None]) -> torch.Tensor | None:

@@ -96,9 +96,9 @@ def training_samples(batches: Batches, first: Passage, classifies: bool, unlabel
     if first.loss_targets is not None:
         wanted = leaf(batch, y_path) if y_path is not None else None
         plain = wanted is not None and _equal(wanted, first.loss_targets)
-    answers = leaf(batch, y_path) if y_path is not None else None
+    predictions = leaf(batch, y_path) if y_path is not None else None
     given = [
-        tensor for tensor in arguments if answers is None or not _equal(tensor, answers)
+        tensor for tensor in arguments if predictions is None or not _equal(tensor, predictions)
     ]  # some take the labels too
     alone = len(given) <= 1 and _others(batch, x_path, y_path) == 0
     found = Samples(

@@ -30,9 +30,9 @@ Whole = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one model answers: classes (N,) and how sure it is of each, 0 to 1."""
+    """What one model predicts: classes (N,) and how sure it is of each, 0 to 1."""
 
-    answers: Whole
+    predictions: Whole
     sure: NDArray[np.float64]
 
 
@@ -48,8 +48,8 @@ class Reference:
     models: dict[str, Any]
 
     def accuracy(self, name: str) -> float:
-        """The share of labels that a model answers out of fold."""
-        return float((self.opinions[name].answers == self.labels).mean())
+        """The share of labels that a model predicts out of fold."""
+        return float((self.opinions[name].predictions == self.labels).mean())
 
     @property
     def best(self) -> list[str]:
@@ -57,17 +57,17 @@ class Reference:
         return sorted(self.opinions, key=lambda name: -self.accuracy(name))
 
     def by_chance(self, name: str) -> float:
-        """The accuracy that answers in these shares would have if labels had nothing to do with them."""
-        classes = max(int(self.labels.max()), int(self.opinions[name].answers.max())) + 1
-        said = np.bincount(self.opinions[name].answers, minlength=classes) / len(self.labels)
+        """The accuracy that predictions in these shares would have if labels had nothing to do with them."""
+        classes = max(int(self.labels.max()), int(self.opinions[name].predictions.max())) + 1
+        said = np.bincount(self.opinions[name].predictions, minlength=classes) / len(self.labels)
         are = np.bincount(self.labels, minlength=classes) / len(self.labels)
         return float((said * are).sum())
 
     def ask(self, x: torch.Tensor, name: str) -> Whole:
         """The classes (M,) that a model gives inputs (M, …) that it has not seen."""
         numbers = _views(self.describer, x)[_VIEW[name]]
-        answered: Whole = np.asarray(self.models[name].predict(numbers), dtype=np.int64)
-        return answered
+        predicted: Whole = np.asarray(self.models[name].predict(numbers), dtype=np.int64)
+        return predicted
 
 
 def consult(x: torch.Tensor, labels: torch.Tensor) -> Reference:
@@ -139,14 +139,14 @@ def _out_of_fold(name: str, numbers: Numbers, y: Whole) -> Opinion:
         forest = _fitted(name, numbers, y)
         shares = np.nan_to_num(np.asarray(forest.oob_decision_function_))
         return Opinion(forest.classes_[shares.argmax(1)], shares.max(1))
-    answers, sure = np.zeros(len(y), np.int64), np.zeros(len(y))
+    predictions, sure = np.zeros(len(y), np.int64), np.zeros(len(y))
     fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
     for held in range(FOLDS):
         asked = fold == held
         model = _fitted(name, numbers[~asked], y[~asked])
         shares = model.predict_proba(numbers[asked])
-        answers[asked], sure[asked] = model.classes_[shares.argmax(1)], shares.max(1)
-    return Opinion(answers, sure)
+        predictions[asked], sure[asked] = model.classes_[shares.argmax(1)], shares.max(1)
+    return Opinion(predictions, sure)
 
 
 MOST_NUMBERS, FEWEST_NUMBERS = 1000, 30
@@ -155,8 +155,8 @@ _STRENGTH = 10.0
 
 @dataclass(frozen=True)
 class Related:
-    """By model the correlation of its answers with the targets of samples that it was not fitted to; `count`: of how
-    many."""
+    """By model the correlation of its predictions with the targets of samples that it was not fitted to; `count`: of
+    how many."""
 
     models: dict[str, float]
     count: int
@@ -194,8 +194,8 @@ def related(x: torch.Tensor, values: torch.Tensor) -> Related:
         for held in range(FOLDS):
             asked = fold == held
             # Of each fold its own mean is taken off: the mean of the others leans the other way.
-            answer = model.fit(numbers[~asked], ranks[~asked]).predict(numbers[asked])
-            told[asked] = answer - answer.mean()
+            predict = model.fit(numbers[~asked], ranks[~asked]).predict(numbers[asked])
+            told[asked] = predict - predict.mean()
         centered = ranks - ranks.mean()
         scale = float(np.sqrt((told**2).sum() * (centered**2).sum()))
         found[name] = float((told * centered).sum()) / scale if scale > 0 else 0.0
@@ -225,13 +225,13 @@ def belonging(x: torch.Tensor, maps: torch.Tensor) -> tuple[float, list[float]]:
     return _between(described, maps, classes), [_between(described, maps[order], classes) for order in pairings]
 
 
-def answers_belong(answers: torch.Tensor, maps: torch.Tensor) -> bool:
+def answers_belong(predictions: torch.Tensor, maps: torch.Tensor) -> bool:
     """Whether predicted maps (N, *positions) agree with their own maps more than with those of other samples, in all
     of some random pairings."""
     generator = torch.Generator().manual_seed(0)
 
     def agreement(others: torch.Tensor) -> float:
-        return float((answers == others)[others >= 0].double().mean())
+        return float((predictions == others)[others >= 0].double().mean())
 
     own = agreement(maps)
     return all(own > agreement(maps[torch.randperm(len(maps), generator=generator)]) for _ in range(PAIRINGS))

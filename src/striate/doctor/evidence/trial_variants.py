@@ -1,4 +1,4 @@
-"""A trial with weights drawn anew: what a sound start would give.
+"""A trial with weights drawn anew: what a healthy start would give.
 Steps with the gradient of the loss alone, whatever is added to it.
 Trials in which some calls of functions do something else: what a line of the network or the loss costs.
 Which parameters a trial moved, and which its optimizer holds.
@@ -31,13 +31,13 @@ def with_fresh_weights(evidence: Evidence, way: str) -> Progress | None:
     `glorot` and their biases are zero; None where no layer has such weights."""
     if not any(isinstance(part, _DRAWN) for part in evidence.fresh.model.modules()):
         return None
-    trial = evidence.variant(f"weights drawn anew, {way}", Change(prepare=lambda double: _draw(double, way)))
+    trial = evidence.variant(f"weights drawn anew, {way}", Change(prepare=lambda replica: _draw(replica, way)))
     return evidence.progress_of(trial)
 
 
-def _draw(double: Double, way: str) -> None:
+def _draw(replica: Double, way: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    layers = [part for part in double.model.modules() if isinstance(part, _DRAWN)]
+    layers = [part for part in replica.model.modules() if isinstance(part, _DRAWN)]
     with torch.no_grad():
         for layer in layers:
             weight = layer.weight
@@ -60,10 +60,10 @@ class OwnGradient:
         self.parameters: list[torch.Tensor] = []
         self.found: dict[int, torch.Tensor] = {}
 
-    def prepare(self, double: Double) -> None:
-        """Of a double before its first step."""
-        self.parameters = [parameter for parameter in double.model.parameters() if parameter.requires_grad]
-        double.optimizer.register_step_pre_hook(self._stepping)
+    def prepare(self, replica: Double) -> None:
+        """Of a replica before its first step."""
+        self.parameters = [parameter for parameter in replica.model.parameters() if parameter.requires_grad]
+        replica.optimizer.register_step_pre_hook(self._stepping)
 
     def around(self, loss: Any) -> Any:
         """The loss, watched."""
@@ -103,8 +103,8 @@ def replaced(calls: tuple[Call, ...], instead: Instead) -> Change:
     wanted = {(call.name, call.ordinal) for call in calls}
     steps: list[Any] = []
 
-    def prepare(double: Double) -> None:
-        steps.append(double.step)
+    def prepare(replica: Double) -> None:
+        steps.append(replica.step)
 
     def step(*args: Any) -> Any:
         with _Replacing(wanted, instead):
@@ -130,11 +130,15 @@ class _Replacing(TorchFunctionMode):
 
 def unmoved(trial: Trial) -> list[str]:
     """Names of parameters that are, after the trial, what the network was given with."""
-    ended = dict(trial.double.model.named_parameters())
-    return [name for name, twin in trial.double.twins.items() if name in ended and torch.equal(ended[name], twin)]
+    ended = dict(trial.replica.model.named_parameters())
+    return [
+        name
+        for name, original in trial.replica.originals.items()
+        if name in ended and torch.equal(ended[name], original)
+    ]
 
 
 def optimized(trial: Trial) -> list[str]:
     """Names of parameters of the network that the optimizer holds, whatever their rate."""
-    held = {id(p) for group in trial.double.optimizer.param_groups for p in group["params"]}
-    return [name for name, p in trial.double.model.named_parameters(remove_duplicate=False) if id(p) in held]
+    held = {id(p) for group in trial.replica.optimizer.param_groups for p in group["params"]}
+    return [name for name, p in trial.replica.model.named_parameters(remove_duplicate=False) if id(p) in held]

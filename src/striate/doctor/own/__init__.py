@@ -1,1 +1,1 @@
-"""Trainings of striate's own as patients: prepared ones, and what finished ones left behind."""
+"""Trainings of striate's own as setups: prepared ones, and what finished ones left behind."""

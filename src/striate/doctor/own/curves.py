@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from striate.errors import RunError
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.runs.directory import RunDirectory
 from striate.runs.events import read_events
 
@@ -74,13 +74,13 @@ def _broken(curves: Curves) -> Finding | None:
     step = f"step {event['step']:,}" if isinstance(event.get("step"), int) else "a step"
     layer = f", first in {event['layer']}" if event.get("layer") else ""
     return Finding(
-        "loss.not-finite",
-        "error",
-        str(event.get("where", "the run")),
-        f"{event.get('got', 'a number that is none')} in {step}{layer}",
-        "all numbers finite",
-        "From there on nothing can be learned; the run stopped and kept its last good checkpoint.",
-        str(event.get("remedy", "a lower learning rate")),
+        code="loss.not-finite",
+        severity="error",
+        where=str(event.get("where", "the run")),
+        measured=f"{event.get('got', 'a number that is none')} in {step}{layer}",
+        threshold="all numbers finite",
+        why="From there on nothing can be learned; the run stopped and kept its last good checkpoint.",
+        remedy=str(event.get("remedy", "a lower learning rate")),
     )
 
 
@@ -92,14 +92,14 @@ def _stuck(curves: Curves) -> Finding | None:
     if not min(loss[-3:]) > STUCK * chance:
         return None
     return Finding(
-        "fit.plateau",
-        "error",
-        "metrics.csv",
-        f"a training loss of {loss[-1]:.3f} after {curves.epochs} epochs; guessing gives ln {curves.classes} = "
-        f"{chance:.3f}",
-        f"below {STUCK:g} of that of guessing",
-        "The network answers as if it had not looked at the inputs.",
-        "See the other findings; if there are none: striate lr-find tells which rates learn at all.",
+        code="fit.plateau",
+        severity="error",
+        where="metrics.csv",
+        measured=f"a training loss of {loss[-1]:.3f} after {curves.epochs} epochs; guessing gives ln {curves.classes} "
+        f"= {chance:.3f}",
+        threshold=f"below {STUCK:g} of that of guessing",
+        why="The network predicts as if it had not looked at the inputs.",
+        remedy=Remedy("See the other findings; if there are none, another learning rate.", command=("lr-find", "DATA")),
     )
 
 
@@ -115,13 +115,18 @@ def _overfit(curves: Curves) -> Finding | None:
         return None
     apart = "" if gap is None else f", accuracy {100 * gap:.0f} points below that on training samples"
     return Finding(
-        "fit.overfit",
-        "warning",
-        "metrics.csv",
-        f"validation loss {smooth[-1]:.3f} at the end, {lowest:.3f} around epoch {place}{apart}",
-        f"{WORSE:g} times the lowest, and {100 * GAP:.0f} points",
-        "The network learns its training samples by heart. A run with --keep best answers as it did before.",
-        "More data or augmentation, dropout, a smaller network, or fewer epochs.",
+        code="fit.overfit",
+        severity="warning",
+        where="metrics.csv",
+        measured=f"validation loss {smooth[-1]:.3f} at the end, {lowest:.3f} around epoch {place}{apart}",
+        threshold=f"{WORSE:g} times the lowest, and {100 * GAP:.0f} points",
+        why="The network learns its training samples by heart. A run with --keep best predicts as well as it did "
+        "before.",
+        remedy=Remedy(
+            "More data or augmentation, dropout, a smaller network, or fewer epochs.",
+            settings={"keep": "best"},
+            advice="more data or augmentation, dropout(0.5), a smaller network, or fewer epochs",
+        ),
     )
 
 
@@ -136,13 +141,17 @@ def _underfit(curves: Curves) -> Finding | None:
     if fell < FALLING or not constant or (gap is not None and gap > GAP):
         return None
     return Finding(
-        "fit.underfit",
-        "note",
-        "metrics.csv",
-        f"the training loss still fell by {100 * fell:.0f} % in the last {quarter} epochs",
-        f"{100 * FALLING:.0f} %",
-        "Training ended before it was over: validation has no lead yet either.",
-        "More epochs, with a schedule that brings the rate down: --schedule.name one-cycle.",
+        code="fit.underfit",
+        severity="note",
+        where="metrics.csv",
+        measured=f"the training loss still fell by {100 * fell:.0f} % in the last {quarter} epochs",
+        threshold=f"{100 * FALLING:.0f} %",
+        why="Training ended before it was over: validation has no lead yet either.",
+        remedy=Remedy(
+            "More epochs, with a schedule that brings the rate down.",
+            settings={"schedule.name": "one-cycle"},
+            advice="more epochs",
+        ),
     )
 
 
@@ -151,13 +160,17 @@ def _waiting(curves: Curves) -> Finding | None:
     if not waits or sorted(waits)[len(waits) // 2] < WAITING:
         return None
     return Finding(
-        "speed.input-bound",
-        "warning",
-        "metrics.csv",
-        f"steps waited for data during {sorted(waits)[len(waits) // 2]:.0%} of the time",
-        f"{WAITING:.0%}",
-        "The network could be trained faster than the samples come.",
-        "striate data pack decodes all images once; a smaller --size decodes faster.",
+        code="speed.input-bound",
+        severity="warning",
+        where="metrics.csv",
+        measured=f"steps waited for data during {sorted(waits)[len(waits) // 2]:.0%} of the time",
+        threshold=f"{WAITING:.0%}",
+        why="The network could be trained faster than the samples come.",
+        remedy=Remedy(
+            "Decode all images once, or take smaller ones.",
+            command=("data", "pack", "DATA"),
+            advice="smaller images, which decode faster",
+        ),
     )
 
 

@@ -1,9 +1,9 @@
-"""A training that is about to start, as a patient."""
+"""A training that is about to start, as a training setup."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -18,7 +18,10 @@ from striate.doctor.evidence.clock import Clock
 from striate.doctor.patient.patient import Loss, Patient
 from striate.doctor.patient.unchanged import nothing_changes
 from striate.models.weights.auxiliary_outputs import answers
+from striate.records import Finding, Remedy
 from striate.tasks.task import Task
+from striate.training.config import Config
+from striate.training.config_file import get_field
 from striate.training.execution import autocast, execution_settings, uncompiled
 from striate.training.objective import Objective
 from striate.training.prepare import Prepared
@@ -35,9 +38,20 @@ _DECIDED_ELSEWHERE = frozenset({"speed.slow-plan"})
 
 def examine_prepared(prepared: Prepared, clock: Clock, *, quick: bool = False) -> Diagnosis:
     """All checks on a training that is about to start; `quick`: those that need no trials of their own."""
-    patient = patient_of(prepared)
-    with execution_settings(prepared.config), uncompiled(prepared.config), nothing_changes(patient):
-        return examine(patient, clock, quick=quick, without=_DECIDED_ELSEWHERE)
+    setup = patient_of(prepared)
+    with execution_settings(prepared.config), uncompiled(prepared.config), nothing_changes(setup):
+        return examine(setup, clock, quick=quick, without=_DECIDED_ELSEWHERE)
+
+
+def in_options(finding: Finding, config: Config) -> Finding:
+    """The finding with its remedy as options of `striate train` where it has any that `config` does not have yet."""
+    told = finding.remedy
+    if not isinstance(told, Remedy):
+        return finding
+    settings = {name: value for name, value in told.settings.items() if get_field(config, name) != value}
+    other = Remedy(told, settings=settings, command=told.command, advice=told.advice)
+    text = other.for_training(config.data.source)
+    return replace(finding, remedy=Remedy(text, settings=settings, command=told.command, advice=told.advice))
 
 
 def patient_of(prepared: Prepared) -> Patient:
@@ -104,7 +118,7 @@ def _loss(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Ten
 
 @dataclass
 class _Warmup:
-    """Which step it is; each double has its own."""
+    """Which step it is; each replica has its own."""
 
     done: int = 0
     share: float = 1.0

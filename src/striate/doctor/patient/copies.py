@@ -1,4 +1,4 @@
-"""A patient's double: network, optimizer, loss and step copied together, so that their ties are kept."""
+"""A replica of a setup: network, optimizer, loss and step copied together, so that their ties are kept."""
 
 from __future__ import annotations
 
@@ -46,32 +46,32 @@ class Double:
     loss: Loss
     step: Step
     names: dict[int, str]
-    twins: dict[str, nn.Parameter]
+    originals: dict[str, nn.Parameter]
 
 
-def make_double(patient: Patient) -> Double:
+def make_double(setup: Patient) -> Double:
     """A copy of everything that training touches; closures and globals of the step hold the copies too.
 
     Raises ModelError where the network cannot be copied.
     """
     memo: dict[int, Any] = {}
-    for thing in reached_objects((patient.step, patient.loss)):
+    for thing in reached_objects((setup.step, setup.loss)):
         if isinstance(thing, _SHARED):  # data are read only, and too large for copies
             memo[id(thing)] = thing
-    with copying_explained(patient.model):
-        model = _copied_module(patient.model, memo)
-    rebind, given = _Rebinding(memo), patient.optimizer
+    with copying_explained(setup.model):
+        model = _copied_module(setup.model, memo)
+    rebind, given = _Rebinding(memo), setup.optimizer
     optimizer = _copied_optimizer(given, memo) if isinstance(given, Optimizer) else _made(rebind(given), model)
-    loss, step = rebind(patient.loss), rebind(patient.step)
+    loss, step = rebind(setup.loss), rebind(setup.step)
     for part in model.modules():
         if isinstance(vars(part).get("forward"), types.FunctionType):  # replaced on the object itself
             vars(part)["forward"] = rebind(vars(part)["forward"])
         for table in (vars(part).get(name) for name in _HOOKS):
             for key, hook in list((table or {}).items()):
                 cast("dict[Any, Any]", table)[key] = rebind(hook)
-    _copy_gradient_hooks(patient.model, model, rebind)
+    _copy_gradient_hooks(setup.model, model, rebind)
     names = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
-    return Double(model, optimizer, loss, step, names, dict(patient.model.named_parameters()))
+    return Double(model, optimizer, loss, step, names, dict(setup.model.named_parameters()))
 
 
 def _made(make: Callable[[Any], Optimizer], model: nn.Module) -> Optimizer:
@@ -88,20 +88,20 @@ def _made(make: Callable[[Any], Optimizer], model: nn.Module) -> Optimizer:
 def _copied_optimizer(given: Optimizer, memo: dict[int, Any]) -> Optimizer:
     """With what else it holds, as LBFGS and optimizers around others do: torch's way of copying leaves that out. Not
     with methods of the object itself: a scheduler's know the original."""
-    double = copy.deepcopy(given, memo)
+    replica = copy.deepcopy(given, memo)
     for name, value in vars(given).items():
-        if name not in vars(double) and not callable(value):
-            setattr(double, name, copy.deepcopy(value, memo))
-    return double
+        if name not in vars(replica) and not callable(value):
+            setattr(replica, name, copy.deepcopy(value, memo))
+    return replica
 
 
-def _copy_gradient_hooks(original: nn.Module, double: nn.Module, rebind: Callable[[Any], Any]) -> None:
+def _copy_gradient_hooks(original: nn.Module, replica: nn.Module, rebind: Callable[[Any], Any]) -> None:
     """Copying a tensor leaves its hooks out."""
-    for parameter, twin in zip(original.parameters(), double.parameters(), strict=True):
+    for parameter, copied in zip(original.parameters(), replica.parameters(), strict=True):
         hooks = list((parameter._backward_hooks or {}).values())
-        if twin.requires_grad and twin is not parameter and not twin._backward_hooks:
+        if copied.requires_grad and copied is not parameter and not copied._backward_hooks:
             for hook in hooks:
-                twin.register_hook(rebind(hook))
+                copied.register_hook(rebind(hook))
 
 
 def _copied_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
@@ -142,13 +142,13 @@ class _Rebinding:
             return thing
         tried = dict(self.memo)  # what breaks off leaves hollow objects in it
         try:
-            double = (_copied_optimizer if isinstance(thing, Optimizer) else copy.deepcopy)(thing, tried)
+            replica = (_copied_optimizer if isinstance(thing, Optimizer) else copy.deepcopy)(thing, tried)
         except Exception as error:
             if ran_out(error):
                 raise
             return self._part_by_part(thing)
         self.memo.update(tried)
-        return double
+        return replica
 
     def _part_by_part(self, thing: Any) -> Any:
         """Of the user's own objects that hold something which cannot be copied, as a lock or a file: the rest is."""
@@ -161,28 +161,28 @@ class _Rebinding:
             )
         if not written_by_user(type(thing).__module__) or not hasattr(thing, "__dict__"):
             return thing
-        double = object.__new__(type(thing))
-        self.memo[id(thing)] = double
+        replica = object.__new__(type(thing))
+        self.memo[id(thing)] = replica
         self.kept.append(thing)
         for name, value in slots_of(thing).items():
-            object.__setattr__(double, name, self(value))
+            object.__setattr__(replica, name, self(value))
         for name, value in vars(thing).items():
-            vars(double)[name] = self(value)
-        return double
+            vars(replica)[name] = self(value)
+        return replica
 
     def _function(self, function: types.FunctionType) -> Any:
         if not written_by_user(function.__module__):
             return function
         world = self.worlds.setdefault(id(function.__globals__), dict(function.__globals__))
         cells = tuple(types.CellType() for _ in function.__closure__ or ())
-        double = types.FunctionType(function.__code__, world, function.__name__, None, cells)
-        self.made[id(function)] = double  # before what it holds, which may hold it
-        double.__module__, double.__qualname__ = function.__module__, function.__qualname__
+        replica = types.FunctionType(function.__code__, world, function.__name__, None, cells)
+        self.made[id(function)] = replica  # before what it holds, which may hold it
+        replica.__module__, replica.__qualname__ = function.__module__, function.__qualname__
         if function.__defaults__ is not None:
-            double.__defaults__ = tuple(map(self, function.__defaults__))
+            replica.__defaults__ = tuple(map(self, function.__defaults__))
         if function.__kwdefaults__ is not None:
-            double.__kwdefaults__ = {name: self(value) for name, value in function.__kwdefaults__.items()}
-        double.__dict__.update({name: self(value) for name, value in vars(function).items()})
+            replica.__kwdefaults__ = {name: self(value) for name, value in function.__kwdefaults__.items()}
+        replica.__dict__.update({name: self(value) for name, value in vars(function).items()})
         for cell, held in zip(cells, function.__closure__ or (), strict=True):
             try:
                 contents = held.cell_contents
@@ -193,7 +193,7 @@ class _Rebinding:
         for name in global_names(function.__code__) & original.keys():
             if world[name] is original[name]:
                 world[name] = self(original[name])
-        return double
+        return replica
 
 
 _CHANGING = (

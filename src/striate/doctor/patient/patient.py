@@ -136,9 +136,9 @@ def usual_step(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss) -
     inputs, targets = parts(placed(batch, place))
     optimizer.zero_grad()
     outputs = call(model, inputs)
-    answered = main_tensor(outputs)
-    if answered is not None:  # a network on several devices answers on the last of them
-        targets = placed(targets, answered.device)
+    predicted = main_tensor(outputs)
+    if predicted is not None:  # a network on several devices predictions on the last of them
+        targets = placed(targets, predicted.device)
     value = loss(outputs, targets)
     value.backward()
     optimizer.step()

@@ -28,12 +28,12 @@ LARGE = 64 * 2**20
 
 
 @contextmanager
-def nothing_changes(patient: Patient) -> Iterator[None]:
+def nothing_changes(setup: Patient) -> Iterator[None]:
     """Whatever the body does, and however it ends: parameters, buffers, modes, `requires_grad`, gradients, hooks and
     attributes of the network, the state of the optimizer, of schedulers, generators and data sets that loaders, loss
     and step hold, and the random state of Python, NumPy and torch are what they were. What is printed goes to stderr;
     warnings are not shown: they are the user's own. Compiled networks run as they are written."""
-    held = (patient.model, patient.optimizer, patient.loss, patient.step, patient.train, patient.val)
+    held = (setup.model, setup.optimizer, setup.loss, setup.step, setup.train, setup.val)
     undo = list(_undoing(reached_objects(held)))
     anomaly, enabled = torch.is_anomaly_enabled(), torch.is_grad_enabled()
     dtype = torch.get_default_dtype()

@@ -18,7 +18,8 @@ from typing import IO, Any
 
 from striate.doctor.own.curves import Curves, curve_findings, read_curves
 from striate.errors import StriateError
-from striate.lab.problems import in_page_words
+from striate.lab.problems import LABELS
+from striate.records import Remedy
 from striate.runs.directory import RunDirectory
 from striate.runs.files import read_dispensable
 from striate.runs.lock import owner
@@ -172,10 +173,10 @@ def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots,
         "look": snapshot,
         "looks": snapshots.steps(run.path),
         "notes": [str(event.get("text", "")) for event in curves.events if event["event"] == "note"],
-        "findings": _findings(curves, over=state == "finished"),
+        "findings": _findings(curves, "DATA" if config is None else config.data.source, over=state == "finished"),
         "result": read_dispensable(run.metrics_json) if state == "finished" else None,
         "said": [] if own is None else list(own.said()),
-        "refusal": None if ended is None or ended.error is None else in_page_words(ended.error),
+        "refusal": None if ended is None else ended.error,
     }
 
 
@@ -241,7 +242,7 @@ def _classes(run: RunDirectory) -> int:
         return 0
 
 
-def _findings(curves: Curves, *, over: bool) -> list[dict[str, Any]]:
+def _findings(curves: Curves, data: str, *, over: bool) -> list[dict[str, Any]]:
     """What the look before training found, and what the curves say so far; each code once."""
     told = [
         {name: value for name, value in event.items() if name not in ("time", "event")}
@@ -249,4 +250,9 @@ def _findings(curves: Curves, *, over: bool) -> list[dict[str, Any]]:
         if event["event"] == "finding"
     ]
     known = {one.get("code") for one in told} | (set() if over else {_OF_THE_END})
-    return told + [finding.to_json() for finding in curve_findings(curves) if finding.code not in known]
+    seen = (finding for finding in curve_findings(curves) if finding.code not in known)
+    return told + [finding.to_json() | {"remedy": _on_the_page(finding.remedy, data)} for finding in seen]
+
+
+def _on_the_page(remedy: str, data: str) -> str:
+    return remedy.for_page(LABELS, data) if isinstance(remedy, Remedy) else remedy

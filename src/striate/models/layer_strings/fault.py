@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from striate.errors import LayerStringError
+from striate.records import Remedy
 
 ROUNDS, MOST_TRIES = 16, 48
 LONGEST_SHOWN = 400
@@ -102,7 +103,8 @@ def _remedy(text: str, fault: Fault, attempt: Callable[[str], object], most_drop
     fixed = fix(text, fault, attempt, most_drops)
     if fixed is not None and len(fixed) <= LONGEST_SHOWN:
         # Single quotes inside: the whole can then be pasted between double quotes.
-        return f'write "{" ".join(fixed.split()).replace(chr(34), chr(39))}"'
+        written = " ".join(fixed.split()).replace('"', "'")
+        return Remedy(f'write "{written}"', settings={"model.name": written})
     for candidate in fault.candidates:
         # The text is too long to show: what is printed instead has to fix it alone.
         if fixed is not None and apply(text, candidate) == fixed:

@@ -7,15 +7,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from striate.data.audit.classes import IMBALANCE_THRESHOLD, imbalance_severity
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.recipes.augmentation import decide_augmentation
-from striate.training.recipes.facts import IMBALANCED, Choice, Facts, fill
+from striate.training.recipes.facts import Choice, Facts, fill
 from striate.training.recipes.own_rule import own_rule, uses_local_rule
 from striate.training.recipes.speedrun import speedrun
 from striate.training.recipes.standard import fine_tune, quick, standard
@@ -83,7 +84,8 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
 
 def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) -> tuple[Finding, ...]:
     """`weighed`: whether rare classes could be made to count for more."""
-    if facts.imbalance < IMBALANCED or config.task.class_weights == "balanced":
+    severity = imbalance_severity(facts.imbalance)
+    if severity is None or config.task.class_weights == "balanced":
         return ()
     counts = data.splits["train"].targets.bincount(minlength=len(data.classes)).tolist()
     largest, smallest = max(counts), min(counts)
@@ -91,12 +93,15 @@ def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) ->
     return (
         Finding(
             code="data.imbalance",
-            severity="warning",
+            severity=severity,
             where=f"{data.name}: train",
             measured=f"{most} has {largest:,} samples, {fewest} {smallest:,}: {facts.imbalance:.1f} times as many",
-            threshold=f"{IMBALANCED:g} times",
+            threshold=IMBALANCE_THRESHOLD,
             why=f"always predicting {most} is right for {largest / sum(counts):.0%}: accuracy hides rare classes",
-            remedy="look at macro F1" + ("; --task.class_weights balanced weighs rare classes up" if weighed else ""),
+            remedy=Remedy(
+                "Look at macro F1" + ("; --task.class_weights balanced weighs rare classes up." if weighed else "."),
+                settings={"task.class_weights": "balanced"} if weighed else {},
+            ),
         ),
     )
 

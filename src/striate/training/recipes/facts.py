@@ -17,9 +17,6 @@ from striate.models.depth import weighted_layers
 from striate.models.learning_rule import LearningRule, learning_rule
 from striate.training.config import Config
 
-IMBALANCED = 3.0
-"""From this ratio of the largest to the smallest class on, accuracy alone misleads."""
-
 
 @dataclass(frozen=True)
 class Facts:

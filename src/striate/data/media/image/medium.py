@@ -69,13 +69,13 @@ def _resized(source: str, other: int, total: int, preparation: Preparation) -> F
     how = {"crop": "the center is kept", "stretch": "the whole is stretched", "pad": "the rest is black"}
     _, height, width = preparation.input_shape
     return Finding(
-        "data.resized",
-        "note",
-        source,
-        f"{other:,} of {total:,} images are not {height} × {width} pixels and were scaled",
-        f"{height} × {width} pixels",
-        f"Where the aspect ratio differs, {how[preparation.fit]} (data.fit {preparation.fit}).",
-        "Choose another size with --size, another fit with --data.fit crop, stretch or pad.",
+        code="data.resized",
+        severity="note",
+        where=source,
+        measured=f"{other:,} of {total:,} images are not {height} × {width} pixels and were scaled",
+        threshold=f"{height} × {width} pixels",
+        why=f"Where the aspect ratio differs, {how[preparation.fit]} (data.fit {preparation.fit}).",
+        remedy="Choose another size with --size, another fit with --data.fit crop, stretch or pad.",
     )
 
 

@@ -56,10 +56,9 @@ def lowest_loss(classes: int, width: float) -> float:
     return math.log1p((classes - 1) * math.exp(-width))
 
 
-def written(path: str) -> str:
-    """A module's path as it is written in Python: `features[3].conv` for features.3.conv."""
-    parts = path.split(".")
-    return "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts).lstrip(".")
+def written(path: str, root: str) -> str:
+    """A module's or parameter's path as it is written in Python: `model.features[3].conv` for features.3.conv."""
+    return root + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path.split("."))
 
 
 def named(call: Call) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.remedies import Tried, said, tried
+from striate.doctor.checks.model.variants import Tried, said, tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
@@ -118,16 +118,16 @@ GOOD, POOR = 0.9, 0.7
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    if not evidence.patient.classifies:
+    if not evidence.setup.classifies:
         return
-    view = pooled_view(evidence.answering)
+    view = pooled_view(evidence.predicting)
     if view is None or view.share >= SMALL:
         return
     right = _share_right(evidence)
     if right > GOOD:
         return
     wider = max(2, min(6, round(1 / view.share)))
-    remedy = tried(evidence, "wider view", Change(prepare=lambda double: _dilate(double, wider)))
+    remedy = tried(evidence, "wider view", Change(prepare=lambda replica: _dilate(replica, wider)))
     if remedy is not None and not remedy.better:
         return
     if remedy is None and (view.share >= THIRD or right > POOR):
@@ -142,11 +142,11 @@ def _share_right(evidence: Evidence) -> float:
         return 0.0
 
 
-def _dilate(double: Double, times: int) -> None:
+def _dilate(replica: Double, times: int) -> None:
     """Let all convolutions but the first look `times` as far, with maps of the same sizes."""
     layers = [
         part
-        for part in double.model.modules()
+        for part in replica.model.modules()
         if isinstance(part, nn.modules.conv._ConvNd) and not part.transposed and max(part.kernel_size) > 1
     ]
     for part in layers[1:] or layers:
@@ -164,24 +164,27 @@ def _dilate(double: Double, times: int) -> None:
 def _finding(view: View, remedy: Tried | None, right: float, wider: int) -> Finding:
     place = view.last.place
     return Finding(
-        CODE,
-        "warning",
-        place,
-        f"a unit of the last map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} positions, "
+        code=CODE,
+        severity="warning",
+        where=place,
+        measured=f"a unit of the last map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} "
+        "positions, "
         f"{view.share:.0%} of a side, before {view.pooled.name} makes one place of the map; after the trial "
         f"{right:.0%} of the training samples are right{said(remedy, f'with kernels spread {wider} times as far')}",
-        f"half of a side, or {GOOD:.0%} right all the same",
-        "Pooling over the whole map forgets where things were: what no unit sees together is never put together.",
-        "More pooling or stride between the convolutions, more of them, or `dilation=2` in the later ones; or flatten "
-        "the map instead of pooling it.",
+        threshold=f"half of a side, or {GOOD:.0%} right all the same",
+        why="Pooling over the whole map forgets where things were: what no unit sees together is never put together.",
+        remedy="More pooling or stride between the convolutions, more of them, or `dilation=2` in the later ones; or "
+        "flatten the map instead of pooling it.",
     )
 
 
-CHECK = Check(
-    (CODE,),
-    "Do the units that decide see enough of the input?",
-    f"less than half of a side before global pooling, if kernels spread wider give a loss 1.25 times smaller; where "
+RECEPTIVE_FIELD = Check(
+    codes=(CODE,),
+    question="Do the units that decide see enough of the input?",
+    threshold="less than half of a side before global pooling, if kernels spread wider give a loss 1.25 times "
+    "smaller; where "
     f"that cannot be tried, less than a third and less than {POOR:.0%} right; never from {GOOD:.0%} right on",
-    run,
+    run=run,
     quick=False,
+    explains="model.collapsed model.vanishing-gradient optim.lr-too-low fit.*",
 )

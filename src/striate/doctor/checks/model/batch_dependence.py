@@ -1,7 +1,10 @@
-"""`model.batch-mixing`: does the answer for a sample depend on the others in its batch?"""
+"""`model.batch-norm-small-batch`: does batch norm get enough samples to measure anything?
+`model.batch-mixing`: does the prediction for a sample depend on the others in its batch?
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,22 +12,105 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.asking import apart, asked, question, spread_between, with_rows
 from striate.doctor.checks.model.heads import SCORES, last_heads, named
-from striate.doctor.evidence.answers import output_of
+from striate.doctor.checks.model.variants import apart, asked, question, spread_between, with_rows
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import output_of
 from striate.doctor.patient.batch import copied, main_tensor, size_of
 from striate.models.untouched import same_random_state, untouched
-from striate.records import Finding
+from striate.records import Finding, Remedy
+from striate.wording import listed, several
 
-CODE = "model.batch-mixing"
-MOST = 8
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
+BATCH_NORM_SMALL_BATCH_CODE = "model.batch-norm-small-batch"
+FEW, FEW_ALONE = 2, 4
+"""Samples: up to the one everywhere, up to the other where each has one number a channel, and no map."""
+_ONE = "Expected more than 1 value per channel when training"
+
+
+def _find_batch_norm_small_batch(evidence: Evidence) -> Iterator[Finding]:
+    trial, flow = evidence.trial, evidence.flow
+    model = evidence.setup.model
+    norms = [
+        (call.name, call.training, flow.calls[call.output].shape)
+        for call in flow.modules
+        if isinstance(call.module, _BATCH_NORM) and call.output is not None and not call.name.startswith("*")
+    ]
+    functions = [call for call in flow.calls if call.name == "batch_norm" and call.option(5, "training", False)]
+    for error in (trial.error, flow.error):
+        if error is not None and _ONE in str(error):
+            yield _raises(evidence, len(trial.rows))
+            return
+    alone = [name for name, training, shape in norms if training and math.prod(shape[2:]) == 1]
+    if alone and 1 in evidence.train.sizes:
+        yield _raises(evidence, evidence.train.sizes.index(1))
+        return
+    active = [(name, shape) for name, training, shape in norms if training]
+    active += [
+        (call.place, call.shape) for call in functions if not isinstance(_module(model, call.module), _BATCH_NORM)
+    ]
+    few = [(name, shape) for name, shape in active if shape[0] <= (FEW if math.prod(shape[2:]) > 1 else FEW_ALONE)]
+    sizes = sorted(evidence.train.sizes)
+    if few and sizes[len(sizes) // 2] <= FEW_ALONE:
+        yield _few([name for name, _ in few], few[0][1])
+
+
+def _module(model: nn.Module, name: str) -> nn.Module | None:
+    return dict(model.named_modules()).get(name)
+
+
+def _raises(evidence: Evidence, step: int) -> Finding:
+    sizes = evidence.train.sizes
+    last = max(sizes) > 1
+    return Finding(
+        code=BATCH_NORM_SMALL_BATCH_CODE,
+        severity="error",
+        where="the last batch" if last else "the batches",
+        measured=f"a batch of one sample (the {step + 1}th), and one number a channel: batch norm raises",
+        threshold="2 samples, where there is no map",
+        why="A single number has no variance: it would be normalized to 0.",
+        remedy="`DataLoader(…, drop_last=True)`."
+        if last
+        else "`DataLoader(…, batch_size=32)`, or nn.GroupNorm or nn.LayerNorm.",
+    )
+
+
+def _few(names: list[str], shape: tuple[int, ...]) -> Finding:
+    places = math.prod(shape[2:])
+    return Finding(
+        code=BATCH_NORM_SMALL_BATCH_CODE,
+        severity="warning",
+        where=listed(names),
+        measured=f"{listed(names)} measure mean and variance over {several(shape[0], 'sample')}"
+        f"{f' of {places} places' if places > 1 else ''}",
+        threshold=f"more than {FEW} samples, {FEW_ALONE} where there is no map: below, the figures of a batch say "
+        "more about its one or two samples than about the data",
+        why="What a sample gives then depends on which one it happens to meet, and running statistics do not fit: "
+        "predictions in evaluation mode are worse than in training.",
+        remedy=Remedy(
+            "`DataLoader(…, batch_size=32)`; where memory allows no more, `nn.GroupNorm(8, channels)` for the "
+            "batch norm.",
+            settings={"batch": 32},
+        ),
+    )
+
+
+BATCH_NORM_SMALL_BATCH = Check(
+    codes=(BATCH_NORM_SMALL_BATCH_CODE,),
+    question="Does batch norm get enough samples to measure anything?",
+    threshold=f"{FEW} samples in a batch, {FEW_ALONE} where each has one number a channel; one of them raises",
+    run=_find_batch_norm_small_batch,
+    explains="model.collapsed model.mode model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*",
+)
+
+
+BATCH_MIXING_CODE = "model.batch-mixing"
+MOST = 8
 _SEQUENCE = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
-def run(evidence: Evidence) -> Iterator[Finding]:
+def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     batch = next((batch for batch in evidence.train.raw if size_of(batch) >= 3), None)
     if batch is None:
         raise NoEvidence("no batch has three samples")
@@ -34,7 +120,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     others = with_rows(small, lambda tensor: _replaced(tensor, kept))
     (given, one), (changed, other) = question(evidence, small), question(evidence, others)
     if one.shape != other.shape or len(one) != size:
-        raise NoEvidence("the network does not give one answer a sample")
+        raise NoEvidence("the network does not give one prediction a sample")
     if _blended(given, changed, kept):
         raise NoEvidence("the step blends samples before the network gets them")
     tolerance = _tolerance(evidence)
@@ -67,7 +153,7 @@ def _blended(given: torch.Tensor | None, changed: torch.Tensor | None, kept: int
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor, kept: int) -> float:
-    """How far the answers for the kept sample are apart, in spreads over all samples."""
+    """How far the predictions for the kept sample are apart, in spreads over all samples."""
     return apart(one[kept] - other[kept], one)
 
 
@@ -85,7 +171,8 @@ def _alone(evidence: Evidence, batch: Any, one: torch.Tensor, tolerance: float) 
         yield _finding(
             "error",
             "the network",
-            f"the answers for {half} samples differ by {far:.2g} of their spread when {len(one) - half} others "
+            f"the predictions for {half} samples differ by {far:.2g} of their standard deviation when "
+            f"{len(one) - half} others "
             "are in the batch",
             tolerance,
             "Look for a division by the size of the batch, or a sum over axis 0.",
@@ -94,7 +181,7 @@ def _alone(evidence: Evidence, batch: Any, one: torch.Tensor, tolerance: float) 
 
 def _across(evidence: Evidence) -> Iterator[Finding]:
     """A softmax over the samples where one over the classes was meant."""
-    if not evidence.patient.classifies:
+    if not evidence.setup.classifies:
         return
     flow = evidence.flow
     size = evidence.train.sizes[0]
@@ -118,7 +205,7 @@ def _mixes(evidence: Evidence, batch: Any, others: Any, far: float, tolerance: f
     severity, fix = "error", "Keep axis 0 apart: `x.flatten(1)`, `x.mean((2, 3))`, `softmax(x, dim=1)`."
     if isinstance(layer, _BATCH_NORM):
         severity = "warning"
-        fix = f"Let {place} keep running figures: `track_running_stats=True`; nothing puts it into training mode."
+        fix = f"Let {place} keep running statistics: `track_running_stats=True`; nothing puts it into training mode."
     elif isinstance(layer, _SEQUENCE):
         fix = (
             f"`{type(layer).__name__}(…, batch_first=True)` for {place}: as it is, it takes the samples for a sequence."
@@ -126,7 +213,8 @@ def _mixes(evidence: Evidence, batch: Any, others: Any, far: float, tolerance: f
     return _finding(
         severity,
         place or "the network",
-        f"in evaluation mode, the answer for a sample changes by {far:.2g} of its spread when the other samples "
+        f"in evaluation mode, the prediction for a sample changes by {far:.2g} of its standard deviation when the "
+        "other samples "
         f"of the batch are replaced{f'; {place} is the first layer whose output does' if place else ''}",
         tolerance,
         fix,
@@ -145,10 +233,10 @@ def _first_that_mixes(evidence: Evidence, batch: Any, others: Any, tolerance: fl
 
 
 def _outputs_by_layer(evidence: Evidence, batch: Any) -> list[tuple[str, torch.Tensor]]:
-    double, size = evidence.fresh, size_of(batch)
+    replica, size = evidence.fresh, size_of(batch)
     found: list[tuple[str, torch.Tensor]] = []
     handles = []
-    for name, part in double.model.named_modules():
+    for name, part in replica.model.named_modules():
 
         def note(_: nn.Module, __: Any, output: Any, name: str = name) -> None:
             tensor = main_tensor(output)
@@ -157,9 +245,9 @@ def _outputs_by_layer(evidence: Evidence, batch: Any) -> list[tuple[str, torch.T
 
         handles.append(part.register_forward_hook(note))
     try:
-        with untouched(double.model), same_random_state(), torch.no_grad():
+        with untouched(replica.model), same_random_state(), torch.no_grad():
             torch.manual_seed(0)
-            output_of(evidence.patient, double, copied(batch), training=False)
+            output_of(evidence.setup, replica, copied(batch), training=False)
     finally:
         for handle in handles:
             handle.remove()
@@ -168,21 +256,22 @@ def _outputs_by_layer(evidence: Evidence, batch: Any) -> list[tuple[str, torch.T
 
 def _finding(severity: str, where: str, measured: str, tolerance: float, fix: str) -> Finding:
     return Finding(
-        CODE,
-        "error" if severity == "error" else "warning",
-        where,
-        measured,
-        f"{tolerance:g} of the spread: rounding" if tolerance else "never over axis 0",
-        "Samples are mixed up: an answer says something about the company that a sample happens to be in, and figures "
-        "measured on batches are not those of single samples.",
-        fix,
+        code=BATCH_MIXING_CODE,
+        severity="error" if severity == "error" else "warning",
+        where=where,
+        measured=measured,
+        threshold=f"{tolerance:g} of the spread: rounding" if tolerance else "never over axis 0",
+        why="Samples are mixed up: a prediction says something about the company that a sample happens to be in, and "
+        "figures measured on batches are not those of single samples.",
+        remedy=fix,
     )
 
 
-CHECK = Check(
-    (CODE,),
-    "Does the answer for a sample depend on the others in its batch?",
-    "in evaluation mode, a change by 0.001 of the spread of the answers (0.05 with 16 bits) when the others are "
-    "replaced or left out: rounding is smaller",
-    run,
+BATCH_MIXING = Check(
+    codes=(BATCH_MIXING_CODE,),
+    question="Does the prediction for a sample depend on the others in its batch?",
+    threshold="in evaluation mode, a change by 0.001 of the standard deviation of the predictions (0.05 with 16 "
+    "bits) when the others are replaced or left out: rounding is smaller",
+    run=_find_batch_mixing,
+    explains="model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*",
 )

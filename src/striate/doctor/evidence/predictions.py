@@ -1,4 +1,4 @@
-"""What a network answers in evaluation mode, through the user's own step where only that knows how to call it."""
+"""What a network predicts in evaluation mode, through the user's own step where only that knows how to call it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from striate.models.untouched import same_random_state, untouched
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """Outputs (N, …) on the CPU, targets (N, …) as the loader gave them, and the samples' loss by batch, weighted by
     size: not a number where the loss cannot be computed of outputs and targets."""
 
@@ -29,8 +29,8 @@ class Answers:
     loss: float
 
     @property
-    def predictions(self) -> torch.Tensor:
-        """The classes answered, in the shape of the targets. Raises NoEvidence where there are none."""
+    def predicted(self) -> torch.Tensor:
+        """The classes predicted, in the shape of the targets. Raises NoEvidence where there are none."""
         found = classes_of(self.outputs, self.targets)
         if found is None:
             raise NoEvidence("outputs and targets are no classes")
@@ -39,62 +39,63 @@ class Answers:
     @property
     def accuracy(self) -> float:
         """The share of right classes. Raises NoEvidence where there are no classes."""
-        answered = self.predictions
+        predicted = self.predicted
         assert self.targets is not None
-        return float((answered == self.targets.reshape(answered.shape).long()).float().mean())
+        return float((predicted == self.targets.reshape(predicted.shape).long()).float().mean())
 
 
-def answer(
-    patient: Patient, double: Double, batches: Sequence[Any], *, training: bool = False, until: float | None = None
-) -> Answers:
-    """The answers of the double for batches, all parts of it in evaluation mode (or `training`); nothing in it changes.
+def predict(
+    setup: Patient, replica: Double, batches: Sequence[Any], *, training: bool = False, until: float | None = None
+) -> Predictions:
+    """The predictions of the replica for batches, all parts of it in evaluation mode (or `training`); nothing in it
+    changes.
 
     Raises NoEvidence where it cannot be asked, or what it gives is not one tensor of one shape.
     """
     outputs: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
     loss, count = 0.0, 0
-    with untouched(double.model, evaluating=not training), same_random_state(), torch.no_grad():
+    with untouched(replica.model, evaluating=not training), same_random_state(), torch.no_grad():
         if training:
-            double.model.train()
+            replica.model.train()
         for batch in batches:
             if until is not None and outputs and perf_counter() > until:
                 break
             given = copied(batch)
             wanted = main_tensor(parts(given)[1])
-            output = main_tensor(output_of(patient, double, given, training=training))
+            output = main_tensor(output_of(setup, replica, given, training=training))
             if output is None or not output.ndim:
                 raise NoEvidence("the network's outputs are not a tensor")
             outputs.append(output.detach().cpu())
             if wanted is not None:
                 targets.append(wanted.cpu())
-                loss += _loss(double, output, wanted) * len(output)
+                loss += _loss(replica, output, wanted) * len(output)
             count += len(output)
     if len({tensor.shape[1:] for tensor in outputs}) != 1:
         raise NoEvidence("the network's outputs have several shapes")
     if len({tensor.shape[1:] for tensor in targets}) > 1 or any(not tensor.ndim for tensor in targets):
         raise NoEvidence("the targets have several shapes")
-    return Answers(torch.cat(outputs), torch.cat(targets) if targets else None, loss / max(count, 1))
+    return Predictions(torch.cat(outputs), torch.cat(targets) if targets else None, loss / max(count, 1))
 
 
-def _loss(double: Double, output: torch.Tensor, targets: torch.Tensor) -> float:
+def _loss(replica: Double, output: torch.Tensor, targets: torch.Tensor) -> float:
     with suppress(Exception):  # a loss of the user's, that may want another form
-        return float(double.loss(output, targets.to(output.device)))
+        return float(replica.loss(output, targets.to(output.device)))
     return float("nan")
 
 
-def output_of(patient: Patient, double: Double, batch: Any, *, training: bool) -> Any:
+def output_of(setup: Patient, replica: Double, batch: Any, *, training: bool) -> Any:
     """What the network gives for a batch, in the mode it is in. Raises NoEvidence where it cannot be asked."""
-    if patient.own_step:
+    if setup.own_step:
         try:
-            return call(double.model, parts(placed(batch, patient.device))[0])
+            return call(replica.model, parts(placed(batch, setup.device))[0])
         except Exception as error:
             raise NoEvidence(f"the network raised {type(error).__name__} when asked") from None
     caught: list[Any] = []
-    with _stopping_after_forward(double.model, caught, training):
+    with _stopping_after_forward(replica.model, caught, training):
         try:
             with torch.enable_grad():
-                double.step(double.model, batch, double.optimizer, double.loss)
+                replica.step(replica.model, batch, replica.optimizer, replica.loss)
         except _Enough:
             pass
         except Exception as error:
@@ -105,7 +106,7 @@ def output_of(patient: Patient, double: Double, batch: Any, *, training: bool) -
 
 
 class _Enough(BaseException):
-    """Ends the user's step once the network has answered; no `except Exception` catches it."""
+    """Ends the user's step once the network has predicted; no `except Exception` catches it."""
 
 
 @contextmanager
