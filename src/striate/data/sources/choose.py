@@ -22,6 +22,7 @@ from striate.data.sources.folder import list_classes, unwrapped
 from striate.data.sources.idx import is_idx, list_idx, list_idx_file
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.masks import holds_masks, list_masks
+from striate.data.sources.elsewhere import refuse_elsewhere
 from striate.data.sources.npz import list_npz
 from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in
@@ -43,6 +44,7 @@ def list_source(
         raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
     if is_given_data(config.source):
         return check_classes(_retarget(list_given(config.source, config.layout), annotation))
+    refuse_elsewhere(config.source)
     entry = info(config.source)
     if config.layout != "auto" and not takes_layout(config.source):
         raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")
