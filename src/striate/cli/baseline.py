@@ -21,7 +21,7 @@ def baseline(
 
     Classes: the commonest; logistic regression; for images HOG, and color where there is some, with a linear SVM.
     Numbers: the mean; ridge regression; for tables gradient boosting. Masks: the commonest; a random forest on pixels.
-    They learn from the training split that `striate train` would use, choose by the validation split, and are measured
+    They are fitted to the training split that `striate train` would use, tuned on the validation split, and evaluated
     on the test split. `striate train --baseline` compares a network with them. Exit code 1 if some of the data could
     not be read.
 

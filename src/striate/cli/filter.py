@@ -29,7 +29,7 @@ def filter(
     max_pixels: int = 64_000_000,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Lay a filter kernel on every pixel of a picture.
+    """Apply a filter kernel to every pixel of a picture.
 
     Each output pixel is the sum of the pixels under the kernel, each times its weight (the cross-correlation, as in
     convolutional networks), divided exactly, rounded to nearest, halves up, and limited to 0 to 255. The picture keeps

@@ -217,9 +217,13 @@ def _exchange(line: _Line, word: str, rest: list[str]) -> None:
     option = option if option in line.options else f"--{name.replace('-', '_')}"
     given = word if assigned or value is None else f"{word} {value}"
     if line.verb[-1] in _ARGUMENTS.get(name, ()) and value is not None:
-        line.arguments.insert(0, value)
+        line.arguments.insert(len(line.arguments) if name == "source" else 0, value)
         line.exchange(given, f"{value} as an argument")
-    elif option in line.options and value is not None and not (entry and entry.flag and value.lower() in _TRUTHS):
+    elif (
+        (option in line.options or "." in option)
+        and value is not None
+        and not (entry and entry.flag and value.lower() in _TRUTHS)
+    ):
         line.rest += [option, value]
         line.exchange(given, option)
     elif entry is None and word.startswith("-"):

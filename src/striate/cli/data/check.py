@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from striate.api.fields_of_data import CHECKED
 from striate.cli.fields import Flag, takes_fields
-from striate.data.audit.data_check import DataCheck
 from striate.errors import pasted
 from striate.wording import filled, finding_text, listed, several
+
+if TYPE_CHECKING:
+    from striate.data.audit.data_check import DataCheck
 
 
 @takes_fields(*CHECKED)
@@ -24,7 +26,7 @@ def check(
     config: Path | None = None,
     json: Flag = False,
 ) -> int:
-    """Look for what would make a training wrong: damaged files, copies, leaks, doubtful labels.
+    """Look for what would make a training wrong: damage, copies, leaks, doubtful labels.
 
     Every sample is read and decoded. Nothing is changed or deleted. Exit code 1 if there is an error, 0 otherwise, also
     with warnings; 2 if the data cannot be listed at all.
@@ -34,12 +36,13 @@ def check(
     data
         Data in any form that `striate train` takes. Default: mnist5k.
     labels
-        Look for labels that are likely wrong too: each sample is classified by what was learned from the others. Takes
-        minutes for tens of thousands of images.
+        Also look for labels that are likely wrong: each sample is classified by a classifier that is fitted to the
+        others. Takes minutes for tens of thousands of images.
     quarantine
-        Write a manifest (.csv: path,label,split) that `striate train` takes: without unreadable files, blank images,
-        what has two labels, and what is in val or test too; without given splits, copies get a group that stays
-        together. It lies in the folder of the data or above. Never overwrites a file.
+        Write a manifest (.csv: path,label,split) that `striate train` takes. It leaves out unreadable files, blank
+        images, images with two labels, and training images that are in val or test too. Where the data have no splits,
+        copies of an image get the same group. The manifest lies in the folder of the data or above. Never overwrites a
+        file.
     sheet
         Draw the worst of what was found: a PNG. Never overwrites a file.
     config
