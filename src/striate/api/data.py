@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from striate.api.announcing import Announce
 from striate.api.fields_of_data import CHECKED, PACKED, refuse_unused
-from striate.api.news import Announce
 from striate.data.audit.check import check_evidence
 from striate.data.audit.data_check import DataCheck, grave_first
 from striate.data.audit.evidence import gather

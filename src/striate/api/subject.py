@@ -15,8 +15,8 @@ from torch import nn
 
 from striate.account.ledger import Shape
 from striate.account.summarize import summarize
+from striate.api.announcing import Announce
 from striate.api.networks import load
-from striate.api.news import Announce
 from striate.data.dataset import Dataset, Kind, Preparation, Split, join_splits
 from striate.data.inputs import require_pictures
 from striate.data.media.image.pictures import decode_image, prepare_image

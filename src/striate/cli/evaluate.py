@@ -1,5 +1,5 @@
 """`striate eval`.
-What `striate eval` measures of a run only when asked, and keeps in it.
+What `striate eval` measures of a run only on request, and saves in it.
 """
 
 from __future__ import annotations

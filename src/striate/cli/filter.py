@@ -69,7 +69,7 @@ def filter(
 
 @dataclass(frozen=True)
 class _Request:
-    """What was asked for, complete."""
+    """The complete request."""
 
     source: Path
     out: Path | None
@@ -82,7 +82,7 @@ class _Request:
 
 
 def _filter(request: _Request) -> tuple[dict[str, Any], str, PixelArithmetic | None]:
-    """What was done, which kernel it was done with in words, and the arithmetic of the pixel that was asked for."""
+    """What was done, which kernel it was done with in words, and the arithmetic of the requested pixel."""
     from striate.runs.files import user_path
     from striate.visualize.filter_arithmetic import explain_pixel
     from striate.visualize.filter_picture import filter_picture

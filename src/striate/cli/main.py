@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
+import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from time import sleep
 
-from cyclopts import App, CoercionError, CycloptsError, Group
+from cyclopts import App, CoercionError, CycloptsError, Group, UnknownOptionError
 
 from striate.cli.other_words import refuse_other_words
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
@@ -69,7 +72,7 @@ VERBS = tuple(verb for verbs in _VERBS.values() for verb in verbs)
 def make_app(documented: Sequence[str] = ()) -> App:
     """The command line. Verbs load when they are called: `striate --help` never imports torch.
 
-    The verb that `documented` begins with is loaded for its help, so that the help is the whole docstring.
+    The verb that `documented` begins with is loaded, so that its help is its whole docstring.
     """
     app = App(
         name="striate",
@@ -87,9 +90,12 @@ def make_app(documented: Sequence[str] = ()) -> App:
             if verb in _PARTS:
                 app.command(_part_of_app(verb, text, group, order, documented))
                 continue
-            function = {"eval": "evaluate"}.get(verb, verb).replace("-", "_")
-            said = None if list(documented[:1]) == [verb] else text
-            app.command(f"striate.cli.{function}:{function}", name=verb, help=said, group=group, sort_key=order)
+            name = {"eval": "evaluate"}.get(verb, verb).replace("-", "_")
+            place, options = f"striate.cli.{name}:{name}", {"name": verb, "group": group, "sort_key": order}
+            if list(documented[:1]) == [verb]:
+                app.command(_documented(place), **options)
+            else:
+                app.command(place, help=text, **options)
     app.register_install_completion_command(add_to_startup=False)
     return app
 
@@ -105,9 +111,25 @@ def _part_of_app(name: str, text: str, group: Group, order: int, documented: Seq
         version_flags=[],
     )
     for verb, said in _PARTS[name].items():
-        asked = list(documented[:2]) == [name, verb]
-        part.command(f"striate.cli.{name}.{verb}:{verb}", name=verb, help=None if asked else said)
+        place = f"striate.cli.{name}.{verb}:{verb}"
+        if list(documented[:2]) == [name, verb]:
+            part.command(_documented(place), name=verb)
+        else:
+            part.command(place, name=verb, help=said)
     return part
+
+
+def _documented(place: str) -> Callable[..., int]:
+    """The function at `module:name`, each paragraph of its docstring on one line, which the terminal then breaks."""
+    module, _, name = place.partition(":")
+    function: Callable[..., int] = getattr(import_module(module), name)
+    text, mark, parameters = inspect.cleandoc(function.__doc__ or "").partition("\n\nParameters\n")
+    # In a list of parameters a description is indented, and follows its name.
+    described = re.sub(
+        r"(\n    .*)((?:\n    .*)+)", lambda found: found[1] + found[2].replace("\n    ", " "), parameters
+    )
+    function.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", text) + mark + described
+    return function
 
 
 def program() -> int:
@@ -149,7 +171,7 @@ def _discard_stdout() -> None:
 
 def _run(words: list[str]) -> int:
     as_json = "--json" in words
-    app = make_app(words)
+    app = make_app(words if {"--help", "-h"} & set(words) else ())
     try:
         if not words:
             app.help_print([])
@@ -203,7 +225,7 @@ def _fault(error: Exception) -> StriateError:
     return StriateError(
         f"a fault in striate or in code that it ran ({Path(place.filename).name}, line {place.lineno})",
         f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
-        "an answer, or an error that explains itself",
+        "a result, or an error that explains itself",
         "report it with the output of: striate env; STRIATE_TRACEBACK=1 in the environment shows where it happened",
     )
 
@@ -221,4 +243,7 @@ def _usage(error: CycloptsError, words: list[str]) -> UsageError:
         option, text = error.token.keyword, error.token.value
         number = number_begun(text)
         return UsageError(option, repr(text), expected, f"{option} {number}" if number else f"{where} --help")
-    return UsageError(where, " ".join(str(error).split()), f"what `{where} --help` lists", f"{where} --help")
+    text = " ".join(str(error).split())
+    if isinstance(error, UnknownOptionError) and "--set" not in words:  # `join_fields` wrote it
+        text = text.replace("--set", next((word for word in words if word.startswith("--") and "." in word), "--set"))
+    return UsageError(where, text, f"what `{where} --help` lists", f"{where} --help")

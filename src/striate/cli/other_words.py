@@ -1,6 +1,6 @@
-"""Words of other tools, answered with ours: `--imgsz` is `--size`, `fit` is `train`, `data=photos epochs=3`.
+"""Words of other tools, and ours for them: `--imgsz` is `--size`, `fit` is `train`, `data=photos epochs=3`.
 
-The answer is an error whose remedy is the user's own command line in our words.
+They give an error whose remedy is the user's own command line in our words.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from striate.api.answering import FileAnswer
+    from striate.api.predicting import FileAnswer
     from striate.training.trained import Prediction, Trained
 
     Writer = Callable[[str, Prediction], dict[str, Any]]

@@ -87,7 +87,7 @@ def _summarize(
 
 
 def _fitting(error: InputMisfit, model: str, against: str | None, shape: tuple[int, ...] | None) -> str:
-    """The remedy in the words of this verb, "" where the shape was not asked for."""
+    """The remedy in the words of this verb, "" where no shape was requested."""
     from striate.models.from_run import names_run
 
     if shape is None:

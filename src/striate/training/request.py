@@ -113,7 +113,7 @@ def merge_request(
 
 
 def with_open_plan(config: Config) -> Config:
-    """The configuration with everything open that was decided, not asked for, about how it is computed."""
+    """The configuration with everything open that was decided, not requested, about how it is computed."""
     left = [name for name in config.decided if name not in _PLAN]
     opened: dict[str, Any] = {name: get_field(Config(), name) for name in _PLAN if name in config.decided}
     return with_fields(config, opened | {"execution.plan": "auto", "decided": left})

@@ -61,9 +61,9 @@ class FileAnswers:
     def __iter__(self) -> Generator[FileAnswer, None, None]:
         with allocator_policy(usual_policy()), closing(_read(self.files, self.trained.preparation)) as inputs:
             while chunk := list(islice(inputs, _batch(self.trained))):
-                yield from self._answer(chunk)
+                yield from self._predict(chunk)
 
-    def _answer(self, chunk: Sequence[ReadInput]) -> Iterator[FileAnswer]:
+    def _predict(self, chunk: Sequence[ReadInput]) -> Iterator[FileAnswer]:
         readable = [read.input for read in chunk if read.input is not None]
         predictions = iter(self.trained.answer_batch(readable, self.answering) if readable else [])
         for read in chunk:
