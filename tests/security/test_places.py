@@ -12,12 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-<<<<<<< HEAD
 from quick import few_quick
-from striate.data import download as download_module
-from striate.data.download import download
-=======
->>>>>>> h2_data
 from striate.data.named import DatasetInfo, RemoteFile
 from striate.data.sources import download as download_module
 from striate.data.sources.download import download

@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING, Any
 from striate.loading import loaded
 
 if TYPE_CHECKING:
-    from striate.api.answering import FileAnswer, FileAnswers, answer_files
+    from striate.api.announcing import announcer
     from striate.api.comparing import compare
     from striate.api.data import check_data, pack, pack_shards
     from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
     from striate.api.explaining import explain, write_explanation
     from striate.api.measuring import baselines, evaluate, robustness, write_robustness
     from striate.api.networks import Summary, build, load, summary, write_summary
-    from striate.api.news import announcer
     from striate.api.planning import TrainingPlan, plan_training
+    from striate.api.predicting import FileAnswer, FileAnswers, answer_files
     from striate.api.showing import Shown, show
     from striate.api.studies import find_learning_rate, learning_curve, sweep, write_learning_curve
     from striate.api.training import Run, resume, train, train_config
     from striate.api.verifying import Verification, verify
 
 _PLACES = {
-    "answering": ("FileAnswer", "FileAnswers", "answer_files"),
+    "predicting": ("FileAnswer", "FileAnswers", "answer_files"),
     "comparing": ("compare",),
     "data": ("check_data", "pack", "pack_shards"),
     "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
     "explaining": ("explain", "write_explanation"),
     "measuring": ("baselines", "evaluate", "robustness", "write_robustness"),
     "networks": ("Summary", "build", "load", "summary", "write_summary"),
-    "news": ("announcer",),
+    "announcing": ("announcer",),
     "planning": ("TrainingPlan", "plan_training"),
     "studies": ("find_learning_rate", "learning_curve", "sweep", "write_learning_curve"),
     "showing": ("Shown", "show"),

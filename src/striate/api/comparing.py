@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from striate.api.announcing import Announce
 from striate.api.networks import load
-from striate.api.news import Announce
 from striate.api.training import Run
 from striate.data.dataset import Dataset
 from striate.errors import UsageError, pasted
@@ -47,11 +47,11 @@ def compare(
     _refuse_too_few(opened)
     say = announce or (lambda _: None)
     read = _reader(announce)
-    answers = []
+    predictions = []
     for number, run in enumerate(opened, 1):
-        say(f"{run.path}: answers for its {split} split ({number} of {len(opened)})")
-        answers.append(_answers(run, split, read))
-    return compare_answers(answers, split, notes=_notes(opened, split))
+        say(f"{run.path}: predictions for its {split} split ({number} of {len(opened)})")
+        predictions.append(_predictions(run, split, read))
+    return compare_answers(predictions, split, notes=_notes(opened, split))
 
 
 def _refuse_too_few(runs: Sequence[RunDirectory]) -> None:
@@ -68,7 +68,7 @@ ReadData = Callable[[Config], Dataset]
 
 
 def _reader(announce: Announce | None) -> ReadData:
-    """Reads the data of a configuration; those of the last one are kept, since runs that are compared share them."""
+    """Reads the data of a configuration; those of the last one are cached, since runs that are compared share them."""
     kept: dict[tuple[object, str], Dataset] = {}
 
     def read(config: Config) -> Dataset:
@@ -81,9 +81,9 @@ def _reader(announce: Announce | None) -> ReadData:
     return read
 
 
-def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
-    """The answers of the run's network for each sample of the split: those that were kept with the run, or, where none
-    were, asked for now."""
+def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
+    """The predictions of the run's network for each sample of the split: those that were saved with the run, or, where
+    none were, computed now."""
     config, metrics = config_from_yaml(run.config), read_dispensable(run.metrics_json)
     costs = metrics if isinstance(metrics, dict) else {}
     kept = kept_predictions(run, split) if split in costs else None  # else the run is not complete
@@ -141,7 +141,7 @@ def _split_options(config: Config) -> str:
 
 
 def _asked_now(run: RunDirectory, config: Config, split: Compared, read: ReadData) -> tuple[Evaluation, bool]:
-    """The network's answers, and whether they are for images."""
+    """The network's predictions, and whether they are for images."""
     trained, data = load(run.path), read(config)
     batch = measured_at_once(config)
     with allocator_policy(usual_policy()):

@@ -1,7 +1,4 @@
-"""A data set checked before anything is trained on it.
-A data set decoded once and kept in a file.
-A data set as shards.
-"""
+"""A data set without a network: checked before training, decoded once into a pack, or written as shards."""
 
 from __future__ import annotations
 
@@ -10,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from striate.api.news import Announce
+from striate.api.announcing import Announce
+from striate.api.fields_of_data import CHECKED, PACKED, refuse_unused
 from striate.data.audit.check import check_evidence
 from striate.data.audit.data_check import DataCheck, grave_first
 from striate.data.audit.evidence import gather
@@ -22,8 +20,6 @@ from striate.errors import DataError, RunError, UsageError, pasted
 from striate.runs.files import write_text
 from striate.tasks.registry import annotation_for
 from striate.training.request import ConfigSource, merge_request, read_config
-
-_CHECKED = ("size", "channels", "fit", "layout", "val_fraction", "test_fraction", "split_seed", "max_pixels")
 
 
 def check_data(
@@ -47,7 +43,7 @@ def check_data(
     Raises UsageError, ConfigError, and DataError where the data cannot be listed at all.
     """
     fields = dict(set or {})
-    _refuse_fields(fields)
+    refuse_unused(fields, CHECKED, "a check of the data")
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
     listing = list_source(merged.data, annotation_for(merged.task), announce)
@@ -90,18 +86,6 @@ def _with_label_errors(check: DataCheck, seed: int, announce: Announce | None) -
     return check if doubtful is None else replace(check, marked=grave_first([*check.marked, doubtful]))
 
 
-def _refuse_fields(fields: Mapping[str, Any]) -> None:
-    known = (*(f"data.{name}" for name in _CHECKED), "task.name")
-    foreign = [name for name in fields if name not in known and name != "data.source"]
-    if foreign:
-        raise UsageError(
-            f"--{foreign[0]}",
-            "a field that changes nothing in a check of the data",
-            f"{', '.join(known[:-1])} or {known[-1]}",
-            f"leave out --{foreign[0]}",
-        )
-
-
 def _write_quarantine(check: DataCheck, file: Path) -> Path:
     text = manifest_text(check, file)
     try:
@@ -110,10 +94,6 @@ def _write_quarantine(check: DataCheck, file: Path) -> Path:
         remedy = "name a file in a folder that can be written, at or above the data"
         raise UsageError("--quarantine", f"{file} {error.got}", "a file that can be written", remedy) from None
     return file
-
-
-_MATTERS = ("source", "size", "channels", "fit", "layout", "max_pixels", "reduced_decoding", "packs")
-_PACKED = (*(f"data.{name}" for name in _MATTERS), "task.name")
 
 
 def pack(
@@ -125,7 +105,7 @@ def pack(
     set: Mapping[str, Any] | None = None,
     announce: Announce | None = None,
 ) -> PackedData:
-    """Decode all images of a data set once and keep them in a pack, which a training with the same `size` starts from.
+    """Decode all images of a data set once into a pack, from which a training with the same `size` starts.
 
     A pack that is there is compared with its digests, and made anew where it is damaged; an interrupted one is gone on
     with. `out`: the folder of packs, `data.packs` of a training; the cache folder by default. Data, `config` and `set`
@@ -133,7 +113,10 @@ def pack(
     is. Raises UsageError for other fields, DataError for what cannot be packed, ConfigError.
     """
     fields = dict(set or {})
-    _refuse(fields, out)
+    refuse_unused(fields, PACKED, "a pack")
+    if out is not None and fields.get("data.packs") is not None:
+        got = f"{out}, and --data.packs {fields['data.packs']}"
+        raise UsageError("--out", got, "one folder", "leave out --data.packs")
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
     wanted = replace(merged.data, packs=merged.data.packs if out is None else str(out))
@@ -144,21 +127,6 @@ def pack(
             raise
         # What a training may do instead, decode as it goes, is no pack.
         raise DataError(error.where, error.got, error.expected, "--out FOLDER on another disk") from None
-
-
-def _refuse(fields: Mapping[str, Any], out: str | Path | None) -> None:
-    foreign = [name for name in fields if name not in _PACKED]
-    if foreign:
-        raise UsageError(
-            f"--{foreign[0]}",
-            "a field that changes nothing in a pack",
-            f"{', '.join(_PACKED[1:-1])} or {_PACKED[-1]}",
-            f"leave out --{foreign[0]}",
-        )
-    if out is not None and fields.get("data.packs") is not None:
-        raise UsageError(
-            "--out", f"{out}, and --data.packs {fields['data.packs']}", "one folder", "leave out --data.packs"
-        )
 
 
 def pack_shards(

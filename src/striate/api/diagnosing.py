@@ -1,6 +1,4 @@
-"""Why does a training not learn? Of data and a network, or of a run.
-The doctor's look at a training before its first step: short, and silent unless something is wrong.
-"""
+"""The doctor for a training or a run, and its short check before the first step of a training."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.api.news import Announce
+from striate.api.announcing import Announce
 from striate.doctor.causes import sort_out
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
@@ -157,7 +155,7 @@ FEWEST_STEPS = 200
 """Of a run: the three that are made to see how long one takes are then less than SHARE of it."""
 
 
-def looked_at(prepared: Prepared) -> Prepared:
+def pre_checked(prepared: Prepared) -> Prepared:
     """The same training with the errors that a quick examination found among its findings. Bits of the run do not
     depend on it. Short runs, networks that learn by rules of their own, and several processes are let pass."""
     config = prepared.config

@@ -1,4 +1,4 @@
-"""Why does a network answer as it does to one input?"""
+"""Why a network predicts what it does for one input."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _LEVELS = "levels of 0 to 255"
 def explain(
     run_or_trained: str | Path | Run | Trained | nn.Module, image: Input, method: Asked = "auto"
 ) -> Explanation:
-    """Why the network answers `image` as it does: maps of what it looked at, each with the checks that say how far to
-    trust it; what it would take to change the answer; and, of a run, the training images most alike.
+    """Why the network predicts what it does for `image`: attribution maps, each with the checks that say how far to
+    trust it; the smallest change that changes the prediction; and, of a run, the most similar training images.
 
     `image` as in `Trained.predict`: a path, a PIL image, or a raw array of the training shape; or a sample of a named
     data set (`mnist5k#17`); for a table, its numbers, also as text (`"5.1,3.5,1.4,0.2"`). For an `nn.Module`, which
@@ -93,7 +93,7 @@ def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: 
     x = normalize(torch.from_numpy(raw)[None].to(trained.device))
     module = trial_copy(trained.module)
     # A hook, not a module around it: the names of the layers, which Grad-CAM tells, stay those of the network.
-    with _answering(module, asked.score), on_trial(module), torch.enable_grad():
+    with _scored_by(module, asked.score), on_trial(module), torch.enable_grad():
         question = ask(module, x, asked.target, kind=asked.kind)
         maps, covering, nudge = _look(question, method, _bounds(trained, x))
     shown = None if nudge is None else _in_units(nudge, x, trained)
@@ -115,7 +115,7 @@ def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: 
 
 
 @contextmanager
-def _answering(module: nn.Module, score: Callable[[Any], torch.Tensor]) -> Iterator[None]:
+def _scored_by(module: nn.Module, score: Callable[[Any], torch.Tensor]) -> Iterator[None]:
     """While the body runs, the module gives `score` of its outputs."""
     handle = module.register_forward_hook(lambda _module, _inputs, outputs: score(outputs))
     try:
@@ -127,7 +127,7 @@ def _answering(module: nn.Module, score: Callable[[Any], torch.Tensor]) -> Itera
 def _look(
     question: Question, method: Asked, bounds: tuple[torch.Tensor, torch.Tensor] | None
 ) -> tuple[Maps, Covering | None, Nudge | None]:
-    """Maps, and what would change the answer."""
+    """Maps, and what would change the prediction."""
     maps = attribute(question, method)
     outputs = question.outputs(question.x)[0]
     if question.kind == "number" or len(outputs) < 2:

@@ -1,6 +1,4 @@
-"""How good a network is on data, and what it has to beat.
-How the predictions of a trained network hold when its images are changed.
-"""
+"""How good a network is on data, what it has to beat, and how robust it is against changes of its images."""
 
 from __future__ import annotations
 
@@ -10,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from striate.api.announcing import Announce
 from striate.api.networks import load
-from striate.api.news import Announce
 from striate.api.training import Run
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
@@ -58,12 +56,12 @@ def evaluate(
     `data` as `train` takes them, arrays and datasets too.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
-    was trained on are a finding. A `Trained` needs `data`. Many samples are answered in the fastest way whose answers
-    are those of plain fp32, unless `plan` is `plain`; the result's `inference` says which. `announce` is told of a
-    download before it starts.
+    was trained on are a finding. A `Trained` needs `data`. For many samples the fastest backend is chosen
+    whose predictions agree with plain fp32, unless `plan` is `plain`; the result's `inference` says which. `announce`
+    is told of a download before it starts.
     The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
     As many samples are measured at once as the run's `execution.micro_batch` says. A run of an earlier version gets the
-    evaluation.json and the answers that it lacks, when it is measured on its own data.
+    evaluation.json and the predictions that it lacks, when it is measured on its own data.
     Raises DataError, also when classes do not match; UsageError for a `plan` that is no word of these.
     """
     require_asked(plan, "plan")
@@ -77,7 +75,7 @@ def _evaluate(run: str | Path | Run | Trained, data: str | None, plan: Asked, an
             raise RunError(
                 "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
             )
-        return _evaluate_on(run, *_foreign_data(run, data, frozenset(), announce), plan)
+        return _evaluate_on(run, *_other_data(run, data, frozenset(), announce), plan)
     given: object = run
     if not isinstance(given, Run | str | Path):
         got = f"a {type(given).__name__}, whose preparation and classes are not known"
@@ -96,8 +94,8 @@ def _evaluate(run: str | Path | Run | Trained, data: str | None, plan: Asked, an
             _complete(opened, config, trained, own, plan, announce)
             measured = _evaluate_on(trained, own, "test", plan, batch, read_temperature(opened))
             return replace(measured, gap=read_gap(opened))
-    foreign, split = _foreign_data(trained, data, read_seen(opened), announce)
-    return _evaluate_on(trained, foreign, split, plan, batch, read_temperature(opened))
+    other, split = _other_data(trained, data, read_seen(opened), announce)
+    return _evaluate_on(trained, other, split, plan, batch, read_temperature(opened))
 
 
 def baselines(
@@ -152,9 +150,7 @@ def _same_source(data: str, source: str) -> bool:
     return data == source or os.path.realpath(data) == os.path.realpath(source)
 
 
-def _foreign_data(
-    trained: Trained, source: str, seen: frozenset[str], announce: Announce | None
-) -> tuple[Dataset, str]:
+def _other_data(trained: Trained, source: str, seen: frozenset[str], announce: Announce | None) -> tuple[Dataset, str]:
     """Other data as one split, and that split's name."""
     task = trained.task
     data = load_for_evaluation(
@@ -172,7 +168,7 @@ def _foreign_data(
 def _complete(
     run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: Asked, announce: Announce | None
 ) -> None:
-    """Write the evaluation.json and the answers that a finished run of an earlier version lacks, where that can be."""
+    """Write the evaluation.json and the predictions that a finished run of an earlier version lacks, if possible."""
     if not run.metrics_json.exists() or kept_whole(run):
         return
     if not os.access(run.path, os.W_OK):

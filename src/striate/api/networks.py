@@ -37,13 +37,13 @@ def load(
     device: str = "cpu",
     calibrated: bool = False,
 ) -> Trained:
-    """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to answer.
+    """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to predict.
 
     Nothing of the file is executed. A run of `file.py:function` runs that function again, if you have named it yourself
     before; a run of an `nn.Module` made in Python needs one of the same form as `module`, and so does one with a
-    `task` or `loss` given in Python (answering needs no loss). `calibrated`: logits are divided by the temperature that
-    was fitted on validation (evaluation.json), which changes probabilities and no answer. No random state is changed.
-    Raises RunError, also where there is no temperature; ModelError for code that you have not named.
+    `task` or `loss` given in Python (predicting needs no loss). `calibrated`: logits are divided by the temperature
+    that was fitted on validation (evaluation.json), which changes probabilities and no predicted class. No random state
+    is changed. Raises RunError, also where there is no temperature; ModelError for code that you have not named.
     """
     path = Path(path)
     file = path if path.is_file() else open_run(path).best
@@ -96,7 +96,7 @@ def build(
 
 @dataclass(frozen=True)
 class Summary:
-    """A ledger, with the measured field and the comparison where they were asked for."""
+    """A ledger, with the measured field and the comparison where they were requested."""
 
     ledger: Ledger
     field: EffectiveField | None = None

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.api.news import Announce
+from striate.api.announcing import Announce
 from striate.errors import ConfigError, TrainingError
 from striate.machine.rates import Rate, decoding_rates, matrix_product_rates, memory_rates
 from striate.training.execution import memory_explained
@@ -58,7 +58,7 @@ def plan_training(
 ) -> TrainingPlan:
     """Measure in about `seconds` how a training would compute fastest, and check each way against plain fp32.
 
-    The other arguments are as in `train`; `execution.*` that is asked for is not varied, what the plan of the run in
+    The other arguments are as in `train`; requested fields of `execution.*` are not varied, what the plan of the run in
     `config` decided is. No earlier plan is taken, and the new one is kept for trainings to come. Not a bit of an
     `nn.Module`, nor any random state, is changed. Raises StriateError; TrainingError where the network does not take a
     plain step.
@@ -102,7 +102,7 @@ def _nothing_to_plan(notes: tuple[str, ...]) -> TrainingError:
         return TrainingError("plan", reason, "a network that takes a step", "train it: the error is told in full there")
     return TrainingError(
         "plan",
-        "nothing left open: every way to compute was asked for, or there is one only",
+        "nothing left open: every field of execution.* was requested, or there is one backend only",
         "fields of execution.* that may vary",
         "leave out --execution.precision, --execution.memory_format or --execution.threads",
     )

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from rich.console import Console
 from torch import nn
 
+from striate.api.announcing import Announce, announce_decisions, announcer
 from striate.api.networks import load
-from striate.api.news import Announce, announce_decisions, announcer
 from striate.api.training import Run
 from striate.runs.directory import open_run, read_metrics
 from striate.runs.files import explained, write_atomic, write_json

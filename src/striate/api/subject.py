@@ -1,4 +1,4 @@
-"""Whose inside is looked at: a network with what is known of its inputs and data."""
+"""The network that is examined, with what is known of its inputs and data."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import nn
 
 from striate.account.ledger import Shape
 from striate.account.summarize import summarize
+from striate.api.announcing import Announce
 from striate.api.networks import load
-from striate.api.news import Announce
 from striate.data.dataset import Dataset, Kind, Preparation, Split, join_splits
 from striate.data.inputs import require_pictures
 from striate.data.media.image.pictures import decode_image, prepare_image
@@ -127,9 +127,7 @@ class Subject:
         require_pictures(self.preparation)
         text = str(image)
         if names_sample(text):
-            values = sample_picture(text, self.announce).values
-            picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
-            return torch.from_numpy(prepare_image(picture, text, self.preparation)), text
+            return torch.from_numpy(sample_input(text, self.preparation, self.announce)), text
         path = user_path(text)
         if not path.is_file():
             got = "a folder" if path.is_dir() else "no such file"
@@ -140,6 +138,13 @@ class Subject:
         """A raw input (C, H, W) as it is drawn; None where it is no image."""
         drawable = self.preparation.kind == "image" and raw.ndim == 3 and raw.shape[0] in (1, 3)
         return raw.cpu().numpy() if drawable and raw.dtype == torch.uint8 else None
+
+
+def sample_input(name: str, preparation: Preparation, announce: Announce | None = None) -> NDArray[np.uint8]:
+    """The sample of a named data set, `mnist5k#17`, as a raw input (C, H, W). Raises DataError."""
+    values = sample_picture(name, announce).values
+    picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    return prepare_image(picture, name, preparation)
 
 
 def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, announce: Announce) -> Subject:

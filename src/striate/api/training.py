@@ -16,10 +16,10 @@ from rich.console import Console
 from torch import nn
 
 from striate import notebook
-from striate.api.diagnosing import looked_at
+from striate.api.announcing import announce_decisions, announcer
+from striate.api.diagnosing import pre_checked
 from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.networks import load
-from striate.api.news import announce_decisions, announcer
 from striate.data.sources.objects import Data, given_data
 from striate.errors import DataError, RunError, UsageError, pasted
 from striate.models.own_code import name_of, take_as
@@ -79,7 +79,7 @@ class Run:
         )
 
     def load(self) -> Trained:
-        """The trained network (the best epoch's), ready to answer."""
+        """The trained network (the best epoch's), ready to predict."""
         return load(self.path)
 
 
@@ -119,7 +119,7 @@ def train(
     training batch, which keeps shape and type. `epochs` or `minutes`, not both. `target`: end as soon as
     validation reaches it (accuracy or IoU as a share, RMSE in the units of the numbers).
     `size`: pixels, or (height, width). `baseline`: also fit what the network has to beat, on the same splits.
-    `cv`: folds × repeats of cross-validation (`"5x5"`) instead of one training; no network is kept then.
+    `cv`: folds × repeats of cross-validation (`"5x5"`) instead of one training; no network is saved then.
     `config`: a config.yaml, mapping or Config; arguments that differ from their defaults, and dotted fields in `set`
     (`{"optim.weight_decay": 0.1}`), go on top of it.
     Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
@@ -202,11 +202,11 @@ def _train(
         prepared = prepare(
             config, module, seconds_spent=lambda: monotonic() - started, announce=announce, forecast=True
         )
-    prepared = looked_at(prepared)
+    prepared = pre_checked(prepared)
     model = "module" if prepared.network_name is None else prepared.network_name
     run = create_run(out, f"{prepared.data.name}-{model if len(model) <= 24 else 'custom'}")
     with owned(run.path, announce):
-        refuse_occupied(run.path)  # by another process, which asked for the same folder meanwhile
+        refuse_occupied(run.path)  # by another process that took the same folder meanwhile
         write_beginning(run, prepared)
         announce_decisions(prepared, announce)
         prepared.state.elapsed = monotonic() - started

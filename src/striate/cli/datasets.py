@@ -8,7 +8,9 @@ from cyclopts import Parameter
 
 
 def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
-    """List the data sets that have a name, with size, license, and whether they are on this machine.
+    """List the data sets that have a name, and where they are.
+
+    The table has size, license, and whether the set is on this machine.
 
     Parameters
     ----------

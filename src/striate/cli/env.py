@@ -18,7 +18,7 @@ def env(
     measure: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Print what a bug report needs: machine and versions. With --measure also what the machine can do.
+    """Print machine and versions for a bug report; --measure: how fast the machine is.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ def filter(
     max_pixels: int = 64_000_000,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Lay a filter kernel on every pixel of a picture.
+    """Apply a filter kernel to every pixel of a picture.
 
     Each output pixel is the sum of the pixels under the kernel, each times its weight (the cross-correlation, as in
     convolutional networks), divided exactly, rounded to nearest, halves up, and limited to 0 to 255. The picture keeps
@@ -69,7 +69,7 @@ def filter(
 
 @dataclass(frozen=True)
 class _Request:
-    """What was asked for, complete."""
+    """The complete request."""
 
     source: Path
     out: Path | None
@@ -82,7 +82,7 @@ class _Request:
 
 
 def _filter(request: _Request) -> tuple[dict[str, Any], str, PixelArithmetic | None]:
-    """What was done, which kernel it was done with in words, and the arithmetic of the pixel that was asked for."""
+    """What was done, which kernel it was done with in words, and the arithmetic of the requested pixel."""
     from striate.runs.files import user_path
     from striate.visualize.filter_arithmetic import explain_pixel
     from striate.visualize.filter_picture import filter_picture

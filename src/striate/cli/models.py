@@ -29,17 +29,19 @@ def models(
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """List the networks that have a name, with what they cost and what was published of their errors.
+    """List the networks that have a name.
+
+    The table has parameters, operations and the published error of each network.
 
     Parameters
     ----------
     name
-        Show one network in full: how it is written, its source, and every published error. With arguments, as in
-        "alexnet-2012(groups=1)", also what that form costs.
+        Show one network in full: its layers, its paper, and every published error. With arguments, as in
+        "alexnet-2012(groups=1)", also parameters and operations of that variant.
     history
-        Show ImageNet's progress instead: the best answers of each year's challenge, and a human's.
+        Show ImageNet's progress instead: the best error of each year's challenge, and a human's.
     out
-        With --history, draw it into this .png or .svg too. Nothing is written otherwise.
+        With --history, also draw it into this .png or .svg. Without it nothing is written.
     force
         Overwrite the picture if it exists.
     json

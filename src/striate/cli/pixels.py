@@ -16,7 +16,7 @@ def pixels(
     max_pixels: int = 64_000_000,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Show a picture as what it is: numbers.
+    """Show the pixels of a picture as numbers.
 
     Each channel is a table of bytes, 0 for dark, 255 for bright. By default the upper left corner is shown, as much
     as fits a terminal.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 def trust(code: str, /) -> int:
-    """Say that code of a file may be run where a run or a configuration names it.
+    """Allow the code of a file to run where a run or a configuration names it.
 
-    A task, loss, optimizer, transform or network that was typed as an option needs no `trust`: that names it too.
-    Nothing is run here; read the file first.
+    A task, loss, optimizer, transform or network that you type as an option needs no `trust`. This command runs
+    nothing; read the file first.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ from striate.data.named import DatasetInfo, catalogue, download_folder, find, in
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.download import download
+from striate.data.sources.elsewhere import refuse_elsewhere
 from striate.data.sources.embedded import EMBEDDED
 from striate.data.sources.folder import list_classes, unwrapped
 from striate.data.sources.idx import is_idx, list_idx, list_idx_file
@@ -42,6 +43,7 @@ def list_source(
         raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
     if is_given_data(config.source):
         return check_classes(_retarget(list_given(config.source, config.layout), annotation))
+    refuse_elsewhere(config.source)
     entry = info(config.source)
     if config.layout != "auto" and not takes_layout(config.source):
         raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")

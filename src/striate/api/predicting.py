@@ -1,18 +1,20 @@
-"""Answers of a trained network for many files."""
+"""Predictions of a trained network for many files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from striate.api.networks import load
+from striate.api.subject import sample_input
 from striate.api.training import Run
+from striate.data.dataset import Preparation
 from striate.data.inputs import ReadInput, list_inputs, read_inputs, require_pictures
 from striate.data.media.every import medium_of
 from striate.errors import DataError
@@ -20,15 +22,15 @@ from striate.inference.answering import Answering, batch_size
 from striate.inference.plan import Asked, InferencePlan, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.training.trained import Prediction, Trained
+from striate.visualize.sample_picture import names_sample
 
 _MOST_AT_ONCE = 64
-"""So few files are answered at once that the first answers come soon."""
+"""Files at once: few, so that the first predictions come soon."""
 
 
 @dataclass(frozen=True)
 class FileAnswer:
-    """What is answered for one file: its `path` as text, and the `prediction`, or the `error` in plain words where it
-    could not be read."""
+    """The `prediction` for the file at `path`, or the `error` in plain words where it could not be read."""
 
     path: str
     prediction: Prediction | None
@@ -37,10 +39,10 @@ class FileAnswer:
 
 @dataclass(frozen=True)
 class FileAnswers:
-    """The answers for `files`, in their order; each is computed when it is asked for, in iterating over this.
+    """The predictions for `files`, in their order; each is computed during the iteration.
 
-    `ignored`: other files in the folders, which are no pictures by their suffix. While the network computes, some dozen
-    files ahead are decoded in threads, and no more; they end with the iteration.
+    `ignored`: number of other files in the folders, which are no pictures by their suffix. While the network computes,
+    threads decode some dozen files ahead, and no more; they end with the iteration.
     """
 
     trained: Trained
@@ -50,18 +52,18 @@ class FileAnswers:
 
     @property
     def plan(self) -> InferencePlan:
-        """How the answers are computed."""
+        """The backend that computes the predictions."""
         return self.answering.plan
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __iter__(self) -> Generator[FileAnswer, None, None]:
-        with allocator_policy(usual_policy()), closing(read_inputs(self.files, self.trained.preparation)) as inputs:
+        with allocator_policy(usual_policy()), closing(_read(self.files, self.trained.preparation)) as inputs:
             while chunk := list(islice(inputs, _batch(self.trained))):
-                yield from self._answer(chunk)
+                yield from self._predict(chunk)
 
-    def _answer(self, chunk: Sequence[ReadInput]) -> Iterator[FileAnswer]:
+    def _predict(self, chunk: Sequence[ReadInput]) -> Iterator[FileAnswer]:
         readable = [read.input for read in chunk if read.input is not None]
         predictions = iter(self.trained.answer_batch(readable, self.answering) if readable else [])
         for read in chunk:
@@ -69,16 +71,17 @@ class FileAnswers:
 
 
 def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *, plan: Asked = "auto") -> FileAnswers:
-    """Answers for image files and for the images in folders, at any depth, in order; hidden files are left out.
+    """Predictions for image files, for the images in folders, at any depth, and for samples of named data sets
+    (`digits#3`), in order; hidden files are left out.
 
-    Thousands are answered in the fastest way whose answers are those of plain fp32, unless `plan` is `plain`: it is
-    looked for before the first answer. Raises DataError where there are no pictures or the network takes none,
+    For thousands of images the fastest backend whose predictions agree with plain fp32 is chosen before the first
+    prediction, unless `plan` is `plain`. Raises DataError where there are no pictures or the network takes none,
     UsageError for another word as `plan`.
     """
     require_asked(plan, "plan")
     trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
     require_pictures(trained.preparation)
-    files, ignored = list_inputs([Path(path) for path in paths], medium_of(trained.preparation.kind))
+    files, ignored = _list(paths, trained.preparation)
     if not files:
         raise DataError(
             ", ".join(map(str, paths)) or "paths",
@@ -91,6 +94,31 @@ def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *
     return FileAnswers(trained, files, ignored, answering)
 
 
+def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[str, ...], int]:
+    """Samples as they are named, and the files of `list_inputs`, in order; and how many files were ignored."""
+    found: list[str] = []
+    ignored = 0
+    for path in paths:
+        if names_sample(str(path)) and not Path(path).exists():
+            found.append(str(path))
+            continue
+        files, others = list_inputs([path], medium_of(preparation.kind))
+        found += files
+        ignored += others
+    return tuple(found), ignored
+
+
+def _read(files: Sequence[str], preparation: Preparation) -> Generator[ReadInput, None, None]:
+    """`read_inputs` of what `_list` found. Raises DataError for a sample that there is not."""
+    for samples, group in groupby(files, lambda file: names_sample(file) and not Path(file).exists()):
+        if samples:
+            for name in group:
+                yield ReadInput(name, sample_input(name, preparation), None)
+        else:
+            with closing(read_inputs(list(group), preparation)) as inputs:
+                yield from inputs
+
+
 def _batch(trained: Trained) -> int:
     return min(_MOST_AT_ONCE, batch_size(trained.preparation.input_shape))
 
@@ -101,7 +129,7 @@ def _spread(files: Sequence[str], trained: Trained) -> Callable[[int], torch.Ten
     def sample(count: int) -> torch.Tensor:
         step = max(1, len(files) // count)
         order = [file for first in range(step) for file in files[first::step]]
-        with closing(read_inputs(order, trained.preparation)) as inputs:
+        with closing(_read(order, trained.preparation)) as inputs:
             readable = list(islice((read.input for read in inputs if read.input is not None), count))
         return torch.from_numpy(
             np.stack(readable) if readable else np.empty((0, *trained.preparation.input_shape), "u1")

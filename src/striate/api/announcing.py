@@ -1,4 +1,4 @@
-"""What the public functions tell while they work."""
+"""The progress that public functions report while they work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Announce = Callable[[str], None]
 
 
 def announcer(console: Console, quiet: bool) -> Announce:
-    """A function that prints one line of news on `console`, whatever characters it holds."""
+    """A function that prints one line of progress on `console`, whatever characters it holds."""
 
     def announce(text: str) -> None:
         if not quiet:
