@@ -25,6 +25,7 @@ ORDER = [
     {"machine", "statistics"},
     {"reference", "layers", "data"},
     {"runs"},
+    {"observe"},
     {"models"},
     {"account"},
     {"inference"},
