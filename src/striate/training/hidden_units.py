@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from striate.account.signal.activations import activation_kind
 from striate.errors import ConfigError
 from striate.models.untouched import untouched
+from striate.observe.layer_calls import activation_kind
 
 SILENT = 0.01  # of the layer's root mean square: below it, a unit counts as silent
 
