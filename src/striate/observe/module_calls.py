@@ -32,7 +32,8 @@ class ModuleCall:
 
 @dataclass(eq=False)
 class OpenCalls:
-    """The calls that have begun and not ended, the innermost last; and the call that raised last, with its error."""
+    """The calls that have begun and not ended, the innermost last. `failed`: the innermost call that the latest
+    exception left; `error`: that exception, until the watching ends."""
 
     stack: list[ModuleCall] = field(default_factory=list)
     failed: ModuleCall | None = None
@@ -72,7 +73,10 @@ def module_calls(
             handle = part.register_forward_pre_hook(entering, prepend=prepend, with_kwargs=True)
             stack.callback(handle.remove)
             stack.callback(part.register_forward_hook(leaving, with_kwargs=True, always_call=True).remove)
-        yield calls
+        try:
+            yield calls
+        finally:
+            calls.error = None  # its traceback would keep all tensors of the pass
 
 
 def _begin(calls: OpenCalls, name: str, begin: Note | None) -> Callable[..., None]:
@@ -101,6 +105,11 @@ def _end(calls: OpenCalls, end: Note | None, fail: Note | None) -> Callable[...,
             end(call)
 
     return hook
+
+
+def leaves(module: nn.Module) -> dict[str, nn.Module]:
+    """The modules without modules in them, by name."""
+    return {name: part for name, part in module.named_modules() if next(part.children(), None) is None}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import nn
 from striate.errors import ConfigError
 from striate.models.untouched import untouched
 from striate.observe.layer_calls import activation_kind
+from striate.observe.module_calls import forward_hooks
 
 SILENT = 0.01  # of the layer's root mean square: below it, a unit counts as silent
 
@@ -34,12 +35,8 @@ def hidden_activity(module: nn.Module) -> Iterator[list[Activity]]:
         # At once, and of a copy: what comes after may write into the output (`out += x`, an inplace dropout).
         found.append(_activity(output.to(torch.float32, copy=True)))
 
-    hooks = [m.register_forward_hook(look) for m in module.modules() if activation_kind(m) is not None]
-    try:
+    with forward_hooks(after=[(m, look) for m in module.modules() if activation_kind(m) is not None]):
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _activity(output: torch.Tensor) -> Activity:
