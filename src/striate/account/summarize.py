@@ -14,7 +14,7 @@ from striate.account.field.effective import EffectiveField, measure_field
 from striate.account.ledger import Ledger
 from striate.account.observing.make_ledger import make_ledger
 from striate.account.observing.observation import observe_network
-from striate.account.observing.shapes_only import ShapesOnly
+from striate.account.observing.shapes_only import shapes_only
 from striate.account.remarks.teacher import teacher_remarks
 from striate.errors import NoInputShape
 from striate.models.build import build_model
@@ -74,7 +74,7 @@ def observe(model: str | nn.Module, input_shape: Shape | None = None, *, outputs
     if not isinstance(model, str):
         network = build_model(model, shape, outputs)
         return make_ledger(type(network).__name__, observe_network(network, shape), shape)
-    with torch.device("meta"), ShapesOnly():
+    with torch.device("meta"), shapes_only():
         network = build_model(model, shape, outputs)
     return make_ledger(model, observe_network(network, shape, lambda: build_model(model, shape, outputs)), shape)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from striate.api.subject import find_subject
 from striate.api.training import Run
 from striate.errors import DataError, StriateError, UsageError, pasted
 from striate.models.untouched import on_trial, trial_copy
+from striate.observe.module_calls import forward_hooks
 from striate.runs.directory import open_run
 from striate.runs.files import write_text
 from striate.training.config_file import config_from_yaml
@@ -93,7 +92,8 @@ def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: 
     x = normalize(torch.from_numpy(raw)[None].to(trained.device))
     module = trial_copy(trained.module)
     # A hook, not a module around it: the names of the layers, which Grad-CAM tells, stay those of the network.
-    with _scored_by(module, asked.score), on_trial(module), torch.enable_grad():
+    score = forward_hooks(after=[(module, lambda _module, _inputs, outputs: asked.score(outputs))])
+    with score, on_trial(module), torch.enable_grad():
         question = ask(module, x, asked.target, kind=asked.kind)
         maps, covering, nudge = _look(question, method, _bounds(trained, x))
     shown = None if nudge is None else _in_units(nudge, x, trained)
@@ -112,16 +112,6 @@ def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: 
         trained.task.line(prediction.fields),
         asked.part,
     )
-
-
-@contextmanager
-def _scored_by(module: nn.Module, score: Callable[[Any], torch.Tensor]) -> Iterator[None]:
-    """While the body runs, the module gives `score` of its outputs."""
-    handle = module.register_forward_hook(lambda _module, _inputs, outputs: score(outputs))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _look(

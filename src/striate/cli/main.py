@@ -84,8 +84,8 @@ def make_app(documented: Sequence[str] = ()) -> App:
         suppress_keyboard_interrupt=False,  # what was saved is for us to say
         group_commands=Group("Other", sort_key=len(_VERBS)),
     )
-    for place, (title, verbs) in enumerate(_VERBS.items()):
-        group = Group(title, sort_key=place)
+    for position, (title, verbs) in enumerate(_VERBS.items()):
+        group = Group(title, sort_key=position)
         for order, (verb, text) in enumerate(verbs.items()):
             if verb in _PARTS:
                 app.command(_part_of_app(verb, text, group, order, documented))

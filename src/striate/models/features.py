@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from striate.models.depth import output_layer
 from striate.models.untouched import untouched
+from striate.observe.module_calls import ModuleCall, module_calls
 from striate.wording import show_shape
 
 
@@ -52,30 +52,23 @@ def network_features(module: nn.Module, x: torch.Tensor, forward: Callable[[], o
     done: list[FeatureMap] = []
     before: list[torch.Size] = []
 
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor) and output.ndim == x.ndim > 2 and output.shape[2:].numel() > 1:
-                done.append(FeatureMap(name, output.shape[1], tuple(output.shape[2:])))
+    def note(call: ModuleCall) -> None:
+        output = call.output
+        if isinstance(output, torch.Tensor) and output.ndim == x.ndim > 2 and output.shape[2:].numel() > 1:
+            done.append(FeatureMap(call.name, output.shape[1], tuple(output.shape[2:])))
 
-        return hook
-
-    def note_input(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if inputs and isinstance(inputs[0], torch.Tensor):
-            before.append(inputs[0].shape)
+    def note_input(call: ModuleCall) -> None:
+        if call.args and isinstance(call.args[0], torch.Tensor):
+            before.append(call.args[0].shape)
 
     last = output_layer(module)
-    handles = [part.register_forward_hook(note(name)) for name, part in module.named_modules() if name]
-    if last:
-        handles.append(module.get_submodule(last).register_forward_pre_hook(note_input))
-    try:
-        with untouched(module), torch.no_grad():
-            if forward is None:
-                module(x)
-            else:
-                forward()
-    finally:
-        for handle in handles:
-            handle.remove()
+    parts = {name: part for name, part in module.named_modules() if name}
+    ends = {last: module.get_submodule(last)} if last else {}
+    with untouched(module), torch.no_grad(), module_calls(parts, end=note), module_calls(ends, note_input):
+        if forward is None:
+            module(x)
+        else:
+            forward()
     names = [part.name for part in done]
     # A module that runs more than once has no map of its own.
     sizes = {part.size: part for part in done if names.count(part.name) == 1}

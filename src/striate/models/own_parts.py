@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import torch
 from torch import nn
 
 from striate.models.tensors import tensors_in
 from striate.models.untouched import on_trial
+from striate.observe.module_calls import forward_hooks_everywhere
 
 
 def uses_others(network: nn.Module, inputs: torch.Tensor) -> bool:
@@ -18,21 +17,18 @@ def uses_others(network: nn.Module, inputs: torch.Tensor) -> bool:
     So does a copy of a network whose forward, or a hook, is a closure: it holds the original, and what is done to the
     copy is done to that. Nothing is changed, neither here nor there. Raises what the network raises.
     """
-    own, here = set(network.modules()), threading.get_ident()
+    own = set(network.modules())
     found: list[nn.Module] = []
 
     def note(part: nn.Module, _: object) -> None:
         # A loss or an activation that is made on the way has nothing that could be changed.
-        if part not in own and threading.get_ident() == here and _has_state(part):
+        if part not in own and _has_state(part):
             found.append(part)
 
     with on_trial(network, evaluating=False), torch.inference_mode(False), torch.enable_grad():
         network.train()
-        handle = nn.modules.module.register_module_forward_pre_hook(note)
-        try:
+        with forward_hooks_everywhere(note):
             outputs = network(inputs.detach().clone())
-        finally:
-            handle.remove()
         return bool(found) or _takes_other_weights(network, outputs)
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from striate.errors import ModelError
 from striate.machine.memory import ran_out
 from striate.models.tensors import tensors_in
+from striate.observe.module_calls import forward_hooks_everywhere
 
 TRIALS = threading.RLock()
 """Held during a trial. Modes and hooks belong to a network, stdout and torch's kernels to the process: two threads that
@@ -41,15 +42,14 @@ def on_trial(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
 @contextmanager
 def _strangers_untouched(module: nn.Module, evaluating: bool) -> Iterator[None]:
     """The same for modules that are no parts of `module` and are called all the same: by a closure, or a list."""
-    known, here = set(module.modules()), threading.get_ident()
-    with ExitStack() as stack:
+    known = set(module.modules())
 
-        def guard(part: nn.Module, _: object) -> None:
-            if part not in known and threading.get_ident() == here:
-                known.update(part.modules())
-                stack.enter_context(untouched(part, evaluating=evaluating))
+    def guard(part: nn.Module, _: object) -> None:
+        if part not in known:
+            known.update(part.modules())
+            stack.enter_context(untouched(part, evaluating=evaluating))
 
-        stack.callback(nn.modules.module.register_module_forward_pre_hook(guard).remove)
+    with ExitStack() as stack, forward_hooks_everywhere(guard):
         yield
 
 

@@ -26,6 +26,7 @@ from striate.models.weights.recognize import recognize
 from striate.models.weights.saved import SavedNetwork, Weights
 from striate.models.weights.take_weights import take_weights
 from striate.models.weights.weights_file import read_weights, weights_digest
+from striate.observe.module_calls import module_calls
 from striate.records import Finding
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_seen
@@ -84,12 +85,12 @@ def in_units(network: nn.Module, before: Any, now: Any, sample: torch.Tensor) ->
 def _comes_last(network: nn.Module, layer: nn.Module, sample: torch.Tensor) -> bool:
     """Whether what `layer` gives is what the network gives."""
     seen: list[torch.Tensor] = []
-    handle = layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output.clone()))
-    try:
-        with untouched(network), torch.no_grad():
-            outputs = network(sample)
-    finally:
-        handle.remove()
+    with (
+        untouched(network),
+        torch.no_grad(),
+        module_calls({"": layer}, end=lambda call: seen.append(call.output.clone())),
+    ):
+        outputs = network(sample)
     return len(seen) == 1 and torch.equal(seen[0], outputs)
 
 

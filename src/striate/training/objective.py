@@ -10,11 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from striate.account.signal.activations import activation_kind
 from striate.data.targets import Targets
 from striate.errors import ConfigError
 from striate.models.untouched import untouched
 from striate.models.weights.auxiliary_outputs import answers
+from striate.observe.layer_calls import activation_kind
+from striate.observe.module_calls import forward_hooks
 from striate.tasks.outputs import Outputs, detached, first_samples
 from striate.tasks.task import Task
 from striate.training.auxiliary import AuxiliaryHeads, turned
@@ -43,12 +44,8 @@ def hidden_activity(module: nn.Module) -> Iterator[list[Activity]]:
         # At once, and of a copy: what comes after may write into the output (`out += x`, an inplace dropout).
         found.append(_activity(output.to(torch.float32, copy=True)))
 
-    hooks = [m.register_forward_hook(look) for m in module.modules() if activation_kind(m) is not None]
-    try:
+    with forward_hooks(after=[(m, look) for m in module.modules() if activation_kind(m) is not None]):
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _activity(output: torch.Tensor) -> Activity:

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from striate.account.gradients.compare import How, Loss, compare_gradients, own_generator
 from striate.errors import ModelError, UsageError
 from striate.models.untouched import untouched
+from striate.observe.module_calls import ModuleCall, module_calls
 from striate.reference.check_gradient import STEP, TOLERANCE, GradientCheck
 
 
@@ -64,27 +65,16 @@ def _calls(module: nn.Module, run: Callable[[], Any], seed: int) -> dict[str, tu
     """What each module was given when it first ran, in order; a copy, as a module may overwrite it."""
     seen: dict[str, tuple[Any, Any]] = {}
 
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _module, args, kwargs: _keep(seen, name, (args, kwargs))
+    def keep(call: ModuleCall) -> None:
+        if call.name not in seen:
+            leaves, structure = tree_flatten((call.args, call.kwargs))
+            copies = [leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+            seen[call.name] = tree_unflatten(copies, structure)
 
-    parts = list(module.named_modules())
-    handles = [part.register_forward_pre_hook(note(name), with_kwargs=True) for name, part in parts]
-    try:
-        with untouched(module, evaluating=False), torch.enable_grad():
-            torch.default_generator.manual_seed(seed)
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with untouched(module, evaluating=False), torch.enable_grad(), module_calls(module, keep):
+        torch.default_generator.manual_seed(seed)
+        run()
     return seen
-
-
-def _keep(seen: dict[str, tuple[Any, Any]], name: str, given: tuple[Any, Any]) -> None:
-    if name not in seen:
-        leaves, structure = tree_flatten(given)
-        seen[name] = tree_unflatten(
-            [leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], structure
-        )
 
 
 def _check(part: nn.Module, args: Any, kwargs: Any, how: How) -> tuple[tuple[str, ...], tuple[str, ...]]:

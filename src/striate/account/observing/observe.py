@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from striate.account.field.follow import follow, follow_padding, follow_window, has_rule
 from striate.account.field.intervals import input_fields
@@ -19,11 +18,13 @@ from striate.account.observing.arithmetic import arithmetic
 from striate.account.observing.entries import Entries, Entry, Tally, sample_shape
 from striate.account.observing.kinds import function_kind, layer_kind
 from striate.account.observing.live_memory import LiveMemory, storage_key
-from striate.account.observing.shapes_only import ShapesOnly, shapes_only
+from striate.account.observing.shapes_only import shape_rule
 from striate.account.observing.sources import Sources, follow_sources, set_sources, sources_of
 from striate.account.operation import Operation
 from striate.layers.convolution import LocallyConnected
 from striate.models.tensors import tensors_in
+from striate.observe.module_calls import ModuleCall, module_calls
+from striate.observe.torch_calls import Around, torch_functions, torch_operations
 
 
 class Observer:
@@ -54,13 +55,56 @@ class Observer:
         set_fields(given, fields)
         set_sources([given], (self.input,))
         self.memory.note(given)
-        with _hooked(module, self.entries, self.called), _Functions(self), _Operations(self.note):
+        with self._watching(module), torch_operations(_telling(self.note)):
             return module(given)
 
     def run_calls(self, module: nn.Module, given: torch.Tensor) -> object:
         """The same, with nothing noted but which calls there are."""
-        with _hooked(module, self.entries, self.called), _Functions(self), _Operations(lambda _: None):
+        with self._watching(module), torch_operations(_telling(lambda _: None)):
             return module(given)
+
+    @contextmanager
+    def _watching(self, module: nn.Module) -> Iterator[None]:
+        """Calls of modules, and of functions that do what layers do, become entries."""
+        # How a weight is made belongs to the layer that has it.
+        parts = {name: part for name, part in module.named_modules() if ".parametrizations." not in f".{name}."}
+        with module_calls(parts, self._begin, self._end, self._end, prepend=True), torch_functions(self._run_function):
+            yield
+
+    def _begin(self, call: ModuleCall) -> None:
+        self.called.add(call.name)
+        shape, sources = _inputs((call.args, call.kwargs))
+        entry = Entry(call.name, layer_kind(call.module), Tally(), call.module, shape, inputs=sources)
+        self.entries.begin(entry, whole=is_whole(call.module))
+
+    def _end(self, call: ModuleCall) -> None:
+        if isinstance(call.module, LocallyConnected) and isinstance(call.output, torch.Tensor):
+            window = _local_window(call.module)
+            self.entries.tally().windows = [window]
+            follow_window(call.args[0], call.output, window)
+        self.entries.end(call.output)
+
+    def _run_function(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Functions that do what layers do become entries. What they call themselves is not seen here."""
+        entries = self.entries
+        if func in _LEAVING:
+            self.uncounted[f"{entries.path}: leaves torch ({func.__name__})".removeprefix(": ")] = None
+        found = None if entries.in_layer else function_kind(func, args, kwargs)
+        if found is None:
+            out = func(*args, **kwargs)
+            if func is nn.functional.pad:
+                _note_padding(entries, args, kwargs, out)
+            return out
+        name, kind = found
+        path = f"{entries.path}.{name}" if entries.path else name
+        shape, sources = _inputs((args, kwargs))
+        entries.begin(Entry(path, kind, Tally(), in_shape=shape, function=True, inputs=sources))
+        out = None
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            entries.end(out)
+        return out
 
     def note(self, operation: Operation) -> None:
         """One operation has run."""
@@ -100,28 +144,23 @@ class Observer:
         return [name for name in self.parameters if name in names]
 
 
-class _Operations(ShapesOnly):
-    """Tells `note` of every operation."""
+def _telling(note: Callable[[Operation], None]) -> Around:
+    """Runs an operation and tells `note` of it; of one that consists of others, of these others."""
 
-    def __init__(self, note: Callable[[Operation], None]) -> None:
-        super().__init__()
-        self.note = note
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        out = shapes_only(func, args, kwargs)
+    def around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = shape_rule(func, args, kwargs)
         if out is None and _is_composite(func):
-            with self:
+            with torch_operations(around):
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
                 return out
             out = None
         if out is None:
             out = func(*args, **kwargs)
-        self.note(Operation(func, args, kwargs, out))
+        note(Operation(func, args, kwargs, out))
         return out
+
+    return around
 
 
 _COMPOSITE: dict[Any, bool] = {}
@@ -134,38 +173,6 @@ def _is_composite(func: Any) -> bool:
         own = func.namespace == "aten" and not has_rule(func)
         known = _COMPOSITE[func] = own and bool(func._can_decompose())
     return known
-
-
-class _Functions(TorchFunctionMode):
-    """Makes entries of functions that do what layers do. What they call themselves is not seen here."""
-
-    def __init__(self, observer: Observer) -> None:
-        super().__init__()
-        self.observer = observer
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        entries = self.observer.entries
-        if func in _LEAVING:
-            self.observer.uncounted[f"{entries.path}: leaves torch ({func.__name__})".removeprefix(": ")] = None
-        found = None if entries.in_layer else function_kind(func, args, kwargs)
-        if found is None:
-            out = func(*args, **kwargs)
-            if func is nn.functional.pad:
-                _note_padding(entries, args, kwargs, out)
-            return out
-        name, kind = found
-        path = f"{entries.path}.{name}" if entries.path else name
-        shape, sources = _taken((args, kwargs))
-        entries.begin(Entry(path, kind, Tally(), in_shape=shape, function=True, inputs=sources))
-        out = None
-        try:
-            out = func(*args, **kwargs)
-        finally:
-            entries.end(out)
-        return out
 
 
 _LEAVING = {torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist}
@@ -181,45 +188,10 @@ def _note_padding(entries: Entries, args: tuple[Any, ...], kwargs: dict[str, Any
             entries.tally().windows.append(window)
 
 
-@contextmanager
-def _hooked(module: nn.Module, entries: Entries, called: set[str]) -> Iterator[None]:
-    """`entries` is told when a module begins and ends."""
-    with ExitStack() as stack:
-        for name, layer in module.named_modules():
-            # How a weight is made belongs to the layer that has it; scripted layers take no hooks.
-            if ".parametrizations." in f".{name}." or isinstance(layer, torch.jit.ScriptModule):
-                continue
-            before = layer.register_forward_pre_hook(_begin(name, entries, called), prepend=True, with_kwargs=True)
-            stack.callback(before.remove)
-            after = layer.register_forward_hook(_end(entries), with_kwargs=True, always_call=True)
-            stack.callback(after.remove)
-        yield
-
-
-def _begin(name: str, entries: Entries, called: set[str]) -> Callable[..., None]:
-    def hook(layer: nn.Module, args: Any, kwargs: Any) -> None:
-        called.add(name)
-        shape, sources = _taken((args, kwargs))
-        entries.begin(Entry(name, layer_kind(layer), Tally(), layer, shape, inputs=sources), whole=is_whole(layer))
-
-    return hook
-
-
-def _taken(arguments: object) -> tuple[Shape, Sources]:
+def _inputs(arguments: object) -> tuple[Shape, Sources]:
     """The shape of the first tensor among the arguments of a call, and what all of them are made of."""
     tensors = list(tensors_in(arguments))
     return sample_shape(tensors[0]) if tensors else (), sources_of(tensors)
-
-
-def _end(entries: Entries) -> Callable[..., None]:
-    def hook(layer: nn.Module, args: Any, _kwargs: Any, output: Any) -> None:
-        if isinstance(layer, LocallyConnected) and isinstance(output, torch.Tensor):
-            window = _local_window(layer)
-            entries.tally().windows = [window]
-            follow_window(args[0], output, window)
-        entries.end(output)
-
-    return hook
 
 
 def _local_window(layer: LocallyConnected) -> Window:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.patient.copies import Double
 from striate.doctor.patient.patient import Patient
+from striate.observe.module_calls import module_calls, optimizer_steps
+from striate.observe.torch_calls import torch_functions
 
 _LOSSES: dict[Any, str] = {
     functional.cross_entropy: "cross_entropy",
@@ -73,20 +74,17 @@ def watch_calls(patient: Patient, batch: Any, until: float) -> StepCalls:
     calls, doubles = StepCalls(), list[Double]()
 
     def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
-        double, mode = doubles[0], _Calls(calls)
-        handles = (
-            optimizer.register_step_pre_hook(lambda *_: mode.enter_optimizer()),
-            optimizer.register_step_post_hook(lambda *_: mode.leave_optimizer()),
-            model.register_forward_hook(lambda *_: calls.shapes.clear()),
-        )
+        double, watcher = doubles[0], _Watcher(calls)
         try:
-            with warnings.catch_warnings(record=True) as said:
+            with (
+                optimizer_steps(optimizer, watcher.enter_optimizer, watcher.leave_optimizer),
+                module_calls({"": model}, end=lambda _: calls.shapes.clear()),
+                warnings.catch_warnings(record=True) as said,
+                torch_functions(watcher.call),
+            ):
                 warnings.simplefilter("always")
-                with mode:
-                    returned = double.step(model, given, optimizer, double.loss)
+                returned = double.step(model, given, optimizer, double.loss)
         finally:
-            for handle in handles:
-                handle.remove()
             calls.sizes_differ = any("Using a target size" in str(warning.message) for warning in said)
         return returned
 
@@ -95,9 +93,8 @@ def watch_calls(patient: Patient, batch: Any, until: float) -> StepCalls:
     return calls
 
 
-class _Calls(TorchFunctionMode):
+class _Watcher:
     def __init__(self, calls: StepCalls) -> None:
-        super().__init__()
         self.calls, self.in_optimizer = calls, 0
 
     def enter_optimizer(self) -> None:
@@ -106,10 +103,7 @@ class _Calls(TorchFunctionMode):
     def leave_optimizer(self) -> None:
         self.in_optimizer -= 1
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.in_optimizer:  # some optimizers fetch their own counters
             return func(*args, **kwargs)
         calls = self.calls

@@ -1,98 +1,18 @@
-"""One training step of a double, watched from within: what each layer gives, and the gradient that comes back to it.
-Sees convolutions and matrix products with weights that a network computes outside of torch's own layers.
-"""
+"""One training step of a double, watched from within: what each layer gives, and the gradient that comes back to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
-from striate.account.signal.activations import activation_kind, watch_activations
 from striate.doctor.patient.batch import main_tensor
-
-Note = Callable[[str, torch.Tensor, "torch.Tensor | None", object], None]
-"""Is called with a name, the input, the weights as (units, inputs of a unit) where they are known, and the output."""
-
-_CONVOLUTIONS = {
-    functional.conv1d: "conv1d",
-    functional.conv2d: "conv2d",
-    functional.conv3d: "conv3d",
-    torch.conv1d: "conv1d",
-    torch.conv2d: "conv2d",
-    torch.conv3d: "conv3d",
-}
-_LINEAR = {functional.linear: "linear"}
-_MATRIX = {
-    torch.matmul: "matmul",
-    torch.mm: "matmul",
-    torch.Tensor.matmul: "matmul",
-    torch.Tensor.mm: "matmul",
-    torch.Tensor.__matmul__: "matmul",
-}
-_NAMES: dict[Any, str] = {**_CONVOLUTIONS, **_LINEAR, **_MATRIX}
-
-
-@contextmanager
-def watch_products(model: nn.Module, layers: tuple[type[nn.Module], ...], note: Note) -> Iterator[None]:
-    """While the body runs, `note` is told of each product with weights that is not computed inside one of `layers`."""
-    inside: list[tuple[str, bool]] = []
-
-    def enter(name: str, own: bool) -> Callable[..., None]:
-        return lambda _module, _inputs: inside.append((name, own))
-
-    def leave(_module: nn.Module, _inputs: object, _output: object) -> None:
-        if inside:
-            inside.pop()
-
-    handles = []
-    for name, part in model.named_modules():
-        handles.append(part.register_forward_pre_hook(enter(name, isinstance(part, layers)), prepend=True))
-        handles.append(part.register_forward_hook(leave))
-    try:
-        with _Calls(inside, note):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class _Calls(TorchFunctionMode):
-    def __init__(self, inside: list[tuple[str, bool]], note: Note) -> None:
-        super().__init__()
-        self.inside, self.note = inside, note
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func in _NAMES and self.inside and not self.inside[-1][1] and len(args) > 1:
-            given, weight = args[0], args[1]
-            if isinstance(given, torch.Tensor) and isinstance(weight, torch.Tensor) and _are_weights(func, weight):
-                name = self.inside[-1][0]
-                self.note(f"{name}.{_NAMES[func]}" if name else _NAMES[func], given, _rows(func, args, kwargs), output)
-        return output
-
-
-def _are_weights(func: Any, weight: torch.Tensor) -> bool:
-    """A product of two activations, as in attention, is none with weights."""
-    return func not in _MATRIX or (isinstance(weight, nn.Parameter) and weight.ndim == 2)
-
-
-def _rows(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> torch.Tensor | None:
-    groups = args[6] if len(args) > 6 else (kwargs or {}).get("groups", 1)
-    if func in _CONVOLUTIONS and groups != 1:
-        return None
-    weight = args[1].detach()
-    rows = weight.t() if func in _MATRIX else weight
-    return rows.flatten(1).float().clone() if rows.ndim > 1 else None
-
+from striate.observe.gradients import on_gradient
+from striate.observe.layer_calls import PRODUCT, WEIGHTED, LayerCall, layer_calls
 
 KEPT_ROWS = 64
 """Samples of a layer's output that are kept: enough for the spread of a unit."""
@@ -107,7 +27,6 @@ _NORMS = (
     nn.modules.instancenorm._InstanceNorm,
 )
 _DROPOUTS = nn.modules.dropout._DropoutNd
-_WEIGHTS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.Embedding)
 
 
 @dataclass
@@ -173,74 +92,59 @@ class Passage:
 @contextmanager
 def watched(model: nn.Module, passage: Passage) -> Iterator[None]:
     """While the body runs a step of `model`, note what its layers do."""
-    names = {id(part): name for name, part in model.named_modules()}
-    with ExitStack() as stack:
-        watcher = _Watcher(passage, names)
-        for part in model.modules():
-            stack.callback(part.register_forward_hook(watcher.seen(part), with_kwargs=True).remove)
-        stack.enter_context(watch_activations(model, watcher.activation))
-        stack.enter_context(watch_products(model, _WEIGHTS, watcher.product))
+
+    def note(call: LayerCall) -> None:
+        part = call.module
+        if part is not None:
+            passage.called.add(call.name)
+            passage.modes.setdefault(call.name, part.training)
+        if call.kind == PRODUCT:
+            _add(passage, call.name, call.kind, None, main_tensor(call.given[0]), call.output, call.weight)
+        elif call.kind is not None:
+            _add(passage, call.name or call.kind, call.kind, None, None, call.output)
+        elif part is not None:
+            kind = _kind_of(part)
+            weight = rows_of(part) if kind == "weights" else None
+            _add(passage, call.name or WHOLE, kind, part, main_tensor(list(call.given)), call.output, weight)
+
+    with layer_calls(model, note):
         yield
 
 
-class _Watcher:
-    def __init__(self, passage: Passage, names: dict[int, str]) -> None:
-        self.passage, self.names = passage, names
+def _add(
+    passage: Passage,
+    name: str,
+    kind: str,
+    part: nn.Module | None,
+    given: torch.Tensor | None,
+    output: object,
+    weight: torch.Tensor | None = None,
+) -> None:
+    tensor = main_tensor(output)
+    if tensor is None or not tensor.is_floating_point() or tensor.ndim == 0 or not tensor.numel():
+        return
+    values = tensor.detach()
+    rows = values[: max(1, min(KEPT_ROWS, KEPT_NUMBERS * len(values) // values.numel()))]
+    kept = rows.float().clone() if rows.numel() <= KEPT_NUMBERS else None
+    sample = values.float() if kept is None or values.numel() <= KEPT_NUMBERS else kept
+    view = LayerView(
+        name,
+        kind,
+        part,
+        tuple(tensor.shape),
+        None if given is None else tuple(given.shape),
+        True if part is None else part.training,
+        float(sample.mean()),
+        float(sample.std(correction=0)),
+        kept,
+        weight=weight,
+    )
+    passage.layers.append(view)
 
-    def seen(self, part: nn.Module) -> Callable[..., None]:
-        name = self.names[id(part)]
-        kind = layer_kind(part)
+    def back(gradient: torch.Tensor) -> None:
+        view.gradient_norm = float(gradient.detach().float().norm())
 
-        def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            self.passage.called.add(name)
-            self.passage.modes.setdefault(name, part.training)
-            if not kind.startswith("activation"):
-                given = main_tensor(list(args) + list(kwargs.values()))
-                self._add(name or WHOLE, kind, part, given, output)
-
-        return note
-
-    def activation(self, name: str, kind: str, output: object) -> None:
-        self._add(name, kind, None, None, output)
-
-    def product(self, name: str, given: torch.Tensor, weight: torch.Tensor | None, output: object) -> None:
-        self._add(name, "product", None, given, output, weight)
-
-    def _add(
-        self,
-        name: str,
-        kind: str,
-        part: nn.Module | None,
-        given: torch.Tensor | None,
-        output: object,
-        weight: torch.Tensor | None = None,
-    ) -> None:
-        tensor = main_tensor(output)
-        if tensor is None or not tensor.is_floating_point() or tensor.ndim == 0 or not tensor.numel():
-            return
-        values = tensor.detach()
-        rows = values[: max(1, min(KEPT_ROWS, KEPT_NUMBERS * len(values) // values.numel()))]
-        kept = rows.float().clone() if rows.numel() <= KEPT_NUMBERS else None
-        sample = values.float() if kept is None or values.numel() <= KEPT_NUMBERS else kept
-        view = LayerView(
-            name,
-            kind,
-            part,
-            tuple(tensor.shape),
-            None if given is None else tuple(given.shape),
-            True if part is None else part.training,
-            float(sample.mean()),
-            float(sample.std(correction=0)),
-            kept,
-            weight=rows_of(part) if weight is None and kind == "weights" else weight,
-        )
-        self.passage.layers.append(view)
-        if tensor.requires_grad:
-
-            def back(gradient: torch.Tensor) -> None:
-                view.gradient_norm = float(gradient.detach().float().norm())
-
-            tensor.register_hook(back)
+    on_gradient(tensor, back)
 
 
 def rows_of(part: nn.Module | None) -> torch.Tensor | None:
@@ -269,14 +173,12 @@ def own_functions(tensor: torch.Tensor) -> set[type]:
     return found
 
 
-def layer_kind(part: nn.Module) -> str:
-    """The word for a module: see LayerView."""
-    if activation_kind(part) is not None:
-        return f"activation {activation_kind(part)}"
+def _kind_of(part: nn.Module) -> str:
+    """The word for a module that is no activation: see LayerView."""
     if isinstance(part, _NORMS):
         return "norm"
     if isinstance(part, _DROPOUTS):
         return "dropout"
-    if isinstance(part, _WEIGHTS):
+    if isinstance(part, WEIGHTED):
         return "weights"
     return "block" if next(part.children(), None) is not None else "other"

@@ -18,9 +18,9 @@ from torch.overrides import TorchFunctionMode
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call
 from striate.doctor.evidence.progress import Progress
-from striate.doctor.evidence.tracing import name_of
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.patient.copies import Double
+from striate.observe.torch_calls import function_name
 
 WAYS = {"he": "nn.init.kaiming_normal_", "glorot": "nn.init.xavier_normal_"}
 _DRAWN = (nn.modules.conv._ConvNd, nn.Linear)
@@ -122,7 +122,7 @@ class _Replacing(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = name_of(func)
+        name = function_name(func)
         here = (name, self.count[name])
         self.count[name] += 1
         return self.instead(func, args, kwargs) if here in self.wanted else func(*args, **kwargs)

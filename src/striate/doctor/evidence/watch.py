@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from striate.doctor.evidence.classes import accuracy_of
 from striate.doctor.evidence.passage import Passage, own_functions, watched
 from striate.doctor.patient.batch import copied, main_tensor
 from striate.doctor.patient.copies import Double
+from striate.observe.gradients import gradients_of
+from striate.observe.module_calls import ModuleCall, module_calls, optimizer_steps
 
 
 @dataclass
@@ -86,19 +87,18 @@ class Watch:
     @contextmanager
     def step(self) -> Iterator[None]:
         optimizer, model = self.double.optimizer, self.double.model
-        handles: list[Any] = [optimizer.register_step_pre_hook(self._stepping)]
         parameters = list(model.named_parameters())
         before = {name: p.detach().clone() for name, p in parameters} if self.closely else {}
-        if self.closely or self.passage is not None:
-            handles += [p.register_hook(self._gradient(p)) for _, p in parameters if p.requires_grad and p.is_leaf]
-        handles.append(model.register_forward_pre_hook(self._entering, with_kwargs=True))
-        handles.append(model.register_forward_hook(self._leaving))
+        looked_at = parameters if self.closely or self.passage is not None else []
         try:
-            with watched(model, self.passage) if self.passage is not None else nullcontext():
+            with (
+                optimizer_steps(optimizer, self._stepping),
+                gradients_of((p, self._gradient(p)) for _, p in looked_at if p.is_leaf),
+                module_calls({"": model}, self._entering, self._leaving),
+                watched(model, self.passage) if self.passage is not None else nullcontext(),
+            ):
                 yield
         finally:
-            for handle in handles:
-                handle.remove()
             self._after(parameters, before)
 
     def row(self, returned: Any, seconds: float) -> StepRow:
@@ -139,7 +139,7 @@ class Watch:
                 passage.loss_needs_gradient = value.requires_grad
                 passage.loss_shape = tuple(value.shape)
 
-    def _entering(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _entering(self, call: ModuleCall) -> None:
         self.phase = "forward"
         if torch.is_grad_enabled():
             self.training = bool(self.training) or self.double.model.training
@@ -147,12 +147,12 @@ class Watch:
         if passage is not None:
             passage.calls += 1
             if passage.calls == 1:
-                passage.arguments = (copied(list(args)), copied(kwargs))
+                passage.arguments = (copied(list(call.args)), copied(call.kwargs))
 
-    def _leaving(self, _: nn.Module, __: Any, output: Any) -> None:
+    def _leaving(self, call: ModuleCall) -> None:
         self.phase = "backward"
         if self.passage is not None and self.passage.outputs is None:
-            tensor = main_tensor(output)
+            tensor = main_tensor(call.output)
             self.passage.outputs = None if tensor is None else tensor.detach().clone()
             self.passage.functions |= set() if tensor is None else own_functions(tensor)
 
@@ -166,8 +166,9 @@ class Watch:
 
         return note
 
-    def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
+    def _stepping(self) -> None:
         self.phase = "step"
+        optimizer = self.double.optimizer
         self.steps += 1
         self.rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
         if self.closely:

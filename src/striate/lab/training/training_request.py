@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from striate.account.observing.shapes_only import ShapesOnly
+from striate.account.observing.shapes_only import shapes_only
 from striate.data.named import catalogue, place
 from striate.errors import NoInputShape, RunError, UsageError
 from striate.lab.network_names import LONGEST, RUN, network_name
@@ -106,7 +106,7 @@ def _network(text: str, lab: Lab) -> str:
     if text == RUN:
         return name
     try:
-        with torch.device("meta"), ShapesOnly():
+        with torch.device("meta"), shapes_only():
             build_model(name)
     except NoInputShape:
         parse_layers(name)

@@ -5,6 +5,7 @@ Tensors of a forward pass, as they were when an operation took or gave them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +18,11 @@ from striate.account.observing.arithmetic import Arithmetic, arithmetic
 from striate.account.observing.entries import Entry
 from striate.account.observing.live_memory import storage_key
 from striate.account.observing.observe import Observer
-from striate.account.observing.shapes_only import ShapesOnly
 from striate.account.operation import Operation
 from striate.errors import ModelError
 from striate.models.tensors import tensors_in
 from striate.models.untouched import on_trial
+from striate.observe.torch_calls import torch_operations
 from striate.wording import size_in_bytes
 
 
@@ -81,25 +82,21 @@ class KeptTensors:
             raise ModelError("watching", got, f"at most {size_in_bytes(self.limit)}", remedy)
 
 
-class BeforeWrites(ShapesOnly):
-    """While it is active, `kept` is told before an operation writes into a tensor."""
+@contextmanager
+def _copied_before_writes(kept: KeptTensors) -> Iterator[None]:
+    """While the body runs, `kept` is told before an operation writes into a tensor."""
 
-    def __init__(self, kept: KeptTensors) -> None:
-        super().__init__()
-        self.kept = kept
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func._schema.is_mutable:
-            for place, argument in enumerate(func._schema.arguments):
-                given = args[place] if place < len(args) else kwargs.get(argument.name)
-                if argument.alias_info is not None and argument.alias_info.is_write:
-                    for tensor in given if isinstance(given, list | tuple) else [given]:
-                        if isinstance(tensor, torch.Tensor):
-                            self.kept.about_to_write(tensor)
+    def tell(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for place, argument in enumerate(func._schema.arguments if func._schema.is_mutable else ()):
+            given = args[place] if place < len(args) else kwargs.get(argument.name)
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                for tensor in given if isinstance(given, list | tuple) else [given]:
+                    if isinstance(tensor, torch.Tensor):
+                        kept.about_to_write(tensor)
         return func(*args, **kwargs)
+
+    with torch_operations(tell):
+        yield
 
 
 LARGEST_PASS = 1 << 30
@@ -157,7 +154,7 @@ class Passing(Observer):
         self.kept = KeptTensors((*module.parameters(), *module.buffers()), limit)
         self._calls: list[tuple[Call, list[Entry]]] = []
         self._outputs: dict[int, Slot] = {}
-        self._end = self.entries.end
+        self._end_entry = self.entries.end
         self.entries.end = self._keep_output  # type: ignore[method-assign]
 
     def note(self, operation: Operation) -> None:
@@ -191,7 +188,7 @@ class Passing(Observer):
 
     def _keep_output(self, output: object) -> None:
         entry = self.entries.stack[-1].entry
-        self._end(output)
+        self._end_entry(output)
         first = next(iter(tensors_in(output)), None)
         if first is not None and self.entries.done and self.entries.done[-1] is entry:
             self._outputs[id(entry)] = self.kept.keep(first)
@@ -241,6 +238,6 @@ def run_pass(module: nn.Module, x: torch.Tensor, limit: int = LARGEST_PASS) -> t
     ModelError where more feature maps came than are kept, or where the network gives no tensor.
     """
     passing = Passing(module, limit)
-    with on_trial(module), torch.inference_mode(False), torch.no_grad(), BeforeWrites(passing.kept):
+    with on_trial(module), torch.inference_mode(False), torch.no_grad(), _copied_before_writes(passing.kept):
         output = passing.run(module, x)
     return passing, next(iter(tensors_in(output)))

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from striate.account.observing.shapes_only import ShapesOnly
+from striate.account.observing.shapes_only import shapes_only
 from striate.data.dataset import Preparation
 from striate.data.media.image.pictures import prepare_image
 from striate.data.normalize import Normalization
@@ -110,7 +110,7 @@ def _of_run(lab: Lab) -> WatchedNetwork:
 
 
 def _by_name(name: str, shape: tuple[int, ...]) -> WatchedNetwork:
-    with torch.device("meta"), ShapesOnly():
+    with torch.device("meta"), shapes_only():
         bare = build_model(name, shape)
     parameters = sum(p.numel() for p in bare.parameters())
     if parameters > MOST_PARAMETERS:

@@ -11,6 +11,8 @@ from torch import nn
 
 from striate.models.tensors import tensors_in
 from striate.models.untouched import left_alone
+from striate.observe.gradients import gradients_of, on_gradient
+from striate.observe.module_calls import ModuleCall, leaves, module_calls
 
 
 @dataclass(frozen=True)
@@ -31,35 +33,32 @@ class _Watch:
     backward: list[tuple[str, int, Place]] = field(default_factory=list)
     before: int = 0  # samples in the parts that have gone through already
 
-    def outputs(self, name: str, layer: nn.Module, outputs: object) -> None:
+    def outputs(self, call: ModuleCall) -> None:
         """Look at what a layer gives, and at the gradient that comes back to it."""
-        told = f"{name} ({type(layer).__name__})"
-        for output in tensors_in(outputs):
+        name, told = call.name, f"{call.name} ({type(call.module).__name__})"
+        for output in tensors_in(call.output):
             if not output.is_floating_point():
                 continue
             if self.forward is None and not _finite(output):
                 self.forward = Place(f"first in the output of {told}", name, _bad_rows(output, self.before))
-            self._await(output, "reaching", Place(f"first in the gradient that reaches {told} from behind it", name))
+            place = Place(f"first in the gradient that reaches {told} from behind it", name)
+            on_gradient(output, self.gradient("reaching", place))
 
-    def inputs(self, name: str, layer: nn.Module, inputs: object) -> None:
+    def inputs(self, call: ModuleCall) -> None:
         """Look at the gradient that a layer passes back to what it was given."""
-        place = Place(f"first in the gradient that {name} ({type(layer).__name__}) passes back", name)
-        for given in tensors_in(inputs):
-            self._await(given, "passed", place)
+        told = f"{call.name} ({type(call.module).__name__})"
+        place = Place(f"first in the gradient that {told} passes back", call.name)
+        for given in tensors_in(call.args):
+            on_gradient(given, self.gradient("passed", place))
 
-    def weight(self, layer: str, name: str, parameter: nn.Parameter) -> torch.utils.hooks.RemovableHandle | None:
-        """Look at the gradient of a parameter."""
-        return self._await(parameter, "weight", Place(f"first in the gradient of {name}", layer))
-
-    def _await(self, tensor: torch.Tensor, kind: str, place: Place) -> torch.utils.hooks.RemovableHandle | None:
-        if not tensor.requires_grad:
-            return None
+    def gradient(self, kind: str, place: Place) -> Callable[[torch.Tensor], None]:
+        """Looks at a gradient, once it is known."""
 
         def look(gradient: torch.Tensor) -> None:
             if not _finite(gradient):
                 self.backward.append((kind, gradient.data_ptr(), place))
 
-        return tensor.register_hook(look)  # type: ignore[no-any-return]
+        return look
 
     def found(self) -> Place | None:
         """The first of all. A gradient between two layers is both passed back by one and reaches the other: the one
@@ -90,24 +89,21 @@ def first_nonfinite(module: nn.Module, inputs: torch.Tensor) -> str:
 
 @contextmanager
 def _watched(module: nn.Module) -> Iterator[_Watch]:
-    watch, hooks = _Watch(), []
-    leaves = [(name, part) for name, part in module.named_modules() if not list(part.children())]
+    watch = _Watch()
+    weights = [
+        (parameter, watch.gradient("weight", Place(f"first in the gradient of {name}", name.rpartition(".")[0])))
+        for name, parameter in module.named_parameters()
+    ]
 
-    def passed(_module: nn.Module, inputs: object, _outputs: object) -> None:
-        watch.before += max((len(tensor) for tensor in tensors_in(inputs) if tensor.ndim), default=0)
+    def passed(call: ModuleCall) -> None:
+        watch.before += max((len(tensor) for tensor in tensors_in(call.args) if tensor.ndim), default=0)
 
-    for name, part in leaves:
-        hooks.append(part.register_forward_pre_hook(lambda layer, given, name=name: watch.inputs(name, layer, given)))
-        hooks.append(part.register_forward_hook(lambda layer, _, out, name=name: watch.outputs(name, layer, out)))
-    hooks.append(module.register_forward_hook(passed))
-    for name, parameter in module.named_parameters():
-        if (hook := watch.weight(name.rpartition(".")[0], name, parameter)) is not None:
-            hooks.append(hook)
-    try:
+    with (
+        module_calls(leaves(module), watch.inputs, watch.outputs),
+        module_calls({"": module}, end=passed),
+        gradients_of(weights),
+    ):
         yield watch
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _finite(tensor: torch.Tensor) -> bool:
