@@ -14,7 +14,7 @@ from striate.errors import DataError, StriateError
 from striate.inference.answering import batch_size
 from striate.lab.exploring.samples import Samples
 from striate.runs.predictions import read_predictions
-from striate.tasks.classify.notable import runner_up
+from striate.tasks.classify.metrics import runner_up
 
 if TYPE_CHECKING:
     from striate.lab.workbench import Lab
