@@ -59,7 +59,7 @@ class Figures(Protocol):
 
 
 @dataclass(frozen=True)
-class PlainFigures:
+class PlainMetrics:
     """What every task has: figures over all samples, and parts of the data."""
 
     metric: Metric

@@ -29,7 +29,7 @@ from striate.tasks.accumulator import Accumulator, Sums
 from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare_rows
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import ClassRow, Evaluation
-from striate.tasks.figures import Assessment, Figures, Gap, PlainFigures
+from striate.tasks.figures import Assessment, Figures, Gap, PlainMetrics
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.metric import LOSS, Metric, shown_metrics
@@ -350,7 +350,7 @@ class Task:
         rows, figure = self.rows_of(evaluation), self.headline_figure()
         groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
         few = f"{evaluation.n} samples are fewer than {FEWEST}."
-        return PlainFigures(
+        return PlainMetrics(
             self.metrics[0],
             evaluation.n,
             {self.headline: figure.estimate(rows)},

@@ -18,7 +18,7 @@ from striate.inference.answering import batch_size
 from striate.lab.page_images import RUN
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.predictions import read_predictions
-from striate.tasks.classify.notable import runner_up
+from striate.tasks.classify.metrics import runner_up
 
 if TYPE_CHECKING:
     from striate.data.listing import Listing

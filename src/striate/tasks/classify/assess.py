@@ -1,7 +1,4 @@
-"""Everything that follows from class probabilities for a split, and the table of classes.
-Figures over all classes: accuracy, top k, balanced accuracy, macro and weighted averages.
-Each class against the rest: precision, recall, F1, ROC and precision–recall curves; and which are confused.
-"""
+"""What follows from the predictions of a classifier, and two classifiers compared on the same samples."""
 
 from __future__ import annotations
 
@@ -28,12 +25,22 @@ from striate.statistics.intervals import (
     f1_average_interval,
     f1_interval,
     shares_interval,
+    sum_interval,
     wilson,
 )
-from striate.tasks.classify.figures import ClassFigures, ClassificationFigures, ConfusedPair, RankCurve
-from striate.tasks.classify.notable import notable_answers
+from striate.statistics.paired import LEVEL, mcnemar, p_text
+from striate.tasks.baseline import BaselineComparison, called, samples_word
+from striate.tasks.classify.metrics import (
+    ClassificationMetrics,
+    ClassMetrics,
+    ConfusedPair,
+    RankCurve,
+    notable_predictions,
+)
 from striate.tasks.evaluation import ClassRow, Evaluation
+from striate.tasks.figures import Gap
 from striate.tasks.groups import FEWEST, sample_groups, slices_of_hits
+from striate.tasks.headline import judged_gap
 
 TOPS = (2, 3, 5, 10)
 
@@ -98,7 +105,7 @@ _POINTS = 101
 
 def class_figures(
     truth: NDArray[np.int64], probabilities: NDArray[np.float32], confusion: NDArray[np.int64], classes: Sequence[str]
-) -> tuple[ClassFigures, ...]:
+) -> tuple[ClassMetrics, ...]:
     """A row a class, in the order of class numbers. Areas are None for more than `MOST_RANKED` probabilities, and where
     a class has no samples or all of them."""
     truly, named, right = confusion.sum(1), confusion.sum(0), confusion.diagonal()
@@ -111,7 +118,7 @@ def class_figures(
         auc = average_precision = None
         if ranked and 0 < n < len(truth):
             auc, average_precision = _areas(truth == k, probabilities[:, k])
-        row = ClassFigures(name, n, predicted, _share(hits, predicted), _share(hits, n), f1, auc, average_precision)
+        row = ClassMetrics(name, n, predicted, _share(hits, predicted), _share(hits, n), f1, auc, average_precision)
         rows.append(row)
     return tuple(rows)
 
@@ -130,7 +137,7 @@ def _areas(positive: NDArray[np.bool_], scores: NDArray[np.float32]) -> tuple[Es
 
 
 def rank_curves(
-    truth: NDArray[np.int64], probabilities: NDArray[np.float32], rows: Sequence[ClassFigures]
+    truth: NDArray[np.int64], probabilities: NDArray[np.float32], rows: Sequence[ClassMetrics]
 ) -> tuple[RankCurve, ...]:
     """The curves of the classes that have areas, at most `DRAWN` of them, in the order of class numbers."""
     known = [(row.average_precision.value or 0.0, k) for k, row in enumerate(rows) if row.average_precision is not None]
@@ -171,7 +178,7 @@ MATRIX = 200
 
 def assess_classes(
     evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None
-) -> ClassificationFigures:
+) -> ClassificationMetrics:
     """Everything that follows from class probabilities for a split."""
     truth, probabilities, classes = evaluation.targets, evaluation.decoded, evaluation.classes
     confusion = evaluation.confusion
@@ -181,8 +188,8 @@ def assess_classes(
     calibrated = None
     if temperature is not None:
         calibrated = measure_calibration(truth, with_temperature(probabilities, temperature.value))
-    mistakes, unsure = notable_answers(truth, probabilities, classes, evaluation.ids, facts.paths)
-    return ClassificationFigures(
+    mistakes, unsure = notable_predictions(truth, probabilities, classes, evaluation.ids, facts.paths)
+    return ClassificationMetrics(
         n=evaluation.n,
         figures=average_figures(truth, probabilities, confusion),
         classes=rows,
@@ -228,3 +235,35 @@ def table_of_classes(
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def compare_hits(baseline: str, theirs: NDArray[np.bool_], ours: NDArray[np.bool_]) -> BaselineComparison:
+    """How a network stands against the baseline of this name, from (N,) whether each is right: McNemar's exact test."""
+    n = len(ours)
+    ahead, behind = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    p, lead = mcnemar(ahead, behind), ahead - behind
+    test = f"McNemar's exact test, p {p_text(p)}"
+    samples = f"{n:,} test {samples_word(n)}"
+    if lead == 0:
+        sentence = f"The network does not beat {called(baseline)}: both are right on as many of {samples}."
+    elif lead > 0 and p < LEVEL:
+        sentence = (
+            f"The network is right on {lead:,} more of {samples} than {called(baseline)}: more than noise ({test})."
+        )
+    else:
+        how = f"{abs(lead):,} {'more' if lead > 0 else 'fewer'} of {samples}"
+        noise = "more than noise" if p < LEVEL else "which noise alone may do"
+        sentence = f"The network does not beat {called(baseline)}: it is right on {how}, {noise} ({test})."
+    return BaselineComparison(baseline, lead, p, None, lead > 0 and p < LEVEL, sentence)
+
+
+def gap_of_hits(train: NDArray[np.bool_], val: NDArray[np.bool_]) -> Gap:
+    """The gap in accuracy between the splits, from (N,) whether each sample is right; Newcombe's interval."""
+    shares = [Estimate(int(hits.sum()) / len(hits), wilson(int(hits.sum()), len(hits))) for hits in (train, val)]
+    values = [share.value or 0.0 for share in shares]
+    interval = sum_interval(values, [share.interval for share in shares if share.interval is not None], [1, -1])
+    difference = Estimate(values[0] - values[1], interval)
+    said = f"Training {100 * values[0]:.2f} %, validation {100 * values[1]:.2f} %: " + judged_gap(
+        difference, 100, " points better"
+    )
+    return Gap("accuracy", shares[0], len(train), shares[1], len(val), difference, said)

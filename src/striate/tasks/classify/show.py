@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from striate.statistics.estimate import Estimate, plain
-from striate.tasks.classify.figures import ClassificationFigures
+from striate.tasks.classify.metrics import ClassificationMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import (
     CHART_DPI,
@@ -38,7 +38,7 @@ MATRIX = 20
 """Up to so many classes the whole confusion matrix is a table; of more classes, its mistakes are listed."""
 
 
-def class_table(figures: ClassificationFigures, of: str) -> Table:
+def class_table(figures: ClassificationMetrics, of: str) -> Table:
     """A row a class, each figure with its 95 % interval."""
     ranked = any(row.auc is not None for row in figures.classes)
     heads = ("precision", "recall", "F1", *(("ROC AUC", "average precision") if ranked else ()))
@@ -52,20 +52,20 @@ def class_table(figures: ClassificationFigures, of: str) -> Table:
     return Table(f"Each class, {of}", columns, tuple(rows))
 
 
-def confused_table(figures: ClassificationFigures, of: str) -> Table | None:
+def confused_table(figures: ClassificationMetrics, of: str) -> Table | None:
     """The most confused pairs; None where there is no mistake."""
     rows = tuple((pair.true, pair.predicted, pair.n, *share_cells(pair.share)) for pair in figures.confused)
     columns = ("true class", "taken for", "samples", "of the true class", "95 % interval")
     return Table(f"Most confused pairs, {of}", columns, rows) if rows else None
 
 
-def averages_table(figures: ClassificationFigures, of: str) -> Table:
+def averages_table(figures: ClassificationMetrics, of: str) -> Table:
     """Everything over all classes."""
     rows = tuple((name.replace("_", " "), *share_cells(figure)) for name, figure in figures.figures.items())
     return Table(f"Over all classes, {of}", ("figure", "value", "95 % interval"), rows)
 
 
-def thresholds_sections(figures: ClassificationFigures, of: str) -> tuple[Section, ...]:
+def thresholds_sections(figures: ClassificationMetrics, of: str) -> tuple[Section, ...]:
     """ROC and precision–recall curves, and points of them in numbers."""
     if not figures.curves:
         return ()
@@ -224,7 +224,7 @@ def sample_tiles(
     return tuple(tiles)
 
 
-def tables(evaluation: Evaluation, figures: ClassificationFigures | None) -> dict[str, Table | None]:
+def tables(evaluation: Evaluation, figures: ClassificationMetrics | None) -> dict[str, Table | None]:
     """The tables of the report, with the figures of evaluation.json more than without."""
     found: dict[str, Table | None] = {"confusion": confusion_table(evaluation)}
     if figures is None:

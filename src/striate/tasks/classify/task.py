@@ -23,9 +23,8 @@ from striate.statistics.intervals import wilson
 from striate.statistics.paired import Difference, difference_of_classes
 from striate.tasks.baseline import Baseline, BaselineComparison, Method
 from striate.tasks.class_weights import balanced_weights
-from striate.tasks.classify.compare import compare_hits, gap_of_hits
-from striate.tasks.classify.figures import ClassificationFigures
-from striate.tasks.classify.metrics import METRICS
+from striate.tasks.classify.assess import compare_hits, gap_of_hits
+from striate.tasks.classify.metrics import METRICS, ClassificationMetrics
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import ClassRow, Evaluation, views_text
 from striate.tasks.figures import Assessment, Figures, Gap
@@ -256,7 +255,7 @@ class Classify(Task):
         from striate.tasks.classify import show
         from striate.tasks.show import trust_section
 
-        assert isinstance(figures, ClassificationFigures)
+        assert isinstance(figures, ClassificationMetrics)
         trust = trust_section(figures.calibration, figures.calibrated, assessment.temperature, of)
         return (*show.thresholds_sections(figures, of), trust)
 
@@ -267,7 +266,7 @@ class Classify(Task):
         from striate.tasks.classify import show
 
         del target_names
-        return show.tables(evaluation, figures if isinstance(figures, ClassificationFigures) else None)
+        return show.tables(evaluation, figures if isinstance(figures, ClassificationMetrics) else None)
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """Class names, and the probability of the one that is predicted."""

@@ -17,7 +17,7 @@ from striate.statistics.intervals import FEW, percentile_interval, resampled_mea
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline
-from striate.tasks.regress.figures import NumberAnswer, RangeFigures, RegressionFigures, TargetFigures
+from striate.tasks.regress.metrics import NumberPrediction, RangeMetrics, RegressionMetrics, TargetMetrics
 
 RANGES, _RANGE = 5, 25
 """So many ranges of true values at most, of about 25 samples or more each."""
@@ -54,15 +54,15 @@ def number_figures(truth: NDArray[np.float64], answers: NDArray[np.float64]) -> 
 
 def target_figures(
     truth: NDArray[np.float64], answers: NDArray[np.float64], names: Sequence[str]
-) -> tuple[TargetFigures, ...]:
+) -> tuple[TargetMetrics, ...]:
     """Each column of (N, T) numbers under its name, as a whole and by ranges of true values."""
     return tuple(
-        TargetFigures(name, number_figures(truth[:, t], answers[:, t]), _ranges(truth[:, t], answers[:, t]))
+        TargetMetrics(name, number_figures(truth[:, t], answers[:, t]), _ranges(truth[:, t], answers[:, t]))
         for t, name in enumerate(names)
     )
 
 
-def _ranges(truth: NDArray[np.float64], answers: NDArray[np.float64]) -> tuple[RangeFigures, ...]:
+def _ranges(truth: NDArray[np.float64], answers: NDArray[np.float64]) -> tuple[RangeMetrics, ...]:
     """About as many samples each, from the smallest true values to the largest; equal ones stay together."""
     count = max(1, min(RANGES, len(truth) // _RANGE))
     edges = np.unique(np.quantile(truth, np.linspace(0, 1, count + 1)))
@@ -72,7 +72,7 @@ def _ranges(truth: NDArray[np.float64], answers: NDArray[np.float64]) -> tuple[R
         own = places == place
         figures = number_figures(truth[own], answers[own])
         kept = {name: figures[name] for name in ("bias", "rmse", "mae")}
-        found.append(RangeFigures(float(truth[own].min()), float(truth[own].max()), int(own.sum()), kept))
+        found.append(RangeMetrics(float(truth[own].min()), float(truth[own].max()), int(own.sum()), kept))
     return tuple(found)
 
 
@@ -108,7 +108,7 @@ def largest_errors(
     names: Sequence[str],
     ids: NDArray[np.int64],
     paths: Sequence[str],
-) -> tuple[NumberAnswer, ...]:
+) -> tuple[NumberPrediction, ...]:
     """The numbers that are furthest off, each measured by the spread of its target; `truth` and `answers` (N, T)."""
     errors = answers - truth
     spread = truth.std(0)
@@ -117,13 +117,13 @@ def largest_errors(
     found = []
     for i, t in zip(*np.unravel_index(order, errors.shape), strict=True):
         values = (float(truth[i, t]), float(answers[i, t]), float(errors[i, t]))
-        found.append(NumberAnswer(int(ids[i]), paths[i], names[t], *values))
+        found.append(NumberPrediction(int(ids[i]), paths[i], names[t], *values))
     return tuple(found)
 
 
 def assess_numbers(
     evaluation: Evaluation, facts: SampleFacts, headline: Headline, names: Sequence[str]
-) -> RegressionFigures:
+) -> RegressionMetrics:
     """Everything that follows from predicted numbers for a split; `names` are those of the numbers."""
     truth, answers = (
         np.asarray(values, np.float64).reshape(evaluation.n, -1) for values in (evaluation.targets, evaluation.decoded)
@@ -131,7 +131,7 @@ def assess_numbers(
     named = tuple(names) or tuple(f"value {t + 1}" for t in range(truth.shape[1]))
     groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
     few = f"{evaluation.n} samples are fewer than {FEWEST}."
-    return RegressionFigures(
+    return RegressionMetrics(
         n=evaluation.n,
         figures=overall_figures(truth, answers),
         targets=target_figures(truth, answers, named),

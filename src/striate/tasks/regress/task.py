@@ -22,8 +22,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.figures import Assessment, Figures
 from striate.tasks.headline import Rows
 from striate.tasks.outputs import constants
-from striate.tasks.regress.figures import RegressionFigures
-from striate.tasks.regress.metrics import METRICS
+from striate.tasks.regress.metrics import METRICS, RegressionMetrics
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import number
@@ -208,7 +207,7 @@ class Regress(Task):
         from striate.tasks.regress.show import numbers_section
 
         del assessment
-        assert isinstance(figures, RegressionFigures)
+        assert isinstance(figures, RegressionMetrics)
         return (numbers_section(figures, of),)
 
     def tables(

@@ -21,7 +21,7 @@ from striate.tasks.accumulator import Sums
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows
-from striate.tasks.segment.figures import ClassPixels, ImageIou, SegmentationFigures
+from striate.tasks.segment.metrics import ClassPixels, ImageIou, SegmentationMetrics
 
 MOST_PIXELS = 200_000
 """So many pixels of a split are kept, about as many of each image."""
@@ -97,7 +97,7 @@ WORST = 10
 
 def assess_masks(
     evaluation: Evaluation, facts: SampleFacts, headline: Headline, rows: Rows, temperature: Temperature | None
-) -> SegmentationFigures:
+) -> SegmentationMetrics:
     """Everything that follows from predicted masks; `rows` (N, 2, K) are pixels in intersection and union."""
     n, pixels = evaluation.n, evaluation.sampled
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
@@ -110,7 +110,7 @@ def assess_masks(
             changed = with_temperature(pixels.probabilities, temperature.value)
             calibrated = measure_calibration(pixels.truth, changed)
     figures, classes = _figures(rows, evaluation.targets, evaluation.classes)
-    return SegmentationFigures(
+    return SegmentationMetrics(
         n=n,
         figures=figures,
         classes=classes,

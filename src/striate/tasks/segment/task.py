@@ -33,8 +33,7 @@ from striate.tasks.figures import Assessment, Figures
 from striate.tasks.headline import Rows
 from striate.tasks.outputs import constants
 from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
-from striate.tasks.segment.figures import SegmentationFigures
-from striate.tasks.segment.metrics import METRICS
+from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
@@ -304,7 +303,7 @@ class Segment(Task):
         """How far to trust the probabilities of pixels."""
         from striate.tasks.segment.show import calibration_sections
 
-        assert isinstance(figures, SegmentationFigures)
+        assert isinstance(figures, SegmentationMetrics)
         return calibration_sections(figures, assessment.temperature, of)
 
     def tables(
@@ -314,7 +313,7 @@ class Segment(Task):
         from striate.tasks.segment.show import tables
 
         del target_names
-        return tables(evaluation, figures) if isinstance(figures, SegmentationFigures) else {}
+        return tables(evaluation, figures) if isinstance(figures, SegmentationMetrics) else {}
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """How many of how many labeled pixels are right."""
