@@ -80,7 +80,7 @@ class AugmentConfig:
     """Strength of random brightness, contrast, saturation (factors of 1 ± color) and hue (turned by up to color · 90°);
     0.4 is usual for photographs. Gray images have brightness and contrast only."""
     noise: Annotated[float, Ge(0), Le(1)] | None = None
-    """Largest standard deviation of Gaussian noise that is added to standardized inputs: 1 is the spread of the data.
+    """Largest standard deviation of Gaussian noise that is added to standardized inputs, whose own is 1.
     Each sample has a strength of its own, uniform up to it. Also for tables and grids."""
     blur: Annotated[float, Ge(0), Le(32)] | None = None
     """Largest standard deviation of a Gaussian blur in pixels, uniform up to it."""
