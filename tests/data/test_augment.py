@@ -153,7 +153,7 @@ def test_colors_and_blur_are_up_to_what_was_asked(monkeypatch: pytest.MonkeyPatc
     assert 0.62 < float(color.hue.max()) <= 0.4 * torch.pi / 2
     assert abs(float(torch.corrcoef(torch.stack([color.brightness, color.contrast]))[0, 1])) < 0.07
     blurred: list[torch.Tensor] = []
-    monkeypatch.setattr("striate.data.augment.pixels.blur", lambda x, sigma, largest: blurred.append(sigma))
+    monkeypatch.setattr("striate.data.augment.pixels.blur", lambda *passed: blurred.append(passed[1]))
     drawn(AugmentConfig(blur=2.5)).changes[0](images(3, 1))
     (sigma,) = blurred
     assert 0 <= float(sigma.min()) < 0.01
@@ -249,7 +249,7 @@ def test_a_further_step_is_one_object_in_the_list(monkeypatch: pytest.MonkeyPatc
         "cutout", ("own",), lambda value, u: lambda x: x | (u["own"] >= 0).byte().view(-1, 1, 1, 1), str
     )
     before = drawn(only("color")).color
-    monkeypatch.setattr("striate.data.augment.augment.STEPS", (brighter,))
+    monkeypatch.setattr("striate.data.augment.augment.STEPS", (odd,))
     monkeypatch.setattr("striate.data.augment.augment._PIXELS", (*_PIXELS, "own"))
     augmentation = drawn(AugmentConfig(color=EVERYTHING.color, cutout=0.5))
     assert augmentation.color is not None
