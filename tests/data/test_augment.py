@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from striate.data.augment.augment import _PIXELS, Augmentation, augment_batch, draw_augmentation
-from striate.data.augment.pixels import PixelStep
+from striate.data.augment.pixels import Change, PixelStep
 from striate.data.config import AugmentConfig
 
 EVERYTHING = AugmentConfig(
@@ -245,9 +246,10 @@ def test_large_images_in_parts_do_not_depend_on_their_batch(option: str | None, 
 
 
 def test_a_further_step_is_one_object_in_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    brighter = PixelStep(
-        "cutout", ("own",), lambda value, u: lambda x: x | (u["own"] >= 0).byte().view(-1, 1, 1, 1), str
-    )
+    def draw(_value: float, u: Mapping[str, torch.Tensor]) -> Change:
+        return lambda x: x | (u["own"] >= 0).byte().view(-1, 1, 1, 1)
+
+    odd = PixelStep("cutout", ("own",), draw, str)
     before = drawn(only("color")).color
     monkeypatch.setattr("striate.data.augment.augment.STEPS", (odd,))
     monkeypatch.setattr("striate.data.augment.augment._PIXELS", (*_PIXELS, "own"))
