@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.data.dataset import Dataset
 from striate.records import Finding
-from striate.statistics.paired import FEW, LEVEL, bootstrap_interval, p_text, permutation_p, signed
+from striate.statistics.intervals import FEW
+from striate.statistics.paired import LEVEL, bootstrap_interval, p_text, permutation_p, signed
 from striate.tasks.headline import Headline, Rows
 
 

@@ -1,6 +1,5 @@
-"""The trainings of a learning curve, one after another.
-Parts of the training samples, each within the next larger one, with each class in its share.
-"""
+"""The trainings of a learning curve, one after another, on parts of the training samples: each part lies within the
+next larger one and has each class in its share."""
 
 from __future__ import annotations
 
