@@ -1,6 +1,7 @@
 """Whole batches of raw inputs in an order that depends only on (seed, epoch).
-Batches of stored inputs, read in the background while the reader of batches computes.
-Inputs in memory that do not fit on the accelerator: they are sent there batch by batch.
+
+Stored inputs are read in the background while the caller computes. Inputs in memory that do not fit on the accelerator
+are sent there batch by batch.
 """
 
 from __future__ import annotations

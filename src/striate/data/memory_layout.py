@@ -1,6 +1,5 @@
-"""How the numbers of a batch lie in memory, by definite strides.
-A batch computed part by part, so that what is made on the way stays in the cache.
-"""
+"""How the numbers of a batch lie in memory, by definite strides; and batches computed part by part, so that
+intermediate results stay in the cache."""
 
 from __future__ import annotations
 

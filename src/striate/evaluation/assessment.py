@@ -1,5 +1,5 @@
 """From the predictions for a split, or for the splits of a run, to everything that follows from them.
-The files of a run that an assessment is kept in: evaluation.json, and the answers for each sample.
+An assessment is saved in the run: evaluation.json, and the predictions for each sample.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Is the network worth it? Fits what it has to beat, on the same splits.
-Baselines as lines for a terminal.
-"""
+"""Fits the baselines that a network has to beat, on the same splits, and writes them as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ def fit_baselines(
 
     Classes: the commonest; logistic regression; for images HOG (and color) with a linear SVM. Numbers: the mean; ridge
     regression; for tables gradient boosting. Masks: the commonest; a random forest on each pixel's surroundings.
-    The same data, seed and threads give the same answers; torch's number of threads is kept to. `announce` is told
+    The same data, seed and threads give the same predictions; torch's number of threads is kept to. `announce` is told
     what is fitted before it is. Raises DataError where one of the three splits is missing or empty.
     """
     for name in ("train", "val", "test"):

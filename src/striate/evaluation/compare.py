@@ -1,4 +1,4 @@
-"""From the answers of several runs to what their differences are worth."""
+"""From the predictions of several runs to what their differences are worth."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _pair(
 
 
 def _aligned(first: RunAnswers, other: RunAnswers, split: str) -> RunAnswers:
-    """The other run's answers in the order of the first one's. Raises DataError where they are for other samples."""
+    """The other run's predictions in the first one's order. Raises DataError where they are for other samples."""
     config, out = pasted(f"{other.path}/config.yaml"), pasted(f"{other.path}-same-data")
     remedy = (
         "train both on the same data and splits, for example:"

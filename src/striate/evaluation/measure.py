@@ -1,6 +1,4 @@
-"""Runs a network over a split and measures its answers.
-How splits of a data set are best answered by a trained network.
-"""
+"""Runs a network over a split of a data set and measures its predictions; and plans how to compute them fastest."""
 
 from __future__ import annotations
 

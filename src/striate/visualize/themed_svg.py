@@ -6,11 +6,16 @@ import io
 import re
 import warnings
 from hashlib import sha256
+<<<<<<< HEAD
 from typing import TYPE_CHECKING
+=======
+from pathlib import Path
+>>>>>>> h2_data
 from xml.etree import ElementTree
 
 from striate.errors import one_line
-from striate.visualize.canvas import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, show_literally
+from striate.visualize.canvas import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, save_figure, show_literally
+from striate.visualize.page_parts import Picture, PictureKind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,3 +140,9 @@ def add_text(svg: ElementTree.Element, x: float, y: float, text: str, kind: str)
     """Write one line from (x, y) on, in the style of class `kind`. XML knows no control characters: they are shown."""
     element = ElementTree.SubElement(svg, "text", {"class": kind, "x": f"{x:g}", "y": f"{y:.1f}"})
     element.text = one_line(text)
+
+
+def saved_picture(title: str, caption: str, figure: Figure, path: Path, kind: PictureKind = "curves") -> Picture:
+    """The figure saved as a PNG at `path`, and as a picture of a page in the page's colors. Raises RunError."""
+    save_figure(figure, path, 144)
+    return Picture(title, caption, path, kind, (themed_svg(figure, caption, arranged=True),))

@@ -1,6 +1,7 @@
 """How training images vary: one record a batch, a pure function of (seed, epoch, sample id).
-Which augmentation has a meaning for which data; what has none is refused.
-What an augmentation does, in words.
+
+`draw_augmentation` draws the random numbers of a batch and makes of them an `Augmentation`: TrivialAugment's tones, a
+`Warp` (where pixels come from), a `ColorChange`, and the changes of `STEPS`. Its `apply` does them in this order.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from striate.data.augment.pixels import ColorChange, blur, cut_out
+from striate.data.augment.pixels import BLUR, CUTOUT, Change, ColorChange
 from striate.data.augment.trivial import Trivial, draw_trivial
 from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
@@ -22,18 +23,11 @@ from striate.errors import ConfigError
 _ASPECT = math.log(4 / 3)  # crops are between 3:4 and 4:3, as in Szegedy et al. 2014
 # One column of random numbers each; a name keeps its column, so that another option never changes what it draws.
 _MOVES = ("flip", "down", "right", "area", "aspect", "top", "left", "vertical_flip", "rotate", "scale", "shear")
-_LOOKS = (
-    "brightness",
-    "contrast",
-    "saturation",
-    "hue",
-    "cut_down",
-    "cut_right",
-    "blur",
-    "operation",
-    "strength",
-    "sign",
-)
+_COLORS = ("brightness", "contrast", "saturation", "hue", "cut_down", "cut_right", "blur")
+_TRIVIAL = ("operation", "strength", "sign")
+STEPS = (BLUR, CUTOUT)
+"""Further changes of pixel values, in the order in which they are applied; columns of new ones come last."""
+_PIXELS = tuple(dict.fromkeys((*_COLORS, *_TRIVIAL, *(column for step in STEPS for column in step.columns))))
 _FIRST_MIRROR = 5  # the purpose of a hash, as the last part of its key
 _COPIED = _MOVES.index("rotate")  # columns that the moves without interpolation, and crops, need
 
@@ -42,25 +36,23 @@ _COPIED = _MOVES.index("rotate")  # columns that the moves without interpolation
 class Augmentation:
     """What becomes of each image of a batch, in this order; None is left out.
 
-    `trivial` (tones only: its movements and colors are in the other two), `warp`, `color`, `blur`: (B,) standard
-    deviations in pixels, none above `largest_blur`, `cutout`: (B, 2) places of the centers, squares of `cutout_share`.
+    `trivial`: tones only; its movements are in `warp`, its colors in `color`.
+    `changes`: of those of `STEPS` that are on.
     """
 
-    warp: Warp | None = None
     trivial: Trivial | None = None
+    warp: Warp | None = None
     color: ColorChange | None = None
-    blur: torch.Tensor | None = None
-    largest_blur: float = 0.0
-    cutout: torch.Tensor | None = None
-    cutout_share: float = 0.0
+    changes: tuple[Change, ...] = ()
 
     def apply(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """The augmented batch: uint8 of the same shape. Every step rounds to bytes."""
         out = x_BCHW if self.trivial is None else self.trivial.apply_tones(x_BCHW)
         out = out if self.warp is None else self.warp.apply(out)
         out = out if self.color is None else self.color.apply(out)
-        out = out if self.blur is None else blur(out, self.blur, self.largest_blur)
-        return out if self.cutout is None else cut_out(out, self.cutout, self.cutout_share)
+        for change in self.changes:
+            out = change(out)
+        return out
 
 
 def augment_batch(
@@ -83,12 +75,13 @@ def draw_augmentation(
     (`with_noise`), and pairs are mixed later still.
     """
     trivial = config.policy == "trivial"
-    looks = trivial or any((config.color, config.cutout, config.blur))
+    steps = [(step, value) for step in STEPS if (value := getattr(config, step.field))]
+    pixels = trivial or config.color or steps
     bends = trivial or any((config.rotate, config.scale, config.shear))
     moves = bends or config.shift or config.flip or config.vertical_flip or _crops(config)
-    if not (moves or looks):
+    if not (moves or pixels):
         return None
-    names = (*_MOVES, *_LOOKS) if looks else _MOVES if bends else _MOVES[:_COPIED]
+    names = (*_MOVES, *_PIXELS) if pixels else _MOVES if bends else _MOVES[:_COPIED]
     known = ids.numpy()
     columns = uniforms(hash_key(seed, epoch, 1), known, len(names))
     u = dict(zip(names, torch.from_numpy(columns).unbind(1), strict=True))
@@ -103,10 +96,7 @@ def draw_augmentation(
         warp=warp,
         trivial=chosen,
         color=_draw_color(config, u, chosen) if config.color or trivial else None,
-        blur=u["blur"] * config.blur if config.blur else None,
-        largest_blur=config.blur or 0.0,
-        cutout=torch.stack([u["cut_down"], u["cut_right"]], dim=1) if config.cutout else None,
-        cutout_share=config.cutout or 0.0,
+        changes=tuple(step.draw(value, u) for step, value in steps),
     )
 
 
@@ -200,8 +190,8 @@ def check_augmentation(config: AugmentConfig, data: Dataset) -> None:
 
     Tables and grids take `noise` and `mixup`. Shift and blur stay below the shorter side of the image.
     """
-    asked = [name for name, value in vars(config).items() if value not in (None, False, 0, _OFF.get(name))]
-    data.medium.check_augmentation(config, asked, data.name, data.input_shape)
+    requested = [name for name, value in vars(config).items() if value not in (None, False, 0, _OFF.get(name))]
+    data.medium.check_augmentation(config, requested, data.name, data.input_shape)
 
 
 def check_fill(decided: AugmentConfig) -> None:
@@ -221,7 +211,7 @@ _FILLS = {"edge": "", "reflect": "mirror images beyond the edge", "zero": "black
 
 def describe_augmentation(config: AugmentConfig, channels: int) -> tuple[str, ...]:
     """A few words for each option that is on, in the order in which they are applied; `channels` of the images."""
-    looks = "brightness, contrast, saturation and hue" if channels == 3 else "brightness and contrast"
+    colors = "brightness, contrast, saturation and hue" if channels == 3 else "brightness and contrast"
     words = {
         "policy": "one operation of TrivialAugment each" if config.policy == "trivial" else "",
         "crop": f"crops down to {config.crop or 1:.0%} of the area" if (config.crop or 1) < 1 else "",
@@ -232,10 +222,9 @@ def describe_augmentation(config: AugmentConfig, channels: int) -> tuple[str, ..
         "rotate": f"rotations up to {config.rotate or 0:g}°",
         "shift": f"shifts up to {config.shift or 0} px",
         "fill": _FILLS[config.fill or "edge"],
-        "color": f"{looks} ± {config.color or 0:.0%}",
-        "blur": f"blur up to {config.blur or 0:g} px",
-        "cutout": f"a square of {config.cutout or 0:.0%} of the side blanked",
-        "noise": f"noise up to {config.noise or 0:g} of the spread",
+        "color": f"{colors} ± {config.color or 0:.0%}",
+        **{step.field: step.words(getattr(config, step.field) or 0) for step in STEPS},
+        "noise": f"noise up to {config.noise or 0:g} standard deviations",
         "mixup": "pairs blended (mixup)",
         "cutmix": "boxes pasted from other images (cutmix)",
     }

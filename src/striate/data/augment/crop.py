@@ -1,6 +1,4 @@
-"""Boxes of images, resized to whole images again.
-Whole batches of images and masks made smaller.
-"""
+"""Boxes of images resized to whole images, and whole batches of images and masks resized."""
 
 from __future__ import annotations
 

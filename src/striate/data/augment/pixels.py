@@ -1,12 +1,12 @@
-"""Brightness, contrast, saturation and hue of a batch as one linear transform of each image's colors.
-Gaussian blur of each image of a batch, with a width of its own.
-A square of each image blanked, so that no single part of an object decides (DeVries and Taylor 2017).
-Gaussian noise on standardized inputs, a pure function of (seed, epoch, sample id).
+"""Augmentations that change the values of pixels: color, blur, cutout, noise. Where pixels lie is `warp.py`.
+
+A further one is a `PixelStep` in a file of its own, listed in `augment.STEPS`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,26 @@ from striate.data.counter_normal import normals
 from striate.data.counter_random import hash_key, uniforms
 from striate.data.memory_layout import as_bytes, by_parts
 from striate.data.transfer import sent
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+"""From a batch (B, C, H, W) uint8 to another of the same shape and type."""
+
+
+@dataclass(frozen=True)
+class PixelStep:
+    """An augmentation of pixel values that is on where its field of `AugmentConfig` is above 0.
+
+    `field`: the name of that field.
+    `columns`: names of the random numbers that it needs for each image.
+    `draw(value, u)`: from the value of the field and these numbers, (B,) float64 in [0, 1) by name, to the change.
+    `words(value)`: what it does, for messages: "blur up to 2 px".
+    """
+
+    field: str
+    columns: tuple[str, ...]
+    draw: Callable[[float, Mapping[str, torch.Tensor]], Change]
+    words: Callable[[float], str]
+
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601), as Pillow has them."""
@@ -120,8 +140,17 @@ def _band_matrix(sigma: torch.Tensor, largest: float, side: int) -> torch.Tensor
     return matrix.scatter_add_(2, places.expand(batch, -1, -1), weights[:, None].expand(-1, side, -1))
 
 
+BLUR = PixelStep(
+    field="blur",
+    columns=("blur",),
+    draw=lambda value, u: lambda x_BCHW: blur(x_BCHW, u["blur"] * value, value),
+    words=lambda value: f"blur up to {value:g} px",
+)
+
+
 def cut_out(x_BCHW: torch.Tensor, center: torch.Tensor, share: float) -> torch.Tensor:
-    """The batch (uint8) with a square in each image filled with that image's mean color.
+    """The batch (uint8) with a square in each image filled with that image's mean color, so that no single part of an
+    object decides. Source: T. DeVries and G. W. Taylor, "Improved regularization of CNNs with cutout", 2017.
 
     `center`: (B, 2) uniform in [0, 1), down and right: every pixel is the center equally often, so that squares reach
     over the edge, as published. The side is `share` of the shorter side of the image, at least one pixel.
@@ -142,11 +171,19 @@ def _span(center: torch.Tensor, side: int, length: int) -> torch.Tensor:
     return (places >= first[:, None]) & (places < first[:, None] + side)
 
 
+CUTOUT = PixelStep(
+    field="cutout",
+    columns=("cut_down", "cut_right"),
+    draw=lambda value, u: lambda x_BCHW: cut_out(x_BCHW, torch.stack([u["cut_down"], u["cut_right"]], dim=1), value),
+    words=lambda value: f"a square of {value:.0%} of the side blanked",
+)
+
+
 def with_noise(inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor) -> torch.Tensor:
     """Standardized inputs (B, …) float32 with noise of `augment.noise`; the same object where that is 0 or open.
 
-    The standard deviation of a sample's noise is uniform in [0, noise], in units of the spread of the data, which
-    normalization made 1. The numbers depend on seed, epoch and id, not on batch, layout or order.
+    The standard deviation of a sample's noise is uniform in [0, noise], in units of the standard deviation of the
+    data, which normalization made 1. The numbers depend on seed, epoch and id, not on batch, layout or order.
     """
     if not config.noise:
         return inputs

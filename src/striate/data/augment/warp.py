@@ -1,5 +1,6 @@
-"""Where the pixels of an augmented batch come from; images and masks are moved by the same record.
-Whole images mirrored and shifted by whole pixels: every value is copied, none is computed.
+"""Where the pixels of an augmented batch come from: images and masks are moved by the same `Warp`.
+
+Mirrors and shifts by whole pixels copy every value and compute none; crops and affine maps interpolate.
 """
 
 from __future__ import annotations

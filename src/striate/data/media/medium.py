@@ -1,8 +1,7 @@
 """What the rest of the program knows of a medium: this class, and nothing more.
 
 A medium subclasses `Medium` and says what differs. Without any change it is an array of numbers, which is given whole.
-One that lies in files says their `suffixes`, and writes `header` and `decode`.
-How one sample becomes one input; free of torch.
+One that lies in files says their `suffixes`, and writes `header` and `decode`. Free of torch.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ from striate.data.listing import Listing, check_classes
 from striate.data.named import DatasetInfo, catalogue, download_folder, find, info
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
 from striate.data.sources.cifar import holds_cifar, list_cifar
+from striate.data.sources.class_folders import list_classes, unwrapped
 from striate.data.sources.download import download
 from striate.data.sources.elsewhere import refuse_elsewhere
 from striate.data.sources.embedded import EMBEDDED
-from striate.data.sources.folder import list_classes, unwrapped
 from striate.data.sources.idx import is_idx, list_idx, list_idx_file
 from striate.data.sources.manifest import list_manifest
-from striate.data.sources.masks import holds_masks, list_masks
+from striate.data.sources.mask_folders import holds_masks, list_masks
 from striate.data.sources.npz import list_npz
 from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in

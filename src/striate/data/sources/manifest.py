@@ -119,7 +119,7 @@ def _fields(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
             if any(field.strip() for field in fields):
                 yield reader.line_num, fields
     except csv.Error as error:
-        raise _at(path, reader.line_num, f"no CSV ({error})", "fields separated by commas", "mend the line") from None
+        raise _at(path, reader.line_num, f"no CSV ({error})", "fields separated by commas", "fix the line") from None
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:

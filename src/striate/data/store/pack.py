@@ -3,7 +3,6 @@
 A pack is a folder named by its key, with three files: `inputs` (the bytes of all images, N × C × H × W), `sums` (int64,
 N × C × 2: `channel_sums`) and `pack.json`, which says what the others hold, with a digest of each block of images and
 one of itself.
-What a pack is of, and where packs are.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Inputs that are not in memory, to be indexed like the tensor they would be.
-Inputs that are decoded whenever they are asked for: for what neither memory nor disk has room.
-All samples decoded once, a block at a time, in a few threads: what packs and streams begin with.
+
+`Source` is where they are read from: a pack on the disk, or a `Stream` that decodes them whenever they are read, for
+which neither memory nor disk needs room. Both begin with `decode_blocks`: all samples decoded once, in a few threads.
 """
 
 from __future__ import annotations

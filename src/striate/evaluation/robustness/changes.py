@@ -1,8 +1,8 @@
-"""What is drawn at random for a batch of images: a pure function of (seed, kind of change, sample id).
-Images that are lit, sharp, clean and stored otherwise: light, noise, blur, JPEG.
-Images that are moved: shifted, turned, scaled, bent, seen from the side. What comes in from outside is the edge,
-repeated; but for shifts, values are interpolated (bilinear) and rounded to bytes.
-Images that something else lies on: a blank, or fragments of other images around the middle.
+"""Changes of a batch of images, each a pure function of (seed, kind of change, sample id).
+
+Pixel values: light, noise, blur, JPEG. Movements: shift, rotation, scale, deformation, viewpoint; what comes in from
+outside repeats the edge, and all but shifts interpolate (bilinear) and round to bytes. Occlusion: a blank patch, or
+fragments of other images around the middle.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Changes images, asks the network again, and measures what its predictions are worth then."""
+"""Changes images, predicts them again, and measures these predictions."""
 
 from __future__ import annotations
 

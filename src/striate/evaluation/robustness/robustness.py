@@ -1,19 +1,15 @@
-"""How predictions hold against changes of the image: a plain record, without torch.
-Robustness as sentences, and as text for a terminal of 80 columns.
-"""
+"""How predictions hold against changes of the image: a plain record with its sentences and its text for a terminal of
+80 columns; without torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from striate.errors import one_line
 from striate.records import Interval
 from striate.tasks.metric import Metric
 from striate.wording import paragraph
-
-if TYPE_CHECKING:
-    from striate.records import Interval
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """One fold: trained on its own part, measured once on what was held out.
-The seeds of a cross-validation: what is dealt follows from `data.split_seed`, what is trained from `seed`.
-The fold in progress, on a terminal: one line that is replaced, and gone when the fold is done.
+
+Which samples a fold holds out follows from `data.split_seed`, its training from `seed`. On a terminal the fold in
+progress is one line, gone when the fold is done.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class FoldResult:
     """What one fold gave. `repeat` and `fold` count from 1.
 
     `metrics` are those of the held-out samples, with the keys of a split in metrics.json; `ids` and `decoded` these
-    samples and their answers, as in an `Evaluation`. `history` has a row an epoch, as in metrics.csv. `baselines` maps
-    the name of each method to its metrics on the same samples.
+    samples and their predictions, as in an `Evaluation`. `history` has a row an epoch, as in metrics.csv.
+    `baselines` maps the name of each method to its metrics on the same samples.
     """
 
     repeat: int

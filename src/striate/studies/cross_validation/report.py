@@ -15,12 +15,9 @@ from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.plan import CrossValidation
 from striate.studies.cross_validation.summary import pooled_answers
 from striate.tasks.metric_names import metric_named
-from striate.visualize.canvas import save_figure
 from striate.visualize.folds import fold_curves_figure, folds_figure
 from striate.visualize.page_parts import Picture, Table
-from striate.visualize.themed_svg import themed_svg
-
-_DPI = 144
+from striate.visualize.themed_svg import saved_picture
 
 
 def write_cv_report(
@@ -48,24 +45,22 @@ def _draw_dots(
         mean=cv["mean"][key],
         std=cv["std"][key],
     )
-    path = save_figure(figure, run.plots / "folds.png", _DPI)
     caption = (
         f"{title}. A dot a held-out fold, a tick the mean of its repeat; dashed: the mean of all folds, gray: one"
         " standard deviation each way."
     )
-    return Picture("Each fold", caption, path, "curves", (themed_svg(figure, caption, arranged=True),))
+    return saved_picture("Each fold", caption, figure, run.plots / "folds.png")
 
 
 def _draw_curves(run: RunDirectory, study: CrossValidation, results: Sequence[FoldResult]) -> Picture:
     title = _title(study)
     histories = [result.history for result in results]
     figure = fold_curves_figure(histories, metric=study.first.task.headline, title=title)
-    path = save_figure(figure, run.plots / "curves.png", _DPI)
     caption = (
         f"{title}. Thin: each fold; thick: their mean. val is the validation part of what a fold learns from; what it"
         " holds out is measured once, at the end, and is in no curve."
     )
-    return Picture("Learning curves", caption, path, "curves", (themed_svg(figure, caption, arranged=True),))
+    return saved_picture("Learning curves", caption, figure, run.plots / "curves.png")
 
 
 def _draw_answers(

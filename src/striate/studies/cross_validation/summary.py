@@ -1,6 +1,5 @@
-"""The figures of a cross-validation: means and deviations over folds, pooled answers of each repeat, in sentences.
-What figures of folds say beyond these folds, though folds share most of what they learn from.
-"""
+"""The metrics of a cross-validation: means and standard deviations over folds, pooled predictions of each repeat, and
+sentences on them. Folds share most of their training samples, which the interval of the mean takes into account."""
 
 from __future__ import annotations
 
@@ -23,9 +22,9 @@ METHOD = "corrected resampled t (Nadeau and Bengio 2003)"
 
 @dataclass(frozen=True)
 class ResampledMean:
-    """The mean of a figure over folds with its 95 % interval, and the two-sided `p_value` of its being 0.
+    """The mean of a metric over folds with its 95 % interval, and the two-sided `p_value` of its being 0.
 
-    The interval and the p-value are None where one fold, or no spread at all, leaves nothing to compute them from.
+    The interval and the p-value are None where one fold, or no standard deviation, leaves nothing to compute them from.
     """
 
     mean: float
@@ -42,11 +41,11 @@ def resampled_mean(values: Sequence[float], held_share: float) -> ResampledMean:
     """
     numbers = np.asarray(values, np.float64)
     count, mean = len(numbers), float(numbers.mean())
-    spread = float(numbers.std(ddof=1)) if count > 1 else 0.0
-    # The mean of equal numbers may differ from them by a rounding error, which would pass for a tiny spread.
-    if spread <= 1e-12 * max(1.0, float(np.abs(numbers).max())):
+    deviation = float(numbers.std(ddof=1)) if count > 1 else 0.0
+    # The mean of equal numbers may differ from them by a rounding error, which would pass for a tiny deviation.
+    if deviation <= 1e-12 * max(1.0, float(np.abs(numbers).max())):
         return ResampledMean(mean, None, None)
-    error = spread * (1 / count + held_share) ** 0.5
+    error = deviation * (1 / count + held_share) ** 0.5
     low, high = stats.t.interval(LEVEL, count - 1, loc=mean, scale=error)
     p = 2 * float(stats.t.sf(abs(mean) / error, count - 1))
     return ResampledMean(mean, (float(low), float(high)), p)
@@ -60,8 +59,8 @@ def summarize_folds(results: Sequence[FoldResult], targets: torch.Tensor, task: 
 
     `targets` are those of the whole pool, in the order of ids. `mean` and `std` are over all folds of all
     repeats (std with J − 1 in the divisor, None for one fold); `interval` is that of the mean of the headline metric.
-    `per_repeat` pools the answers of each repeat, which cover every sample once, measures them together (`values`), and
-    gives mean and std of that over repeats (std None for one repeat).
+    `per_repeat` pools the predictions of each repeat, which cover every sample once, measures them together
+    (`values`), and gives mean and std of that over repeats (std None for one repeat).
     """
     repeats = sorted({result.repeat for result in results})
     pooled = [_pooled(torch.from_numpy(pooled_answers(results, repeat)), targets, task) for repeat in repeats]
@@ -101,7 +100,7 @@ def held_share(results: Sequence[FoldResult]) -> float:
 
 
 def pooled_answers(results: Sequence[FoldResult], repeat: int) -> NDArray[Any]:
-    """(N, …) the answers of one repeat in the order of ids: each sample's from the fold that held it out."""
+    """(N, …) the predictions of one repeat in the order of ids: each sample's from the fold that held it out."""
     chosen = [result for result in results if result.repeat == repeat]
     order = np.concatenate([result.ids for result in chosen]).argsort()
     answers: NDArray[Any] = np.concatenate([result.decoded for result in chosen])[order]

@@ -1,6 +1,5 @@
-"""The trainings of a learning curve, one after another.
-Parts of the training samples, each within the next larger one, with each class in its share.
-"""
+"""The trainings of a learning curve, one after another, on parts of the training samples: each part lies within the
+next larger one and has each class in its share."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds
 from striate.errors import DataError
 from striate.studies.cross_validation.fold import train_fold
-from striate.studies.learning_curve.fit import gain_of_twice
 from striate.studies.learning_curve.learning_curve import LearningCurve, SizePoint, share_text, told
+from striate.studies.learning_curve.power_law import gain_of_twice
 from striate.tasks.baseline import stratified_sample
 from striate.tasks.headline import Rows
 from striate.tasks.metric import Metric

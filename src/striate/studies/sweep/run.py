@@ -20,10 +20,10 @@ from striate.runs.environment import describe_environment
 from striate.runs.files import explained, write_json, write_text
 from striate.runs.lock import owned
 from striate.studies.sweep.journal import Journal, load_optuna, locked
-from striate.studies.sweep.report import write_sweep_report
 from striate.studies.sweep.search import FINALISTS, Search, check_space, repeat_best, run_trials
 from striate.studies.sweep.space import Choices, Dimension, default_space, parse_space, rung_epochs
 from striate.studies.sweep.standing import describe, finalists, summarize, write_trials
+from striate.studies.sweep.sweep_report import write_sweep_report
 from striate.studies.sweep.train_once import ReadData, plan, without_test
 from striate.training.config import Config
 from striate.training.config_file import (

@@ -1,5 +1,5 @@
-"""The search space of a sweep: from `optim.lr=1e-4..1e-1` to checked dimensions, before anything runs.
-From cheap to expensive: short complete trainings first, longer ones for the better third of them.
+"""The search space of a sweep: from `optim.lr=1e-4..1e-1` to checked dimensions, before anything runs;
+and the rungs of successive halving: short complete trainings first, longer ones for the better third of them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""How a picture of one size becomes one of another: the same geometry for images and masks.
-Pictures of bytes brought to another size: bilinear with antialiasing.
-"""
+"""How a picture of one size becomes one of another: the same geometry for images (bilinear with antialiasing) and
+masks (nearest)."""
 
 from __future__ import annotations
 

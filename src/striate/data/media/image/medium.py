@@ -1,6 +1,4 @@
-"""Images as a medium.
-Channels and size of every input, decided before images are decoded.
-"""
+"""Images as a medium; channels and size of every input are decided before images are decoded."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Folders of images: one subfolder a class, with or without train/, val/, test/ above.
-Split folders (train/, val/, test/) directly under the root: all of them, each with what it must hold, or none.
-The folder that wraps everything in an archive, and one within it, is descended.
+
+Either all folders under the root are splits or none. A folder that wraps everything in an archive is descended.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from striate.errors import pasted
 from striate.report.numbers import environment_table
 from striate.report.page import as_base64, page_environment
@@ -17,15 +15,13 @@ from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.search import Search, short
 from striate.studies.sweep.space import Choices
 from striate.studies.sweep.space import Dimension as SpaceDimension
-from striate.studies.sweep.standing import Finalist, comparison, honesty, spread
+from striate.studies.sweep.standing import Finalist, comparison, honesty, mean_and_deviation
 from striate.tasks.metric_names import metric_text
-from striate.visualize.canvas import save_figure
-from striate.visualize.page_parts import Picture, PictureKind, Table
+from striate.visualize.page_parts import Picture, Table
 from striate.visualize.search import Dimension, Point, importance_figure, progress_figure, slices_figure
-from striate.visualize.themed_svg import themed_svg
+from striate.visualize.themed_svg import saved_picture
 
 RUNGS = ("a ninth of the epochs", "a third", "all epochs")
-_DPI = 144
 _OUTSIDE = "Triangles at the edge: worse than the axis shows."
 
 
@@ -64,7 +60,7 @@ def _choice(winner: Trial, metrics: dict[str, Any]) -> str:
     fields = ", ".join(f"{name} {short(value)}" for name, value in winner.fields.items())
     name, seeds = metrics["study"]["metric"], len(metrics["study"]["seeds"])
     again = f", mean ± standard deviation of {seeds} other seeds" if metrics["val"][name]["std"] is not None else ""
-    return f"Trial {winner.number}: {fields}. Validation {name} {spread(metrics['val'], name)}{again}."
+    return f"Trial {winner.number}: {fields}. Validation {name} {mean_and_deviation(metrics['val'], name)}{again}."
 
 
 def _finalists(standing: Sequence[Finalist], metrics: dict[str, Any]) -> Table:
@@ -73,7 +69,7 @@ def _finalists(standing: Sequence[Finalist], metrics: dict[str, Any]) -> Table:
     for finalist in standing:
         trial = finalist.trial
         label = f"{trial.number}{', the recipe' if trial.recipe else ''}"
-        again = spread(finalist.val(), name) if finalist.repeated else "–"
+        again = mean_and_deviation(finalist.val(), name) if finalist.repeated else "–"
         searched = metric_text(name, trial.rungs[-1].val[name])
         rows.append((label, *(short(trial.fields[f]) for f in fields), searched, again))
     columns = ("trial", *fields, f"val {name} in the search", f"with {len(metrics['study']['seeds'])} other seeds")
@@ -107,10 +103,10 @@ def _pictures(folder: Path, journal: Journal, search: Search, study: dict[str, A
     dimensions = [_drawn(d) for d in search.space]
     figure = progress_figure(points, RUNGS, metric=name, title=title, lower=lower)
     caption = f"{title}. Every training; a trial that goes on has a mark for each budget. {_OUTSIDE}"
-    pictures = [_drawn_picture("Trials", caption, figure, folder / "trials.png", "curves")]
+    pictures = [saved_picture("Trials", caption, figure, folder / "trials.png")]
     figure = slices_figure(points, dimensions, RUNGS, metric=name, title=title, lower=lower)
     caption = f"{title}. The same trainings against each field; compare marks of one color only. {_OUTSIDE}"
-    pictures.append(_drawn_picture("Fields", caption, figure, folder / "fields.png", "samples"))
+    pictures.append(saved_picture("Fields", caption, figure, folder / "fields.png", "samples"))
     shares = journal.importances(0) if len(search.space) > 1 else {}
     if shares:
         figure = importance_figure(shares, title="What explains the scores")
@@ -118,13 +114,8 @@ def _pictures(folder: Path, journal: Journal, search: Search, study: dict[str, A
             f"{title}. Share of the variance of scores after {RUNGS[0]} that each field explains by itself and in its"
             " interactions (fANOVA), over all trials. It says where it mattered, not which value is best."
         )
-        pictures.append(_drawn_picture("Importance", caption, figure, folder / "importance.png", "curves"))
+        pictures.append(saved_picture("Importance", caption, figure, folder / "importance.png"))
     return pictures
-
-
-def _drawn_picture(title: str, caption: str, figure: Figure, path: Path, kind: PictureKind) -> Picture:
-    save_figure(figure, path, _DPI)
-    return Picture(title, caption, path, kind, (themed_svg(figure, caption, arranged=True),))
 
 
 def _drawn(searched: SpaceDimension) -> Dimension:
