@@ -81,13 +81,8 @@ class AugmentConfig:
     """Strength of random brightness, contrast, saturation (factors of 1 ± color) and hue (turned by up to color · 90°);
     0.4 is usual for photographs. Gray images have brightness and contrast only."""
     noise: Annotated[float, Ge(0), Le(1)] | None = None
-<<<<<<< HEAD
     """Largest standard deviation of Gaussian noise that is added to standardized inputs: 1 is the standard
     deviation of the data. Each sample has a strength of its own, uniform up to it. Also for tables and grids."""
-=======
-    """Largest standard deviation of Gaussian noise that is added to standardized inputs, whose own is 1.
-    Each sample has a strength of its own, uniform up to it. Also for tables and grids."""
->>>>>>> h2_data
     blur: Annotated[float, Ge(0), Le(32)] | None = None
     """Largest standard deviation of a Gaussian blur in pixels, uniform up to it."""
     cutout: Annotated[float, Ge(0), Lt(1)] | None = None

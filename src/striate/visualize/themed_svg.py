@@ -6,11 +6,8 @@ import io
 import re
 import warnings
 from hashlib import sha256
-<<<<<<< HEAD
-from typing import TYPE_CHECKING
-=======
 from pathlib import Path
->>>>>>> h2_data
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from striate.errors import one_line
