@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from itertools import pairwise
 
 import pytest
 
@@ -140,3 +141,18 @@ def test_help_needs_neither_torch_nor_the_configuration() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("verb", [[verb] for verb in VERBS if verb != "data"] + [["data", "pack"]])
+def test_help_fits_a_terminal_of_80_columns_in_whole_lines(capsys, verb: list[str]) -> None:
+    text = help_of(capsys, *verb)
+    assert max(map(len, text.splitlines())) <= 80
+    for paragraph in text.partition("╭")[0].split("\n\n"):
+        # A line ends where the next word no longer fits.
+        for line, after in pairwise(paragraph.strip().splitlines()):
+            assert len(line.rstrip()) + 1 + len(after.split()[0]) > 80
+
+
+def test_an_option_of_a_field_that_a_verb_lacks_is_named(capsys) -> None:
+    assert main(["eval", "run", "--optim.lr", "1"]) == 2
+    assert "--optim.lr" in capsys.readouterr().err

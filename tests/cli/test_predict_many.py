@@ -166,3 +166,18 @@ def test_a_python_list_of_paths_is_answered_in_order(trained: Trained) -> None:
     arrays = [np.full((8, 8), value, np.uint8) for value in (20, 200, 20)]
     assert [found.label for found in trained.predict(arrays)] == ["dark", "bright", "dark"]
     assert trained.predict([]) == []
+
+
+def test_samples_of_named_sets_are_predicted_among_files(trained: Trained, capsys) -> None:
+    write_pictures(Path("pictures"), 2)
+    words = ["predict", "run", "digits#3", "pictures", "digits#4", "--json"]
+    assert main(words) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["path"] for line in lines] == ["digits#3", "pictures/00000.png", "pictures/00001.png", "digits#4"]
+    assert all(line["label"] in CLASSES for line in lines)
+
+
+@pytest.mark.parametrize("sample", ["digits#99999", "digits", "iris#1", "nothing#1"])
+def test_a_sample_that_there_is_not_is_refused(trained: Trained, capsys, sample: str) -> None:
+    assert main(["predict", "run", sample]) == 2
+    assert f"error: {sample}\n" in capsys.readouterr().err

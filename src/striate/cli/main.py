@@ -91,11 +91,11 @@ def make_app(documented: Sequence[str] = ()) -> App:
                 app.command(_part_of_app(verb, text, group, order, documented))
                 continue
             name = {"eval": "evaluate"}.get(verb, verb).replace("-", "_")
-            source, options = f"striate.cli.{name}:{name}", {"name": verb, "group": group, "sort_key": order}
+            code = f"striate.cli.{name}:{name}"
             if list(documented[:1]) == [verb]:
-                app.command(_documented(source), **options)
+                app.command(_documented(code), name=verb, group=group, sort_key=order)
             else:
-                app.command(source, help=text, **options)
+                app.command(code, name=verb, help=text, group=group, sort_key=order)
     app.register_install_completion_command(add_to_startup=False)
     return app
 
