@@ -78,10 +78,14 @@ def _tiny_picture(folder: Path, *_: object) -> Any:
 @pytest.fixture
 def drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The report of this test's runs has its pictures."""
+    _draw_again(monkeypatch)
+
+
+def _draw_again(patch: pytest.MonkeyPatch) -> None:
     from striate.report import finish
 
     for name, original in _DRAWN.items():
-        monkeypatch.setattr(finish, name, original)
+        patch.setattr(finish, name, original)
 
 
 @pytest.fixture
@@ -108,7 +112,8 @@ def same_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on digits, barely trained, so that there are mistakes; made once for all tests: to be read only."""
+    """A run on digits, barely trained, so that there are mistakes, with its pictures; made once for all tests: to be
+    read only."""
     import torch
     from rich.console import Console
 
@@ -119,7 +124,8 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "digits"
     fields = {"model.name": "conv(4,3) relu pool(2) fc(10)", "execution.plan": "plain", "optim.lr": 0.002}
     config = merge_request(Config(), data="digits", epochs=1, fields=fields)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
+        _draw_again(patch)
         train_config(config, out=out, console=Console(stderr=True), quiet=True)
     return out
 

@@ -93,12 +93,12 @@ def test_output_that_cannot_be_written_is_told_in_one_line(words: str, where: st
 def test_an_interrupted_program_saves_says_how_to_go_on_and_does(number: int) -> None:
     words = ["train", "mnist5k", "--model", "mlp(8)", "--epochs", "400", "--out", "run"]
     with subprocess.Popen([*RUN, *words], stderr=subprocess.PIPE, text=True, env=os.environ) as program:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not Path("run/metrics.csv").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.3)
         program.send_signal(number)
-        _, err = program.communicate(timeout=60)
+        _, err = program.communicate(timeout=600)
     assert program.returncode == 130
     assert "striate train --resume run" in err
     assert Path("run/checkpoints/last.pt").exists()
