@@ -1,6 +1,4 @@
-"""Labels outside the classes that the network has outputs for.
-Validation that numbers its classes otherwise than training.
-"""
+"""Labels whose numbers are wrong: `data.label-range`, and `data.label-map` between training and validation."""
 
 from __future__ import annotations
 

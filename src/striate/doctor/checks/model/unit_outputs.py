@@ -1,8 +1,4 @@
-"""Are tanh and sigmoid units driven to their limits?
-Are units off for every sample?
-Does the network predict the same whatever it is given?
-Are filters copies of each other, or without any response?
-"""
+"""What units put out: `model.saturated`, `model.dead-units`, `model.collapsed` and `model.redundant-filters`."""
 
 from __future__ import annotations
 

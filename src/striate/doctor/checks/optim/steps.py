@@ -1,8 +1,4 @@
-"""Do the parameters move at all?
-Are gradients cleared between steps?
-Is a backward pass that someone wrote the derivative of its forward pass?
-Does the optimizer hold the parameters that are to learn?
-"""
+"""`optim.no-step`, `optim.missing-zero-grad`, `optim.gradient-wrong` and `optim.parameters-missing`: what a step does."""
 
 from __future__ import annotations
 
