@@ -1,4 +1,4 @@
-"""`optim.no-step`, `optim.missing-zero-grad`, `optim.gradient-wrong` and `optim.parameters-missing`: what a step does."""
+"""What a step does: `optim.no-step`, `missing-zero-grad`, `gradient-wrong` and `parameters-missing`."""
 
 from __future__ import annotations
 
