@@ -1,6 +1,4 @@
-"""How many samples each class has, in each split.
-Names of classes that look like one class written in two ways, or like no class.
-"""
+"""How many samples each class has, and class names that look like one class written in two ways."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Copies within a split.
-The same picture, or the same row of a table, with two labels: what `striate data check` says of it.
-The same picture, or the same row of a table, with two labels.
-"""
+"""The same picture or the same row of a table several times within a split, with one label or with two."""
 
 from __future__ import annotations
 

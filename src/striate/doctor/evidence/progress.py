@@ -80,8 +80,8 @@ def chance_of(trial: Trial, targets: torch.Tensor | None) -> float | None:
     if not outputs.ndim or len(outputs) != len(first):
         batches = [first]
     found = []
-    for predict in _constant_answers(outputs, torch.cat(batches) if first.ndim else first):
-        values = [_value(trial, predict.expand_as(outputs).clone(), batch) for batch in batches]
+    for prediction in _constant_predictions(outputs, torch.cat(batches) if first.ndim else first):
+        values = [_value(trial, prediction.expand_as(outputs).clone(), batch) for batch in batches]
         found.append(sum(values) / len(values))
     best = min((value for value in found if math.isfinite(value)), default=None)
     if best is None or not trial.losses or not math.isfinite(own) or own <= _SMALL:
@@ -108,7 +108,7 @@ def _value(trial: Trial, outputs: torch.Tensor, targets: torch.Tensor) -> float:
         return math.nan
 
 
-def _constant_answers(outputs: torch.Tensor, targets: torch.Tensor) -> Iterator[torch.Tensor]:
+def _constant_predictions(outputs: torch.Tensor, targets: torch.Tensor) -> Iterator[torch.Tensor]:
     """Each of the shape of one sample's outputs, or such that it expands to it."""
     targets = targets.to(outputs.device)
     if not targets.is_floating_point() and outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1:

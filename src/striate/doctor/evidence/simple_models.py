@@ -194,8 +194,8 @@ def related(x: torch.Tensor, values: torch.Tensor) -> Related:
         for held in range(FOLDS):
             asked = fold == held
             # Of each fold its own mean is taken off: the mean of the others leans the other way.
-            predict = model.fit(numbers[~asked], ranks[~asked]).predict(numbers[asked])
-            told[asked] = predict - predict.mean()
+            prediction = model.fit(numbers[~asked], ranks[~asked]).predict(numbers[asked])
+            told[asked] = prediction - prediction.mean()
         centered = ranks - ranks.mean()
         scale = float(np.sqrt((told**2).sum() * (centered**2).sum()))
         found[name] = float((told * centered).sum()) / scale if scale > 0 else 0.0

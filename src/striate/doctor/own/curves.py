@@ -77,7 +77,7 @@ def _broken(curves: Curves) -> Finding | None:
         code="loss.not-finite",
         severity="error",
         where=str(event.get("where", "the run")),
-        measured=f"{event.get('got', 'a number that is none')} in {step}{layer}",
+        measured=f"{event.get('got', 'NaN or Inf')} in {step}{layer}",
         threshold="all numbers finite",
         why="From there on nothing can be learned; the run stopped and kept its last good checkpoint.",
         remedy=str(event.get("remedy", "a lower learning rate")),

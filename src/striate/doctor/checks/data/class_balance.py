@@ -1,7 +1,4 @@
-"""How many samples of each class the loaders yield; of maps of classes, in how many each occurs.
-Classes that training never sees.
-Classes that the loader yields far too seldom.
-"""
+"""Classes that the loader yields far too seldom, or never: `data.missing-class` and `data.imbalance`."""
 
 from __future__ import annotations
 

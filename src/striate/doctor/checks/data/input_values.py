@@ -1,7 +1,4 @@
-"""Numbers in the data that are none.
-Images and signals in which every number is the same.
-Inputs far from mean 0 and variance 1, where that hurts.
-"""
+"""Values of inputs that no network learns from: `data.not-finite`, `data.constant-images` and `data.not-normalized`."""
 
 from __future__ import annotations
 

@@ -93,8 +93,8 @@ def _doubt(reference: Reference) -> _Doubt | None:
         return None
     certainty = np.minimum(_ranks(first.sure), _ranks(second.sure))
     sure = np.zeros(len(both), bool)
-    for predict in np.unique(first.predictions[both]):
-        mine = np.flatnonzero(both & (first.predictions == predict))
+    for predicted in np.unique(first.predictions[both]):
+        mine = np.flatnonzero(both & (first.predictions == predicted))
         # By class: one class may be harder than the others, and noisy alone.
         sure[mine[np.argsort(-certainty[mine], kind="stable")[: (len(mine) + 1) // 2]]] = True
     if sure.sum() < _FEWEST:
@@ -121,13 +121,13 @@ def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
     """The class of which so many samples have another label, where the other classes are clean."""
     worst: tuple[int, float] | None = None
     rest = []
-    for predict in np.unique(doubt.predictions[doubt.sure]):
-        mine = doubt.sure & (doubt.predictions == predict)
-        share = float((doubt.labels[mine] != predict).mean())
+    for predicted in np.unique(doubt.predictions[doubt.sure]):
+        mine = doubt.sure & (doubt.predictions == predicted)
+        share = float((doubt.labels[mine] != predicted).mean())
         count = int(mine.sum())
         surely = count >= _FEWEST_IN_CLASS and _lower_bound(share, count, 1.645) >= ONE_CLASS_SURELY
         if share >= ONE_CLASS and surely and (worst is None or share > worst[1]):
-            worst = (int(predict), share)
+            worst = (int(predicted), share)
         rest.append(share)
     return worst if worst is not None and float(np.median(rest)) < NOISE / 2 else None
 

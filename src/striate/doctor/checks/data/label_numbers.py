@@ -1,6 +1,4 @@
-"""Labels outside the classes that the network has outputs for.
-Validation that numbers its classes otherwise than training.
-"""
+"""Labels whose numbers are wrong: `data.label-range`, and `data.label-map` between training and validation."""
 
 from __future__ import annotations
 
@@ -90,8 +88,8 @@ def _fractions(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> It
     rows = ((y < 0) | (y > 1)).reshape(len(y), -1).any(1)
     wanted = y[rows][:64]
     share = bool(((outputs >= 0) & (outputs <= 1)).all())
-    predict = (wanted > 0.5).to(outputs.dtype) if share else _FAR * (wanted - 0.5).sign().to(outputs.dtype)
-    value = _loss(evidence, predict.reshape(len(predict), *outputs.shape[1:]), wanted.to(outputs.dtype))
+    prediction = (wanted > 0.5).to(outputs.dtype) if share else _FAR * (wanted - 0.5).sign().to(outputs.dtype)
+    value = _loss(evidence, prediction.reshape(len(prediction), *outputs.shape[1:]), wanted.to(outputs.dtype))
     if isinstance(value, float) and value < -0.1:
         found = ", ".join(f"{v:g}" for v in odd.unique().tolist()[:5])
         yield _told(y, 2, f"falls to {value:.3g} for predictions that are sure of them ({found})")

@@ -1,7 +1,4 @@
-"""The same sample many times in training.
-Validation samples that are trained on.
-Too few samples to learn from.
-"""
+"""Too few different samples: `data.duplicates` in training, `data.leak` into validation, and `data.too-few`."""
 
 from __future__ import annotations
 

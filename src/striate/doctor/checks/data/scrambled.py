@@ -1,7 +1,4 @@
-"""Images and signals whose numbers were dealt to the wrong places: `view` where `permute` was meant.
-Samples that are one place each, seen across many samples: the axis of samples was not where it was thought to be.
-What the first layer that sees places is given: a convolution, or a recurrent layer.
-"""
+"""`data.scrambled`: numbers that were dealt to the wrong places, as by `view` where `permute` was meant."""
 
 from __future__ import annotations
 

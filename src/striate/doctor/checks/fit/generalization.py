@@ -1,6 +1,4 @@
-"""fit.overfit: are training samples predicted almost perfectly, and others much worse?
-fit.underfit: does the training error itself stay high, though simple models show that the data can be learned?
-"""
+"""`fit.overfit` and `fit.underfit`: how well training and validation samples are predicted."""
 
 from __future__ import annotations
 

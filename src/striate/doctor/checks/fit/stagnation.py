@@ -1,6 +1,4 @@
-"""fit.plateau: does the loss stay where it was from the first step, though weights move?
-fit.cannot-overfit-batch: can a few samples not even be learned by heart?
-"""
+"""`fit.plateau` and `fit.cannot-overfit-batch`: a loss that stays where it is."""
 
 from __future__ import annotations
 

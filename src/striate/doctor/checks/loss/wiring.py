@@ -1,7 +1,4 @@
-"""loss.sign: does training make predictions worse, and better with its gradients turned round?
-loss.broadcast: are outputs and targets compared all with all, since their shapes differ?
-What a loss that raises says of itself, in words that help.
-"""
+"""`loss.sign` and `loss.broadcast`: a loss with the wrong sign, or of outputs and targets in different shapes."""
 
 from __future__ import annotations
 

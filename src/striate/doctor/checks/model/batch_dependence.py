@@ -1,6 +1,4 @@
-"""`model.batch-norm-small-batch`: does batch norm get enough samples to measure anything?
-`model.batch-mixing`: does the prediction for a sample depend on the others in its batch?
-"""
+"""`model.batch-norm-small-batch` and `model.batch-mixing`: what the others in a batch do to a sample."""
 
 from __future__ import annotations
 

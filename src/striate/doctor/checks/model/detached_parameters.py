@@ -1,6 +1,4 @@
-"""`model.unregistered-parameters`: do layers take part that the network, and so the optimizer, does not know of?
-`model.graph-detached`: is the way back from the loss to the parameters cut somewhere?
-"""
+"""`model.unregistered-parameters` and `model.graph-detached`: layers that no gradient or no optimizer reaches."""
 
 from __future__ import annotations
 

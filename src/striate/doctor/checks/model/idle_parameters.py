@@ -1,6 +1,4 @@
-"""`model.unused-parameters`: are there parameters that take part in nothing?
-`model.frozen-parameters`: are layers frozen that never learned anything?
-"""
+"""`model.unused-parameters` and `model.frozen-parameters`: parameters that take no part, or do not learn."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`model.double-softmax`: does a loss that applies softmax, or sigmoid, itself get their output?
-`model.last-layer-clipped`: can the network give the predictions that the loss wants?
-"""
+"""`model.double-softmax` and `model.last-layer-clipped`: an activation between the last layer and the loss."""
 
 from __future__ import annotations
 

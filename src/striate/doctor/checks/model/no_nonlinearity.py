@@ -139,9 +139,7 @@ def _bend(evidence: Evidence, replica: Double) -> float | None:
     b = with_inputs(batch, drawn)
     zero = with_inputs(batch, torch.zeros_like)
     predictions = [asked(evidence, given, replica=replica) for given in (a, b, _sum(batch, a, b), zero)]
-    if len({predict.shape for predict in predictions}) != 1 or not all(
-        bool(predict.isfinite().all()) for predict in predictions
-    ):
+    if len({one.shape for one in predictions}) != 1 or not all(bool(one.isfinite().all()) for one in predictions):
         return None
     found = []
     for scores in _as_scores(predictions):
@@ -162,7 +160,7 @@ def _sum(batch: Any, a: Any, b: Any) -> Any:
 def _as_scores(predictions: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     yield predictions
     if predictions[0].ndim > 1 and predictions[0].shape[1] > 1 and all(float(a.max()) <= 1e-9 for a in predictions):
-        yield [predict - predict[:, :1] for predict in predictions]
+        yield [one - one[:, :1] for one in predictions]
 
 
 def _only_linear(flow: Flow, end: int) -> bool:

@@ -1,6 +1,4 @@
-"""Does the gradient vanish, or explode, on its way to the first layers?
-Do all units of a layer begin alike, and stay so?
-"""
+"""Gradients at the start: `model.vanishing-gradient`, `model.exploding-gradient` and `model.symmetric-init`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Are tanh and sigmoid units driven to their limits?
-Are units off for every sample?
-Does the network predict the same whatever it is given?
-Are filters copies of each other, or without any response?
-"""
+"""What units put out: `model.saturated`, `model.dead-units`, `model.collapsed` and `model.redundant-filters`."""
 
 from __future__ import annotations
 
@@ -197,14 +193,14 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
     if begins is not None and begins >= SAME and evidence.progress.share > COLLAPSED_LITTLE:
         return
     outputs = evidence.after.outputs.flatten(1) if evidence.after.outputs.ndim > 1 else evidence.after.outputs[:, None]
-    predict = ", ".join(f"{float(value):.3g}" for value in outputs[0, :4])
+    prediction = ", ".join(f"{float(value):.3g}" for value in outputs[0, :4])
     dots = ", …" if outputs.shape[1] > 4 else ""
     always = begins is not None and begins < SAME
     yield Finding(
         code="model.collapsed",
         severity="error" if always else "warning",
         where="the network's outputs",
-        measured=f"for {len(outputs)} different inputs all outputs are ({predict}{dots}) within "
+        measured=f"for {len(outputs)} different inputs all outputs are ({prediction}{dots}) within "
         f"{max(s or 0 for s in spreads):.1g} "
         f"of their size after {len(trial.rows)} steps{', as before them' if always else '; before them they differed'}",
         threshold=f"a spread over samples below {SAME:g} of their size",

@@ -1,6 +1,4 @@
-"""What a change of the network, tried on a replica, gives.
-Questions put to a network in evaluation mode: batches that were changed, with the same random numbers each time.
-"""
+"""Changes of the network tried on a replica, and what the network predicts for inputs that were changed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Is the learning rate too high?
-Is the learning rate too low?
-"""
+"""`optim.lr-too-high` and `optim.lr-too-low`: whether another learning rate gets much farther."""
 
 from __future__ import annotations
 

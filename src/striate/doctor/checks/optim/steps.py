@@ -1,8 +1,4 @@
-"""Do the parameters move at all?
-Are gradients cleared between steps?
-Is a backward pass that someone wrote the derivative of its forward pass?
-Does the optimizer hold the parameters that are to learn?
-"""
+"""What a step does: `optim.no-step`, `missing-zero-grad`, `gradient-wrong` and `parameters-missing`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""speed.input-bound: does training wait for the loader most of the time?
-speed.small-batch: would larger batches be much faster?
-How long steps take, measured in turns, so that what else the machine does meets all alike.
-"""
+"""`speed.input-bound` and `speed.small-batch`: time that is lost between steps; how steps are timed."""
 
 from __future__ import annotations
 
