@@ -40,7 +40,7 @@ class Compared:
 def measure_baselines(
     prepared: Prepared, test: Evaluation, announce: Callable[[str], None] = lambda _: None
 ) -> tuple[Compared, ...]:
-    """The baselines of a run's data, each compared with the network's answers `test` on the test split."""
+    """The baselines of a run's data, each compared with the network's predictions `test` on the test split."""
     # scikit-learn's estimators take a second to load, and only this needs them.
     from striate.evaluation.baselines import fit_baselines
 

@@ -43,8 +43,8 @@ _SMALL = 100
 
 
 def overlay(raw: NDArray[Any], shown: AttributionMap) -> Pixels:
-    """The image in gray (H, W, 3), orange where the map speaks for the answer, blue where it speaks against it; full
-    color is at the half percent of highest values."""
+    """The image in gray (H, W, 3), orange where the map speaks for the prediction, blue where it speaks against it;
+    full color is at the half percent of highest values."""
     values = shown.values.astype(np.float64)
     top = float(np.quantile(np.abs(values), 0.995)) or float(np.abs(values).max()) or 1.0
     share = (np.abs(values) / top).clip(0, 1)[..., None] ** 0.8
@@ -90,11 +90,11 @@ def enlarged(pixels: Pixels) -> bool:
 Row = tuple[str | int | float | None, ...]
 
 ABOUT: dict[Method, str] = {
-    "saliency": "How fast the answer changes with each pixel: the absolute gradient.",
-    "integrated-gradients": "What each pixel adds to the answer on the way from the blurred image to the image.",
+    "saliency": "How fast the prediction changes with each pixel: the absolute gradient.",
+    "integrated-gradients": "What each pixel adds to the prediction on the way from the blurred image to the image.",
     "smoothgrad": "The gradient, averaged over noisy copies of the image.",
-    "grad-cam": "Where the maps of a layer lie that speak for the answer.",
-    "occlusion": "By how much the answer falls when a square there is blurred.",
+    "grad-cam": "Where the maps of a layer lie that speak for the prediction.",
+    "occlusion": "By how much the prediction falls when a square there is blurred.",
 }
 _WIDTH, _HEIGHT, _MARGIN = 260.0, 120.0, 6.0
 
@@ -122,7 +122,7 @@ class MapShown:
 
 
 def explanation_page(explained: Explanation) -> str:
-    """The page as HTML text: the answer, why, what would change it, the nearest training samples."""
+    """The page as HTML text: the prediction, why, what would change it, the nearest training samples."""
     image = explained.input.ndim == 3
     page = page_environment().get_template("explanation.html")
     return page.render(
@@ -180,12 +180,12 @@ def _features(explained: Explanation) -> Table:
         )
         for place in order
     )
-    caption = "Each feature, and its importance as a share of the largest: negative speaks against the answer"
+    caption = "Each feature, and its importance as a share of the largest: negative speaks against the prediction"
     return Table(caption, ("feature", "value", *(one.name for one in maps)), rows)
 
 
 def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | None]]:
-    """What would change the answer: a sentence each, with its pictures, or its table."""
+    """What would change the prediction: a sentence each, with its pictures, or its table."""
     if not explained.of_class:
         return []
     image, found = explained.input.ndim == 3, []

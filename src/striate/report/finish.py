@@ -54,8 +54,8 @@ def finish_run(
     run is complete. Returns its content. Raises RunError.
     """
     began = monotonic()
-    for news in _endings(prepared):
-        announce(news)
+    for sentence in _endings(prepared):
+        announce(sentence)
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
@@ -111,7 +111,7 @@ def _evaluate(prepared: Prepared, trained: Trained, announce: Callable[[str], No
 
 
 def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
-    """What answers from several views cost, where one view is right more often; empty where it is not, or by
+    """What test-time augmentation costs, where one view is right more often; empty where it is not, or by
     so little that chance explains it for `n` samples."""
     alone, several = metrics.get(f"{headline.key}_one_view"), metrics.get(headline.key)
     if alone is None or several is None or alone <= several:
@@ -121,7 +121,7 @@ def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
         return ""
     points = 100 * (alone - several)
     cost = f"{metrics['views']} views cost {points:.1f} points of test {headline.name}"
-    return f"{cost}: --evaluation.views none answers from one"
+    return f"{cost}: --evaluation.views none predicts from one"
 
 
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
@@ -184,7 +184,7 @@ def _best_epoch(prepared: Prepared) -> int:
 def _endings(prepared: Prepared) -> tuple[str, ...]:
     """Sentences on how training ended, where not simply with its budget."""
     every = (_early_end(prepared), _target_outcome(prepared), _other_steps(prepared.config))
-    return tuple(str(news) for news in every if news is not None)
+    return tuple(str(ending) for ending in every if ending is not None)
 
 
 def _other_steps(config: Config) -> StepsChanged | None:
@@ -209,7 +209,7 @@ def _early_end(prepared: Prepared) -> str | None:
 
 
 def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[Picture]:
-    """Draw into `plots/`: learning curves, and what the task's answers look like."""
+    """Draw into `plots/`: learning curves, and what predictions look like."""
     data = prepared.data
     curves = draw_curves(
         run.plots,

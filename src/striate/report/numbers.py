@@ -50,7 +50,7 @@ def plain(value: object) -> str:
 
 
 ROWS = 200
-"""So many rows at most in a table of mistakes or answers; the caption says how many there are in all."""
+"""So many rows at most in a table of mistakes or predictions; the caption says how many there are in all."""
 
 
 def metric_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:

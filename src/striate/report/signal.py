@@ -23,7 +23,7 @@ ROWS = 200
 
 
 def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[SignalRow, ...], tuple[SignalRow, ...]]:
-    """The rows of the start, as signal.json has them, and of the network that answers; both are in the file then.
+    """The rows of the start, as signal.json has them, and of the trained network; both are in the file then.
 
     A run without the file, of an older version, has no rows of the start.
     """

@@ -1,5 +1,5 @@
 """What a network has to beat: a method before it is fitted, and what came of it once it is measured.
-Is a network better than a baseline, or is the difference noise? Both answered for the same samples.
+Is a network better than a baseline, or is the difference noise? Both predict the same samples.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Baseline:
 
     `what` says in a sentence what it does, `features` what it sees. `hyperparameters` are those chosen on the
     validation split (`{}` where there are none); the test split is never used for a choice. `n_train` samples (pixels,
-    for masks: `features` says so) were learned from; `seconds` covers features, choice, fit and answers. `metrics` has
-    the keys of a network's on the same split, without `loss`; `top5` only where there are probabilities. `note` says
-    what was left out or cut short, or is empty. `decoded`: its answers, as those of an `Evaluation`.
+    for masks: `features` says so) were learned from; `seconds` covers features, choice, fit and predictions. `metrics`
+    has the keys of a network's on the same split, without `loss`; `top5` only where there are probabilities. `note`
+    says what was left out or cut short, or is empty. `decoded`: its predictions, as those of an `Evaluation`.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Baseline:
     decoded: NDArray[Any]
 
     def to_json(self) -> dict[str, Any]:
-        """The baseline as one JSON object of plain values, its metrics beside its name, without the single answers."""
+        """The baseline as one JSON object of plain values, its metrics beside its name, without predictions."""
         return {
             "name": self.name,
             **self.metrics,
@@ -85,7 +85,7 @@ Model = TypeVar("Model")
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a method hands back: its answers on the test split as `Task.decode` gives them, and how it came to them.
+    """What a method hands back: its predictions on the test split as `Task.decode` gives them, and how it came to them.
 
     `ranked`: whether the order of the classes in `decoded` means anything beyond the first.
     """
@@ -100,7 +100,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Method:
-    """A baseline before it is fitted; `fit(data, task, seed)` learns from train, chooses by val, answers for test."""
+    """A baseline before it is fitted; `fit(data, task, seed)` learns from train, chooses by val, predicts test."""
 
     name: str
     what: str

@@ -16,7 +16,7 @@ def kept_predictions(run: RunDirectory, split: str) -> Predictions | None:
         return kept
     raise RunError(
         str(run.predictions / f"{split}.npz"),
-        f"damaged (a task {kept.task[:40]!r} with answers of another one)",
-        "the answers as striate wrote them",
+        f"damaged (a task {kept.task[:40]!r} with predictions of another one)",
+        "the predictions as striate wrote them",
         f"remove it, then: striate eval {pasted(run.path)}",
     )

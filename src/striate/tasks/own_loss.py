@@ -16,7 +16,7 @@ from striate.tasks.task import Task
 
 
 class _OwnLoss(Task):
-    """What is put in front of a task's class. The code is looked for when the first loss is computed: answering needs
+    """What is put in front of a task's class. The code is looked for when the first loss is computed: predictions need
     none."""
 
     @cached_property

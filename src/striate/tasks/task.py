@@ -381,7 +381,7 @@ class Task:
         return ()
 
     def compare_baseline(self, network: Evaluation, baseline: Baseline, seed: int = 0) -> BaselineComparison:
-        """How a network stands against a baseline that answered for the same samples."""
+        """How a network stands against a baseline on the same samples."""
         theirs, ours = self.rows_for(baseline.decoded, network.targets), self.rows_of(network)
         return compare_rows(self.headline_figure(), baseline.name, theirs, ours, seed)
 

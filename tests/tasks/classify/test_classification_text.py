@@ -71,7 +71,7 @@ def test_the_verdict_where_errors_cancel():
     sections = task_of(evaluation).sections(assessment, figures, "test split of made")
     (said,) = next(section.sentences for section in sections if "trust" in section.title)
     assert said.endswith(
-        "the network is too sure of answers of about 95 %, and not sure enough of those of about 60 %."
+        "the network is too sure of predictions of about 95 %, and not sure enough of those of about 60 %."
     )
 
 

@@ -23,7 +23,7 @@ METRICS = (
 )
 
 
-_ANSWERS = 5
+_MOST_SHOWN = 5
 _AVERAGES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_precision": "macro precision",
@@ -77,7 +77,7 @@ class RankCurve:
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """One answer: `true` class, `predicted` one with its `probability`, and the next probable one."""
+    """One prediction: `true` class, `predicted` one with its `probability`, and the next probable one."""
 
     id: int
     path: str
@@ -130,26 +130,28 @@ def _class_parts(figures: ClassificationMetrics, temperature: Temperature | None
         [f"  {'over all classes':<19}{'':>10}   95 % interval", *averages],
         calibration_lines(figures.calibration, figures.calibrated, temperature),
         slice_lines(figures.slices, ACCURACY),
-        _answer_lines("most confident mistakes", figures.mistakes),
-        _answer_lines("least sure hits", figures.unsure),
+        _prediction_lines("most confident mistakes", figures.mistakes),
+        _prediction_lines("least sure hits", figures.unsure),
     ]
 
 
-def _answer_lines(title: str, answers: Sequence[ClassPrediction]) -> list[str]:
+def _prediction_lines(title: str, predictions: Sequence[ClassPrediction]) -> list[str]:
     lines = []
-    for answer in answers[:_ANSWERS]:
-        predicted, true = (one_line(name) for name in (answer.predicted, answer.true))
-        if answer.predicted != answer.true:
+    for prediction in predictions[:_MOST_SHOWN]:
+        predicted, true = (one_line(name) for name in (prediction.predicted, prediction.true))
+        if prediction.predicted != prediction.true:
             said = f"{cut_text(true, 18)} taken for {cut_text(predicted, 18)}"
         else:
-            next_one = f"{cut_text(one_line(answer.runner_up), 18)} {100 * answer.runner_up_probability:.1f} %"
+            next_one = f"{cut_text(one_line(prediction.runner_up), 18)} {100 * prediction.runner_up_probability:.1f} %"
             said = f"{cut_text(true, 18)} before {next_one}"
-        lines.append(f"  {100 * answer.probability:6.1f} %  {fit_text(said, 47)} {cut_text(one_line(answer.path), 20)}")
+        lines.append(
+            f"  {100 * prediction.probability:6.1f} %  {fit_text(said, 47)} {cut_text(one_line(prediction.path), 20)}"
+        )
     return [f"  {title}", *lines] if lines else []
 
 
 SHOWN = 24
-"""So many answers a list."""
+"""So many predictions a list."""
 
 
 def notable_predictions(

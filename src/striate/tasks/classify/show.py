@@ -128,7 +128,7 @@ def galleries(
     galleries = (
         ("Most confident mistakes", "mistakes.png", mistakes,
          f"the {len(mistakes)} of {len(wrong):,} mistakes made with the most confidence: look here for wrong labels."),
-        ("Least sure hits", "unsure.png", unsure, f"the {len(unsure)} of {len(hits):,} right answers that led the"
+        ("Least sure hits", "unsure.png", unsure, f"the {len(unsure)} of {len(hits):,} right predictions that led the"
          " next class by the least: more samples like these would help."),
         ("Samples", "samples.png", drawn, f"{len(drawn)} drawn at random. {marks}"),
     )  # fmt: skip
@@ -205,7 +205,7 @@ def sample_tiles(
     for place, image in zip(chosen, pixels, strict=True):
         shares, true = evaluation.decoded[place], int(evaluation.targets[place])
         said, *others = (int(k) for k in np.argsort(-shares, kind="stable")[:2])
-        answer, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (said, *others))
+        predicted, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (said, *others))
         name = names[place] if len(names) else f"sample {int(evaluation.ids[place])}"
         png, width, height, enlarged = encode(image)
         tiles.append(
@@ -215,7 +215,7 @@ def sample_tiles(
                 height,
                 enlarged,
                 name,
-                answer,
+                predicted,
                 evaluation.classes[true],
                 said == true,
                 after[0] if runner_up and after else "",
@@ -244,10 +244,10 @@ def pooled_confusion(
     counts = confusion_matrix(truth, said, labels=range(len(classes)))
     figure = confusion_figure(counts, classes, title=title)
     path = save_figure(figure, folder / "confusion.png", CHART_DPI)
-    caption = f"{of}. A row a true class, a column what the fold that held it out said; numbers are answers."
+    caption = f"{of}. A row a true class, a column what the fold that held it out predicted; numbers are samples."
     picture = Picture("Confusion matrix", caption, path, "confusion", (themed_svg(figure, caption, arranged=True),))
     if len(classes) > MATRIX:
         return picture, None
     rows = tuple((name, *row) for name, row in zip(classes, counts.tolist(), strict=True))
     columns = ("true", *(shorten(name, 24) for name in classes))
-    return picture, Table(f"Rows: true class; columns: answer; {of}", columns, rows, shades(counts))
+    return picture, Table(f"Rows: true class; columns: prediction; {of}", columns, rows, shades(counts))

@@ -37,7 +37,7 @@ from striate.wording import percent
 
 @dataclass(frozen=True)
 class Classify(Task):
-    """Classification over `classes`; logits (N, K), targets (N,) int64, answers class probabilities (N, K).
+    """Classification over `classes`; logits (N, K), targets (N,) int64, predictions are class probabilities (N, K).
 
     `loss_name`: softmax cross-entropy, or the multi-class hinge loss of Weston and Watkins (1999), summed over
     the wrong classes and averaged over samples. `class_weights`: K factors, or None for equal ones. `temperature`: what
@@ -98,8 +98,8 @@ class Classify(Task):
         return functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing, reduction="sum")
 
     def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
-        """(4,) samples, summed loss, summed weight, correct answers. The loss is that of the labels as they are, unless
-        `loss_sum` is given: smoothing is a means of training, not what answers are measured by."""
+        """(4,) samples, summed loss, summed weight, correct predictions. The loss is that of the labels as they are,
+        unless `loss_sum` is given: smoothing is a means of training, not what predictions are measured by."""
         tally = torch.full((4,), float(len(targets)), dtype=torch.float64, device=outputs.device)
         tally[1] = self._loss_sum(outputs, targets, 0.0) if loss_sum is None else loss_sum
         if self.class_weights is not None:

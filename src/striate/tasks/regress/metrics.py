@@ -16,12 +16,12 @@ RMSE = Metric("rmse", "RMSE", higher_is_better=False)
 METRICS = (RMSE, Metric("mae", "MAE", higher_is_better=False), Metric("r2", "R²"))
 
 
-_ANSWERS = 5
+_MOST_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class NumberPrediction:
-    """One answer of a regression: `error` is predicted minus true, in the units of the data."""
+    """One prediction of a regression: `error` is predicted minus true, in the units of the data."""
 
     id: int
     path: str
@@ -99,10 +99,10 @@ def _range_line(part: Any) -> str:
 def _largest_lines(figures: RegressionMetrics) -> list[str]:
     several = len(figures.targets) > 1
     lines = []
-    for answer in figures.largest[:_ANSWERS]:
-        of = f" ({cut_text(one_line(answer.target), 14)})" if several else ""
-        said = f"{answer.predicted:.4g} instead of {answer.true:.4g}{of}"
-        lines.append(f"  {answer.error:+10.4g}  {fit_text(said, 45)} {cut_text(one_line(answer.path), 20)}")
+    for prediction in figures.largest[:_MOST_SHOWN]:
+        of = f" ({cut_text(one_line(prediction.target), 14)})" if several else ""
+        said = f"{prediction.predicted:.4g} instead of {prediction.true:.4g}{of}"
+        lines.append(f"  {prediction.error:+10.4g}  {fit_text(said, 45)} {cut_text(one_line(prediction.path), 20)}")
     return ["  largest errors", *lines] if lines else []
 
 

@@ -74,7 +74,7 @@ def answer_table(evaluation: Evaluation, target_names: Sequence[str] = ()) -> Ta
     for sample, true_row, said_row in zip(evaluation.ids, truth, said, strict=False):
         pairs = (float(f"{v:.6g}") for pair in zip(true_row, said_row, strict=True) for v in pair)
         rows.append((str(sample), *pairs))
-    caption = f"{'The first ' if evaluation.n > ROWS else ''}{len(rows):,} answers, {split_text(evaluation)}"
+    caption = f"{'The first ' if evaluation.n > ROWS else ''}{len(rows):,} predictions, {split_text(evaluation)}"
     return Table(caption, columns, tuple(rows))
 
 

@@ -36,7 +36,7 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class Regress(Task):
-    """Regression of T numbers; outputs (N, T) standardized, targets and answers (N, T) in the units of the data.
+    """Regression of T numbers; outputs (N, T) standardized, targets and predictions (N, T) in the units of the data.
 
     `mean` and `std` are those of the training targets: the network learns `(t − mean) / std`, so that one
     learning rate fits targets in dollars and in millimeters. The loss is that of the standardized numbers.
@@ -174,7 +174,7 @@ class Regress(Task):
         return regress_methods(data)
 
     def answer(self, evaluation: Evaluation) -> tuple[str, str]:
-        """The RMSE, with what answering always with the mean would have."""
+        """The RMSE, beside that of always predicting the mean."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
         spread = float(np.asarray(evaluation.targets, dtype=np.float64).reshape(n, -1).std(0).mean())
@@ -182,7 +182,7 @@ class Regress(Task):
         return f"RMSE {number(metrics['rmse'])}", (
             f"root mean squared error on the {of}, in the units of the data "
             f"(mean absolute error {number(metrics['mae'])}, R² {r2}). "
-            f"Answering always with their mean would have {number(spread)}."
+            f"Always predicting their mean would have {number(spread)}."
         )
 
     def pictures(

@@ -48,7 +48,7 @@ _LEAVE_OUT = "leave out --calibrated"
 
 @dataclass(frozen=True)
 class Segment(Task):
-    """Segmentation over `classes`; logits (N, K, H, W), targets and answers (N, H, W) uint8 class numbers.
+    """Segmentation over `classes`; logits (N, K, H, W), targets and predictions (N, H, W) uint8 class numbers.
 
     Per-pixel softmax cross-entropy; pixels of value 255 count for nothing.
     """
@@ -109,7 +109,7 @@ class Segment(Task):
         return resize_batch(targets.unsqueeze(1), size, nearest=True).squeeze(1)
 
     def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
-        """(3 + K²,) samples, summed loss, summed weight, and the confusion matrix of pixels (truth, answer)."""
+        """(3 + K²,) samples, summed loss, summed weight, and the confusion matrix of pixels (truth, prediction)."""
         sums = torch.full((3,), float(len(targets)), dtype=torch.float64, device=outputs.device)
         sums[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
         sums[2] = self.weight(targets)
@@ -127,7 +127,7 @@ class Segment(Task):
         return {"loss": total / max(weight, 1e-12), **self._agreement(tally[3:])}
 
     def _agreement(self, confusion: torch.Tensor) -> dict[str, float]:
-        """Mean intersection over union of the classes that occur in truth or answer; share of right pixels."""
+        """Mean intersection over union of the classes that occur in truth or prediction; share of right pixels."""
         matrix = confusion.view(self.outputs, self.outputs).double()
         hits = matrix.diagonal()
         union = matrix.sum(0) + matrix.sum(1) - hits
