@@ -55,25 +55,6 @@ IGNORES_255: set[str] = set()
 # Hooks outside of the tracer that observe nothing: where they are, and why they stay.
 HOOKS = {
     "doctor/patient/copies.py": "hooks of the user's own parameters are carried over to those of a copy",
-    # Trials of the doctor still hook their copies themselves.
-    **dict.fromkeys(
-        (
-            "doctor/checks/data/input_values.py",
-            "doctor/checks/data/scrambled.py",
-            "doctor/checks/loss/initial_off.py",
-            "doctor/checks/loss/not_finite.py",
-            "doctor/checks/loss/wiring.py",
-            "doctor/checks/model/batch_dependence.py",
-            "doctor/checks/model/no_nonlinearity.py",
-            "doctor/checks/model/shrinks_too_fast.py",
-            "doctor/checks/model/variants.py",
-            "doctor/checks/optim/clip_too_small.py",
-            "doctor/checks/optim/weight_decay_too_high.py",
-            "doctor/evidence/predictions.py",
-            "doctor/evidence/trial_variants.py",
-        ),
-        "a change of a copy",
-    ),
 }
 # Rooms whose folders still import one another in circles.
 CIRCULAR_FOLDERS: set[str] = set()

@@ -17,6 +17,7 @@ from striate.doctor.patient.batch import call, copied, main_tensor, parts, place
 from striate.doctor.patient.copies import Double
 from striate.doctor.patient.patient import Patient
 from striate.models.untouched import same_random_state, untouched
+from striate.observe.module_calls import ModuleCall, module_calls
 
 
 @dataclass(frozen=True)
@@ -113,16 +114,9 @@ class _Enough(BaseException):
 def _stopping_after_forward(model: nn.Module, caught: list[Any], training: bool) -> Iterator[None]:
     """Steps set modes as training needs them: the mode that is asked for is set as the network is entered."""
 
-    def enter(*_: Any) -> None:
-        model.train(training)
-
-    def leave(_: nn.Module, __: Any, output: Any) -> None:
-        caught.append(output)
+    def leave(call: ModuleCall) -> None:
+        caught.append(call.output)
         raise _Enough
 
-    handles = (model.register_forward_pre_hook(enter), model.register_forward_hook(leave))
-    try:
+    with module_calls({"": model}, lambda _: model.train(training), leave):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.overrides import TorchFunctionMode
 
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call
 from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.patient.copies import Double
-from striate.observe.torch_calls import function_name
+from striate.observe.torch_calls import function_name, torch_functions
 
 WAYS = {"he": "nn.init.kaiming_normal_", "glorot": "nn.init.xavier_normal_"}
 _DRAWN = (nn.modules.conv._ConvNd, nn.Linear)
@@ -107,25 +106,18 @@ def replaced(calls: tuple[Call, ...], instead: Instead) -> Change:
         steps.append(replica.step)
 
     def step(*args: Any) -> Any:
-        with _Replacing(wanted, instead):
+        count = Counter[str]()
+
+        def around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            name = function_name(func)
+            here = (name, count[name])
+            count[name] += 1
+            return instead(func, args, kwargs) if here in wanted else func(*args, **kwargs)
+
+        with torch_functions(around):
             return steps[-1](*args)
 
     return Change(step=step, prepare=prepare)
-
-
-class _Replacing(TorchFunctionMode):
-    def __init__(self, wanted: set[tuple[str, int]], instead: Instead) -> None:
-        super().__init__()
-        self.wanted, self.instead, self.count = wanted, instead, Counter[str]()
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = function_name(func)
-        here = (name, self.count[name])
-        self.count[name] += 1
-        return self.instead(func, args, kwargs) if here in self.wanted else func(*args, **kwargs)
 
 
 def unmoved(trial: Trial) -> list[str]:

@@ -20,6 +20,7 @@ from striate.doctor.evidence.samples import Samples
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.patient.batch import main_tensor
 from striate.doctor.patient.copies import Double
+from striate.observe.interventions import change_inputs
 from striate.records import Finding
 from striate.wording import several
 
@@ -280,7 +281,7 @@ def _tried(evidence: Evidence, scales: _Scales) -> tuple[float | None, float | N
     dtype = next((p.dtype for p in evidence.setup.model.parameters()), torch.float32)
 
     def prepare(replica: Double) -> None:
-        def standardize(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        def standardize(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
             if not args or not isinstance(args[0], torch.Tensor):
                 return None
             x = args[0]
@@ -288,7 +289,7 @@ def _tried(evidence: Evidence, scales: _Scales) -> tuple[float | None, float | N
             place = x.device
             return ((x.double() - scales.mean.to(place)) / scales.spread.to(place)).to(wanted), *args[1:]
 
-        replica.model.register_forward_pre_hook(standardize)
+        change_inputs(replica.model, standardize)
 
     trial = evidence.variant("standardized", Change(prepare=prepare))
     if trial.error is not None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import blank_samples
@@ -23,6 +22,9 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.patient.batch import main_tensor
 from striate.doctor.patient.copies import Double
 from striate.doctor.patient.patient import Patient
+from striate.observe.interventions import change_inputs
+from striate.observe.module_calls import ModuleCall, module_calls
+from striate.observe.torch_calls import torch_functions
 from striate.records import Finding
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
@@ -41,46 +43,33 @@ class Entrance:
 def find_entrance(setup: Patient, replica: Double, batch: Any) -> Entrance:
     """Ask the replica about a batch and look at its first such layer. Raises NoEvidence where it has none."""
     caught: list[Entrance] = []
-    handles = []
-    for name, part in replica.model.named_modules():
-        if isinstance(part, _CONVOLUTIONS | nn.RNNBase):
-            handles.append(part.register_forward_pre_hook(_catch(name, caught)))
-    try:
-        with _Functions(caught):
-            predict(setup, replica, [batch])
-    finally:
-        for handle in handles:
-            handle.remove()
+    layers = {
+        name: part for name, part in replica.model.named_modules() if isinstance(part, _CONVOLUTIONS | nn.RNNBase)
+    }
+
+    def around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # The first convolution may be called as a function, not by a module.
+        if not caught and getattr(func, "__name__", "") in ("conv1d", "conv2d", "conv3d") and args:
+            caught.append(Entrance(None, args[0].detach().cpu().float().clone(), 1))
+        return func(*args, **kwargs)
+
+    with module_calls(layers, lambda call: _catch(call, caught)), torch_functions(around):
+        predict(setup, replica, [batch])
     if caught:
         return caught[0]
     raise NoEvidence("no layer of the network sees places side by side")
 
 
-def _catch(name: str, caught: list[Entrance]) -> Any:
-    def enter(part: nn.Module, args: tuple[Any, ...]) -> None:
-        if caught or not args or not isinstance(args[0], torch.Tensor):
-            return
-        x = args[0].detach().cpu().float()
-        if isinstance(part, nn.RNNBase):
-            x = x if part.batch_first else x.transpose(0, 1)
-            caught.append(Entrance(name, x.clone(), x.ndim - 1))
-        else:
-            caught.append(Entrance(name, x.clone(), 1))
-
-    return enter
-
-
-class _Functions(TorchFunctionMode):
-    """Catches what the first convolution is given that is called as a function, not by a module."""
-
-    def __init__(self, caught: list[Entrance]) -> None:
-        super().__init__()
-        self.caught = caught
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not self.caught and getattr(func, "__name__", "") in ("conv1d", "conv2d", "conv3d") and args:
-            self.caught.append(Entrance(None, args[0].detach().cpu().float().clone(), 1))
-        return func(*args, **(kwargs or {}))
+def _catch(call: ModuleCall, caught: list[Entrance]) -> None:
+    name, part, args = call.name, call.module, call.args
+    if caught or not args or not isinstance(args[0], torch.Tensor):
+        return
+    x = args[0].detach().cpu().float()
+    if isinstance(part, nn.RNNBase):
+        x = x if part.batch_first else x.transpose(0, 1)
+        caught.append(Entrance(name, x.clone(), x.ndim - 1))
+    else:
+        caught.append(Entrance(name, x.clone(), 1))
 
 
 SMOOTHER, SMOOTHER_IN_ALL = 0.8, 0.9
@@ -156,11 +145,11 @@ def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tu
         return None, ""
 
     def prepare(replica: Double) -> None:
-        def read_anew(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        def read_anew(args: tuple[Any, ...]) -> tuple[Any, ...]:
             return reread(args[0], order), *args[1:]
 
         assert entrance.name is not None
-        replica.model.get_submodule(entrance.name).register_forward_pre_hook(read_anew)
+        change_inputs(replica.model.get_submodule(entrance.name), read_anew)
 
     try:
         trial = evidence.variant(f"reread {order}", Change(prepare=prepare))

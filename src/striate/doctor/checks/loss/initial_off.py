@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
@@ -15,6 +14,7 @@ from striate.doctor.evidence.passage import WHOLE
 from striate.doctor.evidence.quality import Quality, form_of, quality
 from striate.doctor.evidence.trial import Change
 from striate.doctor.patient.copies import Double
+from striate.observe.interventions import change_output
 from striate.records import Finding
 
 _ABOVE = 3.0
@@ -92,10 +92,10 @@ def _too_sure(known: Quality, outputs: torch.Tensor, targets: torch.Tensor) -> s
 
 def _divided_by(number: float) -> Any:
     def prepare(replica: Double) -> None:
-        def divide(_: nn.Module, __: Any, output: Any) -> Any:
+        def divide(_: tuple[Any, ...], output: Any) -> Any:
             return output / number if isinstance(output, torch.Tensor) else output
 
-        replica.model.register_forward_hook(divide)
+        change_output(replica.model, divide)
 
     return prepare
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
@@ -19,6 +18,7 @@ from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.patient.batch import main_tensor
 from striate.doctor.patient.copies import Double
 from striate.doctor.patient.patient import Step
+from striate.observe.interventions import change_inputs, change_output
 from striate.records import Finding
 
 _GROWN = 30.0
@@ -92,11 +92,11 @@ def watch_moments(replica: Double, moments: list[_Moment]) -> None:
     """Note how large outputs, weights and gradients of a replica are in each step."""
     parameters = [p for p in replica.model.parameters() if p.is_floating_point()]
 
-    def enter(*_: Any) -> None:
+    def enter(_: tuple[Any, ...]) -> None:
         squares = sum(float(p.detach().double().square().sum()) for p in parameters)
         moments.append(_Moment(math.sqrt(squares) if math.isfinite(squares) else math.inf))
 
-    def leave(_: nn.Module, __: Any, output: Any) -> None:
+    def leave(_: tuple[Any, ...], output: Any) -> None:
         tensor = main_tensor(output)
         if tensor is not None and tensor.numel() and moments:
             moments[-1].largest = float(tensor.detach().abs().max())
@@ -105,8 +105,8 @@ def watch_moments(replica: Double, moments: list[_Moment]) -> None:
         if moments:
             moments[-1].gradients = all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None)
 
-    replica.model.register_forward_pre_hook(enter)
-    replica.model.register_forward_hook(leave)
+    change_inputs(replica.model, enter)
+    change_output(replica.model, leave)
     replica.optimizer.register_step_pre_hook(stepping)
 
 

@@ -18,6 +18,7 @@ from striate.doctor.evidence.quality import Quality, quality
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.patient.batch import main_tensor, parts
 from striate.doctor.patient.copies import Double
+from striate.observe.interventions import change_gradient, change_output
 from striate.records import Finding
 from striate.wording import show_shape
 
@@ -69,7 +70,7 @@ def turn_round(replica: Double) -> None:
     """Have every gradient of the replica come with the other sign."""
     for parameter in replica.model.parameters():
         if parameter.requires_grad and isinstance(parameter, nn.Parameter):
-            parameter.register_hook(lambda gradient: -gradient)
+            change_gradient(parameter, lambda gradient: -gradient)
 
 
 def _quality(evidence: Evidence, trial: Trial | None) -> Quality | None:
@@ -172,11 +173,8 @@ def _with_shape(evidence: Evidence, targets: tuple[int, ...]) -> Change:
 
         return Change(around=around)
 
-    def hook(_: nn.Module, __: Any, outputs: Any) -> Any:
-        return shaped(outputs)
-
     def prepare(replica: Double) -> None:
-        replica.model.register_forward_hook(hook)
+        change_output(replica.model, lambda _, outputs: shaped(outputs))
 
     return Change(prepare=prepare)
 

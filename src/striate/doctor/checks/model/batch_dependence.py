@@ -17,6 +17,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
 from striate.doctor.patient.batch import copied, main_tensor, size_of
 from striate.models.untouched import same_random_state, untouched
+from striate.observe.module_calls import ModuleCall, module_calls
 from striate.records import Finding, Remedy
 from striate.wording import listed, several
 
@@ -233,22 +234,15 @@ def _first_that_mixes(evidence: Evidence, batch: Any, others: Any, tolerance: fl
 def _outputs_by_layer(evidence: Evidence, batch: Any) -> list[tuple[str, torch.Tensor]]:
     replica, size = evidence.fresh, size_of(batch)
     found: list[tuple[str, torch.Tensor]] = []
-    handles = []
-    for name, part in replica.model.named_modules():
 
-        def note(_: nn.Module, __: Any, output: Any, name: str = name) -> None:
-            tensor = main_tensor(output)
-            if tensor is not None and tensor.ndim and len(tensor) == size and tensor.is_floating_point():
-                found.append((name, tensor.detach().cpu().double()))
+    def note(call: ModuleCall) -> None:
+        tensor = main_tensor(call.output)
+        if tensor is not None and tensor.ndim and len(tensor) == size and tensor.is_floating_point():
+            found.append((call.name, tensor.detach().cpu().double()))
 
-        handles.append(part.register_forward_hook(note))
-    try:
-        with untouched(replica.model), same_random_state(), torch.no_grad():
-            torch.manual_seed(0)
-            output_of(evidence.setup, replica, copied(batch), training=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with untouched(replica.model), same_random_state(), torch.no_grad(), module_calls(replica.model, end=note):
+        torch.manual_seed(0)
+        output_of(evidence.setup, replica, copied(batch), training=False)
     return found
 
 

@@ -17,6 +17,7 @@ from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.leaves import leaves
 from striate.doctor.evidence.trial import Change
 from striate.doctor.patient.copies import Double
+from striate.observe.interventions import change_output
 from striate.records import Finding, Remedy
 from striate.wording import listed
 
@@ -202,7 +203,7 @@ def _finding(evidence: Evidence, chain: list[Call], apart: float | None) -> Find
 def _bent(replica: Double, layers: set[str]) -> None:
     for name, part in replica.model.named_modules():
         if name in layers and isinstance(part, _LAYERS):
-            part.register_forward_hook(lambda _, __, output: nn.functional.relu(output))
+            change_output(part, lambda _, output: nn.functional.relu(output))
 
 
 NO_NONLINEARITY = Check(

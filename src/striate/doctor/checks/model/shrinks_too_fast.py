@@ -16,6 +16,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.trial import Change
 from striate.doctor.patient.copies import Double
+from striate.observe.interventions import change_output
 from striate.records import Finding
 from striate.wording import listed, show_sizes
 
@@ -166,10 +167,10 @@ def _less_stride(replica: Double, last: Call) -> None:
             part.kernel_size, part.stride, part.padding = 3, stride, 1
     for part in parts.values():
         if isinstance(part, _ADAPTIVE):
-            part.register_forward_hook(lambda _, given, __: given[0])
+            change_output(part, lambda given, _: given[0])
     pool = _POOL_TO.get(len(last.shape) - 2)
     if pool is not None and last.module in parts:
-        parts[last.module].register_forward_hook(lambda _, __, output: pool(output, last.shape[2:]))
+        change_output(parts[last.module], lambda _, output: pool(output, last.shape[2:]))
 
 
 def _stride(part: nn.Module) -> int:

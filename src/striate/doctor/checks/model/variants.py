@@ -18,6 +18,7 @@ from striate.doctor.patient.batch import copied, main_tensor, parts, size_of
 from striate.doctor.patient.copies import Double
 from striate.models.tensors import tensors_in
 from striate.models.untouched import same_random_state, untouched
+from striate.observe.module_calls import ModuleCall, module_calls
 
 BETTER = 1.25
 """So many times smaller the loss must be: trials of some dozen steps differ by a tenth by chance."""
@@ -70,17 +71,13 @@ def question(
     replica = replica or evidence.fresh
     given: list[torch.Tensor | None] = []
 
-    def note(_: object, args: Any) -> None:
-        tensor = main_tensor(args)
+    def note(call: ModuleCall) -> None:
+        tensor = main_tensor(call.args)
         given.append(None if tensor is None else tensor.detach().clone())
 
-    handle = replica.model.register_forward_pre_hook(note)
-    try:
-        with untouched(replica.model), same_random_state(), torch.no_grad():
-            torch.manual_seed(seed)
-            outputs = main_tensor(output_of(evidence.setup, replica, copied(batch), training=False))
-    finally:
-        handle.remove()
+    with untouched(replica.model), same_random_state(), torch.no_grad(), module_calls({"": replica.model}, note):
+        torch.manual_seed(seed)
+        outputs = main_tensor(output_of(evidence.setup, replica, copied(batch), training=False))
     if outputs is None or not outputs.ndim or not outputs.is_floating_point():
         raise NoEvidence("the network's outputs are no numbers")
     return given[0] if given else None, outputs.detach().cpu().double()

@@ -14,6 +14,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.watch import StepRow
 from striate.doctor.patient.copies import Double
+from striate.observe.gradients import on_gradient
 from striate.records import Finding, Remedy
 
 CUT = 0.1
@@ -113,7 +114,7 @@ def _unclip(replica: Double) -> None:
         raw.clear()
 
     for parameter in held:
-        parameter.register_hook(note(parameter))
+        on_gradient(parameter, note(parameter))
     replica.optimizer.register_step_pre_hook(stepping)
 
 

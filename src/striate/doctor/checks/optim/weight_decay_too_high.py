@@ -18,6 +18,8 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.evidence.trial_variants import OwnGradient
 from striate.doctor.patient.copies import Double
 from striate.doctor.patient.patient import Step
+from striate.observe.gradients import on_gradient
+from striate.observe.interventions import change_gradient
 from striate.records import Finding, Remedy
 
 SHRUNK = 0.8
@@ -148,7 +150,7 @@ def _pulled(evidence: Evidence) -> bool:
     def listen(replica: Double) -> None:
         for parameter in replica.model.parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
-                parameter.register_hook(_cosine(parameter, along))
+                on_gradient(parameter, _cosine(parameter, along))
 
     evidence.variant("gradients along the weights", Change(prepare=listen), steps=2)
     return bool(along) and sorted(along)[len(along) // 2] > ALONG
@@ -166,7 +168,7 @@ def _cosine(parameter: torch.Tensor, found: list[float]) -> Any:
 def _sideways(replica: Double) -> None:
     for parameter in replica.model.parameters():
         if parameter.ndim > 1 and parameter.requires_grad:
-            parameter.register_hook(_projection(parameter))
+            change_gradient(parameter, _projection(parameter))
 
 
 def _projection(parameter: torch.Tensor) -> Any:
