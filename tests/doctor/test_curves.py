@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from striate.doctor.own.curves import Curves, curve_findings
+from striate.doctor.run_curves import Curves, curve_findings
 
 
 def curves(train: Sequence[float], val: Sequence[float], classes: int = 10, **columns: Sequence[float]) -> Curves:

@@ -17,9 +17,9 @@ from striate.doctor.causes import sort_out
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.trial import run_trial
-from striate.doctor.own.curves import curve_findings, read_curves
-from striate.doctor.own.prepared import examine_prepared, in_options, patient_of
-from striate.doctor.patient.unchanged import nothing_changes
+from striate.doctor.prepared_setup import examine_prepared, in_options, setup_of
+from striate.doctor.run_curves import curve_findings, read_curves
+from striate.doctor.setup.preserved_state import state_preserved
 from striate.errors import ConfigError, UsageError
 from striate.records import Finding
 from striate.runs.directory import RunDirectory, open_run
@@ -163,9 +163,9 @@ def pre_checked(prepared: Prepared) -> Prepared:
     if steps < FEWEST_STEPS or config.optim.name == "own-rule" or (config.execution.processes or 1) > 1:
         return prepared
     began = perf_counter()
-    patient = patient_of(prepared)
+    patient = setup_of(prepared)
     try:
-        with execution_settings(config), uncompiled(config), nothing_changes(patient):
+        with execution_settings(config), uncompiled(config), state_preserved(patient):
             trial = run_trial(patient, list(islice(patient.train, 2)), 3, began + MOST, close=False)
             if not trial.rows:
                 return prepared  # training itself tells it in full

@@ -10,8 +10,8 @@ from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock, NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
-from striate.doctor.patient.patient import Patient, make_patient
-from striate.doctor.patient.unchanged import nothing_changes
+from striate.doctor.setup.preserved_state import state_preserved
+from striate.doctor.setup.training_setup import TrainingSetup, make_setup
 from striate.errors import ModelError, StriateError, UsageError, one_line
 from striate.machine.memory import ran_out
 from striate.records import Finding
@@ -41,13 +41,15 @@ def diagnose(
     """
     if not isinstance(budget_seconds, int | float) or not 0 < budget_seconds < float("inf"):
         raise UsageError("budget_seconds", repr(budget_seconds), "a number of seconds above 0", "budget_seconds=30")
-    setup = make_patient(model, train, val, loss=loss, optimizer=optimizer, step=step, task=task)
+    setup = make_setup(model, train, val, loss=loss, optimizer=optimizer, step=step, task=task)
     clock = Clock(float(budget_seconds))
-    with nothing_changes(setup):
+    with state_preserved(setup):
         return examine(setup, clock)
 
 
-def examine(setup: Patient, clock: Clock, *, quick: bool = False, without: frozenset[str] = frozenset()) -> Diagnosis:
+def examine(
+    setup: TrainingSetup, clock: Clock, *, quick: bool = False, without: frozenset[str] = frozenset()
+) -> Diagnosis:
     """Ask all checks, or the `quick` ones, but for codes in `without`, with state preserved."""
     evidence = Evidence(setup, clock)
     found: list[Finding] = []

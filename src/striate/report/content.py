@@ -11,8 +11,8 @@ from typing import Any
 
 from striate.account.ledger import Ledger
 from striate.account.remarks.teacher import teacher_remarks
-from striate.doctor.own.curves import curve_findings, read_curves
-from striate.doctor.own.prepared import in_options
+from striate.doctor.prepared_setup import in_options
+from striate.doctor.run_curves import curve_findings, read_curves
 from striate.errors import pasted
 from striate.records import Finding
 from striate.report.summary import short_layer_table

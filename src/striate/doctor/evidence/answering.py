@@ -6,7 +6,7 @@ import torch
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.patient.batch import main_tensor, parts
+from striate.doctor.setup.batch import main_tensor, parts
 
 
 def predicts_targets(evidence: Evidence) -> bool:

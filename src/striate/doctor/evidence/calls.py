@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.evidence.trial import Change, run_trial
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Patient
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import TrainingSetup
 from striate.observe.module_calls import module_calls, optimizer_steps
 from striate.observe.torch_calls import torch_functions
 
@@ -69,9 +69,9 @@ class StepCalls:
     error: BaseException | None = None
 
 
-def watch_calls(patient: Patient, batch: Any, until: float) -> StepCalls:
+def watch_calls(patient: TrainingSetup, batch: Any, until: float) -> StepCalls:
     """Make one step of a double on `batch` and note what it calls."""
-    calls, doubles = StepCalls(), list[Double]()
+    calls, doubles = StepCalls(), list[Replica]()
 
     def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
         double, watcher = doubles[0], _Watcher(calls)

@@ -22,9 +22,9 @@ from striate.doctor.evidence.samples import Samples, training_samples, validatio
 from striate.doctor.evidence.simple_models import Reference, consult
 from striate.doctor.evidence.tracing import trace_answer, trace_step
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run_trial
-from striate.doctor.patient.batch import copied, size_of
-from striate.doctor.patient.copies import Double, make_double
-from striate.doctor.patient.patient import Patient
+from striate.doctor.setup.batch import copied, size_of
+from striate.doctor.setup.replicas import Replica, make_replica
+from striate.doctor.setup.training_setup import TrainingSetup
 from striate.errors import DataError, StriateError, UsageError
 from striate.machine.memory import ran_out
 from striate.models.untouched import same_random_state, untouched
@@ -76,7 +76,7 @@ class Evidence:
     `pictures`: checks put a picture beside their finding here, by code.
     """
 
-    def __init__(self, setup: Patient, clock: Clock) -> None:
+    def __init__(self, setup: TrainingSetup, clock: Clock) -> None:
         self.setup, self.clock = setup, clock
         self.pictures: dict[str, Picture] = {}
         self._trials: dict[str, Trial] = {}
@@ -182,9 +182,9 @@ class Evidence:
         return later[len(later) // 2]
 
     @Kept
-    def fresh(self) -> Double:
+    def fresh(self) -> Replica:
         """A replica that was not trained."""
-        return make_double(self.setup)
+        return make_replica(self.setup)
 
     @Kept
     def start(self) -> Predictions:
@@ -224,7 +224,7 @@ class Evidence:
     @Kept
     def flow(self) -> Flow:
         """One step of another double, function by function: which result goes into which call."""
-        replica = make_double(self.setup)
+        replica = make_replica(self.setup)
         found = trace_step(replica, self.train.raw[0])
         if found.strangers and found.error is None:
             again = trace_step(replica, self.train.raw[-1])
@@ -272,7 +272,7 @@ class Evidence:
             go_on(trial, batches, more, limit)
         return trial
 
-    def in_training(self, replica: Double) -> Predictions:
+    def in_training(self, replica: Replica) -> Predictions:
         """What a replica predicts on some training batches in training mode."""
         batches = self._some(self.train.raw, 512)
         return predict(self.setup, replica, batches, training=True, until=self.clock.until(0.04))

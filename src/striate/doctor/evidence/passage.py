@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.doctor.patient.batch import main_tensor
+from striate.doctor.setup.batch import main_tensor
 from striate.observe.gradients import on_gradient
 from striate.observe.layer_calls import PRODUCT, WEIGHTED, LayerCall, layer_calls
 

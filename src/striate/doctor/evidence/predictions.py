@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.doctor.evidence.classes import classes_of
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.patient.batch import call, copied, main_tensor, parts, placed
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Patient
+from striate.doctor.evidence.quality import classes_of
+from striate.doctor.setup.batch import call, copied, main_tensor, parts, placed
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import TrainingSetup
 from striate.models.untouched import same_random_state, untouched
 from striate.observe.module_calls import ModuleCall, module_calls
 
@@ -46,7 +46,12 @@ class Predictions:
 
 
 def predict(
-    setup: Patient, replica: Double, batches: Sequence[Any], *, training: bool = False, until: float | None = None
+    setup: TrainingSetup,
+    replica: Replica,
+    batches: Sequence[Any],
+    *,
+    training: bool = False,
+    until: float | None = None,
 ) -> Predictions:
     """The predictions of the replica for batches, all parts of it in evaluation mode (or `training`); nothing in it
     changes.
@@ -79,13 +84,13 @@ def predict(
     return Predictions(torch.cat(outputs), torch.cat(targets) if targets else None, loss / max(count, 1))
 
 
-def _loss(replica: Double, output: torch.Tensor, targets: torch.Tensor) -> float:
+def _loss(replica: Replica, output: torch.Tensor, targets: torch.Tensor) -> float:
     with suppress(Exception):  # a loss of the user's, that may want another form
         return float(replica.loss(output, targets.to(output.device)))
     return float("nan")
 
 
-def output_of(setup: Patient, replica: Double, batch: Any, *, training: bool) -> Any:
+def output_of(setup: TrainingSetup, replica: Replica, batch: Any, *, training: bool) -> Any:
     """What the network gives for a batch, in the mode it is in. Raises NoEvidence where it cannot be asked."""
     if setup.own_step:
         try:

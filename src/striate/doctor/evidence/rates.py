@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Step
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
 from striate.records import Remedy
 
 
@@ -87,7 +87,7 @@ def steps_an_epoch(evidence: Evidence) -> int:
         return len(evidence.train.raw)
 
 
-def _scale(replica: Double, factor: float) -> None:
+def _scale(replica: Replica, factor: float) -> None:
     kept: list[Any] = []
 
     def before(optimizer: Optimizer, _: Any, __: Any) -> None:
@@ -103,7 +103,7 @@ def _scale(replica: Double, factor: float) -> None:
     replica.optimizer.register_step_post_hook(after)
 
 
-def _hold(replica: Double, rates: Sequence[float]) -> None:
+def _hold(replica: Replica, rates: Sequence[float]) -> None:
     def before(optimizer: Optimizer, _: Any, __: Any) -> None:
         for group, rate in zip(optimizer.param_groups, rates, strict=False):
             group["lr"] = rate

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler
 
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.patient.batch import copied, main_tensor, parts, size_of
+from striate.doctor.setup.batch import copied, main_tensor, parts, size_of
 from striate.errors import DataError, one_line
 
 MOST_SAMPLES = 4096

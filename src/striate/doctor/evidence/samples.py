@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.leaves import Path, leaf, leaves
 from striate.doctor.evidence.passage import Passage
 from striate.doctor.evidence.reading import Batches
-from striate.doctor.patient.batch import main_tensor, parts
+from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
 
 
 @dataclass(frozen=True)

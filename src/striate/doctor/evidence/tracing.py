@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from striate.doctor.evidence.flow import HEADS, INPUT, STRANGE, Call, Flow, Head, ModuleCall, Stranger
-from striate.doctor.patient.batch import copied, main_tensor, parts
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.batch import copied, main_tensor, parts
+from striate.doctor.setup.replicas import Replica
 from striate.machine.memory import ran_out
 from striate.models.tensors import tensors_in
 from striate.observe.module_calls import forward_hooks_everywhere, optimizer_steps
@@ -29,7 +29,7 @@ _PLAIN = (int, float, bool, str, type(None))
 _KEPT_NUMBERS = 4_000_000
 
 
-def trace_step(double: Double, batch: Any, loss: Callable[..., Any] | None = None) -> Flow:
+def trace_step(double: Replica, batch: Any, loss: Callable[..., Any] | None = None) -> Flow:
     """Make one of the user's steps on a double, which is trained by it, and note each call. What the step raises ends
     it and is noted, but for want of memory."""
     given = copied(batch)
@@ -44,7 +44,7 @@ def trace_step(double: Double, batch: Any, loss: Callable[..., Any] | None = Non
     return tracer.found
 
 
-def trace_answer(double: Double, batch: Any, ask: Callable[[], object]) -> Flow:
+def trace_answer(double: Replica, batch: Any, ask: Callable[[], object]) -> Flow:
     """Note each call while `ask` runs the network on `batch`."""
     tracer = _Tracer(double, batch)
     with tracer.noting(double):
@@ -53,7 +53,7 @@ def trace_answer(double: Double, batch: Any, ask: Callable[[], object]) -> Flow:
 
 
 class _Tracer:
-    def __init__(self, double: Double, batch: Any) -> None:
+    def __init__(self, double: Replica, batch: Any) -> None:
         self.found = Flow()
         self.names, self.buffers = double.names, {id(buffer) for buffer in double.model.buffers()}
         self.optimized = {id(p) for group in double.optimizer.param_groups for p in group["params"]}
@@ -70,7 +70,7 @@ class _Tracer:
         self.paused = False
 
     @contextmanager
-    def noting(self, double: Double) -> Iterator[None]:
+    def noting(self, double: Replica) -> Iterator[None]:
         """While the body runs, note each call with the module that it happens in, but for the optimizer's."""
 
         def pause() -> None:

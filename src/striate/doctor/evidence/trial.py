@@ -14,10 +14,10 @@ from torch.optim import Optimizer
 
 from striate.doctor.evidence.passage import Passage
 from striate.doctor.evidence.watch import StepRow, Watch, WatchedLoss
-from striate.doctor.patient.batch import copied
-from striate.doctor.patient.copies import Double, make_double
-from striate.doctor.patient.patient import Patient, Step
-from striate.doctor.patient.unchanged import same_values
+from striate.doctor.setup.batch import copied
+from striate.doctor.setup.preserved_state import same_values
+from striate.doctor.setup.replicas import Replica, make_replica
+from striate.doctor.setup.training_setup import Step, TrainingSetup
 from striate.machine.memory import ran_out
 
 CLOSE_STEPS = 10
@@ -39,7 +39,7 @@ class Change:
     step: Any = None
     wrap: Callable[[Step], Step] | None = None
     around: Callable[[Any], Any] | None = None
-    prepare: Callable[[Double], None] | None = None
+    prepare: Callable[[Replica], None] | None = None
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Trial:
     `phase`: what ended it. `astray`: whether the step changed the user's own network (put back since), not the one it
     was given."""
 
-    replica: Double
+    replica: Replica
     step: Step
     loss: Any
     rows: list[StepRow] = field(default_factory=list)
@@ -77,13 +77,18 @@ class Trial:
 
 
 def run_trial(
-    setup: Patient, batches: Sequence[Any], steps: int, until: float, change: Change | None = None, close: bool = True
+    setup: TrainingSetup,
+    batches: Sequence[Any],
+    steps: int,
+    until: float,
+    change: Change | None = None,
+    close: bool = True,
 ) -> Trial:
     """Train a replica for `steps` steps on the batches, over and over, until `until` (of perf_counter) at most.
     `close`: look closely at the first steps. What the user's code raises ends the trial and is noted, but for want of
     memory."""
     change = change or Change()
-    replica = _changed(make_double(setup), change)
+    replica = _changed(make_replica(setup), change)
     step = change.step or replica.step
     loss = change.loss or replica.loss
     trial = Trial(replica, change.wrap(step) if change.wrap else step, change.around(loss) if change.around else loss)
@@ -130,9 +135,9 @@ def wait_for(model: nn.Module) -> None:
         torch.cuda.synchronize()
 
 
-def _changed(replica: Double, change: Change) -> Double:
+def _changed(replica: Replica, change: Change) -> Replica:
     if change.optimizer is not None:
-        replica = Double(
+        replica = Replica(
             replica.model, change.optimizer(replica.model), replica.loss, replica.step, replica.names, replica.originals
         )
     if change.prepare is not None:

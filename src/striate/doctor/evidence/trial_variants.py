@@ -18,7 +18,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call
 from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.observe.torch_calls import function_name, torch_functions
 
 WAYS = {"he": "nn.init.kaiming_normal_", "glorot": "nn.init.xavier_normal_"}
@@ -34,7 +34,7 @@ def with_fresh_weights(evidence: Evidence, way: str) -> Progress | None:
     return evidence.progress_of(trial)
 
 
-def _draw(replica: Double, way: str) -> None:
+def _draw(replica: Replica, way: str) -> None:
     generator = torch.Generator().manual_seed(0)
     layers = [part for part in replica.model.modules() if isinstance(part, _DRAWN)]
     with torch.no_grad():
@@ -59,7 +59,7 @@ class OwnGradient:
         self.parameters: list[torch.Tensor] = []
         self.found: dict[int, torch.Tensor] = {}
 
-    def prepare(self, replica: Double) -> None:
+    def prepare(self, replica: Replica) -> None:
         """Of a replica before its first step."""
         self.parameters = [parameter for parameter in replica.model.parameters() if parameter.requires_grad]
         replica.optimizer.register_step_pre_hook(self._stepping)
@@ -102,7 +102,7 @@ def replaced(calls: tuple[Call, ...], instead: Instead) -> Change:
     wanted = {(call.name, call.ordinal) for call in calls}
     steps: list[Any] = []
 
-    def prepare(replica: Double) -> None:
+    def prepare(replica: Replica) -> None:
         steps.append(replica.step)
 
     def step(*args: Any) -> Any:

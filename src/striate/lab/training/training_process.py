@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from striate.doctor.own.curves import Curves, curve_findings, read_curves
+from striate.doctor.run_curves import Curves, curve_findings, read_curves
 from striate.errors import StriateError
 from striate.lab.problems import LABELS
 from striate.records import Remedy

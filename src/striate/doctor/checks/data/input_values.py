@@ -13,13 +13,12 @@ from striate.doctor.checks.data.looking import WORDS, both_parts, picture_of, sc
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.leaves import leaves
 from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.samples import Samples
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.patient.batch import main_tensor
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.batch import leaves, main_tensor
+from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_inputs
 from striate.records import Finding
 from striate.wording import several
@@ -280,7 +279,7 @@ def _tried(evidence: Evidence, scales: _Scales) -> tuple[float | None, float | N
     """How good the trial's network is, and that of a trial with standardized inputs."""
     dtype = next((p.dtype for p in evidence.setup.model.parameters()), torch.float32)
 
-    def prepare(replica: Double) -> None:
+    def prepare(replica: Replica) -> None:
         def standardize(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
             if not args or not isinstance(args[0], torch.Tensor):
                 return None

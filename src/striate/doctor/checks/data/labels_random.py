@@ -12,10 +12,10 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import channels_first
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.leaves import dealt_anew
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.simple_models import answers_belong, belonging, related
 from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import dealt_anew
 from striate.records import Finding
 
 SIGMAS = 3.0

@@ -11,8 +11,8 @@ from striate.doctor.checks.data.looking import score
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.leaves import dealt_anew
 from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import dealt_anew
 from striate.records import Finding
 from striate.wording import several
 

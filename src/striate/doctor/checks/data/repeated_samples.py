@@ -24,7 +24,7 @@ from striate.doctor.evidence.nearness import (
     same_in,
 )
 from striate.doctor.evidence.reading import draws_again, shared_positions
-from striate.doctor.patient.batch import main_tensor, parts
+from striate.doctor.setup.batch import main_tensor, parts
 from striate.records import Finding, Remedy
 from striate.wording import several
 

@@ -19,9 +19,9 @@ from striate.doctor.evidence.describing import channels_first, is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.batch import main_tensor
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Patient
+from striate.doctor.setup.batch import main_tensor
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import TrainingSetup
 from striate.observe.interventions import change_inputs
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.torch_calls import torch_functions
@@ -40,7 +40,7 @@ class Entrance:
     channels: int
 
 
-def find_entrance(setup: Patient, replica: Double, batch: Any) -> Entrance:
+def find_entrance(setup: TrainingSetup, replica: Replica, batch: Any) -> Entrance:
     """Ask the replica about a batch and look at its first such layer. Raises NoEvidence where it has none."""
     caught: list[Entrance] = []
     layers = {
@@ -144,7 +144,7 @@ def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tu
     if entrance.name is None:  # a function, whose input cannot be changed
         return None, ""
 
-    def prepare(replica: Double) -> None:
+    def prepare(replica: Replica) -> None:
         def read_anew(args: tuple[Any, ...]) -> tuple[Any, ...]:
             return reread(args[0], order), *args[1:]
 

@@ -13,9 +13,9 @@ from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.leaves import altered
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
+from striate.doctor.setup.batch import altered
 from striate.records import Finding
 from striate.wording import show_shape
 

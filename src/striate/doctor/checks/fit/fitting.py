@@ -17,9 +17,9 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import Quality, quality
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.patient.batch import main_tensor, parts
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import usual_step
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import usual_step
 
 _ALIKE = 0.9
 
@@ -116,7 +116,7 @@ def _plain(evidence: Evidence) -> bool:
     return same and given is not None and inputs is not None and torch.equal(given.cpu(), inputs.cpu())
 
 
-def ready_to_learn(replica: Double) -> None:
+def ready_to_learn(replica: Replica) -> None:
     """Put the replica into training mode, without dropout."""
     replica.model.train()
     for part in replica.model.modules():

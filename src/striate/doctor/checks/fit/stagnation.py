@@ -27,7 +27,7 @@ from striate.doctor.evidence.predictions import Predictions, predict
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.rates import at_rate, rates_are_users
 from striate.doctor.evidence.trial import Trial, go_on
-from striate.doctor.patient.batch import size_of
+from striate.doctor.setup.batch import size_of
 from striate.records import Finding, Remedy
 
 _FALLEN = 0.03

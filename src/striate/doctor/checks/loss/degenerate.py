@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.trial import Change, Trial, run_trial
-from striate.doctor.patient.batch import copied, main_tensor
+from striate.doctor.setup.batch import copied, main_tensor
 from striate.records import Finding
 
 _FALLEN = 0.2

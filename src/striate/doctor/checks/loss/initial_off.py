@@ -13,7 +13,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.passage import WHOLE
 from striate.doctor.evidence.quality import Quality, form_of, quality
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.records import Finding
 
@@ -91,7 +91,7 @@ def _too_sure(known: Quality, outputs: torch.Tensor, targets: torch.Tensor) -> s
 
 
 def _divided_by(number: float) -> Any:
-    def prepare(replica: Double) -> None:
+    def prepare(replica: Replica) -> None:
         def divide(_: tuple[Any, ...], output: Any) -> Any:
             return output / number if isinstance(output, torch.Tensor) else output
 
@@ -101,7 +101,7 @@ def _divided_by(number: float) -> Any:
 
 
 def _smaller_layer(name: str, number: float) -> Any:
-    def prepare(replica: Double) -> None:
+    def prepare(replica: Replica) -> None:
         with torch.no_grad():
             for parameter in replica.model.get_submodule("" if name == WHOLE else name).parameters(recurse=False):
                 parameter.div_(number)

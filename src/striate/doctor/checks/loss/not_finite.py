@@ -15,9 +15,9 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of
 from striate.doctor.evidence.trial import Change, run_trial
-from striate.doctor.patient.batch import main_tensor
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Step
+from striate.doctor.setup.batch import main_tensor
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
 from striate.observe.interventions import change_inputs, change_output
 from striate.records import Finding
 
@@ -54,7 +54,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _where_it_began(evidence: Evidence, wrong: int) -> Finding | None:
     moments: list[_Moment] = []
 
-    def prepare(replica: Double) -> None:
+    def prepare(replica: Replica) -> None:
         watch_moments(replica, moments)
 
     # Batches, random numbers and rates are those of the trial, so the same happens.
@@ -88,7 +88,7 @@ def _explained(evidence: Evidence, number: int, loss: float, moment: _Moment) ->
     return _finding("error", "the gradient of the loss", text, _REMEDY)
 
 
-def watch_moments(replica: Double, moments: list[_Moment]) -> None:
+def watch_moments(replica: Replica, moments: list[_Moment]) -> None:
     """Note how large outputs, weights and gradients of a replica are in each step."""
     parameters = [p for p in replica.model.parameters() if p.is_floating_point()]
 

@@ -16,8 +16,8 @@ from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.evidence import STEPS, Evidence
 from striate.doctor.evidence.quality import Quality, quality
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.patient.batch import main_tensor, parts
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_gradient, change_output
 from striate.records import Finding
 from striate.wording import show_shape
@@ -66,7 +66,7 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def turn_round(replica: Double) -> None:
+def turn_round(replica: Replica) -> None:
     """Have every gradient of the replica come with the other sign."""
     for parameter in replica.model.parameters():
         if parameter.requires_grad and isinstance(parameter, nn.Parameter):
@@ -173,7 +173,7 @@ def _with_shape(evidence: Evidence, targets: tuple[int, ...]) -> Change:
 
         return Change(around=around)
 
-    def prepare(replica: Double) -> None:
+    def prepare(replica: Replica) -> None:
         change_output(replica.model, lambda _, outputs: shaped(outputs))
 
     return Change(prepare=prepare)

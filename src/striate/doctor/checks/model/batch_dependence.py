@@ -15,7 +15,7 @@ from striate.doctor.checks.model.variants import apart, asked, question, spread_
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
-from striate.doctor.patient.batch import copied, main_tensor, size_of
+from striate.doctor.setup.batch import copied, main_tensor, size_of
 from striate.models.untouched import same_random_state, untouched
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.records import Finding, Remedy

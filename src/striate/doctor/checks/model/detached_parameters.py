@@ -16,7 +16,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import PRODUCTS, Call, Flow, Stranger
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.trial_variants import first_argument, replaced
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 from striate.wording import listed, several
 
@@ -133,7 +133,7 @@ def _where(strangers: list[Stranger]) -> str:
     return listed(list(dict.fromkeys(names)))
 
 
-def _register(replica: Double) -> None:
+def _register(replica: Replica) -> None:
     known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
     found = [
         tensor

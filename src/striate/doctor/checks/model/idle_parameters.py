@@ -14,7 +14,7 @@ from striate.doctor.checks.model.variants import said, tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 from striate.wording import listed, several
 
@@ -147,7 +147,7 @@ def _finding(severity: str, names: list[str], measured: str, gain: str) -> Findi
     )
 
 
-def _unfreeze(replica: Double, names: set[str]) -> None:
+def _unfreeze(replica: Replica, names: set[str]) -> None:
     known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
     fresh = []
     for name, parameter in replica.model.named_parameters():

@@ -14,9 +14,9 @@ from striate.doctor.checks.model.variants import asked, said, tried, with_inputs
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
-from striate.doctor.evidence.leaves import leaves
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.batch import leaves
+from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.records import Finding, Remedy
 from striate.wording import listed
@@ -122,7 +122,7 @@ def _is_factorized(evidence: Evidence, chain: list[Call]) -> bool:
     return not evidence.setup.classifies and first < last
 
 
-def _bend(evidence: Evidence, replica: Double) -> float | None:
+def _bend(evidence: Evidence, replica: Replica) -> float | None:
     """How far f(a) + f(b) − f(a + b) − f(0) is from zero, as a share of the predictions, in evaluation mode; of scores
     where the predictions are probabilities. None where that says nothing."""
     batch = evidence.train.raw[0]
@@ -200,7 +200,7 @@ def _finding(evidence: Evidence, chain: list[Call], apart: float | None) -> Find
     )
 
 
-def _bent(replica: Double, layers: set[str]) -> None:
+def _bent(replica: Replica, layers: set[str]) -> None:
     for name, part in replica.model.named_modules():
         if name in layers and isinstance(part, _LAYERS):
             change_output(part, lambda _, output: nn.functional.relu(output))

@@ -16,7 +16,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 from striate.wording import show_sizes
 
@@ -142,7 +142,7 @@ def _share_right(evidence: Evidence) -> float:
         return 0.0
 
 
-def _dilate(replica: Double, times: int) -> None:
+def _dilate(replica: Replica, times: int) -> None:
     """Let all convolutions but the first look `times` as far, with maps of the same sizes."""
     layers = [
         part

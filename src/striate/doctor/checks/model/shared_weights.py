@@ -14,7 +14,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Flow, ModuleCall
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 from striate.wording import listed, several
 
@@ -89,7 +89,7 @@ def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
     )
 
 
-def _parted(replica: Double, places: list[str]) -> None:
+def _parted(replica: Replica, places: list[str]) -> None:
     """Give each place a layer of its own."""
     known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
     for place in places:

@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.records import Finding
 from striate.wording import listed, show_sizes
@@ -154,7 +154,7 @@ def _after_one_place(flow: Flow) -> list[Call]:
     return []
 
 
-def _less_stride(replica: Double, last: Call) -> None:
+def _less_stride(replica: Replica, last: Call) -> None:
     """Stride 2 for the first layer that strides, 1 for all others; pools keep a window, padded; pooling to one place
     goes. What the last convolution gives is averaged to the size it had."""
     parts = dict(replica.model.named_modules())

@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 
 CODE = "model.too-small"
@@ -109,7 +109,7 @@ def _can_widen(model: nn.Module, narrow: _Narrow) -> bool:
     return all(isinstance(parts.get(name), _LAYERS) for name in (narrow.before, narrow.behind))
 
 
-def _widen(replica: Double, narrow: _Narrow) -> None:
+def _widen(replica: Replica, narrow: _Narrow) -> None:
     """Put wider layers in the stead of the two, and of the batch norms between them. What cannot be widened fails in
     the trial's first step."""
     parts = dict(replica.model.named_modules())

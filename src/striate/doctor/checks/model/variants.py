@@ -11,11 +11,10 @@ import torch
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.leaves import mapped
 from striate.doctor.evidence.predictions import output_of
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.patient.batch import copied, main_tensor, parts, size_of
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.batch import copied, main_tensor, mapped, parts, size_of
+from striate.doctor.setup.replicas import Replica
 from striate.models.tensors import tensors_in
 from striate.models.untouched import same_random_state, untouched
 from striate.observe.module_calls import ModuleCall, module_calls
@@ -58,14 +57,14 @@ def said(remedy: Tried | None, words: str) -> str:
 FLAT = 1e-2
 
 
-def asked(evidence: Evidence, batch: Any, *, seed: int = 0, replica: Double | None = None) -> torch.Tensor:
+def asked(evidence: Evidence, batch: Any, *, seed: int = 0, replica: Replica | None = None) -> torch.Tensor:
     """The predictions of the network as it was given (or of another replica) to a batch, on the CPU. Raises NoEvidence
     where it cannot be asked."""
     return question(evidence, batch, seed=seed, replica=replica)[1]
 
 
 def question(
-    evidence: Evidence, batch: Any, *, seed: int = 0, replica: Double | None = None
+    evidence: Evidence, batch: Any, *, seed: int = 0, replica: Replica | None = None
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
     """What the network is given for a batch, after what the step does to it, and its predictions. Raises NoEvidence."""
     replica = replica or evidence.fresh

@@ -13,7 +13,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.watch import StepRow
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.observe.gradients import on_gradient
 from striate.records import Finding, Remedy
 
@@ -81,7 +81,7 @@ def _by_hooks(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _unhook(replica: Double) -> None:
+def _unhook(replica: Replica) -> None:
     for parameter in replica.model.parameters():
         (parameter._backward_hooks or {}).clear()
 
@@ -95,7 +95,7 @@ def _round(value: float) -> str:
     return f"{float(f'{value:.1g}'):g}"
 
 
-def _unclip(replica: Double) -> None:
+def _unclip(replica: Replica) -> None:
     """The optimizer gets what backward gave, whatever was done to it in between."""
     raw: dict[int, torch.Tensor] = {}
     held = [p for group in replica.optimizer.param_groups for p in group["params"] if p.requires_grad and p.is_leaf]

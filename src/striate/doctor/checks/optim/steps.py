@@ -15,7 +15,7 @@ from striate.doctor.evidence.functions import TOLERANCE, FunctionCheck, check_fu
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
 from striate.doctor.evidence.trial_variants import optimized, unmoved
 from striate.doctor.evidence.watch import StepRow
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 from striate.wording import listed
 
@@ -249,7 +249,7 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
     )
 
 
-def _add(replica: Double, missing: Sequence[str]) -> None:
+def _add(replica: Replica, missing: Sequence[str]) -> None:
     wanted = [p for name, p in replica.model.named_parameters() if name in set(missing)]
     replica.optimizer.add_param_group({"params": wanted})
 
@@ -265,7 +265,7 @@ def _carry_what_was_learned(evidence: Evidence, missing: Sequence[str]) -> bool:
     return True
 
 
-def _mix(replica: Double, missing: Sequence[str], seed: int) -> None:
+def _mix(replica: Replica, missing: Sequence[str], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in replica.model.named_parameters():

@@ -16,8 +16,8 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.evidence.trial_variants import OwnGradient
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Step
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
 from striate.observe.interventions import change_gradient
 from striate.records import Finding, Remedy
@@ -137,7 +137,7 @@ def _shrunk(trial: Trial) -> float:
     return after / before
 
 
-def _without(replica: Double) -> None:
+def _without(replica: Replica) -> None:
     for group in replica.optimizer.param_groups:
         if "weight_decay" in group:
             group["weight_decay"] = 0.0
@@ -147,7 +147,7 @@ def _pulled(evidence: Evidence) -> bool:
     """Whether gradients point along the weights, as those of a penalty on their squares do."""
     along: list[float] = []
 
-    def listen(replica: Double) -> None:
+    def listen(replica: Replica) -> None:
         for parameter in replica.model.parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
                 on_gradient(parameter, _cosine(parameter, along))
@@ -165,7 +165,7 @@ def _cosine(parameter: torch.Tensor, found: list[float]) -> Any:
     return hook
 
 
-def _sideways(replica: Double) -> None:
+def _sideways(replica: Replica) -> None:
     for parameter in replica.model.parameters():
         if parameter.ndim > 1 and parameter.requires_grad:
             change_gradient(parameter, _projection(parameter))

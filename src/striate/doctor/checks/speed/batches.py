@@ -13,7 +13,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
-from striate.doctor.patient.patient import Step
+from striate.doctor.setup.training_setup import Step
 from striate.records import Finding, Remedy
 
 _SHARE = 0.6

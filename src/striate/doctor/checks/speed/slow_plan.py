@@ -12,8 +12,8 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.speed.batches import best, seconds_of_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Step
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
 from striate.records import Finding
 
 _DOUBLE_SECONDS = 0.004
@@ -132,7 +132,7 @@ def _under_bfloat16(evidence: Evidence) -> Any:
     return wrap
 
 
-def _to_float32(replica: Double) -> None:
+def _to_float32(replica: Replica) -> None:
     replica.model.float()
     for state in replica.optimizer.state.values():
         for key, value in state.items():
@@ -140,7 +140,7 @@ def _to_float32(replica: Double) -> None:
                 state[key] = value.float()
 
 
-def _to_channels_last(replica: Double) -> None:
+def _to_channels_last(replica: Replica) -> None:
     replica.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

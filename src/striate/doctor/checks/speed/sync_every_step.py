@@ -9,7 +9,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.speed.batches import best, seconds_of_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.patient import usual_step
+from striate.doctor.setup.training_setup import usual_step
 from striate.records import Finding
 
 _FETCHED = 16

@@ -15,8 +15,8 @@ from striate.data.loader import batches, epoch_order
 from striate.doctor.diagnose import examine
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
-from striate.doctor.patient.patient import Loss, Patient
-from striate.doctor.patient.unchanged import nothing_changes
+from striate.doctor.setup.preserved_state import state_preserved
+from striate.doctor.setup.training_setup import Loss, TrainingSetup
 from striate.models.weights.auxiliary_outputs import answers
 from striate.records import Finding, Remedy
 from striate.tasks.task import Task
@@ -38,8 +38,8 @@ _DECIDED_ELSEWHERE = frozenset({"speed.slow-plan"})
 
 def examine_prepared(prepared: Prepared, clock: Clock, *, quick: bool = False) -> Diagnosis:
     """All checks on a training that is about to start; `quick`: those that need no trials of their own."""
-    setup = patient_of(prepared)
-    with execution_settings(prepared.config), uncompiled(prepared.config), nothing_changes(setup):
+    setup = setup_of(prepared)
+    with execution_settings(prepared.config), uncompiled(prepared.config), state_preserved(setup):
         return examine(setup, clock, quick=quick, without=_DECIDED_ELSEWHERE)
 
 
@@ -54,11 +54,11 @@ def in_options(finding: Finding, config: Config) -> Finding:
     return replace(finding, remedy=Remedy(text, settings=settings, command=told.command, advice=told.advice))
 
 
-def patient_of(prepared: Prepared) -> Patient:
+def setup_of(prepared: Prepared) -> TrainingSetup:
     """The training as `striate train` makes it: batches augmented and standardized, its own loss, optimizer, peak
     rate and precision. The plan's compiled forms run as they are written: results are the same."""
     step = partial(_step, objective=prepared.objective, warmup=_Warmup())
-    return Patient(
+    return TrainingSetup(
         prepared.state.module,
         TrainingBatches(prepared),
         ValidationBatches(prepared),

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.patient.batch import call, main_tensor, parts, placed
+from striate.doctor.setup.batch import call, main_tensor, parts, placed
 from striate.errors import UsageError
 from striate.models.untouched import is_lazy
 from striate.tasks.every import TASKS
@@ -29,7 +29,7 @@ OWN_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Patient:
+class TrainingSetup:
     """A network with all that it is trained with.
 
     `train`, `val`: what yields batches. `arrays`: whether the training data came as (x, y), with no loader of the
@@ -77,7 +77,7 @@ class Patient:
         return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
-def make_patient(
+def make_setup(
     model: object,
     train: object,
     val: object = None,
@@ -86,7 +86,7 @@ def make_patient(
     optimizer: object = None,
     step: object = None,
     task: str = "classify",
-) -> Patient:
+) -> TrainingSetup:
     """Check the arguments of `diagnose`. Raises UsageError."""
     if not isinstance(model, nn.Module):
         raise UsageError("model", type(model).__name__, "an nn.Module", "striate.diagnose(model, train)")
@@ -108,7 +108,7 @@ def make_patient(
         raise UsageError("loss", f"none, for task {task!r}", expected, remedy)
     if not isinstance(optimizer, Optimizer):
         _load_optimizers()
-    return Patient(
+    return TrainingSetup(
         model,
         _batches(train, "train", model, shuffled=True),
         None if val is None else _batches(val, "val", model, shuffled=False),

@@ -17,8 +17,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from striate.doctor.patient.patient import Loss, Patient, Step
-from striate.doctor.patient.reach import (
+from striate.doctor.setup.preserved_state import is_data
+from striate.doctor.setup.reached_objects import (
     DATA,
     attributes_of,
     global_names,
@@ -26,7 +26,7 @@ from striate.doctor.patient.reach import (
     slots_of,
     written_by_user,
 )
-from striate.doctor.patient.unchanged import is_data
+from striate.doctor.setup.training_setup import Loss, Step, TrainingSetup
 from striate.errors import UsageError, one_line
 from striate.machine.memory import ran_out
 from striate.models.tensors import tensors_in
@@ -37,7 +37,7 @@ _SHARED = (*DATA, types.ModuleType, type, io.IOBase)
 
 
 @dataclass(frozen=True)
-class Double:
+class Replica:
     """What trials are made on. `optimizer` works on the parameters of `model`; `names`: of parameters, by identity;
     `twins`: the original parameters, by name."""
 
@@ -49,7 +49,7 @@ class Double:
     originals: dict[str, nn.Parameter]
 
 
-def make_double(setup: Patient) -> Double:
+def make_replica(setup: TrainingSetup) -> Replica:
     """A copy of everything that training touches; closures and globals of the step hold the copies too.
 
     Raises ModelError where the network cannot be copied.
@@ -71,7 +71,7 @@ def make_double(setup: Patient) -> Double:
                 cast("dict[Any, Any]", table)[key] = rebind(hook)
     _copy_gradient_hooks(setup.model, model, rebind)
     names = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
-    return Double(model, optimizer, loss, step, names, dict(setup.model.named_parameters()))
+    return Replica(model, optimizer, loss, step, names, dict(setup.model.named_parameters()))
 
 
 def _made(make: Callable[[Any], Optimizer], model: nn.Module) -> Optimizer:

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from striate.doctor.patient.patient import Patient
-from striate.doctor.patient.reach import reached_objects, slots_of
+from striate.doctor.setup.reached_objects import reached_objects, slots_of
+from striate.doctor.setup.training_setup import TrainingSetup
 from striate.models.untouched import TRIALS, nothing_compiled, same_random_state
 
 Undo = Callable[[], None]
@@ -28,7 +28,7 @@ LARGE = 64 * 2**20
 
 
 @contextmanager
-def nothing_changes(setup: Patient) -> Iterator[None]:
+def state_preserved(setup: TrainingSetup) -> Iterator[None]:
     """Whatever the body does, and however it ends: parameters, buffers, modes, `requires_grad`, gradients, hooks and
     attributes of the network, the state of the optimizer, of schedulers, generators and data sets that loaders, loss
     and step hold, and the random state of Python, NumPy and torch are what they were. What is printed goes to stderr;

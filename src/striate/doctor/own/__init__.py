@@ -1,1 +1,0 @@
-"""Trainings of striate's own as setups: prepared ones, and what finished ones left behind."""
