@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import striate
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
 from striate.runs.directory import open_run
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data

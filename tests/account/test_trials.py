@@ -17,7 +17,7 @@ from striate.account.observing import observe
 from striate.account.observing.observation import trying
 from striate.errors import ModelError
 from striate.models.check import check_forward
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
 
 
 class NotCopied(nn.Module):

@@ -15,7 +15,7 @@ from torch import nn
 
 from striate.layers.activations import hard_threshold
 from striate.models.build import build_model
-from striate.models.learning_rule import OwnRule, learning_rule
+from striate.models.learning_rule import LocalLearningRule, learning_rule
 from striate.models.zoo.madaline import majority_rule, minimal_disturbance
 from striate.models.zoo.perceptron import CHUNK, least_mean_squares, perceptron_rule, signs_of_classes
 
@@ -225,7 +225,7 @@ def test_majorities_are_right_after_their_turn_by_the_fewest_and_least_certain_m
 def test_a_rule_says_what_it_is_and_changes_the_network_it_belongs_to(name: str) -> None:
     torch.manual_seed(0)
     network = build_model(name, (1, 12, 12), 3)
-    assert isinstance(network, OwnRule)
+    assert isinstance(network, LocalLearningRule)
     rule = learning_rule(network)
     assert rule is not None
     assert rule.rate > 0

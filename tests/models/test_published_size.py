@@ -5,8 +5,7 @@ import torch
 
 from quick import few_quick
 from striate.models.build import build_model
-from striate.models.published_size import size_note
-from striate.models.registry import MODELS
+from striate.models.registry import MODELS, size_note
 
 
 def test_small_images():

@@ -15,8 +15,8 @@ from striate.report.write import render_report
 from striate.statistics.calibration import Calibration, ReliabilityBin, Temperature
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import wilson
+from striate.tasks.assessment import Assessment, Figures, Gap, Slice
 from striate.tasks.classify.metrics import ClassificationMetrics, ClassMetrics, ConfusedPair, RankCurve
-from striate.tasks.figures import Assessment, Figures, Gap, Slice
 from striate.tasks.regress.metrics import NumberPrediction, RangeMetrics, RegressionMetrics, TargetMetrics
 from striate.visualize.page_parts import Section
 

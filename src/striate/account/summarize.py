@@ -21,8 +21,8 @@ from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run, read_network
 from striate.models.input_shape import read_input_shape
+from striate.models.preserved_state import same_random_state
 from striate.models.registry import MODELS
-from striate.models.untouched import same_random_state
 
 Shape = tuple[int, ...]
 

@@ -18,8 +18,7 @@ from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import read_dispensable
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.kept import kept_predictions
-from striate.tasks.registry import task_of_run
+from striate.tasks.registry import saved_predictions, task_of_run
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
@@ -86,7 +85,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswe
     none were, computed now."""
     config, metrics = config_from_yaml(run.config), read_dispensable(run.metrics_json)
     costs = metrics if isinstance(metrics, dict) else {}
-    kept = kept_predictions(run, split) if split in costs else None  # else the run is not complete
+    kept = saved_predictions(run, split) if split in costs else None  # else the run is not complete
     if kept is not None and len(kept.ids):
         data, answers = costs.get("data"), kept.answers if kept.predicted is None else kept.predicted
         task = task_of_run(kept.task, str(run.path))

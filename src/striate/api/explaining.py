@@ -14,7 +14,7 @@ from striate.api.networks import load
 from striate.api.subject import find_subject
 from striate.api.training import Run
 from striate.errors import DataError, StriateError, UsageError, pasted
-from striate.models.untouched import on_trial, trial_copy
+from striate.models.preserved_state import on_trial, trial_copy
 from striate.observe.module_calls import forward_hooks
 from striate.runs.directory import open_run
 from striate.runs.files import write_text

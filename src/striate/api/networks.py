@@ -18,8 +18,8 @@ from striate.account.summarize import summarize, summarize_and_measure
 from striate.errors import NoInputShape, RunError, pasted
 from striate.evaluation.assessment import read_temperature
 from striate.models.build import build_model
-from striate.models.own_code import take_as
-from striate.models.untouched import same_random_state
+from striate.models.preserved_state import same_random_state
+from striate.models.trusted_code import take_as
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import write_text

@@ -63,7 +63,7 @@ def plan_training(
     `nn.Module`, nor any random state, is changed. Raises StriateError; TrainingError where the network does not take a
     plain step.
     """
-    from striate.models.untouched import copied, left_alone
+    from striate.models.preserved_state import copied, left_alone
 
     if not 0 < seconds <= 3600:
         raise ConfigError("seconds", f"{seconds:g}", "more than 0, and an hour at most", "--seconds 20")

@@ -13,7 +13,7 @@ from striate.api.announcing import Announce
 from striate.api.subject import Subject, find_subject
 from striate.data.dataset import Split
 from striate.errors import DataError, UsageError
-from striate.models.untouched import same_random_state
+from striate.models.preserved_state import same_random_state
 from striate.training.trained import Trained
 from striate.visualize.canvas import save_figure
 from striate.wording import several

@@ -21,8 +21,7 @@ from striate.studies.learning_curve.learning_curve import LearningCurve
 from striate.studies.learning_curve.run import FinishedRun, measure_learning_curve
 from striate.studies.sweep.run import Sweep, SweepRequest, run_sweep
 from striate.studies.sweep.space import refuse_fixed, space_texts
-from striate.tasks.kept import kept_predictions
-from striate.tasks.metric_names import metric_named
+from striate.tasks.registry import metric_named, saved_predictions
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import memory_explained
 from striate.training.learning_rate.records import LearningRateSearch
@@ -46,7 +45,7 @@ def learning_curve(
     opened = open_run(run.path if isinstance(run, Run) else Path(run))
     load(opened.path)  # says what is missing, where the network cannot be built again
     config, metrics = config_from_yaml(opened.config), read_metrics(opened)
-    kept = kept_predictions(opened, "test")
+    kept = saved_predictions(opened, "test")
     answers = None if kept is None else kept.answers if kept.predicted is None else kept.predicted
     finished = FinishedRun(
         config, int(metrics["steps"]), float(metrics["train_seconds"]), None if kept is None else kept.ids, answers
@@ -93,7 +92,7 @@ def find_learning_rate(
     to draw the search into, a new one unless `force`; nothing else is written. `announce` is told of each step. Raises
     StriateError.
     """
-    from striate.models.untouched import copied
+    from striate.models.preserved_state import copied
     from striate.report.lr_find import save_lr_find
     from striate.training.learning_rate.find import random_states_kept, search_learning_rate
     from striate.training.learning_rate.records import how_to_train, refuse_untried

@@ -25,7 +25,7 @@ from striate.errors import DataError, ModelError, NoImage, RunError, UsageError,
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run
-from striate.models.untouched import TRIALS
+from striate.models.preserved_state import TRIALS
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import user_path
 from striate.tasks.registry import make_task

@@ -22,7 +22,7 @@ from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.networks import load
 from striate.data.sources.objects import Data, given_data
 from striate.errors import DataError, RunError, UsageError, pasted
-from striate.models.own_code import name_of, take_as
+from striate.models.trusted_code import name_of, take_as
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import take_up
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
@@ -36,7 +36,7 @@ from striate.studies.cross_validation.run import (
     study_is_whole,
     write_cv_beginning,
 )
-from striate.tasks.metric_names import split_line
+from striate.tasks.registry import split_line
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field
 from striate.training.deadline import time_watch

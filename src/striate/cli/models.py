@@ -16,7 +16,7 @@ from rich.table import Table
 
 from striate.models.catalog.history import ChallengeResult
 from striate.models.layer_strings import words
-from striate.models.model_info import ModelInfo, PublishedError
+from striate.models.registry import ModelInfo, PublishedError
 from striate.wording import scaled, show_shape
 
 

@@ -95,7 +95,7 @@ def _print_cross_validation(path: Path, metrics: dict[str, Any]) -> None:
 def _print_result(path: Path, metrics: dict[str, Any]) -> None:
     from striate.cli.output import print_text
     from striate.evaluation.baselines import comparison_lines
-    from striate.tasks.metric_names import split_line
+    from striate.tasks.registry import split_line
 
     for split in ("train", "val", "test"):
         print_text(f"{split + ':':<7}{split_line(metrics[split])}")

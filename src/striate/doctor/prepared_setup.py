@@ -17,7 +17,7 @@ from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.training_setup import Loss, TrainingSetup
-from striate.models.weights.auxiliary_outputs import answers
+from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.records import Finding, Remedy
 from striate.tasks.task import Task
 from striate.training.config import Config
@@ -140,7 +140,7 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     with autocast(config, inputs.device):
         if objective.heads is None and not config.regularize.sparsity:
-            given = answers(model, model(inputs), whole=objective.task.reads_tree)
+            given = network_outputs(model, model(inputs), whole=objective.task.reads_tree)
             value = loss(given.outputs, targets)
             for weight, outputs in given.auxiliary:
                 value = value + weight * loss(outputs, targets)

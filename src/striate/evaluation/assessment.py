@@ -17,8 +17,8 @@ from striate.runs.directory import RunDirectory
 from striate.runs.files import read_dispensable, write_json
 from striate.runs.predictions import MOST_SAMPLES, MOST_VALUES, Predictions, write_predictions
 from striate.statistics.calibration import LEAST, MOST, Temperature
+from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.figures import Assessment, Figures
 from striate.tasks.task import Task
 
 

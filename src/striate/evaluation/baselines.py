@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, DataError
 from striate.tasks.baseline import Baseline, Fitted, Method
-from striate.tasks.metric_names import split_line
+from striate.tasks.registry import split_line
 from striate.tasks.task import Task
 
 _FIELDS = ("task.name", "task.class_weights", "seed")

@@ -9,7 +9,7 @@ from striate import notebook
 from striate.errors import one_line
 from striate.records import Interval
 from striate.statistics.paired import LEVEL, Difference, p_text, signed
-from striate.tasks.metric_names import metric_named, metric_text
+from striate.tasks.registry import metric_named, metric_text
 from striate.wording import duration, paragraph, scaled, shorten_middle
 
 _WIDTH = 80

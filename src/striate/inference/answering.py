@@ -19,7 +19,7 @@ from striate.inference.plan_key import machine_facts, network_digest
 from striate.inference.torch_network import Network
 from striate.machine.cache import read_plan, save_plan
 from striate.machine.precision import fp32_products
-from striate.models.untouched import untouched
+from striate.models.preserved_state import preserved
 
 LEAST_TOTAL = 1000
 """So few samples are predicted plainly: comparing 200 of them would cost more than it gains."""
@@ -54,7 +54,7 @@ def answer_plainly(module: nn.Module, reason: str = "asked for") -> Answering:
 def inference(answering: Answering) -> Iterator[Network]:
     """The network for a while without gradients, in eval mode, fp32 being fp32 on a GPU too; the given module is put
     back as it was."""
-    with untouched(answering.module), torch.inference_mode(), fp32_products(tf32=False):
+    with preserved(answering.module), torch.inference_mode(), fp32_products(tf32=False):
         yield answering.network
 
 

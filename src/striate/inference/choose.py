@@ -17,7 +17,7 @@ from striate.inference.plan import PLAIN, AnswerAgreement, Tried, Way
 from striate.inference.race import AHEAD, race
 from striate.inference.torch_network import Network, prepare_torch
 from striate.machine.memory import ran_out
-from striate.models.untouched import has_forward_of_its_own, is_lazy
+from striate.models.preserved_state import has_forward_of_its_own, is_lazy
 
 
 def ways_to_try(device: torch.device) -> tuple[Way, ...]:

@@ -18,7 +18,7 @@ from torch import nn
 
 from striate.inference.torch_network import Network
 from striate.machine.precision import Precision
-from striate.models.untouched import copied, on_trial
+from striate.models.preserved_state import copied, on_trial
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _LOADING = threading.Lock()

@@ -25,7 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from striate.data.memory_layout import channels_last, contiguous
 from striate.inference.plan import Way
 from striate.machine.precision import dtype_of, fp32_products
-from striate.models.untouched import copied, on_trial
+from striate.models.preserved_state import copied, on_trial
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _FOLDABLE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -22,8 +22,8 @@ from striate.models.input_shape import read_input_shape
 from striate.models.layer_strings.outputs import plan_outputs, with_outputs
 from striate.models.layer_strings.shapes import MAX_PARAMETERS
 from striate.models.layer_strings.words import WORDS
-from striate.models.own_code import refuse_unnamed, remember_named
 from striate.models.registry import MODELS
+from striate.models.trusted_code import refuse_untrusted, trust_named
 from striate.models.unknown_model import means_path, no_network_named, no_network_there, unknown_name
 from striate.models.weights.replace_head import replace_head
 from striate.models.weights.take_weights import take_weights
@@ -67,7 +67,7 @@ def build_model(
     if isinstance(model, str) and names_run(model):
         refuse_init(init, f"a network that starts from the weights of {model.strip()}")
     if isinstance(model, str):
-        remember_named(model)  # whoever has the name from a file asks `refuse_unnamed` first
+        trust_named(model)  # whoever has the name from a file asks `refuse_unnamed` first
         request = _Request(model.strip(), input_shape, outputs, dense, new_head, classes, announce or (lambda _: None))
         network, request = _from_text(request)
     elif isinstance(model, nn.Module):
@@ -178,7 +178,7 @@ def _from_file(request: _Request) -> nn.Module:
 def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
     """The network that a checkpoint names, for the requested outputs, with its weights."""
     saved = read_network(request.text)
-    refuse_unnamed(saved.name, request.text, saved.input_shape, saved.outputs)
+    refuse_untrusted(saved.name, request.text, saved.input_shape, saved.outputs)
     shape, count = request.input_shape or saved.input_shape, request.outputs or saved.outputs
     name, dense = saved.name, _first(request.dense, saved.dense)
     try:

@@ -10,8 +10,8 @@ from torch import nn
 from striate.errors import ModelError, ShapeError, StriateError
 from striate.models.features import network_features
 from striate.models.layer_strings.outputs import show_expected
+from striate.models.preserved_state import is_lazy, on_trial, trial_copy, without_numbers, zero_input
 from striate.models.shape_error import Failure, shape_error
-from striate.models.untouched import is_lazy, on_trial, trial_copy, without_numbers, zero_input
 from striate.observe.module_calls import ModuleCall, module_calls
 
 BATCH = 2

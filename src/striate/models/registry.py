@@ -1,19 +1,74 @@
-"""The zoo as a table: what there is, without loading any of it; free of torch.
-
-A new network is a function in a file of `zoo/` and its entry in `catalog/networks.toml`.
-"""
+"""The zoo as a table, without building any network: `catalog/networks.toml`; free of torch."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from striate.errors import ModelError
 from striate.models.catalog import read_catalog
 from striate.models.layer_strings.arguments import nearest_few
 from striate.models.layer_strings.layer_string import parse_call
-from striate.models.layer_strings.words import Parameter
-from striate.models.model_info import ModelInfo, PublishedError
+from striate.models.layer_strings.shapes import Shape
+from striate.models.layer_strings.words import Parameter, show_signature
+from striate.wording import show_shape
+
+
+@dataclass(frozen=True)
+class PublishedError:
+    """Errors in percent that a paper or a publisher of weights gives for a network."""
+
+    top1: float | None
+    """Images whose label is not the prediction."""
+    top5: float | None
+    """Images whose label is not among the five most probable classes."""
+    of: str
+    """The data, the crops, and how many networks are averaged."""
+    source: str
+    """Paper and table, or the page."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One network of the zoo, in its published form: an entry of `catalog/networks.toml`."""
+
+    name: str
+    path: str
+    """`module:function`, called as `function(input_shape, outputs, **arguments)` with all arguments of `parameters`."""
+    year: int
+    description: str
+    source: str
+    input_shape: tuple[int, ...]
+    outputs: int
+    published_parameters: int
+    """How many of them are trained."""
+    published_macs: int
+    """Multiply–accumulates for one input."""
+    parameters: tuple[Parameter, ...] = ()
+    """The arguments that it takes."""
+    dense: bool = False
+    """Whether it gives an output for every position of the input."""
+    weights: str = ""
+    """The library whose files of weights fit, tensor by tensor."""
+    reduction: int = 1
+    """By how much its layers divide the size of an image."""
+    small_form: str = ""
+    """What to write for small images, where the network has a form for them: `resnet18(stem=small)`."""
+    adapts: str = ""
+    """What differs from the published form at another size of image (`only x was`), where anything does."""
+    errors: tuple[PublishedError, ...] = ()
+    own_rule: bool = False
+    """Whether it has a learning rule that needs no gradient."""
+
+    @property
+    def signature(self) -> str:
+        """How it is written with all its arguments: `small-resnet(width=32, blocks=2)`."""
+        return show_signature(self.name, self.parameters)
+
+
+Form = Literal["published", "small"]
+"""Of a part that large images need and small ones do not: as published, or what is left of it for small images."""
 
 
 def _read_zoo() -> dict[str, tuple[ModelInfo, ...]]:
@@ -66,3 +121,46 @@ def describe_model(name: str | None = None) -> list[ModelInfo]:
     remedy = f"striate models {close[0]}" if close else "striate models"
     expected = f"a name that is listed: {', '.join(close)}" if close else "a name that is listed"
     raise ModelError("model", f"no zoo model `{name[:80]}`", expected, remedy)
+
+
+SMALL_MAP = 4
+"""Positions a side: of fewer, a 3×3 convolution sees more padding than map."""
+
+
+def size_note(model: str, input_shape: Shape, *, weights: bool = False) -> str | None:
+    """One sentence on a zoo network whose layers divide the size of an image, where the size is not the published one;
+    None for all other networks, and where nothing needs saying.
+
+    Such networks compute the published function at any size, but for layers that the entry's `adapts` names. Said are
+    what was changed, what the size makes of the last maps, and what to write for small images. With `weights` of a
+    file, which fit the published form alone, that is to enlarge the images.
+    """
+    found = re.match(r"\s*([\w-]+)", model)
+    info = MODELS.get(found.group(1)) if found else None
+    if info is None or info.reduction < 2 or len(input_shape) != 3 or input_shape[1:] == info.input_shape[1:]:
+        return None
+    if info.small_form and _has_arguments(model, info.small_form):
+        return None
+    least = tuple(-(-side // info.reduction) for side in input_shape[1:])
+    published, here = show_shape(info.input_shape), show_shape(input_shape)
+    said = (
+        f"{info.name} was published for {published}, and on {here} {info.adapts or 'nothing in it was'} changed:"
+        f" its layers divide the size by {info.reduction}, so its last maps are at most {show_shape(least)}"
+    )
+    return said + _advice(info, weights) if min(least) < SMALL_MAP <= _published(info) else said
+
+
+def _advice(info: ModelInfo, weights: bool) -> str:
+    form = f"write {info.small_form}, or " if info.small_form and not weights else ""
+    return f"; for images this small {form}enlarge them with --size {info.input_shape[-1]}"
+
+
+def _published(info: ModelInfo) -> int:
+    return -(-min(info.input_shape[1:]) // info.reduction)
+
+
+def _has_arguments(model: str, form: str) -> bool:
+    """Whether `model` has all the arguments by name that `form` has: `vgg11(width=8,head=small)` those of
+    `vgg11(head=small)`."""
+    given, wanted = ("".join(text.split()).rstrip(")").partition("(")[2].split(",") for text in (model, form))
+    return set(wanted) <= set(given)

@@ -11,7 +11,7 @@ from striate.report.content import Worth
 from striate.report.numbers import columns_of, heading, metric
 from striate.tasks.baseline import Baseline, BaselineComparison
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.metric_names import metric_named
+from striate.tasks.registry import metric_named
 from striate.tasks.task import Task
 from striate.training.prepare import Prepared
 from striate.visualize.canvas import of_split, save_figure

@@ -19,8 +19,8 @@ from striate.report.summary import short_layer_table
 from striate.runs.directory import RunDirectory
 from striate.runs.environment import read_environment
 from striate.runs.events import read_notes
+from striate.tasks.assessment import Assessment
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.figures import Assessment
 from striate.training.config_file import config_to_yaml
 from striate.training.prepare import Prepared
 from striate.visualize.network_diagram import network_diagram

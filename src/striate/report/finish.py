@@ -23,8 +23,8 @@ from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_plan_summary
 from striate.runs.events import append_event, note_finished
 from striate.runs.files import write_json
+from striate.tasks.assessment import Assessment
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.figures import Assessment
 from striate.tasks.metric import Metric
 from striate.tasks.show import drawable_images, slices_section
 from striate.tasks.task import Task

@@ -10,7 +10,7 @@ from typing import Any
 
 from striate.runs.environment import read_environment
 from striate.tasks.metric import Metric
-from striate.tasks.metric_names import known_metrics, metric_named
+from striate.tasks.registry import known_metrics, metric_named
 from striate.visualize.page_parts import Table
 from striate.wording import number, percent
 

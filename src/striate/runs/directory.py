@@ -58,7 +58,7 @@ class RunDirectory:
 
     @property
     def evaluation(self) -> Path:
-        """How good the network is, in all its parts: `striate.tasks.figures`."""
+        """How good the network is, in all its parts: `striate.tasks.assessment`."""
         return self.path / "evaluation.json"
 
     @property

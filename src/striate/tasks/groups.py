@@ -16,7 +16,7 @@ from striate.data.dataset import SampleFacts
 from striate.data.listing import as_number
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import wilson
-from striate.tasks.figures import Slice
+from striate.tasks.assessment import Slice
 
 FEWEST = 20
 """Smaller splits are not cut."""

@@ -16,7 +16,7 @@ from scipy.stats import mannwhitneyu
 from striate.records import Interval
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import FEW, percentile_interval, resampled_means
-from striate.tasks.figures import Gap, Slice
+from striate.tasks.assessment import Gap, Slice
 from striate.tasks.groups import Group, judged_slices
 from striate.tasks.metric import Metric
 

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from striate.data.store.stored import StoredInputs
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, plain
+from striate.tasks.assessment import Figures, Slice
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.figures import Figures, Slice
 from striate.tasks.metric import Metric
 from striate.visualize.charts import chart
 from striate.visualize.estimates import SHOWN, draw_slices

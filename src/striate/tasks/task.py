@@ -26,10 +26,10 @@ from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
 from striate.statistics.paired import Difference, difference_of_rows
 from striate.tasks.accumulator import Accumulator, Sums
+from striate.tasks.assessment import Assessment, Figures, Gap, PlainMetrics
 from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare_rows
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import ClassRow, Evaluation
-from striate.tasks.figures import Assessment, Figures, Gap, PlainMetrics
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.metric import LOSS, Metric, shown_metrics

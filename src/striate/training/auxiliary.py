@@ -17,8 +17,8 @@ from torch.nn import functional
 from striate.data.counter_random import hash_key
 from striate.data.transfer import sent
 from striate.errors import ConfigError
-from striate.models.depth import output_layer
-from striate.models.untouched import untouched
+from striate.models.features import output_layer
+from striate.models.preserved_state import preserved
 from striate.observe.module_calls import forward_hooks
 from striate.tasks.task import Feature
 from striate.training.config import AuxiliaryConfig
@@ -123,7 +123,7 @@ def make_heads(
     if not (config.rotation or config.layers):
         return None
     output, dense = _check(module, config, needs, sample), needs == "map"
-    with watched_features(module, output, config.layers, dense=dense) as found, untouched(module), torch.no_grad():
+    with watched_features(module, output, config.layers, dense=dense) as found, preserved(module), torch.no_grad():
         module(sample)
     silent = [name for name in config.layers if name not in found]
     if silent or "" not in found:

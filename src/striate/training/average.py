@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from striate.models.untouched import copied
+from striate.models.preserved_state import copied
 
 
 class MovingAverage:

@@ -10,9 +10,9 @@ from striate.data.dataset import Dataset
 from striate.errors import InputMisfit, ModelError, TrainingError
 from striate.models.build import build_model
 from striate.models.from_file import resolve_name, source_digest
-from striate.models.initialization.materialize import materialize
-from striate.models.own_code import refuse_unnamed
-from striate.models.published_size import size_note
+from striate.models.initialization.reinitialize import materialize
+from striate.models.registry import size_note
+from striate.models.trusted_code import refuse_untrusted
 from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.initial_weights import InitialWeights
@@ -39,7 +39,7 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
         notes.append(f"model {name}: {reason}")
     sized = size_note(name, data.input_shape, weights=config.model.weights is not None)
     notes += [sized] if sized else []
-    refuse_unnamed(name, f"model {name}", data.input_shape, len(data.classes))
+    refuse_untrusted(name, f"model {name}", data.input_shape, len(data.classes))
     digest = source_digest(name)
     if config.model.digest not in (None, digest):
         raise ModelError(

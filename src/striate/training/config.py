@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt, Predicate
 
 from striate.data.config import AugmentConfig, DataConfig
 from striate.models.config import ModelConfig
-from striate.models.own_code import names_code
+from striate.models.trusted_code import names_code
 from striate.tasks.config import TaskConfig
 
 Code = Annotated[str, Predicate(names_code)]

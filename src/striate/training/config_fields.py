@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from striate.models.own_code import names_code
+from striate.models.trusted_code import names_code
 from striate.tasks.every import NAMES as TASK_NAMES
 from striate.training.config import Config
 from striate.training.config_file import field_names, get_field

@@ -13,9 +13,9 @@ from torch import nn
 from striate.data.dataset import Split
 from striate.data.normalize import Normalize
 from striate.errors import ConfigError, ModelError, TrainingError
+from striate.models.preserved_state import left_alone
 from striate.models.tensors import tensors_in
-from striate.models.untouched import left_alone
-from striate.models.weights.auxiliary_outputs import answers
+from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import ModuleCall, leaves, module_calls
 from striate.tasks.task import Task
@@ -88,7 +88,7 @@ def refuse_nondeterministic(module: nn.Module, config: Config, task: Task, split
     inputs, targets = normalize(split.inputs[:samples]), split.targets[:samples]
     with left_alone(module), torch.enable_grad(), layer_named(module):
         module.train()
-        given = answers(module, module(inputs), whole=task.reads_tree)
+        given = network_outputs(module, module(inputs), whole=task.reads_tree)
         outputs = [given.outputs, *(more for _, more in given.auxiliary)]
         loss = torch.stack([task.loss(output, targets) for output in outputs]).sum()
         if loss.requires_grad:

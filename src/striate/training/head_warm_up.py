@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from striate.models.depth import output_layer
+from striate.models.features import output_layer
 from striate.models.weights.auxiliary_outputs import auxiliary_layers
 from striate.training.config import Config
 from striate.training.setup import at_step

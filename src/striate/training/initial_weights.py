@@ -17,11 +17,11 @@ from striate.data.dataset import Dataset, Split
 from striate.data.normalize import Normalization, Normalize
 from striate.errors import ConfigError, ModelError
 from striate.models.build import refuse_init
-from striate.models.depth import output_layer
+from striate.models.features import output_layer
 from striate.models.from_run import names_run, read_network, with_origin
 from striate.models.initialization.whiten import is_made_for_whitening, whiten
 from striate.models.layer_strings.outputs import with_outputs
-from striate.models.untouched import untouched
+from striate.models.preserved_state import preserved
 from striate.models.weights.recognize import recognize
 from striate.models.weights.saved import SavedNetwork, Weights
 from striate.models.weights.take_weights import take_weights
@@ -86,7 +86,7 @@ def _comes_last(network: nn.Module, layer: nn.Module, sample: torch.Tensor) -> b
     """Whether what `layer` gives is what the network gives."""
     seen: list[torch.Tensor] = []
     with (
-        untouched(network),
+        preserved(network),
         torch.no_grad(),
         module_calls({"": layer}, end=lambda call: seen.append(call.output.clone())),
     ):

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from striate.data.targets import Targets
 from striate.errors import ConfigError
-from striate.models.untouched import untouched
-from striate.models.weights.auxiliary_outputs import answers
+from striate.models.preserved_state import preserved
+from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.observe.layer_calls import activation_kind
 from striate.observe.module_calls import forward_hooks
 from striate.tasks.outputs import Outputs, detached, first_samples
@@ -71,7 +71,7 @@ def refuse_invisible_units(module: nn.Module, sparsity: float, sample: torch.Ten
     """Raise ConfigError for a penalty of `sparsity` where no activation module runs; `sample` is a normalized batch."""
     if not sparsity:
         return
-    with untouched(module), torch.no_grad(), hidden_activity(module) as found:
+    with preserved(module), torch.no_grad(), hidden_activity(module) as found:
         module(sample)
     if found:
         return
@@ -180,7 +180,7 @@ class Objective:
     ) -> Seen:
         """One pass through the network and its heads; random turns follow from `place`."""
         if self.heads is None and not self._penalizes:
-            given = answers(module, module(inputs), whole=self.task.reads_tree)
+            given = network_outputs(module, module(inputs), whole=self.task.reads_tree)
             return Seen(given.outputs, given.auxiliary)
         count, quarters = len(inputs), None
         if self._rotates:
@@ -190,7 +190,7 @@ class Objective:
         with ExitStack() as stack:
             found = stack.enter_context(self.heads.watching(module)) if self.heads is not None else {}
             hidden = stack.enter_context(hidden_activity(module)) if self._penalizes else []
-            given = answers(module, module(inputs), whole=self.task.reads_tree)
+            given = network_outputs(module, module(inputs), whole=self.task.reads_tree)
         own = tuple((weight, first_samples(outputs, count)) for weight, outputs in given.auxiliary)
         seen = Seen(first_samples(given.outputs, count), own, hidden=hidden)
         if self.heads is None:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from striate.errors import ConfigError
-from striate.models.depth import output_parameters, parameter_depths
-from striate.models.own_code import names_code, own_code
+from striate.models.features import output_parameters, parameter_depths
+from striate.models.trusted_code import names_code, trusted_code
 from striate.training.config import Config, OptimizerConfig, ScheduleConfig
 from striate.training.muon import Muon
 
@@ -56,7 +56,7 @@ def make_own_optimizer(
 
 
 def _made(module: nn.Module, name: str, extra: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    factory: Any = own_code(name, "an optimizer", "optimizer")
+    factory: Any = trusted_code(name, "an optimizer", "optimizer")
     parameters = [p for p in (*module.parameters(), *extra) if p.requires_grad]
     if not callable(factory):
         raise ConfigError("optim.name", f"{name}, a {type(factory).__name__}", _FACTORY, "--optim.name adamw")

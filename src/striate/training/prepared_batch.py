@@ -20,7 +20,7 @@ from striate.data.normalize import Normalize
 from striate.data.targets import Targets
 from striate.data.transfer import sent
 from striate.errors import ConfigError
-from striate.models.own_code import own_code
+from striate.models.trusted_code import trusted_code
 from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.progressive_resizing import at_size_of_step
@@ -48,7 +48,7 @@ def prepared_inputs(
 
 def _transformed(inputs: torch.Tensor, name: str, code: Mapping[str, str]) -> torch.Tensor:
     """The batch as the user's own transform gives it. Raises ConfigError for another shape or type."""
-    transform: Any = own_code(name, "a transform", "transform", code.get(name))
+    transform: Any = trusted_code(name, "a transform", "transform", code.get(name))
     given = transform(inputs)
     if isinstance(given, torch.Tensor) and given.shape == inputs.shape and given.dtype == inputs.dtype:
         return given

@@ -15,7 +15,7 @@ from torch import nn
 from striate.data.augment.crop import resize_batch
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError
-from striate.models.untouched import untouched, zero_input
+from striate.models.preserved_state import preserved, zero_input
 from striate.tasks.task import Task
 from striate.training.config import Config, ScheduleConfig
 
@@ -139,7 +139,7 @@ def _problem(first_size: float | None, data: Dataset, network: nn.Module) -> tup
 
 def _refusal(network: nn.Module, shape: tuple[int, ...], full: Size) -> str | None:
     """Why the network, made for `full`, does not take an input of this shape, in one line; None where it does."""
-    with untouched(network), torch.no_grad():
+    with preserved(network), torch.no_grad():
         try:
             outputs = network(zero_input(network, shape))
         except Exception as error:  # whatever a network of the user's own raises

@@ -16,11 +16,11 @@ from torch import nn
 from striate.data.dataset import Dataset, Split
 from striate.data.normalize import Normalize
 from striate.errors import ConfigError, ModelError, TrainingError
-from striate.models.depth import output_layer
-from striate.models.untouched import on_trial
-from striate.models.weights.auxiliary_outputs import answers
+from striate.models.features import output_layer
+from striate.models.preserved_state import on_trial
+from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.tasks.every import TASKS
-from striate.tasks.own_loss import scalar
+from striate.tasks.losses import scalar
 from striate.tasks.task import Task
 from striate.training.config import BudgetConfig, Config
 from striate.training.config_file import get_field
@@ -167,7 +167,7 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
     whose = task.own_loss or f"the loss_sum of {task.name}"
     with on_trial(network):
         targets = train.targets[:LOOKED_AT]
-        outputs = answers(network, network(normalize(train.inputs[:LOOKED_AT])), whole=task.reads_tree).outputs
+        outputs = network_outputs(network, network(normalize(train.inputs[:LOOKED_AT])), whole=task.reads_tree).outputs
         loss = scalar(task.loss_sum(outputs, targets), "task.loss", whose) / task.weight(targets)
     if not torch.isfinite(loss).item():
         got = f"{loss.item():g} from {whose} before the first step"

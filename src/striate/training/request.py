@@ -9,7 +9,7 @@ from typing import Any
 
 from striate.errors import UsageError
 from striate.models.from_file import resolve_name
-from striate.models.own_code import remember_named
+from striate.models.trusted_code import trust_named
 from striate.training.config import Config
 from striate.training.config_file import (
     config_from_dict,
@@ -71,7 +71,7 @@ def read_config(source: ConfigSource) -> Config:
 def _remembered(config: Config) -> Config:
     """A configuration that was given in Python: so was all code that it names."""
     for name in ("model.name", *NAMES_OF_CODE):
-        remember_named(get_field(config, name))
+        trust_named(get_field(config, name))
     return config
 
 
@@ -91,7 +91,7 @@ def merge_request(
     """
     request = dict(fields)
     for name in ("model.name", *NAMES_OF_CODE):
-        remember_named(request.get(name))
+        trust_named(request.get(name))
     for name in NAMES_OF_CODE:
         if isinstance(request.get(name), str):
             request[name] = resolve_name(request[name])

@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.data.loader import Batch
 from striate.data.targets import Targets
-from striate.models.learning_rule import OwnRule
+from striate.models.learning_rule import LocalLearningRule
 from striate.training.execution import autocast, make_scaler, whole_batch_compiled
 from striate.training.guards import seeded_by_step, updating
 from striate.training.measured import Measured
@@ -101,7 +101,7 @@ def local_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]
     have, and what is measured, both of the predictions before the batch was learned."""
     state, objective, config = setup.state, setup.objective, setup.config
     module, rate = state.module, state.optimizer.param_groups[-1]["lr"]
-    assert isinstance(module, OwnRule), "recipes refuse others"
+    assert isinstance(module, LocalLearningRule), "recipes refuse others"
     # Where the number of steps is still to be measured: as at the end, when all layers compute.
     progress = state.step / config.budget.steps if config.budget.steps else 1 - 1e-6
     began = perf_counter()

@@ -189,8 +189,8 @@ def trained_from_dict(
     Raises RunError when the weights do not fit the network, ModelError when it cannot be built by name.
     """
     from striate.models.build import build_model
-    from striate.models.own_code import refuse_unnamed
-    from striate.models.saved_content import check_content
+    from striate.models.trusted_code import refuse_untrusted
+    from striate.models.weights.saved import check_content
 
     check_content(saved, where)
     try:
@@ -212,7 +212,7 @@ def trained_from_dict(
                 "the module, since no name builds it",
                 "striate.load(path, module=your_module)",
             )
-        refuse_unnamed(name, where, shape, task.outputs)
+        refuse_untrusted(name, where, shape, task.outputs)
         module = build_model(
             name, shape, None if task.reads_tree else task.outputs, dense=task.needs == "map", new_head=True
         )

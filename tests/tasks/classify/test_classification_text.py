@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from answers_made import calibrated, data_of, evaluated, task_of
 from striate.evaluation.assessment import assess_split
 from striate.statistics.calibration import fit_temperature, measure_calibration
-from striate.tasks.figures import Assessment
+from striate.tasks.assessment import Assessment
 
 NAMES = [
     "short",

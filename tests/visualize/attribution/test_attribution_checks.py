@@ -13,7 +13,7 @@ from torch import nn
 from quick import few_quick
 from striate.errors import ModelError, UsageError
 from striate.models.build import build_model
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
 from striate.visualize.attribution.attribute import attribute
 from striate.visualize.attribution.attributions import AnswerCheck, MapCheck, Maps
 from striate.visualize.attribution.change import smallest_covering, smallest_nudge

@@ -8,7 +8,7 @@ from captum.attr import IntegratedGradients, LayerGradCam, NoiseTunnel, Occlusio
 from torch import nn
 from torch.nn import functional
 
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
 from striate.visualize.attribution.maps import (
     grad_cam,
     grad_cam_layers,

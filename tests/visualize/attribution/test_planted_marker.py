@@ -7,7 +7,7 @@ import torch
 from marked import MARKER, marked_digits, trained_on_markers
 from torch import nn
 
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
 from striate.visualize.attribution.attribute import attribute
 from striate.visualize.attribution.question import ask
 

@@ -15,7 +15,7 @@ from striate.errors import ModelError, UsageError
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run
-from striate.models.untouched import TRIALS, on_trial, zero_input
+from striate.models.preserved_state import TRIALS, on_trial, zero_input
 from striate.observe.module_calls import ModuleCall, leaves, module_calls
 
 MASS = 0.9545

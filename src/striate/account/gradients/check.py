@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from striate.account.gradients.compare import How, Loss, compare_gradients, own_generator
 from striate.errors import ModelError, UsageError
-from striate.models.untouched import untouched
+from striate.models.preserved_state import preserved
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.reference.check_gradient import STEP, TOLERANCE, GradientCheck
 
@@ -71,7 +71,7 @@ def _calls(module: nn.Module, run: Callable[[], Any], seed: int) -> dict[str, tu
             copies = [leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
             seen[call.name] = tree_unflatten(copies, structure)
 
-    with untouched(module, evaluating=False), torch.enable_grad(), module_calls(module, keep):
+    with preserved(module, evaluating=False), torch.enable_grad(), module_calls(module, keep):
         torch.default_generator.manual_seed(seed)
         run()
     return seen
@@ -101,7 +101,7 @@ def _check(part: nn.Module, args: Any, kwargs: Any, how: How) -> tuple[tuple[str
 
 def _numbers_out(part: nn.Module, call: Callable[[], Any], seed: int) -> bool:
     """Whether the module gives real numbers at all: what gives indices only has no gradient to check."""
-    with untouched(part, evaluating=False), torch.enable_grad():
+    with preserved(part, evaluating=False), torch.enable_grad():
         torch.default_generator.manual_seed(seed)
         return any(isinstance(leaf, torch.Tensor) and leaf.is_floating_point() for leaf in tree_leaves(call()))
 

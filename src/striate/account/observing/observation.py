@@ -20,16 +20,16 @@ from striate.account.observing.observe import Observer
 from striate.errors import ModelError, StriateError
 from striate.machine.memory import ran_out
 from striate.models.check import check_forward
-from striate.models.initialization.materialize import materialize
-from striate.models.untouched import (
+from striate.models.initialization.reinitialize import materialize
+from striate.models.preserved_state import (
     TRIALS,
     copied,
     has_forward_of_its_own,
     is_lazy,
     on_trial,
+    preserved,
     same_random_state,
     trial_copy,
-    untouched,
     without_numbers,
     zero_input,
 )
@@ -137,7 +137,7 @@ def observe_network(
     here, as it is, where the network by itself does.
     """
     # A copy may call the original by what it holds of it: a closure, a hook. Autograd keeps nothing in inference mode.
-    with TRIALS, untouched(module), torch.inference_mode(False):
+    with TRIALS, preserved(module), torch.inference_mode(False):
         return _observe_copy(module, input_shape, rebuild, memory)
 
 

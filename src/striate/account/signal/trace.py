@@ -13,8 +13,8 @@ from striate.data.dataset import Split
 from striate.data.normalize import Normalize
 from striate.layers.blocks import Residual
 from striate.machine.memory import ran_out
-from striate.models.untouched import on_trial
-from striate.models.weights.auxiliary_outputs import answers
+from striate.models.preserved_state import on_trial
+from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.observe.gradients import on_gradient
 from striate.observe.layer_calls import PRODUCT, LayerCall, layer_calls
 
@@ -86,7 +86,7 @@ def spread_batch(
     inputs, targets = normalize(split.inputs[chosen]), split.targets[chosen]
 
     def loss(result: object) -> torch.Tensor:
-        given = answers(module, result, whole=task.reads_tree)
+        given = network_outputs(module, result, whole=task.reads_tree)
         total = task.loss(given.outputs, targets)
         for weight, more in given.auxiliary:
             total = total + weight * task.loss(more, targets)

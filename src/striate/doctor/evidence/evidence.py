@@ -27,7 +27,7 @@ from striate.doctor.setup.replicas import Replica, make_replica
 from striate.doctor.setup.training_setup import TrainingSetup
 from striate.errors import DataError, StriateError, UsageError
 from striate.machine.memory import ran_out
-from striate.models.untouched import same_random_state, untouched
+from striate.models.preserved_state import preserved, same_random_state
 
 Value = TypeVar("Value")
 
@@ -239,7 +239,7 @@ class Evidence:
         """What the network computes in evaluation mode, function by function, for a batch of training."""
         batch = copied(self.train.raw[0])
         model = self.fresh.model
-        with untouched(model), same_random_state(), torch.no_grad():
+        with preserved(model), same_random_state(), torch.no_grad():
             return trace_answer(self.fresh, batch, lambda: output_of(self.setup, self.fresh, batch, training=False))
 
     @Kept

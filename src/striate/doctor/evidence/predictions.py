@@ -16,7 +16,7 @@ from striate.doctor.evidence.quality import classes_of
 from striate.doctor.setup.batch import call, copied, main_tensor, parts, placed
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import TrainingSetup
-from striate.models.untouched import same_random_state, untouched
+from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
 
 
@@ -61,7 +61,7 @@ def predict(
     outputs: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
     loss, count = 0.0, 0
-    with untouched(replica.model, evaluating=not training), same_random_state(), torch.no_grad():
+    with preserved(replica.model, evaluating=not training), same_random_state(), torch.no_grad():
         if training:
             replica.model.train()
         for batch in batches:

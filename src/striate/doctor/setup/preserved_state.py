@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from striate.doctor.setup.reached_objects import reached_objects, slots_of
 from striate.doctor.setup.training_setup import TrainingSetup
-from striate.models.untouched import TRIALS, nothing_compiled, same_random_state
+from striate.models.preserved_state import TRIALS, nothing_compiled, same_random_state
 
 Undo = Callable[[], None]
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.setup.batch import call, main_tensor, parts, placed
 from striate.errors import UsageError
-from striate.models.untouched import is_lazy
+from striate.models.preserved_state import is_lazy
 from striate.tasks.every import TASKS
 from striate.tasks.registry import task_class
 from striate.tasks.task import Diagnosed

@@ -20,8 +20,8 @@ from striate.account.observing.live_memory import storage_key
 from striate.account.observing.observe import Observer
 from striate.account.operation import Operation
 from striate.errors import ModelError
+from striate.models.preserved_state import on_trial
 from striate.models.tensors import tensors_in
-from striate.models.untouched import on_trial
 from striate.observe.torch_calls import torch_operations
 from striate.wording import size_in_bytes
 

@@ -22,8 +22,8 @@ from striate.lab.network_names import RUN, input_shape, network_name
 from striate.lab.watching.passing import LARGEST_PASS, run_pass
 from striate.lab.watching.step import Step, softmax_step, steps_of
 from striate.models.build import build_model
+from striate.models.preserved_state import same_random_state
 from striate.models.registry import MODELS
-from striate.models.untouched import same_random_state
 from striate.tasks.views import VIEW_COUNTS
 from striate.visualize.picture import Picture
 from striate.wording import several, show_shape

@@ -1,16 +1,18 @@
-"""One initialization for all layers of any network, in place of the one that it was made with."""
+"""One initialization for all layers, and the shapes and weights of lazy layers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from striate.errors import ConfigError
 from striate.layers.convolution import LocallyConnected
 from striate.models.config import Initialization
 from striate.models.initialization.initialize import pass_on
+from striate.models.preserved_state import is_lazy, on_trial, zero_input
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -115,3 +117,16 @@ def _orthogonal(layer: nn.Module, weight: nn.Parameter) -> None:
         return
     for matrix in weight.data.reshape(-1, layer.out_channels, layer.fan_in):
         nn.init.orthogonal_(matrix)
+
+
+def materialize(module: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Run `module` once, on zeros of `input_shape` (C, *spatial) or (F,), if any parameter or buffer is lazy.
+
+    The initialization follows from torch's random state; modes and other buffers stay as they are.
+    """
+    if not is_lazy(module):
+        return
+    seed = int(torch.randint(2**62, ()))  # drawn outside, so that what is drawn next is something else
+    with on_trial(module), torch.no_grad():
+        torch.manual_seed(seed)
+        module(zero_input(module, input_shape, 2))

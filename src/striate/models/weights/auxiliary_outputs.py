@@ -18,7 +18,7 @@ from striate.errors import ModelError
 
 
 @dataclass(frozen=True)
-class Answers:
+class NetworkOutputs:
     """What one forward pass gave: `outputs` (N, …), or a tree of such for a task that reads one, and each auxiliary
     output of that shape with its weight."""
 
@@ -26,11 +26,11 @@ class Answers:
     auxiliary: tuple[tuple[float, torch.Tensor], ...] = ()
 
 
-def answers(module: nn.Module, result: Any, *, whole: bool = False) -> Answers:
+def network_outputs(module: nn.Module, result: Any, *, whole: bool = False) -> NetworkOutputs:
     """What `module` gave, taken apart; for a task that reads all of it, `whole`. Raises ModelError where that is
     neither a tensor nor as this file says."""
     if whole or isinstance(result, torch.Tensor):
-        return Answers(result)
+        return NetworkOutputs(result)
     given = tuple(result) if isinstance(result, tuple | list) else (result,)
     weights = getattr(module, "auxiliary_weights", None)
     if not all(isinstance(each, torch.Tensor) for each in given):
@@ -43,7 +43,7 @@ def answers(module: nn.Module, result: Any, *, whole: bool = False) -> Answers:
     if len(set(shapes)) > 1:
         remedy = f"make the auxiliary classifiers for {shapes[0][1:]} outputs too, as the last layer is"
         return _refuse(module, f"outputs of the shapes {', '.join(map(str, shapes))}", remedy)
-    return Answers(given[0], tuple(zip(map(float, weights), given[1:], strict=True)))
+    return NetworkOutputs(given[0], tuple(zip(map(float, weights), given[1:], strict=True)))
 
 
 def auxiliary_layers(module: nn.Module) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ def auxiliary_prefixes(module: nn.Module) -> tuple[str, ...]:
     return tuple(sorted({f"{name.partition('.')[0]}." for name in getattr(module, "auxiliary_layers", ())}))
 
 
-def _refuse(module: nn.Module, got: str, remedy: str) -> Answers:
+def _refuse(module: nn.Module, got: str, remedy: str) -> NetworkOutputs:
     expected = "a tensor, or a tuple with the outputs first and a weight for the loss of each further one"
     raise ModelError(f"output of {type(module).__name__} in training", got, expected, remedy)
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from striate.errors import ModelError
-from striate.models.depth import output_layer
+from striate.models.features import output_layer
 from striate.models.initialization.initialize import initialize_output
 from striate.models.weights.auxiliary_outputs import auxiliary_layers
 

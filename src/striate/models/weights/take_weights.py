@@ -10,7 +10,7 @@ from torch import nn
 
 from striate.errors import InputMisfit, ModelError
 from striate.layers.convolution import LocallyConnected
-from striate.models.depth import output_layer, weighted_layers
+from striate.models.features import output_layer, weighted_layers
 from striate.models.weights.auxiliary_outputs import layers_of_outputs, without_lone_auxiliary
 from striate.models.weights.saved import SavedNetwork, Weights
 from striate.wording import listed, show_shape

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from striate.models.initialization.initialize import initialize_output
-from striate.models.model_info import Form
+from striate.models.registry import Form
 from striate.models.zoo.image_size import Slide, check_image, smallest_size
 
 BOTTLENECK = 4

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from striate.errors import ModelError
 from striate.models.initialization.initialize import initialize_output
-from striate.models.model_info import Form
+from striate.models.registry import Form
 from striate.models.zoo.image_size import Slide, check_image, smallest_size
 from striate.wording import show_shape
 

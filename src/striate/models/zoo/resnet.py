@@ -30,7 +30,7 @@ from torch.nn import functional
 from striate.errors import ModelError
 from striate.layers.pooling import GlobalAveragePool
 from striate.models.initialization.initialize import initialize_output
-from striate.models.model_info import Form
+from striate.models.registry import Form
 from striate.models.zoo.image_size import check_image
 
 EXPANSION = 4

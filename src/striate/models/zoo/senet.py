@@ -16,7 +16,7 @@ from functools import partial
 from torch import nn
 
 from striate.layers.blocks import SqueezeExcitation
-from striate.models.model_info import Form
+from striate.models.registry import Form
 from striate.models.zoo.image_size import check_image
 from striate.models.zoo.resnet import (
     EXPANSION,

@@ -24,7 +24,7 @@ from torch import nn
 
 from striate.models.initialization.initialize import initialize_output
 from striate.models.layer_strings.shapes import Shape
-from striate.models.model_info import Form
+from striate.models.registry import Form
 from striate.models.zoo.image_size import Slide, check_image
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

@@ -15,7 +15,7 @@ from striate.runs.directory import RunDirectory
 from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.plan import CrossValidation
 from striate.studies.cross_validation.summary import sentences
-from striate.tasks.metric_names import is_known, known_metrics, metric_named, metric_text
+from striate.tasks.registry import is_known, known_metrics, metric_named, metric_text
 from striate.training.config_file import config_to_yaml
 from striate.visualize.page_parts import Picture, Table
 from striate.wording import number

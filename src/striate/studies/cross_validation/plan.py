@@ -13,7 +13,7 @@ from torch import nn
 from striate.data.folds import parse_folds
 from striate.errors import ConfigError, RunError
 from striate.models.from_run import names_run
-from striate.models.untouched import copied
+from striate.models.preserved_state import copied
 from striate.records import Finding
 from striate.runs.directory import open_run, read_seen
 from striate.runs.files import user_path

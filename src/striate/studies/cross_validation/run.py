@@ -27,7 +27,7 @@ from striate.studies.cross_validation.fold_files import (
 from striate.studies.cross_validation.plan import CrossValidation
 from striate.studies.cross_validation.report import write_cv_report
 from striate.studies.cross_validation.summary import compare_folds, summarize_folds
-from striate.tasks.metric_names import metric_named, metric_text
+from striate.tasks.registry import metric_named, metric_text
 from striate.training.config import Config
 from striate.training.config_file import config_to_dict, config_to_yaml
 from striate.training.events import Event

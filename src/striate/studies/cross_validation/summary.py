@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from striate.studies.cross_validation.fold import FoldResult
-from striate.tasks.metric_names import is_known, metric_named, metric_text
+from striate.tasks.registry import is_known, metric_named, metric_text
 from striate.tasks.task import Task
 
 LEVEL = 0.95

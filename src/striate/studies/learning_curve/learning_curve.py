@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from striate.errors import one_line
-from striate.tasks.metric_names import metric_named, metric_text
+from striate.tasks.registry import metric_named, metric_text
 from striate.wording import paragraph
 
 _WIDTH = 80

@@ -12,7 +12,7 @@ import yaml
 from rich.console import Console
 
 from striate.errors import ConfigError, RunError, UsageError, pasted
-from striate.models.own_code import remember_named
+from striate.models.trusted_code import trust_named
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import take_up
 from striate.runs.directory import RunDirectory, create_run, read_metrics, refuse_occupied
@@ -109,7 +109,7 @@ def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say:
         refuse_occupied(out)
     space = parse_space(request.over)
     for name in (name for d in space if isinstance(d, Choices) and d.field == "model.name" for name in d.values):
-        remember_named(name)
+        trust_named(name)
     read = without_test(say)
     decided = plan(request.config, read)
     request = replace(request, config=_in_time(request, decided, read, say))

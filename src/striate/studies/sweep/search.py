@@ -12,7 +12,7 @@ from striate.errors import ConfigError, ModelError, TrainingError
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.space import Dimension, Range, goes_on, rung_epochs
 from striate.studies.sweep.train_once import Outcome, ReadData, plan, train_once
-from striate.tasks.metric_names import metric_text
+from striate.tasks.registry import metric_text
 from striate.training.config import Config
 from striate.training.config_file import get_field
 from striate.training.request import merge_request

@@ -18,7 +18,7 @@ from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.search import Search, repeats, seconds_spent, short
 from striate.studies.sweep.space import SHARES
 from striate.studies.sweep.train_once import Outcome
-from striate.tasks.metric_names import metric_named, metric_text
+from striate.tasks.registry import metric_named, metric_text
 
 
 @dataclass(frozen=True)

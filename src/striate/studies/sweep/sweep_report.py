@@ -16,7 +16,7 @@ from striate.studies.sweep.search import Search, short
 from striate.studies.sweep.space import Choices
 from striate.studies.sweep.space import Dimension as SpaceDimension
 from striate.studies.sweep.standing import Finalist, comparison, honesty, mean_and_deviation
-from striate.tasks.metric_names import metric_text
+from striate.tasks.registry import metric_text
 from striate.visualize.page_parts import Picture, Table
 from striate.visualize.search import Dimension, Point, importance_figure, progress_figure, slices_figure
 from striate.visualize.themed_svg import saved_picture

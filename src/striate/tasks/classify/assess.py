@@ -29,6 +29,7 @@ from striate.statistics.intervals import (
     wilson,
 )
 from striate.statistics.paired import LEVEL, mcnemar, p_text
+from striate.tasks.assessment import Gap
 from striate.tasks.baseline import BaselineComparison, called, samples_word
 from striate.tasks.classify.metrics import (
     ClassificationMetrics,
@@ -38,7 +39,6 @@ from striate.tasks.classify.metrics import (
     notable_predictions,
 )
 from striate.tasks.evaluation import ClassRow, Evaluation
-from striate.tasks.figures import Gap
 from striate.tasks.groups import FEWEST, sample_groups, slices_of_hits
 from striate.tasks.headline import judged_gap
 

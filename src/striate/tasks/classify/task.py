@@ -21,14 +21,14 @@ from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
 from striate.statistics.intervals import wilson
 from striate.statistics.paired import Difference, difference_of_classes
+from striate.tasks.assessment import Assessment, Figures, Gap
 from striate.tasks.baseline import Baseline, BaselineComparison, Method
-from striate.tasks.class_weights import balanced_weights
 from striate.tasks.classify.assess import compare_hits, gap_of_hits
 from striate.tasks.classify.metrics import METRICS, ClassificationMetrics
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import ClassRow, Evaluation, views_text
-from striate.tasks.figures import Assessment, Figures, Gap
 from striate.tasks.headline import Rows
+from striate.tasks.losses import balanced_weights
 from striate.tasks.outputs import constants
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table

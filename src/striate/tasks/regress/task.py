@@ -16,10 +16,10 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.data.normalize import divisor
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
+from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.figures import Assessment, Figures
 from striate.tasks.headline import Rows
 from striate.tasks.outputs import constants
 from striate.tasks.regress.metrics import METRICS, RegressionMetrics

@@ -9,7 +9,7 @@ from typing import Any
 from striate.errors import one_line
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, as_object
-from striate.tasks.figures import Slice, calibration_lines, cut_text, fit_text, slice_lines, span_text
+from striate.tasks.assessment import Slice, calibration_lines, cut_text, fit_text, slice_lines, span_text
 from striate.tasks.metric import Metric
 
 IOU = Metric("iou", "mean IoU", "share")

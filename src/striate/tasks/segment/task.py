@@ -25,12 +25,12 @@ from striate.runs.files import explained, write_atomic
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
 from striate.tasks.accumulator import Accumulator
+from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
-from striate.tasks.class_weights import balanced_weights
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.figures import Assessment, Figures
 from striate.tasks.headline import Rows
+from striate.tasks.losses import balanced_weights
 from striate.tasks.outputs import constants
 from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics

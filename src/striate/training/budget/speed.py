@@ -18,7 +18,7 @@ from striate.data.loader import batch_bounds
 from striate.data.normalize import Normalize
 from striate.machine.load import python_slowdown
 from striate.machine.memory import in_halves
-from striate.models.untouched import copied
+from striate.models.preserved_state import copied
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.average import make_average

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from striate.account.summarize import count_macs
 from striate.data.loader import batch_bounds
 from striate.errors import ModelError, StriateError
-from striate.models.untouched import left_alone
+from striate.models.preserved_state import left_alone
 from striate.training.budget.forecast import Forecast, ShortTraining
 from striate.training.budget.pace import AIM, Pace
 from striate.training.budget.short_trainings import forecast_accuracy, foretells, run_short_trainings

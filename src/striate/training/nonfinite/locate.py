@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from striate.models.preserved_state import left_alone
 from striate.models.tensors import tensors_in
-from striate.models.untouched import left_alone
 from striate.observe.gradients import gradients_of, on_gradient
 from striate.observe.module_calls import ModuleCall, leaves, module_calls
 

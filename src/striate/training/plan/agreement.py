@@ -35,7 +35,7 @@ from striate.data.loader import Batch
 from striate.data.targets import Targets
 from striate.inference.agreement import relative_error
 from striate.inference.plan import TOLERANCES, Tolerance
-from striate.models.untouched import same_random_state
+from striate.models.preserved_state import same_random_state
 from striate.tasks.outputs import Outputs, leaves
 from striate.tasks.task import Task
 from striate.training.execution import autocast, make_scaler, speed_settings

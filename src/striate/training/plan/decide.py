@@ -15,8 +15,7 @@ from striate.inference.plan_key import machine_facts, network_digest
 from striate.machine.cache import read_plan, save_plan
 from striate.machine.load import Load, current_load
 from striate.machine.memory import ran_out
-from striate.models.own_parts import uses_others
-from striate.models.untouched import left_alone
+from striate.models.preserved_state import left_alone, uses_others
 from striate.training.budget.speed import steps_for_epochs
 from striate.training.config import Config, ExecutionConfig
 from striate.training.execution import crowded, make_scaler, place

@@ -13,7 +13,7 @@ from striate.account.summarize import count_macs
 from striate.data.dataset import Dataset, Kind
 from striate.data.media.every import medium_of
 from striate.data.media.medium import Medium
-from striate.models.depth import weighted_layers
+from striate.models.features import weighted_layers
 from striate.models.learning_rule import LearningRule, learning_rule
 from striate.training.config import Config
 

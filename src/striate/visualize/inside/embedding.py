@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.errors import DataError
-from striate.models.untouched import same_random_state
+from striate.models.preserved_state import same_random_state
 from striate.visualize.canvas import FAINT, SMALL, class_colors, heading, legend, main_title, new_figure, shorten
 from striate.visualize.inside.features import find_features
 from striate.visualize.inside.mosaic import caption

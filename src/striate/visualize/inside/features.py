@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.errors import DataError
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.visualize.inside.passes import as_input, batches, choose_layer, layer_outputs, run
 

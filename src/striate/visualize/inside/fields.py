@@ -15,7 +15,7 @@ from striate.account.field.effective import MASS, EffectiveField, effective_rece
 from striate.account.ledger import Row, Shape
 from striate.account.summarize import observe
 from striate.errors import DataError, ModelError
-from striate.models.untouched import zero_input
+from striate.models.preserved_state import zero_input
 from striate.visualize.canvas import ORANGE, VERMILION, heading, main_title, new_figure, show_image
 from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import choose_layer, layer_outputs, no_such_layer, spread

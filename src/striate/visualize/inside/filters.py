@@ -14,7 +14,7 @@ from torch import nn
 from striate.account.ledger import Shape
 from striate.errors import ModelError, UsageError
 from striate.layers.convolution import LocallyConnected
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
 from striate.visualize.canvas import FAINT, SMALL, main_title, new_figure
 from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic, signed_colors
 from striate.visualize.inside.passes import choose_unit, no_such_layer

@@ -13,7 +13,7 @@ from torch import nn
 from torch.func import functional_call
 
 from striate.errors import DataError, ModelError
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
 from striate.visualize.canvas import (
     BLUE,
     FAINT,

@@ -14,7 +14,7 @@ from torch import nn
 from striate.account.observing.kinds import layer_kind
 from striate.errors import DataError, ModelError, UsageError, one_line
 from striate.layers.blocks import Residual
-from striate.models.untouched import on_trial, zero_input
+from striate.models.preserved_state import on_trial, zero_input
 from striate.observe.layer_calls import PRODUCT, LayerCall, layer_calls
 from striate.wording import show_shape
 

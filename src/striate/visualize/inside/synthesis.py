@@ -13,7 +13,7 @@ from torch import nn
 
 from striate.account.ledger import Shape
 from striate.errors import DataError, ModelError
-from striate.models.untouched import on_trial, zero_input
+from striate.models.preserved_state import on_trial, zero_input
 from striate.visualize.canvas import INK, SMALL, main_title, new_figure, shorten
 from striate.visualize.inside.mosaic import caption, columns_for
 from striate.visualize.inside.passes import (

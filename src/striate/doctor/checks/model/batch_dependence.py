@@ -16,7 +16,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
 from striate.doctor.setup.batch import copied, main_tensor, size_of
-from striate.models.untouched import same_random_state, untouched
+from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.records import Finding, Remedy
 from striate.wording import listed, several
@@ -240,7 +240,7 @@ def _outputs_by_layer(evidence: Evidence, batch: Any) -> list[tuple[str, torch.T
         if tensor is not None and tensor.ndim and len(tensor) == size and tensor.is_floating_point():
             found.append((call.name, tensor.detach().cpu().double()))
 
-    with untouched(replica.model), same_random_state(), torch.no_grad(), module_calls(replica.model, end=note):
+    with preserved(replica.model), same_random_state(), torch.no_grad(), module_calls(replica.model, end=note):
         torch.manual_seed(0)
         output_of(evidence.setup, replica, copied(batch), training=False)
     return found

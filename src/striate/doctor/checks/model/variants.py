@@ -15,8 +15,8 @@ from striate.doctor.evidence.predictions import output_of
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import copied, main_tensor, mapped, parts, size_of
 from striate.doctor.setup.replicas import Replica
+from striate.models.preserved_state import preserved, same_random_state
 from striate.models.tensors import tensors_in
-from striate.models.untouched import same_random_state, untouched
 from striate.observe.module_calls import ModuleCall, module_calls
 
 BETTER = 1.25
@@ -74,7 +74,7 @@ def question(
         tensor = main_tensor(call.args)
         given.append(None if tensor is None else tensor.detach().clone())
 
-    with untouched(replica.model), same_random_state(), torch.no_grad(), module_calls({"": replica.model}, note):
+    with preserved(replica.model), same_random_state(), torch.no_grad(), module_calls({"": replica.model}, note):
         torch.manual_seed(seed)
         outputs = main_tensor(output_of(evidence.setup, replica, copied(batch), training=False))
     if outputs is None or not outputs.ndim or not outputs.is_floating_point():

@@ -31,7 +31,7 @@ def on_trial(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
     are put back too."""
     with (
         TRIALS,
-        untouched(module, evaluating=evaluating),
+        preserved(module, evaluating=evaluating),
         _strangers_untouched(module, evaluating),
         nothing_compiled(),
         redirect_stdout(sys.stderr),
@@ -47,7 +47,7 @@ def _strangers_untouched(module: nn.Module, evaluating: bool) -> Iterator[None]:
     def guard(part: nn.Module, _: object) -> None:
         if part not in known:
             known.update(part.modules())
-            stack.enter_context(untouched(part, evaluating=evaluating))
+            stack.enter_context(preserved(part, evaluating=evaluating))
 
     with ExitStack() as stack, forward_hooks_everywhere(guard):
         yield
@@ -76,7 +76,7 @@ def zero_input(
 
 
 @contextmanager
-def untouched(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
+def preserved(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
     """Put the network into eval mode (unless not `evaluating`), and everything back after, also when the body raises.
 
     Put back: the train/eval mode of every submodule by itself (a frozen normalization stays frozen), buffers,
@@ -112,7 +112,7 @@ def left_alone(module: nn.Module) -> Iterator[None]:
     """Put everything back that computing on copies of the network may change in it, where a copy reaches for the
     original: what `untouched` puts back, in the mode it is in, and gradients."""
     gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
-    with untouched(module, evaluating=False):
+    with preserved(module, evaluating=False):
         try:
             for parameter, _ in gradients:
                 parameter.grad = None  # what is added up is added to a new one
@@ -219,3 +219,44 @@ def copying_explained(module: nn.Module) -> Iterator[None]:
 
 def _has_values(buffer: torch.Tensor) -> bool:
     return not buffer.is_meta and not nn.parameter.is_lazy(buffer)
+
+
+def uses_others(network: nn.Module, inputs: torch.Tensor) -> bool:
+    """Whether a pass over `inputs` (B, *shape), in train mode, calls a module or takes a weight that is no part of
+    `network`.
+
+    So does a copy of a network whose forward, or a hook, is a closure: it holds the original, and what is done to the
+    copy is done to that. Nothing is changed, neither here nor there. Raises what the network raises.
+    """
+    own = set(network.modules())
+    found: list[nn.Module] = []
+
+    def note(part: nn.Module, _: object) -> None:
+        # A loss or an activation that is made on the way has nothing that could be changed.
+        if part not in own and _has_state(part):
+            found.append(part)
+
+    with on_trial(network, evaluating=False), torch.inference_mode(False), torch.enable_grad():
+        network.train()
+        with forward_hooks_everywhere(note):
+            outputs = network(inputs.detach().clone())
+        return bool(found) or _takes_other_weights(network, outputs)
+
+
+def _takes_other_weights(network: nn.Module, outputs: object) -> bool:
+    own = {id(parameter) for parameter in network.parameters()}
+    waiting = [tensor.grad_fn for tensor in tensors_in(outputs) if tensor.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        weight = getattr(node, "variable", None)  # where gradients are left
+        if isinstance(weight, nn.Parameter) and id(weight) not in own:
+            return True
+        following = {after for after, _ in node.next_functions if after is not None} - seen
+        seen |= following
+        waiting += following
+    return False
+
+
+def _has_state(part: nn.Module) -> bool:
+    return next(part.parameters(), None) is not None or next(part.buffers(), None) is not None

@@ -1,4 +1,4 @@
-"""A task with a loss of the user's own: `loss(outputs, targets)`, the mean over the samples that it gets."""
+"""The loss of a task: a user's in place of its own, and the weights of classes by their frequency."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from striate.data.targets import Targets
-from striate.errors import ConfigError
-from striate.models.own_code import own_code
+from striate.errors import ConfigError, DataError
+from striate.models.trusted_code import trusted_code
 from striate.tasks.outputs import Outputs, map_outputs
 from striate.tasks.task import Task
 
@@ -21,7 +21,7 @@ class _OwnLoss(Task):
 
     @cached_property
     def _function(self) -> Any:
-        found = own_code(self.own_loss, "a loss", "loss")
+        found = trusted_code(self.own_loss, "a loss", "loss")
         if not callable(found):
             got = f"{self.own_loss}, a {type(found).__name__}"
             raise ConfigError("task.loss", got, "a function loss(outputs, targets)", "leave out the loss")
@@ -58,3 +58,19 @@ def scalar(value: object, where: str, whose: str) -> torch.Tensor:
     got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
     remedy = "end it with .mean()" if isinstance(value, torch.Tensor) else "return the tensor itself, without .item()"
     raise ConfigError(where, f"{got} from {whose}", "a scalar tensor", remedy)
+
+
+def balanced_weights(counts: torch.Tensor, classes: tuple[str, ...]) -> tuple[float, ...]:
+    """n / (K · n_k), scikit-learn's "balanced" heuristic (King and Zeng 2001), from (K,) float64 counts.
+
+    Raises DataError where a class has none.
+    """
+    if (counts == 0).any():
+        missing = [c for c, n in zip(classes, counts.tolist(), strict=True) if n == 0]
+        raise DataError(
+            "task.class_weights",
+            f"balanced, with no training sample of {', '.join(missing[:5])}",
+            "at least one training sample of each class",
+            "--task.class_weights none",
+        )
+    return tuple((counts.sum() / (len(classes) * counts)).tolist())

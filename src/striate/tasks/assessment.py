@@ -1,5 +1,6 @@
 """Everything that follows from the predictions for a split, as it lies in evaluation.json: plain frozen values, without
-torch. docs/evaluation.md has its keys."""
+torch. docs/evaluation.md has its keys.
+"""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ _named: set[str] = set()
 _ran: dict[tuple[str, str | None], object] = {}
 
 
-def remember_named(model: object) -> None:
+def trust_named(model: object) -> None:
     """Note that the user has named this code himself; nothing for what is no `file.py:name`."""
     if not isinstance(model, str) or not names_file(model):
         return
@@ -76,7 +76,7 @@ def remember_named(model: object) -> None:
         Path(temporary).replace(file)
 
 
-def refuse_unnamed(model: object, where: str, input_shape: Sequence[int], outputs: int | None) -> None:
+def refuse_untrusted(model: object, where: str, input_shape: Sequence[int], outputs: int | None) -> None:
     """Raise ModelError where `model`, which only the file `where` names, is code that the user has not named; for
     inputs of `input_shape` and so many `outputs`, which the remedy names."""
     if not isinstance(model, str) or is_named(model):
@@ -108,7 +108,7 @@ def names_code(name: str) -> bool:
     return names_file(name) or is_given(name)
 
 
-def own_code(name: str, what: str, argument: str, digest: str | None = None) -> object:
+def trusted_code(name: str, what: str, argument: str, digest: str | None = None) -> object:
     """What `name` stands for: what a file has under it, which RUNS the file, once in each state; or what was given in
     Python. `what` says what it is ("a task"), `argument` by which argument it is given; `digest` is that
     of the file where it is known, which is then not read again.
@@ -141,7 +141,7 @@ def take_as(saved: str, value: object, argument: str) -> None:
     if value is None:
         return
     if isinstance(value, str):
-        remember_named(value)
+        trust_named(value)
     elif is_given(saved):
         give_as(saved, value)
     elif name_of(value) != saved:
