@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from striate.tasks.metric import Metric
     from striate.tasks.task import Task
     from striate.training.trained import Trained
-    from striate.visualize.attribution.explanation import Explanation
+    from striate.visualize.attribution.explanation_record import Explanation
 
 __version__ = VERSION
 
@@ -73,7 +73,7 @@ _PUBLIC = {
     "Finding": "striate.records",
     "Interval": "striate.records",
     "StriateError": "striate.errors",
-    "Explanation": "striate.visualize.attribution.explanation",
+    "Explanation": "striate.visualize.attribution.explanation_record",
 }
 
 __all__ = [

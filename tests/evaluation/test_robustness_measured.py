@@ -244,7 +244,7 @@ def test_other_media_are_refused():
 
 
 def test_the_figure_has_a_panel_for_each_kind():
-    from striate.visualize.robustness import robustness_figure
+    from striate.visualize.metric_curves import robustness_figure
 
     network, data = bright_sides(8)
     figure = robustness_figure(measure_robustness(network, data, "test").to_json(), title="made")

@@ -12,7 +12,7 @@ from striate.api import train
 from striate.lab import page_images
 from striate.lab.page_images import Images
 from striate.lab.workbench import Lab
-from striate.visualize.sample_picture import sample_picture
+from striate.visualize.picture import sample_picture
 
 
 def png(array: np.ndarray) -> bytes:

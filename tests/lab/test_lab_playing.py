@@ -17,7 +17,7 @@ from striate.layers.axis_windows import AxisWindows
 from striate.layers.kernels import KERNELS
 from striate.reference import convolve
 from striate.visualize.filter_picture import filter_picture
-from striate.visualize.sample_picture import sample_picture
+from striate.visualize.picture import sample_picture
 
 MODES = ("zeros", "reflect", "replicate", "circular")
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from striate.visualize.canvas import new_figure, show_literally
+from striate.visualize.classification_charts import draw_precision_recall, draw_reliability, draw_roc
 from striate.visualize.estimates import SHOWN, draw_bias, draw_slices
-from striate.visualize.rank_curves import draw_precision_recall, draw_roc
-from striate.visualize.reliability import draw_reliability
 
 NASTY = [r"$\alpha_1$", "<b>", "a_very_long_class_name_with_underscores_that_goes_on", "x", "y", "z"]
 

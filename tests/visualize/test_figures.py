@@ -9,11 +9,11 @@ import pytest
 
 from quick import few_quick
 from striate.visualize.canvas import FAINT, save_figure, show_literally
-from striate.visualize.confusion import confusion_figure
-from striate.visualize.curves import curves_figure
+from striate.visualize.classification_charts import confusion_figure
+from striate.visualize.estimates import scatter_figure
 from striate.visualize.gallery import Tile, gallery_figure
-from striate.visualize.masks import masks_figure
-from striate.visualize.scatter import scatter_figure
+from striate.visualize.mask_figures import masks_figure
+from striate.visualize.training_curves import curves_figure
 
 NASTY = ["<script>alert(1)</script>", r"$\alpha_1$", "a_very_long_class_name_with_underscores_that_goes_on", "x"]
 

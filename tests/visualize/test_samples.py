@@ -7,7 +7,7 @@ import pytest
 
 from quick import few_quick
 from striate.visualize.canvas import show_literally
-from striate.visualize.samples import SampleRow, samples_figure
+from striate.visualize.sample_figures import SampleRow, samples_figure
 
 WORDS = "Augmentation: shifts up to 2 px, rotations up to 15°; no mirroring (gray images may be letters or digits)."
 

@@ -22,11 +22,11 @@ from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.training.trained import Trained
 from striate.visualize.attribution.attribute import Asked, attribute, require_method
-from striate.visualize.attribution.attributions import Maps
 from striate.visualize.attribution.change import Covering, Nudge, smallest_covering, smallest_nudge
-from striate.visualize.attribution.explanation import Explanation, NudgeShown
+from striate.visualize.attribution.checks import Maps
+from striate.visualize.attribution.explanation_record import Explanation, NudgeShown
 from striate.visualize.attribution.nearest import Nearest, find_nearest
-from striate.visualize.attribution.question import Question, ask
+from striate.visualize.attribution.question import Question, make_question
 from striate.visualize.inside.passes import as_input
 from striate.wording import several, show_shape
 
@@ -94,7 +94,7 @@ def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: 
     # A hook, not a module around it: the names of the layers, which Grad-CAM tells, stay those of the network.
     score = forward_hooks(after=[(module, lambda _module, _inputs, outputs: asked.score(outputs))])
     with score, on_trial(module), torch.enable_grad():
-        question = ask(module, x, asked.target, kind=asked.kind)
+        question = make_question(module, x, asked.target, kind=asked.kind)
         maps, covering, nudge = _look(question, method, _bounds(trained, x))
     shown = None if nudge is None else _in_units(nudge, x, trained)
     return Explanation(
@@ -201,7 +201,7 @@ def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation
         raise DataError("image", "values that are infinite or not a number", expected, remedy)
     copy = trial_copy(module)
     with on_trial(copy), torch.enable_grad():
-        question = ask(copy, as_input(copy, given))
+        question = make_question(copy, as_input(copy, given))
         maps, covering, nudge = _look(question, method, None)
         outputs = question.outputs(question.x)
         probabilities = None if question.kind == "number" else question.probabilities(outputs)[0]

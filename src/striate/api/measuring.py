@@ -232,7 +232,7 @@ def robustness(
 def write_robustness(run: str | Path, found: Robustness) -> tuple[Path, Path]:
     """Write `robustness.json` and `plots/robustness.png` into the run; their paths. Raises RunError."""
     from striate.visualize.canvas import of_split, save_figure
-    from striate.visualize.robustness import robustness_figure
+    from striate.visualize.metric_curves import robustness_figure
 
     opened = open_run(Path(run))
     picture = opened.plots / "robustness.png"

@@ -22,7 +22,7 @@ from striate.inference.answering import Answering, batch_size
 from striate.inference.plan import Asked, InferencePlan, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.training.trained import Prediction, Trained
-from striate.visualize.sample_picture import names_sample
+from striate.visualize.picture import names_sample
 
 _MOST_AT_ONCE = 64
 """Files at once: few, so that the first predictions come soon."""

@@ -236,8 +236,7 @@ def _landscape(request: _Request) -> Shown:
 
 
 def _statistics(request: _Request) -> Shown:
-    from striate.visualize.inside.statistics import read_statistics
-    from striate.visualize.signal import signal_figure
+    from striate.visualize.signal_figure import read_statistics, signal_figure
 
     subject = request.subject
     if subject.run is None:

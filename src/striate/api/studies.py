@@ -56,7 +56,7 @@ def learning_curve(
 def write_learning_curve(run: str | Path, found: LearningCurve) -> tuple[Path, Path]:
     """Write `learning-curve.json` and `plots/learning-curve.png` into the run; their paths. Raises RunError."""
     from striate.visualize.canvas import of_split, save_figure
-    from striate.visualize.learning_curve import learning_curve_figure
+    from striate.visualize.metric_curves import learning_curve_figure
 
     opened = open_run(Path(run))
     picture = opened.plots / "learning-curve.png"

@@ -34,7 +34,7 @@ from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.training.trained import Trained
 from striate.visualize.inside.passes import spread
-from striate.visualize.sample_picture import names_sample, sample_picture
+from striate.visualize.picture import names_sample, sample_picture
 
 if TYPE_CHECKING:
     from striate.api.training import Run  # loads all that training needs

@@ -46,7 +46,7 @@ def explain(
     from striate.api import explain as explain_image
     from striate.api import write_explanation
     from striate.cli.output import print_json, print_note, print_text, results_only, stdout
-    from striate.visualize.attribution.explanation import explanation_text
+    from striate.visualize.attribution.explanation_record import explanation_text
     from striate.visualize.picture_path import refuse_picture_path
 
     if out is None and not json:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from striate.errors import UsageError, one_line
 
 if TYPE_CHECKING:
-    from striate.visualize.filter_arithmetic import PixelArithmetic
+    from striate.visualize.filter_picture import PixelArithmetic
     from striate.visualize.picture import Picture
 
 
@@ -84,8 +84,7 @@ class _Request:
 def _filter(request: _Request) -> tuple[dict[str, Any], str, PixelArithmetic | None]:
     """What was done, which kernel it was done with in words, and the arithmetic of the requested pixel."""
     from striate.runs.files import user_path
-    from striate.visualize.filter_arithmetic import explain_pixel
-    from striate.visualize.filter_picture import filter_picture
+    from striate.visualize.filter_picture import explain_pixel, filter_picture
     from striate.visualize.kernel_text import choose_kernel
     from striate.visualize.picture_path import save_picture
 

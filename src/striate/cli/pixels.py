@@ -36,9 +36,8 @@ def pixels(
     """
     from striate.cli.output import print_json, print_note, print_text
     from striate.errors import one_line
-    from striate.visualize.picture import read_picture
+    from striate.visualize.picture import names_sample, read_picture, sample_picture
     from striate.visualize.pixel_table import pixel_table
-    from striate.visualize.sample_picture import names_sample, sample_picture
 
     read = sample_picture(image, print_note) if names_sample(image) else read_picture(image, max_pixels)
     table = pixel_table(read, region, channel)

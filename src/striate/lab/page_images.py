@@ -25,8 +25,7 @@ from striate.data.dataset import Preparation
 from striate.data.media.image.pictures import UnreadableImage, decode_image
 from striate.data.named import catalogue, info, place
 from striate.errors import DataError, RunError, StriateError
-from striate.visualize.picture import Picture, read_picture_bytes, to_gray
-from striate.visualize.sample_picture import listed_picture
+from striate.visualize.picture import Picture, listed_picture, read_picture_bytes, to_gray
 
 if TYPE_CHECKING:
     from striate.data.listing import Listing

@@ -18,8 +18,7 @@ from striate.layers.axis_windows import AxisWindows
 from striate.layers.kernels import KERNELS, PURPOSES, Kernel
 from striate.reference import convolve, im2col
 from striate.reference.windows import pad, windows
-from striate.visualize.filter_arithmetic import explain_pixel
-from striate.visualize.filter_picture import filter_picture
+from striate.visualize.filter_picture import explain_pixel, filter_picture
 from striate.visualize.kernel_text import parse_kernel
 from striate.visualize.picture import Picture, to_gray
 

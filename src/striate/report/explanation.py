@@ -16,9 +16,9 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from striate.report.page import page_environment
-from striate.visualize.attribution.attributions import AttributionMap
 from striate.visualize.attribution.change import Covering
-from striate.visualize.attribution.explanation import (
+from striate.visualize.attribution.checks import AttributionMap
+from striate.visualize.attribution.explanation_record import (
     LEGEND,
     Explanation,
     answer_line,

@@ -14,9 +14,9 @@ from torch import nn
 from striate.data.store.stored import StoredInputs
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import curve_charts
-from striate.visualize.curves import curves_figure
 from striate.visualize.inside.filters import filter_layers, filter_words, filters_figure, find_filters
 from striate.visualize.page_parts import Picture
+from striate.visualize.training_curves import curves_figure
 
 Images = NDArray[Any] | StoredInputs
 # Photographs make large files; what is only lines and letters may be finer.

@@ -15,7 +15,7 @@ from striate.training.prepare import Prepared
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import signal_charts
 from striate.visualize.page_parts import Picture, Table
-from striate.visualize.signal import signal_figure
+from striate.visualize.signal_figure import signal_figure
 from striate.wording import number, percent
 
 ROWS = 200

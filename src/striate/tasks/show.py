@@ -15,9 +15,9 @@ from striate.tasks.assessment import Figures, Slice
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.metric import Metric
 from striate.visualize.charts import chart
+from striate.visualize.classification_charts import draw_reliability
 from striate.visualize.estimates import SHOWN, draw_slices
 from striate.visualize.page_parts import Section, Table
-from striate.visualize.reliability import draw_reliability
 from striate.wording import number, percent
 
 Images = NDArray[Any] | StoredInputs

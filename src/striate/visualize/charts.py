@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from striate.account.signal.trace import SignalRow
 from striate.visualize.canvas import FAINT, TEXT, figure_of, legend
-from striate.visualize.curves import draw_curve, draw_rate, further_quantities, name_epochs
-from striate.visualize.signal import QUANTITIES, draw_signal_curve, logarithmic_decades, name_layers
+from striate.visualize.signal_figure import QUANTITIES, draw_signal_curve, logarithmic_decades, name_layers
 from striate.visualize.themed_svg import themed_svg
+from striate.visualize.training_curves import draw_curve, draw_rate, further_quantities, name_epochs
 from striate.wording import number
 
 if TYPE_CHECKING:

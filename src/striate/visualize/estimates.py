@@ -1,4 +1,4 @@
-"""Numbers with their intervals, one under another: slices of the data, the bias of a regression by range, baselines."""
+"""Numbers with their intervals: slices, baselines, the bias of a regression; and predicted against true numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from striate.visualize.canvas import (
     BLUE,
@@ -16,8 +17,11 @@ from striate.visualize.canvas import (
     TEXT,
     VERMILION,
     figure_of,
+    heading,
     legend,
+    main_title,
     name_axes,
+    new_figure,
     quiet_frame,
     shorten,
 )
@@ -135,3 +139,39 @@ def draw_baselines(
     axes.tick_params(axis="y", length=0, labelsize=TEXT)
     whiskers = any(interval is not None for interval in intervals)
     name_axes(axes, f"{metric}{', with its 95 % interval' if whiskers else ''}")
+
+
+def scatter_figure(predicted: ArrayLike, true: ArrayLike, names: Sequence[str], *, title: str) -> Figure:
+    """One panel a target; `predicted` and `true` are (N, T), or (N,) for one target, in the data's units."""
+    outputs, truth = (np.asarray(a, dtype=np.float64).reshape(len(np.asarray(a)), -1) for a in (predicted, true))
+    targets = outputs.shape[1]
+    columns = min(3, targets)
+    rows = -(-targets // columns)
+    figure = new_figure(max(5.0, 3.8 * columns), 4.6 if rows == columns == 1 else 4.0 * rows + 0.4)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for place, axes in enumerate(grid):
+        if place < targets:
+            draw_scatter(axes, outputs[:, place], truth[:, place], names[place] if names else "")
+        else:
+            axes.set_axis_off()
+    main_title(figure, title)
+    return figure
+
+
+def draw_scatter(axes: Axes, predicted: ArrayLike, true: ArrayLike, name: str = "") -> None:
+    """Points (N,) against the diagonal of perfect predictions, with the root mean squared error."""
+    outputs, truth = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
+    low = float(min(outputs.min(), truth.min()))
+    high = float(max(outputs.max(), truth.max()))
+    margin = 0.05 * (high - low) or 0.5
+    span = (low - margin, high + margin)
+    axes.plot(span, span, color=FAINT, linestyle="--", linewidth=1.2, label="predicted = true")
+    # Many points stay readable where they are small and let each other through.
+    many = len(truth) > 300
+    axes.scatter(truth, outputs, s=9 if many else 22, alpha=0.35 if many else 0.65, color=BLUE, linewidths=0)
+    axes.set(xlim=span, ylim=span, aspect="equal")
+    quiet_frame(axes)
+    rmse = float(np.sqrt(np.mean((outputs - truth) ** 2)))
+    heading(axes, f"{shorten(name, 22)}   RMSE {rmse:.4g}".strip())
+    name_axes(axes, "true", "predicted")
+    legend(axes, loc="upper left")

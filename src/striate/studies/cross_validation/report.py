@@ -15,9 +15,9 @@ from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.plan import CrossValidation
 from striate.studies.cross_validation.summary import pooled_answers
 from striate.tasks.registry import metric_named
-from striate.visualize.folds import fold_curves_figure, folds_figure
 from striate.visualize.page_parts import Picture, Table
 from striate.visualize.themed_svg import saved_picture
+from striate.visualize.training_curves import fold_curves_figure, folds_figure
 
 
 def write_cv_report(

@@ -18,7 +18,7 @@ from striate.studies.sweep.space import Dimension as SpaceDimension
 from striate.studies.sweep.standing import Finalist, comparison, honesty, mean_and_deviation
 from striate.tasks.registry import metric_text
 from striate.visualize.page_parts import Picture, Table
-from striate.visualize.search import Dimension, Point, importance_figure, progress_figure, slices_figure
+from striate.visualize.sweep_figures import Dimension, Point, importance_figure, progress_figure, slices_figure
 from striate.visualize.themed_svg import saved_picture
 
 RUNGS = ("a ninth of the epochs", "a third", "all epochs")

@@ -25,10 +25,9 @@ from striate.tasks.show import (
 )
 from striate.visualize.canvas import save_figure, shorten
 from striate.visualize.charts import chart
-from striate.visualize.confusion import COUNTED, confusion_figure
+from striate.visualize.classification_charts import COUNTED, confusion_figure, draw_precision_recall, draw_roc
 from striate.visualize.gallery import Tile, encode, gallery_figure
 from striate.visualize.page_parts import Picture, SampleTile, Section, Table
-from striate.visualize.rank_curves import draw_precision_recall, draw_roc
 from striate.visualize.themed_svg import themed_svg
 from striate.wording import percent
 

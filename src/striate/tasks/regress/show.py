@@ -15,9 +15,8 @@ from striate.tasks.regress.metrics import RegressionMetrics, TargetMetrics
 from striate.tasks.show import FINE_DPI, ROWS, Row, number_text, plain_cells, split_text
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import chart
-from striate.visualize.estimates import draw_bias
+from striate.visualize.estimates import draw_bias, scatter_figure
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.visualize.scatter import scatter_figure
 from striate.visualize.themed_svg import themed_svg
 
 

@@ -13,7 +13,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.segment.metrics import AVERAGES, SegmentationMetrics
 from striate.tasks.show import PHOTO_DPI, Images, Row, places_at_random, share_cells, split_text, trust_section
 from striate.visualize.canvas import save_figure
-from striate.visualize.masks import masks_figure
+from striate.visualize.mask_figures import masks_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
 

@@ -216,7 +216,7 @@ class Segment(Task):
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
         """The colors of the classes over the image; wrong pixels are checkered, those without a label gray."""
-        from striate.visualize.masks import colored
+        from striate.visualize.mask_figures import colored
 
         return colored(image, decoded, len(self.classes), truth)
 

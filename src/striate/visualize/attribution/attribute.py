@@ -10,8 +10,18 @@ import torch
 
 from striate.errors import ModelError, UsageError
 from striate.machine.memory import ran_out
-from striate.visualize.attribution.attributions import AnswerCheck, AttributionMap, MapCheck, Maps
-from striate.visualize.attribution.checks import MAP_COPIES, SHARES, Deletion, alike, check_prediction, deletion_of
+from striate.visualize.attribution.checks import (
+    MAP_COPIES,
+    SHARES,
+    AttributionMap,
+    Deletion,
+    MapCheck,
+    Maps,
+    PredictionCheck,
+    alike,
+    check_prediction,
+    deletion_of,
+)
 from striate.visualize.attribution.maps import (
     METHODS,
     SIGNED,
@@ -67,7 +77,7 @@ def attribute(question: Question, method: Asked = "auto") -> Maps:
     return Maps(tuple(found), _why(found, method), tuple(left_out), strength)
 
 
-def _checked(question: Question, method: Method, deletion: Deletion, strength: AnswerCheck) -> AttributionMap:
+def _checked(question: Question, method: Method, deletion: Deletion, strength: PredictionCheck) -> AttributionMap:
     """One map with its figures. Raises ModelError where it cannot be made."""
     layer, again = _maker(question, method, deletion)
     values = again()

@@ -78,7 +78,9 @@ def outputs_of(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return outputs
 
 
-def ask(module: nn.Module, x: torch.Tensor, target: int | None = None, *, kind: Kind | None = None) -> Question:
+def make_question(
+    module: nn.Module, x: torch.Tensor, target: int | None = None, *, kind: Kind | None = None
+) -> Question:
     """The question why the network predicts class `target` for `x` (1, …), by default its own prediction; or, of
     numbers, that number, by default the first.
 

@@ -1,14 +1,18 @@
-"""Signal and gradient in each layer, before the first step and after the last."""
+"""Signal and gradient in each layer, before the first step and after the last: the record of a run, and its figure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.account.signal.trace import SignalRow
+from striate.account.signal.trace import SignalRow, signal_from_json, signal_to_json
+from striate.errors import RunError, pasted
+from striate.runs.directory import RunDirectory
+from striate.runs.files import read_dispensable
 from striate.visualize.canvas import (
     BLUE,
     FAINT,
@@ -120,3 +124,38 @@ def logarithmic_decades(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(numticks=8))
     axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0), numticks=8))
     show_plain_numbers(axes.yaxis)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Rows of `striate.account.signal` at the start, and at the end of a run that is finished."""
+
+    start: tuple[SignalRow, ...]
+    end: tuple[SignalRow, ...]
+
+    @property
+    def words(self) -> str:
+        """Where the signal is weakest, and how many units have died."""
+        rows = self.end or self.start
+        when = "at the end" if self.end else "before the first step"
+        weak = min(rows, key=lambda row: row.std)
+        said = f"{len(rows)} layers, {when}: the signal is weakest in {weak.name}, standard deviation {weak.std:.3g}"
+        worst = max(rows, key=lambda row: row.dead or 0)
+        return f"{said}; {worst.name} has the most dead units, {worst.dead:.0%}" if worst.dead else said
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return {"start": signal_to_json(self.start), "end": signal_to_json(self.end)}
+
+
+def read_statistics(run: RunDirectory) -> Statistics:
+    """What the run recorded. RunError where it has recorded nothing, or the file is damaged."""
+    content = read_dispensable(run.signal)
+    try:
+        start, end = (signal_from_json(content.get(when, [])) for when in ("start", "end"))
+    except (AttributeError, KeyError, TypeError):
+        start, end = (), ()
+    if not start and not end:
+        got = "no record of signals (signal.json)"
+        raise RunError(str(run.path), got, "a run of this version", f"striate train --config {pasted(run.config)}")
+    return Statistics(start, end)

@@ -1,19 +1,123 @@
-"""Which class was taken for which."""
+"""Charts of a classifier: confusion matrix, ROC and precision–recall curves, reliability diagram."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from striate.visualize.canvas import BLUE, FAINT, INK, SMALL, TEXT, main_title, name_axes, new_figure, shorten
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    SMALL,
+    TEXT,
+    VERMILION,
+    legend,
+    main_title,
+    name_axes,
+    new_figure,
+    quiet_frame,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
+
+_COLORS = (VERMILION, BLUE, GREEN, ORANGE)
+_DASHES = ("-", "--", "-.", ":")
+Rows = Sequence[Mapping[str, Any]]
+
+
+def draw_roc(axes: Axes, curves: Rows, classes: Rows = ()) -> None:
+    """True against false positive rate; the dashed line is random guessing.
+
+    `curves` and `classes` as in evaluation.json. The four classes with the smallest area, which `classes` tells, are
+    named; the others are gray.
+    """
+    axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2)
+    _draw(axes, curves, _areas(classes, "auc"), "false_positive_rate", "true_positive_rate")
+    name_axes(axes, "false positive rate", "true positive rate (recall)")
+    legend(axes, loc="lower right", title="area", title_fontsize=SMALL)
+
+
+def draw_precision_recall(axes: Axes, curves: Rows, classes: Rows = ()) -> None:
+    """Precision against recall; the four classes with the lowest average precision are named, the others gray."""
+    _draw(axes, curves, _areas(classes, "average_precision"), "recall", "precision")
+    name_axes(axes, "recall", "precision")
+    legend(axes, loc="lower left", title="average precision", title_fontsize=SMALL)
+
+
+def _areas(classes: Rows, figure: str) -> dict[str, float]:
+    return {row["name"]: row[figure]["value"] for row in classes if row.get(figure) is not None}
+
+
+def _draw(axes: Axes, curves: Rows, areas: Mapping[str, float], x: str, y: str) -> None:
+    weakest = sorted(curves, key=lambda curve: areas.get(curve["name"], 0.0))[: len(_COLORS)]
+    named = {id(curve) for curve in weakest}
+    rest = [curve for curve in curves if id(curve) not in named]
+    for curve in rest:
+        label = f"{len(rest)} more" if curve is rest[-1] else None
+        axes.plot(curve[x], curve[y], color=FAINT, linewidth=0.8, alpha=0.6, label=label)
+    for curve, color, dash in zip(weakest, _COLORS, _DASHES, strict=False):
+        area = areas.get(curve["name"])
+        label = shorten(curve["name"], 18) + ("" if area is None else f" {area:.3f}")
+        axes.plot(curve[x], curve[y], color=color, linestyle=dash, linewidth=1.6, label=label, zorder=3)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+    quiet_frame(axes)
+
+
+Bins = Sequence[Mapping[str, Any]]
+"""`bins` of `calibration` in evaluation.json: `low high n confidence accuracy`."""
+_FEW = 10
+_HISTOGRAM = 0.22  # of the height, for the bars that count predictions
+
+
+def draw_reliability(axes: Axes, bins: Bins, calibrated: Bins = ()) -> None:
+    """Accuracy against confidence, with 95 % intervals; on the dashed line both are equal.
+
+    Gray bars at the foot: how many predictions each bin has. `calibrated`: bins of the same predictions with a
+    temperature.
+    """
+    total = max((part["n"] for part in bins), default=0)
+    for part in bins:
+        height = _HISTOGRAM * part["n"] / max(1, total)
+        axes.bar(part["low"], height, part["high"] - part["low"], align="edge", color=FAINT, alpha=0.25, linewidth=0)
+    axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2, label="perfectly calibrated")
+    _draw_points(axes, bins, "as predicted", BLUE, "o")
+    if calibrated:
+        _draw_points(axes, calibrated, "with the temperature", VERMILION, "s")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    quiet_frame(axes)
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    axes.set_xticks(ticks, ["0", "25", "50", "75", "100 %"])
+    axes.set_yticks(ticks, ["0", "25", "50", "75", "100 %"])
+    name_axes(axes, "confidence: probability of the predicted class", "accuracy")
+    legend(axes, loc="upper left")
+
+
+def _draw_points(axes: Axes, bins: Bins, label: str, color: str, marker: str) -> None:
+    """A point a bin; the line leaves out bins of so few predictions that it would only show chance."""
+    filled = [part for part in bins if part["n"]]
+    face = color if marker == "o" else "none"
+    for part in filled:
+        x, y = part["confidence"], part["accuracy"]["value"]
+        low, high = part["accuracy"]["interval"]
+        faint = 1.0 if part["n"] >= _FEW else 0.35
+        axes.plot([x, x], [low, high], color=color, linewidth=0.9, alpha=faint)
+        axes.plot(x, y, color=color, marker=marker, markersize=4.5, markerfacecolor=face, alpha=faint)
+    line = [part for part in filled if part["n"] >= _FEW]
+    x_line, y_line = ([part["confidence"] for part in line], [part["accuracy"]["value"] for part in line])
+    axes.plot(
+        x_line, y_line, color=color, marker=marker, markersize=4.5, markerfacecolor=face, linewidth=1.2, label=label
+    )
+
 
 COUNTED = 20
 """Up to so many classes each cell shows its count."""

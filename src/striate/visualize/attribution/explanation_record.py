@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate import notebook
-from striate.visualize.attribution.attributions import NOT_TRUSTED, Maps
 from striate.visualize.attribution.change import Covering
+from striate.visualize.attribution.checks import NOT_TRUSTED, Maps
 from striate.visualize.attribution.nearest import Nearest
 from striate.wording import filled, several, shorten_middle, show_sizes
 
