@@ -94,7 +94,7 @@ def test_what_is_decoded_and_not_yet_answered_is_bounded(
 
     monkeypatch.setattr(medium, "decode_image", counted)
     monkeypatch.setattr(Trained, "answer_batch", answered)
-    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 10**9)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_TOTAL", 10**9)
     folder = Path("same")
     folder.mkdir()
     Image.fromarray(np.full((8, 8), 20, np.uint8)).save("one.png")
@@ -110,8 +110,8 @@ def test_many_pictures_are_answered_as_planned_and_plainly_where_asked(
 ) -> None:
     labels = write_pictures(Path("many"), 300)
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 250)
-    monkeypatch.setattr("striate.inference.answering.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_TOTAL", 250)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_SECONDS", 0.0)
     monkeypatch.setattr("striate.inference.choose._SEARCH_SHARE", 1e9)
     rates = iter(range(1, 100))
     monkeypatch.setattr("striate.inference.choose._rates", lambda *_: (2.0 * next(rates), 1.0, 1.0))
@@ -126,13 +126,13 @@ def test_many_pictures_are_answered_as_planned_and_plainly_where_asked(
 
 
 def test_in_python_plain_is_asked_for_too(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 2)
-    monkeypatch.setattr("striate.inference.answering.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_TOTAL", 2)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_SECONDS", 0.0)
 
     def looked(*_: object, **__: object) -> None:
         raise AssertionError("looked for a way")
 
-    monkeypatch.setattr("striate.inference.answering._make_trial", looked)
+    monkeypatch.setattr("striate.inference.predictor._make_trial", looked)
     arrays = [np.full((8, 8), value, np.uint8) for value in (20, 200, 20)]
     with pytest.raises(AssertionError, match="looked"):
         trained.predict(arrays)
@@ -145,7 +145,7 @@ def test_in_python_plain_is_asked_for_too(trained: Trained, monkeypatch: pytest.
 def test_where_hardly_any_file_is_a_picture_nothing_is_planned(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 20)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_TOTAL", 20)
     Path("none").mkdir()
     for number in range(40):
         (Path("none") / f"{number}.png").write_bytes(b"no picture")

@@ -12,15 +12,15 @@ from small_networks import SHAPE, TASK, network, samples
 from torch import nn
 
 from striate.errors import UsageError
-from striate.inference import answering as planning
 from striate.inference import choose
-from striate.inference.answering import batch_size, inference, plan_answering
+from striate.inference import predictor as planning
 from striate.inference.openvino_network import openvino_installed
-from striate.inference.plan import PLAIN, Way, plan_from_json
+from striate.inference.plan import PLAIN, Backend, plan_from_json
 from striate.inference.plan_key import network_digest
+from striate.inference.predictor import batch_size, inference, plan_predictor
 from striate.tasks.regress.task import Regress
 
-BF16 = Way("torch", "bf16", "channels_last", True)
+BF16 = Backend("torch", "bf16", "channels_last", True)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def longer_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan(module: nn.Module, **options: object) -> planning.Answering:
     arguments = {"total": 2000, "batch": 64, "task": TASK, "sample": samples} | options
-    return plan_answering(module, arguments.pop("task"), arguments.pop("sample"), **arguments)
+    return plan_predictor(module, arguments.pop("task"), arguments.pop("sample"), **arguments)
 
 
 def test_the_fastest_way_that_agrees_is_taken_and_answers() -> None:
@@ -294,7 +294,7 @@ def test_openvino_is_read_only_for_work_that_pays_for_it(monkeypatch: pytest.Mon
     with torch.no_grad():
         module[-1].bias += 1  # other weights: nothing is kept
     found = plan(module)
-    assert found.plan.way == Way("openvino", "bf16")
+    assert found.plan.way == Backend("openvino", "bf16")
     assert len([tried for tried in found.plan.tried if tried.way.engine == "openvino"]) == 1
     with inference(found) as answer:
         assert torch.allclose(answer(samples(7)), module(samples(7)), atol=0.05)

@@ -23,10 +23,10 @@ from striate.runs.directory import RunDirectory
 from striate.runs.events import read_events
 from striate.training import session
 from striate.training.budget import steps as budget
+from striate.training.budget.deadline import Deadline, TimeLeft, TimeWatch, deadline_for
 from striate.training.budget.pace import Pace, Phase
 from striate.training.config import BudgetConfig, Config
 from striate.training.config_file import config_from_yaml
-from striate.training.deadline import Deadline, TimeLeft, TimeWatch, deadline_for
 from striate.training.events import StepsChanged
 from striate.training.interruption import Interrupted
 from striate.training.request import merge_request

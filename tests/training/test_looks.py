@@ -14,7 +14,7 @@ from striate.runs.directory import RunDirectory
 from striate.runs.watching import ask_to_watch, is_watched, read_look
 from striate.training import snapshots
 from striate.training.prepare import Prepared, prepare
-from striate.training.snapshots import Looks, first_filters
+from striate.training.snapshots import Snapshots, first_filters
 
 NETWORK = "conv(6,3) bn relu dropout(0.3) pool(2) fc(10)"
 
@@ -24,7 +24,7 @@ def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path)
 
 
-def train_with(prepared: Prepared, reader: Looks | None) -> Prepared:
+def train_with(prepared: Prepared, reader: Snapshots | None) -> Prepared:
     for event in events_of(prepared):
         if reader is not None:
             reader(event)
@@ -43,7 +43,7 @@ def test_a_watched_training_ends_with_the_same_bits(run: RunDirectory, monkeypat
     alone = train_with(prepare(config), None)
     ask_to_watch(run)
     prepared = prepare(config)
-    watched = train_with(prepared, Looks(run, prepared))
+    watched = train_with(prepared, Snapshots(run, prepared))
     one, two = parameters(alone), parameters(watched)
     assert all(torch.equal(one[name], two[name]) for name in one)
     look = read_look(run)
@@ -57,7 +57,7 @@ def test_a_watched_training_ends_with_the_same_bits(run: RunDirectory, monkeypat
 def test_nothing_is_written_where_nobody_watches(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     always(monkeypatch)
     prepared = prepare(asked_for())
-    train_with(prepared, Looks(run, prepared))
+    train_with(prepared, Snapshots(run, prepared))
     assert not is_watched(run)
     assert list(run.path.iterdir()) == []
 
@@ -87,7 +87,7 @@ def test_losses_of_a_long_training_stay_few(run: RunDirectory, monkeypatch: pyte
     always(monkeypatch)
     ask_to_watch(run)
     prepared = prepare(asked_for())
-    train_with(prepared, Looks(run, prepared))
+    train_with(prepared, Snapshots(run, prepared))
     look = read_look(run)
     assert look is not None
     assert 10 <= len(look["losses"]) <= 20

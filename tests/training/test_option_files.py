@@ -22,7 +22,7 @@ from striate.training.events import Event, StepDone
 from striate.training.execution import execution_settings
 from striate.training.prepare import prepare
 from striate.training.saving import Saver
-from striate.training.session import restore, run_training, write_beginning
+from striate.training.session import restore, run_training, write_first_files
 
 EVERYTHING = {
     "model__name": "conv(4,3) bn relu pool(2) dropout(0.2) fc(8) relu fc(10)",
@@ -53,7 +53,7 @@ def without_report(config: Config, name: str, stop_after: int | None = None) -> 
     prepared = prepare(config)
     run = RunDirectory(Path(name)) if Path(name).exists() else create_run(Path(name), "test")
     if not restore(run, prepared, run.last if run.last.exists() else None):
-        write_beginning(run, prepared)
+        write_first_files(run, prepared)
 
     def reader(event: Event) -> None:
         if stop_after is not None and isinstance(event, StepDone) and event.step > stop_after:

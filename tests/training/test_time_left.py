@@ -10,9 +10,9 @@ import torch
 
 from striate.runs.directory import RunDirectory, read_plan_summary
 from striate.runs.files import write_json
+from striate.training.budget.deadline import TimeLeft, TimeWatch, time_watch
 from striate.training.budget.forecast import Forecast, ShortTraining, duration, read_forecast, write_forecast
 from striate.training.budget.pace import Pace, Phase
-from striate.training.deadline import TimeLeft, TimeWatch, time_watch
 from striate.training.events import StepDone
 from striate.training.state import TrainingState
 

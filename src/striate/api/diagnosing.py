@@ -28,7 +28,7 @@ from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained, uncompiled
 from striate.training.prepare import Prepared, prepare
-from striate.training.request import ConfigSource, asked_fields, merge_request, read_config
+from striate.training.request import ConfigSource, merge_request, read_config, requested_fields
 from striate.wording import several, show_shape
 
 BUDGET = 30.0
@@ -67,7 +67,7 @@ def diagnose_training(
     Raises StriateError.
     """
     _refuse_seconds(seconds)
-    fields = asked_fields({"model.name": model if isinstance(model, str) and model != "auto" else None}, set or {})
+    fields = requested_fields({"model.name": model if isinstance(model, str) and model != "auto" else None}, set or {})
     fields.setdefault("execution.plan", "plain")  # results are the same, and nothing is to be measured first
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)

@@ -38,7 +38,7 @@ from striate.tasks.registry import make_task
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
-from striate.training.measured_part import measured_part
+from striate.training.measured import measured_part
 from striate.training.prepare import read_data
 from striate.training.request import ConfigSource, merge_request, read_config
 from striate.training.trained import Trained

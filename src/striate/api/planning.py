@@ -20,7 +20,7 @@ from striate.machine.rates import Rate, decoding_rates, matrix_product_rates, me
 from striate.training.execution import memory_explained
 from striate.training.plan.plan_table import PlanRecord
 from striate.training.prepare import prepare_data, read_data
-from striate.training.request import ConfigSource, asked_fields, merge_request, read_config, with_open_plan
+from striate.training.request import ConfigSource, merge_request, read_config, requested_fields, with_open_plan
 from striate.wording import show_shape
 
 
@@ -68,7 +68,7 @@ def plan_training(
     if not 0 < seconds <= 3600:
         raise ConfigError("seconds", f"{seconds:g}", "more than 0, and an hour at most", "--seconds 20")
     given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
-    fields = asked_fields(given, set or {})
+    fields = requested_fields(given, set or {})
     if str(fields.get("execution.plan", "auto")) == "plain":
         expected = "a plan that is measured, which is what this does"
         raise ConfigError("execution.plan", "plain", expected, "leave out --execution.plan")

@@ -18,8 +18,8 @@ from striate.data.dataset import Preparation
 from striate.data.inputs import ReadInput, list_inputs, read_inputs, require_pictures
 from striate.data.media.every import medium_of
 from striate.errors import DataError
-from striate.inference.answering import Answering, batch_size
 from striate.inference.plan import Asked, InferencePlan, require_asked
+from striate.inference.predictor import Predictor, batch_size
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.training.trained import Prediction, Trained
 from striate.visualize.picture import names_sample
@@ -48,7 +48,7 @@ class FileAnswers:
     trained: Trained
     files: tuple[str, ...]
     ignored: int
-    answering: Answering
+    answering: Predictor
 
     @property
     def plan(self) -> InferencePlan:

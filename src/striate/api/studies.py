@@ -26,7 +26,7 @@ from striate.training.config_file import config_from_yaml
 from striate.training.execution import memory_explained
 from striate.training.learning_rate.records import LearningRateSearch
 from striate.training.prepare import prepare, read_data
-from striate.training.request import ConfigSource, asked_fields, merge_request, read_config
+from striate.training.request import ConfigSource, merge_request, read_config, requested_fields
 
 _DPI = 120
 
@@ -94,7 +94,7 @@ def find_learning_rate(
     """
     from striate.models.preserved_state import copied
     from striate.report.lr_find import save_lr_find
-    from striate.training.learning_rate.find import random_states_kept, search_learning_rate
+    from striate.training.learning_rate.find import random_states_preserved, search_learning_rate
     from striate.training.learning_rate.records import how_to_train, refuse_untried
     from striate.visualize.picture_path import refuse_picture_path
 
@@ -102,12 +102,12 @@ def find_learning_rate(
         refuse_picture_path(Path(out), force=force)  # before minutes are spent
     source = None if data is None else str(data)
     given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
-    fields = asked_fields(given, set or {})
+    fields = requested_fields(given, set or {})
     refuse_untried(fields)
     module = copied(model) if isinstance(model, nn.Module) else None
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
     say = announce or (lambda _: None)
-    with memory_explained(merged), random_states_kept():
+    with memory_explained(merged), random_states_preserved():
         prepared = prepare(merged, module, announce=say)
         announce_decisions(prepared, say)
         origin: Literal["recipe", "request"] = "recipe" if "optim.lr" in prepared.config.decided else "request"
@@ -145,7 +145,7 @@ def sweep(
     are shown on standard error when it is a terminal. Raises StriateError; SweepInterrupted after Ctrl-C.
     """
     given = {"batch": batch, "optim.lr": lr, "seed": seed or None, "model.name": None if model == "auto" else model}
-    fields = asked_fields(given, set or {})
+    fields = requested_fields(given, set or {})
     texts = space_texts(over)
     refuse_fixed(texts, fields | {"data.size": size})
     source = None if data is None else str(data)

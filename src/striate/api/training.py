@@ -37,9 +37,9 @@ from striate.studies.cross_validation.run import (
     write_cv_beginning,
 )
 from striate.tasks.registry import split_line
+from striate.training.budget.deadline import time_watch
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field
-from striate.training.deadline import time_watch
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.interruption import Interrupted, terminating_interrupts
 from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE
@@ -48,9 +48,9 @@ from striate.training.processes.decide import among_processes, resumed_among
 from striate.training.processes.launch import launched
 from striate.training.processes.meeting import Meeting, met
 from striate.training.progress import progress_reader
-from striate.training.request import ConfigSource, asked_fields, merge_request, read_config
-from striate.training.session import Reader, restore, run_training, write_beginning
-from striate.training.snapshots import Looks
+from striate.training.request import ConfigSource, merge_request, read_config, requested_fields
+from striate.training.session import Reader, restore, run_training, write_first_files
+from striate.training.snapshots import Snapshots
 from striate.training.trained import Trained
 
 
@@ -133,7 +133,7 @@ def train(
     given |= {"model.weights": None if weights is None else str(weights), "cv": cv}
     given |= {"task.name": task, "task.loss": loss, "optim.name": optimizer, "augment.transform": transform}
     given |= {name: name_of(given[name]) for name in NAMES_OF_CODE if given[name] is not None}
-    fields = asked_fields(given, set or {})
+    fields = requested_fields(given, set or {})
     console = Console(stderr=True)
     quiet = not console.is_terminal
     with given_data(data, announcer(console, quiet)) as source:
@@ -207,7 +207,7 @@ def _train(
     run = create_run(out, f"{prepared.data.name}-{model if len(model) <= 24 else 'custom'}")
     with owned(run.path, announce):
         refuse_occupied(run.path)  # by another process that took the same folder meanwhile
-        write_beginning(run, prepared)
+        write_first_files(run, prepared)
         announce_decisions(prepared, announce)
         prepared.state.elapsed = monotonic() - started
         tell_beginning(meeting, run, prepared)
@@ -272,7 +272,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
         if change:
             announce(change)
             append_event(run, "note", text=change)
-        write_beginning(run, prepared)
+        write_first_files(run, prepared)
         tell_beginning(meeting, run, prepared, begun)
         return _train_to_end(run, prepared, console, quiet, meeting)
 
@@ -285,7 +285,7 @@ def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet
         with progress_reader(console, quiet, watch) as progress, together as processes:
             readers: list[Reader] = [progress] if watch is None else [watch, progress]
             if not processes.several:
-                readers.append(Looks(run, prepared, watch))
+                readers.append(Snapshots(run, prepared, watch))
             prepared = run_training(run, prepared, readers, processes)
         metrics = finish_run(run, prepared, announce)
         tell_end(meeting, run.path, metrics)

@@ -17,7 +17,7 @@ from cyclopts import Group, Parameter
 from striate.errors import UsageError
 from striate.training.config_fields import Field, config_fields, sections
 from striate.training.config_file import option_of
-from striate.training.request import asked_fields
+from striate.training.request import requested_fields
 
 Data = Annotated[str | None, Parameter(help=config_fields()["data.source"].help)]
 """The data argument of a verb that trains."""
@@ -116,7 +116,7 @@ _SET_OPTION = _keyword("set", Annotated[list[str] | None, Parameter(negative=(),
 def chosen_fields(given: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """The dotted fields that were chosen: those of `given` that are not None, and `assignments`, which are
     `FIELD=VALUE`. Raises UsageError where the two contradict each other, or an assignment has no `=`."""
-    return asked_fields(given, _parse(assignments), "leave out --{}")
+    return requested_fields(given, _parse(assignments), "leave out --{}")
 
 
 def _parse(assignments: Sequence[str]) -> dict[str, str | None]:

@@ -16,8 +16,8 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import Batch, batches
 from striate.data.store.stored import StoredInputs
 from striate.errors import DataError, ModelError, UsageError
-from striate.inference.answering import Answering, answer_plainly, batch_size, inference
 from striate.inference.plan import Asked
+from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor
 from striate.machine.memory import in_halves
 from striate.tasks.accumulator import Accumulator
 from striate.tasks.evaluation import Evaluation
@@ -28,7 +28,7 @@ from striate.training.trained import Trained
 
 
 def evaluate_trained(
-    trained: Trained, data: Dataset, split: str, *, batch: int | None = None, answering: Answering | None = None
+    trained: Trained, data: Dataset, split: str, *, batch: int | None = None, answering: Predictor | None = None
 ) -> Evaluation:
     """Measure a trained network on one split of a data set that was prepared as its training data were, `batch` samples
     at once (None: as many as make some megabytes), computed as `answering` says (None: plainly)."""
@@ -59,7 +59,7 @@ def evaluate_split(
     split_name: str,
     classes: tuple[str, ...],
     views: Views = "none",
-    answering: Answering | None = None,
+    answering: Predictor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure `module`, which already is on `device`, on every sample of `split`; nothing in it is changed.
@@ -76,7 +76,7 @@ def evaluate_split(
         raise DataError(where, "no samples", "at least one", f"add samples to {split_name} or name another split")
     if batch < 1:
         raise UsageError(where, f"batch={batch}", "a batch of at least 1", "batch=512")
-    answering = answering or answer_plainly(module)
+    answering = answering or plain_predictor(module)
     place, asked = torch.device(device), answering
 
     def run(samples: int) -> _Answered:
@@ -122,7 +122,7 @@ class _Answered(NamedTuple):
 
 
 def _run(
-    answering: Answering,
+    answering: Predictor,
     task: Task,
     split: Split,
     normalize: Callable[[torch.Tensor], torch.Tensor],
@@ -178,7 +178,7 @@ def _require_finite(where: str, decoded: Any, loss: float, samples: int) -> None
 
 def plan_evaluation(
     trained: Trained, data: Dataset, splits: Sequence[str], *, batch: int | None = None, asked: Asked = "auto"
-) -> Answering:
+) -> Predictor:
     """The trained network as it is best computed for all samples of `splits` together; answers are compared with those
     of plain fp32 on samples of validation, evenly spread, so that test data choose nothing; without it of the largest
     split that the network was not trained on. `batch` as in `evaluate_trained`."""

@@ -11,30 +11,30 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from striate.inference.agreement import ReadsOutputs, compare_answers
+from striate.inference.agreement import ReadsOutputs, compare_predictions
 from striate.inference.openvino_network import openvino_installed
-from striate.inference.plan import PLAIN, AnswerAgreement, Tried, Way
+from striate.inference.plan import PLAIN, Backend, PredictionAgreement, Tried
 from striate.inference.race import AHEAD, race
 from striate.inference.torch_network import Network, prepare_torch
 from striate.machine.memory import ran_out
 from striate.models.preserved_state import has_forward_of_its_own, is_lazy
 
 
-def ways_to_try(device: torch.device) -> tuple[Way, ...]:
+def backends_to_try(device: torch.device) -> tuple[Backend, ...]:
     """From the nearest to plain fp32 to the farthest; each is worth more seconds of preparation than the one before."""
     if device.type == "cuda":
         return (
-            Way(memory_format="channels_last", fused=True),
-            Way(precision="tf32", memory_format="channels_last", fused=True),
-            Way(precision="bf16", memory_format="channels_last", fused=True),
-            Way(precision="fp16", memory_format="channels_last", fused=True),
+            Backend(memory_format="channels_last", fused=True),
+            Backend(precision="tf32", memory_format="channels_last", fused=True),
+            Backend(precision="bf16", memory_format="channels_last", fused=True),
+            Backend(precision="fp16", memory_format="channels_last", fused=True),
         )
-    ways: tuple[Way, ...] = (
-        Way(memory_format="channels_last", fused=True),
-        Way(precision="bf16", memory_format="channels_last", fused=True),
+    ways: tuple[Backend, ...] = (
+        Backend(memory_format="channels_last", fused=True),
+        Backend(precision="bf16", memory_format="channels_last", fused=True),
     )
     if device.type == "cpu" and openvino_installed():
-        ways += (Way("openvino", "bf16"), Way("openvino", "fp32"))
+        ways += (Backend("openvino", "bf16"), Backend("openvino", "fp32"))
     return ways
 
 
@@ -85,17 +85,17 @@ class Trial:
 class Choice:
     """The chosen backend with the network prepared for it, and what was found of all that were tried."""
 
-    way: Way
+    way: Backend
     network: Network
     tried: tuple[Tried, ...]
 
 
-def choose_way(trial: Trial, plain: Network) -> Choice:
+def choose_backend(trial: Trial, plain: Network) -> Choice:
     """The fastest backend whose predictions agree with plain fp32; `plain` computes the latter. Call in inference
     mode."""
     began, seconds, tried = perf_counter(), trial.seconds, list[Tried]()
     best, network = PLAIN, plain
-    for way in ways_to_try(trial.batches[0].device):
+    for way in backends_to_try(trial.batches[0].device):
         if any(done.way.engine == way.engine == "openvino" and not done.refused for done in tried):
             continue  # in fp32 only where bf16 changes predictions
         if refused := _not_worth_it(way, perf_counter() - began, seconds, trial.seconds):
@@ -112,7 +112,7 @@ def choose_way(trial: Trial, plain: Network) -> Choice:
     return Choice(best, network, tuple(tried))
 
 
-def _not_worth_it(way: Way, spent: float, seconds: float, plain_seconds: float) -> str:
+def _not_worth_it(way: Backend, spent: float, seconds: float, plain_seconds: float) -> str:
     if spent > _SEARCH_SHARE * plain_seconds:
         return "not tried: the search had taken its share of the time"
     if way.engine == "openvino" and seconds < _OPENVINO_SECONDS:
@@ -120,12 +120,12 @@ def _not_worth_it(way: Way, spent: float, seconds: float, plain_seconds: float) 
     return ""
 
 
-def _try(way: Way, trial: Trial, plain: Network, best: Network) -> tuple[Tried, Network | None]:
+def _try(way: Backend, trial: Trial, plain: Network, best: Network) -> tuple[Tried, Network | None]:
     """What is measured of a backend, and the network prepared for it where it is to be taken."""
     first = trial.batches[0]
     timed = first[: max(_LEAST_TIMED, round(_COMPARISON_SHARE / 2 * trial.total))]
     try:
-        network = prepare_way(way, trial.module, first)
+        network = prepare_backend(way, trial.module, first)
         network(timed)  # what is done once is not timed
         rate, best_rate, plain_rate = _rates(timed, (network, best, plain), _COMPARISON_SHARE * trial.seconds)
         found = Tried(way, rate, plain_rate)
@@ -140,7 +140,7 @@ def _try(way: Way, trial: Trial, plain: Network, best: Network) -> tuple[Tried, 
     return replace(found, agreement=agreement, refused=refused), None if refused else network
 
 
-def prepare_way(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
+def prepare_backend(way: Backend, module: nn.Module, sample: torch.Tensor) -> Network:
     """The network computed by `way`, made for batches like `sample`. Raises whatever keeps it from that."""
     if way == PLAIN:
         return module
@@ -151,15 +151,15 @@ def prepare_way(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
     return prepare_torch(way, module, sample)
 
 
-def agreement_of(network: Network, trial: Trial) -> AnswerAgreement:
+def agreement_of(network: Network, trial: Trial) -> PredictionAgreement:
     """How far the predictions agree with plain fp32, also for a batch of three: a network may have been read for one
     number of samples only."""
     outputs = torch.cat([network(batch) for batch in trial.batches])
     few = network(trial.batches[0][:3])
     if few.shape != trial.reference[:3].shape:
         outputs = few
-    whole = compare_answers(trial.task, trial.reference, outputs)
-    least = compare_answers(trial.task, trial.reference[:3], few)
+    whole = compare_predictions(trial.task, trial.reference, outputs)
+    least = compare_predictions(trial.task, trial.reference[:3], few)
     return replace(whole, rounding=max(whole.rounding, least.rounding), moved=max(whole.moved, least.moved / 3))
 
 

@@ -47,7 +47,7 @@ def require_asked(asked: str, where: str) -> None:
 
 
 @dataclass(frozen=True)
-class Way:
+class Backend:
     """One backend to compute outputs. `fused`: batch normalizations are part of the convolutions before them, and on a
     CPU the addition and rectification after a convolution are computed with it. Weights are never changed: a copy
     is."""
@@ -68,12 +68,12 @@ class Way:
         return ", ".join([self.precision, *extras, *(["fused"] if self.fused else [])])
 
 
-PLAIN = Way()
+PLAIN = Backend()
 """The network as it is, as torch computes it."""
 
 
 @dataclass(frozen=True)
-class AnswerAgreement:
+class PredictionAgreement:
     """Predictions of a backend against those of plain fp32 for the same `samples`.
 
     `equal`: share of equal classes or pixels, None for numbers. `moved`: as in `MOST_MOVED`, 0 for masks. `rounding`:
@@ -103,10 +103,10 @@ class Tried:
     """What was measured of one backend: samples a second, the same of plain fp32 in the same moments, the agreement
     where it was compared, and why it was `refused` ("" where it was not)."""
 
-    way: Way
+    way: Backend
     rate: float | None = None
     plain_rate: float | None = None
-    agreement: AnswerAgreement | None = None
+    agreement: PredictionAgreement | None = None
     refused: str = ""
 
     @property
@@ -125,7 +125,7 @@ class InferencePlan:
     """The chosen backend, why, and all that were tried. `seconds`: what finding it took; `cached`: whether it was
     found earlier, for the same weights on the same machine; the agreement of the chosen backend is of now."""
 
-    way: Way = PLAIN
+    way: Backend = PLAIN
     reason: str = ""
     tried: tuple[Tried, ...] = ()
     seconds: float = 0.0
@@ -167,12 +167,12 @@ def plan_from_json(values: Mapping[str, Any]) -> InferencePlan:
     """The plan that `to_json` wrote, as a cached one. Raises KeyError or TypeError for anything else."""
     tried = tuple(
         Tried(
-            Way(**entry["way"]),
+            Backend(**entry["way"]),
             entry["rate"],
             entry["plain_rate"],
-            None if entry["agreement"] is None else AnswerAgreement(**entry["agreement"]),
+            None if entry["agreement"] is None else PredictionAgreement(**entry["agreement"]),
             entry["refused"],
         )
         for entry in values["tried"]
     )
-    return InferencePlan(Way(**values["way"]), str(values["reason"]), tried, 0.0, cached=True)
+    return InferencePlan(Backend(**values["way"]), str(values["reason"]), tried, 0.0, cached=True)

@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from striate.data.memory_layout import channels_last, contiguous
-from striate.inference.plan import Way
+from striate.inference.plan import Backend
 from striate.machine.precision import dtype_of, fp32_products
 from striate.models.preserved_state import copied, on_trial
 
@@ -210,7 +210,7 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 _NORMALIZATIONS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-def prepare_torch(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
+def prepare_torch(way: Backend, module: nn.Module, sample: torch.Tensor) -> Network:
     """The network computed by `way`, made for batches like `sample` (B, *input_shape) and right for others.
 
     Raises whatever keeps this network from being computed so.
@@ -238,7 +238,7 @@ def prepare_torch(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
     return predict
 
 
-def memory_format_of(way: Way, sample: torch.Tensor) -> torch.memory_format:
+def memory_format_of(way: Backend, sample: torch.Tensor) -> torch.memory_format:
     """Torch's name of the backend's layout for batches like `sample`: channels last exists for images and volumes."""
     layouts = {4: torch.channels_last, 5: torch.channels_last_3d} if way.memory_format == "channels_last" else {}
     return layouts.get(sample.ndim, torch.contiguous_format)
@@ -248,7 +248,7 @@ def _laid_out(x: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
     return contiguous(x) if layout == torch.contiguous_format else channels_last(x)
 
 
-def _by_autocast(way: Way, network: nn.Module, device: torch.device, layout: torch.memory_format) -> Network:
+def _by_autocast(way: Backend, network: nn.Module, device: torch.device, layout: torch.memory_format) -> Network:
     dtype, tf32 = dtype_of(way.precision), way.precision == "tf32"
     half = dtype != torch.float32
 

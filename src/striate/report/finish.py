@@ -35,7 +35,7 @@ from striate.training.early_stop import TargetOutcome, best_epoch, early_end, ta
 from striate.training.events import EpochRow, StepsChanged
 from striate.training.execution import measured_at_once
 from striate.training.loop import validate
-from striate.training.measured_part import measured_part
+from striate.training.measured import measured_part
 from striate.training.prepare import Prepared
 from striate.training.trained import Trained
 from striate.visualize.page_parts import Picture

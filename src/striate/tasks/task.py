@@ -20,7 +20,7 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.data.targets import Targets
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_numbers
-from striate.inference.plan import AnswerAgreement
+from striate.inference.plan import PredictionAgreement
 from striate.records import Interval
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
@@ -259,7 +259,7 @@ class Task:
         what is wrong marked."""
         raise NotImplementedError(f"{type(self).__name__}.draw")
 
-    def agreement(self, reference: Outputs, outputs: Outputs) -> AnswerAgreement:
+    def agreement(self, reference: Outputs, outputs: Outputs) -> PredictionAgreement:
         """How far outputs computed in another way are those of plain fp32, `reference`."""
         return agreement_of_numbers(self.decode(reference), self.decode(outputs))
 

@@ -25,13 +25,13 @@ from striate.tasks.registry import annotation_for, make_task
 from striate.tasks.task import Task
 from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
+from striate.training.budget.deadline import Deadline, deadline_for
 from striate.training.budget.forecast import Forecast
 from striate.training.budget.pace import Pace
 from striate.training.budget.speed import Work
 from striate.training.budget.steps import BudgetDecision, decide_budget
 from striate.training.chosen_network import build_network, choose_network, has_pretrained_weights
 from striate.training.config import Config
-from striate.training.deadline import Deadline, deadline_for
 from striate.training.deterministic import NOTE, refuse_nondeterministic, without_measuring
 from striate.training.early_stop import refuse_impossible_target
 from striate.training.execution import (

@@ -9,7 +9,7 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from striate.training.deadline import TimeWatch
+from striate.training.budget.deadline import TimeWatch
 from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut, StepDone
 from striate.wording import duration
 

@@ -177,7 +177,7 @@ def _pair(size: object) -> object:
     return [size, size] if isinstance(size, int) else size
 
 
-def asked_fields(
+def requested_fields(
     given: Mapping[str, Any], fields: Mapping[str, Any], remedy: str = 'leave out set["{}"]'
 ) -> dict[str, Any]:
     """The requested dotted fields: those of `given`, named arguments, that are not None, and `fields`.

@@ -27,13 +27,12 @@ from striate.training.nonfinite.detect import refuse_nonfinite_state
 from striate.training.prepare import Prepared
 from striate.training.processes.group import ALONE, Processes
 from striate.training.processes.sharding import gathered
-from striate.training.saving import Saver
-from striate.training.trace import Trace
+from striate.training.saving import Saver, Trace
 
 Reader = Callable[[Event], None]
 
 
-def write_beginning(run: RunDirectory, prepared: Prepared) -> None:
+def write_first_files(run: RunDirectory, prepared: Prepared) -> None:
     """The files that are known before the first step, config.yaml first; those that are there stay as they are, so
     that a run killed among them can go on. Raises RunError."""
     if not run.config.exists():

@@ -19,8 +19,8 @@ from striate.account.signal.histograms import layer_histograms
 from striate.account.signal.trace import SAMPLES, spread_batch
 from striate.runs.directory import RunDirectory
 from striate.runs.watching import is_watched, write_look
+from striate.training.budget.deadline import TimeWatch
 from striate.training.config import Config
-from striate.training.deadline import TimeWatch
 from striate.training.events import Event, StepDone
 from striate.training.execution import training_part
 from striate.training.prepare import Prepared
@@ -36,7 +36,7 @@ _BYTES = 150_000  # of filters in a look
 
 
 @dataclass
-class Looks:
+class Snapshots:
     """Leaves looks in the run while it is watched: JSON objects with `step steps epoch loss lr left losses`, `filters`
     and `layers`.
 

@@ -17,8 +17,8 @@ from striate.data.media.every import medium_of
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
 from striate.errors import ModelError, RunError
-from striate.inference.answering import Answering, answer_plainly, batch_size, inference, plan_answering
 from striate.inference.plan import Asked
+from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
 from striate.tasks.registry import task_from_state, task_to_state
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views
@@ -96,11 +96,11 @@ class Trained:
         *,
         batch: int | None = None,
         asked: Asked = "auto",
-    ) -> Answering:
+    ) -> Predictor:
         """How `total` inputs are best predicted, of which `sample(n)` gives n raw ones (n, *input_shape), spread over
-        them (`striate.inference.answering`)."""
+        them (`striate.inference.predictor`)."""
         normalize = self.normalization.on(self.device, len(self.preparation.input_shape) + 1)
-        return plan_answering(
+        return plan_predictor(
             self.module,
             self.task,
             lambda count: normalize(sample(count).to(self.device)),
@@ -110,14 +110,14 @@ class Trained:
         )
 
     def _predict_all(
-        self, inputs: Iterable[np.ndarray], answering: Answering, batch: int | None = None
+        self, inputs: Iterable[np.ndarray], answering: Predictor, batch: int | None = None
     ) -> Iterator[Prediction]:
         """Predictions in order, one batch of inputs at a time."""
         source = iter(inputs)
         while part := list(islice(source, batch or batch_size(self.preparation.input_shape))):
             yield from self.answer_batch(part, answering)
 
-    def answer_batch(self, inputs: Sequence[np.ndarray], answering: Answering) -> list[Prediction]:
+    def answer_batch(self, inputs: Sequence[np.ndarray], answering: Predictor) -> list[Prediction]:
         """Predictions for prepared raw inputs, all at once, computed as `answering` says."""
         decoded = self.decode(torch.from_numpy(np.stack(inputs)), answering)
         return [Prediction(self.task.describe(answer), answer) for answer in decoded]
@@ -132,11 +132,11 @@ class Trained:
 
         return sample
 
-    def decode(self, raw: torch.Tensor, answering: Answering | None = None) -> torch.Tensor:
+    def decode(self, raw: torch.Tensor, answering: Predictor | None = None) -> torch.Tensor:
         """Decoded predictions (N, …) on the CPU for a raw batch (N, *input_shape), computed as `answering` says (None:
         plainly)."""
         normalize = self.normalization.on(self.device, raw.ndim)
-        with inference(answering or answer_plainly(self.module)) as network:
+        with inference(answering or plain_predictor(self.module)) as network:
             outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views, self.task.unmoved)
             decoded: torch.Tensor = self.task.decode(outputs).cpu()
             finite = not decoded.is_floating_point() or bool(torch.isfinite(decoded).all())

@@ -20,9 +20,8 @@ from striate.training.config import Config, ExecutionConfig
 from striate.training.config_file import config_from_yaml, get_field
 from striate.training.execution import decide_execution
 from striate.training.plan import decide
-from striate.training.plan.candidate import Candidate
 from striate.training.plan.decide import Planned
-from striate.training.plan.plan_table import PlanRecord, PlanRow, record_from_json
+from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow, record_from_json
 from striate.training.plan.trial import Workload
 from striate.training.prepare import prepare, read_data
 from striate.training.request import merge_request

@@ -15,8 +15,8 @@ from striate.errors import DataError
 from striate.evaluation.robustness.changes import Draws
 from striate.evaluation.robustness.kinds import Kind, kinds_for
 from striate.evaluation.robustness.robustness import Curve, Level, Robustness
-from striate.inference.answering import batch_size
 from striate.inference.plan import Asked
+from striate.inference.predictor import batch_size
 from striate.records import Interval
 from striate.statistics.intervals import FEW, percentile_interval, resampled_means, wilson
 from striate.tasks.headline import Rows

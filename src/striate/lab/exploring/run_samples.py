@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from striate.data.decode import decode_samples
 from striate.errors import DataError, RunError, StriateError, pasted
-from striate.inference.answering import batch_size
+from striate.inference.predictor import batch_size
 from striate.lab.page_images import RUN
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.predictions import read_predictions

@@ -38,7 +38,7 @@ from striate.training.interruption import terminating_interrupts
 from striate.training.prepare import Prepared, prepare
 from striate.training.progress import progress_reader
 from striate.training.request import merge_request
-from striate.training.session import restore, run_training, write_beginning
+from striate.training.session import restore, run_training, write_first_files
 
 TRIALS = 30
 """Without a number of trials or minutes."""
@@ -197,7 +197,7 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
         prepared = prepare(config_from_yaml(run.config) if going_on else config, begun=begun)
         restore(run, prepared, begun)
         write_text(path / "best.yaml", config_to_yaml(prepared.config))
-        write_beginning(run, prepared)
+        write_first_files(run, prepared)
         with execution_settings(prepared.config), memory_explained(prepared.config):
             with progress_reader(console, quiet) as progress:
                 prepared = run_training(run, prepared, [progress])

@@ -15,7 +15,7 @@ from torch.nn import functional
 from striate.data.annotations.masks import class_counts
 from striate.data.dataset import Dataset, SampleFacts
 from striate.inference.agreement import agreement_of_classes
-from striate.inference.plan import AnswerAgreement
+from striate.inference.plan import PredictionAgreement
 from striate.records import Interval
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
@@ -143,7 +143,7 @@ class Classify(Task):
         others = ", ".join(f"{label} {100 * p:.1f} %" for label, p in fields["top"][1:3])
         return f"{fields['label']}  {100 * fields['probability']:.1f} %" + (f"  ({others})" if others else "")
 
-    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> AnswerAgreement:
+    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
         """The share of equal classes, and how far probabilities move."""
         return agreement_of_classes(self.decode(reference), self.decode(outputs))
 

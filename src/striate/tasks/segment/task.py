@@ -20,7 +20,7 @@ from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_labels
-from striate.inference.plan import AnswerAgreement
+from striate.inference.plan import PredictionAgreement
 from striate.runs.files import explained, write_atomic
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
@@ -210,7 +210,7 @@ class Segment(Task):
         write_atomic(file, lambda temporary: mask.save(temporary, format="PNG"))
         return {"mask": str(file)}
 
-    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> AnswerAgreement:
+    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
         """The share of equal pixels."""
         return agreement_of_labels(self.decode(reference), self.decode(outputs))
 

@@ -27,7 +27,7 @@ from striate.training.config import Config
 from striate.training.events import Event, StepDone
 from striate.training.execution import evaluation_batch, make_scaler
 from striate.training.loop import training_events, validate
-from striate.training.measured_part import measured_count
+from striate.training.measured import measured_count
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
 from striate.training.progressive_resizing import Size, stages

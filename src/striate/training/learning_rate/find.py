@@ -82,7 +82,7 @@ def search_learning_rate(
             " --optim.name own-rule, which takes that rate",
         )
     started = monotonic()
-    with random_states_kept(), execution_settings(prepared.config):
+    with random_states_preserved(), execution_settings(prepared.config):
         search = _Search(prepared, announce)
         points = range_test(prepared, search.fold(0))
         per_step = (monotonic() - started) / max(1, len(points))
@@ -98,7 +98,7 @@ def search_learning_rate(
 
 
 @contextmanager
-def random_states_kept() -> Iterator[None]:
+def random_states_preserved() -> Iterator[None]:
     """NumPy's and Python's: a network or an augmentation of one's own may draw from them."""
     arrays, plain = np.random.get_state(), random.getstate()
     try:

@@ -40,7 +40,7 @@ from striate.tasks.outputs import Outputs, leaves
 from striate.tasks.task import Task
 from striate.training.execution import autocast, make_scaler, speed_settings
 from striate.training.objective import Objective
-from striate.training.plan.candidate import Candidate
+from striate.training.plan.plan_table import Candidate
 from striate.training.plan.trial import Trials
 from striate.training.prepared_batch import prepared_inputs
 

@@ -19,9 +19,8 @@ from striate.models.preserved_state import left_alone, uses_others
 from striate.training.budget.speed import steps_for_epochs
 from striate.training.config import Config, ExecutionConfig
 from striate.training.execution import crowded, make_scaler, place
-from striate.training.plan.candidate import Candidate
 from striate.training.plan.offers import Offers, offers_for
-from striate.training.plan.plan_table import PlanRecord, PlanRow, record_from_json
+from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow, record_from_json
 from striate.training.plan.search import Search
 from striate.training.plan.trial import LONGEST, Probe, Trials, Workload, fitting, probe
 from striate.training.refusals import fewest_at_once

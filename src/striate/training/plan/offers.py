@@ -10,7 +10,7 @@ import torch
 from striate.machine.allocator import usual_policy
 from striate.training.config import ExecutionConfig
 from striate.training.execution import has_compiler, has_maps
-from striate.training.plan.candidate import Candidate, candidate_of
+from striate.training.plan.plan_table import Candidate, candidate_of
 from striate.training.plan.trial import Workload
 
 _COMPILE_SECONDS = 4.0, 0.35  # to load the compiler, and for each call of a layer (ResNet-18 on two cores: 24 s)

@@ -13,9 +13,8 @@ from striate.inference.race import FEWEST, Timing, failure, is_ahead, race
 from striate.machine.allocator import allocator_policy
 from striate.machine.load import Load
 from striate.training.plan.agreement import Agreement, Reference, compare, reference_result
-from striate.training.plan.candidate import Candidate, choose
 from striate.training.plan.offers import Offers
-from striate.training.plan.plan_table import PlanRow
+from striate.training.plan.plan_table import Candidate, PlanRow, choose
 from striate.training.plan.trial import Probe
 
 _SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, each stage; threads are for short steps

@@ -16,7 +16,7 @@ from striate.training.config import Config
 from striate.training.execution import make_scaler, place, speed_settings
 from striate.training.objective import Objective
 from striate.training.optimizers import set_learning_rate
-from striate.training.plan.candidate import Candidate
+from striate.training.plan.plan_table import Candidate
 from striate.training.refusals import fewest_at_once
 from striate.training.setup import Setup
 from striate.training.state import TrainingState

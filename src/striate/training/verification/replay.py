@@ -13,7 +13,7 @@ import torch
 from striate.training.events import StepDone
 from striate.training.loop import training_events
 from striate.training.prepare import Prepared
-from striate.training.trace import Trace, bits, trace_from_dict, weight_sums
+from striate.training.saving import Trace, bits, trace_from_dict, weight_sums
 
 _TIMED = ("seconds", "data_wait", "augment_share")
 """What a row of the history says of the time that its epoch took."""

@@ -49,7 +49,7 @@ def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None) ->
     return True
 
 
-def own_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
+def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
     """Rate, schedule and epochs as the rule says, a quarter of these with the recipe `quick`; no weight decay.
 
     The batch only says how often the rate changes: within it, samples are taken one after the other.

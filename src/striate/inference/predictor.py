@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from striate.inference.agreement import ReadsOutputs
-from striate.inference.choose import Trial, agreement_of, choose_way, prepare_way, why_left_alone
+from striate.inference.choose import Trial, agreement_of, choose_backend, prepare_backend, why_left_alone
 from striate.inference.openvino_network import openvino_version
 from striate.inference.plan import PLAIN, Asked, InferencePlan, Tried, plan_from_json, require_asked
 from striate.inference.plan_key import machine_facts, network_digest
@@ -36,7 +36,7 @@ predicted."""
 
 
 @dataclass(frozen=True)
-class Answering:
+class Predictor:
     """`network` gives outputs (B, …) in float32 for normalized batches; use it within `inference`. `module` is the
     network as it was given, never changed."""
 
@@ -45,13 +45,13 @@ class Answering:
     plan: InferencePlan
 
 
-def answer_plainly(module: nn.Module, reason: str = "asked for") -> Answering:
+def plain_predictor(module: nn.Module, reason: str = "asked for") -> Predictor:
     """The network as it is."""
-    return Answering(module, module, InferencePlan(reason=reason))
+    return Predictor(module, module, InferencePlan(reason=reason))
 
 
 @contextmanager
-def inference(answering: Answering) -> Iterator[Network]:
+def inference(answering: Predictor) -> Iterator[Network]:
     """The network for a while without gradients, in eval mode, fp32 being fp32 on a GPU too; the given module is put
     back as it was."""
     with preserved(answering.module), torch.inference_mode(), fp32_products(tf32=False):
@@ -66,7 +66,7 @@ def batch_size(input_shape: tuple[int, ...]) -> int:
     return max(8, min(_MOST_BATCH, _BATCH_NUMBERS // max(1, numbers)))
 
 
-def plan_answering(
+def plan_predictor(
     module: nn.Module,
     task: ReadsOutputs,
     sample: Sample,
@@ -74,7 +74,7 @@ def plan_answering(
     total: int,
     batch: int,
     asked: Asked = "auto",
-) -> Answering:
+) -> Predictor:
     """The network as it is best computed for `total` samples in batches of `batch`.
 
     Plainly in fp32 where that is asked, where the job is short, or where nothing else is faster and gives the same
@@ -84,39 +84,39 @@ def plan_answering(
     word than `auto` and `plain`."""
     require_asked(asked, "plan")
     if asked == "plain":
-        return answer_plainly(module)
+        return plain_predictor(module)
     if total < LEAST_TOTAL:
-        return answer_plainly(module, f"{total:,} samples are too few to look for a faster backend")
+        return plain_predictor(module, f"{total:,} samples are too few to look for a faster backend")
     if reason := why_left_alone(module):
-        return answer_plainly(module, reason)
-    with inference(answer_plainly(module)):
+        return plain_predictor(module, reason)
+    with inference(plain_predictor(module)):
         first = sample(min(batch, _TIMED))
         if not len(first):
-            return answer_plainly(module, "no sample can be read")
+            return plain_predictor(module, "no sample can be read")
         if not isinstance(module(first[:1]), torch.Tensor):
-            return answer_plainly(module, "the network gives more than one tensor")
+            return plain_predictor(module, "the network gives more than one tensor")
         seconds = _plain_seconds(module, first, total)
         if seconds < LEAST_SECONDS:
-            return answer_plainly(module, f"{seconds:.1f} s of work are too few to look for a faster backend")
+            return plain_predictor(module, f"{seconds:.1f} s of work are too few to look for a faster backend")
         key = _key(module, task, first, batch)
         cached = _read_cached(key)
         if cached is not None and cached.way == PLAIN:
-            return Answering(module, module, cached)
+            return Predictor(module, module, cached)
         trial = _make_trial(module, task, sample, total=total, batch=batch)
         if len(trial.reference) < min(_LEAST_SAMPLE, total):
-            return answer_plainly(module, f"only {len(trial.reference)} samples to compare predictions with")
+            return plain_predictor(module, f"only {len(trial.reference)} samples to compare predictions with")
         return (cached and _follow(cached, trial)) or _look(trial, key)
 
 
-def _look(trial: Trial, key: dict[str, Any]) -> Answering:
+def _look(trial: Trial, key: dict[str, Any]) -> Predictor:
     """Try all backends on real samples, and cache their speed: agreements are those of these samples."""
     began = perf_counter()
-    choice = choose_way(trial, trial.module)
+    choice = choose_backend(trial, trial.module)
     found = "the fastest backend with the predictions of fp32"
     reason = found if choice.way != PLAIN else "no other backend was faster with the same predictions"
     plan = InferencePlan(choice.way, reason, choice.tried, perf_counter() - began)
     save_plan("inference", key, replace(plan, tried=tuple(map(_without_agreement, plan.tried))).to_json())
-    return Answering(trial.module, choice.network, plan)
+    return Predictor(trial.module, choice.network, plan)
 
 
 def _plain_seconds(network: Network, x: torch.Tensor, total: int) -> float:
@@ -150,19 +150,19 @@ def _read_cached(key: dict[str, Any]) -> InferencePlan | None:
     return None
 
 
-def _follow(plan: InferencePlan, trial: Trial) -> Answering | None:
+def _follow(plan: InferencePlan, trial: Trial) -> Predictor | None:
     """A plan that was found earlier, where its predictions for these samples, too, are those of plain fp32; None where
     they are not, or it cannot be prepared any more."""
     began = perf_counter()
     try:
-        network = prepare_way(plan.way, trial.module, trial.batches[0])
+        network = prepare_backend(plan.way, trial.module, trial.batches[0])
         agreement = agreement_of(network, trial)
     except Exception:  # a plan is advice: one that cannot be followed is looked for anew
         return None
     if agreement.fault(plan.way.precision):
         return None
     tried = tuple(replace(row, agreement=agreement) if row.way == plan.way else row for row in plan.tried)
-    return Answering(trial.module, network, replace(plan, tried=tried, seconds=perf_counter() - began))
+    return Predictor(trial.module, network, replace(plan, tried=tried, seconds=perf_counter() - began))
 
 
 def _without_agreement(tried: Tried) -> Tried:
