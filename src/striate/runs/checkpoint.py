@@ -21,7 +21,7 @@ from striate.errors import RunError, pasted
 from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event, cut_torn_end, read_events
 from striate.runs.files import explained, filled_beside, flush_folder, write_atomic
-from striate.runs.plain_load import load_plainly
+from striate.runs.safe_load import load_safely
 
 FORMAT = 1
 _ZIP = b"PK\x03\x04"  # torch's checkpoints are zip archives
@@ -94,7 +94,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     """
     check_archive(path)
     try:
-        content = load_plainly(path, device)
+        content = load_safely(path, device)
     except OSError as error:
         raise _refused(path, f"cannot read: {error.strerror or error}") from None
     except (MemoryError, RuntimeError, pickle.UnpicklingError) as error:

@@ -23,7 +23,7 @@ _COPYING = frozenset(("OrderedDict", "Counter", "set", "bytearray", "Size"))
 _PICKLES = 5  # in a file of torch's older format, before the numbers
 
 
-def load_plainly(path: Path, device: torch.device | str = "cpu") -> Any:
+def load_safely(path: Path, device: torch.device | str = "cpu") -> Any:
     """The content of a file of `torch.save`, made of tensors and plain values alone.
 
     Raises OSError, MemoryError; RuntimeError or UnpicklingError for files that are damaged, hold code, or ask for more
