@@ -15,7 +15,7 @@ from striate.account.ledger import Ledger
 from striate.account.observing.make_ledger import make_ledger
 from striate.account.observing.observation import observe_network
 from striate.account.observing.shapes_only import shapes_only
-from striate.account.remarks.teacher import teacher_remarks
+from striate.account.remarks.parts import teacher_remarks
 from striate.errors import NoInputShape
 from striate.models.build import build_model
 from striate.models.from_file import names_file

@@ -16,8 +16,8 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.machine.memory import ran_out
-from striate.models.tensors import tensors_in
 from striate.observe.module_calls import forward_hooks_everywhere
+from striate.observe.tensors import tensors_in
 
 TRIALS = threading.RLock()
 """Held during a trial. Modes and hooks belong to a network, stdout and torch's kernels to the process: two threads that

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from striate.account.ledger import Ledger
-from striate.account.remarks.teacher import teacher_remarks
+from striate.account.remarks.parts import teacher_remarks
 from striate.doctor.prepared_setup import in_options
 from striate.doctor.run_curves import curve_findings, read_curves
 from striate.errors import pasted

@@ -14,10 +14,10 @@ from striate.data.dataset import Split
 from striate.data.normalize import Normalize
 from striate.errors import ConfigError, ModelError, TrainingError
 from striate.models.preserved_state import left_alone
-from striate.models.tensors import tensors_in
 from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import ModuleCall, leaves, module_calls
+from striate.observe.tensors import tensors_in
 from striate.tasks.task import Task
 from striate.training.config import Config
 

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from striate.account.field import intervals, rules_of_shapes, rules_of_windows
-from striate.account.field.intervals import Fields
-from striate.account.field.noted import Rule, forget_fields, get_fields, set_fields
+from striate.account.field.intervals import Fields, Rule, forget_fields, get_fields, set_fields
 from striate.account.field.window import Window
-from striate.account.operation import Operation, dims_of, is_pointwise, short_name
+from striate.observe.torch_calls import Operation, dims_of, is_pointwise, short_name
 
 
 def pointwise(operation: Operation, given: list[Fields]) -> Fields:

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from striate.account.field import intervals
-from striate.account.field.intervals import Array, Fields, Seen, Shape, everything
-from striate.account.field.noted import Rule, get_fields, set_fields
-from striate.account.operation import Operation
+from striate.account.field.intervals import Array, Fields, Rule, Seen, Shape, everything, get_fields, set_fields
+from striate.observe.torch_calls import Operation
 
 Group = tuple[int, int, int, int]
 """Dimensions `[i, j)` of the old shape hold the same numbers as `[k, l)` of the new one."""

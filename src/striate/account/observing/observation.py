@@ -15,8 +15,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from striate.account.observing.live_memory import storage_key
-from striate.account.observing.observe import Observer
+from striate.account.observing.observer import Observer, storage_key
 from striate.errors import ModelError, StriateError
 from striate.machine.memory import ran_out
 from striate.models.check import check_forward

@@ -1,6 +1,4 @@
-"""Remarks on parts that do nothing, are not what they seem, or were not counted.
-Remarks on where parameters and computation are, and where memory is what takes the time.
-"""
+"""Remarks on the parts of a network and what they cost, and all remarks of a ledger; free of torch."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from striate.account.ledger import Ledger, Row
+from striate.account.remarks.windows import view_remarks, window_remarks
 from striate.records import Finding
 from striate.wording import listed, percent_of, several, show_shape, size_in_bytes
 
@@ -285,3 +284,13 @@ def _waiting_for_memory(ledger: Ledger) -> Iterator[Finding]:
         "With one sample at a time, reading the weights takes longer than computing with them.",
         "Larger batches: weights are read once a batch.",
     )
+
+
+def teacher_remarks(ledger: Ledger) -> tuple[Finding, ...]:
+    """What is worth knowing about the network of `ledger`; warnings first.
+
+    A remark is a Finding with a code `account.*`, a `warning` where something is probably not meant, a `note` where it
+    is good to know. What concerns several layers is said once, with their names.
+    """
+    found = [*window_remarks(ledger), *part_remarks(ledger), *view_remarks(ledger), *cost_remarks(ledger)]
+    return tuple(sorted(found, key=lambda remark: remark.severity != "warning"))

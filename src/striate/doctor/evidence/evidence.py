@@ -11,15 +11,15 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.clock import Clock, NoEvidence
-from striate.doctor.evidence.flow import Flow
-from striate.doctor.evidence.passage import Passage
 from striate.doctor.evidence.predictions import Predictions, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
 from striate.doctor.evidence.samples import Samples, training_samples, validation_samples
 from striate.doctor.evidence.simple_models import Reference, consult
+from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_answer, trace_step
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run_trial
 from striate.doctor.setup.batch import copied, size_of
@@ -141,7 +141,7 @@ class Evidence:
             )
 
     @property
-    def first(self) -> Passage:
+    def first(self) -> StepTrace:
         """The first step of the trial, watched from within."""
         return self.trial.first
 
@@ -222,7 +222,7 @@ class Evidence:
         return watch_calls(self.setup, self.train.raw[0], self.clock.until(0.1))
 
     @Kept
-    def flow(self) -> Flow:
+    def flow(self) -> CallGraph:
         """One step of another double, function by function: which result goes into which call."""
         replica = make_replica(self.setup)
         found = trace_step(replica, self.train.raw[0])
@@ -235,7 +235,7 @@ class Evidence:
         return found
 
     @Kept
-    def predicting(self) -> Flow:
+    def predicting(self) -> CallGraph:
         """What the network computes in evaluation mode, function by function, for a batch of training."""
         batch = copied(self.train.raw[0])
         model = self.fresh.model

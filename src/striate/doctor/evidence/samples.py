@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.passage import Passage
 from striate.doctor.evidence.reading import Batches
+from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
 
 
@@ -84,7 +84,7 @@ class Samples:
         return flat[:, 0].double()
 
 
-def training_samples(batches: Batches, first: Passage, classifies: bool, unlabeled: int | None = None) -> Samples:
+def training_samples(batches: Batches, first: StepTrace, classifies: bool, unlabeled: int | None = None) -> Samples:
     """What is trained on; the watched step tells which of a batch's tensors go where."""
     batch = batches.raw[0]
     inputs, targets = (main_tensor(part) for part in parts(batch))

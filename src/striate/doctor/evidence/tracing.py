@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.doctor.evidence.flow import HEADS, INPUT, STRANGE, Call, Flow, Head, ModuleCall, Stranger
+from striate.doctor.evidence.call_graph import HEADS, INPUT, STRANGE, Call, CallGraph, Head, Stranger, TracedModule
 from striate.doctor.setup.batch import copied, main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.machine.memory import ran_out
-from striate.models.tensors import tensors_in
 from striate.observe.module_calls import forward_hooks_everywhere, optimizer_steps
+from striate.observe.tensors import tensors_in
 from striate.observe.torch_calls import function_name, torch_functions
 
 _ENDS = frozenset(["backward", "numpy", "item", "tolist", "__array__", "__setitem__"])
@@ -29,7 +29,7 @@ _PLAIN = (int, float, bool, str, type(None))
 _KEPT_NUMBERS = 4_000_000
 
 
-def trace_step(double: Replica, batch: Any, loss: Callable[..., Any] | None = None) -> Flow:
+def trace_step(double: Replica, batch: Any, loss: Callable[..., Any] | None = None) -> CallGraph:
     """Make one of the user's steps on a double, which is trained by it, and note each call. What the step raises ends
     it and is noted, but for want of memory."""
     given = copied(batch)
@@ -44,7 +44,7 @@ def trace_step(double: Replica, batch: Any, loss: Callable[..., Any] | None = No
     return tracer.found
 
 
-def trace_answer(double: Replica, batch: Any, ask: Callable[[], object]) -> Flow:
+def trace_answer(double: Replica, batch: Any, ask: Callable[[], object]) -> CallGraph:
     """Note each call while `ask` runs the network on `batch`."""
     tracer = _Tracer(double, batch)
     with tracer.noting(double):
@@ -54,7 +54,7 @@ def trace_answer(double: Replica, batch: Any, ask: Callable[[], object]) -> Flow
 
 class _Tracer:
     def __init__(self, double: Replica, batch: Any) -> None:
-        self.found = Flow()
+        self.found = CallGraph()
         self.names, self.buffers = double.names, {id(buffer) for buffer in double.model.buffers()}
         self.optimized = {id(p) for group in double.optimizer.param_groups for p in group["params"]}
         self.parts = {id(part): name for name, part in double.model.named_modules()}
@@ -106,7 +106,7 @@ class _Tracer:
         tensor = main_tensor(output)
         made = None if tensor is None else self.made.get(id(tensor))
         known = tuple(index for index in inputs if index is not None)
-        self.found.modules.append(ModuleCall(name, part, known, made, part.training, tuple(self.inside), given))
+        self.found.modules.append(TracedModule(name, part, known, made, part.training, tuple(self.inside), given))
         if name == "" and self.found.output is None:
             self.found.output = made
 

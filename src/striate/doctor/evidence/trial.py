@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from striate.doctor.evidence.passage import Passage
+from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.watch import StepRow, Watch, WatchedLoss
 from striate.doctor.setup.batch import copied
 from striate.doctor.setup.preserved_state import same_values
@@ -53,8 +53,8 @@ class Trial:
     step: Step
     loss: Any
     rows: list[StepRow] = field(default_factory=list)
-    first: Passage = field(default_factory=Passage)
-    later: Passage = field(default_factory=Passage)
+    first: StepTrace = field(default_factory=StepTrace)
+    later: StepTrace = field(default_factory=StepTrace)
     changed: set[str] = field(default_factory=set)
     error: BaseException | None = None
     phase: str = ""

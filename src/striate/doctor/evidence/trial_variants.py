@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from striate.doctor.evidence.call_graph import Call
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Call
 from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica

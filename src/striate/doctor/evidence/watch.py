@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.doctor.evidence.passage import Passage, own_functions, watched
 from striate.doctor.evidence.quality import accuracy_of
+from striate.doctor.evidence.step_trace import StepTrace, own_functions, watched
 from striate.doctor.setup.batch import copied, main_tensor
 from striate.doctor.setup.replicas import Replica
 from striate.observe.gradients import gradients_of
@@ -69,7 +69,7 @@ class Watch:
     """One step of a trial: `closely`, each parameter by itself, and from within where there is a `passage` to fill.
     Names of parameters that it changes are added to `changed`, where it is looked at closely."""
 
-    def __init__(self, double: Replica, changed: set[str], *, closely: bool, passage: Passage | None) -> None:
+    def __init__(self, double: Replica, changed: set[str], *, closely: bool, passage: StepTrace | None) -> None:
         self.double, self.changed, self.closely, self.passage = double, changed, closely, passage
         self.trained = [p for group in double.optimizer.param_groups for p in group["params"]]
         self.phase = "forward"

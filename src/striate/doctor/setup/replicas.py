@@ -30,7 +30,7 @@ from striate.doctor.setup.training_setup import Loss, Step, TrainingSetup
 from striate.errors import UsageError, one_line
 from striate.machine.memory import ran_out
 from striate.models.preserved_state import copying_explained
-from striate.models.tensors import tensors_in
+from striate.observe.tensors import tensors_in
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _SHARED = (*DATA, types.ModuleType, type, io.IOBase)

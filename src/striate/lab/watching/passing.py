@@ -12,17 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.field.intervals import Fields
-from striate.account.field.noted import get_fields
+from striate.account.field.intervals import Fields, get_fields
 from striate.account.observing.arithmetic import Arithmetic, arithmetic
 from striate.account.observing.entries import Entry
-from striate.account.observing.live_memory import storage_key
-from striate.account.observing.observe import Observer
-from striate.account.operation import Operation
+from striate.account.observing.observer import Observer, storage_key
 from striate.errors import ModelError
 from striate.models.preserved_state import on_trial
-from striate.models.tensors import tensors_in
-from striate.observe.torch_calls import torch_operations
+from striate.observe.tensors import tensors_in
+from striate.observe.torch_calls import Operation, torch_operations
 from striate.wording import size_in_bytes
 
 

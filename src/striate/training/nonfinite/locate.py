@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from striate.models.preserved_state import left_alone
-from striate.models.tensors import tensors_in
 from striate.observe.gradients import gradients_of, on_gradient
 from striate.observe.module_calls import ModuleCall, leaves, module_calls
+from striate.observe.tensors import tensors_in
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.passage import WHOLE
 from striate.doctor.evidence.quality import Quality, form_of, quality
+from striate.doctor.evidence.step_trace import WHOLE
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output

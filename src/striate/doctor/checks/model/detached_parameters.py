@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.evidence.call_graph import PRODUCTS, Call, CallGraph, Stranger
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import PRODUCTS, Call, Flow, Stranger
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.doctor.setup.replicas import Replica
@@ -181,7 +181,7 @@ def _find_graph_detached(evidence: Evidence) -> Iterator[Finding]:
             yield from _partly(evidence, flow, without)
 
 
-def _all_cut(flow: Flow, measured: str) -> Finding:
+def _all_cut(flow: CallGraph, measured: str) -> Finding:
     cut = _last_cut(flow, None)
     if cut is not None and _is_off(cut):
         where = cut.place
@@ -207,7 +207,7 @@ def _all_cut(flow: Flow, measured: str) -> Finding:
     )
 
 
-def _partly(evidence: Evidence, flow: Flow, names: set[str]) -> Iterator[Finding]:
+def _partly(evidence: Evidence, flow: CallGraph, names: set[str]) -> Iterator[Finding]:
     """Some parameters take part, and their gradient is lost on the way."""
     if flow.root is None:
         return
@@ -259,7 +259,7 @@ def _is_off(cut: Call) -> bool:
     return bool(cut.parameters) or cut.name in PRODUCTS
 
 
-def _last_cut(flow: Flow, users: list[int] | None) -> Call | None:
+def _last_cut(flow: CallGraph, users: list[int] | None) -> Call | None:
     """The last call that takes something with a gradient and gives none, on the way of the batch through the network,
     behind the calls `users`. Numbers taken out of the finished loss are not meant."""
     end = len(flow.calls) if flow.root is None or users is None else flow.root + 1
@@ -276,12 +276,12 @@ def _last_cut(flow: Flow, users: list[int] | None) -> Call | None:
     return cuts[-1] if cuts else None
 
 
-def _looks(flow: Flow, call: Call) -> bool:
+def _looks(flow: CallGraph, call: Call) -> bool:
     """Whether a call outside of the network only looks at a number, as for a display."""
     return call.name in ("backward", *_LEAVES_TORCH) and not call.inside and call.index != flow.root
 
 
-def _leaves(flow: Flow, cut: Call) -> bool:
+def _leaves(flow: CallGraph, cut: Call) -> bool:
     """Whether a tensor leaves torch within the network, at or behind a cut: what comes back has no known maker."""
     return any(
         call.name in _LEAVES_TORCH and call.inside and (call is cut or cut.index in flow.before(call.index))

@@ -8,9 +8,9 @@ from typing import Any
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import named
 from striate.doctor.checks.model.variants import tried
+from striate.doctor.evidence.call_graph import Call
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Call
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.evidence.trial_variants import replaced
 from striate.records import Finding, Remedy

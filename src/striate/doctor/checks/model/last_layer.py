@@ -19,8 +19,8 @@ from striate.doctor.checks.model.heads import (
     named,
 )
 from striate.doctor.checks.model.variants import Tried, said, tried
+from striate.doctor.evidence.call_graph import Call, CallGraph, Head
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Call, Flow, Head
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding
 
@@ -205,7 +205,7 @@ def _scores(evidence: Evidence, origin: Call, bounds: tuple[float, float], class
     )
 
 
-def _numbers(evidence: Evidence, flow: Flow) -> Iterator[Finding]:
+def _numbers(evidence: Evidence, flow: CallGraph) -> Iterator[Finding]:
     """Numbers that are to be met."""
     for origin, targets in _met(evidence, flow):
         bounds = range_of(origin)
@@ -232,7 +232,7 @@ def _numbers(evidence: Evidence, flow: Flow) -> Iterator[Finding]:
         return
 
 
-def _met(evidence: Evidence, flow: Flow) -> Iterator[tuple[Call, torch.Tensor]]:
+def _met(evidence: Evidence, flow: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
     """The last call of the network, and the targets that it is compared with."""
     heads = [head for head in last_heads(flow, REGRESSION) if head.targets is not None]
     for head in heads:

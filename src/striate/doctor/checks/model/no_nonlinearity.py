@@ -11,9 +11,9 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.variants import asked, said, tried, with_inputs
+from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.replicas import Replica
@@ -61,7 +61,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         yield from _part(evidence, flow, flow.output)
 
 
-def _part(evidence: Evidence, flow: Flow, end: int) -> Iterator[Finding]:
+def _part(evidence: Evidence, flow: CallGraph, end: int) -> Iterator[Finding]:
     """Three layers or more in a row within a network that bends elsewhere, where an activation between them helps."""
     run = _longest_run(flow, end)
     if len(run) < MANY:
@@ -86,7 +86,7 @@ def _part(evidence: Evidence, flow: Flow, end: int) -> Iterator[Finding]:
     )
 
 
-def _longest_run(flow: Flow, end: int) -> list[Call]:
+def _longest_run(flow: CallGraph, end: int) -> list[Call]:
     """Calls with weights in a row, on all ways, with nothing but linear functions between them."""
     runs: dict[int, list[Call]] = {}
     best: list[Call] = []
@@ -104,7 +104,7 @@ def _longest_run(flow: Flow, end: int) -> list[Call]:
     return best
 
 
-def _chain(flow: Flow, end: int) -> list[Call]:
+def _chain(flow: CallGraph, end: int) -> list[Call]:
     """The calls with weights on the longest way from the batch to the end."""
     longest: dict[int, list[Call]] = {}
     for index in sorted(i for i in flow.before(end) if i >= 0):
@@ -164,7 +164,7 @@ def _as_scores(predictions: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
         yield [one - one[:, :1] for one in predictions]
 
 
-def _only_linear(flow: Flow, end: int) -> bool:
+def _only_linear(flow: CallGraph, end: int) -> bool:
     """Whether nothing but linear functions and normalization, which makes no new features, lies between the weights."""
     names = {flow.calls[i].name for i in flow.before(end) if i >= 0 and flow.calls[i].from_batch}
     last = flow.origin(end)

@@ -12,9 +12,9 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.variants import Tried, said, tried
+from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
@@ -42,7 +42,7 @@ class View:
         return max(field / side for field, side in zip(self.field, self.sides, strict=True))
 
 
-def pooled_view(flow: Flow) -> View | None:
+def pooled_view(flow: CallGraph) -> View | None:
     """The view of the last map that is pooled to one place, behind the last convolution; None where there is none, or
     places are put together in another way."""
     convolutions = [call for call in flow.weights if call.name.startswith("conv") and len(call.shape) > 2]

@@ -10,9 +10,9 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.idle_parameters import unused
 from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.evidence.call_graph import CallGraph, TracedModule
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Flow, ModuleCall
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
@@ -58,7 +58,7 @@ def _one_in_another(names: list[str]) -> bool:
     return any(name != other and name.startswith(f"{other}.") for name in names for other in names)
 
 
-def _in_a_row(flow: Flow, calls: list[ModuleCall]) -> bool:
+def _in_a_row(flow: CallGraph, calls: list[TracedModule]) -> bool:
     """Whether what one call gives goes into a later one."""
     for number, first in enumerate(calls):
         for later in calls[number + 1 :]:
@@ -67,7 +67,7 @@ def _in_a_row(flow: Flow, calls: list[ModuleCall]) -> bool:
     return False
 
 
-def _same_input(calls: list[ModuleCall]) -> bool:
+def _same_input(calls: list[TracedModule]) -> bool:
     given = [call.given for call in calls if call.given]
     return len(given) > 1 and len(set(given)) == 1
 
@@ -100,10 +100,10 @@ def _parted(replica: Replica, places: list[str]) -> None:
         setattr(replica.model.get_submodule(parent), name, own)
 
 
-def _called_again(evidence: Evidence, flow: Flow) -> Iterator[Finding]:
+def _called_again(evidence: Evidence, flow: CallGraph) -> Iterator[Finding]:
     """A layer with one name that runs several times, one after the other, within one pass of the network."""
     idle = _idle(evidence)
-    by_name: dict[str, list[ModuleCall]] = {}
+    by_name: dict[str, list[TracedModule]] = {}
     for call in flow.modules:
         if call.name and not call.name.startswith("*") and _learns(call.module):
             by_name.setdefault(call.name, []).append(call)
@@ -137,7 +137,7 @@ def _learns(module: nn.Module) -> bool:
     return not isinstance(module, _SMALL) and any(p.numel() > 1 for p in module.parameters())
 
 
-def _between_differ(flow: Flow, calls: list[ModuleCall]) -> bool:
+def _between_differ(flow: CallGraph, calls: list[TracedModule]) -> bool:
     """Whether other weights lie before each call: in a loop, they are the same."""
     makers = []
     for call in calls:

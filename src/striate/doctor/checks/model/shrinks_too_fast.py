@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.variants import BETTER, said, tried
+from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
@@ -83,7 +83,7 @@ def _share_right(evidence: Evidence) -> float:
         return 1.0
 
 
-def _no_map_left(flow: Flow) -> Iterator[Finding]:
+def _no_map_left(flow: CallGraph) -> Iterator[Finding]:
     """A kernel that is larger than its map raises."""
     text = str(flow.error)
     assert flow.failed is not None
@@ -138,7 +138,7 @@ def _along(call: Call, place: int, name: str, axis: int) -> int:
     return given if isinstance(given, int) else 0 if name == "padding" else 1
 
 
-def _after_one_place(flow: Flow) -> list[Call]:
+def _after_one_place(flow: CallGraph) -> list[Call]:
     """Layers with weights, but the last two, that come after the map has shrunk to one place by a stride or a window,
     in the first half of the way."""
     if flow.end is None:

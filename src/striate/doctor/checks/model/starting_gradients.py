@@ -12,7 +12,7 @@ from striate.doctor.checks.model.heads import written
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.passage import LayerView, Passage
+from striate.doctor.evidence.step_trace import LayerView, StepTrace
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED, hidden
 from striate.records import Finding, Remedy
@@ -41,12 +41,12 @@ def _find_gradient_strength(evidence: Evidence) -> Iterator[Finding]:
             yield _finding(evidence, "vanishing", *lost)
 
 
-def _weighted(passage: Passage) -> list[LayerView]:
+def _weighted(passage: StepTrace) -> list[LayerView]:
     """Hidden layers with weights: all but the last, whose outputs may begin as small as they like."""
     return [layer for layer in passage.layers if layer.kind in WEIGHTED][:-1]
 
 
-def _strengths(passage: Passage) -> list[tuple[str, float]]:
+def _strengths(passage: StepTrace) -> list[tuple[str, float]]:
     """Norms of the gradient of hidden layers' outputs, but for those that get none: a branch that begins at zero."""
     return [(layer.name, layer.gradient_norm) for layer in _weighted(passage) if layer.gradient_norm]
 
@@ -56,7 +56,7 @@ def _spread_of_inputs(evidence: Evidence) -> float:
     return float(x.float().std(correction=0)) if x is not None else 1.0
 
 
-def _grown(passage: Passage, strengths: Sequence[tuple[str, float]], spread: float) -> tuple[str, str] | None:
+def _grown(passage: StepTrace, strengths: Sequence[tuple[str, float]], spread: float) -> tuple[str, str] | None:
     """Where, and what was measured; None where nothing explodes."""
     given = max(1.0, spread) if math.isfinite(spread) else 1.0
     for layer in _weighted(passage):
@@ -67,7 +67,7 @@ def _grown(passage: Passage, strengths: Sequence[tuple[str, float]], spread: flo
     return None
 
 
-def _faded(passage: Passage, strengths: Sequence[tuple[str, float]]) -> tuple[str, str] | None:
+def _faded(passage: StepTrace, strengths: Sequence[tuple[str, float]]) -> tuple[str, str] | None:
     hidden = _weighted(passage)
     begins = max((layer.std for layer in hidden[:1]), default=0.0)
     if len(strengths) > 1 and strengths[0][1] < strengths[-1][1] / RANGE:

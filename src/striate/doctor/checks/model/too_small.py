@@ -11,9 +11,9 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.variants import tried
+from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
@@ -75,7 +75,7 @@ def _needed(evidence: Evidence) -> float:
     return 2.0
 
 
-def _narrowest(flow: Flow, end: int) -> _Narrow | None:
+def _narrowest(flow: CallGraph, end: int) -> _Narrow | None:
     """The narrowest place between two layers with weights, of those that everything passes."""
     weights = {call.index for call in flow.weights}
     path = [call for call in flow.bottlenecks(end) if call.shape]
@@ -98,7 +98,7 @@ def _narrowest(flow: Flow, end: int) -> _Narrow | None:
     return _Narrow(width, before[-1].place, behind.place, between)
 
 
-def _modules_between(flow: Flow, first: Call, last: Call) -> tuple[str, ...]:
+def _modules_between(flow: CallGraph, first: Call, last: Call) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(call.module for call in flow.calls[first.index + 1 : last.index] if call.inside and call.module)
     )

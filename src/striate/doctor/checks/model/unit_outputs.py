@@ -9,7 +9,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.passage import LayerView
+from striate.doctor.evidence.step_trace import LayerView
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED, copied_share, flat_share, hidden
 from striate.records import Finding, Remedy

@@ -16,8 +16,8 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import copied, main_tensor, mapped, parts, size_of
 from striate.doctor.setup.replicas import Replica
 from striate.models.preserved_state import preserved, same_random_state
-from striate.models.tensors import tensors_in
 from striate.observe.module_calls import ModuleCall, module_calls
+from striate.observe.tensors import tensors_in
 
 BETTER = 1.25
 """So many times smaller the loss must be: trials of some dozen steps differ by a tenth by chance."""

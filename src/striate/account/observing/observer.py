@@ -1,8 +1,9 @@
-"""A forward pass, watched: modules by hooks, functions and operations by torch's modes."""
+"""A forward pass, watched: modules, functions and operations, and the memory that is alive."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,21 +11,58 @@ import torch
 from torch import nn
 
 from striate.account.field.follow import follow, follow_padding, follow_window, has_rule
-from striate.account.field.intervals import input_fields
-from striate.account.field.noted import set_fields
+from striate.account.field.intervals import input_fields, set_fields
 from striate.account.field.window import Window, padding_window, read_padding, read_window
 from striate.account.ledger import Shape
 from striate.account.observing.arithmetic import arithmetic
-from striate.account.observing.entries import Entries, Entry, Tally, sample_shape
+from striate.account.observing.entries import (
+    Entries,
+    Entry,
+    Sources,
+    Tally,
+    follow_sources,
+    sample_shape,
+    set_sources,
+    sources_of,
+)
 from striate.account.observing.kinds import function_kind, layer_kind
-from striate.account.observing.live_memory import LiveMemory, storage_key
 from striate.account.observing.shapes_only import shape_rule
-from striate.account.observing.sources import Sources, follow_sources, set_sources, sources_of
-from striate.account.operation import Operation
 from striate.layers.convolution import LocallyConnected
-from striate.models.tensors import tensors_in
 from striate.observe.module_calls import ModuleCall, module_calls
-from striate.observe.torch_calls import Around, torch_functions, torch_operations
+from striate.observe.tensors import tensors_in
+from striate.observe.torch_calls import Around, Operation, torch_functions, torch_operations
+
+
+class LiveMemory:
+    """Bytes of the tensors that are alive, parameters and buffers apart, and the most there ever were.
+
+    Tensors that share memory count once. What a kernel takes for itself while it runs is not seen.
+    """
+
+    def __init__(self, apart: Iterable[torch.Tensor]) -> None:
+        self.now = self.most = 0
+        self._apart = {storage_key(tensor) for tensor in apart}
+        self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def note(self, tensor: torch.Tensor) -> None:
+        """A tensor that has just been made, or is given."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._known or key in self._apart:
+            return
+        size = storage.nbytes()
+        self._known[key] = weakref.ref(storage, lambda _: self._gone(key, size))
+        self.now += size
+        self.most = max(self.most, self.now)
+
+    def _gone(self, key: int, size: int) -> None:
+        del self._known[key]
+        self.now -= size
+
+
+def storage_key(tensor: torch.Tensor) -> int:
+    """The same number for tensors that share memory, as long as one of them lives."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 class Observer:

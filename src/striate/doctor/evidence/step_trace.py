@@ -62,7 +62,7 @@ class LayerView:
 
 
 @dataclass
-class Passage:
+class StepTrace:
     """What was seen in one training step. `arguments`: of the network's first call. `outputs`: what it gave.
 
     `loss_outputs`, `loss_targets`: what the loss was given, where the step called it. `loss`: its value, or what the
@@ -90,7 +90,7 @@ class Passage:
 
 
 @contextmanager
-def watched(model: nn.Module, passage: Passage) -> Iterator[None]:
+def watched(model: nn.Module, passage: StepTrace) -> Iterator[None]:
     """While the body runs a step of `model`, note what its layers do."""
 
     def note(call: LayerCall) -> None:
@@ -112,7 +112,7 @@ def watched(model: nn.Module, passage: Passage) -> Iterator[None]:
 
 
 def _add(
-    passage: Passage,
+    passage: StepTrace,
     name: str,
     kind: str,
     part: nn.Module | None,

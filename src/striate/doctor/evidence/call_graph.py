@@ -91,7 +91,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class ModuleCall:
+class TracedModule:
     """One call of a module. `name`: as in Call.inside. `inputs`, `output`: the calls that made what it took and gave
     (None where no call did). `given`: which tensors it took, by numbers that stand for them."""
 
@@ -127,12 +127,12 @@ class Stranger:
 
 
 @dataclass
-class Flow:
+class CallGraph:
     """All calls of one step. `root`: the call whose result went backward, or else that gave the loss. `backward`:
     whether anything did. `failed`: the name of a function that raised, with the shapes that it was given."""
 
     calls: list[Call] = field(default_factory=list)
-    modules: list[ModuleCall] = field(default_factory=list)
+    modules: list[TracedModule] = field(default_factory=list)
     heads: list[Head] = field(default_factory=list)
     strangers: list[Stranger] = field(default_factory=list)
     root: int | None = None
