@@ -16,7 +16,7 @@ from torch import nn
 from striate.cli import predict as verb
 from striate.cli.main import main
 from striate.data.dataset import Preparation
-from striate.data.media.image import medium
+from striate.data.media.image import image_medium
 from striate.data.normalize import Normalization
 from striate.errors import UsageError
 from striate.tasks.classify.task import Classify
@@ -75,7 +75,7 @@ def test_what_is_decoded_and_not_yet_answered_is_bounded(
     trained: Trained, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most, now, lock = 0, 0, threading.Lock()
-    decode = medium.decode_image
+    decode = image_medium.decode_image
 
     def counted(*arguments: object) -> np.ndarray:
         nonlocal most, now
@@ -92,7 +92,7 @@ def test_what_is_decoded_and_not_yet_answered_is_bounded(
             now -= len(batch)
         return answer_batch(self, batch, answering)
 
-    monkeypatch.setattr(medium, "decode_image", counted)
+    monkeypatch.setattr(image_medium, "decode_image", counted)
     monkeypatch.setattr(Trained, "answer_batch", answered)
     monkeypatch.setattr("striate.inference.predictor.LEAST_TOTAL", 10**9)
     folder = Path("same")

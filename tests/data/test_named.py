@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from striate.data import named
 from striate.data.config import DataConfig
-from striate.data.named import RemoteFile, catalogue, download_folder, find, info, place
 from striate.data.read import load_dataset
+from striate.data.sources import named
 from striate.data.sources.download import download
+from striate.data.sources.named import RemoteFile, catalogue, download_folder, find, info, place
 from striate.errors import DataError
 
 

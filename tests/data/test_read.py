@@ -8,8 +8,8 @@ from PIL import Image
 
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
-from striate.data.inputs import list_inputs, read_inputs
 from striate.data.materialize import Room
+from striate.data.predict_inputs import list_inputs, read_inputs
 from striate.data.read import load_dataset
 from striate.errors import ConfigError, DataError
 

@@ -13,7 +13,7 @@ from torch import nn
 from striate.data.dataset import Split
 from striate.data.store.stored import StoredInputs
 from striate.errors import DataError, ModelError, UsageError
-from striate.evaluation.measure import evaluate_split
+from striate.evaluation.evaluate import evaluate_split
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -20,7 +20,7 @@ from striate.errors import DataError
 from striate.evaluation.robustness import changes
 from striate.evaluation.robustness.changes import Draws
 from striate.evaluation.robustness.kinds import kinds_for, shifts
-from striate.evaluation.robustness.measure import measure_robustness
+from striate.evaluation.robustness.measure_robustness import measure_robustness
 from striate.statistics.intervals import wilson
 from striate.tasks.classify.task import Classify
 from striate.training.trained import Trained

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from striate.errors import ConfigError
-from striate.evaluation.measure import evaluate_trained
+from striate.evaluation.evaluate import evaluate_trained
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.tasks.classify.task import Classify
 from striate.tasks.evaluation import summary_line

@@ -13,9 +13,9 @@ from typing import ClassVar
 import pytest
 
 from quick import few_quick
-from striate.data.named import DatasetInfo, RemoteFile
 from striate.data.sources import download as download_module
 from striate.data.sources.download import download
+from striate.data.sources.named import DatasetInfo, RemoteFile
 from striate.errors import DataError
 from striate.machine.cache import keep_plan, read_plan
 

@@ -16,14 +16,14 @@ from rich.console import Console
 import striate
 from striate.cli import main
 from striate.errors import ConfigError, RunError, StriateError, UsageError
-from striate.evaluation.measure import evaluate_trained
+from striate.evaluation.evaluate import evaluate_trained
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_json
-from striate.studies.sweep import run as sweep_module
+from striate.studies.sweep import run_sweep as sweep_module
 from striate.studies.sweep import search as search_module
 from striate.studies.sweep.journal import Journal, locked
-from striate.studies.sweep.run import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
+from striate.studies.sweep.run_sweep import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
 from striate.studies.sweep.space import parse_space
 from striate.studies.sweep.train_once import plan, without_test
 from striate.training.budget import steps as budget_module

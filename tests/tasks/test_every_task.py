@@ -385,7 +385,7 @@ def test_it_has_a_learning_curve(run: Path, name: str) -> None:
 
 def test_it_has_baselines_and_a_comparison_with_each(prepared: Prepared) -> None:
     from striate.evaluation.baselines import fit_baselines
-    from striate.evaluation.measure import evaluate_trained
+    from striate.evaluation.evaluate import evaluate_trained
 
     task = prepared.task
     network = evaluate_trained(prepared.trained(), prepared.data, "test")
@@ -468,7 +468,7 @@ def test_a_loss_of_another_task_is_refused(example: Example, source: Path, capsy
 
 def test_nan_in_predictions_is_refused(prepared: Prepared) -> None:
     from striate.errors import StriateError
-    from striate.evaluation.measure import evaluate_split
+    from striate.evaluation.evaluate import evaluate_split
 
     class Broken(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -11,9 +11,9 @@ from striate.api.networks import load
 from striate.api.training import Run
 from striate.data.dataset import Dataset
 from striate.errors import UsageError, pasted
-from striate.evaluation.compare import RunAnswers, compare_answers
+from striate.evaluation.compare_runs import RunPredictions, compare_predictions
 from striate.evaluation.comparison import Comparison
-from striate.evaluation.measure import evaluate_trained, plan_evaluation
+from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import read_dispensable
@@ -50,7 +50,7 @@ def compare(
     for number, run in enumerate(opened, 1):
         say(f"{run.path}: predictions for its {split} split ({number} of {len(opened)})")
         predictions.append(_predictions(run, split, read))
-    return compare_answers(predictions, split, notes=_notes(opened, split))
+    return compare_predictions(predictions, split, notes=_notes(opened, split))
 
 
 def _refuse_too_few(runs: Sequence[RunDirectory]) -> None:
@@ -80,7 +80,7 @@ def _reader(announce: Announce | None) -> ReadData:
     return read
 
 
-def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
+def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredictions:
     """The predictions of the run's network for each sample of the split: those that were saved with the run, or, where
     none were, computed now."""
     config, metrics = config_from_yaml(run.config), read_dispensable(run.metrics_json)
@@ -95,7 +95,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswe
             if made is None
             else made.rows_for(answers, kept.targets)
         )
-        return RunAnswers(
+        return RunPredictions(
             path=str(run.path),
             model=config.model.name,
             source=config.data.source,
@@ -114,7 +114,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswe
     found, images = _asked_now(run, config, split, read)
     task = task_of_run(found.task, str(run.path))
     made = None if task.has_rows() else load(run.path).task
-    return RunAnswers(
+    return RunPredictions(
         path=str(run.path),
         model=config.model.name,
         source=config.data.source,

@@ -14,7 +14,7 @@ from striate.data.audit.data_check import DataCheck, grave_first
 from striate.data.audit.evidence import gather
 from striate.data.audit.quarantine import manifest_text, refuse_quarantine, usual_quarantine
 from striate.data.pack_data import PackedData, pack_data
-from striate.data.sources.choose import list_source
+from striate.data.sources.list_source import list_source
 from striate.data.write_shards import WrittenShards, write_shards
 from striate.errors import DataError, RunError, UsageError, pasted
 from striate.runs.files import write_text

@@ -19,13 +19,13 @@ from striate.errors import ChangedDataError, ConfigError, RunError, UsageError
 from striate.evaluation.assessment import (
     assess_run,
     assess_split,
-    keep_assessment,
-    kept_whole,
+    is_saved_whole,
     read_gap,
     read_temperature,
+    save_assessment,
 )
-from striate.evaluation.measure import evaluate_trained, plan_evaluation
-from striate.evaluation.robustness.measure import MOST, measure_robustness
+from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
+from striate.evaluation.robustness.measure_robustness import MOST, measure_robustness
 from striate.evaluation.robustness.robustness import Robustness
 from striate.inference.plan import Asked, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
@@ -169,7 +169,7 @@ def _complete(
     run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: Asked, announce: Announce | None
 ) -> None:
     """Write the evaluation.json and the predictions that a finished run of an earlier version lacks, if possible."""
-    if not run.metrics_json.exists() or kept_whole(run):
+    if not run.metrics_json.exists() or is_saved_whole(run):
         return
     if not os.access(run.path, os.W_OK):
         return
@@ -179,7 +179,7 @@ def _complete(
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
         measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
-    keep_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
+    save_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
 
 
 def _evaluate_on(

@@ -23,7 +23,7 @@ from striate.models.trusted_code import take_as
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import write_text
-from striate.studies.cross_validation.content import final_command
+from striate.studies.cross_validation.cv_report import final_command
 from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained, trained_from_dict
 

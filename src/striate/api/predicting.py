@@ -15,8 +15,8 @@ from striate.api.networks import load
 from striate.api.subject import sample_input
 from striate.api.training import Run
 from striate.data.dataset import Preparation
-from striate.data.inputs import ReadInput, list_inputs, read_inputs, require_pictures
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
+from striate.data.predict_inputs import ReadInput, list_inputs, read_inputs, require_pictures
 from striate.errors import DataError
 from striate.inference.plan import Asked, InferencePlan, require_asked
 from striate.inference.predictor import Predictor, batch_size

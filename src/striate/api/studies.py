@@ -18,8 +18,8 @@ from striate.api.training import Run
 from striate.runs.directory import open_run, read_metrics
 from striate.runs.files import explained, write_atomic, write_json
 from striate.studies.learning_curve.learning_curve import LearningCurve
-from striate.studies.learning_curve.run import FinishedRun, measure_learning_curve
-from striate.studies.sweep.run import Sweep, SweepRequest, run_sweep
+from striate.studies.learning_curve.measure_learning_curve import FinishedRun, measure_learning_curve
+from striate.studies.sweep.run_sweep import Sweep, SweepRequest, run_sweep
 from striate.studies.sweep.space import refuse_fixed, space_texts
 from striate.tasks.registry import metric_named, saved_predictions
 from striate.training.config_file import config_from_yaml

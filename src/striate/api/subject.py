@@ -18,9 +18,9 @@ from striate.account.summarize import summarize
 from striate.api.announcing import Announce
 from striate.api.networks import load
 from striate.data.dataset import Dataset, Kind, Preparation, Split, join_splits
-from striate.data.inputs import require_pictures
 from striate.data.media.image.pictures import decode_image, prepare_image
 from striate.data.normalize import Normalization
+from striate.data.predict_inputs import require_pictures
 from striate.errors import DataError, ModelError, NoImage, RunError, UsageError, pasted
 from striate.models.build import build_model
 from striate.models.from_file import names_file

@@ -29,8 +29,8 @@ from striate.runs.directory import RunDirectory, create_run, open_run, read_metr
 from striate.runs.events import append_event, cut_torn_end
 from striate.runs.lock import owned
 from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
-from striate.studies.cross_validation.plan import CrossValidation, plan_cross_validation
-from striate.studies.cross_validation.run import (
+from striate.studies.cross_validation.plan_cross_validation import CrossValidation, plan_cross_validation
+from striate.studies.cross_validation.run_cross_validation import (
     finish_cross_validation,
     run_folds,
     study_is_whole,

@@ -23,7 +23,7 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     from rich.text import Text
 
     from striate.cli.output import print_json, print_text, stdout
-    from striate.data.named import catalogue, place
+    from striate.data.sources.named import catalogue, place
     from striate.errors import one_line
     from striate.wording import show_shape
 

@@ -12,7 +12,7 @@ from striate.cli.train import refuse_beside_resume
 from striate.errors import pasted
 
 if TYPE_CHECKING:
-    from striate.studies.sweep.run import Sweep
+    from striate.studies.sweep.run_sweep import Sweep
 
 
 _SEARCH = Parameter(group=Group("Search", sort_key=FIRST))
@@ -66,7 +66,7 @@ def sweep(
         refuse_beside_resume("sweep", resume, [data, over, trials, minutes, seeds, out, config, *fields.values()])
     from striate.api import announcer
     from striate.cli.output import print_json, results_only, stderr
-    from striate.studies.sweep.run import SweepRequest, resume_sweep, run_sweep
+    from striate.studies.sweep.run_sweep import SweepRequest, resume_sweep, run_sweep
     from striate.studies.sweep.space import refuse_fixed
     from striate.training.request import merge_request, read_config
 

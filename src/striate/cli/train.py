@@ -83,8 +83,8 @@ def _run(data: str | None, fields: dict[str, Any], out: Path | None, resume: Pat
 
 def _print_cross_validation(path: Path, metrics: dict[str, Any]) -> None:
     from striate.cli.output import print_text
-    from striate.studies.cross_validation.content import final_command
-    from striate.studies.cross_validation.summary import summary_lines
+    from striate.studies.cross_validation.cv_report import final_command
+    from striate.studies.cross_validation.cv_summary import summary_lines
 
     for line in summary_lines(metrics):
         print_text(line)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from striate.data.config import Store
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Kind as Kind
 from striate.data.media.medium import Medium
 from striate.data.media.medium import Preparation as Preparation
@@ -18,7 +18,7 @@ from striate.data.targets import Targets, join_targets
 from striate.records import Finding
 
 Annotation = str
-"""The name of a kind of annotation: `striate.data.annotations.every`."""
+"""The name of a kind of annotation: `striate.data.annotations.annotation_kinds`."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.data.media.image.pictures import decode_mask
 from striate.data.media.medium import Preparation
 from striate.data.scan import Scan, why_unreadable

@@ -20,7 +20,7 @@ from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.config import DataConfig, Store
 from striate.data.decode import Decoded, array_masks, decode_samples, mask_reader, read_masks, row_reader
 from striate.data.listing import Listing
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Preparation
 from striate.data.progress import announce_tenths
 from striate.data.scan import Scan

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from striate.data.annotations.every import annotation_kind
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.leaks import find_seen
 from striate.data.audit.quick import find_all
 from striate.data.audit.unusable import refuse_unusable
@@ -26,9 +26,9 @@ from striate.data.decode import Decoded
 from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
 from striate.data.materialize import Materialized, materialize_samples
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.data.scan import Scan, plan_inputs, scan_listing
-from striate.data.sources.choose import list_source, takes_layout
+from striate.data.sources.list_source import list_source, takes_layout
 from striate.data.splits import assign_membership
 from striate.data.store.stored import Inputs, StoredInputs
 from striate.errors import DataError

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from striate.data.annotations.every import annotation_kind
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from striate.data.annotations.every import annotation_kind
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.errors import ConfigError

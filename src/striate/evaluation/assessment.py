@@ -41,7 +41,7 @@ def assess_split(task: Task, evaluation: Evaluation, data: Dataset, temperature:
     return task.assess(evaluation, facts, temperature, data.target_names)
 
 
-def keep_assessment(
+def save_assessment(
     run: RunDirectory,
     assessment: Assessment,
     data: Dataset,
@@ -73,7 +73,7 @@ def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
     )
 
 
-def kept_whole(run: RunDirectory) -> bool:
+def is_saved_whole(run: RunDirectory) -> bool:
     """Whether the run has an evaluation.json that can be read, and the answers beside it that are kept."""
     document = read_dispensable(run.evaluation)
     with suppress(KeyError, TypeError):

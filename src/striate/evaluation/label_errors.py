@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from striate.data.annotations.every import annotation_kind
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import GRAVE, Marked, alone, some
 from striate.data.dataset import Preparation

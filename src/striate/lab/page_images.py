@@ -23,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 
 from striate.data.dataset import Preparation
 from striate.data.media.image.pictures import UnreadableImage, decode_image
-from striate.data.named import catalogue, info, place
+from striate.data.sources.named import catalogue, info, place
 from striate.errors import DataError, RunError, StriateError
 from striate.visualize.picture import Picture, listed_picture, read_picture_bytes, to_gray
 
@@ -45,7 +45,7 @@ def run_config(lab: Lab) -> Config:
 
 def run_listing(lab: Lab) -> Listing:
     """The samples of the run's data. Raises DataError where they are not there any more, RunError without a run."""
-    from striate.data.sources.choose import list_source
+    from striate.data.sources.list_source import list_source
     from striate.tasks.registry import annotation_for
 
     config = run_config(lab)
@@ -173,7 +173,7 @@ class Images:
 
     def _read(self, data: str) -> Listing:
         from striate.data.config import DataConfig
-        from striate.data.sources.choose import list_source
+        from striate.data.sources.list_source import list_source
 
         if data == RUN:
             listing = run_listing(self._lab)

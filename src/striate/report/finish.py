@@ -11,8 +11,8 @@ from typing import Any
 from striate.account.ledger import Ledger
 from striate.account.summarize import count_parameters, observe
 from striate.data.loader import batch_bounds
-from striate.evaluation.assessment import assess_run, keep_assessment
-from striate.evaluation.measure import evaluate_trained, plan_evaluation
+from striate.evaluation.assessment import assess_run, save_assessment
+from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.machine.memory import only_new_garbage
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
 from striate.report.content import Worth, run_content
@@ -61,7 +61,7 @@ def finish_run(
     trained, data = prepared.trained(), prepared.data
     evaluations = _evaluate(prepared, trained, announce)
     assessment = assess_run(prepared.task, data, evaluations)
-    keep_assessment(run, assessment, data, evaluations, announce)
+    save_assessment(run, assessment, data, evaluations, announce)
     if lost := views_lost(evaluations["test"].metrics, evaluations["test"].n, prepared.task.metrics[0]):
         announce(lost)
         append_event(run, "note", text=lost)

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from types import FunctionType, ModuleType
 from typing import Any, cast
 
-from striate.data.annotations.every import annotation_kind
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, RunError, StriateError, pasted
 from striate.models.from_file import resolve_name

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from striate.data.dataset import Preparation
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
 from striate.errors import ModelError, RunError

@@ -17,7 +17,7 @@ from striate.data.audit.data_check import DataCheck
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked
 from striate.data.dataset import Preparation
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.errors import DataError, UsageError
 from striate.visualize.canvas import (
     BLUE,

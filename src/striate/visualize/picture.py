@@ -157,7 +157,7 @@ def _gray_if_it_is(image: Image.Image) -> Image.Image:
 
 def names_sample(text: str) -> bool:
     """Whether the text is `NAME#NUMBER`, or means that: a data set's name, without a number too; and not a file."""
-    from striate.data.named import info
+    from striate.data.sources.named import info
 
     name, _, number = text.partition("#")
     meant = info(name) is not None or (name and number.isascii() and number.isdigit())
@@ -170,9 +170,9 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
     Raises DataError where there is no such set or sample, or it holds no images.
     """
     from striate.data.config import DataConfig
-    from striate.data.media.every import medium_of
-    from striate.data.named import catalogue, info
-    from striate.data.sources.choose import list_source
+    from striate.data.media.every_medium import medium_of
+    from striate.data.sources.list_source import list_source
+    from striate.data.sources.named import catalogue, info
 
     name, mark, digits = text.partition("#")
     entry = info(name)

@@ -72,7 +72,7 @@ def test_a_pack_that_is_there_saves_decoding(same_photos, tmp_path, monkeypatch)
     def no_decoding(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("striate.data.media.image.medium.decode_image", no_decoding)
+    monkeypatch.setattr("striate.data.media.image.image_medium.decode_image", no_decoding)
     again = load_dataset(DataConfig(**config))
     assert (again.store, again.fingerprint) == ("memory", decoded.fingerprint)
     assert any("read from the pack" in note for note in again.notes)

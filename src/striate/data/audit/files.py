@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked, alone, some
 from striate.data.listing import Listing
-from striate.data.media.every import is_sample
+from striate.data.media.every_medium import is_sample
 from striate.data.sources.tree import is_hidden
 from striate.records import Finding
 from striate.wording import several

@@ -10,8 +10,8 @@ from pathlib import Path
 from striate.data.audit.data_check import DataCheck
 from striate.data.audit.marked import Marked
 from striate.data.listing import Listing
-from striate.data.named import info
-from striate.data.sources.choose import find_own
+from striate.data.sources.list_source import find_own
+from striate.data.sources.named import info
 from striate.errors import DataError, UsageError, pasted
 
 _OPTION = "--quarantine"

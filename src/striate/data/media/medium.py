@@ -20,7 +20,7 @@ from striate.errors import ConfigError, DataError
 from striate.records import Finding
 
 Kind = str
-"""The name of a medium: `striate.data.media.every`."""
+"""The name of a medium: `striate.data.media.every_medium`."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from striate.data.listing import SPLIT_NAMES, UNCLEAR_SPLITS, Listing, class_numbers, is_split, order_classes
-from striate.data.media.every import is_sample, medium_of_files
+from striate.data.media.every_medium import is_sample, medium_of_files
 from striate.data.sources.cifar import holds_cifar
 from striate.data.sources.idx import is_idx
 from striate.data.sources.svhn import holds_svhn

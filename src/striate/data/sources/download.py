@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from striate.data.named import DatasetInfo, RemoteFile
+from striate.data.sources.named import DatasetInfo, RemoteFile
 from striate.errors import DataError
 
 TIMEOUT_SECONDS = 30

@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
-from striate.data.media.every import medium_of_files
+from striate.data.media.every_medium import medium_of_files
 from striate.data.sources.tree import check_size, read_file
 from striate.errors import DataError
 from striate.wording import listed

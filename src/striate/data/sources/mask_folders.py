@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from striate.data.listing import Listing, is_split
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.data.sources.class_folders import given_splits, note_spellings
 from striate.data.sources.tree import Tree
 from striate.errors import DataError

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from striate.account.observing.shapes_only import shapes_only
-from striate.data.named import catalogue, place
+from striate.data.sources.named import catalogue, place
 from striate.errors import NoInputShape, RunError, UsageError
 from striate.lab.network_names import LONGEST, RUN, network_name
 from striate.lab.workbench import Lab

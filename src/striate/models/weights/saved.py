@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 
 from striate.data.config import Fit, Layout
-from striate.data.media.every import MEDIA
+from striate.data.media.every_medium import MEDIA
 from striate.errors import RunError, pasted
 from striate.models.layer_strings.shapes import Shape
 from striate.runs.checkpoint import load_checkpoint

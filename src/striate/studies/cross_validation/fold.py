@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from striate.data.counter_random import hash_key
-from striate.evaluation.measure import evaluate_trained
+from striate.evaluation.evaluate import evaluate_trained
 from striate.training.early_stop import best_epoch
 from striate.training.events import EpochDone, Event
 from striate.training.execution import execution_settings, measured_at_once

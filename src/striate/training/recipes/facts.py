@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.account.summarize import count_macs
 from striate.data.dataset import Dataset, Kind
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Medium
 from striate.models.features import weighted_layers
 from striate.models.learning_rule import LearningRule, learning_rule

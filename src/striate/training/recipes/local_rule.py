@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from striate.data.annotations.every import annotation_kind
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError
 from striate.models.learning_rule import LearningRule

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from striate.data.dataset import Preparation
-from striate.data.media.every import is_sample, medium_of
+from striate.data.media.every_medium import is_sample, medium_of
 from striate.data.media.medium import Medium, Unreadable
 from striate.data.scan import why_unreadable
 from striate.data.sources.tree import as_text, walk_folder

@@ -9,10 +9,9 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from striate.data.annotations.every import annotation_kind
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
 from striate.data.listing import Listing, check_classes
-from striate.data.named import DatasetInfo, catalogue, download_folder, find, info
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
@@ -22,6 +21,7 @@ from striate.data.sources.embedded import EMBEDDED
 from striate.data.sources.idx import is_idx, list_idx, list_idx_file
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.mask_folders import holds_masks, list_masks
+from striate.data.sources.named import DatasetInfo, catalogue, download_folder, find, info
 from striate.data.sources.npz import list_npz
 from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in

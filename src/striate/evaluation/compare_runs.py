@@ -21,7 +21,7 @@ _MOST = 1e18
 
 
 @dataclass(frozen=True, eq=False)
-class RunAnswers:
+class RunPredictions:
     """What a run predicted on a split.
 
     `answers` for `targets` of `ids`: class numbers (N,), numbers (N, T), masks (N, H, W), or whatever `task` predicts.
@@ -53,8 +53,8 @@ class RunAnswers:
         return self.task.rows(self.answers, self.targets, len(self.classes))
 
 
-def compare_answers(
-    answers: Sequence[RunAnswers], split: str, *, seed: int = 0, notes: Sequence[str] = ()
+def compare_predictions(
+    answers: Sequence[RunPredictions], split: str, *, seed: int = 0, notes: Sequence[str] = ()
 ) -> Comparison:
     """The comparison of two or more runs on one split; `seed` is that of the bootstrap.
 
@@ -86,7 +86,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-def _described(run: RunAnswers, name: str) -> ComparedRun:
+def _described(run: RunPredictions, name: str) -> ComparedRun:
     interval = run.task.headline_interval(run.rows())
     costs = {key: _count(run.costs.get(key)) for key in _COSTS}
     device = run.costs.get("device")
@@ -100,7 +100,7 @@ def _count(value: Any) -> Any:
     return value if number and 0 <= value < _MOST else None
 
 
-def _difference(first: RunAnswers, second: RunAnswers, seed: int) -> Difference:
+def _difference(first: RunPredictions, second: RunPredictions, seed: int) -> Difference:
     return first.task.difference(first.rows(), second.rows(), seed)
 
 
@@ -120,7 +120,7 @@ def _pair(
     return Pair(better, other, difference, corrected, certain, needed, sentence)
 
 
-def _aligned(first: RunAnswers, other: RunAnswers, split: str) -> RunAnswers:
+def _aligned(first: RunPredictions, other: RunPredictions, split: str) -> RunPredictions:
     """The other run's predictions in the first one's order. Raises DataError where they are for other samples."""
     config, out = pasted(f"{other.path}/config.yaml"), pasted(f"{other.path}-same-data")
     remedy = (

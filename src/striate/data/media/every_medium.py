@@ -11,7 +11,7 @@ from striate.data.media.medium import Medium
 from striate.loading import object_at
 
 MEDIA: dict[str, str] = {
-    "image": "striate.data.media.image.medium:Images",
+    "image": "striate.data.media.image.image_medium:Images",
     "grid": "striate.data.media.numeric:Grids",
     "table": "striate.data.media.numeric:Tables",
 }

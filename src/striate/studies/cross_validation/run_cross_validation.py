@@ -15,6 +15,8 @@ from striate.runs.directory import RunDirectory
 from striate.runs.environment import describe_environment
 from striate.runs.events import append_event
 from striate.runs.files import write_json, write_text
+from striate.studies.cross_validation.cv_report import write_cv_report
+from striate.studies.cross_validation.cv_summary import compare_folds, summarize_folds
 from striate.studies.cross_validation.fold import FoldResult, fold_progress, train_fold
 from striate.studies.cross_validation.fold_files import (
     load_folds,
@@ -24,9 +26,7 @@ from striate.studies.cross_validation.fold_files import (
     write_folds,
     write_predictions,
 )
-from striate.studies.cross_validation.plan import CrossValidation
-from striate.studies.cross_validation.report import write_cv_report
-from striate.studies.cross_validation.summary import compare_folds, summarize_folds
+from striate.studies.cross_validation.plan_cross_validation import CrossValidation
 from striate.tasks.registry import metric_named, metric_text
 from striate.training.config import Config
 from striate.training.config_file import config_to_dict, config_to_yaml

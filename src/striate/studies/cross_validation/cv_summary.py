@@ -1,5 +1,6 @@
 """The metrics of a cross-validation: means and standard deviations over folds, pooled predictions of each repeat, and
-sentences on them. Folds share most of their training samples, which the interval of the mean takes into account."""
+sentences on them. Folds share most of their training samples, which the interval of the mean takes into account.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ def summarize_folds(results: Sequence[FoldResult], targets: torch.Tensor, task: 
     (`values`), and gives mean and std of that over repeats (std None for one repeat).
     """
     repeats = sorted({result.repeat for result in results})
-    pooled = [_pooled(torch.from_numpy(pooled_answers(results, repeat)), targets, task) for repeat in repeats]
+    pooled = [_pooled(torch.from_numpy(pooled_predictions(results, repeat)), targets, task) for repeat in repeats]
     keys = _keys([result.metrics for result in results])
     center = headline_mean(results, task)
     return {
@@ -99,7 +100,7 @@ def held_share(results: Sequence[FoldResult]) -> float:
     return float(np.mean([len(r.ids) / (r.n_train + r.n_val) for r in results]))
 
 
-def pooled_answers(results: Sequence[FoldResult], repeat: int) -> NDArray[Any]:
+def pooled_predictions(results: Sequence[FoldResult], repeat: int) -> NDArray[Any]:
     """(N, …) the predictions of one repeat in the order of ids: each sample's from the fold that held it out."""
     chosen = [result for result in results if result.repeat == repeat]
     order = np.concatenate([result.ids for result in chosen]).argsort()

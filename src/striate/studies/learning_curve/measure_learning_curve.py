@@ -1,5 +1,6 @@
 """The trainings of a learning curve, one after another, on parts of the training samples: each part lies within the
-next larger one and has each class in its share."""
+next larger one and has each class in its share.
+"""
 
 from __future__ import annotations
 
