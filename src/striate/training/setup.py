@@ -21,7 +21,7 @@ from striate.training.state import TrainingState
 def at_step(config: Config, step: int) -> Config:
     """The configuration of `step`, from 0: with the parts in which batches are computed from there on, and the number
     of steps that the schedule has there."""
-    execution, budget = _parts_at(config.execution, step), _schedule_at(config.budget, step)
+    execution, budget = _parts_at(config.execution, step), _budget_at(config.budget, step)
     if execution is config.execution and budget is config.budget:
         return config
     return replace(config, execution=execution, budget=budget)
@@ -35,7 +35,7 @@ def _parts_at(execution: ExecutionConfig, step: int) -> ExecutionConfig:
     return replace(execution, micro_batch=micro_batch, micro_batch_from=())
 
 
-def _schedule_at(budget: BudgetConfig, step: int) -> BudgetConfig:
+def _budget_at(budget: BudgetConfig, step: int) -> BudgetConfig:
     if not budget.steps_before:
         return budget
     return budget.of(next((steps for end, steps in budget.steps_before if step < end), budget.steps))

@@ -26,10 +26,11 @@ _MOVES = ("flip", "down", "right", "area", "aspect", "top", "left", "vertical_fl
 _COLORS = ("brightness", "contrast", "saturation", "hue", "cut_down", "cut_right", "blur")
 _TRIVIAL = ("operation", "strength", "sign")
 STEPS = (BLUR, CUTOUT)
-"""Further changes of pixel values, in the order in which they are applied; columns of new ones come last."""
+"""Further changes of pixel values. They are applied in this order, and draw their random numbers from the columns after
+all others: a new one stands at the end."""
 _PIXELS = tuple(dict.fromkeys((*_COLORS, *_TRIVIAL, *(column for step in STEPS for column in step.columns))))
 _FIRST_MIRROR = 5  # the purpose of a hash, as the last part of its key
-_COPIED = _MOVES.index("rotate")  # columns that the moves without interpolation, and crops, need
+_CHEAP_COLUMNS = _MOVES.index("rotate")  # columns that the moves without interpolation, and crops, need
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def draw_augmentation(
     moves = bends or config.shift or config.flip or config.vertical_flip or _crops(config)
     if not (moves or pixels):
         return None
-    names = (*_MOVES, *_PIXELS) if pixels else _MOVES if bends else _MOVES[:_COPIED]
+    names = (*_MOVES, *_PIXELS) if pixels else _MOVES if bends else _MOVES[:_CHEAP_COLUMNS]
     known = ids.numpy()
     columns = uniforms(hash_key(seed, epoch, 1), known, len(names))
     u = dict(zip(names, torch.from_numpy(columns).unbind(1), strict=True))

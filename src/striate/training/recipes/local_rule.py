@@ -9,7 +9,7 @@ from striate.models.learning_rule import LearningRule
 from striate.models.registry import MODELS
 from striate.training.config import Config
 from striate.training.recipes.facts import Choice, Facts
-from striate.training.recipes.standard import TELLING, batch_size
+from striate.training.recipes.standard import batch_size, which_epoch
 
 
 def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None) -> bool:
@@ -54,13 +54,11 @@ def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
 
     The batch only says how often the rate changes: within it, samples are taken one after the other.
     """
-    few = facts.val_samples < TELLING
+    keep, reason = which_epoch(facts)
     why = {
         "optim.name": f"no gradient: it learns by {rule.title}",
         "optim.lr": f"rate {rule.rate:g}: {rule.why}",
     }
-    if few:
-        why["keep"] = f"the last epoch is kept: {facts.val_samples} validation samples cannot tell which one is best"
     return Choice(
         optimizer="own-rule",
         lr=rule.rate,
@@ -69,7 +67,7 @@ def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
         epochs=max(1, rule.epochs // 4) if request.recipe == "quick" else rule.epochs,
         ema=0.0,
         patience=0,
-        keep="last" if few else "best",
+        keep=keep,
         schedule=rule.schedule,
-        why=why,
+        why=why | reason,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from striate.training.config import Config
 from striate.training.recipes.facts import Choice, Facts
@@ -30,22 +31,30 @@ def standard(facts: Facts, request: Config) -> Choice:
     if facts.plain_depth > DEEP:
         lr = lr / 3
         why["optim.lr"] = f"a third of the usual rate: {facts.plain_depth} layers without normalization"
-    batch, passes = batch_size(facts.samples), epochs(facts)
-    few = facts.val_samples < TELLING
-    if few:
-        why["keep"] = f"the last epoch is kept: {facts.val_samples} validation samples cannot tell which one is best"
-    steps = request.budget.steps or (request.budget.epochs or passes) * -(-facts.samples // (request.batch or batch))
+    batch, usual_epochs = batch_size(facts.samples), epochs(facts)
+    keep, reason = which_epoch(facts)
+    steps = request.budget.steps or (request.budget.epochs or usual_epochs) * -(
+        -facts.samples // (request.batch or batch)
+    )
     return Choice(
         optimizer=name,
         lr=lr,
         weight_decay=weight_decay(name, request.optim.lr or lr, steps, table=facts.medium.flat),
         batch=batch,
-        epochs=passes,
+        epochs=usual_epochs,
         ema=0.0,
         patience=0,
-        keep="last" if few else "best",
-        why=why,
+        keep=keep,
+        why=why | reason,
     )
+
+
+def which_epoch(facts: Facts) -> tuple[Literal["best", "last"], dict[str, str]]:
+    """Which epoch is kept, and why where it is not the best one."""
+    if facts.val_samples >= TELLING:
+        return "best", {}
+    why = f"the last epoch is kept: {facts.val_samples} validation samples cannot tell which one is best"
+    return "last", {"keep": why}
 
 
 def batch_size(samples: int) -> int:
