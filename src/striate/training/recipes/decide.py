@@ -16,7 +16,7 @@ from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.recipes.augmentation import decide_augmentation
-from striate.training.recipes.facts import Choice, Facts, fill
+from striate.training.recipes.facts import Choice, Facts, fill_open_fields
 from striate.training.recipes.local_rule import local_rule, uses_local_rule
 from striate.training.recipes.speedrun import speedrun
 from striate.training.recipes.standard import fine_tune, quick, standard
@@ -73,7 +73,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
     )
     with_augmentation = replace(config, augment=augment)
     choice = RECIPES[recipe](facts, with_augmentation) if rule is None else local_rule(rule, facts, config)
-    opened = fill(config, choice)
+    opened = fill_open_fields(config, choice)
     notes = [*([reason] if reason else []), *(why for name, why in choice.why.items() if name in opened)]
     if "budget.epochs" in opened:
         batch = opened.get("batch", config.batch)

@@ -105,7 +105,7 @@ class Choice:
     why: Mapping[str, str] = field(default_factory=dict)
 
 
-def fill(config: Config, choice: Choice) -> dict[str, object]:
+def fill_open_fields(config: Config, choice: Choice) -> dict[str, object]:
     """Dotted fields that are open in `config`, with the values of `choice`."""
     budget = config.budget
     bounded = budget.epochs is not None or budget.minutes is not None or budget.steps is not None
