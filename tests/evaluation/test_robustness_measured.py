@@ -249,4 +249,4 @@ def test_the_figure_has_a_panel_for_each_kind():
     network, data = bright_sides(8)
     figure = robustness_figure(measure_robustness(network, data, "test").to_json(), title="made")
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == [*KINDS, "shift: answer unchanged"]
+    assert titles == [*KINDS, "shift: prediction unchanged"]

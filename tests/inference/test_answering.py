@@ -162,7 +162,7 @@ def test_a_plan_is_kept_for_the_same_weights_and_looked_for_anew_for_others(monk
     def never(*_: object) -> None:
         raise AssertionError("looked for a way again")
 
-    monkeypatch.setattr(planning, "choose_way", never)
+    monkeypatch.setattr(planning, "choose_backend", never)
     again = plan(network())
     assert again.plan.cached
     assert again.plan.way == first.plan.way
@@ -279,7 +279,7 @@ def test_a_kept_plan_that_cannot_be_followed_is_looked_for_anew(tmp_path: Path) 
 def test_a_plan_reads_back_as_it_was_written() -> None:
     found = plan(network()).plan
     read = plan_from_json(json.loads(json.dumps(found.to_json())))
-    assert (read.way, read.tried, read.reason, read.kept) == (found.way, found.tried, found.reason, True)
+    assert (read.way, read.tried, read.reason, read.cached) == (found.way, found.tried, found.reason, True)
     assert read.line() == found.line()
 
 

@@ -17,7 +17,7 @@ from striate.data.sources import download as download_module
 from striate.data.sources.download import download
 from striate.data.sources.named import DatasetInfo, RemoteFile
 from striate.errors import DataError
-from striate.machine.cache import keep_plan, read_plan
+from striate.machine.cache import read_plan, save_plan
 
 
 class Place(BaseHTTPRequestHandler):
@@ -86,7 +86,7 @@ def test_a_kept_plan_that_is_no_file_or_no_plan_counts_as_none(monkeypatch) -> N
     cache = Path("cache")
     monkeypatch.setenv("STRIATE_CACHE", str(cache))
     key = {"a": 1}
-    assert keep_plan("training", key, {"b": 2})
+    assert save_plan("training", key, {"b": 2})
     assert read_plan("training", key) == {"b": 2}
     (file,) = (cache / "plans").iterdir()
     assert file.stat().st_mode & 0o077 == 0
@@ -107,12 +107,12 @@ def test_a_kept_plan_that_is_no_file_or_no_plan_counts_as_none(monkeypatch) -> N
 def test_a_plan_is_not_written_through_a_link(monkeypatch, tmp_path) -> None:
     cache = Path("cache")
     monkeypatch.setenv("STRIATE_CACHE", str(cache))
-    keep_plan("training", {"a": 1}, {})
+    save_plan("training", {"a": 1}, {})
     (file,) = (cache / "plans").iterdir()
     file.unlink()
     (tmp_path / "precious").write_text("mine")
     file.symlink_to(tmp_path / "precious")
-    assert keep_plan("training", {"a": 1}, {"b": 2})
+    assert save_plan("training", {"a": 1}, {"b": 2})
     assert (tmp_path / "precious").read_text() == "mine"
     assert not file.is_symlink()
 
@@ -120,7 +120,7 @@ def test_a_plan_is_not_written_through_a_link(monkeypatch, tmp_path) -> None:
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
 def test_a_plan_of_another_user_is_not_believed(monkeypatch) -> None:
     monkeypatch.setenv("STRIATE_CACHE", "cache")
-    keep_plan("training", {"a": 1}, {"b": 2})
+    save_plan("training", {"a": 1}, {"b": 2})
     (file,) = Path("cache/plans").iterdir()
     os.chown(file, 12345, -1)
     assert read_plan("training", {"a": 1}) is None

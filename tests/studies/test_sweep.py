@@ -315,7 +315,7 @@ def test_the_verb_prints_the_result_and_one_document_with_json(capsys) -> None:
         (["iris", "--trials", "3", "--minutes", "1"], "both 3 trials"),
         (["iris", "--over", "optim.lr=2..1"], "empty range"),
         (["--resume", "nowhere"], "nowhere"),
-        (["--resume", "nowhere", "--trials", "3"], "--resume DIR alone"),
+        (["--resume", "nowhere", "--trials", "3"], "--resume RUN alone"),
         (["nowhere-to-be-found"], "nowhere-to-be-found"),
     ],
 )

@@ -5,11 +5,11 @@ They give an error whose remedy is the user's own command line in our words.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, get_args
 
 from cyclopts import App
@@ -164,7 +164,7 @@ def _rewritten(
 def _names_other(word: str) -> bool:
     assigned = _ASSIGNMENT.fullmatch(word)
     if assigned and not word.startswith("-"):
-        return not Path(word).exists()
+        return not os.path.exists(word)  # noqa: PTH110 - False also for a name that no file can have
     name = _plain(word)
     return word.startswith("--") and (name in OPTIONS or name in _ARGUMENTS)
 

@@ -196,7 +196,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), "nesting too deep", "plain YAML", remedy) from None
     except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
         # Numbers of thousands of digits, a 31st of February: what makes values of words checks nothing before.
-        raise ConfigError(str(path), f"no value: {str(error)[:200]}", "plain YAML", remedy) from None
+        raise ConfigError(str(path), f"a value that cannot be read: {str(error)[:200]}", "plain YAML", remedy) from None
     if not isinstance(values, dict):
         raise ConfigError(str(path), type(values).__name__, "a mapping of fields", "write `optim: {lr: 0.01}`")
     return values
@@ -272,7 +272,7 @@ def number_begun(text: str) -> str | None:
 
 def _begun(name: str, error: Any) -> str | None:
     """A number with a unit behind it, as the number alone."""
-    number = number_begun(error["input"]) if error["type"] in ("int_parsing", "float_parsing") else None
+    number = number_begun(str(error["input"])) if error["type"] in ("int_parsing", "float_parsing") else None
     return f"{option_of(name)} {number}" if number else None
 
 

@@ -38,7 +38,7 @@ class Data:
         """One row a sample."""
         return replace(self, x=self.x.flatten(1), x_val=self.x_val.flatten(1))
 
-    def replica(self) -> Data:
+    def double(self) -> Data:
         """Inputs as float64."""
         return replace(self, x=self.x.double(), x_val=self.x_val.double())
 

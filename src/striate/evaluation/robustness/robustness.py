@@ -223,7 +223,7 @@ def _curve_lines(found: Robustness, curve: Curve) -> list[str]:
     lines = [head, row(f"  {label[: _LABEL - 3]}", [_number(found, v.value) for v in curve.levels])]
     shares = [f"{100 * v.unchanged:.1f}" for v in curve.levels if v.unchanged is not None]
     if curve.name == "shift" and shares:
-        lines.append(row("  answer unchanged" if found.of_hits else "  % unchanged", shares))
+        lines.append(row("  prediction unchanged" if found.of_hits else "  % unchanged", shares))
     return lines
 
 
