@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,9 @@ def _pair(size: object) -> object:
         if size.startswith("[") or size in ("null", "None"):
             return size  # YAML
         if not re.fullmatch(r"\d+(x\d+)?", size):
-            raise UsageError("--size", repr(size), "pixels: a number, or HEIGHTxWIDTH", "--size 96, or --size 96x128")
+            raise UsageError(
+                "--size", reprlib.repr(size), "pixels: a number, or HEIGHTxWIDTH", "--size 96, or --size 96x128"
+            )
         return size.split("x") if "x" in size else [size, size]
     return [size, size] if isinstance(size, int) else size
 
