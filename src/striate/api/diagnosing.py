@@ -163,10 +163,10 @@ def pre_checked(prepared: Prepared) -> Prepared:
     if steps < FEWEST_STEPS or config.optim.name == "own-rule" or (config.execution.processes or 1) > 1:
         return prepared
     began = perf_counter()
-    patient = setup_of(prepared)
+    setup = setup_of(prepared)
     try:
-        with execution_settings(config), uncompiled(config), state_preserved(patient):
-            trial = run_trial(patient, list(islice(patient.train, 2)), 3, began + MOST, close=False)
+        with execution_settings(config), uncompiled(config), state_preserved(setup):
+            trial = run_trial(setup, list(islice(setup.train, 2)), 3, began + MOST, close=False)
             if not trial.rows:
                 return prepared  # training itself tells it in full
             pace = min(row.seconds for row in trial.rows)

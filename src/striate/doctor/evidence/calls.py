@@ -69,12 +69,12 @@ class StepCalls:
     error: BaseException | None = None
 
 
-def watch_calls(patient: TrainingSetup, batch: Any, until: float) -> StepCalls:
+def watch_calls(setup: TrainingSetup, batch: Any, until: float) -> StepCalls:
     """Make one step of a double on `batch` and note what it calls."""
-    calls, doubles = StepCalls(), list[Replica]()
+    calls, replicas = StepCalls(), list[Replica]()
 
     def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
-        double, watcher = doubles[0], _Watcher(calls)
+        replica, watcher = replicas[0], _Watcher(calls)
         try:
             with (
                 optimizer_steps(optimizer, watcher.enter_optimizer, watcher.leave_optimizer),
@@ -83,12 +83,12 @@ def watch_calls(patient: TrainingSetup, batch: Any, until: float) -> StepCalls:
                 torch_functions(watcher.call),
             ):
                 warnings.simplefilter("always")
-                returned = double.step(model, given, optimizer, double.loss)
+                returned = replica.step(model, given, optimizer, replica.loss)
         finally:
             calls.sizes_differ = any("Using a target size" in str(warning.message) for warning in said)
         return returned
 
-    trial = run_trial(patient, [batch], 1, until, Change(step=step, prepare=doubles.append), close=False)
+    trial = run_trial(setup, [batch], 1, until, Change(step=step, prepare=replicas.append), close=False)
     calls.error = trial.error
     return calls
 

@@ -36,14 +36,14 @@ class FunctionCheck:
     meant: bool
 
 
-def given_to(patient: TrainingSetup, batch: Any, functions: Sequence[type]) -> dict[type, list[tuple[Any, ...]]]:
+def given_to(setup: TrainingSetup, batch: Any, functions: Sequence[type]) -> dict[type, list[tuple[Any, ...]]]:
     """The arguments of the first calls of each function in one step of a double, those that differ in shapes or
     options."""
     seen: dict[type, list[tuple[Any, ...]]] = {}
-    double = make_replica(patient)
+    replica = make_replica(setup)
     with _listening(functions, seen):
         try:
-            double.step(double.model, copied(batch), double.optimizer, double.loss)
+            replica.step(replica.model, copied(batch), replica.optimizer, replica.loss)
         except Exception as error:
             if not seen:
                 raise NoEvidence(f"the step raised {type(error).__name__} when watched") from None

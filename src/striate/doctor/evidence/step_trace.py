@@ -90,29 +90,29 @@ class StepTrace:
 
 
 @contextmanager
-def watched(model: nn.Module, passage: StepTrace) -> Iterator[None]:
+def watched(model: nn.Module, step_trace: StepTrace) -> Iterator[None]:
     """While the body runs a step of `model`, note what its layers do."""
 
     def note(call: LayerCall) -> None:
         part = call.module
         if part is not None:
-            passage.called.add(call.name)
-            passage.modes.setdefault(call.name, part.training)
+            step_trace.called.add(call.name)
+            step_trace.modes.setdefault(call.name, part.training)
         if call.kind == PRODUCT:
-            _add(passage, call.name, call.kind, None, main_tensor(call.given[0]), call.output, call.weight)
+            _add(step_trace, call.name, call.kind, None, main_tensor(call.given[0]), call.output, call.weight)
         elif call.kind is not None:
-            _add(passage, call.name or call.kind, call.kind, None, None, call.output)
+            _add(step_trace, call.name or call.kind, call.kind, None, None, call.output)
         elif part is not None:
             kind = _kind_of(part)
             weight = rows_of(part) if kind == "weights" else None
-            _add(passage, call.name or WHOLE, kind, part, main_tensor(list(call.given)), call.output, weight)
+            _add(step_trace, call.name or WHOLE, kind, part, main_tensor(list(call.given)), call.output, weight)
 
     with layer_calls(model, note):
         yield
 
 
 def _add(
-    passage: StepTrace,
+    step_trace: StepTrace,
     name: str,
     kind: str,
     part: nn.Module | None,
@@ -139,7 +139,7 @@ def _add(
         kept,
         weight=weight,
     )
-    passage.layers.append(view)
+    step_trace.layers.append(view)
 
     def back(gradient: torch.Tensor) -> None:
         view.gradient_norm = float(gradient.detach().float().norm())

@@ -29,14 +29,14 @@ _PLAIN = (int, float, bool, str, type(None))
 _KEPT_NUMBERS = 4_000_000
 
 
-def trace_step(double: Replica, batch: Any, loss: Callable[..., Any] | None = None) -> CallGraph:
+def trace_step(replica: Replica, batch: Any, loss: Callable[..., Any] | None = None) -> CallGraph:
     """Make one of the user's steps on a double, which is trained by it, and note each call. What the step raises ends
     it and is noted, but for want of memory."""
     given = copied(batch)
-    tracer = _Tracer(double, given)
+    tracer = _Tracer(replica, given)
     try:
-        with tracer.noting(double):
-            double.step(double.model, given, double.optimizer, tracer.noted(loss or double.loss))
+        with tracer.noting(replica):
+            replica.step(replica.model, given, replica.optimizer, tracer.noted(loss or replica.loss))
     except Exception as error:
         if ran_out(error):
             raise
@@ -44,20 +44,20 @@ def trace_step(double: Replica, batch: Any, loss: Callable[..., Any] | None = No
     return tracer.found
 
 
-def trace_answer(double: Replica, batch: Any, ask: Callable[[], object]) -> CallGraph:
+def trace_answer(replica: Replica, batch: Any, ask: Callable[[], object]) -> CallGraph:
     """Note each call while `ask` runs the network on `batch`."""
-    tracer = _Tracer(double, batch)
-    with tracer.noting(double):
+    tracer = _Tracer(replica, batch)
+    with tracer.noting(replica):
         ask()
     return tracer.found
 
 
 class _Tracer:
-    def __init__(self, double: Replica, batch: Any) -> None:
+    def __init__(self, replica: Replica, batch: Any) -> None:
         self.found = CallGraph()
-        self.names, self.buffers = double.names, {id(buffer) for buffer in double.model.buffers()}
-        self.optimized = {id(p) for group in double.optimizer.param_groups for p in group["params"]}
-        self.parts = {id(part): name for name, part in double.model.named_modules()}
+        self.names, self.buffers = replica.names, {id(buffer) for buffer in replica.model.buffers()}
+        self.optimized = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
+        self.parts = {id(part): name for name, part in replica.model.named_modules()}
         self.batch = {id(tensor) for tensor in tensors_in(batch)}
         self.targets = {id(tensor) for tensor in tensors_in(parts(batch)[1])} - {id(main_tensor(parts(batch)[0]))}
         self.made: dict[int, int] = {}
@@ -70,7 +70,7 @@ class _Tracer:
         self.paused = False
 
     @contextmanager
-    def noting(self, double: Replica) -> Iterator[None]:
+    def noting(self, replica: Replica) -> Iterator[None]:
         """While the body runs, note each call with the module that it happens in, but for the optimizer's."""
 
         def pause() -> None:
@@ -81,7 +81,7 @@ class _Tracer:
 
         with (
             forward_hooks_everywhere(self._enter, self._leave),
-            optimizer_steps(double.optimizer, pause, go_on),
+            optimizer_steps(replica.optimizer, pause, go_on),
             torch_functions(self._call),
         ):
             yield

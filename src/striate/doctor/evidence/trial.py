@@ -107,8 +107,8 @@ def go_on(trial: Trial, batches: Sequence[Any], steps: int, until: float, *, clo
     replica, loss = trial.replica, WatchedLoss(trial.loss)
     begin = len(trial.rows)
     for number in range(begin, begin + steps):
-        passage = {0: trial.first, LATER: trial.later}.get(number) if close else None
-        watch = Watch(replica, trial.changed, closely=close and number < CLOSE_STEPS, passage=passage)
+        step_trace = {0: trial.first, LATER: trial.later}.get(number) if close else None
+        watch = Watch(replica, trial.changed, closely=close and number < CLOSE_STEPS, step_trace=step_trace)
         loss.watch = watch
         batch = copied(batches[number % len(batches)])
         started = perf_counter()
@@ -120,8 +120,8 @@ def go_on(trial: Trial, batches: Sequence[Any], steps: int, until: float, *, clo
             if ran_out(error):
                 raise
             trial.error, trial.phase = error, watch.phase
-            if passage is not None:
-                passage.error, passage.phase = error, watch.phase
+            if step_trace is not None:
+                step_trace.error, step_trace.phase = error, watch.phase
             return
         row = watch.row(returned, perf_counter() - started)
         trial.rows.append(row)

@@ -69,9 +69,9 @@ class Watch:
     """One step of a trial: `closely`, each parameter by itself, and from within where there is a `passage` to fill.
     Names of parameters that it changes are added to `changed`, where it is looked at closely."""
 
-    def __init__(self, double: Replica, changed: set[str], *, closely: bool, passage: StepTrace | None) -> None:
-        self.double, self.changed, self.closely, self.passage = double, changed, closely, passage
-        self.trained = [p for group in double.optimizer.param_groups for p in group["params"]]
+    def __init__(self, replica: Replica, changed: set[str], *, closely: bool, step_trace: StepTrace | None) -> None:
+        self.double, self.changed, self.closely, self.step_trace = replica, changed, closely, step_trace
+        self.trained = [p for group in replica.optimizer.param_groups for p in group["params"]]
         self.phase = "forward"
         self.values: list[float] = []
         self.accuracy: float | None = None
@@ -89,13 +89,13 @@ class Watch:
         optimizer, model = self.double.optimizer, self.double.model
         parameters = list(model.named_parameters())
         before = {name: p.detach().clone() for name, p in parameters} if self.closely else {}
-        looked_at = parameters if self.closely or self.passage is not None else []
+        looked_at = parameters if self.closely or self.step_trace is not None else []
         try:
             with (
                 optimizer_steps(optimizer, self._stepping),
                 gradients_of((p, self._gradient(p)) for _, p in looked_at if p.is_leaf),
                 module_calls({"": model}, self._entering, self._leaving),
-                watched(model, self.passage) if self.passage is not None else nullcontext(),
+                watched(model, self.step_trace) if self.step_trace is not None else nullcontext(),
             ):
                 yield
         finally:
@@ -104,8 +104,8 @@ class Watch:
     def row(self, returned: Any, seconds: float) -> StepRow:
         loss = _number(returned)
         value = loss if loss is not None else (self.values[-1] if self.values else math.nan)
-        if self.passage is not None:
-            self.passage.loss = value
+        if self.step_trace is not None:
+            self.step_trace.loss = value
         return StepRow(
             value,
             seconds,
@@ -129,32 +129,32 @@ class Watch:
         if targets is not None and not targets.ndim:  # of a single sample, which has no axis of samples then
             outputs, targets = None if outputs is None else outputs[None], targets[None]
         self.accuracy = accuracy_of(outputs, targets)
-        passage = self.passage
-        if passage is not None and isinstance(value, torch.Tensor):
-            passage.functions |= own_functions(value)
-        if passage is not None and passage.loss_outputs is None:
-            passage.loss_outputs = None if outputs is None else outputs.detach().clone()
-            passage.loss_targets = None if targets is None else targets.detach().clone()
+        step_trace = self.step_trace
+        if step_trace is not None and isinstance(value, torch.Tensor):
+            step_trace.functions |= own_functions(value)
+        if step_trace is not None and step_trace.loss_outputs is None:
+            step_trace.loss_outputs = None if outputs is None else outputs.detach().clone()
+            step_trace.loss_targets = None if targets is None else targets.detach().clone()
             if isinstance(value, torch.Tensor):
-                passage.loss_needs_gradient = value.requires_grad
-                passage.loss_shape = tuple(value.shape)
+                step_trace.loss_needs_gradient = value.requires_grad
+                step_trace.loss_shape = tuple(value.shape)
 
     def _entering(self, call: ModuleCall) -> None:
         self.phase = "forward"
         if torch.is_grad_enabled():
             self.training = bool(self.training) or self.double.model.training
-        passage = self.passage
-        if passage is not None:
-            passage.calls += 1
-            if passage.calls == 1:
-                passage.arguments = (copied(list(call.args)), copied(call.kwargs))
+        step_trace = self.step_trace
+        if step_trace is not None:
+            step_trace.calls += 1
+            if step_trace.calls == 1:
+                step_trace.arguments = (copied(list(call.args)), copied(call.kwargs))
 
     def _leaving(self, call: ModuleCall) -> None:
         self.phase = "backward"
-        if self.passage is not None and self.passage.outputs is None:
+        if self.step_trace is not None and self.step_trace.outputs is None:
             tensor = main_tensor(call.output)
-            self.passage.outputs = None if tensor is None else tensor.detach().clone()
-            self.passage.functions |= set() if tensor is None else own_functions(tensor)
+            self.step_trace.outputs = None if tensor is None else tensor.detach().clone()
+            self.step_trace.functions |= set() if tensor is None else own_functions(tensor)
 
     def _gradient(self, parameter: nn.Parameter) -> Callable[[torch.Tensor], None]:
         def note(gradient: torch.Tensor) -> None:
@@ -176,9 +176,9 @@ class Watch:
             self.applied = _norm(gradients)
 
     def _after(self, parameters: list[tuple[str, nn.Parameter]], before: dict[str, torch.Tensor]) -> None:
-        if self.passage is not None:
+        if self.step_trace is not None:
             gradients = {name: norm_of(self.raw[id(p)]) if id(p) in self.raw else None for name, p in parameters}
-            self.passage.gradients = gradients
+            self.step_trace.gradients = gradients
         if not self.closely:
             return
         changes = {name: norm_of(p.detach() - before[name]) for name, p in parameters if name in before}

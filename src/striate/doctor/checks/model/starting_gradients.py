@@ -41,14 +41,14 @@ def _find_gradient_strength(evidence: Evidence) -> Iterator[Finding]:
             yield _finding(evidence, "vanishing", *lost)
 
 
-def _weighted(passage: StepTrace) -> list[LayerView]:
+def _weighted(step_trace: StepTrace) -> list[LayerView]:
     """Hidden layers with weights: all but the last, whose outputs may begin as small as they like."""
-    return [layer for layer in passage.layers if layer.kind in WEIGHTED][:-1]
+    return [layer for layer in step_trace.layers if layer.kind in WEIGHTED][:-1]
 
 
-def _strengths(passage: StepTrace) -> list[tuple[str, float]]:
+def _strengths(step_trace: StepTrace) -> list[tuple[str, float]]:
     """Norms of the gradient of hidden layers' outputs, but for those that get none: a branch that begins at zero."""
-    return [(layer.name, layer.gradient_norm) for layer in _weighted(passage) if layer.gradient_norm]
+    return [(layer.name, layer.gradient_norm) for layer in _weighted(step_trace) if layer.gradient_norm]
 
 
 def _spread_of_inputs(evidence: Evidence) -> float:
@@ -56,10 +56,10 @@ def _spread_of_inputs(evidence: Evidence) -> float:
     return float(x.float().std(correction=0)) if x is not None else 1.0
 
 
-def _grown(passage: StepTrace, strengths: Sequence[tuple[str, float]], spread: float) -> tuple[str, str] | None:
+def _grown(step_trace: StepTrace, strengths: Sequence[tuple[str, float]], spread: float) -> tuple[str, str] | None:
     """Where, and what was measured; None where nothing explodes."""
     given = max(1.0, spread) if math.isfinite(spread) else 1.0
-    for layer in _weighted(passage):
+    for layer in _weighted(step_trace):
         if not math.isfinite(layer.std) or layer.std > RANGE * given:
             return layer.name, f"its outputs have a standard deviation of {layer.std:.2g}"
     if len(strengths) > 1 and not strengths[0][1] <= RANGE * strengths[-1][1]:
@@ -67,8 +67,8 @@ def _grown(passage: StepTrace, strengths: Sequence[tuple[str, float]], spread: f
     return None
 
 
-def _faded(passage: StepTrace, strengths: Sequence[tuple[str, float]]) -> tuple[str, str] | None:
-    hidden = _weighted(passage)
+def _faded(step_trace: StepTrace, strengths: Sequence[tuple[str, float]]) -> tuple[str, str] | None:
+    hidden = _weighted(step_trace)
     begins = max((layer.std for layer in hidden[:1]), default=0.0)
     if len(strengths) > 1 and strengths[0][1] < strengths[-1][1] / RANGE:
         return strengths[0][0], _ratio(strengths)
